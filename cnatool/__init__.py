@@ -1,0 +1,80 @@
+"""Dump the activations of exported networks, and score how they generalise.
+
+>>> import cnatool
+>>> store = cnatool.dump("model.onnx", "data/", "model.zarr")  # doctest: +SKIP
+>>> store.splits["test"].activations("/relu/Relu_output_0")[:10]  # doctest: +SKIP
+>>> cnatool.score(store).splits["test"].cna.value  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnatool._version import __version__
+from cnatool.errors import (
+    BackendError,
+    CnatoolError,
+    DataError,
+    MetricError,
+    ModelError,
+    NotAStoreError,
+    StoreDamagedError,
+    StoreWriteError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from cnatool.dumping import Observer, dump
+    from cnatool.results import ScoreResult
+    from cnatool.scoring import score, score_samples
+    from cnatool.store.reader import Split, Store, StoredArray
+    from cnatool.store.reader import open_store as open
+
+__all__ = [
+    "BackendError",
+    "CnatoolError",
+    "DataError",
+    "MetricError",
+    "ModelError",
+    "NotAStoreError",
+    "Observer",
+    "ScoreResult",
+    "Split",
+    "Store",
+    "StoreDamagedError",
+    "StoreWriteError",
+    "StoredArray",
+    "UsageError",
+    "__version__",
+    "dump",
+    "open",
+    "score",
+    "score_samples",
+]
+
+# Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
+# when it is first used.
+_LAZY = {
+    "Observer": ("cnatool.dumping", "Observer"),
+    "ScoreResult": ("cnatool.results", "ScoreResult"),
+    "Split": ("cnatool.store.reader", "Split"),
+    "Store": ("cnatool.store.reader", "Store"),
+    "StoredArray": ("cnatool.store.reader", "StoredArray"),
+    "dump": ("cnatool.dumping", "dump"),
+    "open": ("cnatool.store.reader", "open_store"),
+    "score": ("cnatool.scoring", "score"),
+    "score_samples": ("cnatool.scoring", "score_samples"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'cnatool' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""ONNX: read a graph, find its layers, expose its intermediates, run it."""

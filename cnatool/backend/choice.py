@@ -1,0 +1,109 @@
+"""Which of a network's tensors go into the store, and in what form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+from cnatool.errors import ModelError, UsageError
+from cnatool.selection import matching_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.backend.network import Network
+    from cnatool.store.records import Kept, TensorRecord
+
+__all__ = ["Narrowing", "chosen_tensors", "stored_outputs"]
+
+Narrowing = Literal["float32", "float16"]
+
+
+def stored_outputs(network: Network, probed: Sequence[TensorRecord]) -> list[TensorRecord]:
+    """Give the model's outputs that have a sample axis, in the model's order.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    found = {tensor.name: tensor for tensor in probed}
+    outputs = [found[name] for name in network.graph.output_names if name in found]
+    if not outputs:
+        raise ModelError(
+            f"{network.graph.path}: no output has a sample axis, so there is nothing to store a "
+            "row a sample. Export the model with a batch axis."
+        )
+    return outputs
+
+
+def chosen_tensors(
+    network: Network,
+    probed: Sequence[TensorRecord],
+    patterns: Sequence[str],
+    *,
+    keep: Kept,
+    dtype: Narrowing | None,
+) -> tuple[TensorRecord, ...]:
+    """Pick the tensors that go into the store and say how each is kept.
+
+    Parameters
+    ----------
+    network : Network
+    probed : sequence of TensorRecord
+        Its tensors.
+    patterns : sequence of str
+        ``all``, ``layers``, or names and globs.
+    keep : {"full", "statistics"}
+        Whether they are kept whole. A model output always is, once, among the outputs.
+    dtype : {"float32", "float16"}, optional
+        Wider floating tensors are stored in this type.
+
+    Raises
+    ------
+    UsageError
+        If a pattern matches nothing.
+    ModelError
+        If the model has no tensor to choose.
+    """
+    outputs = {tensor.name: i for i, tensor in enumerate(stored_outputs(network, probed))}
+    names = _chosen_names(network, probed, patterns)
+    tensors = [tensor for tensor in probed if tensor.name in names]
+    if not tensors:
+        raise ModelError(f"{network.graph.path}: no linear operator, so --tensors layers is empty.")
+    return tuple(
+        msgspec.structs.replace(
+            tensor,
+            number=number,
+            kept=keep,
+            output=outputs.get(tensor.name),
+            stored=None
+            if keep == "statistics" or tensor.name in outputs
+            else _stored_dtype(tensor.dtype, dtype),
+        )
+        for number, tensor in enumerate(tensors)
+    )
+
+
+def _chosen_names(
+    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]
+) -> set[str]:
+    if list(patterns) == ["all"]:
+        return {tensor.name for tensor in probed}
+    if list(patterns) == ["layers"]:
+        return {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
+    names, unmatched = matching_names([tensor.name for tensor in probed], patterns)
+    if unmatched:
+        raise UsageError(
+            f"--tensors {unmatched[0]}: {network.graph.path} has no such tensor with a sample "
+            f"axis. `cnatool inspect {network.graph.path}` lists them."
+        )
+    return set(names)
+
+
+def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:
+    if narrowing is None or not dtype.startswith("float"):
+        return dtype
+    return min(dtype, narrowing, key=lambda name: np.dtype(name).itemsize)

@@ -1,0 +1,122 @@
+"""The model that a dump runs: chosen tensors and their statistics as outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.backend.expose import SUM, StatisticInput, promoted, with_sums
+from cnatool.backend.session import Session
+from cnatool.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.graph import Graph
+    from cnatool.store.records import TensorRecord
+
+__all__ = ["ExposedModel", "Results"]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What one run gave, sample axis first everywhere.
+
+    Attributes
+    ----------
+    outputs : tuple of ndarray
+        The model's outputs, (n, …) each.
+    activations : dict of int to ndarray
+        Tensors kept whole, by number, (n, …) each.
+    sums : ndarray, shape (n, T)
+        Sum over each sample's elements of all T tensors, float64.
+    """
+
+    outputs: tuple[NDArray[Any], ...]
+    activations: dict[int, NDArray[Any]]
+    sums: NDArray[np.float64]
+
+
+class ExposedModel:
+    """A model ready to give chosen intermediates.
+
+    Parameters
+    ----------
+    graph : Graph
+    tensors : sequence of TensorRecord
+        The tensors to expose: their sums, and those with ``stored`` set whole as well.
+    outputs : sequence of TensorRecord
+        The model's outputs, always given whole.
+    provider : str
+        ONNX Runtime's name of the provider.
+    threads : int
+        Threads of one operator; 0 leaves it to ONNX Runtime.
+
+    Raises
+    ------
+    ModelError, BackendError
+        If ONNX Runtime does not accept the model, or would run it elsewhere than asked.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        tensors: Sequence[TensorRecord],
+        outputs: Sequence[TensorRecord],
+        *,
+        provider: str,
+        threads: int,
+    ) -> None:
+        self._outputs = list(outputs)
+        self._whole = [tensor for tensor in tensors if tensor.stored is not None]
+        self._names = [tensor.name for tensor in (*self._outputs, *self._whole)]
+        model = promoted(graph.model, self._names)
+        statistics = [
+            StatisticInput(t.name, np.dtype(t.dtype), len(t.shape) + 1, t.batch_axis)
+            for t in tensors
+        ]
+        model = with_sums(model, statistics, graph.opset)
+        self._session = Session(model, graph.path, provider=provider, threads=threads)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> Results:
+        """Run one batch.
+
+        Parameters
+        ----------
+        feeds : mapping of str to ndarray
+            Inputs, sample axis first.
+        samples : int
+            How many of the fed samples are real; the rest is padding and is dropped.
+
+        Raises
+        ------
+        BackendError
+            If an operator fails, or a tensor has another shape than in the probe.
+        """
+        sums, *values = self._session.run([SUM, *self._names], feeds)
+        arrays = [
+            self._samples_first(tensor, value, samples)
+            for tensor, value in zip((*self._outputs, *self._whole), values, strict=True)
+        ]
+        count = len(self._outputs)
+        return Results(
+            outputs=tuple(arrays[:count]),
+            activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
+            sums=sums[:samples],
+        )
+
+    def _samples_first(
+        self, tensor: TensorRecord, value: NDArray[Any], samples: int
+    ) -> NDArray[Any]:
+        value = np.moveaxis(value, tensor.batch_axis, 0)
+        if value.shape[1:] != tensor.shape:
+            raise BackendError(
+                f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
+                f"{tensor.shape} in the first batch: its shape depends on the data. "
+                "Leave it out with --tensors."
+            )
+        return value[:samples]

@@ -1,0 +1,212 @@
+"""An ONNX model as a graph of named tensors, and which of them depend on the input's values."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+
+from cnatool.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Graph", "ModelFile", "load_graph"]
+
+# Their results tell an input's shape, never its values.
+_SHAPE_OPERATORS = frozenset({"Shape", "Size"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model, with its digest."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The main graph of a model.
+
+    Attributes
+    ----------
+    path : Path
+        The model's file.
+    files : tuple of ModelFile
+        That file and the files of external weights.
+    model : onnx.ModelProto
+        The model, external weights not loaded.
+    producer : dict of str to NodeProto
+        The node that makes each tensor.
+    consumers : dict of str to list of NodeProto
+        The nodes that read each tensor, one entry a use; a node with a subgraph also reads what
+        that subgraph takes from outside.
+    inputs : tuple of ValueInfoProto
+        What a caller must feed: graph inputs without an initializer.
+    dynamic : frozenset of str
+        Tensors whose values depend on the values of an input.
+    shape_arithmetic : frozenset of str
+        Tensors that depend on an input's shape alone.
+    """
+
+    path: Path
+    files: tuple[ModelFile, ...]
+    model: onnx.ModelProto
+    inputs: tuple[onnx.ValueInfoProto, ...]
+    producer: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    consumers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
+    shape_arithmetic: frozenset[str] = frozenset()
+
+    @property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """Nodes in execution order."""
+        return list(self.model.graph.node)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs."""
+        return tuple(output.name for output in self.model.graph.output)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+    def operator(self, tensor: str) -> str:
+        """Type of the operator that makes a tensor; ``Input`` for a graph input."""
+        node = self.producer.get(tensor)
+        return "Input" if node is None else node.op_type
+
+
+def load_graph(path: Path) -> Graph:
+    """Read a model and analyse its main graph.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX file. Weights in external files are not loaded, only looked for.
+
+    Returns
+    -------
+    Graph
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, it is no ONNX model, or its external weights are missing or lie
+        outside its folder.
+    """
+    if not path.exists():
+        raise ModelError(f"{path}: no such model file.")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder. Name the .onnx file in it.")
+    content = path.read_bytes()
+    model = _parse(path, content)
+    if model.functions:
+        # Nodes inside a local function cannot be graph outputs.
+        model = onnx.inliner.inline_local_functions(model)
+    files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
+    del content
+    files.extend(_external_files(path, model))
+    return _analysed(path, tuple(files), model)
+
+
+def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    if content[4:8] == b"ORTM":
+        raise ModelError(
+            f"{path} is in ONNX Runtime's own format, in which tensors have no names left to "
+            "expose. Give the .onnx file it was made from."
+        )
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} is not an ONNX model, or was cut short ({len(content)} bytes). Export it anew."
+        ) from error
+    if not model.ir_version or not model.HasField("graph"):
+        raise ModelError(f"{path} is not an ONNX model: it holds no graph.")
+    if not model.graph.node:
+        raise ModelError(f"{path}: the graph has no nodes, so there is nothing to run.")
+    return model
+
+
+def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
+    folder = path.parent.resolve()
+    locations = {
+        entry.value: tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for location, name in sorted(locations.items()):
+        file = (folder / location).resolve()
+        if not file.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: weight {name!r} lies outside the model's folder, at {location!r}. "
+                "Move it beside the model and export anew."
+            )
+        if not file.is_file():
+            raise ModelError(
+                f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
+                "file is not there."
+            )
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        yield ModelFile(file, file.stat().st_size, digest)
+
+
+def _analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
+    inputs = tuple(value for value in model.graph.input if value.name not in initializers)
+    producer: dict[str, onnx.NodeProto] = {}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    dynamic = {value.name for value in inputs}
+    shape_arithmetic: set[str] = set()
+    for node in model.graph.node:
+        reads = [name for name in (*node.input, *_captured(node)) if name]
+        for name in reads:
+            consumers.setdefault(name, []).append(node)
+        writes = [name for name in node.output if name]
+        producer.update(dict.fromkeys(writes, node))
+        if any(name in dynamic for name in reads) and node.op_type not in _SHAPE_OPERATORS:
+            dynamic.update(writes)
+        elif any(name in dynamic or name in shape_arithmetic for name in reads):
+            shape_arithmetic.update(writes)
+    return Graph(
+        path=path,
+        files=files,
+        model=model,
+        inputs=inputs,
+        producer=producer,
+        consumers=consumers,
+        dynamic=frozenset(dynamic),
+        shape_arithmetic=frozenset(shape_arithmetic),
+    )
+
+
+def _captured(node: onnx.NodeProto) -> Iterator[str]:
+    """Give the names that a node's subgraphs take from the graph around them."""
+    for attribute in node.attribute:
+        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+        for graph in graphs:
+            own = {tensor.name for tensor in graph.initializer}
+            own.update(value.name for value in graph.input)
+            own.update(name for inner in graph.node for name in inner.output)
+            for inner in graph.node:
+                for name in (*inner.input, *_captured(inner)):
+                    if name and name not in own:
+                        yield name
+            for output in graph.output:
+                if output.name and output.name not in own:
+                    yield output.name

@@ -1,0 +1,53 @@
+"""The application: its commands and its options."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnatool._version import __version__
+from cnatool.cli import demo, dump, inspect, schema, score
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="cnatool",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help comes in half the time.
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cnatool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")
+    ] = False,
+) -> None:
+    """See what happens inside an exported network, and score how it generalises.
+
+    Start with `cnatool demo`. On your own model: `cnatool dump MODEL.onnx DATA -o STORE.zarr`,
+    then `cnatool score STORE.zarr`.
+    """
+
+
+app.command("demo")(demo.demo)
+app.command("inspect")(inspect.inspect)
+app.command("dump")(dump.dump)
+app.command("score")(score.score)
+app.command("schema")(schema.schema)

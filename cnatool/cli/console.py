@@ -1,0 +1,114 @@
+"""What every command says beside its result: notes and progress, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import typer
+
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import Progress, TaskID
+
+__all__ = ["ConsoleObserver", "key_values", "note"]
+
+# Seconds between two lines of progress where standard error is no terminal.
+_LINE_EVERY = 10.0
+
+
+def note(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(text, err=True)
+
+
+def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Read ``KEY=VALUE`` words.
+
+    Raises
+    ------
+    UsageError
+        If a word has no ``=``, or a key comes twice.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option} {pair}: write it as KEY=VALUE.")
+        if key in values:
+            raise UsageError(f"{option} {key}: given twice.")
+        values[key] = value
+    return values
+
+
+class ConsoleObserver:
+    """Shows a dump's notes and progress: a bar on a terminal, a line now and then elsewhere.
+
+    Parameters
+    ----------
+    quiet : bool
+        Say nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        if not self._quiet:
+            note(text)
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        """Move the bar, or print a line every ten seconds and at a split's end."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        elapsed = now - self._started.setdefault(split, now)
+        rate = f"{done / elapsed:,.0f} samples/s" if elapsed else ""
+        if self._bar is not None:
+            if split not in self._tasks:
+                self._tasks[split] = self._bar.add_task(split, total=rows, rate=rate)
+            self._bar.update(self._tasks[split], completed=done, rate=rate)
+        elif done == rows or now - self._last_line >= _LINE_EVERY:
+            self._last_line = now
+            note(f"{split}: {done} of {rows} {rate}".rstrip())

@@ -1,0 +1,155 @@
+"""``cnatool inspect``."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.store.reader import Store
+    from cnatool.store.records import LayerRecord, SkippedTensor, TensorRecord
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
+    input_shape: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,…", help="Shape of one sample, where the model leaves it open."),
+    ] = None,
+    skipped: Annotated[
+        bool, typer.Option("--skipped", help="List what is left out too, each with its reason.")
+    ] = False,
+) -> None:
+    """List the tensors of a model or a store: operator, role, layer, shape, bytes a sample."""
+    if path.is_dir():
+        from cnatool.store.reader import open_store
+
+        store = open_store(path)
+        _print_store(store)
+        _print_tensors(store.tensors, store.layers, stored=True)
+        _print_skipped(store.record.skipped, every=skipped)
+        return
+    from cnatool.inspection import inspect_model
+
+    found = inspect_model(path, _shape(input_shape))
+    record = found.network.record
+    opsets = ", ".join(f"{domain} {version}" for domain, version in record.opsets.items())
+    typer.echo(f"{path}: model by {record.producer or 'unknown'}, opset {opsets}")
+    for feed in found.network.feeds:
+        sizes = "any shape" if feed.shape is None else _shape_text(feed.shape)
+        batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
+        typer.echo(f"input {feed.name}: {sizes} {feed.dtype}, {batch}")
+    typer.echo()
+    _print_tensors(found.tensors, found.network.layers.layers, stored=False)
+    _print_skipped(found.skipped, every=skipped)
+
+
+def _print_store(store: Store) -> None:
+    record = store.record
+    typer.echo(f"{store.path}: store by {record.created_by}")
+    if record.model is not None:
+        typer.echo(f"model {record.model.name}, SHA-256 {record.model.files[0].sha256}")
+    if record.runtime is not None:
+        runtime = record.runtime
+        typer.echo(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
+    for step in record.preprocessing:
+        typer.echo(
+            f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
+            f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
+            + (f", mean {', '.join(map(str, step.mean))}" if step.mean else "")
+            + (f", std {', '.join(map(str, step.std))}" if step.std else "")
+        )
+    for key, value in record.tags.items():
+        typer.echo(f"tag {key}={value}")
+    for name, split in store.splits.items():
+        state = "" if split.record.complete else f" of {split.record.rows}, unfinished"
+        labels = "labels" if split.record.labels else "no labels"
+        typer.echo(f"split {name}: {len(split)} rows{state}, {labels}, from {split.record.source}")
+    typer.echo()
+
+
+def _print_tensors(
+    tensors: Sequence[TensorRecord], layers: Sequence[LayerRecord], *, stored: bool
+) -> None:
+    import numpy as np
+
+    from cnatool.cli.tables import Column, print_table, size
+
+    numbers: dict[str, list[str]] = {}
+    for layer in layers:
+        mark = " shortcut" if layer.shortcut else ""
+        for name in dict.fromkeys((layer.linear, layer.preactivation)):
+            numbers.setdefault(name, []).append(f"{layer.number}{mark}")
+    columns: list[Column] = [
+        ("#", "right"),
+        ("tensor", "left"),
+        ("operator", "left"),
+        ("role", "left"),
+        ("layer", "left"),
+        ("shape", "left"),
+        ("dtype", "left"),
+        ("bytes/sample", "right"),
+    ]
+    rows = [
+        [
+            str(tensor.number),
+            tensor.name,
+            tensor.operator,
+            tensor.role,
+            ", ".join(numbers.get(tensor.name, ())),
+            _shape_text(tensor.shape),
+            tensor.dtype,
+            str(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize),
+        ]
+        for tensor in tensors
+    ]
+    if stored:
+        columns.append(("kept", "left"))
+        for row, tensor in zip(rows, tensors, strict=True):
+            row.append(_kept_text(tensor))
+    print_table(columns, rows)
+    whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
+    typer.echo(f"\n{len(tensors)} tensors, {size(whole)} a sample; {len(layers)} layers")
+
+
+def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
+    if not skipped:
+        return
+    reasons = Counter(tensor.reason for tensor in skipped)
+    typer.echo(f"{len(skipped)} left out:")
+    for reason, count in reasons.most_common():
+        typer.echo(f"  {count} {reason}")
+    if every:
+        for tensor in skipped:
+            typer.echo(f"  {tensor.name} ({tensor.operator}): {tensor.reason}")
+    else:
+        typer.echo("  --skipped lists them")
+
+
+def _kept_text(tensor: TensorRecord) -> str:
+    if tensor.output is not None:
+        return f"output {tensor.output}"
+    return tensor.kept if tensor.stored is None else f"{tensor.kept}, {tensor.stored}"
+
+
+def _shape_text(shape: Sequence[int | None]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape) or "scalar"
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    words = text.replace("x", ",").split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"--input-shape {text}: positive whole numbers with commas between them.")
+    return tuple(int(word) for word in words)

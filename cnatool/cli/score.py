@@ -1,0 +1,117 @@
+"""``cnatool score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnatool.cli.console import key_values, note
+
+if TYPE_CHECKING:
+    from cnatool.metrics.estimate import Estimate
+    from cnatool.results import ScoreResult
+
+__all__ = ["print_score", "score"]
+
+
+def score(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    test: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
+    ] = "paper",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Override a field of the convention. Repeat it."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet|csv", help="Write α, β, margin, … of each sample to a file."
+        ),
+    ] = None,
+) -> None:
+    """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
+    from cnatool.frames import check_frame_path, write_frame
+    from cnatool.scoring import score_all
+
+    if samples is not None:
+        check_frame_path(samples)
+    scored = score_all(
+        store, test, convention=convention, overrides=key_values("--set", set_ or ())
+    )
+    result = scored.result()
+    for name, split in result.splits.items():
+        if not split.complete:
+            note(f"split {name}: the dump was not finished; {split.samples} rows are scored")
+    if samples is not None:
+        write_frame(scored.frame(), samples)
+        note(f"wrote {samples}")
+    if json:
+        typer.echo(result.to_json(), nl=False)
+    else:
+        print_score(result)
+
+
+def print_score(result: ScoreResult) -> None:
+    """Print a result as tables."""
+    from cnatool.cli.tables import number, print_table
+
+    typer.echo(f"convention {result.convention}\n")
+    print_table(
+        [
+            ("split", "left"),
+            ("samples", "right"),
+            ("accuracy", "right"),
+            ("loss", "right"),
+            ("α mean", "right"),
+            ("β mean", "right"),
+            ("CNA", "right"),
+            ("95 % interval", "right"),
+        ],
+        [
+            [
+                name,
+                str(split.samples),
+                number(split.accuracy),
+                number(split.loss),
+                number(split.alpha.mean),
+                number(split.beta.mean),
+                number(split.cna.value),
+                "–"
+                if split.cna.interval is None
+                else " … ".join(number(edge) for edge in split.cna.interval),
+            ]
+            for name, split in result.splits.items()
+        ],
+    )
+    fields = result.convention.fields
+    rows: list[tuple[str, str, Estimate]] = [
+        ("gap", f"{fields.gap}, train and test", result.gap),
+        ("CNA-A", fields.area, result.cna_area),
+        ("margin", f"{fields.margin}, train", result.margin),
+        ("CNA-M", "margin · CNA-A", result.cna_margin),
+    ]
+    typer.echo()
+    print_table(
+        [("measure", "left"), ("form", "left"), ("value", "right")],
+        [[name, form, number(estimate.value)] for name, form, estimate in rows],
+    )
+    reasons = [f"{name}: {e.reason}" for name, _, e in rows if e.reason is not None]
+    for name, split in result.splits.items():
+        found = (("accuracy, loss", split.performance_reason), ("CNA", split.cna.reason))
+        reasons += [f"{measure} of {name}: {reason}" for measure, reason in found if reason]
+    if reasons:
+        typer.echo("\nundefined (–):")
+        for reason in reasons:
+            typer.echo(f"  {reason}")
+    layers = ", ".join(f"{layer.depth} {layer.name} ({layer.operator})" for layer in result.layers)
+    typer.echo(f"\n{len(result.layers)} layers: {layers}")

@@ -1,0 +1,56 @@
+"""Tables on standard output, plain text that survives a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Column", "number", "print_table", "size"]
+
+_UNBOUNDED = 100_000
+
+Column = tuple[str, Literal["left", "right"]]
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table with a header.
+
+    Parameters
+    ----------
+    columns : sequence of (str, str)
+        Headers and which side they keep to.
+    rows : sequence of sequence of str
+        Cells, printed as they are: names from files are never markup.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for header, side in columns:
+        table.add_column(Text(header), justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # Without a terminal there is no width to keep to, and a folded name is hard to read on.
+        wide = console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a number for a table; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes with its unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

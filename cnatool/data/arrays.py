@@ -1,0 +1,199 @@
+"""``.npz`` and ``.npy``: headers are parsed here, rows are streamed, nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import io
+import struct
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
+
+from numpy.lib import format as npy
+
+from cnatool.data.source import InputSpec, check_sample, printable
+from cnatool.data.streams import DAMAGE, RowArray, StreamSource
+from cnatool.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import BufferedIOBase
+    from pathlib import Path
+    from zipfile import ZipInfo
+
+    import numpy as np
+
+    from cnatool.data.streams import Opener
+
+__all__ = ["open_npy", "open_npz"]
+
+_INPUTS = ("x", "inputs", "images", "data")
+_LABELS = ("y", "labels")
+
+# A header describes one array in some hundred bytes; NumPy's own limit is the same.
+_MAX_HEADER = 10_000
+
+
+def open_npz(path: Path) -> StreamSource:
+    """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        One array of samples (n, …) called x, inputs, images or data; optionally one of n integer
+        labels called y or labels. Other arrays are left alone.
+
+    Raises
+    ------
+    DataError
+        If the archive or an array in it is damaged, the names leave a choice, an array is not
+        plain numbers in C order, or labels are not n integers.
+    """
+    try:
+        with ZipFile(path) as archive:
+            members = archive.infolist()
+    except (*DAMAGE, NotImplementedError, ValueError, struct.error) as error:
+        raise DataError(
+            f"{path} cannot be read as an .npz archive ({error}). Save it again with numpy.savez."
+        ) from error
+    samples = _member(path, members, _INPUTS)
+    if samples is None:
+        held = ", ".join(printable(member.filename) for member in members[:20]) or "nothing"
+        raise DataError(
+            f"{path} needs one array called {' or '.join(_INPUTS)} and holds {held}: save the "
+            "samples under one of these names."
+        )
+    name, inputs = samples
+    labels = _member(path, members, _LABELS)
+    if labels is not None:
+        _check_labels(labels[1], inputs)
+    spec = InputSpec(name, inputs.dtype.newbyteorder("="), inputs.shape)
+    return StreamSource(path.name, spec, inputs, None if labels is None else labels[1])
+
+
+def open_npy(path: Path) -> StreamSource:
+    """Open an array of samples (n, …); integer labels are taken from ``<stem>_labels.npy``.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, not plain numbers in C order, or the labels are not n integers.
+    """
+    inputs = _file(path)
+    beside = path.with_name(f"{path.stem}_labels.npy")
+    labels = _file(beside) if beside.is_file() else None
+    if labels is not None:
+        _check_labels(labels, inputs)
+    spec = InputSpec(path.stem, inputs.dtype.newbyteorder("="), inputs.shape)
+    return StreamSource(path.name, spec, inputs, labels)
+
+
+def _file(path: Path) -> RowArray:
+    rows = _row_array(str(path), lambda: path.open("rb"))
+    rows.check_size(path.stat().st_size)
+    return rows
+
+
+def _member(
+    path: Path, members: list[ZipInfo], names: tuple[str, ...]
+) -> tuple[str, RowArray] | None:
+    """Find the one member with one of these names, or None where there is none."""
+    found = [(member.filename.removesuffix(".npy"), member) for member in members]
+    found = [(name, member) for name, member in found if name in names]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError(
+            f"{path} holds {' and '.join(name for name, _ in found)}, and which is meant is in "
+            f"doubt: keep one array called {' or '.join(names)}."
+        )
+    [(name, member)] = found
+    where = f"{path}, array '{name}',"
+    if member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise DataError(
+            f"{where} is encrypted or compressed in a way that NumPy does not write: save it again "
+            "with numpy.savez_compressed."
+        )
+    rows = _row_array(where, partial(_open_member, path, member.filename))
+    rows.check_size(member.file_size)
+    return name, rows
+
+
+@contextmanager
+def _open_member(path: Path, name: str) -> Iterator[BufferedIOBase]:
+    with ZipFile(path) as archive:
+        try:
+            file = archive.open(name)
+        except (KeyError, NotImplementedError, RuntimeError) as error:
+            raise BadZipFile(str(error)) from error
+        with file:
+            yield cast("BufferedIOBase", file)
+
+
+def _row_array(where: str, opener: Opener) -> RowArray:
+    try:
+        with opener() as file:
+            offset, header = _raw_header(file)
+        shape, fortran, dtype = header()
+    except DAMAGE as error:
+        raise DataError(
+            f"{where} cannot be read ({error}). Get a whole copy of the file."
+        ) from error
+    # What NumPy's parser raises on a hostile header is not limited to ValueError: it evaluates a
+    # literal, and that can be nested, cut, or name a dtype that does not exist.
+    except Exception as error:
+        raise DataError(
+            f"{where} is not an array that NumPy wrote: {printable(error)[:200]}"
+        ) from error
+    if not shape or min(shape) < 0:
+        raise DataError(f"{where} has shape {shape}: the first axis must count the samples.")
+    if shape[0] == 0:
+        raise DataError(f"{where} holds no samples: its shape is {shape}.")
+    # Before sizes are compared: those of objects say nothing, and the way out is another one.
+    check_sample(where, dtype, shape[1:])
+    if fortran:
+        raise DataError(
+            f"{where} is in Fortran order, which cannot be read sample by sample: save it as "
+            "numpy.ascontiguousarray(x)."
+        )
+    return RowArray(where, dtype, shape[0], shape[1:], offset, opener)
+
+
+def _raw_header(
+    file: BufferedIOBase,
+) -> tuple[int, Callable[[], tuple[tuple[int, ...], bool, np.dtype[Any]]]]:
+    """Read the bytes of a header, bounded; give where the data starts, and how to parse them.
+
+    NumPy would read as many bytes as the header claims to have before it compares with its limit,
+    and in a compressed member four gigabytes of spaces cost nothing.
+    """
+    major, _ = npy.read_magic(file)
+    width = 2 if major == 1 else 4
+    length = file.read(width)
+    if len(length) < width:
+        raise EOFError("the file ends in its header")
+    [size] = struct.unpack("<H" if major == 1 else "<I", length)
+    if size > _MAX_HEADER:
+        raise ValueError(f"its header has {size} bytes, and the limit is {_MAX_HEADER}.")
+    text = io.BytesIO(length + file.read(size))
+    # Version 3 differs from 2 in the names of fields alone, and structured arrays are refused.
+    parse = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
+    return npy.MAGIC_LEN + width + size, partial(cast("Any", parse), text)
+
+
+def _check_labels(labels: RowArray, inputs: RowArray) -> None:
+    if labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
+            "numbers, for example with y.astype('int64')."
+        )
+    if labels.shape:
+        raise DataError(
+            f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
+            "class numbers, for example y.argmax(1) of one-hot rows."
+        )
+    if labels.rows != inputs.rows:
+        raise DataError(
+            f"{labels.where} has {labels.rows} labels and {inputs.where} has {inputs.rows} "
+            "samples: they must be equally many."
+        )

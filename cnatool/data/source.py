@@ -1,0 +1,161 @@
+"""What a source of samples is: the types that pass from ``data`` to the dump.
+
+A source knows at opening how many samples it has and what one looks like, and then gives them in
+order, block by block, in memory that does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from cnatool.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PICTURE_EXTENSIONS",
+    "Block",
+    "InputSpec",
+    "Source",
+    "check_sample",
+    "is_picture",
+    "printable",
+    "spans",
+]
+
+# Here and not beside the decoder: telling splits from classes needs no Pillow.
+PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+# A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
+MAX_SAMPLE_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One raw input: its name, its native dtype, and the shape of one sample.
+
+    ``layout`` is ``"hwc"`` where the source knows that the axes are height, width, channels.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    layout: Literal["hwc"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive samples; every field has the same number of rows.
+
+    Attributes
+    ----------
+    ids : list of str
+        Where each sample came from: a relative path or a row number.
+    inputs : tuple of ndarray
+        One C-contiguous array (rows, *shape) for each of the source's inputs, native byte order.
+    labels : ndarray of int64 or None
+        Shape (rows,).
+    """
+
+    ids: list[str]
+    inputs: tuple[NDArray[Any], ...]
+    labels: NDArray[np.int64] | None
+
+
+class Source(Protocol):
+    """Samples in a fixed order."""
+
+    @property
+    def name(self) -> str:
+        """File or folder name, for messages and provenance."""
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What one sample consists of."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether blocks carry labels."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the label values, where the source names them."""
+
+    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+        """Give blocks of ``rows`` samples in order (the last one shorter), ``limit`` in all."""
+
+
+def spans(total: int, rows: int, limit: int | None) -> Iterator[tuple[int, int]]:
+    """Half-open row ranges of the blocks of a source.
+
+    Parameters
+    ----------
+    total : int
+        Samples in the source.
+    rows : int
+        Samples in a block, at least 1.
+    limit : int or None
+        Samples in all, at most.
+
+    Raises
+    ------
+    UsageError
+        If ``rows`` is below 1 or ``limit`` below 0.
+    """
+    if rows < 1:
+        raise UsageError(f"blocks of {rows} samples cannot be read: ask for at least 1.")
+    if limit is not None and limit < 0:
+        raise UsageError(f"a limit of {limit} samples cannot be meant: give 0 or more.")
+    end = total if limit is None else min(total, limit)
+    for start in range(0, end, rows):
+        yield start, min(start + rows, end)
+
+
+def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse samples that are not plain numbers, are empty, or are absurdly large.
+
+    Raises
+    ------
+    DataError
+        Naming ``where``, what is wrong, and the way out.
+    """
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds Python objects, which are never unpickled: save it as a numeric array."
+        )
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise DataError(
+            f"{where} has dtype {dtype}, which is not understood: save it as bool, integers, or "
+            "floats of at most 64 bits."
+        )
+    size = dtype.itemsize
+    for dim in shape:
+        size *= dim
+    if size == 0:
+        raise DataError(f"{where} has samples of shape {shape}, which hold no value.")
+    if size > MAX_SAMPLE_BYTES:
+        raise DataError(
+            f"{where} has samples of shape {shape}, {size} bytes each; the limit is "
+            f"{MAX_SAMPLE_BYTES}. Check that the first axis counts the samples."
+        )
+
+
+def is_picture(name: str) -> bool:
+    """Tell by its extension whether a file is meant to be a picture."""
+    return Path(name).suffix.lower() in PICTURE_EXTENSIONS
+
+
+def printable(name: object) -> str:
+    """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
+    text = str(name)
+    return text if text.isprintable() else repr(text)

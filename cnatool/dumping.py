@@ -1,0 +1,388 @@
+"""The dump: a batch at a time, samples are read, preprocessed, run through the model, stored."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+from cnatool._version import __version__
+from cnatool.backend.choice import chosen_tensors, stored_outputs
+from cnatool.backend.exposed import ExposedModel
+from cnatool.backend.network import open_network
+from cnatool.backend.session import OPTIMIZATION, provider_name
+from cnatool.data.find import find_splits, open_source
+from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
+from cnatool.errors import DataError, UsageError
+from cnatool.pipeline import InOrder, prefetched
+from cnatool.store.layout import split_arrays
+from cnatool.store.reader import open_store
+from cnatool.store.records import ArrayRecord, RuntimeRecord, StoreRecord
+from cnatool.store.writer import StoreWriter, check_free, remove_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.choice import Narrowing
+    from cnatool.backend.exposed import Results
+    from cnatool.backend.network import FeedSpec, Network
+    from cnatool.data.source import Block, Source
+    from cnatool.store.reader import Store
+    from cnatool.store.records import Kept, Preprocessing, TensorRecord
+
+__all__ = ["Observer", "dump"]
+
+# A batch of activations that fits memory beside the runtime's own copy of it.
+_BATCH_BYTES = 256 << 20
+_LARGEST_BATCH = 256
+_PROBE_SAMPLES = 3
+# LZ4 seldom halves activations: what would not fit even then is refused, not tried.
+_BEST_RATIO = 2
+
+
+class Observer(Protocol):
+    """Is told what a dump decides and how far it is."""
+
+    def note(self, text: str) -> None:
+        """Something was decided that the caller may want to know."""
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        """``done`` of ``rows`` samples of a split have been through the model."""
+
+
+class _Silent:
+    def note(self, text: str) -> None:
+        pass
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        pass
+
+
+def dump(
+    model: str | Path,
+    data: str | Path | None = None,
+    store: str | Path | None = None,
+    *,
+    splits: Mapping[str, str | Path] | None = None,
+    keep: Kept = "full",
+    tensors: str | Sequence[str] = "all",
+    dtype: Narrowing | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    tags: Mapping[str, str] | None = None,
+    provider: str = "cpu",
+    threads: int = 0,
+    scale: float | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    layout: str | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Store:
+    """Run an ONNX model over data and store every intermediate tensor.
+
+    Parameters
+    ----------
+    model : str or Path
+        An ONNX file.
+    data : str or Path, optional
+        Samples: an IDX images file, a ``.npz`` or ``.npy`` file, a folder of pictures by class,
+        or a folder with ``train`` and ``test`` parts of any of these.
+    store : str or Path, optional
+        Where the store goes; by default the model's name with ``.zarr`` in the current folder.
+    splits : mapping of str to path, optional
+        Split names and their data, instead of ``data``.
+    keep : {"full", "statistics"}
+        Store whole activations, or only their sums over each sample.
+    tensors : str or sequence of str
+        ``all``, ``layers``, or names and globs.
+    dtype : {"float32", "float16"}, optional
+        Narrow floating activations to this type in the store.
+    batch_size : int, optional
+        Samples of one run; by default as many as fit 256 MiB, 256 at most.
+    limit : int, optional
+        Samples to take of each split.
+    tags : mapping of str to str, optional
+        Words of your own, kept in the store.
+    provider : str
+        Where ONNX Runtime runs: ``cpu``, ``cuda``, …
+    threads : int
+        Threads of one operator; 0 leaves it to ONNX Runtime.
+    scale, mean, std : float, sequence of float, sequence of float
+        The model receives ``(x * scale - mean) / std``; by default 8-bit pictures are divided by
+        255 and anything else stays as it is.
+    layout : str, optional
+        How to arrange a sample for the model, where shapes leave it open; see the README.
+    overwrite : bool
+        Replace a store that is already there.
+    observer : Observer, optional
+        Told what was decided and how far the dump is.
+
+    Returns
+    -------
+    Store
+        The finished store, open for reading.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError, NotAStoreError
+        If an argument, the data, the model or the path cannot be used.
+    BackendError
+        If the runtime fails.
+    StoreWriteError
+        If the disk is full or refuses.
+    """
+    model = Path(model)
+    path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
+    observer = observer or _Silent()
+    _check_counts({"--batch-size": batch_size, "--limit": limit})
+    check_free(path, overwrite=overwrite)
+    provider = provider_name(provider)
+    network = open_network(model)
+    sources = _sources(data, splits or {})
+    rows = {name: min(source.rows, limit or source.rows) for name, source in sources.items()}
+    feed = _Feed.planned(
+        network, sources, PreprocessOptions(scale, tuple(mean), tuple(std), layout)
+    )
+    if feed.note:
+        observer.note(feed.note)
+
+    probed, skipped = network.probed(feed.probe(sources), provider=provider)
+    patterns = [tensors] if isinstance(tensors, str) else tensors
+    kept = chosen_tensors(network, probed, patterns, keep=keep, dtype=dtype)
+    outputs = stored_outputs(network, probed)
+    batch = _batch_size(batch_size, feed, probed, observer)
+    record = StoreRecord(
+        schema="cnatool.store/1",
+        created_by=f"cnatool {__version__}",
+        inputs=tuple(
+            ArrayRecord(spec.name, spec.dtype.name, spec.shape)
+            for spec in next(iter(sources.values())).inputs
+        ),
+        outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
+        tensors=kept,
+        layers=network.layers.layers,
+        statistics=("sum",),
+        splits={},
+        skipped=tuple(skipped),
+        model=network.record,
+        runtime=RuntimeRecord(
+            name="onnxruntime",
+            version=onnxruntime.__version__,
+            provider=provider,
+            optimization=OPTIMIZATION,
+            batch_size=batch,
+        ),
+        preprocessing=(feed.preprocessing,),
+        tags=dict(tags or {}),
+    )
+    observer.note(_summary(record))
+    observer.note(_checked_size(path, record, sources, rows))
+    exposed = ExposedModel(network.graph, kept, outputs, provider=provider, threads=threads)
+    if path.exists():
+        remove_store(path)
+    writer = StoreWriter(path, record)
+    try:
+        for name, source in sources.items():
+            _dump_split(writer, name, source, rows[name], exposed, feed, batch, observer)
+    except BaseException:
+        if writer.committed:
+            observer.note(f"{path} is not finished: {writer.committed} rows are safe in it")
+        else:
+            writer.discard()
+            observer.note(f"nothing was finished, so {path} was removed")
+        raise
+    return open_store(path)
+
+
+def _dump_split(
+    writer: StoreWriter,
+    name: str,
+    source: Source,
+    rows: int,
+    exposed: ExposedModel,
+    feed: _Feed,
+    batch: int,
+    observer: Observer,
+) -> None:
+    split = writer.split(
+        name, rows, source=source.name, labels=source.labelled, classes=source.classes
+    )
+    stored = {tensor.number: tensor for tensor in writer.record.tensors}
+    fed = ((block, feed.feeds(block)) for block in source.blocks(batch, rows))
+
+    def append(block: Block, results: Results) -> None:
+        split.append(
+            ids=block.ids,
+            inputs=block.inputs,
+            labels=block.labels,
+            outputs=results.outputs,
+            activations={
+                number: _narrowed(stored[number], values)
+                for number, values in results.activations.items()
+            },
+            statistics={"sum": results.sums},
+        )
+
+    done = 0
+    with InOrder() as writing:
+        for block, feeds in prefetched(fed):
+            results = exposed.run(feeds, len(block.ids))
+            writing.submit(partial(append, block, results))
+            done += len(block.ids)
+            observer.progress(name, done, rows)
+    split.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """How raw samples become what the model's input takes."""
+
+    spec: FeedSpec
+    preprocessing: Preprocessing
+    note: str | None
+
+    @classmethod
+    def planned(
+        cls, network: Network, sources: Mapping[str, Source], options: PreprocessOptions
+    ) -> _Feed:
+        source = next(iter(sources.values()))
+        if len(network.feeds) != 1 or len(source.inputs) != 1:
+            needs = ", ".join(f"{f.name!r} {_shape_text(f)}" for f in network.feeds) or "nothing"
+            gives = ", ".join(f"{i.name!r} {i.shape}" for i in source.inputs)
+            raise DataError(
+                f"{network.graph.path} takes {len(network.feeds)} inputs ({needs}) and "
+                f"{source.name} gives {len(source.inputs)} ({gives}). "
+                "Models with exactly one input can be dumped."
+            )
+        (feed,) = network.feeds
+        (given,) = source.inputs
+        shape = (None,) * len(given.shape) if feed.shape is None else feed.shape
+        target = ModelInput(feed.name, feed.dtype, shape)
+        preprocessing, note = plan(given, target, options)
+        return cls(feed, preprocessing, note)
+
+    def feeds(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Preprocess a block; pad it where the model is bound to a number of samples."""
+        values = apply(block.inputs[0], self.preprocessing)
+        missing = (self.spec.batch or 0) - len(values)
+        if missing > 0:
+            values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+        return {self.spec.name: values}
+
+    def probe(self, sources: Mapping[str, Source]) -> dict[str, NDArray[Any]]:
+        """Give the first samples of the first split, repeated where there are too few."""
+        count = self.spec.batch or _PROBE_SAMPLES
+        source = next(iter(sources.values()))
+        feeds = self.feeds(next(iter(source.blocks(count, count))))
+        return {name: np.resize(value, (count, *value.shape[1:])) for name, value in feeds.items()}
+
+
+def _sources(data: str | Path | None, splits: Mapping[str, str | Path]) -> dict[str, Source]:
+    named = {name: Path(part) for name, part in splits.items()}
+    parts = find_splits(None if data is None else Path(data), named)
+    sources = {name: open_source(part) for name, part in parts.items()}
+    (first, reference), *others = sources.items()
+    for name, source in others:
+        if [(i.shape, i.dtype) for i in source.inputs] != [
+            (i.shape, i.dtype) for i in reference.inputs
+        ]:
+            raise DataError(
+                f"splits {first!r} and {name!r} hold different samples: "
+                f"{_inputs_text(reference)} and {_inputs_text(source)}. "
+                "One store holds samples of one shape and type."
+            )
+    return sources
+
+
+def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
+    if tensor.stored == values.dtype.name:
+        return values
+    with np.errstate(over="raise"):
+        try:
+            return values.astype(tensor.stored)
+        except FloatingPointError:
+            largest = np.abs(values).max()
+            raise DataError(
+                f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
+                f"Use --dtype float32, or leave the tensor out with --tensors."
+            ) from None
+
+
+def _batch_size(
+    wanted: int | None, feed: _Feed, probed: Sequence[TensorRecord], observer: Observer
+) -> int:
+    bound = feed.spec.batch
+    if bound is not None:
+        if wanted not in (None, bound):
+            raise UsageError(
+                f"--batch-size {wanted}: the model is bound to batches of {bound}. "
+                "Export it with a dynamic batch axis to choose."
+            )
+        observer.note(
+            f"the model takes exactly {bound} sample{'s' * (bound > 1)} a run; exported with a "
+            "dynamic batch axis it would run faster"
+        )
+        return bound
+    if wanted is not None:
+        return wanted
+    sample = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in probed)
+    fitting = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(1, sample)))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def _summary(record: StoreRecord) -> str:
+    layers = len(record.layers)
+    left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
+    return f"{len(record.tensors)} tensors{left_out}, {layers} layers"
+
+
+def _checked_size(
+    path: Path, record: StoreRecord, sources: Mapping[str, Source], rows: Mapping[str, int]
+) -> str:
+    """Say how large the store will be; refuse what cannot fit the disk."""
+    size = 0
+    for name, source in sources.items():
+        arrays = split_arrays(record, labels=source.labelled)
+        size += rows[name] * sum(array.row_bytes for array in arrays)
+    free = shutil.disk_usage(path.parent).free
+    if size > free * _BEST_RATIO:
+        raise UsageError(
+            f"{path} would take up to {_bytes_text(size)}, and {_bytes_text(free)} are free. Use "
+            "--keep statistics, --tensors layers, --dtype float16 or --limit N, or another disk."
+        )
+    text = f"{sum(rows.values())} samples, up to {_bytes_text(size)} before compression"
+    return text if size <= free else f"{text}; only {_bytes_text(free)} are free"
+
+
+def _check_counts(options: Mapping[str, int | None]) -> None:
+    for option, count in options.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{option} {count}: at least 1.")
+
+
+def _bytes_text(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _shape_text(feed: FeedSpec) -> str:
+    if feed.shape is None:
+        return "of any shape"
+    sizes = ", ".join("?" if size is None else str(size) for size in feed.shape)
+    return f"({sizes})"
+
+
+def _inputs_text(source: Source) -> str:
+    return ", ".join(f"{i.shape} {i.dtype}" for i in source.inputs)

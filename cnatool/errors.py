@@ -1,0 +1,76 @@
+"""Every error a user can cause.
+
+::
+
+    CnatoolError
+    ├── UsageError         an option or argument that cannot be meant        exit code 2
+    ├── DataError          the samples, their labels, or their shape         exit code 2
+    ├── ModelError         the model file, or what it declares               exit code 2
+    ├── NotAStoreError     a path that holds no store, or is taken           exit code 2
+    ├── MetricError        the store cannot give what was asked of it        exit code 2
+    ├── StoreDamagedError  a store that is broken                            exit code 3
+    ├── StoreWriteError    a store that cannot be written (disk, rights)     exit code 3
+    └── BackendError       the runtime refused or failed                     exit code 4
+
+A message is one short paragraph: what, where (file, tensor, row), what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BackendError",
+    "CnatoolError",
+    "DataError",
+    "MetricError",
+    "ModelError",
+    "NotAStoreError",
+    "StoreDamagedError",
+    "StoreWriteError",
+    "UsageError",
+]
+
+
+class CnatoolError(Exception):
+    """Base of every error that cnatool raises on purpose."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(CnatoolError, ValueError):
+    """An option or an argument that cannot be meant."""
+
+
+class DataError(CnatoolError, ValueError):
+    """Samples or labels that cannot be read, or do not fit each other or the model."""
+
+
+class ModelError(CnatoolError, ValueError):
+    """A model file that cannot be read, or that declares what cannot be run."""
+
+
+class NotAStoreError(CnatoolError, ValueError):
+    """A path that holds no store, or one that is taken where a new store should go."""
+
+
+class MetricError(CnatoolError, ValueError):
+    """The store cannot give what was asked of it."""
+
+
+class StoreDamagedError(CnatoolError, OSError):
+    """A store whose arrays or whose attribute are broken."""
+
+    exit_code = 3
+
+
+class StoreWriteError(CnatoolError, OSError):
+    """A store that the operating system does not let us write: disk full, no right to."""
+
+    exit_code = 3
+
+
+class BackendError(CnatoolError, RuntimeError):
+    """The runtime refused the model or failed while running it."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""The measures: functions on NumPy arrays, no files, no frameworks."""

@@ -1,0 +1,322 @@
+"""α: the complexity of a raw input, as the entropy of its values.
+
+METRICS.md, section "α"; paper §3.1. The histograms of a whole block of samples are one count:
+sample i's bins are numbered from i·B on, so that one `bincount` fills them all. A block is small
+enough for the processor's caches, and the memory used does not depend on how many samples there
+are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import numpy as np
+
+from cnatool.errors import DataError, MetricError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import OutOfRange
+
+__all__ = ["entropy"]
+
+_ELEMENTS = 1 << 17  # elements counted at a time, of types that need no arithmetic
+_FLOAT_ELEMENTS = 1 << 14  # of floating types, whose intermediate arrays are many
+_NUMBERS = 1 << 16  # bins of one block: what a uint16 can number
+_PER_WORD = 4  # uint16 numbers in a 64-bit word
+_SPARSE = 0.75  # share of words below which leaving out the background pays
+
+
+def entropy(
+    x: NDArray[Any],
+    *,
+    bins: int,
+    range: tuple[float, float],
+    out_of_range: OutOfRange,
+    density: bool,
+    first_row: int = 0,
+) -> NDArray[np.float64]:
+    """Return the entropy of each sample's values, in bits (paper §3.1).
+
+    α = −Σ_b p_b log2 p_b over equal bins, the same for every sample; all axes but the first are
+    pooled. The bins are those of `numpy.histogram`, its right edge and its rounding included.
+
+    uint8 and uint16 pictures count as the unit interval (value / greatest value of the type), bool
+    as 0 and 1, floats as they are (float16 as float32). Every other integer type holds symbols: one
+    bin a distinct value, where `bins` and `range` mean nothing.
+
+    Parameters
+    ----------
+    x : (n, …) array
+        Raw inputs, before resizing and normalisation.
+    bins, range : int, (float, float)
+        Number of bins, and what they span.
+    out_of_range : {"error", "drop", "clip"}
+        What happens to a value outside `range`. A NaN is an error unless dropped.
+    density : bool
+        Give −Σ_b d_b log2 d_b with NumPy's densities d_b = p_b / w, w the width of a bin, which is
+        (H + log2 w) / w.
+    first_row : int
+        Number of the first row in its split, for the text of errors.
+
+    Returns
+    -------
+    (n,) float64 array
+
+    Raises
+    ------
+    DataError
+        For a value outside the range, a NaN, a sample without any value, or a type without order.
+    MetricError
+        For the density form of symbols.
+    """
+    values = np.asarray(x)
+    n, width = values.shape[0], math.prod(values.shape[1:])
+    if width == 0:
+        raise DataError(f"The samples have shape {values.shape[1:]}: there is no value to count.")
+    flat = values.reshape(n, width)
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "i" or (kind == "u" and size > 2):
+        if density:
+            raise MetricError(
+                f"Inputs of type {values.dtype} are symbols, and symbols have no density: "
+                "--set alpha=entropy."
+            )
+        return _symbol_entropy(flat)
+    low, high = map(float, range)
+    bounds = _Bounds(bins, low, high, out_of_range)
+    tally: _Tally
+    if kind in "bu":
+        tally = _Pixels(bounds, values.dtype) if size == 1 else _WidePixels(bounds, values.dtype)
+    elif kind == "f":
+        tally = _Floats(bounds, values.dtype)
+    else:
+        raise DataError(f"Inputs of type {values.dtype} have no histogram.")
+    bits = _counted_entropy(flat, tally, first_row)
+    if density:
+        bin_width = (high - low) / bins
+        bits = (bits + math.log2(bin_width)) / bin_width
+    return bits
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Equal bins, and what happens outside them."""
+
+    bins: int
+    low: float
+    high: float
+    out_of_range: OutOfRange
+
+    def number(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        """Return each value's bin; the values lie inside. The steps are `numpy.histogram`'s."""
+        edges = np.histogram_bin_edges(values[:0], self.bins, (self.low, self.high))
+        number = ((values - self.low) / (self.high - self.low) * self.bins).astype(np.intp)
+        np.minimum(number, self.bins - 1, out=number)  # the last bin includes its right edge
+        number -= values < np.take(edges, number)  # rounding may have moved a value over an edge
+        number += (values >= np.take(edges, number + 1)) & (number != self.bins - 1)
+        return number
+
+    def refuse(self, row: int, value: float, written: str) -> NoReturn:
+        """Raise the error for a value that no bin takes."""
+        if math.isnan(value):
+            raise DataError(
+                f"Sample row {row} holds NaN, which no bin takes: "
+                "--set out_of_range=drop leaves such values out."
+            )
+        raise DataError(
+            f"Sample row {row} holds {written}, outside the range {self.low:g}:{self.high:g}: "
+            "--set out_of_range=clip|drop, or --set range=LO:HI."
+        )
+
+
+class _Tally(Protocol):
+    """How values of one type become small numbers to count, and those counts bins."""
+
+    size: int
+    elements: int  # to count at a time
+
+    def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
+        """Return numbers 0 … size − 1 in the block's shape."""
+
+    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the bins' counts, without what was dropped."""
+
+
+class _WidePixels:
+    """uint16: a table from level to bin; the number after the last bin is what is dropped."""
+
+    elements = _ELEMENTS
+
+    def __init__(self, bounds: _Bounds, dtype: np.dtype[Any]) -> None:
+        self.bounds = bounds
+        self.greatest = 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
+        self.size = bounds.bins + 1
+        unit = np.arange(self.greatest + 1) / self.greatest
+        if bounds.out_of_range == "clip":
+            unit = unit.clip(bounds.low, bounds.high)
+        self.inside = (unit >= bounds.low) & (unit <= bounds.high)
+        self.refusing = bounds.out_of_range == "error" and not self.inside.all()
+        table = np.full(unit.size, bounds.bins)
+        table[self.inside] = bounds.number(unit[self.inside])
+        self.table = table.astype(np.uint16) if self.size <= _NUMBERS else table
+
+    def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
+        self.check(block, first_row)
+        return np.take(self.table, block)
+
+    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        return counts[:, : self.bounds.bins]
+
+    def check(self, block: NDArray[Any], first_row: int) -> None:
+        """Refuse the first value outside the range, where that is an error."""
+        if not self.refusing:
+            return
+        outside = ~self.inside[block]
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            level = int(block[row, column])
+            value = level / self.greatest
+            self.bounds.refuse(first_row + int(row), value, f"{level} (as a fraction {value:g})")
+
+
+class _Pixels(_WidePixels):
+    """uint8 and bool: the levels themselves are counted, and bins are sums over levels."""
+
+    def __init__(self, bounds: _Bounds, dtype: np.dtype[Any]) -> None:
+        super().__init__(bounds, dtype)
+        self.size = self.greatest + 1
+        kept = np.flatnonzero(self.inside)
+        self.kept = slice(kept[0], kept[-1] + 1) if kept.size else slice(0)
+        # Bins ascend with the levels, so that a bin is a run of levels.
+        self.starts = np.flatnonzero(np.diff(self.table[self.kept].astype(np.intp), prepend=-1))
+
+    def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
+        levels = block.view(np.uint8)
+        self.check(levels, first_row)
+        return levels
+
+    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        inside = counts[:, self.kept]
+        if self.starts.size == inside.shape[1]:  # no two levels share a bin
+            return inside
+        return np.add.reduceat(inside, self.starts, axis=1)
+
+
+class _Floats:
+    """Floating values: the bin is computed for each."""
+
+    elements = _FLOAT_ELEMENTS
+
+    def __init__(self, bounds: _Bounds, dtype: np.dtype[Any]) -> None:
+        self.bounds = bounds
+        self.size = bounds.bins + 1
+        # In half precision the edges of a thousand bins would not be equally far apart.
+        self.dtype = np.promote_types(dtype, np.float32)
+
+    def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
+        bounds = self.bounds
+        values = block.astype(self.dtype, copy=False)
+        inside = (values >= bounds.low) & (values <= bounds.high)
+        if inside.all():
+            return bounds.number(values)
+        if bounds.out_of_range == "drop":
+            number = np.full(values.shape, bounds.bins)
+            number[inside] = bounds.number(values[inside])
+            return number
+        refused = np.isnan(values) if bounds.out_of_range == "clip" else ~inside
+        if refused.any():
+            row, column = np.argwhere(refused)[0]
+            value = float(values[row, column])
+            bounds.refuse(first_row + int(row), value, f"{value:g}")
+        return bounds.number(values.clip(bounds.low, bounds.high))
+
+    def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        return counts[:, : self.bounds.bins]
+
+
+def _counted_entropy(flat: NDArray[Any], tally: _Tally, first_row: int) -> NDArray[np.float64]:
+    """Count block by block; H = log2 N − Σ c log2 c / N, with c the counts and N their sum."""
+    n, width = flat.shape
+    bits = np.empty(n)
+    step = tally.elements
+    rows = max(1, min(_NUMBERS // tally.size, step // width))
+    for start in range(0, n, rows):
+        block = flat[start : start + rows]
+        counts = _row_counts(tally.index(block[:, :step], first_row + start), tally.size)
+        for left in range(step, width, step):
+            part = block[:, left : left + step]
+            counts += _row_counts(tally.index(part, first_row + start), tally.size)
+        binned = tally.binned(counts)
+        total = binned.sum(axis=1)
+        if not total.all():
+            row = first_row + start + int(np.argmin(total))
+            raise DataError(
+                f"Sample row {row} has no value inside the range, and nothing is left of it: "
+                "--set range=LO:HI, or --set out_of_range=clip."
+            )
+        # N log2 N comes from the same function as the sum, so that one full bin gives exactly 0.
+        spread = _c_log2_c(total, width) - _c_log2_c(binned, width).sum(axis=1)
+        bits[start : start + rows] = spread / total
+    return bits
+
+
+def _row_counts(index: NDArray[Any], size: int) -> NDArray[np.intp]:
+    """Count how often each number 0 … size − 1 occurs in each row of `index` (m, width)."""
+    rows, width = index.shape
+    if rows * size > _NUMBERS:
+        shifted = index + np.arange(0, rows * size, size)[:, None]
+        return np.bincount(shifted.ravel(), minlength=rows * size).reshape(rows, size)
+    numbers = np.empty((rows, width + -width % _PER_WORD), np.uint16)
+    np.copyto(numbers[:, :width], index, casting="unsafe")
+    background = numbers[:, 0].astype(np.intp)
+    numbers[:, width:] = numbers[:, :1]
+    numbers += np.arange(0, rows * size, size, dtype=np.uint16)[:, None]
+    # Most pictures have a background, whose counts wait for each other in the processor. Words
+    # that hold nothing but the row's first value are left out and counted as what is missing.
+    words = numbers.view(np.uint64)
+    other = words != np.repeat(numbers[:, :1], _PER_WORD, axis=1).view(np.uint64)
+    if np.count_nonzero(other) < _SPARSE * other.size:
+        numbers = words[other].view(np.uint16)
+    counts = np.bincount(numbers.ravel(), minlength=rows * size).reshape(rows, size)
+    counts[np.arange(rows), background] += width - counts.sum(axis=1)
+    return counts
+
+
+def _symbol_entropy(flat: NDArray[Any]) -> NDArray[np.float64]:
+    """Sort each row: a distinct value is a run, and its count the run's length."""
+    n, width = flat.shape
+    bits = np.empty(n)
+    whole = _c_log2_c(np.array([width]), width)[0]
+    rows = max(1, _ELEMENTS // width)
+    for start in range(0, n, rows):
+        ordered = np.sort(flat[start : start + rows], axis=1)
+        first = np.ones(ordered.shape, bool)
+        np.not_equal(ordered[:, 1:], ordered[:, :-1], out=first[:, 1:])
+        runs = np.flatnonzero(first)
+        counts = np.diff(runs, append=ordered.size)
+        row_starts = np.searchsorted(runs, np.arange(0, ordered.size, width))
+        part = np.add.reduceat(_c_log2_c(counts, width), row_starts)
+        bits[start : start + rows] = (whole - part) / width
+    return bits
+
+
+def _c_log2_c(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.float64]:
+    """Return c log2 c for counts up to `most`; 0 log2 0 = 0."""
+    if most > _NUMBERS:  # few large samples: the table would be longer than what it saves
+        return _c_log2_c_computed(counts)
+    return np.take(_c_log2_c_table(most), counts)
+
+
+def _c_log2_c_computed(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.asarray(counts, np.float64) * np.log2(np.maximum(counts, 1))
+    return result
+
+
+@lru_cache(maxsize=8)
+def _c_log2_c_table(most: int) -> NDArray[np.float64]:
+    return _c_log2_c_computed(np.arange(most + 1))

@@ -1,0 +1,134 @@
+"""β: how a sample's activation grows with depth. METRICS.md, sections "z_d" and "β"."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import MetricError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from cnatool.metrics.convention import Aggregate
+
+__all__ = ["activation_sums", "aggregated", "slope_coefficients", "slopes"]
+
+
+def activation_sums(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Return z_d(x) of one layer: the sum of each sample's elements, accumulated in float64.
+
+    Parameters
+    ----------
+    block : (n, …) array
+        A layer's tensors, floating, integer or bool.
+
+    Returns
+    -------
+    (n,) float64 array
+    """
+    flat = block.reshape(block.shape[0], math.prod(block.shape[1:]))
+    sums: NDArray[np.float64] = flat.sum(axis=1, dtype=np.float64)
+    return sums
+
+
+def aggregated(
+    sums: NDArray[np.float64], shape: Sequence[int], how: Aggregate
+) -> NDArray[np.float64]:
+    """Return one number a sample and layer from the sums over the layer's elements.
+
+    Parameters
+    ----------
+    sums : (n,) float64 array
+        Sums over all elements, of `activation_sums`.
+    shape : sequence of int
+        The layer's shape for one sample; the channels come first.
+    how : {"sum", "mean", "channel-mean", "channel-mean-spatial"}
+        The sum is the paper's; a mean over C channels, then the sum, is the sum / C.
+
+    Returns
+    -------
+    (n,) float64 array
+    """
+    return sums / _DIVISORS[how](shape)
+
+
+def _channels(shape: Sequence[int]) -> int:
+    return shape[0] if shape else 1
+
+
+_DIVISORS: Mapping[str, Callable[[Sequence[int]], int]] = {
+    "sum": lambda shape: 1,
+    "mean": math.prod,
+    "channel-mean": _channels,
+    "channel-mean-spatial": lambda shape: _channels(shape) if len(shape) > 1 else 1,
+}
+
+
+def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
+    """Return c_d = (d − mean d) / Σ (d − mean d)², the weights of the least-squares slope.
+
+    Parameters
+    ----------
+    depths : (L,) array
+        The layers' abscissas.
+
+    Returns
+    -------
+    (L,) float64 array
+
+    Raises
+    ------
+    MetricError
+        For fewer than two layers, and for layers that all have the same depth.
+    """
+    d = np.asarray(depths, np.float64)
+    if d.size < 2:
+        raise MetricError(
+            f"β needs at least two layers, and the convention selects {d.size}: "
+            "--set include_output=true, or --set layers=…, may select more."
+        )
+    if np.ptp(d) == 0:
+        raise MetricError(
+            f"β needs layers at different depths, and all {d.size} are at depth {d[0]:g}: "
+            "--set depth=index."
+        )
+    centred: NDArray[np.float64] = d - d.mean()
+    centred /= centred @ centred
+    return centred
+
+
+def slopes(z: NDArray[np.float64], depths: ArrayLike) -> NDArray[np.float64]:
+    """Return β of each sample: the slope of the points (d, z_d), β = Σ_d c_d z_d.
+
+    Parameters
+    ----------
+    z : (n, L) array
+        Aggregated activations, one column a layer.
+    depths : (L,) array
+        The layers' abscissas.
+
+    Returns
+    -------
+    (n,) float64 array
+        Not finite where the sample's activations are not.
+
+    Raises
+    ------
+    MetricError
+        As `slope_coefficients`, and where `z` has not one column a depth.
+    """
+    coefficients = slope_coefficients(depths)
+    if z.shape[1:] != coefficients.shape:
+        raise MetricError(
+            f"β needs one depth a layer: {coefficients.size} depths for activations of shape "
+            f"{z.shape}."
+        )
+    # Not a matrix product: a row's sum must not depend on the rows beside it.
+    with np.errstate(invalid="ignore", over="ignore"):
+        beta: NDArray[np.float64] = np.sum(z * coefficients, axis=1)
+        return beta

@@ -1,0 +1,212 @@
+"""A convention: every setting that a printed number depends on, as data.
+
+METRICS.md, section "Conventions". The paper, the code its authors released and the code that made
+its figures disagree with each other; each is one row of the table here, and any field of a row can
+be overridden.
+"""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = [
+    "CONVENTIONS",
+    "Aggregate",
+    "AlphaForm",
+    "AreaForm",
+    "Convention",
+    "Depth",
+    "Gap",
+    "MarginForm",
+    "OutOfRange",
+    "convention",
+]
+
+AlphaForm = Literal["entropy", "entropy-density"]
+OutOfRange = Literal["error", "drop", "clip"]
+Aggregate = Literal["sum", "mean", "channel-mean", "channel-mean-spatial"]
+Depth = Literal["index", "path"]
+AreaForm = Literal["total", "largest", "reference"]
+MarginForm = Literal["paper", "percentile", "reference", "min", "mean", "median"]
+Gap = Literal["accuracy", "loss"]
+
+
+class Convention(msgspec.Struct, frozen=True):
+    """Every setting that a number depends on; the defaults are those of the paper.
+
+    Attributes
+    ----------
+    alpha : {"entropy", "entropy-density"}
+        Input complexity: −Σ p log2 p over the bins, or the same formula over NumPy's densities.
+    bins : int
+        Equal bins of the histogram.
+    range : (float, float)
+        What the bins span, the same for every sample. Unsigned integer pictures count as the unit
+        interval.
+    out_of_range : {"error", "drop", "clip"}
+        What happens to an input value outside `range`.
+    layers : str
+        Which tensors are layers: ``preactivation``, ``linear``, ``all``, names and globs with
+        commas between them, or ``@FILE``, which the caller resolves.
+    include_output, include_shortcut : bool
+        Whether the last layer counts, and a projection on a residual bypass.
+    aggregate : {"sum", "mean", "channel-mean", "channel-mean-spatial"}
+        How one sample's elements of a layer become one number; the last is ``channel-mean`` for
+        tensors with spatial axes and ``sum`` for all others.
+    depth : {"index", "path"}
+        A layer's abscissa: its place in execution order, or on the longest path from the input.
+    area : {"total", "largest", "reference"}
+        Form of CNA-A.
+    window, points : int
+        Samples in the running mean of a curve; points at which ``reference`` resamples it.
+    margin : {"paper", "percentile", "reference", "min", "mean", "median"}
+        Form of γ.
+    margin_fraction, margin_seed : float, int
+        Share of the split, and seed of the draw, for ``paper``.
+    margin_percentile : float
+        Percentile of the logit margins for ``percentile`` and ``reference``.
+    margin_batch : int
+        Rows in a batch for ``reference``.
+    gap : {"accuracy", "loss"}
+        Generalisation gap: accuracy(train) − accuracy(test), or |loss(train) − loss(test)|.
+    """
+
+    alpha: AlphaForm = "entropy"
+    bins: int = 256
+    range: tuple[float, float] = (0.0, 1.0)
+    out_of_range: OutOfRange = "error"
+    layers: str = "preactivation"
+    include_output: bool = False
+    include_shortcut: bool = True
+    aggregate: Aggregate = "sum"
+    depth: Depth = "index"
+    area: AreaForm = "total"
+    window: int = 25
+    points: int = 100
+    margin: MarginForm = "paper"
+    margin_fraction: float = 0.1
+    margin_seed: int = 0
+    margin_percentile: float = 5.0
+    margin_batch: int = 128
+    gap: Gap = "accuracy"
+
+    def __post_init__(self) -> None:
+        low, high = self.range
+        rules = (
+            (self.bins >= 1, "bins", "at least 1"),
+            (math.isfinite(high - low) and low < high, "range", "LO:HI with LO below HI"),
+            (bool(self.layers.strip()), "layers", "a rule, a name, a glob or @FILE"),
+            (self.window >= 1, "window", "at least 1"),
+            (self.points >= 2, "points", "at least 2"),
+            (0 < self.margin_fraction <= 1, "margin_fraction", "above 0, at most 1"),
+            (self.margin_seed >= 0, "margin_seed", "at least 0"),
+            (0 <= self.margin_percentile <= 100, "margin_percentile", "from 0 to 100"),
+            (self.margin_batch >= 1, "margin_batch", "at least 1"),
+        )
+        for holds, field, rule in rules:
+            if not holds:
+                raise UsageError(f"{field}={_written(getattr(self, field))}: must be {rule}.")
+
+
+_RELEASED = Convention(
+    alpha="entropy-density",
+    bins=1000,
+    out_of_range="drop",
+    layers="linear",
+    area="reference",
+    margin="reference",
+    gap="loss",
+)
+
+CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
+    {
+        "paper": Convention(),
+        "reference": _RELEASED,
+        "legacy": msgspec.structs.replace(
+            _RELEASED,
+            layers="preactivation",
+            include_output=True,
+            include_shortcut=False,
+            aggregate="channel-mean-spatial",
+            margin="percentile",
+        ),
+    }
+)
+
+
+def convention(
+    name: str, overrides: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Convention, dict[str, Any]]:
+    """Return the convention of this name, and its overrides as typed values.
+
+    Parameters
+    ----------
+    name : str
+        A row of `CONVENTIONS`.
+    overrides : mapping of str to str
+        Field to value, both as a user writes them: ``{"bins": "1000", "range": "0:255"}``.
+
+    Raises
+    ------
+    UsageError
+        For a name, a field or a value that there is not; it lists those that there are.
+    """
+    if name not in CONVENTIONS:
+        raise UsageError(f"No convention is called {name!r}: choose {_or(CONVENTIONS)}.")
+    kinds = {field.name: field.type for field in msgspec.structs.fields(Convention)}
+    typed: dict[str, Any] = {}
+    for field, text in overrides.items():
+        if field not in kinds:
+            raise UsageError(f"A convention has no field {field!r}: choose {_or(kinds)}.")
+        typed[field] = _parsed(field, text.strip(), kinds[field])
+    return msgspec.structs.replace(CONVENTIONS[name], **typed), typed
+
+
+def _parsed(field: str, text: str, kind: Any) -> Any:
+    """Read a field's value from what a user wrote."""
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise UsageError(f"{field}={text}: choose {_or(get_args(kind))}.")
+        return text
+    parse, expected = _PARSERS[kind]
+    try:
+        return parse(text)
+    except (ValueError, KeyError):
+        raise UsageError(f"{field}={text}: expected {expected}.") from None
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "yes": True, "false": False, "no": False}[text.lower()]
+
+
+def _interval(text: str) -> tuple[float, float]:
+    low, high = text.replace(",", ":").split(":")
+    return float(low), float(high)
+
+
+_PARSERS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
+    bool: (_flag, "true, yes, false or no"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "text"),
+    tuple[float, float]: (_interval, "two numbers, LO:HI or LO,HI"),
+}
+
+
+def _written(value: Any) -> str:
+    """Write a value the way a user would have to."""
+    return ":".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
+
+def _or(names: Any) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"

@@ -1,0 +1,223 @@
+"""γ: by how much the true class wins. METRICS.md, section "γ"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnatool.errors import MetricError
+from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.performance import checked_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from cnatool.metrics.convention import MarginForm
+    from cnatool.metrics.performance import OutputKind
+
+__all__ = [
+    "margin_estimate",
+    "margin_rows",
+    "output_kind",
+    "probabilities",
+]
+
+_SUM_TOLERANCE = 1e-3  # a float16 softmax over many classes is this far from 1
+
+
+def output_kind(outputs: NDArray[Any]) -> OutputKind:
+    """Say from their values whether outputs are probabilities: in [0, 1], rows that sum to 1.
+
+    A split is probabilities where all its blocks are.
+
+    Parameters
+    ----------
+    outputs : (n, H) array
+        Some or all rows.
+    """
+    inside = bool(((outputs >= 0) & (outputs <= 1)).all())  # NaN is not inside
+    if inside and (abs(outputs.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE).all():
+        return "probabilities"
+    return "logits"
+
+
+def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64]:
+    """Return class probabilities: the softmax of logits, or the outputs as they are.
+
+    Parameters
+    ----------
+    outputs : (n, H) array
+        What the model gives.
+    kind : {"probabilities", "logits"}
+        What the outputs are.
+
+    Returns
+    -------
+    (n, H) float64 array
+    """
+    scores = outputs.astype(np.float64)
+    if kind == "probabilities":
+        return scores
+    with np.errstate(invalid="ignore"):
+        scores -= scores.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
+def margin_rows(
+    outputs: NDArray[Any],
+    labels: ArrayLike,
+    *,
+    form: MarginForm,
+    kind: OutputKind,
+    first_row: int = 0,
+) -> NDArray[np.float64]:
+    """Return the two numbers a row from which every form of γ can be computed, block by block.
+
+    Parameters
+    ----------
+    outputs : (n, H) array
+        Some or all rows of a split, H ≥ 2.
+    labels : (n,) array of int
+        True classes.
+    form : {"paper", "percentile", "reference", "min", "mean", "median"}
+        ``paper`` is in probabilities; all others take the outputs as they are.
+    kind : {"probabilities", "logits"}
+        What the outputs are.
+    first_row : int
+        Number of the first row in its split, for the text of errors.
+
+    Returns
+    -------
+    (n, 2) float64 array
+        γ_i = s[y] − max_{j≠y} s[j], and min_j s[j] − max_{j≠y} s[j].
+
+    Raises
+    ------
+    DataError
+        For a label that is no class of the outputs.
+    MetricError
+        For outputs that are not one score a class, and for fewer than two classes.
+    """
+    y = checked_labels(outputs, labels, first_row)
+    if outputs.shape[1] < 2:
+        raise MetricError("A margin needs at least two classes, and the model has one output.")
+    scores = probabilities(outputs, kind) if form == "paper" else outputs
+    true, rival = _true_and_rival(scores, y)
+    with np.errstate(invalid="ignore"):
+        return np.stack([true - rival, scores.min(axis=1) - rival], axis=1)
+
+
+def _true_and_rival(
+    scores: NDArray[Any], y: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return s[y] and max_{j≠y} s[j] of each row."""
+    others = scores.astype(np.float64)
+    rows = np.arange(y.size)
+    true = others[rows, y]
+    others[rows, y] = -np.inf
+    return true, others.max(axis=1)
+
+
+def margin_estimate(
+    rows: NDArray[np.float64],
+    *,
+    form: MarginForm,
+    kind: OutputKind,
+    fraction: float,
+    seed: int,
+    percentile: float,
+    batch: int,
+) -> Estimate:
+    """Return γ of a split from the `margin_rows` of all its rows, made for the same form.
+
+    Parameters
+    ----------
+    rows : (n, 2) array
+        Of `margin_rows`, in row order.
+    form : {"paper", "percentile", "reference", "min", "mean", "median"}
+        ``paper``: the greatest margin, in probabilities, of a random subset. All others are in
+        logits: a percentile, the least, the mean or the median over the split, or what the
+        released code returns.
+    kind : {"probabilities", "logits"}
+        What the model's outputs are.
+    fraction, seed : float, int
+        Share of the split, and seed of the draw, for ``paper``.
+    percentile : float
+        0 … 100, for ``percentile`` and ``reference``.
+    batch : int
+        Rows in a batch, for ``reference``.
+
+    Returns
+    -------
+    Estimate
+        Undefined, with the reason, for no samples, for outputs that are not finite, and for a
+        form in logits where the model outputs probabilities.
+    """
+    if not len(rows):
+        return Estimate.undefined("a margin needs at least one sample, and there is none")
+    if kind == "probabilities" and form != "paper":
+        return Estimate.undefined(
+            f"the margin {form!r} is taken from logits, and the model outputs probabilities"
+        )
+    broken = len(rows) - int(np.count_nonzero(np.isfinite(rows).all(axis=1)))
+    if broken:
+        return Estimate.undefined(f"the outputs are not finite for {broken} of {len(rows)} samples")
+    return Estimate(float(_FORMS[form](rows, _Settings(fraction, seed, percentile, batch))))
+
+
+class _Settings(NamedTuple):
+    fraction: float
+    seed: int
+    percentile: float
+    batch: int
+
+
+def _paper(rows: NDArray[np.float64], settings: _Settings) -> float:
+    """γ = max γ_i over a random subset of the split."""
+    n = len(rows)
+    size = max(1, round(settings.fraction * n))
+    drawn = np.random.default_rng(settings.seed).choice(n, size, replace=False)
+    return float(rows[drawn, 0].max())
+
+
+def _reference(rows: NDArray[np.float64], settings: _Settings) -> float:
+    """γ of the released code, which overwrites a batch row by row and looks at all of it each time.
+
+    Row i of a batch of B is seen i times as it was, s[y] − max_j s[j], and B − i times with its
+    true class at its least logit, min_j s[j] − max_{j≠y} s[j]. Two numbers a row, with weights.
+    """
+    gamma, overwritten = rows.T
+    row = np.arange(len(rows))
+    place = row % settings.batch
+    batch = np.minimum(settings.batch, len(rows) - (row - place))  # the last may be shorter
+    values = np.concatenate([np.minimum(gamma, 0), overwritten])
+    return _weighted_percentile(values, np.concatenate([place, batch - place]), settings.percentile)
+
+
+def _weighted_percentile(
+    values: NDArray[np.float64], weights: NDArray[np.int64], percentile: float
+) -> float:
+    """Return `numpy.percentile` of each value repeated as often as its weight says."""
+    order = np.argsort(values, kind="stable")
+    ends = weights[order].cumsum()
+    position = float(ends[-1] - 1) * (percentile / 100)
+    index = int(position)
+    after = min(index + 1, int(ends[-1]) - 1)
+    low, high = values[order][np.searchsorted(ends, [index, after], side="right")]
+    return float(low + (high - low) * (position - index))
+
+
+_FORMS: Mapping[str, Callable[[NDArray[np.float64], _Settings], float]] = {
+    "paper": _paper,
+    # q = 5: Neyshabur; q = 10: Jiang et al. 2019.
+    "percentile": lambda rows, settings: float(np.percentile(rows[:, 0], settings.percentile)),
+    "reference": _reference,
+    "min": lambda rows, settings: float(rows[:, 0].min()),
+    "mean": lambda rows, settings: float(rows[:, 0].mean()),
+    "median": lambda rows, settings: float(np.median(rows[:, 0])),
+}

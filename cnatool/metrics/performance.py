@@ -1,0 +1,118 @@
+"""Task performance from stored outputs. METRICS.md, section "Task performance"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cnatool.errors import DataError, MetricError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["OutputKind", "checked_labels", "cross_entropy", "predictions"]
+
+OutputKind = Literal["probabilities", "logits"]
+
+_LEAST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)
+
+
+def predictions(outputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the class with the greatest output; the first of equals.
+
+    Parameters
+    ----------
+    outputs : (n, H) array
+        Logits or probabilities.
+
+    Returns
+    -------
+    (n,) int64 array
+
+    Raises
+    ------
+    MetricError
+        For outputs that are not one score a class.
+    """
+    _check_scores(outputs)
+    best: NDArray[np.int64] = outputs.argmax(axis=1).astype(np.int64)
+    return best
+
+
+def cross_entropy(
+    outputs: NDArray[Any], labels: ArrayLike, kind: OutputKind, *, first_row: int = 0
+) -> NDArray[np.float64]:
+    """Return −ln p(y) of each sample, in nats.
+
+    Parameters
+    ----------
+    outputs : (n, H) array
+        Logits, of which p is the softmax, or the probabilities themselves. A probability below
+        the smallest positive float32 (1.4e-45) counts as that: a float32 softmax that underflowed
+        says 0, and the loss would be infinite.
+    labels : (n,) array of int
+        True classes.
+    kind : {"probabilities", "logits"}
+        What the outputs are.
+    first_row : int
+        Number of the first row in its split, for the text of errors.
+
+    Returns
+    -------
+    (n,) float64 array
+        Not finite where the sample's outputs are not.
+
+    Raises
+    ------
+    DataError
+        For a label that is no class of the outputs.
+    MetricError
+        For outputs that are not one score a class.
+    """
+    y = checked_labels(outputs, labels, first_row)
+    scores = outputs.astype(np.float64)
+    if kind == "probabilities":
+        return -np.log(np.maximum(scores[np.arange(y.size), y], _LEAST_PROBABILITY))
+    with np.errstate(invalid="ignore"):
+        scores -= scores.max(axis=1, keepdims=True)
+        result: NDArray[np.float64] = np.log(np.exp(scores).sum(axis=1))
+        result -= scores[np.arange(y.size), y]
+    return result
+
+
+def checked_labels(
+    outputs: NDArray[Any], labels: ArrayLike, first_row: int = 0
+) -> NDArray[np.int64]:
+    """Return the labels of (n, H) outputs as int64, one a row, each in 0 … H − 1.
+
+    Raises
+    ------
+    DataError
+        For labels that are not whole numbers, not one a row, or no class of the outputs.
+    MetricError
+        For outputs that are not one score a class.
+    """
+    _check_scores(outputs)
+    y = np.asarray(labels)
+    n, classes = outputs.shape
+    if y.shape != (n,):
+        raise DataError(f"Labels of shape {y.shape} do not fit {n} outputs: one label a sample.")
+    if y.dtype.kind not in "iub":
+        raise DataError(f"Labels must be whole numbers from 0 on, and these are {y.dtype}.")
+    outside = (y < 0) | (y >= classes)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise DataError(
+            f"Sample row {first_row + row} has the label {y[row]}, and the model has "
+            f"{classes} outputs: labels go from 0 to {classes - 1}."
+        )
+    return y.astype(np.int64)
+
+
+def _check_scores(outputs: NDArray[Any]) -> None:
+    if outputs.ndim != 2 or not outputs.shape[1]:
+        raise MetricError(
+            f"The outputs have shape {outputs.shape}, not one score a class, (n, H): "
+            "there is no prediction to read from them."
+        )

@@ -1,0 +1,140 @@
+"""What scoring gives: one typed result, the same whether printed, returned, or written as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from cnatool.metrics.convention import Convention
+from cnatool.metrics.estimate import Correlation, Estimate
+from cnatool.metrics.performance import OutputKind
+
+__all__ = [
+    "ConventionResult",
+    "Distribution",
+    "LayerResult",
+    "ScoreResult",
+    "SplitResult",
+]
+
+
+class ConventionResult(msgspec.Struct, frozen=True):
+    """The convention behind every number of a result.
+
+    Attributes
+    ----------
+    name : str
+        ``paper``, ``reference`` or ``legacy``.
+    overrides : dict
+        The fields that were set by hand.
+    fields : Convention
+        Every field, after the overrides.
+    """
+
+    name: str
+    overrides: dict[str, Any]
+    fields: Convention
+
+    def __str__(self) -> str:
+        return "+".join([self.name, *(f"{k}={_written(v)}" for k, v in self.overrides.items())])
+
+
+class LayerResult(msgspec.Struct, frozen=True):
+    """One layer that β was computed over: its number, its tensor, and its depth d."""
+
+    number: int
+    name: str
+    operator: str
+    depth: int
+
+
+class Distribution(msgspec.Struct, frozen=True):
+    """How a per-sample number is spread over a split; None for what is not finite."""
+
+    mean: float | None
+    std: float | None
+    min: float | None
+    max: float | None
+
+
+class SplitResult(msgspec.Struct, frozen=True):
+    """The scores of one split.
+
+    Attributes
+    ----------
+    samples : int
+        Rows that were scored.
+    complete : bool
+        Whether the dump of this split was finished.
+    accuracy, loss : float or None
+        Share of right predictions, and mean cross-entropy in nats; None where undefined.
+    performance_reason : str or None
+        Why there is no accuracy or no loss.
+    outputs : {"logits", "probabilities"} or None
+        What the model's outputs were taken for, by their values.
+    alpha, beta : Distribution
+        Input complexity and use of depth over the samples.
+    cna : Correlation
+        Correlation of α and β (paper eq. 2–3).
+    """
+
+    samples: int
+    complete: bool
+    accuracy: float | None
+    loss: float | None
+    performance_reason: str | None
+    outputs: OutputKind | None
+    alpha: Distribution
+    beta: Distribution
+    cna: Correlation
+
+
+class ScoreResult(msgspec.Struct, frozen=True):
+    """Everything `cnatool score` says of a store.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store, test_store : str, str or None
+        What was scored.
+    tags : dict
+        The tags that the store was dumped with.
+    convention : ConventionResult
+        The convention behind every number.
+    layers : tuple of LayerResult
+        The layers that β was computed over.
+    splits : dict of str to SplitResult
+        The scores of each split.
+    gap : Estimate
+        Generalisation gap between train and test, in the form that the convention names.
+    cna_area : Estimate
+        CNA-A, the area between the (α, β)-curves of train and test (paper eq. 5).
+    margin : Estimate
+        γ of the training split.
+    cna_margin : Estimate
+        CNA-M = γ · CNA-A (paper eq. 7).
+    """
+
+    schema: Literal["cnatool.score/1"]
+    store: str
+    test_store: str | None
+    tags: dict[str, str]
+    convention: ConventionResult
+    layers: tuple[LayerResult, ...]
+    splits: dict[str, SplitResult]
+    gap: Estimate
+    cna_area: Estimate
+    margin: Estimate
+    cna_margin: Estimate
+
+    def to_json(self) -> str:
+        """Write the result as one JSON document; the same result gives the same bytes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ":".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)

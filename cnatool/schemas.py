@@ -1,0 +1,46 @@
+"""The JSON Schemas of what others read or write, made from the typed records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cnatool.errors import UsageError
+from cnatool.results import ScoreResult
+from cnatool.store.records import StoreRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SCHEMAS", "schema_text"]
+
+SCHEMAS: Mapping[str, type[Any]] = {"score": ScoreResult, "store": StoreRecord}
+
+_TITLES = {
+    "score": "What `cnatool score --json` prints",
+    "store": "The attribute `cnatool` at the root of a store",
+}
+
+
+def schema_text(name: str) -> str:
+    """Write a schema as JSON text.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SCHEMAS`.
+
+    Raises
+    ------
+    UsageError
+        If there is no schema of that name.
+    """
+    if name not in SCHEMAS:
+        raise UsageError(f"there is no schema {name!r}; there are {', '.join(SCHEMAS)}.")
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": _TITLES[name],
+        **msgspec.json.schema(SCHEMAS[name]),
+    }
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"

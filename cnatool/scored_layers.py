@@ -1,0 +1,122 @@
+"""Which tensors of a store are the layers that β is computed over, and at which depths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnatool.errors import MetricError, UsageError
+from cnatool.selection import matching_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.metrics.convention import Convention
+    from cnatool.store.reader import Store
+    from cnatool.store.records import TensorRecord
+
+__all__ = ["ScoredLayer", "scored_layers"]
+
+_RULES = ("preactivation", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredLayer:
+    """A tensor that counts as a layer, and its depth d."""
+
+    tensor: TensorRecord
+    operator: str
+    depth: int
+
+
+def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
+    """Pick the layers that a convention names, in execution order.
+
+    Parameters
+    ----------
+    store : Store
+    convention : Convention
+        Its fields ``layers``, ``include_output``, ``include_shortcut`` and ``depth``.
+
+    Raises
+    ------
+    MetricError
+        If a layer is not in the store, or there is none, or the depths are not defined.
+    UsageError
+        If a name or glob matches nothing, or the file of names cannot be read.
+    """
+    if convention.layers in _RULES:
+        return _ruled_layers(store, convention)
+    if convention.depth != "index":
+        raise MetricError(
+            f"--set depth={convention.depth} counts the layers on a path, which only the rules "
+            f"{' and '.join(_RULES)} define; layers={convention.layers} goes with depth=index."
+        )
+    if convention.layers == "all":
+        tensors = _floating_tensors(store, convention)
+    else:
+        tensors = _named_tensors(store, _patterns(convention.layers))
+    return [
+        ScoredLayer(tensor, tensor.operator, depth) for depth, tensor in enumerate(tensors, start=1)
+    ]
+
+
+def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
+    if not store.layers:
+        raise MetricError(
+            f"{store.path} lists no linear operators. Say which tensors are layers with "
+            "--set layers=all, or --set layers=NAME,GLOB,…"
+        )
+    counted = [
+        layer
+        for layer in store.layers
+        if (convention.include_output or not layer.output)
+        and (convention.include_shortcut or not layer.shortcut)
+    ]
+    chosen = []
+    for index, layer in enumerate(counted, start=1):
+        name = layer.linear if convention.layers == "linear" else layer.preactivation
+        if not store.has_tensor(name):
+            raise MetricError(
+                f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}). "
+                "Dump with --tensors all or layers, or choose among what is there with "
+                "--set layers=NAME,GLOB,…"
+            )
+        depth = layer.path if convention.depth == "path" else index
+        chosen.append(ScoredLayer(store.tensor(name), layer.operator, depth))
+    return chosen
+
+
+def _floating_tensors(store: Store, convention: Convention) -> list[TensorRecord]:
+    shortcuts = {n for r in store.layers if r.shortcut for n in (r.linear, r.preactivation)}
+    return [
+        tensor
+        for tensor in store.tensors
+        if "float" in tensor.dtype
+        and (convention.include_output or tensor.role != "output")
+        and (convention.include_shortcut or tensor.name not in shortcuts)
+    ]
+
+
+def _named_tensors(store: Store, patterns: Sequence[str]) -> list[TensorRecord]:
+    names, unmatched = matching_names([tensor.name for tensor in store.tensors], patterns)
+    if unmatched:
+        raise UsageError(
+            f"--set layers={unmatched[0]}: {store.path} has no such tensor. "
+            f"`cnatool inspect {store.path}` lists them."
+        )
+    return [store.tensor(name) for name in names]
+
+
+def _patterns(layers: str) -> list[str]:
+    if not layers.startswith("@"):
+        return [word.strip() for word in layers.split(",") if word.strip()]
+    path = Path(layers[1:])
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--set layers={layers}: {path} cannot be read as text: {error}."
+        ) from None
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,1 @@
+"""The store: the one thing that passes between dumping and scoring."""

@@ -1,0 +1,91 @@
+"""Which arrays a split has, and under which keys."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cnatool.store.records import StoreRecord
+
+__all__ = [
+    "IDS",
+    "LABELS",
+    "ArraySpec",
+    "activation_key",
+    "input_key",
+    "output_key",
+    "split_arrays",
+    "statistic_key",
+]
+
+IDS = "ids"
+LABELS = "labels"
+
+# What an id may take in memory; only the size of a chunk depends on it.
+_ID_BYTES = 64
+
+
+def input_key(number: int) -> str:
+    """Key of raw input ``number`` inside a split."""
+    return f"inputs/{number}"
+
+
+def output_key(number: int) -> str:
+    """Key of model output ``number`` inside a split."""
+    return f"outputs/{number}"
+
+
+def activation_key(number: int) -> str:
+    """Key of tensor ``number`` inside a split, where it is kept whole."""
+    return f"activations/{number}"
+
+
+def statistic_key(name: str) -> str:
+    """Key of a per-sample statistic of all tensors inside a split."""
+    return f"statistics/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One array of a split: its key, the shape of one row, its element type."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | type[str]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row before compression."""
+        if isinstance(self.dtype, np.dtype):
+            return math.prod(self.shape) * self.dtype.itemsize
+        return _ID_BYTES
+
+
+def split_arrays(record: StoreRecord, *, labels: bool) -> list[ArraySpec]:
+    """List the arrays of one split of a store.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        The store's description.
+    labels : bool
+        Whether the split has labels.
+    """
+    specs = [ArraySpec(IDS, (), str)]
+    if labels:
+        specs.append(ArraySpec(LABELS, (), np.dtype(np.int64)))
+    for i, array in enumerate(record.inputs):
+        specs.append(ArraySpec(input_key(i), array.shape, np.dtype(array.dtype)))
+    for i, array in enumerate(record.outputs):
+        specs.append(ArraySpec(output_key(i), array.shape, np.dtype(array.dtype)))
+    for tensor in record.tensors:
+        if tensor.stored is not None:
+            key = activation_key(tensor.number)
+            specs.append(ArraySpec(key, tensor.shape, np.dtype(tensor.stored)))
+    statistics = (len(record.tensors),), np.dtype(np.float64)
+    specs.extend(ArraySpec(statistic_key(name), *statistics) for name in record.statistics)
+    return specs

@@ -1,0 +1,272 @@
+"""Reading a store: typed, committed rows only, in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError
+from cnatool.store.layout import (
+    IDS,
+    LABELS,
+    activation_key,
+    input_key,
+    output_key,
+    split_arrays,
+    statistic_key,
+)
+from cnatool.store.records import StoreRecord
+from cnatool.store.zarr import ZarrTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
+    from cnatool.store.zarr import ZarrArray
+
+__all__ = ["Split", "Store", "StoredArray", "open_store"]
+
+# Bytes of a block handed out by `StoredArray.blocks`.
+_BLOCK_BYTES = 32 << 20
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store for reading.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ``.zarr`` folder.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    NotAStoreError
+        If there is no store at ``path``.
+    StoreDamagedError
+        If its attribute is not what the schema says, or an array is missing or has another shape.
+    """
+    path = Path(path)
+    tree = ZarrTree.open(path)
+    text = tree.attribute()
+    if text is None:
+        raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
+    try:
+        record = msgspec.json.decode(text, type=StoreRecord)
+    except msgspec.ValidationError as error:
+        raise StoreDamagedError(
+            f"{path}: the attribute cnatool is not what the schema says: {error}."
+        ) from error
+    for name, split in record.splits.items():
+        edges = [edge for pair in split.committed for edge in pair]
+        if edges != sorted(edges) or any(not 0 <= edge <= split.rows for edge in edges):
+            raise StoreDamagedError(
+                f"{path}: split {name!r} has {split.rows} rows and claims to have committed "
+                f"{list(split.committed)}."
+            )
+    return Store(path, record, tree)
+
+
+class StoredArray:
+    """The committed rows of one array; indexing with a row, a slice or ``[:]`` reads them.
+
+    Parameters
+    ----------
+    array : ZarrArray
+        The array in the store.
+    ranges : tuple of (int, int)
+        Its committed row ranges.
+    """
+
+    __slots__ = ("_array", "_ranges", "dtype", "shape")
+
+    def __init__(self, array: ZarrArray, ranges: tuple[tuple[int, int], ...]) -> None:
+        self._array = array
+        self._ranges = ranges
+        rows = sum(stop - start for start, stop in ranges)
+        self.shape: tuple[int, ...] = (rows, *array.shape[1:])
+        self.dtype: np.dtype[Any] = array.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{self._array.key} {self.shape} {self.dtype}>"
+
+    def __getitem__(self, index: int | slice) -> NDArray[Any]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            return self._read(start, max(start, stop))[:: step or 1] if step > 0 else self[:][index]
+        row = range(len(self))[index]
+        value: NDArray[Any] = self._read(row, row + 1)[0]
+        return value
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Give ``(first row, rows)`` in order, whole chunks, about 32 MiB at a time."""
+        row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
+        chunk = self._array.chunk_rows
+        step = max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
+        for start in range(0, len(self), step):
+            yield start, self._read(start, min(start + step, len(self)))
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        parts = []
+        offset = 0
+        for low, high in self._ranges:
+            first, last = max(start, offset), min(stop, offset + high - low)
+            if first < last:
+                parts.append(self._array.read(low + first - offset, low + last - offset))
+            offset += high - low
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+
+class Split:
+    """One split of a store: ids, labels, raw inputs, outputs, activations, statistics.
+
+    Rows are the committed ones, in order.
+    """
+
+    __slots__ = ("_store", "name")
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    def __len__(self) -> int:
+        return sum(stop - start for start, stop in self.record.committed)
+
+    def __repr__(self) -> str:
+        state = "" if self.record.complete else f" of {self.record.rows}, incomplete"
+        return f"<split {self.name!r}: {len(self)} rows{state}>"
+
+    @property
+    def record(self) -> SplitRecord:
+        """What the store's attribute says of this split."""
+        return self._store.record.splits[self.name]
+
+    @property
+    def path(self) -> Path:
+        """The store that the split is in."""
+        return self._store.path
+
+    @property
+    def ids(self) -> StoredArray:
+        """Where each sample came from; (n,) str."""
+        return self._array(IDS)
+
+    @property
+    def labels(self) -> StoredArray | None:
+        """Labels, (n,) int64; None where the split has none."""
+        return self._array(LABELS) if self.record.labels else None
+
+    def inputs(self, number: int = 0) -> StoredArray:
+        """Raw input ``number`` before preprocessing, (n, …)."""
+        return self._array(input_key(number))
+
+    def outputs(self, number: int = 0) -> StoredArray:
+        """Model output ``number``, (n, …)."""
+        return self._array(output_key(number))
+
+    def activations(self, name: str) -> StoredArray:
+        """Tensor ``name`` whole, (n, …).
+
+        Raises
+        ------
+        MetricError
+            If there is no such tensor, or only its statistics were kept.
+        """
+        tensor = self._store.tensor(name)
+        if tensor.stored is not None:
+            return self._array(activation_key(tensor.number))
+        if tensor.output is not None:
+            return self.outputs(tensor.output)
+        raise MetricError(
+            f"{self._store.path}: of tensor {name!r} only statistics are stored. "
+            "Dump with --keep full to have it whole."
+        )
+
+    def has_statistic(self, name: str) -> bool:
+        """Say whether a per-sample statistic is stored."""
+        return name in self._store.record.statistics
+
+    def statistics(self, name: str = "sum") -> StoredArray:
+        """Per-sample statistic ``name`` of all tensors, (n, T) float64."""
+        return self._array(statistic_key(name))
+
+    def _array(self, key: str) -> StoredArray:
+        array = self._store._tree.array(f"splits/{self.name}/{key}")
+        spec = next(s for s in split_arrays(self._store.record, labels=True) if s.key == key)
+        expected = (self.record.rows, *spec.shape)
+        if array.shape != expected:
+            raise StoreDamagedError(
+                f"{self._store.path}: array {array.key} has shape {array.shape}, and the store's "
+                f"attribute says {expected}. Dump again, or restore the store from a copy."
+            )
+        return StoredArray(array, self.record.committed)
+
+
+class Store:
+    """An open store.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    record : StoreRecord
+        Its attribute, as typed records.
+    splits : mapping of str to Split
+        Its splits, in the order in which they were dumped.
+    """
+
+    def __init__(self, path: Path, record: StoreRecord, tree: ZarrTree) -> None:
+        self.path = path
+        self.record = record
+        self._tree = tree
+        self.splits: Mapping[str, Split] = {name: Split(self, name) for name in record.splits}
+        self._tensors = {tensor.name: tensor for tensor in record.tensors}
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} ({len(split)} rows)" for name, split in self.splits.items())
+        return f"<cnatool store {str(self.path)!r}: {len(self._tensors)} tensors; {splits}>"
+
+    @property
+    def tensors(self) -> tuple[TensorRecord, ...]:
+        """The tensors in the store, by number."""
+        return self.record.tensors
+
+    @property
+    def layers(self) -> tuple[LayerRecord, ...]:
+        """The network's linear operators in execution order."""
+        return self.record.layers
+
+    def has_tensor(self, name: str) -> bool:
+        """Say whether anything of a tensor is stored."""
+        return name in self._tensors
+
+    def tensor(self, name: str) -> TensorRecord:
+        """Give the record of a tensor.
+
+        Raises
+        ------
+        MetricError
+            If the store has none of that name.
+        """
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise MetricError(
+                f"{self.path} holds no tensor {name!r}. `cnatool inspect {self.path}` lists them."
+            ) from None

@@ -1,0 +1,223 @@
+"""The store's attribute as typed records: what ``/`` carries under the name ``cnatool``.
+
+One JSON object describes a store completely; the arrays beside it hold only numbers. The records
+here are that object, field for field, and ``schemas/store.schema.json`` is generated from them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "ArrayRecord",
+    "FileRecord",
+    "Kept",
+    "LayerRecord",
+    "ModelRecord",
+    "Preprocessing",
+    "Role",
+    "RuntimeRecord",
+    "SkippedTensor",
+    "SplitRecord",
+    "StoreRecord",
+    "TensorRecord",
+]
+
+Role = Literal["layer", "activation", "output", "other"]
+Kept = Literal["full", "statistics"]
+
+
+class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A raw input or a model output: its name, its dtype, and its shape for one sample."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor of the network.
+
+    Attributes
+    ----------
+    number : int
+        Key of the array ``activations/<number>`` and column of every statistic.
+    name, operator : str
+        Name in the graph, and the operator that makes it.
+    role : {"layer", "activation", "output", "other"}
+        ``layer``: a hidden layer under the rule ``preactivation`` or ``linear``; ``activation``:
+        what a nonlinearity gives; ``output``: the last layer and what follows it.
+    dtype : str
+        Element type in the graph.
+    shape : tuple of int
+        Shape for one sample, the sample axis left out.
+    batch_axis : int
+        Where the sample axis was in the graph; in the store it is always the first.
+    kept : {"full", "statistics"}
+        Whether whole arrays are stored, or the per-sample statistics alone.
+    output : int or None
+        If the tensor is a model output, that output's number: its values are in ``outputs/<i>``
+        and are not stored a second time.
+    stored : str or None
+        Element type of the array ``activations/<number>``, which ``--dtype`` may have narrowed;
+        null where there is none.
+    """
+
+    number: int
+    name: str
+    operator: str
+    role: Role
+    dtype: str
+    shape: tuple[int, ...]
+    batch_axis: int
+    kept: Kept
+    output: int | None = None
+    stored: str | None = None
+
+
+class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tensor of the graph that is not in the store, and why."""
+
+    name: str
+    operator: str
+    reason: str
+
+
+class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One linear operator of the network, in execution order.
+
+    Attributes
+    ----------
+    number : int
+        1 for the first linear operator.
+    operator : str
+        Conv, Gemm, MatMul, …
+    linear, preactivation : str
+        Names of the tensors that stand for this layer under the two rules: the operator's own
+        result with its bias, and what enters the nonlinearity.
+    output : bool
+        The operator whose result is the model's output.
+    shortcut : bool
+        A projection on a residual bypass.
+    path : int
+        Number of linear operators on the longest path from the input up to this one.
+    """
+
+    number: int
+    operator: str
+    linear: str
+    preactivation: str
+    output: bool
+    shortcut: bool
+    path: int
+
+
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file the model consists of."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ModelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ran: the model's files, and what it declares."""
+
+    name: str
+    files: tuple[FileRecord, ...]
+    producer: str
+    opsets: dict[str, int]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ran the model, and how."""
+
+    name: str
+    version: str
+    provider: str
+    optimization: str
+    batch_size: int
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a raw sample became the model's input: arranged, then ``(x * scale - mean) / std``.
+
+    Attributes
+    ----------
+    input : str
+        The model input that is fed.
+    source_dtype, source_shape : str, tuple of int
+        One raw sample, as stored.
+    layout : str
+        How its elements were arranged: ``as is``, ``reshape``, or ``SOURCE->TARGET`` with
+        ``chw``, ``hwc``, ``flat-chw``, ``flat-hwc``.
+    shape, dtype : tuple of int, str
+        One sample as the model receives it.
+    scale : float
+        Factor applied first; 1/255 for 8-bit pictures unless told otherwise.
+    mean, std : tuple of float
+        Empty, one value, or one value a channel; applied after the scale.
+    """
+
+    input: str
+    source_dtype: str
+    source_shape: tuple[int, ...]
+    layout: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One split: how many rows it will have, and which of them are safely on disk.
+
+    Attributes
+    ----------
+    rows : int
+        Rows the split's arrays have room for.
+    committed : tuple of (int, int)
+        Half-open row ranges whose chunks are all written, ascending, disjoint. Only these rows
+        exist for a reader: a chunk that was never written reads as zeros.
+    complete : bool
+        Every row is committed.
+    labels : bool
+        Whether there is an array ``labels``.
+    source : str
+        Where the samples came from, by name.
+    fingerprint : str or None
+        SHA-256 over the raw inputs and labels in row order; null until the split is complete.
+    classes : tuple of str or None
+        Names of the label values, where the source names them.
+    """
+
+    rows: int
+    committed: tuple[tuple[int, int], ...]
+    complete: bool
+    labels: bool
+    source: str
+    fingerprint: str | None = None
+    classes: tuple[str, ...] | None = None
+
+
+class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The attribute ``cnatool`` of a store's root."""
+
+    schema: Literal["cnatool.store/1"]
+    created_by: str
+    inputs: tuple[ArrayRecord, ...]
+    outputs: tuple[ArrayRecord, ...]
+    tensors: tuple[TensorRecord, ...]
+    layers: tuple[LayerRecord, ...]
+    statistics: tuple[str, ...]
+    splits: dict[str, SplitRecord]
+    skipped: tuple[SkippedTensor, ...] = ()
+    model: ModelRecord | None = None
+    runtime: RuntimeRecord | None = None
+    preprocessing: tuple[Preprocessing, ...] = ()
+    tags: dict[str, str] = {}

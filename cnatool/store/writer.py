@@ -1,0 +1,296 @@
+"""Writing a store: rows come in batches of any size, go to disk as whole chunks, are committed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from cnatool.errors import NotAStoreError, StoreWriteError
+from cnatool.store.chunking import chunk_rows, commit_rows
+from cnatool.store.layout import split_arrays
+from cnatool.store.records import SplitRecord, StoreRecord
+from cnatool.store.zarr import ZarrTree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.store.zarr import ZarrArray
+
+__all__ = ["SplitWriter", "StoreWriter", "check_free", "remove_store"]
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Make sure that a new store can be made at a path.
+
+    Parameters
+    ----------
+    path : Path
+        Where the store will be.
+    overwrite : bool
+        A cnatool store may be there; anything else never.
+
+    Raises
+    ------
+    NotAStoreError
+        If the path is taken, is not named ``.zarr``, or its folder does not exist.
+    """
+    if path.suffix != ".zarr":
+        raise NotAStoreError(f"{path}: a store's name ends in .zarr.")
+    if not path.parent.is_dir():
+        raise NotAStoreError(f"{path.parent}: no such folder. Make it, or name another path.")
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise NotAStoreError(
+            f"{path} exists already. Name another path with -o, or pass --overwrite."
+        )
+    if path.is_symlink() or not path.is_dir():
+        raise NotAStoreError(f"{path} is no folder, so it is not overwritten. Name another path.")
+    if any(path.iterdir()) and ZarrTree.open(path).attribute() is None:
+        raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
+
+
+def remove_store(path: Path) -> None:
+    """Remove a store that `check_free` said may be overwritten.
+
+    Raises
+    ------
+    StoreWriteError
+        If the operating system refuses.
+    """
+    with _reported(path, 0):
+        shutil.rmtree(path)
+
+
+class StoreWriter:
+    """A store being written.
+
+    Parameters
+    ----------
+    path : Path
+        A path that does not exist yet.
+    record : StoreRecord
+        The store's description; splits are added with `split`.
+
+    Raises
+    ------
+    StoreWriteError
+        If the folder cannot be made.
+    """
+
+    def __init__(self, path: Path, record: StoreRecord) -> None:
+        self.path = path
+        self.record = record
+        try:
+            self._tree = ZarrTree.create(path)
+        except OSError as error:
+            raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
+        self._save()
+
+    def split(
+        self,
+        name: str,
+        rows: int,
+        *,
+        source: str,
+        labels: bool,
+        classes: tuple[str, ...] | None = None,
+    ) -> SplitWriter:
+        """Make the arrays of a split of ``rows`` samples.
+
+        Parameters
+        ----------
+        name : str
+            The split's name.
+        rows : int
+            How many samples it will have.
+        source : str
+            Where they come from.
+        labels : bool
+            Whether there are labels.
+        classes : tuple of str, optional
+            Names of the label values.
+        """
+        record = SplitRecord(
+            rows=rows, committed=(), complete=False, labels=labels, source=source, classes=classes
+        )
+        layout = split_arrays(self.record, labels=labels)
+        sizes = [array.row_bytes for array in layout]
+        arrays: dict[str, _ChunkedArray] = {}
+        with _reported(self.path, 0):
+            for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
+                shape = (rows, *spec.shape)
+                array = self._tree.create_array(
+                    f"splits/{name}/{spec.key}", shape, spec.dtype, chunk
+                )
+                arrays[spec.key] = _ChunkedArray(array, spec.dtype)
+            self._update(name, record)
+        return SplitWriter(self, name, record, arrays, commit_rows(sizes))
+
+    def _update(self, name: str, split: SplitRecord) -> None:
+        splits = {**self.record.splits, name: split}
+        self.record = msgspec.structs.replace(self.record, splits=splits)
+        self._save()
+
+    def _save(self) -> None:
+        self._tree.set_attribute(msgspec.json.encode(self.record))
+
+    @property
+    def committed(self) -> int:
+        """Rows of all splits that are safely on disk."""
+        return sum(high - low for s in self.record.splits.values() for low, high in s.committed)
+
+    def discard(self) -> None:
+        """Remove what was made so far; for a dump that failed before its first commit."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class SplitWriter:
+    """One split being written; made by `StoreWriter.split`."""
+
+    def __init__(
+        self,
+        store: StoreWriter,
+        name: str,
+        record: SplitRecord,
+        arrays: Mapping[str, _ChunkedArray],
+        commit: int,
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._record = record
+        self._arrays = arrays
+        self._commit = commit
+        self._rows = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def committed(self) -> int:
+        """Rows that are safely on disk."""
+        return self._record.committed[-1][1] if self._record.committed else 0
+
+    def append(
+        self,
+        *,
+        ids: Sequence[str],
+        inputs: Sequence[NDArray[Any]],
+        labels: NDArray[np.int64] | None,
+        outputs: Sequence[NDArray[Any]],
+        activations: Mapping[int, NDArray[Any]],
+        statistics: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        """Add a batch of rows; each array has the sample axis first.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Where each sample came from.
+        inputs, outputs : sequence of ndarray
+            Raw inputs and model outputs, (n, …) each.
+        labels : ndarray of int64, shape (n,), or None
+            Labels, where the split has them.
+        activations : mapping of int to ndarray
+            Tensors kept whole, by number, (n, …) each.
+        statistics : mapping of str to ndarray, shape (n, T)
+            Per-sample statistics of all T tensors.
+
+        Raises
+        ------
+        StoreWriteError
+            If the disk is full or refuses.
+        """
+        batch: dict[str, NDArray[Any]] = {"ids": np.array(ids, dtype=object)}
+        if labels is not None:
+            batch["labels"] = labels
+        batch.update({f"inputs/{i}": value for i, value in enumerate(inputs)})
+        batch.update({f"outputs/{i}": value for i, value in enumerate(outputs)})
+        batch.update({f"activations/{t}": value for t, value in activations.items()})
+        batch.update({f"statistics/{s}": value for s, value in statistics.items()})
+        with _reported(self._store.path, self.committed):
+            for key, array in self._arrays.items():
+                array.append(batch[key])
+            self._rows += len(ids)
+            for value in (*inputs, *(() if labels is None else (labels,))):
+                self._digest.update(np.ascontiguousarray(value).data)
+            written = min(array.written for array in self._arrays.values())
+            if written - self.committed >= self._commit:
+                self._set(committed=((0, written - written % self._commit),))
+
+    def finish(self) -> None:
+        """Write the last, partial chunks and mark the split complete."""
+        with _reported(self._store.path, self.committed):
+            for array in self._arrays.values():
+                array.flush()
+            self._set(
+                committed=((0, self._rows),),
+                complete=True,
+                fingerprint=self._digest.hexdigest(),
+            )
+
+    def _set(self, **fields: object) -> None:
+        self._record = msgspec.structs.replace(self._record, **fields)
+        self._store._update(self._name, self._record)
+
+
+class _ChunkedArray:
+    """Collects rows until they fill chunks, so that no chunk is ever written twice."""
+
+    __slots__ = ("_array", "_buffer", "_filled", "written")
+
+    def __init__(self, array: ZarrArray, dtype: np.dtype[Any] | type[str]) -> None:
+        self._array = array
+        kind = np.dtype(object) if dtype is str else np.dtype(dtype)
+        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), kind)
+        self._filled = 0
+        self.written = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        size = self._array.chunk_rows
+        start = 0
+        while start < len(rows):
+            if self._filled == 0 and len(rows) - start >= size:
+                whole = (len(rows) - start) // size * size
+                self._write(rows[start : start + whole])
+                start += whole
+                continue
+            count = min(size - self._filled, len(rows) - start)
+            self._buffer[self._filled : self._filled + count] = rows[start : start + count]
+            self._filled += count
+            start += count
+            if self._filled == size:
+                self.flush()
+
+    def flush(self) -> None:
+        if self._filled:
+            self._write(self._buffer[: self._filled])
+            self._filled = 0
+
+    def _write(self, rows: NDArray[Any]) -> None:
+        self._array.write(self.written, rows.astype(self._buffer.dtype, copy=False))
+        self.written += len(rows)
+
+
+class _reported:  # noqa: N801  a context manager reads as a word
+    """Turns an operating system's error into one that says what is safe."""
+
+    def __init__(self, path: Path, committed: int) -> None:
+        self._path = path
+        self._committed = committed
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, StoreWriteError):
+            raise StoreWriteError(
+                f"{self._path} cannot be written: {error.strerror or error}. "
+                f"{self._committed} rows of this split are safe; free some space or name another "
+                "path with -o, and dump again."
+            ) from error

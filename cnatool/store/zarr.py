@@ -1,0 +1,192 @@
+"""The store's tree in Zarr v3: groups, arrays chunked over rows, and the attribute."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from cnatool.errors import NotAStoreError, StoreDamagedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["ATTRIBUTE", "ZarrArray", "ZarrTree"]
+
+ATTRIBUTE = "cnatool"
+
+
+class ZarrArray:
+    """One array of the tree: whole chunks go in, row ranges come out.
+
+    Parameters
+    ----------
+    key : str
+        Path of the array inside the store.
+    array : zarr.Array
+        The array itself.
+    folder : Path
+        The array's folder on disk.
+    """
+
+    __slots__ = ("_array", "_folder", "key")
+
+    def __init__(self, key: str, array: zarr.Array[Any], folder: Path) -> None:
+        self.key = key
+        self._array = array
+        self._folder = folder
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, rows first."""
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        return np.dtype(self._array.dtype)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk."""
+        return int(self._array.chunks[0])
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``."""
+        self._array[start : start + len(rows)] = rows
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows ``start`` up to ``stop``.
+
+        Raises
+        ------
+        StoreDamagedError
+            If a chunk is missing (Zarr would give zeros for it), cut short, or does not match
+            its checksum.
+        """
+        rows = self.chunk_rows
+        rest = ["0"] * (len(self.shape) - 1)
+        for chunk in range(start // rows, -(-stop // rows)):
+            if not self._folder.joinpath("c", str(chunk), *rest).exists():
+                raise StoreDamagedError(
+                    f"{self._folder}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
+                    f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
+                    "Dump again, or restore the store from a copy."
+                )
+        try:
+            return np.asarray(self._array[start:stop])
+        except Exception as error:  # every codec raises its own kind
+            raise StoreDamagedError(
+                f"{self._folder}: rows {start} to {stop - 1} of array {self.key} cannot be read "
+                f"({_one_line(error)}). Dump again, or restore the store from a copy."
+            ) from error
+
+
+class ZarrTree:
+    """A Zarr v3 group on disk that holds one store.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.zarr`` folder.
+    group : zarr.Group
+        Its root group.
+    """
+
+    __slots__ = ("_group", "path")
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self._group = group
+
+    @classmethod
+    def create(cls, path: Path) -> ZarrTree:
+        """Make an empty tree at a path that must not exist yet."""
+        return cls(path, zarr.open_group(path, mode="w-", zarr_format=3))
+
+    @classmethod
+    def open(cls, path: Path) -> ZarrTree:
+        """Open a tree for reading.
+
+        Raises
+        ------
+        NotAStoreError
+            If the path is no Zarr v3 group.
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        if not path.exists():
+            raise NotAStoreError(f"{path}: no such file or folder.")
+        if not (path / "zarr.json").is_file():
+            raise NotAStoreError(
+                f"{path} is no cnatool store: it holds no zarr.json. "
+                "`cnatool dump MODEL DATA -o STORE.zarr` makes one."
+            )
+        try:
+            return cls(path, zarr.open_group(path, mode="r", zarr_format=3))
+        except Exception as error:  # zarr raises whatever its JSON parsing met
+            raise StoreDamagedError(
+                f"{path / 'zarr.json'} cannot be read ({_one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+
+    def attribute(self) -> bytes | None:
+        """Give the attribute ``cnatool`` as JSON, or None where there is none."""
+        value = self._group.attrs.get(ATTRIBUTE)
+        return None if value is None else json.dumps(value).encode()
+
+    def set_attribute(self, text: bytes) -> None:
+        """Replace the attribute ``cnatool``; zarr does it by temporary file and rename."""
+        self._group.attrs[ATTRIBUTE] = json.loads(text)
+
+    def create_array(
+        self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any] | type[str], chunk_rows: int
+    ) -> ZarrArray:
+        """Make an array chunked over rows only, every chunk with a checksum.
+
+        LZ4 without a shuffle suits activations best: half of what a ReLU gives is zero, and a
+        shuffle tears those runs apart. Empty chunks are written like any other, so that "all
+        zero" and "missing" never look alike.
+        """
+        array = self._group.create_array(
+            key,
+            shape=shape,
+            dtype=dtype,
+            chunks=(chunk_rows, *(max(1, size) for size in shape[1:])),
+            compressors=[BloscCodec(cname="lz4", shuffle="noshuffle"), Crc32cCodec()],
+            config={"write_empty_chunks": True},
+        )
+        return ZarrArray(key, array, self.path / key)
+
+    def array(self, key: str) -> ZarrArray:
+        """Open an array.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not there or its metadata cannot be read.
+        """
+        try:
+            array = self._group[key]
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be opened ({_one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+        if not isinstance(array, zarr.Array):
+            raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
+        return ZarrArray(key, array, self.path / key)
+
+    def has(self, key: str) -> bool:
+        """Say whether there is an array under this key."""
+        return key in self._group
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__

@@ -1,0 +1,200 @@
+"""Every exposed tensor against ONNX's reference evaluator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from support.networks import Builder, mlp, residual_convnet, saved
+
+from cnatool.backend.choice import chosen_tensors, stored_outputs
+from cnatool.backend.exposed import ExposedModel, Results
+from cnatool.backend.network import Network, open_network
+from cnatool.backend.session import provider_name
+from cnatool.errors import BackendError, ModelError, UsageError
+from cnatool.store.records import TensorRecord
+
+CPU = "CPUExecutionProvider"
+
+
+def reference_values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    names = [name for node in copy.graph.node for name in node.output if name]
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
+
+
+def exposed(
+    model: onnx.ModelProto, tmp_path: Path, feeds: dict[str, np.ndarray]
+) -> tuple[Network, tuple[TensorRecord, ...], Results]:
+    network = open_network(saved(model, tmp_path / "model.onnx"))
+    count = len(next(iter(feeds.values())))
+    small = {name: value[:3] for name, value in feeds.items()}
+    probed, _ = network.probed(small if network.feeds[0].batch is None else feeds, provider=CPU)
+    tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
+    outputs = stored_outputs(network, probed)
+    run = ExposedModel(network.graph, tensors, outputs, provider=CPU, threads=1)
+    return network, tensors, run.run(feeds, count)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"), [(mlp(), (64,)), (residual_convnet(), (1, 8, 8))], ids=["mlp", "residual"]
+)
+def test_every_tensor_and_sum(
+    model: onnx.ModelProto, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    feeds = {"x": np.random.default_rng(1).normal(size=(7, *shape)).astype(np.float32)}
+    truth = reference_values(model, feeds)
+    _, tensors, results = exposed(model, tmp_path, feeds)
+    assert [tensor.name for tensor in tensors] == list(truth)
+    for tensor in tensors:
+        value = (
+            results.outputs[tensor.output]
+            if tensor.output is not None
+            else results.activations[tensor.number]
+        )
+        expected = truth[tensor.name]
+        assert value.shape == expected.shape == (7, *tensor.shape)
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+        # the sum in the graph is the sum of exactly what the graph gives
+        flat = value.reshape(7, -1).astype(np.float64)
+        error = np.abs(results.sums[:, tensor.number] - flat.sum(axis=1))
+        assert (error <= 1e-6 * np.abs(flat).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 18, 21])
+@pytest.mark.parametrize("axes", [(), (5,), (4, 5), (3, 4, 5), (2, 3, 4, 5)])
+def test_sums_of_any_rank_and_opset(axes: tuple[int, ...], opset: int, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Neg", ["x"], "y")
+    model = b.model({"x": ("n", *axes)}, {"y": ("n", *axes)}, opset=opset)
+    x = np.random.default_rng(2).normal(size=(4, *axes)).astype(np.float32)
+    _, _, results = exposed(model, tmp_path, {"x": x})
+    assert results.sums.dtype == np.float64
+    np.testing.assert_allclose(results.sums[:, 0], -x.reshape(4, -1).sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        (np.float16, TensorProto.FLOAT16),
+        (np.float64, TensorProto.DOUBLE),
+        (np.int32, TensorProto.INT32),
+        (np.int64, TensorProto.INT64),
+        (np.uint8, TensorProto.UINT8),
+        (np.bool_, TensorProto.BOOL),
+    ],
+)
+def test_sums_of_any_dtype(dtype: type[np.generic], kind: int, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Transpose", ["x"], "y", perm=[0, 2, 1])
+    model = b.model({"x": ("n", 300, 4)}, {"y": ("n", 4, 300)}, dtype=kind)
+    x = np.random.default_rng(3).integers(0, 200, size=(4, 300, 4)).astype(dtype)
+    _, tensors, results = exposed(model, tmp_path, {"x": x})
+    assert tensors[0].dtype == np.dtype(dtype).name
+    # up to 1200 × 199: beyond float16 and uint8
+    np.testing.assert_array_equal(
+        results.sums[:, 0], x.reshape(4, -1).astype(np.float64).sum(axis=1)
+    )
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_sample_axis_elsewhere_comes_to_the_front(axis: int, tmp_path: Path) -> None:
+    b = Builder()
+    order = [1, 0, 2] if axis == 1 else [1, 2, 0]
+    b.node("Transpose", ["x"], "turned", perm=order)
+    back = np.argsort(order).tolist()
+    b.node("Transpose", ["turned"], "y", perm=back)
+    model = b.model({"x": ("n", 5, 6)}, {"y": ("n", 5, 6)})
+    x = np.random.default_rng(4).normal(size=(4, 5, 6)).astype(np.float32)
+    _, tensors, results = exposed(model, tmp_path, {"x": x})
+    assert (tensors[0].batch_axis, tensors[0].shape) == (axis, (5, 6))
+    np.testing.assert_array_equal(results.activations[0], x)
+    np.testing.assert_allclose(results.sums[:, 0], x.sum(axis=(1, 2)), rtol=1e-5)
+
+
+def test_tensors_without_a_sample_axis_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("ReduceMean", ["x"], "batch_mean", axes=[0], keepdims=0)
+    b.node("Sub", ["x", "batch_mean"], "centred")
+    b.node("Reshape", ["centred", b.constant("pairs", np.array([-1, 2]))], "merged")
+    b.node("Reshape", ["merged", b.constant("whole", np.array([-1, 4]))], "y")
+    path = saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx")
+    feeds = {"x": np.ones((3, 4), np.float32)}
+    tensors, skipped = open_network(path).probed(feeds, provider=CPU)
+    assert [tensor.name for tensor in tensors] == ["centred", "y"]
+    assert {s.name: s.reason for s in skipped} == {
+        "batch_mean": "no sample axis: shape (4,) whatever the number of samples",
+        "merged": "no plain sample axis: (6, 2) for 3 samples, (4, 2) for 2",
+    }
+
+
+def test_names_that_are_no_paths(tmp_path: Path) -> None:
+    names = ["a/b", "a", "/a/b:0", "a/b/" + "x" * 300, "ünïcode;", "a b", "cnatool::0 "]
+    b = Builder()
+    tensor = "x"
+    for name in names:
+        tensor = b.node("Relu", [tensor], name)
+    model = b.model({"x": ("n", 4)}, {names[-1]: ("n", 4)})
+    x = np.random.default_rng(5).normal(size=(3, 4)).astype(np.float32)
+    _, tensors, results = exposed(model, tmp_path, {"x": x})
+    assert [tensor.name for tensor in tensors] == names
+    for value in results.activations.values():
+        np.testing.assert_array_equal(value, np.maximum(x, 0))
+
+
+def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Relu", ["x"], "y")
+    model = b.model({"x": ("n", "m")}, {"y": ("n", "m")})
+    network = open_network(saved(model, tmp_path / "m.onnx"))
+    probed, _ = network.probed({"x": np.ones((3, 4), np.float32)}, provider=CPU)
+    tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
+    run = ExposedModel(network.graph, tensors, tensors, provider=CPU, threads=1)
+    with pytest.raises(BackendError, match=r"tensor 'y' has shape \(5,\) for a sample"):
+        run.run({"x": np.ones((3, 5), np.float32)}, 3)
+
+
+def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
+    network = open_network(saved(mlp(), tmp_path / "m.onnx"))
+    probed, _ = network.probed({"x": np.ones((3, 64), np.float32)}, provider=CPU)
+
+    def names(*patterns: str) -> list[str]:
+        return [
+            tensor.name
+            for tensor in chosen_tensors(network, probed, patterns, keep="full", dtype=None)
+        ]
+
+    assert names("layers") == ["fc1", "fc2", "fc3", "logits"]
+    assert names("relu[12]", "logits") == ["relu1", "relu2", "logits"]
+    assert names("all") == ["fc1", "relu1", "fc2", "relu2", "fc3", "relu3", "logits"]
+    with pytest.raises(UsageError, match="--tensors conv: .* has no such tensor"):
+        names("fc1", "conv")
+
+
+def test_narrowing_never_widens(tmp_path: Path) -> None:
+    network = open_network(saved(mlp(), tmp_path / "m.onnx"))
+    probed, _ = network.probed({"x": np.ones((3, 64), np.float32)}, provider=CPU)
+    for dtype, stored in (("float16", "float16"), ("float32", "float32"), (None, "float32")):
+        tensors = chosen_tensors(network, probed, ["fc1"], keep="full", dtype=dtype)
+        assert [tensor.stored for tensor in tensors] == [stored]
+
+
+def test_provider_that_is_not_there() -> None:
+    assert provider_name("cpu") == provider_name("CPUExecutionProvider") == CPU
+    with pytest.raises(UsageError, match="--provider warp: the installed ONNX Runtime"):
+        provider_name("warp")
+
+
+def test_model_that_the_runtime_refuses(tmp_path: Path) -> None:
+    b = Builder()
+    b.nodes.append(helper.make_node("NoSuchOperator", ["x"], ["y"]))
+    network = open_network(saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match="ONNX Runtime refuses the model"):
+        network.probed({"x": np.ones((3, 4), np.float32)}, provider=CPU)

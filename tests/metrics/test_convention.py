@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cnatool.errors import UsageError
+from cnatool.metrics.convention import CONVENTIONS, Convention, convention
+
+# METRICS.md, section "Conventions", field for field.
+PAPER = {
+    "alpha": "entropy",
+    "bins": 256,
+    "range": (0.0, 1.0),
+    "out_of_range": "error",
+    "layers": "preactivation",
+    "include_output": False,
+    "include_shortcut": True,
+    "aggregate": "sum",
+    "depth": "index",
+    "area": "total",
+    "window": 25,
+    "points": 100,
+    "margin": "paper",
+    "margin_fraction": 0.1,
+    "margin_seed": 0,
+    "margin_percentile": 5.0,
+    "margin_batch": 128,
+    "gap": "accuracy",
+}
+REFERENCE = PAPER | {
+    "alpha": "entropy-density",
+    "bins": 1000,
+    "out_of_range": "drop",
+    "layers": "linear",
+    "area": "reference",
+    "margin": "reference",
+    "gap": "loss",
+}
+LEGACY = REFERENCE | {
+    "layers": "preactivation",
+    "include_output": True,
+    "include_shortcut": False,
+    "aggregate": "channel-mean-spatial",
+    "margin": "percentile",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [("paper", PAPER), ("reference", REFERENCE), ("legacy", LEGACY)]
+)
+def test_the_table(name: str, fields: dict[str, object]) -> None:
+    assert msgspec.structs.asdict(CONVENTIONS[name]) == fields
+    assert convention(name) == (CONVENTIONS[name], {})
+
+
+def test_there_are_three() -> None:
+    assert list(CONVENTIONS) == ["paper", "reference", "legacy"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("alpha", "entropy-density", "entropy-density"),
+        ("bins", "100", 100),
+        ("range", "0:255", (0.0, 255.0)),
+        ("range", "-1.5,1e2", (-1.5, 100.0)),
+        ("layers", "conv*,fc1", "conv*,fc1"),
+        ("layers", "@names.txt", "@names.txt"),
+        ("include_output", "yes", True),
+        ("include_output", "TRUE", True),
+        ("include_shortcut", "no", False),
+        ("include_shortcut", "false", False),
+        ("margin_fraction", "1", 1.0),
+        ("margin_percentile", " 10 ", 10.0),
+        ("depth", "path", "path"),
+    ],
+)
+def test_overrides_are_read_by_the_type_of_the_field(field: str, text: str, value: object) -> None:
+    chosen, typed = convention("paper", {field: text})
+    assert typed == {field: value}
+    assert type(typed[field]) is type(value)
+    assert chosen == msgspec.structs.replace(CONVENTIONS["paper"], **{field: value})
+
+
+def test_an_unknown_name_lists_the_conventions() -> None:
+    with pytest.raises(
+        UsageError, match=r"^No convention is called 'papr': choose paper, reference or legacy\.$"
+    ):
+        convention("papr")
+
+
+def test_an_unknown_field_lists_the_fields() -> None:
+    with pytest.raises(UsageError) as caught:
+        convention("paper", {"bin": "3"})
+    text = str(caught.value)
+    assert text.startswith("A convention has no field 'bin': choose alpha, bins, range, ")
+    assert text.endswith("margin_batch or gap.")
+    assert all(field in text for field in PAPER)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("area", "big", "area=big: choose total, largest or reference."),
+        ("bins", "1.5", "bins=1.5: expected a whole number."),
+        ("margin_fraction", "x", "margin_fraction=x: expected a number."),
+        ("range", "1", "range=1: expected two numbers, LO:HI or LO,HI."),
+        ("range", "1:2:3", "range=1:2:3: expected two numbers, LO:HI or LO,HI."),
+        ("include_output", "on", "include_output=on: expected true, yes, false or no."),
+        ("bins", "0", "bins=0: must be at least 1."),
+        ("range", "1:1", "range=1:1: must be LO:HI with LO below HI."),
+        ("range", "0:nan", "range=0:nan: must be LO:HI with LO below HI."),
+        ("range", "0:inf", "range=0:inf: must be LO:HI with LO below HI."),
+        ("layers", " ", "layers=: must be a rule, a name, a glob or @FILE."),
+        ("window", "0", "window=0: must be at least 1."),
+        ("points", "1", "points=1: must be at least 2."),
+        ("margin_fraction", "0", "margin_fraction=0.0: must be above 0, at most 1."),
+        ("margin_fraction", "1.1", "margin_fraction=1.1: must be above 0, at most 1."),
+        ("margin_fraction", "nan", "margin_fraction=nan: must be above 0, at most 1."),
+        ("margin_seed", "-1", "margin_seed=-1: must be at least 0."),
+        ("margin_percentile", "101", "margin_percentile=101.0: must be from 0 to 100."),
+        ("margin_percentile", "-1", "margin_percentile=-1.0: must be from 0 to 100."),
+        ("margin_batch", "0", "margin_batch=0: must be at least 1."),
+    ],
+)
+def test_a_bad_value_says_what_would_do(field: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        convention("paper", {field: text})
+    assert str(caught.value) == message
+
+
+def test_a_convention_made_by_hand_is_checked_too() -> None:
+    with pytest.raises(UsageError, match="bins=0"):
+        Convention(bins=0)
