@@ -41,7 +41,17 @@ class ConventionResult(msgspec.Struct, frozen=True):
 
 
 class LayerResult(msgspec.Struct, frozen=True):
-    """One layer that β was computed over: its number, its tensor, and its depth d."""
+    """One layer that β was computed over.
+
+    Attributes
+    ----------
+    number : int
+        1 for the first layer that counts.
+    name, operator : str
+        Its tensor, and the operator that makes it.
+    depth : int
+        Its depth d, the abscissa of the slope.
+    """
 
     number: int
     name: str
@@ -50,7 +60,13 @@ class LayerResult(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """How a per-sample number is spread over a split; None for what is not finite."""
+    """How a per-sample number is spread over a split.
+
+    Attributes
+    ----------
+    mean, std, min, max : float or None
+        None where not finite, or where there are no samples; the deviation is the population's.
+    """
 
     mean: float | None
     std: float | None

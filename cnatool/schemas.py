@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -43,4 +45,17 @@ def schema_text(name: str) -> str:
         "title": _TITLES[name],
         **msgspec.json.schema(SCHEMAS[name]),
     }
+    for definition in schema["$defs"].values():
+        _describe(definition)
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+def _describe(definition: dict[str, Any]) -> None:
+    """Turn a record's docstring into descriptions of the record and of each of its fields."""
+    text = inspect.cleandoc(definition.get("description", ""))
+    summary, _, attributes = text.partition("\n\nAttributes\n----------\n")
+    definition["description"] = " ".join(summary.split())
+    # An entry is "name, name : type" at the margin, with its text indented below.
+    for names, body in re.findall(r"^(\S[^:\n]*) : .*\n((?: +.*\n?)+)", attributes, re.MULTILINE):
+        for field in names.split(", "):
+            definition["properties"][field]["description"] = " ".join(body.split())

@@ -30,7 +30,17 @@ Kept = Literal["full", "statistics"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A raw input or a model output: its name, its dtype, and its shape for one sample."""
+    """A raw input or a model output.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the data, or in the model.
+    dtype : str
+        Element type of the stored array.
+    shape : tuple of int
+        Shape for one sample.
+    """
 
     name: str
     dtype: str
@@ -78,7 +88,15 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tensor of the graph that is not in the store, and why."""
+    """A tensor of the graph that is not in the store, and why.
+
+    Attributes
+    ----------
+    name, operator : str
+        Name in the graph, and the operator that makes it.
+    reason : str
+        Why it is left out.
+    """
 
     name: str
     operator: str
@@ -115,7 +133,17 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file the model consists of."""
+    """A file the model consists of.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file, without its folder.
+    bytes : int
+        Its size.
+    sha256 : str
+        SHA-256 of its content, in hexadecimal.
+    """
 
     name: str
     bytes: int
@@ -123,7 +151,21 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ran: the model's files, and what it declares."""
+    """What ran: the model's files, and what it declares.
+
+    Attributes
+    ----------
+    name : str
+        Name of the model's file.
+    files : tuple of FileRecord
+        That file, then the files of its external weights.
+    producer : str
+        What exported it.
+    opsets : dict of str to int
+        Versions of the operator sets, by domain.
+    inputs, outputs : tuple of str
+        Names that the graph declares.
+    """
 
     name: str
     files: tuple[FileRecord, ...]
@@ -134,7 +176,19 @@ class ModelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ran the model, and how."""
+    """What ran the model, and how.
+
+    Attributes
+    ----------
+    name, version : str
+        The runtime.
+    provider : str
+        The execution provider that was really used.
+    optimization : str
+        The graph optimisation level.
+    batch_size : int
+        Samples of one run.
+    """
 
     name: str
     version: str
@@ -191,7 +245,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source : str
         Where the samples came from, by name.
     fingerprint : str or None
-        SHA-256 over the raw inputs and labels in row order; null until the split is complete.
+        SHA-256 over the SHA-256 digests of each raw input's and then the labels' bytes, rows in
+        order, C-contiguous; null until the split is complete.
     classes : tuple of str or None
         Names of the label values, where the source names them.
     """
@@ -206,7 +261,37 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The attribute ``cnatool`` of a store's root."""
+    """The attribute ``cnatool`` of a store's root.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    created_by : str
+        The program that wrote the store, with its version.
+    inputs : tuple of ArrayRecord
+        The raw inputs, in the order of the arrays ``inputs/<i>``.
+    outputs : tuple of ArrayRecord
+        The model's outputs, in the order of the arrays ``outputs/<i>``.
+    tensors : tuple of TensorRecord
+        The tensors that something is stored of, by number.
+    layers : tuple of LayerRecord
+        The linear operators in execution order, whether or not their tensors are stored.
+    statistics : tuple of str
+        Names of the arrays ``statistics/<s>``; each has a column for each tensor.
+    splits : dict of str to SplitRecord
+        The splits, in the order in which they were written.
+    skipped : tuple of SkippedTensor
+        Tensors of the graph that could not be stored.
+    model : ModelRecord or None
+        The model; null where no exported model was run.
+    runtime : RuntimeRecord or None
+        What ran it.
+    preprocessing : tuple of Preprocessing
+        How each raw input became the model's input.
+    tags : dict of str to str
+        Words of the user's own.
+    """
 
     schema: Literal["cnatool.store/1"]
     created_by: str

@@ -169,7 +169,9 @@ class SplitWriter:
         self._arrays = arrays
         self._commit = commit
         self._rows = 0
-        self._digest = hashlib.sha256()
+        # One for each array, so that the fingerprint does not depend on the batches.
+        count = len(store.record.inputs) + record.labels
+        self._digests = [hashlib.sha256() for _ in range(count)]
 
     @property
     def committed(self) -> int:
@@ -217,8 +219,9 @@ class SplitWriter:
             for key, array in self._arrays.items():
                 array.append(batch[key])
             self._rows += len(ids)
-            for value in (*inputs, *(() if labels is None else (labels,))):
-                self._digest.update(np.ascontiguousarray(value).data)
+            data = (*inputs, *(() if labels is None else (labels,)))
+            for digest, value in zip(self._digests, data, strict=True):
+                digest.update(np.ascontiguousarray(value).data)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
                 self._set(committed=((0, written - written % self._commit),))
@@ -231,7 +234,9 @@ class SplitWriter:
             self._set(
                 committed=((0, self._rows),),
                 complete=True,
-                fingerprint=self._digest.hexdigest(),
+                fingerprint=hashlib.sha256(
+                    b"".join(digest.digest() for digest in self._digests)
+                ).hexdigest(),
             )
 
     def _set(self, **fields: object) -> None:

@@ -1,0 +1,155 @@
+"""The installed command, end to end, on data and networks that the tests make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import polars as pl
+import pytest
+from support.networks import Builder, residual_convnet, saved
+
+import cnatool
+from cnatool.schemas import schema_text
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+
+
+def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network, data, and the store that `cnatool dump` made of them."""
+    folder = tmp_path_factory.mktemp("here")
+    rng = np.random.default_rng(0)
+    saved(residual_convnet(), folder / "net.onnx")
+    (folder / "data").mkdir()
+    for name, rows in (("train", 160), ("test", 90)):
+        x = rng.integers(0, 256, (rows, 8, 8), np.uint8) // rng.integers(1, 99, (rows, 1, 1))
+        y = rng.integers(0, 10, rows)
+        np.savez(folder / f"data/{name}.npz", x=x.astype(np.uint8), y=y)
+    result = run("dump", "net.onnx", "data", "--tag", "epoch=3", "--tag", "seed=1", cwd=folder)
+    assert result.stdout == "net.zarr\n"
+    assert "x (8, 8) uint8 -> input 'x' (1, 8, 8) float32" in result.stderr
+    assert "next: cnatool score net.zarr" in result.stderr
+    return folder
+
+
+def test_json_validates_and_is_what_the_api_gives(here: Path) -> None:
+    schema = json.loads(schema_text("score"))
+    for convention in ("paper", "reference", "legacy"):
+        text = run("score", "net.zarr", "--json", "--convention", convention, cwd=here).stdout
+        jsonschema.validate(json.loads(text), schema)
+        result = cnatool.score(here / "net.zarr", convention=convention)
+        parsed = json.loads(text)
+        assert parsed | {"store": ""} == json.loads(result.to_json()) | {"store": ""}
+        assert parsed["tags"] == {"epoch": "3", "seed": "1"}
+        assert run("score", "net.zarr", "--json", "--convention", convention, cwd=here).stdout == (
+            text
+        )
+
+
+def test_store_attribute_validates(here: Path) -> None:
+    metadata = json.loads((here / "net.zarr/zarr.json").read_text())
+    jsonschema.validate(metadata["attributes"]["cnatool"], json.loads(schema_text("store")))
+
+
+def test_table_says_what_the_json_says(here: Path) -> None:
+    table = run("score", "net.zarr", "--set", "depth=path", "--set", "bins=64", cwd=here).stdout
+    result = cnatool.score(here / "net.zarr", overrides={"depth": "path", "bins": "64"})
+    assert table.startswith("convention paper+depth=path+bins=64\n")
+    for split in result.splits.values():
+        assert f"{split.cna.value:.4f}" in table
+        assert f"{split.loss:.4f}" in table
+    for estimate in (result.cna_area, result.margin, result.cna_margin, result.gap):
+        assert f"{estimate.value:.4f}" in table
+    assert [layer.depth for layer in result.layers] == [1, 2, 3, 4, 5, 4]
+    assert "4 projection_bn (Conv)" in table
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_samples(here: Path, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"samples.{suffix}"
+    run("score", "net.zarr", "--samples", file, cwd=here)
+    frame = pl.read_parquet(file) if suffix == "parquet" else pl.read_csv(file)
+    assert frame.columns == ["split", "id", "label", "prediction", "alpha", "beta", "margin"]
+    assert frame["split"].value_counts(sort=True).rows() == [("train", 160), ("test", 90)]
+    test = frame.filter(pl.col("split") == "test")
+    raw = np.load(here / "data/test.npz")
+    assert test["label"].to_list() == raw["y"].tolist()
+    result = cnatool.score(here / "net.zarr").splits["test"]
+    assert np.corrcoef(test["alpha"], test["beta"])[0, 1] == pytest.approx(result.cna.value)
+    assert (test["label"] == test["prediction"]).mean() == pytest.approx(result.accuracy)
+
+
+def test_splits_in_two_stores(here: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        run("dump", here / "net.onnx", here / f"data/{name}.npz", "-o", f"{name}.zarr", "-q",
+            cwd=tmp_path)  # fmt: skip
+    text = run("score", "train.zarr", "--test", "test.zarr", "--json", cwd=tmp_path).stdout
+    together = json.loads(run("score", "net.zarr", "--json", cwd=here).stdout)
+    apart = json.loads(text)
+    assert apart["test_store"] == "test.zarr"
+    for key in ("splits", "gap", "cna_area", "margin", "cna_margin", "layers"):
+        assert apart[key] == together[key]
+
+
+def test_inspect_model(here: Path) -> None:
+    lines = run("inspect", "net.onnx", cwd=here).stdout.splitlines()
+    rows = {line.split()[1]: line.split() for line in lines if line.split()[:1] != [] and
+            line.split()[0].isdecimal() and len(line.split()) > 5}  # fmt: skip
+    assert rows["stem"] == ["0", "stem", "Conv", "layer", "1", "4×8×8", "float32", "1024"]
+    assert rows["projection_bn"][3:6] == ["layer", "6", "shortcut"]
+    assert rows["b1_relu"][3] == "activation"
+    assert rows["probabilities"][3] == "output"
+
+
+def test_inspect_store(here: Path) -> None:
+    text = run("inspect", "net.zarr", cwd=here).stdout
+    assert "split train: 160 rows, labels, from train.npz" in text
+    assert "tag epoch=3" in text
+    assert "input x: 8×8 uint8 -> 1×8×8 float32" in text
+    assert "full, float32" in text
+
+
+def test_inspect_needs_an_open_shape(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Relu", ["x"], "y")
+    saved(b.model({"x": ("n", "c", 4)}, {"y": ("n", "c", 4)}), tmp_path / "open.onnx")
+    result = subprocess.run(
+        [COMMAND, "inspect", "open.onnx"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 2
+    assert "--input-shape 3,224,224" in result.stderr
+    assert "5×4" in run("inspect", "open.onnx", "--input-shape", "5,4", cwd=tmp_path).stdout
+
+
+def test_help_of_every_command(here: Path) -> None:
+    text = run("--help", cwd=here).stdout
+    for command in ("demo", "inspect", "dump", "score", "schema"):
+        assert f"\n  {command}" in text
+        assert "Usage: cnatool" in run(command, "--help", cwd=here).stdout
+    assert run("--version", cwd=here).stdout == f"cnatool {cnatool.__version__}\n"
+
+
+def test_unknown_option_is_a_usage_error(here: Path) -> None:
+    result = subprocess.run([COMMAND, "score", "--nothing"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_reader_that_goes_away(here: Path) -> None:
+    script = f"{COMMAND} inspect net.zarr | head -n 1"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=here)
+    assert "Traceback" not in result.stderr
+    assert result.stdout.startswith("net.zarr: store by cnatool")

@@ -1,0 +1,259 @@
+"""Bad input to the installed command: one message, the right exit code, nothing left behind."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.networks import Builder, mlp, saved
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+
+
+def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+
+
+def refused(cwd: Path, code: int, *words: object) -> str:
+    """Run the command, make sure that it fails as it should, and give what it said."""
+    before = sorted(cwd.rglob("*"))
+    result = run(*words, cwd=cwd)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    messages = [line for line in result.stderr.splitlines() if line.startswith("cnatool: ")]
+    assert len(messages) == 1, result.stderr
+    assert sorted(cwd.rglob("*")) == before, "something was left behind"
+    return messages[0]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    saved(mlp(), tmp_path / "net.onnx")
+    (tmp_path / "data").mkdir()
+    for name, rows in (("train", 60), ("test", 40)):
+        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
+        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
+    return tmp_path
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    magic = 0x800 + array.ndim
+    header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def test_no_such_model(here: Path) -> None:
+    assert refused(here, 2, "dump", "nothing.onnx", "data") == (
+        "cnatool: nothing.onnx: no such model file."
+    )
+    assert "no such model file" in refused(here, 2, "inspect", "nothing.onnx")
+
+
+def test_no_such_data(here: Path) -> None:
+    assert "no such file or folder: nothing" in refused(here, 2, "dump", "net.onnx", "nothing")
+
+
+def test_no_data_at_all(here: Path) -> None:
+    assert "--split" in refused(here, 2, "dump", "net.onnx")
+
+
+def test_not_a_model(here: Path) -> None:
+    (here / "text.onnx").write_text("hello, this is no model")
+    assert "text.onnx is not an ONNX model" in refused(here, 2, "dump", "text.onnx", "data")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
+def test_truncated_model(here: Path, share: float) -> None:
+    content = (here / "net.onnx").read_bytes()
+    (here / "cut.onnx").write_bytes(content[: int(len(content) * share)])
+    assert "cut.onnx" in refused(here, 2, "dump", "cut.onnx", "data")
+
+
+def test_labels_and_images_of_different_length(here: Path) -> None:
+    np.savez(here / "bad.npz", x=np.zeros((5, 64), np.uint8), y=np.zeros(4, int))
+    message = refused(here, 2, "dump", "net.onnx", "bad.npz")
+    assert "bad.npz" in message
+    assert "5" in message
+    assert "4" in message
+    idx(here / "a-images-idx3-ubyte", np.zeros((5, 8, 8)))
+    idx(here / "a-labels-idx1-ubyte", np.zeros(4))
+    message = refused(here, 2, "dump", "net.onnx", "a-images-idx3-ubyte")
+    assert "a-labels-idx1-ubyte" in message
+
+
+def test_wrong_picture_size(here: Path) -> None:
+    np.savez(here / "large.npz", x=np.zeros((5, 9, 9), np.uint8))
+    message = refused(here, 2, "dump", "net.onnx", "large.npz")
+    assert "(9, 9)" in message
+    assert "(64,)" in message
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx_cut_short(here: Path, zipped: bool) -> None:
+    path = here / ("a-images-idx3-ubyte" + ".gz" * zipped)
+    idx(path, np.random.default_rng(0).integers(0, 256, (500, 8, 8)))
+    content = gzip.compress(path.read_bytes()) if zipped else path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert path.name in refused(here, 2, "dump", "net.onnx", path.name, "-o", "s.zarr")
+
+
+def test_npz_that_needs_pickle(here: Path) -> None:
+    np.savez(here / "objects.npz", x=np.array([{"a": 1}, None], dtype=object))
+    message = refused(here, 2, "dump", "net.onnx", "objects.npz")
+    assert "objects.npz" in message
+    assert "pickle" in message
+
+
+def test_two_inputs_and_one_array(here: Path) -> None:
+    b = Builder()
+    b.node("Add", ["x", "z"], "out")
+    saved(b.model({"x": ("n", 64), "z": ("n", 64)}, {"out": ("n", 64)}), here / "two.onnx")
+    message = refused(here, 2, "dump", "two.onnx", "data")
+    assert "takes 2 inputs" in message
+
+
+def test_output_path_that_exists(here: Path) -> None:
+    (here / "taken.zarr").mkdir()
+    message = refused(here, 2, "dump", "net.onnx", "data", "-o", "taken.zarr")
+    assert message.startswith("cnatool: taken.zarr exists already.")
+
+
+def test_no_store(here: Path) -> None:
+    for command in ("score", "inspect"):
+        assert "is no cnatool store" in refused(here, 2, command, "data")
+    assert "no such file or folder" in refused(here, 2, "score", "nothing.zarr")
+
+
+def test_damaged_store(here: Path) -> None:
+    assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
+    chunk = here / "net.zarr/splits/train/statistics/sum/c/0/0"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    message = refused(here, 3, "score", "net.zarr")
+    assert "array splits/train/statistics/sum cannot be read" in message
+    chunk.unlink()
+    assert "is missing" in refused(here, 3, "score", "net.zarr")
+    (here / "net.zarr/zarr.json").write_text("{")
+    refused(here, 3, "score", "net.zarr")
+
+
+def test_single_layer_model_has_no_beta(here: Path) -> None:
+    saved(mlp((64, 10)), here / "linear.onnx")
+    assert run("dump", "linear.onnx", "data", cwd=here).returncode == 0
+    message = refused(here, 2, "score", "linear.zarr")
+    assert "β needs at least two layers" in message
+
+
+def test_constant_beta_is_undefined_not_an_error(here: Path) -> None:
+    b = Builder()
+    b.node("Mul", ["x", b.constant("zero", np.float32(0))], "nothing")
+    for i, tensor in enumerate(["nothing", "fc0", "fc1"]):
+        b.gemm(tensor, f"fc{i}", 64, 64)
+    saved(b.model({"x": ("n", 64)}, {"fc2": ("n", 64)}), here / "constant.onnx")
+    assert run("dump", "constant.onnx", "data", cwd=here).returncode == 0
+    result = run("score", "constant.zarr", cwd=here)
+    assert result.returncode == 0
+    assert "CNA of train: β is the same for all 60 samples" in result.stdout
+
+
+def test_margin_without_labels_is_undefined_with_the_reason(here: Path) -> None:
+    for name in ("train", "test"):
+        x = np.load(here / f"data/{name}.npz")["x"]
+        np.savez(here / f"data/{name}.npz", x=x)
+    assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
+    result = run("score", "net.zarr", cwd=here)
+    assert result.returncode == 0
+    assert "margin: the split has no labels" in result.stdout
+    assert "CNA-M: the margin is undefined: the split has no labels" in result.stdout
+
+
+def test_label_that_is_no_class(here: Path) -> None:
+    np.savez(here / "data/test.npz", x=np.zeros((3, 8, 8), np.uint8), y=np.array([0, 10, 1]))
+    assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
+    message = refused(here, 2, "score", "net.zarr")
+    assert "split 'test'" in message
+    assert "row 1 has the label 10" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--set", "layers"], "write it as KEY=VALUE"),
+        (["--set", "colour=red"], "no field 'colour'"),
+        (["--set", "bins=many"], "bins=many: expected a whole number"),
+        (["--set", "depth=up"], "depth=up: choose index or path"),
+        (["--set", "layers=conv*"], "--set layers=conv*: net.zarr has no such tensor"),
+        (["--convention", "other"], "choose paper, reference or legacy"),
+        (["--samples", "frame.xls"], "must end in .parquet or .csv"),
+        (["--samples", "no/frame.csv"], "no such folder"),
+        (["--test", "nothing.zarr"], "no such file or folder"),
+    ],
+)
+def test_score_options(here: Path, words: list[str], text: str) -> None:
+    assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
+    assert text in refused(here, 2, "score", "net.zarr", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--mean", "a,b"], "--mean a,b: numbers with commas"),
+        (["--tag", "epoch"], "write it as KEY=VALUE"),
+        (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
+        (["--tensors", "conv*"], "--tensors conv*"),
+        (["-o", "store.dat"], "a store's name ends in .zarr"),
+        (["-o", "no/such/store.zarr"], "no such folder"),
+        (["--split", "train=data/train.npz"], "DATA"),
+        (["--std", "0"], "std"),
+    ],
+)
+def test_dump_options(here: Path, words: list[str], text: str) -> None:
+    assert text in refused(here, 2, "dump", "net.onnx", "data", *words)
+
+
+def test_full_disk(here: Path) -> None:
+    """A limit on file size stands in for a full disk: the write fails in the same place."""
+    noise = np.random.default_rng(0).integers(0, 256, (20_000, 8, 8), np.uint8)
+    np.savez(here / "data/train.npz", x=noise)
+    (here / "data/test.npz").unlink()
+    script = f"ulimit -f 100; exec {COMMAND} dump net.onnx data -o s.zarr"
+    result = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=here, timeout=120
+    )
+    assert result.returncode == 3
+    assert "s.zarr cannot be written: File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (here / "s.zarr").exists()
+
+
+def test_interrupted(here: Path) -> None:
+    import signal
+    import time
+
+    noise = np.random.default_rng(0).integers(0, 256, (400_000, 8, 8), np.uint8)
+    np.savez(here / "data/train.npz", x=noise)
+    process = subprocess.Popen(
+        [COMMAND, "dump", "net.onnx", "data", "-o", "s.zarr", "--batch-size", "16"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=here,
+    )
+    while not (here / "s.zarr/splits/train/statistics/sum/c/0").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "cnatool: interrupted." in errors

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreWriteError
+from cnatool.store.chunking import chunk_rows, commit_rows
+from cnatool.store.reader import open_store
+from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
+from cnatool.store.writer import StoreWriter, check_free
+
+
+def record() -> StoreRecord:
+    tensors = (
+        TensorRecord(0, "a/b:0", "Gemm", "layer", "float32", (5,), 0, "full", None, "float16"),
+        TensorRecord(1, "a/b", "Relu", "activation", "float32", (2, 3), 0, "full", None, "float32"),
+        TensorRecord(2, "out", "Gemm", "output", "float32", (4,), 0, "full", 0, None),
+        TensorRecord(3, "thin", "Relu", "other", "float32", (9,), 0, "statistics"),
+    )
+    return StoreRecord(
+        schema="cnatool.store/1",
+        created_by="test",
+        inputs=(ArrayRecord("x", "uint8", (8, 8)),),
+        outputs=(ArrayRecord("out", "float32", (4,)),),
+        tensors=tensors,
+        layers=(),
+        statistics=("sum",),
+        splits={},
+    )
+
+
+def arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "inputs": rng.integers(0, 256, (rows, 8, 8), np.uint8),
+        "labels": rng.integers(0, 4, rows),
+        "outputs": rng.normal(size=(rows, 4)).astype(np.float32),
+        "a": rng.normal(size=(rows, 5)).astype(np.float16),
+        "b": rng.normal(size=(rows, 2, 3)).astype(np.float32),
+        "sums": rng.normal(size=(rows, 4)),
+    }
+
+
+def write(path: Path, data: dict[str, np.ndarray], batches: list[int], *, finish: bool = True):
+    rows = len(data["labels"])
+    writer = StoreWriter(path, record())
+    split = writer.split("train", rows, source="made", labels=True)
+    start = 0
+    for size in batches:
+        part = slice(start, start + size)
+        split.append(
+            ids=[f"sample/{i}" for i in range(rows)[part]],
+            inputs=[data["inputs"][part]],
+            labels=data["labels"][part],
+            outputs=[data["outputs"][part]],
+            activations={0: data["a"][part], 1: data["b"][part]},
+            statistics={"sum": data["sums"][part]},
+        )
+        start += size
+    if finish:
+        split.finish()
+    return writer
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=12))
+def test_what_goes_in_comes_out_whatever_the_batches(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[int]
+) -> None:
+    data = arrays(sum(batches))
+    path = tmp_path_factory.mktemp("store") / "s.zarr"
+    write(path, data, batches)
+    split = open_store(path).splits["train"]
+    assert len(split) == sum(batches)
+    assert split.record.complete
+    np.testing.assert_array_equal(split.inputs()[:], data["inputs"])
+    np.testing.assert_array_equal(split.labels[:], data["labels"])
+    np.testing.assert_array_equal(split.outputs()[:], data["outputs"])
+    np.testing.assert_array_equal(split.activations("a/b:0")[:], data["a"])
+    np.testing.assert_array_equal(split.activations("a/b")[:], data["b"])
+    np.testing.assert_array_equal(split.activations("out")[:], data["outputs"])
+    np.testing.assert_array_equal(split.statistics()[:], data["sums"])
+    assert [str(name) for name in split.ids[:]] == [f"sample/{i}" for i in range(sum(batches))]
+
+
+def test_plain_zarr_reads_it(tmp_path: Path) -> None:
+    data = arrays(100)
+    write(tmp_path / "s.zarr", data, [100])
+    root = zarr.open_group(tmp_path / "s.zarr", mode="r")
+    np.testing.assert_array_equal(root["splits/train/activations/1"][:], data["b"])
+    assert root.attrs["cnatool"]["splits"]["train"]["committed"] == [[0, 100]]
+
+
+def test_indexing(tmp_path: Path) -> None:
+    data = arrays(300)
+    write(tmp_path / "s.zarr", data, [300])
+    array = open_store(tmp_path / "s.zarr").splits["train"].outputs()
+    for index in (slice(3, 9), slice(None, None, 7), slice(-5, None), slice(200, 100), slice(0, 0)):
+        np.testing.assert_array_equal(array[index], data["outputs"][index])
+    np.testing.assert_array_equal(array[::-1], data["outputs"][::-1])
+    np.testing.assert_array_equal(array[-1], data["outputs"][-1])
+    np.testing.assert_array_equal(np.asarray(array), data["outputs"])
+    with pytest.raises(IndexError):
+        array[300]
+
+
+def test_unfinished_rows_do_not_exist(tmp_path: Path) -> None:
+    data = arrays(20_000)
+    writer = write(tmp_path / "s.zarr", data, [9_000, 9_000], finish=False)
+    split = open_store(tmp_path / "s.zarr").splits["train"]
+    assert not split.record.complete
+    assert len(split) == writer.committed == 16_384
+    np.testing.assert_array_equal(split.inputs()[:], data["inputs"][:16_384])
+    np.testing.assert_array_equal(split.activations("a/b")[16_000:], data["b"][16_000:16_384])
+
+
+def test_any_committed_ranges_are_read(tmp_path: Path) -> None:
+    data = arrays(200)
+    write(tmp_path / "s.zarr", data, [200])
+    metadata = tmp_path / "s.zarr/zarr.json"
+    content = json.loads(metadata.read_text())
+    content["attributes"]["cnatool"]["splits"]["train"]["committed"] = [[0, 50], [120, 150]]
+    metadata.write_text(json.dumps(content))
+    array = open_store(tmp_path / "s.zarr").splits["train"].outputs()
+    expected = np.concatenate([data["outputs"][:50], data["outputs"][120:150]])
+    np.testing.assert_array_equal(array[:], expected)
+    np.testing.assert_array_equal(array[45:60], expected[45:60])
+    np.testing.assert_array_equal(array[49], expected[49])
+
+
+def test_fingerprint_depends_on_data_not_on_batches(tmp_path: Path) -> None:
+    data, other = arrays(100), arrays(100, seed=1)
+    prints = []
+    for name, content, batches in (("a", data, [100]), ("b", data, [33, 67]), ("c", other, [100])):
+        write(tmp_path / f"{name}.zarr", content, batches)
+        prints.append(open_store(tmp_path / f"{name}.zarr").splits["train"].record.fingerprint)
+    assert prints[0] is not None
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_only_statistics_of_a_tensor(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(10), [10])
+    store = open_store(tmp_path / "s.zarr")
+    with pytest.raises(MetricError, match="of tensor 'thin' only statistics are stored"):
+        store.splits["train"].activations("thin")
+    with pytest.raises(MetricError, match="holds no tensor 'nothing'"):
+        store.tensor("nothing")
+
+
+@pytest.mark.parametrize(
+    "key", ["inputs/0", "labels", "outputs/0", "activations/1", "statistics/sum", "ids"]
+)
+def test_flipped_bit_is_reported(key: str, tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(64), [64])
+    folder = tmp_path / "s.zarr/splits/train" / key / "c"
+    chunk = next(p for p in sorted(folder.rglob("*")) if p.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 4
+    chunk.write_bytes(content)
+    split = open_store(tmp_path / "s.zarr").splits["train"]
+    array = {"ids": lambda: split.ids, "labels": lambda: split.labels}.get(
+        key, lambda: split._array(key)
+    )()
+    with pytest.raises(StoreDamagedError, match=f"rows 0 to 63 of array splits/train/{key} cannot"):
+        array[:]
+
+
+def test_missing_chunk_is_no_zeros(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(64), [64])
+    shutil.rmtree(tmp_path / "s.zarr/splits/train/outputs/0/c/0")
+    with pytest.raises(StoreDamagedError, match="chunk 0 of array splits/train/outputs/0"):
+        open_store(tmp_path / "s.zarr").splits["train"].outputs()[:]
+
+
+def test_missing_array_and_wrong_shape(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(64), [64])
+    folder = tmp_path / "s.zarr/splits/train/statistics/sum"
+    metadata = json.loads((folder / "zarr.json").read_text())
+    metadata["shape"] = [64, 3]
+    (folder / "zarr.json").write_text(json.dumps(metadata))
+    split = open_store(tmp_path / "s.zarr").splits["train"]
+    with pytest.raises(StoreDamagedError, match=r"has shape \(64, 3\), and the store's attribute"):
+        split.statistics()
+    shutil.rmtree(folder)
+    with pytest.raises(StoreDamagedError, match="array splits/train/statistics/sum cannot be open"):
+        split.statistics()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "cnatool.store/2"}, "is not what the schema says"),
+        ({"tensors": 3}, "is not what the schema says"),
+        ({"unheard": 1}, "is not what the schema says"),
+    ],
+)
+def test_attribute_of_another_shape(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "s.zarr", arrays(8), [8])
+    metadata = tmp_path / "s.zarr/zarr.json"
+    content = json.loads(metadata.read_text())
+    content["attributes"]["cnatool"].update(change)
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(StoreDamagedError, match=message):
+        open_store(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("committed", [[[0, 9]], [[4, 2]], [[-1, 2]], [[0, 5], [3, 8]]])
+def test_impossible_ranges(committed: list[list[int]], tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(8), [8])
+    metadata = tmp_path / "s.zarr/zarr.json"
+    content = json.loads(metadata.read_text())
+    content["attributes"]["cnatool"]["splits"]["train"]["committed"] = committed
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(StoreDamagedError, match="claims to have committed"):
+        open_store(tmp_path / "s.zarr")
+
+
+def test_what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(NotAStoreError, match="no such file or folder"):
+        open_store(tmp_path / "nothing.zarr")
+    with pytest.raises(NotAStoreError, match="it holds no zarr.json"):
+        open_store(tmp_path)
+    zarr.open_group(tmp_path / "g.zarr", mode="w")
+    with pytest.raises(NotAStoreError, match="no attribute cnatool"):
+        open_store(tmp_path / "g.zarr")
+    (tmp_path / "g.zarr/zarr.json").write_text("{")
+    with pytest.raises(StoreDamagedError, match="cannot be read"):
+        open_store(tmp_path / "g.zarr")
+
+
+def test_only_a_store_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    check_free(path, overwrite=False)
+    write(path, arrays(8), [8])
+    with pytest.raises(NotAStoreError, match="exists already"):
+        check_free(path, overwrite=False)
+    check_free(path, overwrite=True)
+    other = tmp_path / "photos.zarr"
+    other.mkdir()
+    (other / "photo.png").touch()
+    with pytest.raises(NotAStoreError, match="holds no zarr.json"):
+        check_free(other, overwrite=True)
+    (tmp_path / "link.zarr").symlink_to(path)
+    with pytest.raises(NotAStoreError, match="is no folder"):
+        check_free(tmp_path / "link.zarr", overwrite=True)
+    with pytest.raises(NotAStoreError, match=r"a store's name ends in \.zarr"):
+        check_free(tmp_path / "s.dat", overwrite=False)
+    with pytest.raises(NotAStoreError, match="no such folder"):
+        check_free(tmp_path / "no/s.zarr", overwrite=False)
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreWriteError, match="cannot be made"):
+        StoreWriter(tmp_path / "file" / "s.zarr", record())
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=2000), st.integers(1, 10**6))
+def test_chunks_divide_the_commit_or_hold_the_whole_split(sizes: list[int], rows: int) -> None:
+    commit = commit_rows(sizes)
+    for chunk, size in zip(chunk_rows(sizes, rows), sizes, strict=True):
+        assert 1 <= chunk <= rows
+        assert commit % chunk == 0 or chunk == rows
+        assert chunk * size <= 2 << 20 or chunk == 1
+    buffers = sum(c * s for c, s in zip(chunk_rows(sizes, rows), sizes, strict=True) if c > 1)
+    assert buffers <= max(256 << 20, 2000 * 64 * 1024)
+
+
+def test_record_survives_json() -> None:
+    text = msgspec.json.encode(record())
+    assert msgspec.json.decode(text, type=StoreRecord) == record()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import cnatool
+
+
+def test_public_names() -> None:
+    assert sorted(cnatool.__all__) == [
+        "BackendError",
+        "CnatoolError",
+        "DataError",
+        "MetricError",
+        "ModelError",
+        "NotAStoreError",
+        "Observer",
+        "ScoreResult",
+        "Split",
+        "Store",
+        "StoreDamagedError",
+        "StoreWriteError",
+        "StoredArray",
+        "UsageError",
+        "__version__",
+        "dump",
+        "open",
+        "score",
+        "score_samples",
+    ]
+    for name in cnatool.__all__:
+        assert getattr(cnatool, name).__doc__
+    assert set(dir(cnatool)) >= set(cnatool.__all__)
+
+
+def test_names_are_functions_whatever_was_imported_before() -> None:
+    import cnatool.dumping
+    import cnatool.scoring
+
+    assert callable(cnatool.dump)
+    assert callable(cnatool.score)
+
+
+def test_no_such_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        cnatool.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import cnatool", ["numpy", "zarr", "onnx", "onnxruntime", "polars", "typer"]),
+        ("from cnatool import score, open", ["onnx", "onnxruntime", "torch", "polars", "PIL"]),
+        ("from cnatool import dump", ["torch", "tensorflow", "polars", "PIL", "scipy"]),
+        ("from cnatool.cli import app", ["numpy", "zarr", "onnx", "onnxruntime", "polars"]),
+    ],
+)
+def test_import_loads_no_more_than_it_needs(statement: str, absent: list[str]) -> None:
+    code = f"{statement}\nimport sys\nprint([n for n in {absent!r} if n in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_error_has_an_exit_code_and_a_docstring() -> None:
+    codes = {
+        name: getattr(cnatool, name).exit_code for name in cnatool.__all__ if name.endswith("Error")
+    }
+    assert codes == {
+        "BackendError": 4,
+        "CnatoolError": 2,
+        "DataError": 2,
+        "MetricError": 2,
+        "ModelError": 2,
+        "NotAStoreError": 2,
+        "StoreDamagedError": 3,
+        "StoreWriteError": 3,
+        "UsageError": 2,
+    }

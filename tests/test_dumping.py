@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from support.networks import Builder, mlp, residual_convnet, saved
+
+import cnatool
+from cnatool.errors import DataError, ModelError, NotAStoreError, UsageError
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """A folder with train.npz and test.npz of 8×8 pictures."""
+    rng = np.random.default_rng(7)
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for name, rows in (("train", 150), ("test", 40)):
+        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
+        np.savez_compressed(folder / f"{name}.npz", x=x, y=rng.integers(0, 10, rows))
+    return folder
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.done: list[tuple[str, int, int]] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        self.done.append((split, done, rows))
+
+
+def test_everything_is_in_the_store(digits: Path, tmp_path: Path) -> None:
+    model = residual_convnet()
+    path = saved(model, tmp_path / "net.onnx")
+    notes = Notes()
+    store = cnatool.dump(
+        path, digits, tmp_path / "s.zarr", batch_size=32, tags={"epoch": "3"}, observer=notes
+    )
+    assert list(store.splits) == ["train", "test"]
+    assert store.record.tags == {"epoch": "3"}
+    assert notes.texts[0] == (
+        "x (8, 8) uint8 -> input 'x' (1, 8, 8) float32: reshaped, divided by 255"
+    )
+    assert notes.done[-1] == ("test", 40, 40)
+    for name in ("train", "test"):
+        raw = np.load(digits / f"{name}.npz")
+        split = store.splits[name]
+        np.testing.assert_array_equal(split.inputs()[:], raw["x"])
+        np.testing.assert_array_equal(split.labels[:], raw["y"])
+        assert [str(i) for i in split.ids[:]] == [str(i) for i in range(len(raw["x"]))]
+        feeds = {"x": raw["x"][:, None].astype(np.float32) / np.float32(255)}
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        del copy.graph.output[:]
+        names = [name for node in model.graph.node for name in node.output]
+        copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        truth = dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
+        assert [tensor.name for tensor in store.tensors] == names
+        sums = split.statistics("sum")[:]
+        for tensor in store.tensors:
+            got = split.activations(tensor.name)[:]
+            np.testing.assert_allclose(got, truth[tensor.name], rtol=1e-4, atol=1e-5)
+            flat = got.reshape(len(got), -1).astype(np.float64)
+            error = np.abs(sums[:, tensor.number] - flat.sum(axis=1))
+            assert (error <= 1e-6 * np.abs(flat).sum(axis=1)).all()
+
+
+def test_statistics_only_and_narrowing(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    full = cnatool.dump(path, digits, tmp_path / "full.zarr")
+    thin = cnatool.dump(path, digits, tmp_path / "thin.zarr", keep="statistics")
+    half = cnatool.dump(path, digits, tmp_path / "half.zarr", dtype="float16", tensors=["fc*"])
+    assert {tensor.stored for tensor in thin.tensors} == {None}
+    np.testing.assert_array_equal(
+        full.splits["train"].statistics()[:], thin.splits["train"].statistics()[:]
+    )
+    np.testing.assert_array_equal(
+        full.splits["train"].outputs()[:], thin.splits["train"].outputs()[:]
+    )
+    assert [tensor.name for tensor in half.tensors] == ["fc1", "fc2", "fc3"]
+    expected = full.splits["test"].activations("fc2")[:].astype(np.float16)
+    np.testing.assert_array_equal(half.splits["test"].activations("fc2")[:], expected)
+
+
+def test_narrowing_refuses_to_overflow(digits: Path, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Mul", ["x", b.constant("large", np.float32(1e6))], "scaled")
+    b.node("Relu", ["scaled"], "out")
+    path = saved(b.model({"x": ("n", 64)}, {"out": ("n", 64)}), tmp_path / "net.onnx")
+    with pytest.raises(DataError, match="tensor 'scaled' reaches 1e\\+06, which float16 cannot"):
+        cnatool.dump(path, digits, tmp_path / "s.zarr", dtype="float16")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize("bound", [1, 7])
+def test_model_bound_to_a_batch(bound: int, digits: Path, tmp_path: Path) -> None:
+    free = saved(mlp(), tmp_path / "free.onnx")
+    fixed = saved(mlp(batch=bound), tmp_path / "fixed.onnx")
+    notes = Notes()
+    expected = cnatool.dump(free, digits, tmp_path / "a.zarr")
+    got = cnatool.dump(fixed, digits, tmp_path / "b.zarr", observer=notes)
+    assert any(f"takes exactly {bound} sample" in text for text in notes.texts)
+    for name in ("train", "test"):
+        for tensor in expected.tensors:
+            np.testing.assert_allclose(
+                got.splits[name].activations(tensor.name)[:],
+                expected.splits[name].activations(tensor.name)[:],
+                rtol=1e-4,
+                atol=1e-6,
+            )
+    with pytest.raises(UsageError, match=f"bound to batches of {bound}"):
+        cnatool.dump(fixed, digits, tmp_path / "c.zarr", batch_size=64)
+
+
+def test_limit_and_fewer_samples_than_a_probe(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    store = cnatool.dump(path, digits, tmp_path / "s.zarr", limit=1)
+    assert [len(split) for split in store.splits.values()] == [1, 1]
+
+
+def test_named_splits(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    store = cnatool.dump(
+        path,
+        store=tmp_path / "s.zarr",
+        splits={"train": digits / "test.npz", "other": digits / "train.npz"},
+    )
+    assert {name: len(split) for name, split in store.splits.items()} == {"train": 40, "other": 150}
+
+
+def test_splits_of_different_samples(digits: Path, tmp_path: Path) -> None:
+    np.savez(digits / "test.npz", x=np.zeros((5, 64), np.uint8))
+    with pytest.raises(DataError, match=r"\(8, 8\) uint8 and \(64,\) uint8"):
+        cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+
+
+def test_preprocessing_is_applied_and_recorded(digits: Path, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Identity", ["x"], "out")
+    path = saved(b.model({"x": ("n", 64)}, {"out": ("n", 64)}), tmp_path / "net.onnx")
+    store = cnatool.dump(path, digits, tmp_path / "s.zarr", scale=0.5, mean=[3.0], std=[2.0])
+    raw = np.load(digits / "train.npz")["x"].reshape(150, 64)
+    np.testing.assert_allclose(
+        store.splits["train"].outputs()[:], (raw * 0.5 - 3) / 2, rtol=1e-6, atol=1e-6
+    )
+    step = store.record.preprocessing[0]
+    assert (step.scale, step.mean, step.std, step.shape) == (0.5, (3.0,), (2.0,), (64,))
+
+
+def test_two_inputs_and_one_array(digits: Path, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Add", ["x", "z"], "out")
+    model = b.model({"x": ("n", 64), "z": ("n", 64)}, {"out": ("n", 64)})
+    with pytest.raises(DataError, match=r"takes 2 inputs \('x' \(64\), 'z' \(64\)\)"):
+        cnatool.dump(saved(model, tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+
+
+def test_no_output_with_a_sample_axis(digits: Path, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("ReduceMean", ["x"], "out", keepdims=0)
+    value = helper.make_tensor_value_info("out", TensorProto.FLOAT, ())
+    model = b.model({"x": ("n", 64)}, {"out": ()})
+    assert model.graph.output[0] == value
+    with pytest.raises(ModelError, match="no output has a sample axis"):
+        cnatool.dump(saved(model, tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+
+
+def test_output_without_a_sample_axis_is_left_out(digits: Path, tmp_path: Path) -> None:
+    b = Builder()
+    b.node("ReduceMean", ["x"], "mean", keepdims=0)
+    b.gemm("x", "logits", 64, 10)
+    model = b.model({"x": ("n", 64)}, {"mean": (), "logits": ("n", 10)})
+    store = cnatool.dump(saved(model, tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+    assert [output.name for output in store.record.outputs] == ["logits"]
+    assert [s.name for s in store.record.skipped] == ["mean"]
+    assert store.splits["train"].activations("logits").shape == (150, 10)
+
+
+def test_what_breaks_midway_keeps_what_was_committed(tmp_path: Path) -> None:
+    """A gzipped IDX file that is cut short: the rows before the last commit are safe."""
+    rows = 20_000
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, 8, 8), np.uint8)
+    whole = gzip.compress(struct.pack(">I3I", 0x803, rows, 8, 8) + pixels.tobytes(), 1)
+    data = tmp_path / "digits-images-idx3-ubyte.gz"
+    data.write_bytes(whole[: len(whole) * 9 // 10])
+    path = saved(mlp(), tmp_path / "net.onnx")
+    notes = Notes()
+    with pytest.raises(DataError, match="digits-images-idx3-ubyte.gz"):
+        cnatool.dump(path, data, tmp_path / "s.zarr", keep="statistics", observer=notes)
+    split = cnatool.open(tmp_path / "s.zarr").splits["all"]
+    assert not split.record.complete
+    assert len(split) == 16_384
+    np.testing.assert_array_equal(split.inputs()[:], pixels[:16_384])
+    assert "16384 rows are safe" in notes.texts[-1]
+    assert cnatool.score(tmp_path / "s.zarr").splits["all"].complete is False
+
+
+def test_what_breaks_before_the_first_commit_leaves_nothing(tmp_path: Path) -> None:
+    rows = 200
+    whole = gzip.compress(struct.pack(">I3I", 0x803, rows, 8, 8) + bytes(rows * 64), 1)
+    data = tmp_path / "digits-images-idx3-ubyte.gz"
+    data.write_bytes(whole[:-20])
+    with pytest.raises(DataError):
+        cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), data, tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_path_that_is_taken_is_refused_before_anything_runs(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    first = cnatool.dump(path, digits, tmp_path / "s.zarr", limit=5)
+    with pytest.raises(NotAStoreError, match="exists already"):
+        cnatool.dump(path, digits, tmp_path / "s.zarr")
+    assert len(cnatool.open(first.path).splits["train"]) == 5
+    again = cnatool.dump(path, digits, tmp_path / "s.zarr", limit=6, overwrite=True)
+    assert len(again.splits["train"]) == 6
+
+
+def test_a_failing_dump_does_not_cost_the_old_store(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    cnatool.dump(path, digits, tmp_path / "s.zarr", limit=5)
+    with pytest.raises(UsageError):
+        cnatool.dump(path, digits, tmp_path / "s.zarr", overwrite=True, tensors="no-such")
+    assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
+
+
+def test_store_that_cannot_fit_is_refused(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(UsageError, match="would take up to .* 10 B are free. Use --keep stat"):
+        cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
