@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime
 
 from cnatool._version import __version__
 from cnatool.backend.choice import chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel
 from cnatool.backend.network import open_network
-from cnatool.backend.session import OPTIMIZATION, provider_name
+from cnatool.backend.session import OPTIMIZATION, RUNTIME_VERSION, provider_name
 from cnatool.data.find import find_splits, open_source
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.errors import DataError, UsageError
@@ -176,7 +175,7 @@ def dump(
         model=network.record,
         runtime=RuntimeRecord(
             name="onnxruntime",
-            version=onnxruntime.__version__,
+            version=RUNTIME_VERSION,
             provider=provider,
             optimization=OPTIMIZATION,
             batch_size=batch,

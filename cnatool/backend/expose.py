@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from cnatool.store.records import SkippedTensor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from cnatool.backend.graph import Graph
 
 __all__ = ["SUM", "StatisticInput", "exposable", "promoted", "with_sums"]
@@ -24,11 +27,23 @@ SUM = "cnatool::sum"
 
 @dataclass(frozen=True, slots=True)
 class StatisticInput:
-    """What `with_sums` must know of a tensor: name, element type, rank, sample axis."""
+    """What `with_sums` must know of a tensor.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    dtype : numpy.dtype
+        Its element type.
+    shape : tuple of int
+        Its shape for one sample, the sample axis left out.
+    batch_axis : int
+        Where the sample axis is.
+    """
 
     name: str
-    dtype: np.dtype[np.generic]
-    rank: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
     batch_axis: int
 
 
@@ -137,31 +152,44 @@ class _SumNodes:
         return output
 
     def column(self, tensor: StatisticInput) -> str:
-        name = tensor.name
-        axes = [axis for axis in range(tensor.rank) if axis != tensor.batch_axis]
-        # float16 overflows at 65504, and integers wrap around.
-        if tensor.dtype not in (np.float32, np.float64):
-            kind = TensorProto.FLOAT if tensor.dtype == np.float16 else TensorProto.DOUBLE
-            name = self.add("Cast", [name], to=kind)
-        if len(axes) > 1:
+        name, dtype = tensor.name, tensor.dtype
+        axes = [axis for axis in range(len(tensor.shape) + 1) if axis != tensor.batch_axis]
+        if dtype not in (np.float32, np.float64):
+            # float16 overflows at 65504, and integers wrap around
+            dtype = np.dtype(np.float32 if dtype == np.float16 else np.float64)
+            name = self._cast(name, dtype)
+        if dtype == np.float32 and len(tensor.shape) == 3 and tensor.batch_axis == 0:
+            name = self._plane_sums(name, tensor.shape)
+        elif len(axes) > 1:
             name = self._sum(name, axes[1:])
             # Removing inner axes moves the sample axis only if it lies behind the kept one.
             axes = [0 if tensor.batch_axis > axes[0] else 1]
-            name = self.add("Cast", [name], to=TensorProto.DOUBLE)
+            name = self._cast(name, np.dtype(np.float64))
         if axes:
             name = self._sum(name, axes)
-        name = self.add("Cast", [name], to=TensorProto.DOUBLE)
-        return self.add("Reshape", [name, self._constant([-1, 1])])
+        name = self._cast(name, np.dtype(np.float64))
+        return self.add("Reshape", [name, self._constant(np.array([-1, 1]))])
+
+    def _plane_sums(self, name: str, shape: tuple[int, ...]) -> str:
+        """Sum over height and width as the mean of a plane, scaled.
+
+        ONNX Runtime keeps the results of convolutions in a blocked layout of its own. It can pool
+        in that layout; for a ReduceSum it would first write the whole tensor anew.
+        """
+        name = self._cast(self.add("GlobalAveragePool", [name]), np.dtype(np.float64))
+        return self.add("Mul", [name, self._constant(np.array(float(math.prod(shape[1:]))))])
+
+    def _cast(self, name: str, dtype: np.dtype[Any]) -> str:
+        return self.add("Cast", [name], to=helper.np_dtype_to_tensor_dtype(dtype))
 
     def _sum(self, name: str, axes: list[int]) -> str:
         if self._opset < 13:
             return self.add("ReduceSum", [name], axes=axes, keepdims=0)
-        return self.add("ReduceSum", [name, self._constant(axes)], keepdims=0)
+        return self.add("ReduceSum", [name, self._constant(np.array(axes))], keepdims=0)
 
-    def _constant(self, values: list[int]) -> str:
-        name = "cnatool::constant " + ",".join(map(str, values))
-        if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+    def _constant(self, value: NDArray[Any]) -> str:
+        name = f"cnatool::constant {value.tolist()}"
+        self.constants.setdefault(name, numpy_helper.from_array(value, name))
         return name
 
 

@@ -76,8 +76,7 @@ class ExposedModel:
         self._names = [tensor.name for tensor in (*self._outputs, *self._whole)]
         model = promoted(graph.model, self._names)
         statistics = [
-            StatisticInput(t.name, np.dtype(t.dtype), len(t.shape) + 1, t.batch_axis)
-            for t in tensors
+            StatisticInput(t.name, np.dtype(t.dtype), t.shape, t.batch_axis) for t in tensors
         ]
         model = with_sums(model, statistics, graph.opset)
         self._session = Session(model, graph.path, provider=provider, threads=threads)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+
+# Some builds of ONNX Runtime report home and leave files in the user's cache. Looking into a model
+# must do neither; whoever wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from cnatool.errors import BackendError, ModelError, UsageError
@@ -16,7 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["OPTIMIZATION", "Session", "provider_name"]
+__all__ = ["OPTIMIZATION", "RUNTIME_VERSION", "Session", "numpy_dtype", "provider_name"]
+
+RUNTIME_VERSION: str = ort.__version__
+
 
 # ONNX Runtime's default, and what users compare with; promoted tensors survive it.
 OPTIMIZATION = "ORT_ENABLE_ALL"
@@ -38,7 +47,7 @@ def provider_name(short: str) -> str:
             return name
     known = ", ".join(name.removesuffix("ExecutionProvider").lower() for name in available)
     raise UsageError(
-        f"--provider {short}: the installed ONNX Runtime {ort.__version__} does not have it; "
+        f"--provider {short}: the installed ONNX Runtime {RUNTIME_VERSION} does not have it; "
         f"it has {known}."
     )
 

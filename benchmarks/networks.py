@@ -1,0 +1,94 @@
+"""Networks and data that the benchmarks run on: the shapes of MNIST, made with a fixed seed."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["convnet", "mlp", "write_digits"]
+
+
+def mlp(path: Path) -> Path:
+    """Write the paper's MNIST network, 784-500-500-500-10, with random weights."""
+    rng = np.random.default_rng(0)
+    sizes = [784, 500, 500, 500, 10]
+    nodes, weights, tensor = [], [], "x"
+    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        weights += [
+            _weights(rng, f"w{i}", (fan_in, fan_out), fan_in),
+            _weights(rng, f"b{i}", (fan_out,), fan_in),
+        ]
+        nodes.append(helper.make_node("Gemm", [tensor, f"w{i}", f"b{i}"], [f"fc{i}"]))
+        tensor = f"fc{i}"
+        if i < len(sizes) - 1:
+            nodes.append(helper.make_node("Relu", [tensor], [f"relu{i}"]))
+            tensor = f"relu{i}"
+    return _written(path, nodes, weights, ("n", 784), tensor)
+
+
+def convnet(path: Path) -> Path:
+    """Write a small convolutional network: 16, 32 and 64 channels, then a linear layer."""
+    rng = np.random.default_rng(0)
+    nodes, weights, tensor = [], [], "x"
+    for i, (fan_in, fan_out) in enumerate([(1, 16), (16, 32), (32, 64)], start=1):
+        weights += [
+            _weights(rng, f"w{i}", (fan_out, fan_in, 3, 3), fan_in * 9),
+            _weights(rng, f"b{i}", (fan_out,), fan_in * 9),
+        ]
+        names = [tensor, f"w{i}", f"b{i}"]
+        stride = 1 if i == 1 else 2
+        nodes.append(
+            helper.make_node("Conv", names, [f"conv{i}"], pads=[1] * 4, strides=[stride] * 2)
+        )
+        nodes.append(helper.make_node("Relu", [f"conv{i}"], [f"relu{i}"]))
+        tensor = f"relu{i}"
+    nodes.append(helper.make_node("Flatten", [tensor], ["flat"]))
+    weights += [_weights(rng, "w4", (64 * 49, 10), 64 * 49), _weights(rng, "b4", (10,), 64 * 49)]
+    nodes.append(helper.make_node("Gemm", ["flat", "w4", "b4"], ["logits"]))
+    return _written(path, nodes, weights, ("n", 1, 28, 28), "logits")
+
+
+def write_digits(folder: Path, rows: int) -> Path:
+    """Write a gzipped IDX pair of pictures as sparse as MNIST's; give the images file."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 256, (rows, 28, 28), np.uint8)
+    images[rng.random((rows, 28, 28)) < 0.8] = 0
+    path = folder / "digits-images-idx3-ubyte.gz"
+    with gzip.open(path, "wb", 6) as stream:
+        stream.write(struct.pack(">I3I", 0x803, *images.shape) + images.tobytes())
+    with gzip.open(folder / "digits-labels-idx1-ubyte.gz", "wb", 6) as stream:
+        labels = rng.integers(0, 10, rows, np.uint8)
+        stream.write(struct.pack(">2I", 0x801, rows) + labels.tobytes())
+    return path
+
+
+def _weights(
+    rng: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: int
+) -> onnx.TensorProto:
+    values = rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
+    return numpy_helper.from_array(values, name)
+
+
+def _written(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+    shape: tuple[object, ...],
+    output: str,
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "benchmark",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ("n", 10))],
+        weights,
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    return path

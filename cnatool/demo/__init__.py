@@ -1,0 +1,218 @@
+"""The demo: small networks, each at several epochs of training, dumped and scored over digits.
+
+Networks and digits lie in ``data``. `examples/train_demo_networks.py` and
+`examples/convert_digits.py` wrote them, so that the demo needs no training framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cnatool.dumping import Observer
+    from cnatool.metrics.estimate import Correlation, Estimate
+    from cnatool.results import ScoreResult, SplitResult
+
+__all__ = ["CONVENTION", "MEASURES", "DemoCorrelation", "DemoRow", "correlations", "run_demo"]
+
+CONVENTION = "paper"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRow:
+    """One network: a run at one of its epochs, its store, and what the store scores.
+
+    Attributes
+    ----------
+    run : str
+        Name of the run.
+    epoch : int
+        Epochs of training behind it.
+    store : Path
+        Where its activation sums were stored.
+    score : ScoreResult
+        Splits ``train`` and ``test``, by the convention `CONVENTION`.
+    """
+
+    run: str
+    epoch: int
+    store: Path
+    score: ScoreResult
+
+    @property
+    def train(self) -> SplitResult:
+        """The training split's scores."""
+        return self.score.splits["train"]
+
+    @property
+    def test(self) -> SplitResult:
+        """The test split's scores."""
+        return self.score.splits["test"]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCorrelation:
+    """How a measure and test accuracy go together over some of the networks.
+
+    No interval comes with it: epochs of one run are not independent.
+
+    Attributes
+    ----------
+    measure : str
+        A key of `MEASURES`.
+    run : str or None
+        The run, or None for all networks.
+    networks : int
+        Networks that have both numbers; the others are left out.
+    pearson, spearman : Estimate
+        The coefficients.
+    """
+
+    measure: str
+    run: str | None
+    networks: int
+    pearson: Estimate
+    spearman: Estimate
+
+
+MEASURES: Mapping[str, Callable[[DemoRow], Estimate | Correlation]] = MappingProxyType(
+    {
+        "CNA train": lambda row: row.train.cna,
+        "CNA test": lambda row: row.test.cna,
+        "CNA-A": lambda row: row.score.cna_area,
+        "margin": lambda row: row.score.margin,
+        "CNA-M": lambda row: row.score.cna_margin,
+    }
+)
+
+
+def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
+    """Dump each network over the digits into ``folder/<run>-epoch<EEE>.zarr``, and score it.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder. Stores of the same names in it are replaced.
+    observer : Observer
+        Told of the progress through all networks together.
+
+    Returns
+    -------
+    list of DemoRow
+        Run by run, by rising epoch.
+
+    Raises
+    ------
+    NotAStoreError
+        If something that is no store has a store's name in `folder`.
+    StoreWriteError
+        If the disk is full or refuses.
+    """
+    from cnatool.data.find import find_splits, open_source
+    from cnatool.dumping import dump
+    from cnatool.scoring import score
+    from cnatool.store.writer import check_free
+
+    rows = []
+    with as_file(files("cnatool.demo") / "data") as data:
+        models = sorted((data / "networks").glob("*.onnx"))
+        splits = find_splits(data / "digits", {})
+        samples = sum(open_source(split).rows for split in splits.values())
+        stores = {model: folder / f"{model.stem}.zarr" for model in models}
+        for store in stores.values():
+            # Before the first one is replaced.
+            check_free(store, overwrite=True)
+        progress = _Together(observer, f"{len(models)} networks", len(models) * samples)
+        for model, path in stores.items():
+            run, _, epoch = model.stem.rpartition("-epoch")
+            dumped = dump(
+                model,
+                store=path,
+                splits=splits,
+                keep="statistics",
+                tags={"run": run, "epoch": str(int(epoch))},
+                overwrite=True,
+                observer=progress,
+            )
+            rows.append(DemoRow(run, int(epoch), path, score(dumped, convention=CONVENTION)))
+    return rows
+
+
+def correlations(rows: Sequence[DemoRow]) -> list[DemoCorrelation]:
+    """Correlate each measure with test accuracy, over all networks and within each run.
+
+    Parameters
+    ----------
+    rows : sequence of DemoRow
+        What `run_demo` returned.
+
+    Returns
+    -------
+    list of DemoCorrelation
+        Measure by measure; for each, all networks and then every run.
+    """
+    runs = dict.fromkeys(row.run for row in rows)
+    return [
+        _correlated(measure, run, [row for row in rows if run in (None, row.run)])
+        for measure in MEASURES
+        for run in (None, *runs)
+    ]
+
+
+def _correlated(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoCorrelation:
+    from cnatool.metrics.correlation import pearson
+    from cnatool.metrics.estimate import Estimate
+
+    pairs = [
+        (value, accuracy)
+        for row in rows
+        if (value := MEASURES[measure](row).value) is not None
+        and (accuracy := row.test.accuracy) is not None
+    ]
+    values, accuracies = [value for value, _ in pairs], [accuracy for _, accuracy in pairs]
+    names = (measure, "test accuracy")
+    linear = pearson(values, accuracies, names)
+    ranked = pearson(_ranks(values), _ranks(accuracies), names)
+    return DemoCorrelation(
+        measure,
+        run,
+        len(pairs),
+        Estimate(linear.value, linear.reason),
+        Estimate(ranked.value, ranked.reason),
+    )
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Rank from 1; equal values share the mean of their ranks."""
+    import numpy as np
+
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks
+
+
+class _Together:
+    """Makes one progress of many dumps, one after the other, and drops what each has to say."""
+
+    def __init__(self, observer: Observer, name: str, rows: int) -> None:
+        self._observer = observer
+        self._name = name
+        self._rows = rows
+        self._finished = 0
+
+    def note(self, text: str) -> None:
+        pass
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        self._observer.progress(self._name, self._finished + done, self._rows)
+        if done == rows:
+            self._finished += rows
