@@ -111,4 +111,4 @@ class ConsoleObserver:
             self._bar.update(self._tasks[split], completed=done, rate=rate)
         elif done == rows or now - self._last_line >= _LINE_EVERY:
             self._last_line = now
-            note(f"{split}: {done} of {rows} {rate}".rstrip())
+            note(f"{split}: {done} of {rows}" + (f", {rate}" if rate else ""))

@@ -116,9 +116,9 @@ def dump(
             overwrite=overwrite,
             observer=observer,
         )
+    typer.echo(store.path)
     if not quiet:
         note(f"next: cnatool score {store.path}")
-    typer.echo(store.path)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:
