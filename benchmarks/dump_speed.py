@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import onnxruntime as ort
 from networks import convnet, mlp, write_digits
+from timing import compare
 
 import cnatool
 
@@ -31,14 +31,13 @@ def plain_inference(model: Path, images: Path, shape: tuple[int, ...]) -> None:
         pixels = np.frombuffer(stream.read(), np.uint8, offset=16).reshape(-1, *shape)
     for start in range(0, len(pixels), BATCH):
         batch = pixels[start : start + BATCH].astype(np.float32) / np.float32(255)
-        session.run(None, {"x": batch})
+        session.run(None, {session.get_inputs()[0].name: batch})
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def dump_statistics(model: Path, images: Path, tensors: str, folder: Path) -> None:
+    """Dump into a store that is not there yet."""
+    store = folder / f"{uuid4()}.zarr"
+    cnatool.dump(model, images, store, keep="statistics", tensors=tensors, batch_size=BATCH)
 
 
 def main() -> None:
@@ -50,27 +49,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = write_digits(folder, options.rows)
-        store = folder / "dump.zarr"
         for title, model, shape in (
             ("MLP 784-500-500-500-10", mlp(folder / "mlp.onnx"), (784,)),
             ("convnet 16-32-64", convnet(folder / "convnet.onnx"), (1, 28, 28)),
         ):
-            plain, dumped = [], []
-            for _ in range(options.rounds):
-                plain.append(seconds(lambda m=model, s=shape: plain_inference(m, images, s)))
-                dumped.append(
-                    seconds(
-                        lambda m=model: cnatool.dump(
-                            m, images, store, keep="statistics", batch_size=BATCH, overwrite=True
-                        )
-                    )
+            for tensors in ("all", "layers"):
+                dump = partial(dump_statistics, model, images, tensors, folder)
+                compare(
+                    f"{title}, sums of {tensors}",
+                    ("plain inference", partial(plain_inference, model, images, shape)),
+                    ("dump", dump),
+                    options.rounds,
                 )
-            ratios = [d / p for p, d in zip(plain, dumped, strict=True)]
-            print(
-                f"{title}: plain inference {statistics.median(plain):.2f} s, dump of statistics "
-                f"{statistics.median(dumped):.2f} s, ratio {statistics.median(ratios):.2f} "
-                f"({min(ratios):.2f} to {max(ratios):.2f})"
-            )
 
 
 if __name__ == "__main__":

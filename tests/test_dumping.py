@@ -72,7 +72,7 @@ def test_everything_is_in_the_store(digits: Path, tmp_path: Path) -> None:
             np.testing.assert_allclose(got, truth[tensor.name], rtol=1e-4, atol=1e-5)
             flat = got.reshape(len(got), -1).astype(np.float64)
             error = np.abs(sums[:, tensor.number] - flat.sum(axis=1))
-            assert (error <= 1e-6 * np.abs(flat).sum(axis=1)).all()
+            assert (error <= 1e-14 * np.abs(flat).sum(axis=1)).all()
 
 
 def test_statistics_only_and_narrowing(digits: Path, tmp_path: Path) -> None:

@@ -75,8 +75,17 @@ class ExposedModel:
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
         self._names = [tensor.name for tensor in (*self._outputs, *self._whole)]
         model = promoted(graph.model, self._names)
+        # Of a tensor whose values are stored the sum is exact, so that a score does not depend on
+        # whether it was made from the sums or from the values.
         statistics = [
-            StatisticInput(t.name, np.dtype(t.dtype), t.shape, t.batch_axis) for t in tensors
+            StatisticInput(
+                name=tensor.name,
+                dtype=np.dtype(tensor.dtype),
+                shape=tensor.shape,
+                batch_axis=tensor.batch_axis,
+                exact=tensor.stored is not None or tensor.output is not None,
+            )
+            for tensor in tensors
         ]
         model = with_sums(model, statistics, graph.opset)
         self._session = Session(model, graph.path, provider=provider, threads=threads)

@@ -16,7 +16,7 @@ from cnatool.backend.exposed import ExposedModel, Results
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.session import provider_name
 from cnatool.errors import BackendError, ModelError, UsageError
-from cnatool.store.records import TensorRecord
+from cnatool.store.records import Kept, TensorRecord
 
 CPU = "CPUExecutionProvider"
 
@@ -31,13 +31,13 @@ def reference_values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> di
 
 
 def exposed(
-    model: onnx.ModelProto, tmp_path: Path, feeds: dict[str, np.ndarray]
+    model: onnx.ModelProto, tmp_path: Path, feeds: dict[str, np.ndarray], keep: Kept = "full"
 ) -> tuple[Network, tuple[TensorRecord, ...], Results]:
     network = open_network(saved(model, tmp_path / "model.onnx"))
     count = len(next(iter(feeds.values())))
     small = {name: value[:3] for name, value in feeds.items()}
     probed, _ = network.probed(small if network.feeds[0].batch is None else feeds, provider=CPU)
-    tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
+    tensors = chosen_tensors(network, probed, ["all"], keep=keep, dtype=None)
     outputs = stored_outputs(network, probed)
     run = ExposedModel(network.graph, tensors, outputs, provider=CPU, threads=1)
     return network, tensors, run.run(feeds, count)
@@ -52,6 +52,7 @@ def test_every_tensor_and_sum(
     feeds = {"x": np.random.default_rng(1).normal(size=(7, *shape)).astype(np.float32)}
     truth = reference_values(model, feeds)
     _, tensors, results = exposed(model, tmp_path, feeds)
+    _, _, fast = exposed(model, tmp_path, feeds, keep="statistics")
     assert [tensor.name for tensor in tensors] == list(truth)
     for tensor in tensors:
         value = (
@@ -64,22 +65,32 @@ def test_every_tensor_and_sum(
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
         # the sum in the graph is the sum of exactly what the graph gives
         flat = value.reshape(7, -1).astype(np.float64)
+        scale = np.abs(flat).sum(axis=1)
         error = np.abs(results.sums[:, tensor.number] - flat.sum(axis=1))
-        assert (error <= 1e-6 * np.abs(flat).sum(axis=1)).all()
+        assert (error <= 1e-14 * scale).all()
+        error = np.abs(fast.sums[:, tensor.number] - flat.sum(axis=1))
+        assert (error <= 1e-6 * scale).all()
 
 
+@pytest.mark.parametrize("keep", ["full", "statistics"])
 @pytest.mark.parametrize("opset", [11, 12, 13, 18, 21])
 @pytest.mark.parametrize("axes", [(), (5,), (4, 5), (3, 4, 5), (2, 3, 4, 5)])
-def test_sums_of_any_rank_and_opset(axes: tuple[int, ...], opset: int, tmp_path: Path) -> None:
+def test_sums_of_any_rank_and_opset(
+    axes: tuple[int, ...], opset: int, keep: Kept, tmp_path: Path
+) -> None:
     b = Builder()
     b.node("Neg", ["x"], "y")
-    model = b.model({"x": ("n", *axes)}, {"y": ("n", *axes)}, opset=opset)
+    b.node("Abs", ["y"], "out")
+    model = b.model({"x": ("n", *axes)}, {"out": ("n", *axes)}, opset=opset)
     x = np.random.default_rng(2).normal(size=(4, *axes)).astype(np.float32)
-    _, _, results = exposed(model, tmp_path, {"x": x})
+    _, _, results = exposed(model, tmp_path, {"x": x}, keep)
     assert results.sums.dtype == np.float64
-    np.testing.assert_allclose(results.sums[:, 0], -x.reshape(4, -1).sum(axis=1), rtol=1e-5)
+    flat = -x.reshape(4, -1).astype(np.float64)
+    error = np.abs(results.sums[:, 0] - flat.sum(axis=1))
+    assert (error <= {"full": 1e-14, "statistics": 1e-6}[keep] * np.abs(flat).sum(axis=1)).all()
 
 
+@pytest.mark.parametrize("keep", ["full", "statistics"])
 @pytest.mark.parametrize(
     ("dtype", "kind"),
     [
@@ -91,12 +102,13 @@ def test_sums_of_any_rank_and_opset(axes: tuple[int, ...], opset: int, tmp_path:
         (np.bool_, TensorProto.BOOL),
     ],
 )
-def test_sums_of_any_dtype(dtype: type[np.generic], kind: int, tmp_path: Path) -> None:
+def test_sums_of_any_dtype(dtype: type[np.generic], kind: int, keep: Kept, tmp_path: Path) -> None:
     b = Builder()
     b.node("Transpose", ["x"], "y", perm=[0, 2, 1])
-    model = b.model({"x": ("n", 300, 4)}, {"y": ("n", 4, 300)}, dtype=kind)
+    b.node("Transpose", ["y"], "out", perm=[0, 2, 1])
+    model = b.model({"x": ("n", 300, 4)}, {"out": ("n", 300, 4)}, dtype=kind)
     x = np.random.default_rng(3).integers(0, 200, size=(4, 300, 4)).astype(dtype)
-    _, tensors, results = exposed(model, tmp_path, {"x": x})
+    _, tensors, results = exposed(model, tmp_path, {"x": x}, keep)
     assert tensors[0].dtype == np.dtype(dtype).name
     # up to 1200 × 199: beyond float16 and uint8
     np.testing.assert_array_equal(
@@ -104,8 +116,9 @@ def test_sums_of_any_dtype(dtype: type[np.generic], kind: int, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("keep", ["full", "statistics"])
 @pytest.mark.parametrize("axis", [1, 2])
-def test_sample_axis_elsewhere_comes_to_the_front(axis: int, tmp_path: Path) -> None:
+def test_sample_axis_elsewhere_comes_to_the_front(axis: int, keep: Kept, tmp_path: Path) -> None:
     b = Builder()
     order = [1, 0, 2] if axis == 1 else [1, 2, 0]
     b.node("Transpose", ["x"], "turned", perm=order)
@@ -113,10 +126,12 @@ def test_sample_axis_elsewhere_comes_to_the_front(axis: int, tmp_path: Path) -> 
     b.node("Transpose", ["turned"], "y", perm=back)
     model = b.model({"x": ("n", 5, 6)}, {"y": ("n", 5, 6)})
     x = np.random.default_rng(4).normal(size=(4, 5, 6)).astype(np.float32)
-    _, tensors, results = exposed(model, tmp_path, {"x": x})
+    _, tensors, results = exposed(model, tmp_path, {"x": x}, keep)
     assert (tensors[0].batch_axis, tensors[0].shape) == (axis, (5, 6))
-    np.testing.assert_array_equal(results.activations[0], x)
-    np.testing.assert_allclose(results.sums[:, 0], x.sum(axis=(1, 2)), rtol=1e-5)
+    if keep == "full":
+        np.testing.assert_array_equal(results.activations[0], x)
+    truth = x.astype(np.float64).sum(axis=(1, 2))
+    np.testing.assert_allclose(results.sums[:, 0], truth, atol=1e-5)
 
 
 def test_tensors_without_a_sample_axis_are_skipped_with_the_reason(tmp_path: Path) -> None:
