@@ -70,9 +70,10 @@ class ZarrArray:
             its checksum.
         """
         rows = self.chunk_rows
-        rest = ["0"] * (len(self.shape) - 1)
+        rest = (0,) * (len(self.shape) - 1)
         for chunk in range(start // rows, -(-stop // rows)):
-            if not self._folder.joinpath("c", str(chunk), *rest).exists():
+            key = self._array.metadata.encode_chunk_key((chunk, *rest))
+            if not (self._folder / key).exists():
                 raise StoreDamagedError(
                     f"{self._folder}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
                     f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
@@ -158,6 +159,8 @@ class ZarrTree:
             shape=shape,
             dtype=dtype,
             chunks=(chunk_rows, *(max(1, size) for size in shape[1:])),
+            # A chunk is a file in the array's own folder, not at the end of a path of folders.
+            chunk_key_encoding={"name": "default", "separator": "."},
             compressors=[BloscCodec(cname="lz4", shuffle="noshuffle"), Crc32cCodec()],
             config={"write_empty_chunks": True},
         )

@@ -135,7 +135,7 @@ def test_no_store(here: Path) -> None:
 
 def test_damaged_store(here: Path) -> None:
     assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
-    chunk = here / "net.zarr/splits/train/statistics/sum/c/0/0"
+    chunk = here / "net.zarr/splits/train/statistics/sum/c.0.0"
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)
@@ -249,7 +249,7 @@ def test_interrupted(here: Path) -> None:
         text=True,
         cwd=here,
     )
-    while not (here / "s.zarr/splits/train/statistics/sum/c/0").exists():
+    while not (here / "s.zarr/splits/train/statistics/sum/c.0.0").exists():
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
