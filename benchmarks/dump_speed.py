@@ -16,49 +16,51 @@ from uuid import uuid4
 
 import numpy as np
 import onnxruntime as ort
-from networks import convnet, mlp, write_digits
+from networks import convnet, mlp, resnet18, write_digits
 from timing import compare
 
 import cnatool
 
-BATCH = 256
 
-
-def plain_inference(model: Path, images: Path, shape: tuple[int, ...]) -> None:
+def plain_inference(model: Path, images: Path, shape: tuple[int, ...], size: int) -> None:
     """Run the model over the pictures as a user would without any tool."""
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     with gzip.open(images) as stream:
         pixels = np.frombuffer(stream.read(), np.uint8, offset=16).reshape(-1, *shape)
-    for start in range(0, len(pixels), BATCH):
-        batch = pixels[start : start + BATCH].astype(np.float32) / np.float32(255)
+    for start in range(0, len(pixels), size):
+        batch = pixels[start : start + size].astype(np.float32) / np.float32(255)
         session.run(None, {session.get_inputs()[0].name: batch})
 
 
-def dump_statistics(model: Path, images: Path, tensors: str, folder: Path) -> None:
+def dump_statistics(model: Path, images: Path, tensors: str, size: int, folder: Path) -> None:
     """Dump into a store that is not there yet."""
     store = folder / f"{uuid4()}.zarr"
-    cnatool.dump(model, images, store, keep="statistics", tensors=tensors, batch_size=BATCH)
+    cnatool.dump(model, images, store, keep="statistics", tensors=tensors, batch_size=size)
+
+
+# Title, network, shape of a sample, pictures, and the batch that cnatool chooses by itself.
+NETWORKS = (
+    ("MLP 784-500-500-500-10", mlp, (784,), 60_000, 256),
+    ("convnet 16-32-64", convnet, (1, 28, 28), 60_000, 256),
+    ("ResNet-18", resnet18, (1, 28, 28), 2_560, 64),
+)
 
 
 def main() -> None:
-    """Print a line a network."""
+    """Print a line a network and choice of tensors."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        images = write_digits(folder, options.rows)
-        for title, model, shape in (
-            ("MLP 784-500-500-500-10", mlp(folder / "mlp.onnx"), (784,)),
-            ("convnet 16-32-64", convnet(folder / "convnet.onnx"), (1, 28, 28)),
-        ):
+    for title, write, shape, rows, batch in NETWORKS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            model = write(folder / "model.onnx")
+            images = write_digits(folder, rows)
             for tensors in ("all", "layers"):
-                dump = partial(dump_statistics, model, images, tensors, folder)
                 compare(
-                    f"{title}, sums of {tensors}",
-                    ("plain inference", partial(plain_inference, model, images, shape)),
-                    ("dump", dump),
+                    f"{title} over {rows} pictures, sums of {tensors}",
+                    ("plain inference", partial(plain_inference, model, images, shape, batch)),
+                    ("dump", partial(dump_statistics, model, images, tensors, batch, folder)),
                     options.rounds,
                 )
 

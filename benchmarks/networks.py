@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["convnet", "mlp", "write_digits"]
+__all__ = ["convnet", "mlp", "resnet18", "write_digits"]
 
 
 def mlp(path: Path) -> Path:
@@ -52,6 +52,50 @@ def convnet(path: Path) -> Path:
     weights += [_weights(rng, "w4", (64 * 49, 10), 64 * 49), _weights(rng, "b4", (10,), 64 * 49)]
     nodes.append(helper.make_node("Gemm", ["flat", "w4", "b4"], ["logits"]))
     return _written(path, nodes, weights, ("n", 1, 28, 28), "logits")
+
+
+def resnet18(path: Path) -> Path:
+    """Write a ResNet-18 for MNIST-sized pictures, as exporters give it: BatchNorm folded."""
+    net = _Graph(np.random.default_rng(0))
+    tensor, channels = net.relu(net.conv("x", 1, 64, 3)), 64
+    for stage, width in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            bypass = tensor if width == channels else net.conv(tensor, channels, width, 1, stride)
+            tensor = net.relu(net.conv(tensor, channels, width, 3, stride))
+            tensor = net.relu(net.node("Add", [net.conv(tensor, width, width, 3), bypass]))
+            channels = width
+    flat = net.node("Flatten", [net.node("GlobalAveragePool", [tensor])])
+    logits = net.node("Gemm", [flat, net.weight(channels, 10), net.weight(10)])
+    return _written(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+
+
+class _Graph:
+    """Collects nodes and random weights, names made up."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def weight(self, *shape: int) -> str:
+        name = f"w{len(self.weights)}"
+        fan_in = int(np.prod(shape[1:])) if len(shape) > 2 else shape[0]
+        self.weights.append(_weights(self._rng, name, shape, fan_in))
+        return name
+
+    def node(self, operator: str, inputs: list[str], **attributes: object) -> str:
+        name = f"{operator.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def relu(self, tensor: str) -> str:
+        return self.node("Relu", [tensor])
+
+    def conv(self, tensor: str, fan_in: int, fan_out: int, size: int, stride: int = 1) -> str:
+        names = [tensor, self.weight(fan_out, fan_in, size, size), self.weight(fan_out)]
+        pads, strides = [size // 2] * 4, [stride] * 2
+        return self.node("Conv", names, pads=pads, strides=strides)
 
 
 def write_digits(folder: Path, rows: int) -> Path:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.expose import SUM, StatisticInput, promoted, with_sums
+from cnatool.backend.expose import promoted
 from cnatool.backend.session import Session
+from cnatool.backend.sums import SummedTensor, with_sums
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
@@ -74,20 +75,23 @@ class ExposedModel:
         self._outputs = list(outputs)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
         self._names = [tensor.name for tensor in (*self._outputs, *self._whole)]
-        model = promoted(graph.model, self._names)
         # Of a tensor whose values are stored the sum is exact, so that a score does not depend on
-        # whether it was made from the sums or from the values.
-        statistics = [
-            StatisticInput(
+        # whether it was made from the sums or from the values. Elsewhere than on the CPU it is
+        # exact too: a GPU may multiply matrices in less than float32.
+        summed = [
+            SummedTensor(
                 name=tensor.name,
                 dtype=np.dtype(tensor.dtype),
                 shape=tensor.shape,
                 batch_axis=tensor.batch_axis,
-                exact=tensor.stored is not None or tensor.output is not None,
+                exact=tensor.stored is not None
+                or tensor.output is not None
+                or provider != "CPUExecutionProvider",
             )
             for tensor in tensors
         ]
-        model = with_sums(model, statistics, graph.opset)
+        self._summed = with_sums(promoted(graph.model, self._names), summed, graph.opset)
+        model = self._summed.model
         self._session = Session(model, graph.path, provider=provider, threads=threads)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> Results:
@@ -105,7 +109,9 @@ class ExposedModel:
         BackendError
             If an operator fails, or a tensor has another shape than in the probe.
         """
-        sums, *values = self._session.run([SUM, *self._names], feeds)
+        count = len(self._summed.outputs)
+        values = self._session.run([*self._summed.outputs, *self._names], feeds)
+        sums, values = self._summed.sums(values[:count]), values[count:]
         arrays = [
             self._samples_first(tensor, value, samples)
             for tensor, value in zip((*self._outputs, *self._whole), values, strict=True)

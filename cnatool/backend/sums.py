@@ -1,0 +1,195 @@
+"""Sums over each sample's elements, computed inside the graph so that few numbers leave it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from cnatool.backend.expose import promoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["SummedModel", "SummedTensor", "with_sums"]
+
+_EXACT = "cnatool::exact"
+_PARTIAL = "cnatool::partial"
+# Partial sums of a flat layer: few enough to be cheap, many enough for their errors to average out.
+_BLOCKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SummedTensor:
+    """What `with_sums` must know of a tensor.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    dtype : numpy.dtype
+        Its element type.
+    shape : tuple of int
+        Its shape for one sample, the sample axis left out.
+    batch_axis : int
+        Where the sample axis is.
+    exact : bool
+        Sum in float64 throughout.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    batch_axis: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SummedModel:
+    """A model with sums among its outputs.
+
+    Attributes
+    ----------
+    model : onnx.ModelProto
+        The model.
+    outputs : tuple of str
+        Names of the outputs that `sums` takes.
+    """
+
+    model: onnx.ModelProto
+    outputs: tuple[str, ...]
+    _exact_columns: tuple[int, ...]
+    _partial_columns: tuple[int, ...]
+    _starts: tuple[int, ...]
+    _scales: tuple[float, ...]
+
+    def sums(self, values: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        """Give the sums, (n, T), a column for each tensor in the order given to `with_sums`.
+
+        Parameters
+        ----------
+        values : sequence of ndarray
+            What a run gave for `outputs`.
+        """
+        given = dict(zip(self.outputs, values, strict=True))
+        count = len(self._exact_columns) + len(self._partial_columns)
+        sums = np.empty((len(values[0]), count))
+        if self._exact_columns:
+            sums[:, self._exact_columns] = given[_EXACT]
+        if self._partial_columns:
+            partial = given[_PARTIAL].astype(np.float64)
+            sums[:, self._partial_columns] = np.add.reduceat(partial, self._starts, axis=1)
+            sums[:, self._partial_columns] *= self._scales
+        return sums
+
+
+def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: int) -> SummedModel:
+    """Copy a model that also gives each tensor's sum over one sample's elements.
+
+    An exact sum is a Cast to float64 and a ReduceSum. That costs as much as a small layer, so a
+    float32 tensor that needs no exact sum gives a few partial sums in float32 instead: a channel's
+    plane of a picture, a token's features, a thirty-second of a flat layer. Their sum is taken in
+    float64 outside the graph. The rounding of many short sums averages out: some 1e-8 of the
+    absolute sum for flat layers, some 1e-7 for planes.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    tensors : sequence of SummedTensor
+        At least one.
+    opset : int
+        The model's default opset version.
+    """
+    nodes = _Nodes(opset)
+    exact = {column: nodes.exact_sum(t) for column, t in enumerate(tensors) if _is_exact(t)}
+    partial = {
+        column: nodes.partial_sums(t) for column, t in enumerate(tensors) if not _is_exact(t)
+    }
+    outputs = []
+    for name, results in (
+        (_EXACT, list(exact.values())),
+        (_PARTIAL, [result for result, _, _ in partial.values()]),
+    ):
+        if results:
+            outputs.append(nodes.add("Concat", results, name, axis=1))
+    copy = promoted(model, ())
+    copy.graph.node.extend(nodes.nodes)
+    copy.graph.initializer.extend(nodes.constants.values())
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    widths = [width for _, width, _ in partial.values()]
+    return SummedModel(
+        model=copy,
+        outputs=tuple(outputs),
+        _exact_columns=tuple(exact),
+        _partial_columns=tuple(partial),
+        _starts=tuple(int(start) for start in np.cumsum([0, *widths[:-1]])) if widths else (),
+        _scales=tuple(scale for _, _, scale in partial.values()),
+    )
+
+
+def _is_exact(tensor: SummedTensor) -> bool:
+    plain = tensor.dtype == np.float32 and tensor.batch_axis == 0 and math.prod(tensor.shape) > 0
+    return tensor.exact or not plain or not tensor.shape
+
+
+class _Nodes:
+    """Collects the nodes that `with_sums` appends."""
+
+    def __init__(self, opset: int) -> None:
+        self._opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def add(self, operator: str, inputs: list[str], output: str | None = None, **kw: Any) -> str:
+        output = output or f"cnatool::{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **kw))
+        return output
+
+    def exact_sum(self, tensor: SummedTensor) -> str:
+        """Add the sum of a tensor, (n, 1) float64."""
+        name = self.add("Cast", [tensor.name], to=onnx.TensorProto.DOUBLE)
+        axes = [axis for axis in range(len(tensor.shape) + 1) if axis != tensor.batch_axis]
+        return self._columns(self._sum(name, axes) if axes else name, 1)
+
+    def partial_sums(self, tensor: SummedTensor) -> tuple[str, int, float]:
+        """Add partial sums of a float32 tensor, (n, k); give them, k, and what scales them."""
+        if len(tensor.shape) == 1:
+            (size,) = tensor.shape
+            if size <= _BLOCKS:
+                return tensor.name, size, 1.0
+            return self.add("MatMul", [tensor.name, self._blocks(size)]), _BLOCKS, 1.0
+        *outer, last = tensor.shape
+        if len(tensor.shape) == 3:
+            # The runtime keeps the results of convolutions in a blocked layout of its own. It can
+            # pool in that layout; for a ReduceSum it would first write the whole tensor anew.
+            means = self.add("GlobalAveragePool", [tensor.name])
+            return self._columns(means, outer[0]), outer[0], float(outer[1] * last)
+        width = math.prod(outer)
+        return self._columns(self._sum(tensor.name, [len(tensor.shape)]), width), width, 1.0
+
+    def _columns(self, name: str, width: int) -> str:
+        return self.add("Reshape", [name, self._constant(np.array([-1, width]))])
+
+    def _sum(self, name: str, axes: list[int]) -> str:
+        if self._opset < 13:
+            return self.add("ReduceSum", [name], axes=axes, keepdims=0)
+        return self.add("ReduceSum", [name, self._constant(np.array(axes))], keepdims=0)
+
+    def _constant(self, value: NDArray[Any]) -> str:
+        name = f"cnatool::constant {value.tolist()}"
+        self.constants.setdefault(name, numpy_helper.from_array(value, name))
+        return name
+
+    def _blocks(self, size: int) -> str:
+        """Give the matrix of ones and zeros that sums ``size`` numbers in blocks, (size, k)."""
+        name = f"cnatool::blocks {size}"
+        if name not in self.constants:
+            blocks = np.arange(size)[:, None] * _BLOCKS // size == np.arange(_BLOCKS)
+            self.constants[name] = numpy_helper.from_array(blocks.astype(np.float32), name)
+        return name
