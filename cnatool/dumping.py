@@ -7,12 +7,12 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
 from cnatool._version import __version__
-from cnatool.backend.choice import chosen_tensors, stored_outputs
+from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel
 from cnatool.backend.network import open_network
 from cnatool.backend.session import OPTIMIZATION, RUNTIME_VERSION, provider_name
@@ -22,20 +22,20 @@ from cnatool.errors import DataError, UsageError
 from cnatool.pipeline import InOrder, prefetched
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
-from cnatool.store.records import ArrayRecord, RuntimeRecord, StoreRecord
-from cnatool.store.writer import StoreWriter, check_free, remove_store
+from cnatool.store.records import ArrayRecord, Kept, RuntimeRecord, StoreRecord
+from cnatool.store.writer import Replaced, SplitWriter, StoreWriter, check_free
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.backend.choice import Narrowing
     from cnatool.backend.exposed import Results
     from cnatool.backend.network import FeedSpec, Network
     from cnatool.data.source import Block, Source
     from cnatool.store.reader import Store
-    from cnatool.store.records import Kept, Preprocessing, TensorRecord
+    from cnatool.store.records import Preprocessing, TensorRecord
 
 __all__ = ["Observer", "dump"]
 
@@ -142,14 +142,22 @@ def dump(
     model = Path(model)
     path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
     observer = observer or _Silent()
-    _check_counts({"--batch-size": batch_size, "--limit": limit})
+    _check_options(keep=keep, dtype=dtype, batch_size=batch_size, limit=limit, tags=tags or {})
     check_free(path, overwrite=overwrite)
+    _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
     provider = provider_name(provider)
     network = open_network(model)
     sources = _sources(data, splits or {})
     rows = {name: min(source.rows, limit or source.rows) for name, source in sources.items()}
     feed = _Feed.planned(
-        network, sources, PreprocessOptions(scale, tuple(mean), tuple(std), layout)
+        network,
+        sources,
+        PreprocessOptions(
+            None if scale is None else float(scale),
+            tuple(map(float, mean)),
+            tuple(map(float, std)),
+            layout,
+        ),
     )
     if feed.note:
         observer.note(feed.note)
@@ -186,36 +194,48 @@ def dump(
     observer.note(_summary(record))
     observer.note(_checked_size(path, record, sources, rows))
     exposed = ExposedModel(network.graph, kept, outputs, provider=provider, threads=threads)
-    if path.exists():
-        remove_store(path)
-    writer = StoreWriter(path, record)
+    replaced = Replaced(path)
+    parts: dict[str, SplitWriter] = {}
     try:
+        writer = StoreWriter(path, record)
+        # All splits are there, empty, before the first row: a dump that is cut off shows it.
+        parts = {
+            name: writer.split(
+                name,
+                rows[name],
+                source=source.name,
+                labels=source.labelled,
+                classes=source.classes,
+            )
+            for name, source in sources.items()
+        }
         for name, source in sources.items():
-            _dump_split(writer, name, source, rows[name], exposed, feed, batch, observer)
+            observer.progress(name, 0, rows[name])
+            _dump_split(parts[name], source, kept, rows[name], exposed, feed, batch, observer)
     except BaseException:
-        if writer.committed:
-            observer.note(f"{path} is not finished: {writer.committed} rows are safe in it")
+        safe = sum(part.committed for part in parts.values())
+        if safe:
+            replaced.remove()
+            observer.note(f"{path} is not finished: {safe} rows are safe in it")
         else:
-            writer.discard()
-            observer.note(f"nothing was finished, so {path} was removed")
+            replaced.restore()
+            observer.note(f"nothing was finished, so there is no new {path}")
         raise
+    replaced.remove()
     return open_store(path)
 
 
 def _dump_split(
-    writer: StoreWriter,
-    name: str,
+    split: SplitWriter,
     source: Source,
+    tensors: Sequence[TensorRecord],
     rows: int,
     exposed: ExposedModel,
     feed: _Feed,
     batch: int,
     observer: Observer,
 ) -> None:
-    split = writer.split(
-        name, rows, source=source.name, labels=source.labelled, classes=source.classes
-    )
-    stored = {tensor.number: tensor for tensor in writer.record.tensors}
+    stored = {tensor.number: tensor for tensor in tensors}
     fed = ((block, feed.feeds(block)) for block in source.blocks(batch, rows))
 
     def append(block: Block, results: Results) -> None:
@@ -237,7 +257,7 @@ def _dump_split(
             results = exposed.run(feeds, len(block.ids))
             writing.submit(partial(append, block, results))
             done += len(block.ids)
-            observer.progress(name, done, rows)
+            observer.progress(split.name, done, rows)
     split.finish()
 
 
@@ -278,11 +298,18 @@ class _Feed:
         return {self.spec.name: values}
 
     def probe(self, sources: Mapping[str, Source]) -> dict[str, NDArray[Any]]:
-        """Give the first samples of the first split, repeated where there are too few."""
+        """Give the first samples of the first split, repeated where there are too few.
+
+        Floating samples get some noise, so that no two are the same.
+        """
         count = self.spec.batch or _PROBE_SAMPLES
         source = next(iter(sources.values()))
-        feeds = self.feeds(next(iter(source.blocks(count, count))))
-        return {name: np.resize(value, (count, *value.shape[1:])) for name, value in feeds.items()}
+        (values,) = self.feeds(next(iter(source.blocks(count, count)))).values()
+        values = np.resize(values, (count, *values.shape[1:]))
+        if values.dtype.kind == "f":
+            noise = np.random.default_rng(0).normal(0, 0.1, values.shape)
+            values = values + noise.astype(values.dtype)
+        return {self.spec.name: values}
 
 
 def _sources(data: str | Path | None, splits: Mapping[str, str | Path]) -> dict[str, Source]:
@@ -298,6 +325,12 @@ def _sources(data: str | Path | None, splits: Mapping[str, str | Path]) -> dict[
                 f"splits {first!r} and {name!r} hold different samples: "
                 f"{_inputs_text(reference)} and {_inputs_text(source)}. "
                 "One store holds samples of one shape and type."
+            )
+        if source.classes != reference.classes:
+            raise DataError(
+                f"splits {first!r} and {name!r} have different classes, so one label would mean "
+                f"two things: {_difference(reference.classes, source.classes)}. Give each split a "
+                "folder for every class; it may be empty."
             )
     return sources
 
@@ -344,6 +377,11 @@ def _summary(record: StoreRecord) -> str:
     return f"{len(record.tensors)} tensors{left_out}, {layers} layers"
 
 
+def _difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
+    names = sorted(set(first or ()) ^ set(second or ()))
+    return f"only one of them has {', '.join(map(printable, names[:5]))}"
+
+
 def _checked_size(
     path: Path, record: StoreRecord, sources: Mapping[str, Source], rows: Mapping[str, int]
 ) -> str:
@@ -362,10 +400,32 @@ def _checked_size(
     return text if size <= free else f"{text}; only {_bytes_text(free)} are free"
 
 
-def _check_counts(options: Mapping[str, int | None]) -> None:
-    for option, count in options.items():
+def _check_options(
+    *,
+    keep: str,
+    dtype: str | None,
+    batch_size: int | None,
+    limit: int | None,
+    tags: Mapping[str, str],
+) -> None:
+    """Refuse what the type checker would, before anything is written."""
+    if keep not in get_args(Kept):
+        raise UsageError(f"keep={keep!r}: full or statistics.")
+    if dtype is not None and dtype not in get_args(Narrowing):
+        raise UsageError(f"dtype={dtype!r}: float32 or float16.")
+    for option, count in (("--batch-size", batch_size), ("--limit", limit)):
         if count is not None and count < 1:
             raise UsageError(f"{option} {count}: at least 1.")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
+
+
+def _check_apart(store: Path, sources: Sequence[str | Path]) -> None:
+    """Refuse to replace a store by a dump of what lies inside it."""
+    for source in map(Path, sources):
+        if source.resolve().is_relative_to(store.resolve()):
+            raise UsageError(f"{source} lies inside {store}, which this dump would replace.")
 
 
 def _bytes_text(size: float) -> str:

@@ -44,10 +44,11 @@ class InOrder:
     """Runs calls one after another in a thread of its own; at most two wait.
 
     Leaving the ``with`` block waits for all of them. The first exception of a call is raised by
-    the next `submit`, or when the block is left.
+    the next `submit`, or when the block is left; no call that was submitted after it runs.
     """
 
     def __init__(self) -> None:
+        self._failed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cnatool-write")
         self._waiting: deque[Future[object]] = deque()
 
@@ -65,4 +66,13 @@ class InOrder:
         """Have a call run after those submitted before; wait if two are waiting already."""
         while len(self._waiting) >= _AHEAD:
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(call))
+        self._waiting.append(self._pool.submit(self._run, call))
+
+    def _run(self, call: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        try:
+            call()
+        except BaseException:
+            self._failed = True
+            raise

@@ -56,7 +56,7 @@ def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
     if convention.layers == "all":
         tensors = _floating_tensors(store, convention)
     else:
-        tensors = _named_tensors(store, _patterns(convention.layers))
+        tensors = _named_tensors(store, convention, _patterns(convention.layers))
     return [
         ScoredLayer(tensor, tensor.operator, depth) for depth, tensor in enumerate(tensors, start=1)
     ]
@@ -83,30 +83,48 @@ def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
                 "Dump with --tensors all or layers, or choose among what is there with "
                 "--set layers=NAME,GLOB,…"
             )
+        dtype = store.tensor(name).dtype
+        if "float" not in dtype:
+            raise MetricError(
+                f"{store.path}: layer {layer.number} (tensor {name!r}) holds quantised codes, "
+                f"{dtype}, whose sum means nothing. Choose other tensors with "
+                "--set layers=NAME,GLOB,…"
+            )
         depth = layer.path if convention.depth == "path" else index
         chosen.append(ScoredLayer(store.tensor(name), layer.operator, depth))
     return chosen
 
 
 def _floating_tensors(store: Store, convention: Convention) -> list[TensorRecord]:
+    return [t for t in _counted(store, convention, store.tensors) if "float" in t.dtype]
+
+
+def _counted(
+    store: Store, convention: Convention, tensors: Sequence[TensorRecord]
+) -> list[TensorRecord]:
+    """Leave out the last layer and shortcut projections, if the convention says so."""
     shortcuts = {n for r in store.layers if r.shortcut for n in (r.linear, r.preactivation)}
     return [
         tensor
-        for tensor in store.tensors
-        if "float" in tensor.dtype
-        and (convention.include_output or tensor.role != "output")
+        for tensor in tensors
+        if (convention.include_output or tensor.role != "output")
         and (convention.include_shortcut or tensor.name not in shortcuts)
     ]
 
 
-def _named_tensors(store: Store, patterns: Sequence[str]) -> list[TensorRecord]:
+def _named_tensors(
+    store: Store, convention: Convention, patterns: Sequence[str]
+) -> list[TensorRecord]:
+    """Give the tensors that a list names: by name always, by glob if the convention counts them."""
     names, unmatched = matching_names([tensor.name for tensor in store.tensors], patterns)
     if unmatched:
         raise UsageError(
             f"--set layers={unmatched[0]}: {store.path} has no such tensor. "
             f"`cnatool inspect {store.path}` lists them."
         )
-    return [store.tensor(name) for name in names]
+    chosen = [store.tensor(name) for name in names]
+    counted = _counted(store, convention, chosen)
+    return [tensor for tensor in chosen if tensor.name in patterns or tensor in counted]
 
 
 def _patterns(layers: str) -> list[str]:

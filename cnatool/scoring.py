@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from cnatool.metrics.convention import convention as named_convention
 from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.margin import margin_estimate, margin_rows, output_kind
-from cnatool.metrics.performance import cross_entropy, predictions
+from cnatool.metrics.performance import OutputKind, cross_entropy, predictions
 from cnatool.results import (
     ConventionResult,
     Distribution,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
-    from cnatool.metrics.performance import OutputKind
     from cnatool.scored_layers import ScoredLayer
     from cnatool.store.reader import Split
 
@@ -43,6 +42,8 @@ __all__ = ["Scored", "score", "score_all", "score_samples"]
 
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 _TRAIN, _TEST = "train", "test"
+# The split of a store that was dumped without names.
+_UNNAMED = "all"
 
 
 def score(
@@ -122,24 +123,22 @@ class _ScoredSplit:
     performance_reason: str | None
 
     def accuracy(self) -> float | None:
-        if self.predictions is None or self.labels is None or not len(self.labels):
+        if self.predictions is None or self.labels is None or self.performance_reason is not None:
             return None
         return float((self.predictions == self.labels).mean())
 
     def loss(self) -> float | None:
-        return None if self.losses is None or not len(self.losses) else _finite(self.losses.mean())
+        if self.losses is None or self.performance_reason is not None:
+            return None
+        return float(self.losses.mean())
 
     def result(self) -> SplitResult:
-        accuracy, loss = self.accuracy(), self.loss()
-        reason = self.performance_reason
-        if reason is None and loss is None:
-            reason = "the outputs of some samples are not finite"
         return SplitResult(
             samples=len(self.alpha),
             complete=self.split.record.complete,
-            accuracy=accuracy,
-            loss=loss,
-            performance_reason=reason,
+            accuracy=self.accuracy(),
+            loss=self.loss(),
+            performance_reason=self.performance_reason,
             outputs=self.kind,
             alpha=_distribution(self.alpha),
             beta=_distribution(self.beta),
@@ -252,40 +251,63 @@ def score_all(
         parts = {name: (split, layers) for name, split in first.splits.items()}
     else:
         others = scored_layers(second, fields)
-        if [layer.tensor.name for layer in layers] != [layer.tensor.name for layer in others]:
-            raise MetricError(
-                f"{first.path} and {second.path} hold different networks: their layers are not "
-                "the same."
-            )
+        _check_same_network(first, second)
         parts = {
             _TRAIN: (_only_split(first, _TRAIN), layers),
             _TEST: (_only_split(second, _TEST), others),
         }
+    kind = _output_kind([split for split, _ in parts.values()])
     return Scored(
         store=first,
         test_store=second,
         convention=fields,
         described=ConventionResult(convention, typed, fields),
         layers=layers,
-        splits={name: _scored_split(split, of, fields) for name, (split, of) in parts.items()},
+        splits={
+            name: _scored_split(split, of, fields, kind) for name, (split, of) in parts.items()
+        },
     )
 
 
 def _only_split(store: Store, name: str) -> Split:
+    """Give the split of this name, or the one split of a store that was dumped without names."""
     if name in store.splits:
         return store.splits[name]
-    if len(store.splits) == 1:
-        return next(iter(store.splits.values()))
+    if list(store.splits) == [_UNNAMED]:
+        return store.splits[_UNNAMED]
     raise UsageError(
-        f"{store.path} has the splits {', '.join(store.splits)}, and none is called {name!r}."
+        f"{store.path} has the splits {', '.join(store.splits) or '(none)'}, and with --test it "
+        f"should have one called {name!r}, or just {_UNNAMED!r}."
     )
 
 
-def _scored_split(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> _ScoredSplit:
+def _check_same_network(first: Store, second: Store) -> None:
+    """Refuse to compare a training split of one network with a test split of another."""
+    one, other = first.record, second.record
+    files = [None if r.model is None else [f.sha256 for f in r.model.files] for r in (one, other)]
+    classes = [
+        {split.record.classes for split in store.splits.values()} for store in (first, second)
+    ]
+    for what, same in (
+        ("models", None in files or files[0] == files[1]),
+        ("layers", one.layers == other.layers),
+        ("outputs", one.outputs == other.outputs),
+        ("preprocessing", one.preprocessing == other.preprocessing),
+        ("classes", classes[0] == classes[1]),
+    ):
+        if not same:
+            raise MetricError(
+                f"{first.path} and {second.path} cannot be compared: their {what} are not the same."
+            )
+
+
+def _scored_split(
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention, kind: OutputKind | str
+) -> _ScoredSplit:
     try:
         alpha = _alpha(split, fields)
         beta = slopes(_z(split, layers, fields), [layer.depth for layer in layers])
-        return _with_performance(split, alpha, beta, fields)
+        return _with_performance(split, alpha, beta, fields, kind)
     except (DataError, MetricError) as error:
         # The metrics know rows of arrays, not where these came from.
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
@@ -322,27 +344,55 @@ def _z(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> NDArr
     return z
 
 
+def _output_kind(splits: Sequence[Split]) -> OutputKind | str:
+    """Say what the first output holds, the same for all splits; or why it is no class scores.
+
+    What the graph says counts first: the operator that makes the output. Where it is not known or
+    tells nothing, the values decide.
+    """
+    if not splits:
+        return "the store has no splits"
+    outputs = splits[0].outputs()
+    if len(outputs.shape) != 2 or outputs.shape[1] < 2 or outputs.dtype.kind != "f":
+        return f"the output has shape {outputs.shape[1:]} a sample, not one score a class"
+    operator = splits[0].output_operator()
+    if operator == "Softmax":
+        return "probabilities"
+    if operator == "Sigmoid":
+        return "the output is a sigmoid a unit: independent scores, not one distribution"
+    kinds = {output_kind(block) for split in splits for _, block in split.outputs().blocks()}
+    return "probabilities" if kinds == {"probabilities"} else "logits"
+
+
 def _with_performance(
-    split: Split, alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: Convention
+    split: Split,
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    fields: Convention,
+    kind: OutputKind | str,
 ) -> _ScoredSplit:
     outputs, stored_labels = split.outputs(), split.labels
     labels = None if stored_labels is None else stored_labels[:]
-    if len(outputs.shape) != 2 or outputs.shape[1] < 2 or outputs.dtype.kind != "f":
-        reason = f"the output has shape {outputs.shape[1:]} a sample, not one score a class"
-        return _ScoredSplit(split, alpha, beta, labels, None, None, None, None, reason)
-    kinds = {output_kind(block) for _, block in outputs.blocks()}
-    kind: OutputKind = "probabilities" if kinds == {"probabilities"} else "logits"
-    predicted = np.concatenate([predictions(block) for _, block in outputs.blocks()])
-    if labels is None:
-        reason = "the split has no labels"
-        return _ScoredSplit(split, alpha, beta, None, kind, predicted, None, None, reason)
-    losses = np.empty(len(labels))
-    margins = np.empty((len(labels), 2))
+    if kind not in get_args(OutputKind):
+        return _ScoredSplit(split, alpha, beta, labels, None, None, None, None, kind)
+    kind = cast("OutputKind", kind)
+    rows = len(outputs)
+    predicted = np.empty(rows, np.int64)
+    for start, block in outputs.blocks():
+        predicted[start : start + len(block)] = predictions(block)
+    if labels is None or not rows:
+        reason = "the split has no labels" if rows else "the split has no rows"
+        return _ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
+    losses, margins = np.empty(rows), np.empty((rows, 2))
     for start, block in outputs.blocks():
         part = slice(start, start + len(block))
         losses[part] = cross_entropy(block, labels[part], kind, first_row=start)
-        margins[part] = margin_rows(block, labels[part], form=fields.margin, kind=kind)
-    return _ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, None)
+        margins[part] = margin_rows(
+            block, labels[part], form=fields.margin, kind=kind, first_row=start
+        )
+    broken = rows - int(np.count_nonzero(np.isfinite(losses)))
+    problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
+    return _ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
 
 
 def _gap(train: _ScoredSplit, test: _ScoredSplit, fields: Convention) -> Estimate:

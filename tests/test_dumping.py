@@ -233,6 +233,93 @@ def test_a_failing_dump_does_not_cost_the_old_store(digits: Path, tmp_path: Path
     assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
 
 
+def test_an_overwritten_store_comes_back_if_the_new_one_fails(digits: Path, tmp_path: Path) -> None:
+    cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr", limit=5)
+    b = Builder()
+    b.node("Mul", ["x", b.constant("large", np.float32(1e6))], "scaled")
+    b.node("Relu", ["scaled"], "out")
+    path = saved(b.model({"x": ("n", 64)}, {"out": ("n", 64)}), tmp_path / "large.onnx")
+    with pytest.raises(DataError, match="float16 cannot hold"):
+        cnatool.dump(path, digits, tmp_path / "s.zarr", dtype="float16", overwrite=True)
+    assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
+    assert sorted(p.name for p in tmp_path.glob("*.zarr*")) == ["s.zarr"]
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": "stats"}, "keep='stats': full or statistics"),
+        ({"dtype": "int8"}, "dtype='int8': float32 or float16"),
+        ({"tags": {"epoch": 3}}, "tag 'epoch': 3: both must be text"),
+        ({"limit": 0}, "--limit 0: at least 1"),
+    ],
+)
+def test_wrong_arguments_cost_nothing(
+    digits: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    cnatool.dump(path, digits, tmp_path / "s.zarr", limit=5, mean=np.array([0.5], np.float32))
+    with pytest.raises(UsageError, match=message):
+        cnatool.dump(path, digits, tmp_path / "s.zarr", overwrite=True, **options)
+    assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
+
+
+def test_data_inside_the_store_that_would_be_replaced(digits: Path, tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    cnatool.dump(path, digits, tmp_path / "s.zarr", limit=5)
+    (tmp_path / "s.zarr/splits/data").mkdir()
+    digits.joinpath("test.npz").rename(tmp_path / "s.zarr/splits/data/x.npz")
+    with pytest.raises(UsageError, match="lies inside"):
+        cnatool.dump(
+            path, tmp_path / "s.zarr/splits/data/x.npz", tmp_path / "s.zarr", overwrite=True
+        )
+
+
+def test_classes_must_mean_the_same_in_every_split(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, classes in (("train", "abc"), ("test", "bc")):
+        for name in classes:
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            Image.new("L", (8, 8)).save(folder / "0.png")
+    with pytest.raises(DataError, match="different classes.*only one of them has a"):
+        cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), tmp_path / "data", tmp_path / "s.zarr")
+    (tmp_path / "data/test/a").mkdir()
+    store = cnatool.dump(
+        saved(mlp(), tmp_path / "net.onnx"), tmp_path / "data", tmp_path / "s.zarr"
+    )
+    assert store.splits["test"].labels[:].tolist() == [1, 2]
+
+
+def test_sample_axis_of_a_bound_batch_is_found_by_moving_samples(
+    digits: Path, tmp_path: Path
+) -> None:
+    """With as many channels as samples, the first axis alone tells nothing."""
+
+    def network(batch: int | str) -> onnx.ModelProto:
+        b = Builder()
+        b.conv("x", "conv", 1, 8, 3)
+        b.node("Transpose", ["conv"], "turned", perm=[1, 0, 2, 3])
+        b.node("Relu", ["turned"], "relu")
+        b.node("Transpose", ["relu"], "out", perm=[1, 0, 2, 3])
+        return b.model({"x": (batch, 1, 8, 8)}, {"out": (batch, 8, 8, 8)})
+
+    stores = [
+        cnatool.dump(saved(network(n), tmp_path / f"{n}.onnx"), digits, tmp_path / f"{n}.zarr")
+        for n in (8, "n")
+    ]
+    assert [t.batch_axis for t in stores[0].tensors] == [0, 1, 1, 0]
+    for tensor in stores[1].tensors:
+        np.testing.assert_allclose(
+            stores[0].splits["train"].activations(tensor.name)[:],
+            stores[1].splits["train"].activations(tensor.name)[:],
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
 def test_store_that_cannot_fit_is_refused(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,8 +149,8 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
         if entry.key == "location"
     }
     for location, name in sorted(locations.items()):
-        file = (folder / location).resolve()
-        if not file.is_relative_to(folder):
+        file = (folder / location.replace("\0", "")).resolve()
+        if "\0" in location or not file.is_relative_to(folder):
             raise ModelError(
                 f"{path}: weight {name!r} lies outside the model's folder, at {location!r}. "
                 "Move it beside the model and export anew."

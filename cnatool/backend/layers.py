@@ -207,7 +207,12 @@ def _walk(graph: Graph, node: onnx.NodeProto) -> tuple[str, str]:
 
 
 def _passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
-    if node.op_type in _SHAPE_CHANGES | _QUANTIZATION | _NORMALIZATIONS:
+    if node.op_type == "QuantizeLinear":
+        # Half of a pair only: what it gives by itself are codes, not values.
+        readers = graph.consumers.get(node.output[0], [])
+        pair = [reader.op_type for reader in readers] == ["DequantizeLinear"]
+        return pair and bool(node.input[0] == tensor)
+    if node.op_type in _SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
         return bool(node.input[0] == tensor)
     if node.op_type in ("Add", "Mul"):
         return any(name not in graph.dynamic for name in node.input)
@@ -265,6 +270,14 @@ def _ancestors_of(graph: Graph, nodes: list[onnx.NodeProto]) -> set[str]:
     return ancestors
 
 
+def _fork(graph: Graph, tensor: str) -> str:
+    """Go back from a layer's input through pooling and the like, to where its path began."""
+    passed = _SHAPE_CHANGES | _QUANTIZATION | {"AveragePool", "MaxPool"}
+    while (node := graph.producer.get(tensor)) is not None and node.op_type in passed:
+        tensor = node.input[0]
+    return tensor
+
+
 def _is_shortcut(graph: Graph, node: onnx.NodeProto, preactivation: str) -> bool:
     """Say whether a layer is added to a longer path that started from the layer's own input."""
     for consumer in graph.consumers.get(preactivation, []):
@@ -273,7 +286,7 @@ def _is_shortcut(graph: Graph, node: onnx.NodeProto, preactivation: str) -> bool
         others = [n for n in consumer.input if n != preactivation and n in graph.dynamic]
         if not others:
             continue
-        lengths = _path_lengths(graph, _data_input(graph, node))
+        lengths = _path_lengths(graph, _fork(graph, _data_input(graph, node)))
         if any(lengths.get(name, 0) >= 2 for name in others):
             return True
     return False

@@ -9,6 +9,7 @@ from cnatool.backend.graph import load_graph
 from cnatool.backend.layers import find_layers
 from cnatool.backend.probe import probe
 from cnatool.backend.session import numpy_dtype
+from cnatool.errors import ModelError
 from cnatool.store.records import FileRecord, ModelRecord, TensorRecord
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def open_network(path: Path) -> Network:
         If it cannot be read, or takes no inputs.
     """
     graph = load_graph(path)
+    if not graph.inputs:
+        raise ModelError(f"{path} takes no inputs, so there is nothing to run it over.")
     return Network(graph, find_layers(graph), tuple(_feed(value) for value in graph.inputs))
 
 

@@ -53,11 +53,11 @@ def probe(
     ----------
     graph : Graph
     feeds : mapping of str to ndarray
-        Three samples for each input, sample axis first; the runs take all three, then two. With
-        ``fixed_batch`` just one run takes them all.
+        Samples for each input, all different, sample axis first. The first run takes all, the
+        second one less.
     fixed_batch : bool
-        The model accepts this number of samples only. Then a first axis of that size is taken
-        for the sample axis.
+        The model accepts this number of samples only. Then the second run takes them in another
+        order, and the sample axis is the one along which the results changed places.
     provider : str
         ONNX Runtime's name of the provider.
 
@@ -77,16 +77,22 @@ def probe(
     session = Session(promoted(graph.model, names), graph.path, provider=provider)
     large = session.run(names, feeds)
     count = len(next(iter(feeds.values())))
-    small = large
-    if not fixed_batch:
-        small = session.run(names, {name: value[: count - 1] for name, value in feeds.items()})
+    if fixed_batch:
+        others = {name: np.roll(value, 1, axis=0) for name, value in feeds.items()}
+    else:
+        others = {name: value[: count - 1] for name, value in feeds.items()}
+    second_run = session.run(names, others)
     tensors = []
-    for name, first, second in zip(names, large, small, strict=True):
+    for name, first, second in zip(names, large, second_run, strict=True):
         operator = graph.operator(name)
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
-        axis = _fixed_axis(first, count) if fixed_batch else _sample_axis(first, second, count)
+        axis = (
+            _rolled_axis(first, second, count)
+            if fixed_batch
+            else _sample_axis(first, second, count)
+        )
         if isinstance(axis, str):
             skipped.append(SkippedTensor(name, operator, axis))
             continue
@@ -110,7 +116,24 @@ def _sample_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> int | 
     return axis
 
 
-def _fixed_axis(array: NDArray[Any], count: int) -> int | str:
-    if array.ndim and array.shape[0] == count:
-        return 0
-    return f"no sample axis: shape {array.shape} for the model's fixed batch of {count}"
+def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> int | str:
+    """Give the axis along which results moved by one place as the samples did, or why none did."""
+    fitting = [
+        axis
+        for axis in range(first.ndim)
+        if first.shape[axis] == count and _close(np.roll(first, 1, axis), second)
+    ]
+    if not fitting:
+        return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
+    if len(fitting) > 1 and count > 1 and not (first == first.flat[0]).all():
+        return f"several axes may be the samples': shape {first.shape}"
+    return fitting[0]
+
+
+def _close(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    if first.shape != second.shape:
+        return False
+    if first.dtype.kind != "f":
+        return bool((first == second).all())
+    scale = float(np.abs(first).max(initial=0.0))
+    return bool(np.allclose(first, second, rtol=1e-3, atol=1e-5 * scale, equal_nan=True))

@@ -120,10 +120,6 @@ class Session:
             ) from error
         return results
 
-    def declared_types(self) -> dict[str, str]:
-        """Give the runtime's type of each output, ``tensor(float)`` and the like."""
-        return {output.name: output.type for output in self._session.get_outputs()}
-
 
 def _brief(error: Exception) -> str:
     text = " ".join(str(error).split())

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from cnatool.errors import CnatoolError
+from cnatool.text import printable
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError:
-        _fail("out of memory. Use a smaller --batch-size.", _INTERNAL_ERROR)
+        _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", CnatoolError.exit_code)
@@ -51,5 +52,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"cnatool: {message}", err=True)
+    typer.echo(f"cnatool: {printable(message)}", err=True)
     sys.exit(code)

@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 from cnatool.errors import UsageError
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.progress import Progress, TaskID
 
-__all__ = ["ConsoleObserver", "key_values", "note"]
+__all__ = ["ConsoleObserver", "key_values", "note", "say"]
 
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
 
 
+def say(text: str) -> None:
+    """Print a line to standard output; what names from files hold never reaches the terminal."""
+    typer.echo("\n".join(map(printable, text.split("\n"))))
+
+
 def note(text: str) -> None:
-    """Print a line to standard error."""
-    typer.echo(text, err=True)
+    """Print a line to standard error, as `say` does."""
+    typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:

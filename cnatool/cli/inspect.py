@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnatool.cli.console import say
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,38 +45,38 @@ def inspect(
     found = inspect_model(path, _shape(input_shape))
     record = found.network.record
     opsets = ", ".join(f"{domain} {version}" for domain, version in record.opsets.items())
-    typer.echo(f"{path}: model by {record.producer or 'unknown'}, opset {opsets}")
+    say(f"{path}: model by {record.producer or 'unknown'}, opset {opsets}")
     for feed in found.network.feeds:
         sizes = "any shape" if feed.shape is None else _shape_text(feed.shape)
         batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
-        typer.echo(f"input {feed.name}: {sizes} {feed.dtype}, {batch}")
-    typer.echo()
+        say(f"input {feed.name}: {sizes} {feed.dtype}, {batch}")
+    say("")
     _print_tensors(found.tensors, found.network.layers.layers, stored=False)
     _print_skipped(found.skipped, every=skipped)
 
 
 def _print_store(store: Store) -> None:
     record = store.record
-    typer.echo(f"{store.path}: store by {record.created_by}")
+    say(f"{store.path}: store by {record.created_by}")
     if record.model is not None:
-        typer.echo(f"model {record.model.name}, SHA-256 {record.model.files[0].sha256}")
+        say(f"model {record.model.name}, SHA-256 {record.model.files[0].sha256}")
     if record.runtime is not None:
         runtime = record.runtime
-        typer.echo(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
+        say(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
     for step in record.preprocessing:
-        typer.echo(
+        say(
             f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
             f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
             + (f", mean {', '.join(map(str, step.mean))}" if step.mean else "")
             + (f", std {', '.join(map(str, step.std))}" if step.std else "")
         )
     for key, value in record.tags.items():
-        typer.echo(f"tag {key}={value}")
+        say(f"tag {key}={value}")
     for name, split in store.splits.items():
         state = "" if split.record.complete else f" of {split.record.rows}, unfinished"
         labels = "labels" if split.record.labels else "no labels"
-        typer.echo(f"split {name}: {len(split)} rows{state}, {labels}, from {split.record.source}")
-    typer.echo()
+        say(f"split {name}: {len(split)} rows{state}, {labels}, from {split.record.source}")
+    say("")
 
 
 def _print_tensors(
@@ -119,21 +120,21 @@ def _print_tensors(
             row.append(_kept_text(tensor))
     print_table(columns, rows)
     whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
-    typer.echo(f"\n{len(tensors)} tensors, {size(whole)} a sample; {len(layers)} layers")
+    say(f"\n{len(tensors)} tensors, {size(whole)} a sample; {len(layers)} layers")
 
 
 def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
     if not skipped:
         return
     reasons = Counter(tensor.reason for tensor in skipped)
-    typer.echo(f"{len(skipped)} left out:")
+    say(f"{len(skipped)} left out:")
     for reason, count in reasons.most_common():
-        typer.echo(f"  {count} {reason}")
+        say(f"  {count} {reason}")
     if every:
         for tensor in skipped:
-            typer.echo(f"  {tensor.name} ({tensor.operator}): {tensor.reason}")
+            say(f"  {tensor.name} ({tensor.operator}): {tensor.reason}")
     else:
-        typer.echo("  --skipped lists them")
+        say("  --skipped lists them")
 
 
 def _kept_text(tensor: TensorRecord) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.console import key_values, note
+from cnatool.cli.console import key_values, note, say
 
 if TYPE_CHECKING:
     from cnatool.metrics.estimate import Estimate
@@ -65,7 +65,7 @@ def print_score(result: ScoreResult) -> None:
     """Print a result as tables."""
     from cnatool.cli.tables import number, print_table
 
-    typer.echo(f"convention {result.convention}\n")
+    say(f"convention {result.convention}\n")
     print_table(
         [
             ("split", "left"),
@@ -100,7 +100,7 @@ def print_score(result: ScoreResult) -> None:
         ("margin", f"{fields.margin}, train", result.margin),
         ("CNA-M", "margin · CNA-A", result.cna_margin),
     ]
-    typer.echo()
+    say("")
     print_table(
         [("measure", "left"), ("form", "left"), ("value", "right")],
         [[name, form, number(estimate.value)] for name, form, estimate in rows],
@@ -110,8 +110,8 @@ def print_score(result: ScoreResult) -> None:
         found = (("accuracy, loss", split.performance_reason), ("CNA", split.cna.reason))
         reasons += [f"{measure} of {name}: {reason}" for measure, reason in found if reason]
     if reasons:
-        typer.echo("\nundefined (–):")
+        say("\nundefined (–):")
         for reason in reasons:
-            typer.echo(f"  {reason}")
+            say(f"  {reason}")
     layers = ", ".join(f"{layer.depth} {layer.name} ({layer.operator})" for layer in result.layers)
-    typer.echo(f"\n{len(result.layers)} layers: {layers}")
+    say(f"\n{len(result.layers)} layers: {layers}")

@@ -11,9 +11,10 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from numpy.lib import format as npy
 
-from cnatool.data.source import InputSpec, check_sample, printable
+from cnatool.data.source import InputSpec, check_sample
 from cnatool.data.streams import DAMAGE, RowArray, StreamSource
 from cnatool.errors import DataError
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from cnatool.data.source import is_picture, printable
+from cnatool.data.source import is_picture
 from cnatool.errors import DataError, UsageError
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

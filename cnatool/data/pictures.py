@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from cnatool.data.source import PICTURE_EXTENSIONS, Block, InputSpec, is_picture, printable, spans
+from cnatool.data.source import PICTURE_EXTENSIONS, Block, InputSpec, is_picture, spans
 from cnatool.errors import DataError
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,6 @@ __all__ = [
     "Source",
     "check_sample",
     "is_picture",
-    "printable",
     "spans",
 ]
 
@@ -153,9 +152,3 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
 def is_picture(name: str) -> bool:
     """Tell by its extension whether a file is meant to be a picture."""
     return Path(name).suffix.lower() in PICTURE_EXTENSIONS
-
-
-def printable(name: object) -> str:
-    """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
-    text = str(name)
-    return text if text.isprintable() else repr(text)

@@ -40,6 +40,10 @@ MarginForm = Literal["paper", "percentile", "reference", "min", "mean", "median"
 Gap = Literal["accuracy", "loss"]
 
 
+# More bins or points than this is a slip of the finger, and would not fit memory.
+_MOST = 1 << 24
+
+
 class Convention(msgspec.Struct, frozen=True):
     """Every setting that a number depends on; the defaults are those of the paper.
 
@@ -102,11 +106,11 @@ class Convention(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         low, high = self.range
         rules = (
-            (self.bins >= 1, "bins", "at least 1"),
+            (1 <= self.bins <= _MOST, "bins", f"from 1 to {_MOST}"),
             (math.isfinite(high - low) and low < high, "range", "LO:HI with LO below HI"),
             (bool(self.layers.strip()), "layers", "a rule, a name, a glob or @FILE"),
             (self.window >= 1, "window", "at least 1"),
-            (self.points >= 2, "points", "at least 2"),
+            (2 <= self.points <= _MOST, "points", f"from 2 to {_MOST}"),
             (0 < self.margin_fraction <= 1, "margin_fraction", "above 0, at most 1"),
             (self.margin_seed >= 0, "margin_seed", "at least 0"),
             (0 <= self.margin_percentile <= 100, "margin_percentile", "from 0 to 100"),

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError
+from cnatool.store.checks import contradictions
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -56,22 +57,18 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path)
     tree = ZarrTree.open(path)
-    text = tree.attribute()
-    if text is None:
-        raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
     try:
-        record = msgspec.json.decode(text, type=StoreRecord)
-    except msgspec.ValidationError as error:
+        text = tree.attribute()
+        record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
+        wrong = None if record is None else next(contradictions(record), None)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, OverflowError) as error:
         raise StoreDamagedError(
             f"{path}: the attribute cnatool is not what the schema says: {error}."
         ) from error
-    for name, split in record.splits.items():
-        edges = [edge for pair in split.committed for edge in pair]
-        if edges != sorted(edges) or any(not 0 <= edge <= split.rows for edge in edges):
-            raise StoreDamagedError(
-                f"{path}: split {name!r} has {split.rows} rows and claims to have committed "
-                f"{list(split.committed)}."
-            )
+    if record is None:
+        raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
+    if wrong is not None:
+        raise StoreDamagedError(f"{path}: the attribute cnatool contradicts itself: {wrong}.")
     return Store(path, record, tree)
 
 
@@ -180,6 +177,10 @@ class Split:
         """Model output ``number``, (n, …)."""
         return self._array(output_key(number))
 
+    def output_operator(self, number: int = 0) -> str | None:
+        """Operator that makes model output ``number``; None where the store does not know it."""
+        return next((t.operator for t in self._store.tensors if t.output == number), None)
+
     def activations(self, name: str) -> StoredArray:
         """Tensor ``name`` whole, (n, …).
 
@@ -207,8 +208,11 @@ class Split:
         return self._array(statistic_key(name))
 
     def _array(self, key: str) -> StoredArray:
+        specs = {spec.key: spec for spec in split_arrays(self._store.record, labels=True)}
+        if key not in specs:
+            raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")
+        spec = specs[key]
         array = self._store._tree.array(f"splits/{self.name}/{key}")
-        spec = next(s for s in split_arrays(self._store.record, labels=True) if s.key == key)
         expected = (self.record.rows, *spec.shape)
         if array.shape != expected:
             raise StoreDamagedError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from cnatool.errors import NotAStoreError, StoreWriteError
+from cnatool.errors import NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.layout import split_arrays
 from cnatool.store.records import SplitRecord, StoreRecord
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.store.zarr import ZarrArray
 
-__all__ = ["SplitWriter", "StoreWriter", "check_free", "remove_store"]
+__all__ = ["Replaced", "SplitWriter", "StoreWriter", "check_free"]
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -53,20 +54,54 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         )
     if path.is_symlink() or not path.is_dir():
         raise NotAStoreError(f"{path} is no folder, so it is not overwritten. Name another path.")
-    if any(path.iterdir()) and ZarrTree.open(path).attribute() is None:
+    if not _is_ours(path):
         raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
 
 
-def remove_store(path: Path) -> None:
-    """Remove a store that `check_free` said may be overwritten.
+def _is_ours(path: Path) -> bool:
+    """Say whether a folder holds a store, be it empty or broken, and nothing else."""
+    if {entry.name for entry in path.iterdir()} - {"zarr.json", "splits"}:
+        return False
+    try:
+        return ZarrTree.open(path).attribute() is not None or not (path / "splits").exists()
+    except StoreDamagedError:
+        return True
+    except NotAStoreError:
+        return not any(path.iterdir())
+
+
+class Replaced:
+    """A store moved out of the way of a new one, until that has something to show.
+
+    Parameters
+    ----------
+    path : Path
+        Where the new store will be; whatever is there was accepted by `check_free`.
 
     Raises
     ------
     StoreWriteError
         If the operating system refuses.
     """
-    with _reported(path, 0):
-        shutil.rmtree(path)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+        self._there = path.exists()
+        if self._there:
+            with _reported(path, 0):
+                path.rename(self._aside)
+
+    def restore(self) -> None:
+        """Remove what is at the path, and put the old store back."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        if self._there:
+            self._aside.rename(self._path)
+
+    def remove(self) -> None:
+        """Remove the old store."""
+        if self._there:
+            shutil.rmtree(self._aside, ignore_errors=True)
 
 
 class StoreWriter:
@@ -142,15 +177,6 @@ class StoreWriter:
     def _save(self) -> None:
         self._tree.set_attribute(msgspec.json.encode(self.record))
 
-    @property
-    def committed(self) -> int:
-        """Rows of all splits that are safely on disk."""
-        return sum(high - low for s in self.record.splits.values() for low, high in s.committed)
-
-    def discard(self) -> None:
-        """Remove what was made so far; for a dump that failed before its first commit."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
 
 class SplitWriter:
     """One split being written; made by `StoreWriter.split`."""
@@ -168,10 +194,16 @@ class SplitWriter:
         self._record = record
         self._arrays = arrays
         self._commit = commit
+        self._broken = False
         self._rows = 0
         # One for each array, so that the fingerprint does not depend on the batches.
         count = len(store.record.inputs) + record.labels
         self._digests = [hashlib.sha256() for _ in range(count)]
+
+    @property
+    def name(self) -> str:
+        """The split's name."""
+        return self._name
 
     @property
     def committed(self) -> int:
@@ -208,6 +240,11 @@ class SplitWriter:
         StoreWriteError
             If the disk is full or refuses.
         """
+        if self._broken:
+            raise StoreWriteError(
+                f"{self._store.path}: an earlier batch was not written whole; nothing can follow."
+            )
+        self._broken = True
         batch: dict[str, NDArray[Any]] = {"ids": np.array(ids, dtype=object)}
         if labels is not None:
             batch["labels"] = labels
@@ -225,9 +262,15 @@ class SplitWriter:
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
                 self._set(committed=((0, written - written % self._commit),))
+        self._broken = False
 
     def finish(self) -> None:
         """Write the last, partial chunks and mark the split complete."""
+        if self._broken or self._rows != self._record.rows:
+            raise StoreWriteError(
+                f"{self._store.path}: split {self._name!r} has {self._rows} of "
+                f"{self._record.rows} rows, so it is not complete."
+            )
         with _reported(self._store.path, self.committed):
             for array in self._arrays.values():
                 array.flush()

@@ -183,11 +183,12 @@ class ZarrTree:
             ) from error
         if not isinstance(array, zarr.Array):
             raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
+        if array.chunks[1:] != tuple(max(1, size) for size in array.shape[1:]) or array.shards:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} of shape {array.shape} has chunks of {array.chunks}. "
+                "A store's arrays are chunked over rows only, without shards."
+            )
         return ZarrArray(key, array, self.path / key)
-
-    def has(self, key: str) -> bool:
-        """Say whether there is an array under this key."""
-        return key in self._group
 
 
 def _one_line(error: Exception) -> str:

@@ -141,3 +141,15 @@ def test_tensor_read_inside_a_branch_counts_as_read(tmp_path: Path) -> None:
     graph = load_graph(saved(b.model({"x": ("n", 6)}, {"out": ("n", 8)}), tmp_path / "m.onnx"))
     assert [node.op_type for node in graph.consumers["fc"]] == ["Relu", "If", "If"]
     assert "chosen" in graph.dynamic
+
+
+def test_projection_behind_pooling_is_a_shortcut(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Relu", [b.conv("x", "stem", 1, 4, 3)], "stem_relu")
+    b.node("Relu", [b.conv("stem_relu", "a", 4, 6, 3)], "a_relu")
+    b.conv("a_relu", "b", 6, 6, 3)
+    b.node("AveragePool", ["stem_relu"], "pooled", kernel_shape=[3, 3], pads=[1] * 4)
+    b.conv("pooled", "projection", 4, 6, 1)
+    b.node("Relu", [b.node("Add", ["b", "projection"], "sum")], "out")
+    table = layers_of(b.model({"x": ("n", 1, 8, 8)}, {"out": ("n", 6, 8, 8)}), tmp_path)
+    assert [r.linear for r in table.layers if r.shortcut] == ["projection"]

@@ -153,3 +153,13 @@ def test_reader_that_goes_away(here: Path) -> None:
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=here)
     assert "Traceback" not in result.stderr
     assert result.stdout.startswith("net.zarr: store by cnatool")
+
+
+def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Relu", ["x"], "evil\x1b]0;owned\x07")
+    b.node("Abs", ["evil\x1b]0;owned\x07"], "out")
+    saved(b.model({"x": ("n", 4)}, {"out": ("n", 4)}), tmp_path / "net.onnx")
+    text = run("inspect", "net.onnx", cwd=tmp_path).stdout
+    assert "\x1b" not in text
+    assert r"evil\x1b]0;owned\x07" in text

@@ -16,6 +16,7 @@ from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.writer import StoreWriter, check_free
+from cnatool.store.zarr import ZarrArray
 
 
 def record() -> StoreRecord:
@@ -67,7 +68,7 @@ def write(path: Path, data: dict[str, np.ndarray], batches: list[int], *, finish
         start += size
     if finish:
         split.finish()
-    return writer
+    return split
 
 
 @settings(max_examples=15, deadline=None)
@@ -127,7 +128,9 @@ def test_any_committed_ranges_are_read(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", data, [200])
     metadata = tmp_path / "s.zarr/zarr.json"
     content = json.loads(metadata.read_text())
-    content["attributes"]["cnatool"]["splits"]["train"]["committed"] = [[0, 50], [120, 150]]
+    content["attributes"]["cnatool"]["splits"]["train"].update(
+        committed=[[0, 50], [120, 150]], complete=False
+    )
     metadata.write_text(json.dumps(content))
     array = open_store(tmp_path / "s.zarr").splits["train"].outputs()
     expected = np.concatenate([data["outputs"][:50], data["outputs"][120:150]])
@@ -184,10 +187,10 @@ def test_missing_array_and_wrong_shape(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", arrays(64), [64])
     folder = tmp_path / "s.zarr/splits/train/statistics/sum"
     metadata = json.loads((folder / "zarr.json").read_text())
-    metadata["shape"] = [64, 3]
+    metadata["shape"] = [63, 4]
     (folder / "zarr.json").write_text(json.dumps(metadata))
     split = open_store(tmp_path / "s.zarr").splits["train"]
-    with pytest.raises(StoreDamagedError, match=r"has shape \(64, 3\), and the store's attribute"):
+    with pytest.raises(StoreDamagedError, match=r"has shape \(63, 4\), and the store's attribute"):
         split.statistics()
     shutil.rmtree(folder)
     with pytest.raises(StoreDamagedError, match="array splits/train/statistics/sum cannot be open"):
@@ -212,6 +215,72 @@ def test_attribute_of_another_shape(
     metadata.write_text(json.dumps(content))
     with pytest.raises(StoreDamagedError, match=message):
         open_store(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["tensors", 1, "number"], -1, "tensor 'a/b' is number -1 in place 1"),
+        (["tensors", 1, "name"], "a/b:0", "two tensors have the same name"),
+        (["tensors", 2, "output"], 1, "tensor 'out' should be output 1"),
+        (["tensors", 1, "stored"], "object", "tensor 'a/b' has the unknown type 'object'"),
+        (["tensors", 1, "shape"], [-2, 3], r"'a/b' has the impossible shape \(-2, 3\)"),
+        (["inputs", 0, "dtype"], "nonsense", "'x' has the unknown type 'nonsense'"),
+        (["outputs"], [], "it lists no inputs or no outputs"),
+        (["splits", "../x"], None, "'../x' is no name of a split"),
+        (["splits", "train", "rows"], 10**30, "Integer|has 10+ rows"),
+        (["splits", "train", "committed"], [[0, 5]], "claims to be complete, and not all"),
+    ],
+)
+def test_attribute_that_contradicts_itself(
+    path: list[str | int], value: object, message: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "s.zarr", arrays(8), [8])
+    metadata = tmp_path / "s.zarr/zarr.json"
+    content = json.loads(metadata.read_text())
+    place = content["attributes"]["cnatool"]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value if value is not None else place["train"]
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(StoreDamagedError, match=message):
+        open_store(tmp_path / "s.zarr")
+
+
+def test_after_a_failed_write_nothing_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows after the gap would stand in the wrong places."""
+    data = arrays(20_000)
+    split = write(tmp_path / "s.zarr", data, [], finish=False)
+    whole = ZarrArray.write
+    failures = iter([True])
+
+    def failing(self: ZarrArray, start: int, rows: np.ndarray) -> None:
+        if self.key.endswith("outputs/0") and next(failures, False):
+            raise OSError(28, "No space left on device")
+        whole(self, start, rows)
+
+    monkeypatch.setattr(ZarrArray, "write", failing)
+
+    def append(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        split.append(
+            ids=["i"] * (stop - start),
+            inputs=[data["inputs"][part]],
+            labels=data["labels"][part],
+            outputs=[data["outputs"][part]],
+            activations={0: data["a"][part], 1: data["b"][part]},
+            statistics={"sum": data["sums"][part]},
+        )
+
+    with pytest.raises(StoreWriteError, match="No space left on device"):
+        append(0, 9_000)
+    with pytest.raises(StoreWriteError, match="nothing can follow"):
+        append(9_000, 20_000)
+    with pytest.raises(StoreWriteError):
+        split.finish()
+    assert len(open_store(tmp_path / "s.zarr").splits["train"]) == 0
 
 
 @pytest.mark.parametrize("committed", [[[0, 9]], [[4, 2]], [[-1, 2]], [[0, 5], [3, 8]]])
@@ -248,7 +317,7 @@ def test_only_a_store_is_overwritten(tmp_path: Path) -> None:
     other = tmp_path / "photos.zarr"
     other.mkdir()
     (other / "photo.png").touch()
-    with pytest.raises(NotAStoreError, match="holds no zarr.json"):
+    with pytest.raises(NotAStoreError, match="is no cnatool store, so it is not"):
         check_free(other, overwrite=True)
     (tmp_path / "link.zarr").symlink_to(path)
     with pytest.raises(NotAStoreError, match="is no folder"):

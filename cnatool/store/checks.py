@@ -1,0 +1,77 @@
+"""What a store's attribute must fulfil beyond its types: its parts must fit each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cnatool.store.records import SplitRecord, StoreRecord
+
+__all__ = ["SPLIT_NAME", "contradictions"]
+
+# A split's name is a folder's name inside the store.
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# What a store can hold: no array is larger, and no number in JSON is exact beyond it.
+_MOST = 1 << 53
+
+
+def contradictions(record: StoreRecord) -> Iterator[str]:
+    """Give what is wrong with a store's attribute, most telling first.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        As decoded; its types are right.
+    """
+    names = [tensor.name for tensor in record.tensors]
+    if len(set(names)) < len(names):
+        yield "two tensors have the same name"
+    if not record.inputs or not record.outputs:
+        yield "it lists no inputs or no outputs"
+    for number, tensor in enumerate(record.tensors):
+        if tensor.number != number:
+            yield f"tensor {tensor.name!r} is number {tensor.number} in place {number}"
+        if tensor.output is not None and not 0 <= tensor.output < len(record.outputs):
+            yield f"tensor {tensor.name!r} should be output {tensor.output}, which there is not"
+        if tensor.stored is not None and not _is_dtype(tensor.stored):
+            yield f"tensor {tensor.name!r} has the unknown type {tensor.stored!r}"
+    for array in (*record.inputs, *record.outputs):
+        if not _is_dtype(array.dtype):
+            yield f"{array.name!r} has the unknown type {array.dtype!r}"
+    shapes = [(array.name, array.shape) for array in (*record.inputs, *record.outputs)]
+    shapes += [(tensor.name, tensor.shape) for tensor in record.tensors]
+    for name, shape in shapes:
+        if any(size < 0 for size in shape) or math.prod(shape) > _MOST:
+            yield f"{name!r} has the impossible shape {shape}"
+    if any(not 0 < layer.path <= len(record.layers) for layer in record.layers):
+        yield "a layer lies on a path longer than there are layers"
+    for name, split in record.splits.items():
+        if not SPLIT_NAME.fullmatch(name):
+            yield f"{name!r} is no name of a split"
+        yield from _split_contradictions(name, split)
+
+
+def _split_contradictions(name: str, split: SplitRecord) -> Iterator[str]:
+    edges = [edge for pair in split.committed for edge in pair]
+    if not 0 <= split.rows <= _MOST:
+        yield f"split {name!r} has {split.rows} rows"
+    elif edges != sorted(edges) or any(not 0 <= edge <= split.rows for edge in edges):
+        yield (
+            f"split {name!r} has {split.rows} rows and claims to have committed "
+            f"{list(split.committed)}"
+        )
+    elif split.complete and sum(stop - start for start, stop in split.committed) != split.rows:
+        yield f"split {name!r} claims to be complete, and not all its rows are committed"
+
+
+def _is_dtype(name: str) -> bool:
+    try:
+        return np.dtype(name).kind in "fiub" and np.dtype(name).name == name
+    except TypeError:
+        return False
