@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
@@ -16,15 +15,14 @@ from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel
 from cnatool.backend.network import open_network
 from cnatool.backend.session import OPTIMIZATION, RUNTIME_VERSION, provider_name
-from cnatool.data.find import find_splits, open_source
-from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
+from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import DataError, UsageError
+from cnatool.feeding import Feed, opened_sources
 from cnatool.pipeline import InOrder, prefetched
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, Kept, RuntimeRecord, StoreRecord
 from cnatool.store.writer import Replaced, SplitWriter, StoreWriter, check_free
-from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,17 +30,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.exposed import Results
-    from cnatool.backend.network import FeedSpec, Network
     from cnatool.data.source import Block, Source
     from cnatool.store.reader import Store
-    from cnatool.store.records import Preprocessing, TensorRecord
+    from cnatool.store.records import TensorRecord
 
 __all__ = ["Observer", "dump"]
 
 # A batch of activations that fits memory beside the runtime's own copy of it.
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
-_PROBE_SAMPLES = 3
 # LZ4 seldom halves activations: what would not fit even then is refused, not tried.
 _BEST_RATIO = 2
 
@@ -147,9 +143,9 @@ def dump(
     _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
     provider = provider_name(provider)
     network = open_network(model)
-    sources = _sources(data, splits or {})
+    sources = opened_sources(data, splits or {})
     rows = {name: min(source.rows, limit or source.rows) for name, source in sources.items()}
-    feed = _Feed.planned(
+    feed = Feed.planned(
         network,
         sources,
         PreprocessOptions(
@@ -231,7 +227,7 @@ def _dump_split(
     tensors: Sequence[TensorRecord],
     rows: int,
     exposed: ExposedModel,
-    feed: _Feed,
+    feed: Feed,
     batch: int,
     observer: Observer,
 ) -> None:
@@ -261,80 +257,6 @@ def _dump_split(
     split.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class _Feed:
-    """How raw samples become what the model's input takes."""
-
-    spec: FeedSpec
-    preprocessing: Preprocessing
-    note: str | None
-
-    @classmethod
-    def planned(
-        cls, network: Network, sources: Mapping[str, Source], options: PreprocessOptions
-    ) -> _Feed:
-        source = next(iter(sources.values()))
-        if len(network.feeds) != 1 or len(source.inputs) != 1:
-            needs = ", ".join(f"{f.name!r} {_shape_text(f)}" for f in network.feeds) or "nothing"
-            gives = ", ".join(f"{i.name!r} {i.shape}" for i in source.inputs)
-            raise DataError(
-                f"{network.graph.path} takes {len(network.feeds)} inputs ({needs}) and "
-                f"{source.name} gives {len(source.inputs)} ({gives}). "
-                "Models with exactly one input can be dumped."
-            )
-        (feed,) = network.feeds
-        (given,) = source.inputs
-        shape = (None,) * len(given.shape) if feed.shape is None else feed.shape
-        target = ModelInput(feed.name, feed.dtype, shape)
-        preprocessing, note = plan(given, target, options)
-        return cls(feed, preprocessing, note)
-
-    def feeds(self, block: Block) -> dict[str, NDArray[Any]]:
-        """Preprocess a block; pad it where the model is bound to a number of samples."""
-        values = apply(block.inputs[0], self.preprocessing)
-        missing = (self.spec.batch or 0) - len(values)
-        if missing > 0:
-            values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-        return {self.spec.name: values}
-
-    def probe(self, sources: Mapping[str, Source]) -> dict[str, NDArray[Any]]:
-        """Give the first samples of the first split, repeated where there are too few.
-
-        Floating samples get some noise, so that no two are the same.
-        """
-        count = self.spec.batch or _PROBE_SAMPLES
-        source = next(iter(sources.values()))
-        (values,) = self.feeds(next(iter(source.blocks(count, count)))).values()
-        values = np.resize(values, (count, *values.shape[1:]))
-        if values.dtype.kind == "f":
-            noise = np.random.default_rng(0).normal(0, 0.1, values.shape)
-            values = values + noise.astype(values.dtype)
-        return {self.spec.name: values}
-
-
-def _sources(data: str | Path | None, splits: Mapping[str, str | Path]) -> dict[str, Source]:
-    named = {name: Path(part) for name, part in splits.items()}
-    parts = find_splits(None if data is None else Path(data), named)
-    sources = {name: open_source(part) for name, part in parts.items()}
-    (first, reference), *others = sources.items()
-    for name, source in others:
-        if [(i.shape, i.dtype) for i in source.inputs] != [
-            (i.shape, i.dtype) for i in reference.inputs
-        ]:
-            raise DataError(
-                f"splits {first!r} and {name!r} hold different samples: "
-                f"{_inputs_text(reference)} and {_inputs_text(source)}. "
-                "One store holds samples of one shape and type."
-            )
-        if source.classes != reference.classes:
-            raise DataError(
-                f"splits {first!r} and {name!r} have different classes, so one label would mean "
-                f"two things: {_difference(reference.classes, source.classes)}. Give each split a "
-                "folder for every class; it may be empty."
-            )
-    return sources
-
-
 def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
     if tensor.stored == values.dtype.name:
         return values
@@ -350,7 +272,7 @@ def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _batch_size(
-    wanted: int | None, feed: _Feed, probed: Sequence[TensorRecord], observer: Observer
+    wanted: int | None, feed: Feed, probed: Sequence[TensorRecord], observer: Observer
 ) -> int:
     bound = feed.spec.batch
     if bound is not None:
@@ -375,11 +297,6 @@ def _summary(record: StoreRecord) -> str:
     layers = len(record.layers)
     left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
     return f"{len(record.tensors)} tensors{left_out}, {layers} layers"
-
-
-def _difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
-    names = sorted(set(first or ()) ^ set(second or ()))
-    return f"only one of them has {', '.join(map(printable, names[:5]))}"
 
 
 def _checked_size(
@@ -434,14 +351,3 @@ def _bytes_text(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
-
-
-def _shape_text(feed: FeedSpec) -> str:
-    if feed.shape is None:
-        return "of any shape"
-    sizes = ", ".join("?" if size is None else str(size) for size in feed.shape)
-    return f"({sizes})"
-
-
-def _inputs_text(source: Source) -> str:
-    return ", ".join(f"{i.shape} {i.dtype}" for i in source.inputs)

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.metrics.alpha import entropy
+from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.area import curve_area
-from cnatool.metrics.beta import activation_sums, aggregated, slopes
 from cnatool.metrics.convention import convention as named_convention
-from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.margin import margin_estimate, margin_rows, output_kind
-from cnatool.metrics.performance import OutputKind, cross_entropy, predictions
+from cnatool.metrics.margin import margin_estimate
 from cnatool.results import (
     ConventionResult,
-    Distribution,
     LayerResult,
     ScoreResult,
-    SplitResult,
 )
 from cnatool.scored_layers import scored_layers
+from cnatool.scored_splits import scored_split, shared_output_kind
 from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     import polars
-    from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
     from cnatool.scored_layers import ScoredLayer
+    from cnatool.scored_splits import ScoredSplit
     from cnatool.store.reader import Split
 
 __all__ = ["Scored", "score", "score_all", "score_samples"]
@@ -106,47 +99,6 @@ def score_samples(
 
 
 @dataclass(frozen=True, slots=True)
-class _ScoredSplit:
-    """Per-sample numbers of a split, each of n rows.
-
-    ``margins`` has two columns, what every form of γ is computed from.
-    """
-
-    split: Split
-    alpha: NDArray[np.float64]
-    beta: NDArray[np.float64]
-    labels: NDArray[np.int64] | None
-    kind: OutputKind | None
-    predictions: NDArray[np.int64] | None
-    losses: NDArray[np.float64] | None
-    margins: NDArray[np.float64] | None
-    performance_reason: str | None
-
-    def accuracy(self) -> float | None:
-        if self.predictions is None or self.labels is None or self.performance_reason is not None:
-            return None
-        return float((self.predictions == self.labels).mean())
-
-    def loss(self) -> float | None:
-        if self.losses is None or self.performance_reason is not None:
-            return None
-        return float(self.losses.mean())
-
-    def result(self) -> SplitResult:
-        return SplitResult(
-            samples=len(self.alpha),
-            complete=self.split.record.complete,
-            accuracy=self.accuracy(),
-            loss=self.loss(),
-            performance_reason=self.performance_reason,
-            outputs=self.kind,
-            alpha=_distribution(self.alpha),
-            beta=_distribution(self.beta),
-            cna=pearson(self.alpha, self.beta),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Scored:
     """A scored store: everything a result and a frame of samples are made from."""
 
@@ -155,7 +107,7 @@ class Scored:
     convention: Convention
     described: ConventionResult
     layers: list[ScoredLayer]
-    splits: dict[str, _ScoredSplit]
+    splits: dict[str, ScoredSplit]
 
     def result(self) -> ScoreResult:
         """Give the scores of the splits and what is measured between them."""
@@ -256,16 +208,14 @@ def score_all(
             _TRAIN: (_only_split(first, _TRAIN), layers),
             _TEST: (_only_split(second, _TEST), others),
         }
-    kind = _output_kind([split for split, _ in parts.values()])
+    kind = shared_output_kind([split for split, _ in parts.values()])
     return Scored(
         store=first,
         test_store=second,
         convention=fields,
         described=ConventionResult(convention, typed, fields),
         layers=layers,
-        splits={
-            name: _scored_split(split, of, fields, kind) for name, (split, of) in parts.items()
-        },
+        splits={name: scored_split(split, of, fields, kind) for name, (split, of) in parts.items()},
     )
 
 
@@ -301,101 +251,7 @@ def _check_same_network(first: Store, second: Store) -> None:
             )
 
 
-def _scored_split(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention, kind: OutputKind | str
-) -> _ScoredSplit:
-    try:
-        alpha = _alpha(split, fields)
-        beta = slopes(_z(split, layers, fields), [layer.depth for layer in layers])
-        return _with_performance(split, alpha, beta, fields, kind)
-    except (DataError, MetricError) as error:
-        # The metrics know rows of arrays, not where these came from.
-        raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
-
-
-def _alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
-    blocks = [
-        entropy(
-            block,
-            bins=fields.bins,
-            range=fields.range,
-            out_of_range=fields.out_of_range,
-            density=fields.alpha == "entropy-density",
-            first_row=start,
-        )
-        for start, block in split.inputs().blocks()
-    ]
-    return np.concatenate(blocks) if blocks else np.empty(0)
-
-
-def _z(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> NDArray[np.float64]:
-    """Give z_d, (n, L): from the stored sums, or where there are none from whole activations."""
-    z = np.empty((len(split), len(layers)))
-    if split.has_statistic("sum"):
-        columns = [layer.tensor.number for layer in layers]
-        for start, block in split.statistics("sum").blocks():
-            z[start : start + len(block)] = block[:, columns]
-    else:
-        for column, layer in enumerate(layers):
-            for start, block in split.activations(layer.tensor.name).blocks():
-                z[start : start + len(block), column] = activation_sums(block)
-    for column, layer in enumerate(layers):
-        z[:, column] = aggregated(z[:, column], layer.tensor.shape, fields.aggregate)
-    return z
-
-
-def _output_kind(splits: Sequence[Split]) -> OutputKind | str:
-    """Say what the first output holds, the same for all splits; or why it is no class scores.
-
-    What the graph says counts first: the operator that makes the output. Where it is not known or
-    tells nothing, the values decide.
-    """
-    if not splits:
-        return "the store has no splits"
-    outputs = splits[0].outputs()
-    if len(outputs.shape) != 2 or outputs.shape[1] < 2 or outputs.dtype.kind != "f":
-        return f"the output has shape {outputs.shape[1:]} a sample, not one score a class"
-    operator = splits[0].output_operator()
-    if operator == "Softmax":
-        return "probabilities"
-    if operator == "Sigmoid":
-        return "the output is a sigmoid a unit: independent scores, not one distribution"
-    kinds = {output_kind(block) for split in splits for _, block in split.outputs().blocks()}
-    return "probabilities" if kinds == {"probabilities"} else "logits"
-
-
-def _with_performance(
-    split: Split,
-    alpha: NDArray[np.float64],
-    beta: NDArray[np.float64],
-    fields: Convention,
-    kind: OutputKind | str,
-) -> _ScoredSplit:
-    outputs, stored_labels = split.outputs(), split.labels
-    labels = None if stored_labels is None else stored_labels[:]
-    if kind not in get_args(OutputKind):
-        return _ScoredSplit(split, alpha, beta, labels, None, None, None, None, kind)
-    kind = cast("OutputKind", kind)
-    rows = len(outputs)
-    predicted = np.empty(rows, np.int64)
-    for start, block in outputs.blocks():
-        predicted[start : start + len(block)] = predictions(block)
-    if labels is None or not rows:
-        reason = "the split has no labels" if rows else "the split has no rows"
-        return _ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
-    losses, margins = np.empty(rows), np.empty((rows, 2))
-    for start, block in outputs.blocks():
-        part = slice(start, start + len(block))
-        losses[part] = cross_entropy(block, labels[part], kind, first_row=start)
-        margins[part] = margin_rows(
-            block, labels[part], form=fields.margin, kind=kind, first_row=start
-        )
-    broken = rows - int(np.count_nonzero(np.isfinite(losses)))
-    problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
-    return _ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
-
-
-def _gap(train: _ScoredSplit, test: _ScoredSplit, fields: Convention) -> Estimate:
+def _gap(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
     performances = {
         "accuracy": (train.accuracy(), test.accuracy()),
         "loss": (train.loss(), test.loss()),
@@ -407,7 +263,7 @@ def _gap(train: _ScoredSplit, test: _ScoredSplit, fields: Convention) -> Estimat
     return Estimate(first - second if fields.gap == "accuracy" else abs(first - second))
 
 
-def _area(train: _ScoredSplit, test: _ScoredSplit, fields: Convention) -> Estimate:
+def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
     return curve_area(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
@@ -423,15 +279,3 @@ def _product(margin: Estimate, area: Estimate) -> Estimate:
     if area.value is None:
         return Estimate.undefined(f"CNA-A is undefined: {area.reason}")
     return Estimate(margin.value * area.value)
-
-
-def _distribution(values: NDArray[np.float64]) -> Distribution:
-    if not len(values):
-        return Distribution(None, None, None, None)
-    with np.errstate(invalid="ignore"):
-        numbers = (values.mean(), values.std(), values.min(), values.max())
-    return Distribution(*(_finite(number) for number in numbers))
-
-
-def _finite(number: float | np.floating[Any]) -> float | None:
-    return float(number) if np.isfinite(number) else None

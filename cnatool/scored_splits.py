@@ -1,0 +1,193 @@
+"""One split scored sample by sample: α, β, predictions, losses, margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import numpy as np
+
+from cnatool.errors import DataError, MetricError
+from cnatool.metrics.alpha import entropy
+from cnatool.metrics.beta import activation_sums, aggregated, slopes
+from cnatool.metrics.correlation import pearson
+from cnatool.metrics.margin import margin_rows, output_kind
+from cnatool.metrics.performance import OutputKind, cross_entropy, predictions
+from cnatool.results import Distribution, SplitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import Convention
+    from cnatool.scored_layers import ScoredLayer
+    from cnatool.store.reader import Split
+
+__all__ = ["ScoredSplit", "scored_split", "shared_output_kind"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSplit:
+    """Per-sample numbers of a split, each of n rows.
+
+    ``margins`` has two columns, what every form of γ is computed from.
+    """
+
+    split: Split
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    kind: OutputKind | None
+    predictions: NDArray[np.int64] | None
+    losses: NDArray[np.float64] | None
+    margins: NDArray[np.float64] | None
+    performance_reason: str | None
+
+    def accuracy(self) -> float | None:
+        """Share of right predictions; None where undefined."""
+        if self.predictions is None or self.labels is None or self.performance_reason is not None:
+            return None
+        return float((self.predictions == self.labels).mean())
+
+    def loss(self) -> float | None:
+        """Mean cross-entropy in nats; None where undefined."""
+        if self.losses is None or self.performance_reason is not None:
+            return None
+        return float(self.losses.mean())
+
+    def result(self) -> SplitResult:
+        """Sum the split up."""
+        return SplitResult(
+            samples=len(self.alpha),
+            complete=self.split.record.complete,
+            accuracy=self.accuracy(),
+            loss=self.loss(),
+            performance_reason=self.performance_reason,
+            outputs=self.kind,
+            alpha=_distribution(self.alpha),
+            beta=_distribution(self.beta),
+            cna=pearson(self.alpha, self.beta),
+        )
+
+
+def scored_split(
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention, kind: OutputKind | str
+) -> ScoredSplit:
+    """Score the samples of a split.
+
+    Parameters
+    ----------
+    split : Split
+    layers : sequence of ScoredLayer
+        What β is computed over.
+    fields : Convention
+    kind : {"logits", "probabilities"} or str
+        What `shared_output_kind` said of all splits together.
+
+    Raises
+    ------
+    DataError, MetricError
+        If an input lies outside the histogram, a label is no class, or there are too few layers.
+    """
+    try:
+        alpha = _alpha(split, fields)
+        beta = slopes(_z(split, layers, fields), [layer.depth for layer in layers])
+        return _with_performance(split, alpha, beta, fields, kind)
+    except (DataError, MetricError) as error:
+        # The metrics know rows of arrays, not where these came from.
+        raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
+
+
+def _alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
+    blocks = [
+        entropy(
+            block,
+            bins=fields.bins,
+            range=fields.range,
+            out_of_range=fields.out_of_range,
+            density=fields.alpha == "entropy-density",
+            first_row=start,
+        )
+        for start, block in split.inputs().blocks()
+    ]
+    return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def _z(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> NDArray[np.float64]:
+    """Give z_d, (n, L): from the stored sums, or where there are none from whole activations."""
+    z = np.empty((len(split), len(layers)))
+    if split.has_statistic("sum"):
+        columns = [layer.tensor.number for layer in layers]
+        for start, block in split.statistics("sum").blocks():
+            z[start : start + len(block)] = block[:, columns]
+    else:
+        for column, layer in enumerate(layers):
+            for start, block in split.activations(layer.tensor.name).blocks():
+                z[start : start + len(block), column] = activation_sums(block)
+    for column, layer in enumerate(layers):
+        z[:, column] = aggregated(z[:, column], layer.tensor.shape, fields.aggregate)
+    return z
+
+
+def shared_output_kind(splits: Sequence[Split]) -> OutputKind | str:
+    """Say what the first output holds, the same for all splits; or why it is no class scores.
+
+    What the graph says counts first: the operator that makes the output. Where it is not known or
+    tells nothing, the values decide.
+    """
+    if not splits:
+        return "the store has no splits"
+    outputs = splits[0].outputs()
+    if len(outputs.shape) != 2 or outputs.shape[1] < 2 or outputs.dtype.kind != "f":
+        return f"the output has shape {outputs.shape[1:]} a sample, not one score a class"
+    operator = splits[0].output_operator()
+    if operator == "Softmax":
+        return "probabilities"
+    if operator == "Sigmoid":
+        return "the output is a sigmoid a unit: independent scores, not one distribution"
+    kinds = {output_kind(block) for split in splits for _, block in split.outputs().blocks()}
+    return "probabilities" if kinds == {"probabilities"} else "logits"
+
+
+def _with_performance(
+    split: Split,
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    fields: Convention,
+    kind: OutputKind | str,
+) -> ScoredSplit:
+    outputs, stored_labels = split.outputs(), split.labels
+    labels = None if stored_labels is None else stored_labels[:]
+    if kind not in get_args(OutputKind):
+        return ScoredSplit(split, alpha, beta, labels, None, None, None, None, kind)
+    kind = cast("OutputKind", kind)
+    rows = len(outputs)
+    predicted = np.empty(rows, np.int64)
+    for start, block in outputs.blocks():
+        predicted[start : start + len(block)] = predictions(block)
+    if labels is None or not rows:
+        reason = "the split has no labels" if rows else "the split has no rows"
+        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
+    losses, margins = np.empty(rows), np.empty((rows, 2))
+    for start, block in outputs.blocks():
+        part = slice(start, start + len(block))
+        losses[part] = cross_entropy(block, labels[part], kind, first_row=start)
+        margins[part] = margin_rows(
+            block, labels[part], form=fields.margin, kind=kind, first_row=start
+        )
+    broken = rows - int(np.count_nonzero(np.isfinite(losses)))
+    problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
+    return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
+
+
+def _distribution(values: NDArray[np.float64]) -> Distribution:
+    if not len(values):
+        return Distribution(None, None, None, None)
+    with np.errstate(invalid="ignore"):
+        numbers = (values.mean(), values.std(), values.min(), values.max())
+    return Distribution(*(_finite(number) for number in numbers))
+
+
+def _finite(number: float | np.floating[Any]) -> float | None:
+    return float(number) if np.isfinite(number) else None
