@@ -23,6 +23,7 @@ from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, Kept, RuntimeRecord, StoreRecord
 from cnatool.store.writer import Replaced, SplitWriter, StoreWriter, check_free
+from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -310,11 +311,11 @@ def _checked_size(
     free = shutil.disk_usage(path.parent).free
     if size > free * _BEST_RATIO:
         raise UsageError(
-            f"{path} would take up to {_bytes_text(size)}, and {_bytes_text(free)} are free. Use "
+            f"{path} would take up to {bytes_text(size)}, and {bytes_text(free)} are free. Use "
             "--keep statistics, --tensors layers, --dtype float16 or --limit N, or another disk."
         )
-    text = f"{sum(rows.values())} samples, up to {_bytes_text(size)} before compression"
-    return text if size <= free else f"{text}; only {_bytes_text(free)} are free"
+    text = f"{sum(rows.values())} samples, up to {bytes_text(size)} before compression"
+    return text if size <= free else f"{text}; only {bytes_text(free)} are free"
 
 
 def _check_options(
@@ -343,11 +344,3 @@ def _check_apart(store: Path, sources: Sequence[str | Path]) -> None:
     for source in map(Path, sources):
         if source.resolve().is_relative_to(store.resolve()):
             raise UsageError(f"{source} lies inside {store}, which this dump would replace.")
-
-
-def _bytes_text(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

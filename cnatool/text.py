@@ -1,11 +1,20 @@
-"""Names from files, made fit to print."""
+"""Text for people: names from files made fit to print, sizes with their units."""
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["bytes_text", "printable"]
 
 
 def printable(name: object) -> str:
     """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
     text = str(name)
     return text if text.isprintable() else repr(text)
+
+
+def bytes_text(size: float) -> str:
+    """Write a number of bytes with its unit, to three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

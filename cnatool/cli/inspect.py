@@ -11,6 +11,7 @@ import typer
 
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
+from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def _print_tensors(
 ) -> None:
     import numpy as np
 
-    from cnatool.cli.tables import Column, print_table, size
+    from cnatool.cli.tables import Column, print_table
 
     numbers: dict[str, list[str]] = {}
     for layer in layers:
@@ -120,7 +121,7 @@ def _print_tensors(
             row.append(_kept_text(tensor))
     print_table(columns, rows)
     whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
-    say(f"\n{len(tensors)} tensors, {size(whole)} a sample; {len(layers)} layers")
+    say(f"\n{len(tensors)} tensors, {bytes_text(whole)} a sample; {len(layers)} layers")
 
 
 def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:

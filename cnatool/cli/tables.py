@@ -9,7 +9,7 @@ from cnatool.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Column", "number", "print_table", "size"]
+__all__ = ["Column", "number", "print_table"]
 
 _UNBOUNDED = 100_000
 
@@ -47,12 +47,3 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
 def number(value: float | None, digits: int = 4) -> str:
     """Write a number for a table; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def size(count: float) -> str:
-    """Write a number of bytes with its unit."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
