@@ -33,7 +33,7 @@ def inspect(
     ] = False,
 ) -> None:
     """List the tensors of a model or a store: operator, role, layer, shape, bytes a sample."""
-    if path.is_dir():
+    if path.is_dir() or path.suffix == ".zarr":
         from cnatool.store.reader import open_store
 
         store = open_store(path)
