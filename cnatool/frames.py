@@ -23,10 +23,16 @@ def write_frame(frame: polars.DataFrame, path: Path) -> None:
         If the name ends in neither ``.parquet`` nor ``.csv``.
     """
     check_frame_path(path)
-    if path.suffix == ".parquet":
-        frame.write_parquet(path)
-    else:
-        frame.write_csv(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        if path.suffix == ".parquet":
+            frame.write_parquet(partial)
+        else:
+            frame.write_csv(partial)
+        partial.replace(path)
+    except Exception as error:  # polars raises its own kinds for what the system refuses
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"--samples {path}: cannot be written: {error}.") from error
 
 
 def check_frame_path(path: Path) -> None:

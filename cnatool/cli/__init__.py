@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -20,6 +21,10 @@ def main() -> None:
     """Run the command ``cnatool``; every exception becomes one message and an exit code."""
     from cnatool.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show α shows a question mark instead.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if "--debug" in sys.argv[1:]:
         app()
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +57,9 @@ def dump(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples of one run; by default what fits 256 MiB.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Samples to take of each split.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take the first N samples of each split.")
+    ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A word of your own, kept in the store. Repeat it."),
@@ -118,7 +121,7 @@ def dump(
         )
     typer.echo(store.path)
     if not quiet:
-        note(f"next: cnatool score {store.path}")
+        note(f"next: cnatool score {shlex.quote(str(store.path))}")
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:

@@ -189,9 +189,10 @@ def _check_labels(labels: RowArray, inputs: RowArray) -> None:
             "numbers, for example with y.astype('int64')."
         )
     if labels.shape:
+        way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
         raise DataError(
             f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
-            "class numbers, for example y.argmax(1) of one-hot rows."
+            f"class numbers, {way}."
         )
     if labels.rows != inputs.rows:
         raise DataError(
