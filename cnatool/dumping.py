@@ -118,7 +118,8 @@ def dump(
         The model receives ``(x * scale - mean) / std``; by default 8-bit pictures are divided by
         255 and anything else stays as it is.
     layout : str, optional
-        How to arrange a sample for the model, where shapes leave it open; see the README.
+        How to arrange a sample for the model, where shapes leave it open: ``[FROM->]TO`` with
+        ``chw``, ``hwc``, ``flat``, ``flat-chw``, ``flat-hwc``.
     overwrite : bool
         Replace a store that is already there.
     observer : Observer, optional

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from cnatool.metrics.convention import Convention
+from cnatool.metrics.convention import Convention, written
 from cnatool.metrics.estimate import Correlation, Estimate
 from cnatool.metrics.performance import OutputKind
 
@@ -37,7 +37,7 @@ class ConventionResult(msgspec.Struct, frozen=True):
     fields: Convention
 
     def __str__(self) -> str:
-        return "+".join([self.name, *(f"{k}={_written(v)}" for k, v in self.overrides.items())])
+        return "+".join([self.name, *(f"{k}={written(v)}" for k, v in self.overrides.items())])
 
 
 class LayerResult(msgspec.Struct, frozen=True):
@@ -148,9 +148,3 @@ class ScoreResult(msgspec.Struct, frozen=True):
     def to_json(self) -> str:
         """Write the result as one JSON document; the same result gives the same bytes."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ":".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)

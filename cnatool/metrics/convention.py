@@ -29,6 +29,7 @@ __all__ = [
     "MarginForm",
     "OutOfRange",
     "convention",
+    "written",
 ]
 
 AlphaForm = Literal["entropy", "entropy-density"]
@@ -118,7 +119,7 @@ class Convention(msgspec.Struct, frozen=True):
         )
         for holds, field, rule in rules:
             if not holds:
-                raise UsageError(f"{field}={_written(getattr(self, field))}: must be {rule}.")
+                raise UsageError(f"{field}={written(getattr(self, field))}: must be {rule}.")
 
 
 _RELEASED = Convention(
@@ -206,8 +207,10 @@ _PARSERS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def _written(value: Any) -> str:
-    """Write a value the way a user would have to."""
+def written(value: Any) -> str:
+    """Write a field's value the way a user would have to: ``true``, ``0:1``, ``256``."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return ":".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 

@@ -12,7 +12,15 @@ import numpy as np
 
 from cnatool.errors import NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
-from cnatool.store.layout import split_arrays
+from cnatool.store.layout import (
+    IDS,
+    LABELS,
+    activation_key,
+    input_key,
+    output_key,
+    split_arrays,
+    statistic_key,
+)
 from cnatool.store.records import SplitRecord, StoreRecord
 from cnatool.store.zarr import ZarrTree
 
@@ -245,13 +253,13 @@ class SplitWriter:
                 f"{self._store.path}: an earlier batch was not written whole; nothing can follow."
             )
         self._broken = True
-        batch: dict[str, NDArray[Any]] = {"ids": np.array(ids, dtype=object)}
+        batch: dict[str, NDArray[Any]] = {IDS: np.array(ids, dtype=object)}
         if labels is not None:
-            batch["labels"] = labels
-        batch.update({f"inputs/{i}": value for i, value in enumerate(inputs)})
-        batch.update({f"outputs/{i}": value for i, value in enumerate(outputs)})
-        batch.update({f"activations/{t}": value for t, value in activations.items()})
-        batch.update({f"statistics/{s}": value for s, value in statistics.items()})
+            batch[LABELS] = labels
+        batch.update({input_key(i): value for i, value in enumerate(inputs)})
+        batch.update({output_key(i): value for i, value in enumerate(outputs)})
+        batch.update({activation_key(t): value for t, value in activations.items()})
+        batch.update({statistic_key(s): value for s, value in statistics.items()})
         with _reported(self._store.path, self.committed):
             for key, array in self._arrays.items():
                 array.append(batch[key])
