@@ -41,8 +41,8 @@ def dump_statistics(model: Path, images: Path, tensors: str, size: int, folder: 
 # Title, network, shape of a sample, pictures, and the batch that cnatool chooses by itself.
 NETWORKS = (
     ("MLP 784-500-500-500-10", mlp, (784,), 60_000, 256),
-    ("convnet 16-32-64", convnet, (1, 28, 28), 60_000, 256),
-    ("ResNet-18", resnet18, (1, 28, 28), 2_560, 64),
+    ("convnet 16-32-64", convnet, (1, 28, 28), 60_000, 32),
+    ("ResNet-18", resnet18, (1, 28, 28), 2_560, 8),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -14,11 +14,12 @@ from cnatool._version import __version__
 from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel
 from cnatool.backend.network import open_network
+from cnatool.backend.schedule import scheduled
 from cnatool.backend.session import OPTIMIZATION, RUNTIME_VERSION, provider_name
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import DataError, UsageError
 from cnatool.feeding import Feed, opened_sources
-from cnatool.pipeline import InOrder, prefetched
+from cnatool.pipeline import computed, prefetched
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, Kept, RuntimeRecord, StoreRecord
@@ -31,15 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.exposed import Results
+    from cnatool.backend.schedule import Schedule
     from cnatool.data.source import Block, Source
     from cnatool.store.reader import Store
     from cnatool.store.records import TensorRecord
 
 __all__ = ["Observer", "dump"]
 
-# A batch of activations that fits memory beside the runtime's own copy of it.
-_BATCH_BYTES = 256 << 20
-_LARGEST_BATCH = 256
 # LZ4 seldom halves activations, and pictures of mostly background shrink to a tenth: what would not
 # fit even then is refused, not tried.
 _BEST_RATIO = 2
@@ -105,7 +104,7 @@ def dump(
     dtype : {"float32", "float16"}, optional
         Narrow floating activations to this type in the store.
     batch_size : int, optional
-        Samples of one run; by default as many as fit 256 MiB, 256 at most.
+        Samples of one run; by default as many as fit the processor's cache, 256 at most.
     limit : int, optional
         Samples to take of each split.
     tags : mapping of str to str, optional
@@ -113,7 +112,7 @@ def dump(
     provider : str
         Where ONNX Runtime runs: ``cpu``, ``cuda``, …
     threads : int
-        Threads of one operator; 0 leaves it to ONNX Runtime.
+        Threads that run the model; 0 for one a processor.
     scale, mean, std : float, sequence of float, sequence of float
         The model receives ``(x * scale - mean) / std``; by default 8-bit pictures are divided by
         255 and anything else stays as it is.
@@ -166,7 +165,19 @@ def dump(
     patterns = [tensors] if isinstance(tensors, str) else tensors
     kept = chosen_tensors(network, probed, patterns, keep=keep, dtype=dtype)
     outputs = stored_outputs(network, probed)
-    batch = _batch_size(batch_size, feed, probed, observer)
+    schedule = scheduled(
+        network,
+        probed,
+        _held_bytes(kept, outputs, feed),
+        batch=batch_size,
+        provider=provider,
+        threads=threads,
+    )
+    if network.feeds[0].batch is not None:
+        observer.note(
+            f"the model takes exactly {schedule.batch} sample{'s' * (schedule.batch > 1)} a run; "
+            "exported with a dynamic batch axis it would run faster"
+        )
     record = StoreRecord(
         schema="cnatool.store/1",
         created_by=f"cnatool {__version__}",
@@ -186,14 +197,21 @@ def dump(
             version=RUNTIME_VERSION,
             provider=provider,
             optimization=OPTIMIZATION,
-            batch_size=batch,
+            batch_size=schedule.batch,
         ),
         preprocessing=(feed.preprocessing,),
         tags=dict(tags or {}),
     )
     observer.note(_summary(record))
     observer.note(_checked_size(path, record, sources, rows))
-    exposed = ExposedModel(network.graph, kept, outputs, provider=provider, threads=threads)
+    exposed = ExposedModel(
+        network.graph,
+        kept,
+        outputs,
+        {feed.preprocessing.input: feed.preprocessing.shape},
+        provider=provider,
+        threads=schedule.threads,
+    )
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
@@ -211,7 +229,7 @@ def dump(
         }
         for name, source in sources.items():
             observer.progress(name, 0, rows[name])
-            _dump_split(parts[name], source, kept, rows[name], exposed, feed, batch, observer)
+            _dump_split(parts[name], source, kept, rows[name], exposed, feed, schedule, observer)
     except BaseException:
         safe = sum(part.committed for part in parts.values())
         if safe:
@@ -232,30 +250,29 @@ def _dump_split(
     rows: int,
     exposed: ExposedModel,
     feed: Feed,
-    batch: int,
+    schedule: Schedule,
     observer: Observer,
 ) -> None:
     stored = {tensor.number: tensor for tensor in tensors}
-    fed = ((block, feed.feeds(block)) for block in source.blocks(batch, rows))
 
-    def append(block: Block, results: Results) -> None:
-        split.append(
-            ids=block.ids,
-            inputs=block.inputs,
-            labels=block.labels,
-            outputs=results.outputs,
-            activations={
-                number: _narrowed(stored[number], values)
-                for number, values in results.activations.items()
-            },
-            statistics={"sum": results.sums},
-        )
+    def run(block: Block) -> tuple[Block, Results]:
+        return block, exposed.run(feed.batches(block, schedule.batch), len(block.ids))
 
     done = 0
-    with InOrder() as writing:
-        for block, feeds in prefetched(fed):
-            results = exposed.run(feeds, len(block.ids))
-            writing.submit(partial(append, block, results))
+    blocks = prefetched(source.blocks(schedule.block, rows))
+    with closing(blocks), closing(computed(run, blocks, schedule.runs)) as finished:
+        for block, results in finished:
+            split.append(
+                ids=block.ids,
+                inputs=block.inputs,
+                labels=block.labels,
+                outputs=results.outputs,
+                activations={
+                    number: _narrowed(stored[number], values)
+                    for number, values in results.activations.items()
+                },
+                statistics={"sum": results.sums},
+            )
             done += len(block.ids)
             observer.progress(split.name, done, rows)
     split.finish()
@@ -275,26 +292,14 @@ def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             ) from None
 
 
-def _batch_size(
-    wanted: int | None, feed: Feed, probed: Sequence[TensorRecord], observer: Observer
+def _held_bytes(
+    tensors: Sequence[TensorRecord], outputs: Sequence[TensorRecord], feed: Feed
 ) -> int:
-    bound = feed.spec.batch
-    if bound is not None:
-        if wanted not in (None, bound):
-            raise UsageError(
-                f"--batch-size {wanted}: the model is bound to batches of {bound}. "
-                "Export it with a dynamic batch axis to choose."
-            )
-        observer.note(
-            f"the model takes exactly {bound} sample{'s' * (bound > 1)} a run; exported with a "
-            "dynamic batch axis it would run faster"
-        )
-        return bound
-    if wanted is not None:
-        return wanted
-    sample = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in probed)
-    fitting = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(1, sample)))
-    return 1 << (fitting.bit_length() - 1)
+    """Count the bytes of one sample that are held until they are written."""
+    held = [(t.shape, t.dtype) for t in (*outputs, *tensors) if t in outputs or t.stored]
+    given = feed.preprocessing
+    held += [(given.shape, given.dtype), (given.source_shape, given.source_dtype)]
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
 
 
 def _summary(record: StoreRecord) -> str:

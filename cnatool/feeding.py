@@ -14,7 +14,7 @@ from cnatool.errors import DataError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -62,13 +62,18 @@ class Feed:
         preprocessing, note = plan(given, target, options)
         return cls(feed, preprocessing, note)
 
-    def feeds(self, block: Block) -> dict[str, NDArray[Any]]:
-        """Preprocess a block; pad it where the model is bound to a number of samples."""
-        values = apply(block.inputs[0], self.preprocessing)
-        missing = (self.spec.batch or 0) - len(values)
-        if missing > 0:
-            values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-        return {self.spec.name: values}
+    def batches(self, block: Block, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Preprocess a block, a batch of samples at a time.
+
+        The last batch is padded where the model is bound to a number of samples.
+        """
+        (raw,) = block.inputs
+        for start in range(0, len(raw), batch):
+            values = apply(raw[start : start + batch], self.preprocessing)
+            missing = (self.spec.batch or 0) - len(values)
+            if missing > 0:
+                values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+            yield {self.spec.name: values}
 
     def probe(self, sources: Mapping[str, Source]) -> dict[str, NDArray[Any]]:
         """Give the first samples of the first split, repeated where there are too few.
@@ -77,7 +82,8 @@ class Feed:
         """
         count = self.spec.batch or _PROBE_SAMPLES
         source = next(iter(sources.values()))
-        (values,) = self.feeds(next(iter(source.blocks(count, count)))).values()
+        (feeds,) = self.batches(next(iter(source.blocks(count, count))), count)
+        values = feeds[self.spec.name]
         values = np.resize(values, (count, *values.shape[1:]))
         if values.dtype.kind == "f":
             noise = np.random.default_rng(0).normal(0, 0.1, values.shape)

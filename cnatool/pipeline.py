@@ -1,24 +1,25 @@
-"""Overlapping the stages of a dump: two bounded hand-overs between threads, in order."""
+"""Overlapping the stages of a dump: bounded hand-overs between threads, in order."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["InOrder", "prefetched"]
+__all__ = ["computed", "prefetched"]
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 _END = object()
 
-# Batches that may wait between two stages; enough to even out their pace, few enough for memory.
+# Items that may wait between two stages; enough to even out their pace, few enough for memory.
 _AHEAD = 2
 
 
-def prefetched(items: Iterable[_T]) -> Iterator[_T]:
+def prefetched(items: Iterable[_T]) -> Generator[_T]:
     """Give what ``items`` gives, made ahead of time in a thread of its own.
 
     An exception of ``items`` reaches the caller in its place in the order.
@@ -40,39 +41,41 @@ def prefetched(items: Iterable[_T]) -> Iterator[_T]:
             yield item
 
 
-class InOrder:
-    """Runs calls one after another in a thread of its own; at most two wait.
+def computed(function: Callable[[_T], _U], items: Iterable[_T], workers: int) -> Generator[_U]:
+    """Give ``function(item)`` for each item in order, computed by several threads.
 
-    Leaving the ``with`` block waits for all of them. The first exception of a call is raised by
-    the next `submit`, or when the block is left; no call that was submitted after it runs.
+    An exception of ``items`` or of a call reaches the caller in its place in the order. Closing
+    the generator waits for the calls that run and drops those that do not yet.
+
+    Parameters
+    ----------
+    function : callable
+        Called from any of the threads.
+    items : iterable
+        Read by the caller's thread, two more than there are workers ahead of the caller.
+    workers : int
+        Calls at a time.
     """
-
-    def __init__(self) -> None:
-        self._failed = False
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cnatool-write")
-        self._waiting: deque[Future[object]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    waiting: deque[Future[_U]] = deque()
+    rest = iter(items)
+    failure: Exception | None = None
+    with ThreadPoolExecutor(workers, thread_name_prefix="cnatool-run") as pool:
         try:
-            while error is None and self._waiting:
-                self._waiting.popleft().result()
+            while True:
+                try:
+                    item = next(rest)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
+                waiting.append(pool.submit(function, item))
+                # Enough wait that no worker does while the caller is busy with a result.
+                if len(waiting) >= workers + _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def submit(self, call: Callable[[], object]) -> None:
-        """Have a call run after those submitted before; wait if two are waiting already."""
-        while len(self._waiting) >= _AHEAD:
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._run, call))
-
-    def _run(self, call: Callable[[], object]) -> None:
-        if self._failed:
-            return
-        try:
-            call()
-        except BaseException:
-            self._failed = True
-            raise
+            pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        raise failure

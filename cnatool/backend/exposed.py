@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.expose import promoted
+from cnatool.backend.linear_sums import LinearSums
 from cnatool.backend.session import Session
 from cnatool.backend.sums import SummedTensor, with_sums
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,6 +53,8 @@ class ExposedModel:
         The tensors to expose: their sums, and those with ``stored`` set whole as well.
     outputs : sequence of TensorRecord
         The model's outputs, always given whole.
+    inputs : mapping of str to tuple of int
+        Shape of one sample of the model's inputs.
     provider : str
         ONNX Runtime's name of the provider.
     threads : int
@@ -68,6 +71,7 @@ class ExposedModel:
         graph: Graph,
         tensors: Sequence[TensorRecord],
         outputs: Sequence[TensorRecord],
+        inputs: Mapping[str, tuple[int, ...]],
         *,
         provider: str,
         threads: int,
@@ -78,29 +82,33 @@ class ExposedModel:
         # Of a tensor whose values are stored the sum is exact, so that a score does not depend on
         # whether it was made from the sums or from the values. Elsewhere than on the CPU it is
         # exact too: a GPU may multiply matrices in less than float32.
-        summed = [
-            SummedTensor(
-                name=tensor.name,
-                dtype=np.dtype(tensor.dtype),
-                shape=tensor.shape,
-                batch_axis=tensor.batch_axis,
-                exact=tensor.stored is not None
-                or tensor.output is not None
-                or provider != "CPUExecutionProvider",
+        on_cpu = provider == "CPUExecutionProvider"
+        linear = LinearSums(graph, inputs)
+        summed = []
+        for tensor in tensors:
+            exact = not on_cpu or tensor.stored is not None or tensor.output is not None
+            partial = not exact and tensor.dtype == "float32" and tensor.batch_axis == 0
+            summed.append(
+                SummedTensor(
+                    name=tensor.name,
+                    dtype=np.dtype(tensor.dtype),
+                    shape=tensor.shape,
+                    batch_axis=tensor.batch_axis,
+                    exact=exact,
+                    linear=linear.of(tensor.name, tensor.shape) if partial else None,
+                )
             )
-            for tensor in tensors
-        ]
         self._summed = with_sums(promoted(graph.model, self._names), summed, graph.opset)
         model = self._summed.model
         self._session = Session(model, graph.path, provider=provider, threads=threads)
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> Results:
-        """Run one batch.
+    def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
+        """Run a block of samples, one batch after another.
 
         Parameters
         ----------
-        feeds : mapping of str to ndarray
-            Inputs, sample axis first.
+        batches : iterable of mapping of str to ndarray
+            Inputs of each run, sample axis first.
         samples : int
             How many of the fed samples are real; the rest is padding and is dropped.
 
@@ -109,12 +117,13 @@ class ExposedModel:
         BackendError
             If an operator fails, or a tensor has another shape than in the probe.
         """
+        names = [*self._summed.outputs, *self._names]
+        columns = list(zip(*(self._session.run(names, feeds) for feeds in batches), strict=True))
         count = len(self._summed.outputs)
-        values = self._session.run([*self._summed.outputs, *self._names], feeds)
-        sums, values = self._summed.sums(values[:count]), values[count:]
+        sums = self._summed.sums([_joined(parts) for parts in columns[:count]])
         arrays = [
-            self._samples_first(tensor, value, samples)
-            for tensor, value in zip((*self._outputs, *self._whole), values, strict=True)
+            _joined([self._samples_first(tensor, part) for part in parts])[:samples]
+            for tensor, parts in zip((*self._outputs, *self._whole), columns[count:], strict=True)
         ]
         count = len(self._outputs)
         return Results(
@@ -123,9 +132,7 @@ class ExposedModel:
             sums=sums[:samples],
         )
 
-    def _samples_first(
-        self, tensor: TensorRecord, value: NDArray[Any], samples: int
-    ) -> NDArray[Any]:
+    def _samples_first(self, tensor: TensorRecord, value: NDArray[Any]) -> NDArray[Any]:
         value = np.moveaxis(value, tensor.batch_axis, 0)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
@@ -133,4 +140,8 @@ class ExposedModel:
                 f"{tensor.shape} in the first batch: its shape depends on the data. "
                 "Leave it out with --tensors."
             )
-        return value[:samples]
+        return value
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.linear_sums import LinearSum
+
 __all__ = ["SummedModel", "SummedTensor", "with_sums"]
 
 _EXACT = "cnatool::exact"
 _PARTIAL = "cnatool::partial"
 # Partial sums of a flat layer: few enough to be cheap, many enough for their errors to average out.
-_BLOCKS = 32
+_BLOCKS = 16
+# So few numbers leave the graph as they are.
+_UNSUMMED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class SummedTensor:
         Where the sample axis is.
     exact : bool
         Sum in float64 throughout.
+    linear : LinearSum or None
+        Where the sum is cheaper taken from what comes before.
     """
 
     name: str
@@ -48,6 +54,7 @@ class SummedTensor:
     shape: tuple[int, ...]
     batch_axis: int
     exact: bool
+    linear: LinearSum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class SummedModel:
     _partial_columns: tuple[int, ...]
     _starts: tuple[int, ...]
     _scales: tuple[float, ...]
+    _added: tuple[float, ...]
 
     def sums(self, values: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Give the sums, (n, T), a column for each tensor in the order given to `with_sums`.
@@ -86,6 +94,7 @@ class SummedModel:
             partial = given[_PARTIAL].astype(np.float64)
             sums[:, self._partial_columns] = np.add.reduceat(partial, self._starts, axis=1)
             sums[:, self._partial_columns] *= self._scales
+            sums[:, self._partial_columns] += self._added
         return sums
 
 
@@ -94,9 +103,10 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
 
     An exact sum is a Cast to float64 and a ReduceSum. That costs as much as a small layer, so a
     float32 tensor that needs no exact sum gives a few partial sums in float32 instead: a channel's
-    plane of a picture, a token's features, a thirty-second of a flat layer. Their sum is taken in
+    plane of a picture, a token's features, a sixteenth of a flat layer. Their sum is taken in
     float64 outside the graph. The rounding of many short sums averages out: some 1e-8 of the
-    absolute sum for flat layers, some 1e-7 for planes.
+    absolute sum for flat layers, some 1e-7 for planes. A linear operator's sum may be taken from
+    its input, in parts as well.
 
     Parameters
     ----------
@@ -114,7 +124,7 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
     outputs = []
     for name, results in (
         (_EXACT, list(exact.values())),
-        (_PARTIAL, [result for result, _, _ in partial.values()]),
+        (_PARTIAL, [parts.name for parts in partial.values()]),
     ):
         if results:
             outputs.append(nodes.add("Concat", results, name, axis=1))
@@ -122,20 +132,31 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
     copy.graph.node.extend(nodes.nodes)
     copy.graph.initializer.extend(nodes.constants.values())
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    widths = [width for _, width, _ in partial.values()]
+    widths = [parts.width for parts in partial.values()]
     return SummedModel(
         model=copy,
         outputs=tuple(outputs),
         _exact_columns=tuple(exact),
         _partial_columns=tuple(partial),
         _starts=tuple(int(start) for start in np.cumsum([0, *widths[:-1]])) if widths else (),
-        _scales=tuple(scale for _, _, scale in partial.values()),
+        _scales=tuple(parts.scale for parts in partial.values()),
+        _added=tuple(parts.added for parts in partial.values()),
     )
 
 
 def _is_exact(tensor: SummedTensor) -> bool:
     plain = tensor.dtype == np.float32 and tensor.batch_axis == 0 and math.prod(tensor.shape) > 0
     return tensor.exact or not plain or not tensor.shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Partial:
+    """Partial sums in the graph, (n, width) float32; the sum is scale times theirs, plus added."""
+
+    name: str
+    width: int
+    scale: float = 1.0
+    added: float = 0.0
 
 
 class _Nodes:
@@ -157,21 +178,33 @@ class _Nodes:
         axes = [axis for axis in range(len(tensor.shape) + 1) if axis != tensor.batch_axis]
         return self._columns(self._sum(name, axes) if axes else name, 1)
 
-    def partial_sums(self, tensor: SummedTensor) -> tuple[str, int, float]:
-        """Add partial sums of a float32 tensor, (n, k); give them, k, and what scales them."""
+    def partial_sums(self, tensor: SummedTensor) -> _Partial:
+        """Add partial sums of a float32 tensor."""
+        if tensor.linear is not None:
+            return self._linear_sums(tensor.name, tensor.linear)
         if len(tensor.shape) == 1:
             (size,) = tensor.shape
-            if size <= _BLOCKS:
-                return tensor.name, size, 1.0
-            return self.add("MatMul", [tensor.name, self._blocks(size)]), _BLOCKS, 1.0
+            if size <= _UNSUMMED:
+                return _Partial(tensor.name, size)
+            return _Partial(self.add("MatMul", [tensor.name, self._blocks(size)]), _BLOCKS)
         *outer, last = tensor.shape
         if len(tensor.shape) == 3:
             # The runtime keeps the results of convolutions in a blocked layout of its own. It can
             # pool in that layout; for a ReduceSum it would first write the whole tensor anew.
             means = self.add("GlobalAveragePool", [tensor.name])
-            return self._columns(means, outer[0]), outer[0], float(outer[1] * last)
+            return _Partial(self._columns(means, outer[0]), outer[0], float(outer[1] * last))
         width = math.prod(outer)
-        return self._columns(self._sum(tensor.name, [len(tensor.shape)]), width), width, 1.0
+        sums = self._sum(tensor.name, [len(tensor.shape)])
+        return _Partial(self._columns(sums, width), width)
+
+    def _linear_sums(self, name: str, linear: LinearSum) -> _Partial:
+        size = len(linear.weights)
+        flat = self._columns(linear.source, size)
+        weights = (linear.weights[:, None] * _block_mask(size)).astype(np.float32)
+        constant = f"cnatool::linear {name}"
+        self.constants[constant] = numpy_helper.from_array(weights, constant)
+        product = self.add("MatMul", [flat, constant])
+        return _Partial(product, weights.shape[1], 1.0, linear.constant)
 
     def _columns(self, name: str, width: int) -> str:
         return self.add("Reshape", [name, self._constant(np.array([-1, width]))])
@@ -190,6 +223,13 @@ class _Nodes:
         """Give the matrix of ones and zeros that sums ``size`` numbers in blocks, (size, k)."""
         name = f"cnatool::blocks {size}"
         if name not in self.constants:
-            blocks = np.arange(size)[:, None] * _BLOCKS // size == np.arange(_BLOCKS)
-            self.constants[name] = numpy_helper.from_array(blocks.astype(np.float32), name)
+            mask = _block_mask(size).astype(np.float32)
+            self.constants[name] = numpy_helper.from_array(mask, name)
         return name
+
+
+def _block_mask(size: int) -> NDArray[np.bool_]:
+    """Say which of ``size`` numbers belongs to which block, (size, k)."""
+    count = min(size, _BLOCKS)
+    mask: NDArray[np.bool_] = np.arange(size)[:, None] * count // size == np.arange(count)
+    return mask

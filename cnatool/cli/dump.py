@@ -55,7 +55,7 @@ def dump(
         _Dtype | None, typer.Option(help="Narrow floating activations to this type.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples of one run; by default what fits 256 MiB.")
+        int | None, typer.Option(min=1, help="Samples of one run; by default what fits the cache.")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take the first N samples of each split.")
@@ -85,7 +85,7 @@ def dump(
     ] = None,
     provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu, cuda, …")] = "cpu",
     threads: Annotated[
-        int, typer.Option(min=0, help="Threads of one operator; 0 leaves it to ONNX Runtime.")
+        int, typer.Option(min=0, help="Threads that run the model; 0 for one a processor.")
     ] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that is already there.")

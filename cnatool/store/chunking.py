@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["chunk_rows", "commit_rows"]
 
 _MIB = 1 << 20
-_LARGEST_CHUNK = 2 * _MIB
+_LARGEST_CHUNK = 4 * _MIB
 _SMALLEST_CHUNK = 64 * 1024
 # What the chunk buffers of one split may hold together while a dump runs.
 _BUFFERS = 256 * _MIB
@@ -33,7 +33,7 @@ def commit_rows(row_bytes: Sequence[int]) -> int:
 def chunk_rows(row_bytes: Sequence[int], rows: int) -> list[int]:
     """Rows of a chunk for each array: powers of two that divide `commit_rows`.
 
-    A chunk holds up to 2 MiB, less where there are so many arrays that buffering a chunk of each
+    A chunk holds up to 4 MiB, less where there are so many arrays that buffering a chunk of each
     would take more than 256 MiB. Where one chunk holds the whole split it has just its rows.
 
     Parameters

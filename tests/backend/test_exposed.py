@@ -39,8 +39,9 @@ def exposed(
     probed, _ = network.probed(small if network.feeds[0].batch is None else feeds, provider=CPU)
     tensors = chosen_tensors(network, probed, ["all"], keep=keep, dtype=None)
     outputs = stored_outputs(network, probed)
-    run = ExposedModel(network.graph, tensors, outputs, provider=CPU, threads=1)
-    return network, tensors, run.run(feeds, count)
+    shapes = {name: value.shape[1:] for name, value in feeds.items()}
+    run = ExposedModel(network.graph, tensors, outputs, shapes, provider=CPU, threads=1)
+    return network, tensors, run.run([feeds], count)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +172,9 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
     network = open_network(saved(model, tmp_path / "m.onnx"))
     probed, _ = network.probed({"x": np.ones((3, 4), np.float32)}, provider=CPU)
     tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
-    run = ExposedModel(network.graph, tensors, tensors, provider=CPU, threads=1)
+    run = ExposedModel(network.graph, tensors, tensors, {"x": (5,)}, provider=CPU, threads=1)
     with pytest.raises(BackendError, match=r"tensor 'y' has shape \(5,\) for a sample"):
-        run.run({"x": np.ones((3, 5), np.float32)}, 3)
+        run.run([{"x": np.ones((3, 5), np.float32)}], 3)
 
 
 def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:

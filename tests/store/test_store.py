@@ -341,7 +341,7 @@ def test_chunks_divide_the_commit_or_hold_the_whole_split(sizes: list[int], rows
     for chunk, size in zip(chunk_rows(sizes, rows), sizes, strict=True):
         assert 1 <= chunk <= rows
         assert commit % chunk == 0 or chunk == rows
-        assert chunk * size <= 2 << 20 or chunk == 1
+        assert chunk * size <= 4 << 20 or chunk == 1
     buffers = sum(c * s for c, s in zip(chunk_rows(sizes, rows), sizes, strict=True) if c > 1)
     assert buffers <= max(256 << 20, 2000 * 64 * 1024)
 

@@ -1,0 +1,130 @@
+"""How a model is run: samples a batch, batches at a time, threads for each."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.backend.network import Network
+    from cnatool.store.records import TensorRecord
+
+__all__ = ["Schedule", "scheduled"]
+
+# A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
+_CACHED_BYTES = 6 << 20
+# As few samples as this read the weights too often, so that many are taken if memory allows.
+_EFFICIENT_BATCH = 8
+_BATCH_BYTES = 256 << 20
+_LARGEST_BATCH = 256
+# A block is large enough that what is done once for each costs little beside the runs, and small
+# enough that no run waits long for the others at the end. What is stored of it is held whole.
+_BLOCK_BYTES = 128 << 20
+_HELD_BYTES = 8 << 20
+_LARGEST_BLOCK = 1024
+# All batches that are in the model at one time.
+_RUNS_BYTES = 1 << 30
+_MOST_RUNS = 8
+# Their results depend on how many runs came before.
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+_RANDOM |= {"RandomUniformLike"}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a model is run.
+
+    Attributes
+    ----------
+    block : int
+        Samples that are read, run and written in one go: a whole number of batches.
+    batch : int
+        Samples of one run.
+    runs : int
+        Runs at a time, each on a block of its own.
+    threads : int
+        Threads of one operator; 0 leaves it to ONNX Runtime.
+    """
+
+    block: int
+    batch: int
+    runs: int
+    threads: int
+
+
+def scheduled(
+    network: Network,
+    tensors: Sequence[TensorRecord],
+    held_bytes: int,
+    *,
+    batch: int | None,
+    provider: str,
+    threads: int,
+) -> Schedule:
+    """Choose how a model is run.
+
+    On a CPU, several batches go through the model side by side with few threads each, instead of
+    one batch with all of them: threads that share no operator need not wait for each other, and
+    what reads and writes in the meantime takes time from one of them only.
+
+    Parameters
+    ----------
+    network : Network
+    tensors : sequence of TensorRecord
+        All its tensors, by whose sizes memory is judged.
+    held_bytes : int
+        What of a sample is held until it is written.
+    batch : int or None
+        Samples of one run, where the user names them.
+    provider : str
+        ONNX Runtime's name of the provider.
+    threads : int
+        Threads that run the model in all; 0 for one a processor.
+
+    Raises
+    ------
+    UsageError
+        If ``batch`` is not what the model is bound to.
+    """
+    bound = network.feeds[0].batch
+    if bound is not None and batch not in (None, bound):
+        raise UsageError(
+            f"--batch-size {batch}: the model is bound to batches of {bound}. "
+            "Export it with a dynamic batch axis to choose."
+        )
+    sample = max(1, sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors))
+    on_cpu = provider == "CPUExecutionProvider"
+    fitting = _BATCH_BYTES // sample
+    if on_cpu:
+        fitting = max(min(_EFFICIENT_BATCH, fitting), _CACHED_BYTES // sample)
+    batch = bound or batch or _power_of_two(min(_LARGEST_BATCH, fitting))
+    most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
+    block = batch * max(1, most // batch)
+    if not on_cpu:
+        return Schedule(block, batch, 1, threads)
+    threads = threads or _processors()
+    if any(node.op_type in _RANDOM for node in network.graph.nodes):
+        return Schedule(block, batch, 1, threads)
+    runs = max(1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * sample)))
+    return Schedule(block, batch, runs, threads // runs)
+
+
+def _processors() -> int:
+    """Count the processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _power_of_two(number: int) -> int:
+    """Give the largest power of two up to a number, at least 1."""
+    return 1 << (max(1, number).bit_length() - 1)

@@ -1,0 +1,80 @@
+"""How batches, runs and threads follow from sizes, and what they never exceed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.networks import Builder, mlp, saved
+
+from cnatool.backend.network import Network, open_network
+from cnatool.backend.schedule import scheduled
+from cnatool.errors import UsageError
+from cnatool.store.records import TensorRecord
+
+CPU = "CPUExecutionProvider"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return open_network(saved(mlp(), tmp_path_factory.mktemp("net") / "m.onnx"))
+
+
+def tensor(size: int) -> TensorRecord:
+    return TensorRecord(
+        number=0,
+        name="t",
+        operator="Relu",
+        role="activation",
+        dtype="float32",
+        shape=(size,),
+        batch_axis=0,
+        kept="statistics",
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.integers(1, 1 << 28),
+    held=st.integers(1, 1 << 28),
+    threads=st.integers(1, 200),
+    batch=st.none() | st.integers(1, 5000),
+    cpu=st.booleans(),
+)
+def test_bounds(
+    network: Network, size: int, held: int, threads: int, batch: int | None, cpu: bool
+) -> None:
+    provider = CPU if cpu else "CUDAExecutionProvider"
+    plan = scheduled(network, [tensor(size)], held, batch=batch, provider=provider, threads=threads)
+    assert plan.batch == batch or batch is None
+    assert plan.block % plan.batch == 0
+    assert plan.block == plan.batch or plan.block * held <= 8 << 20
+    assert 1 <= plan.runs * max(1, plan.threads) <= threads or not cpu
+    if batch is None:
+        assert plan.batch == 1 or plan.batch * size * 4 <= 256 << 20
+    if not cpu:
+        assert plan.runs == 1
+    assert plan.runs == 1 or plan.runs * plan.batch * size * 4 <= 1 << 30
+
+
+def test_random_operators_run_one_batch_after_another(tmp_path: Path) -> None:
+    net = Builder()
+    net.node("RandomNormalLike", ["x"], "noise")
+    net.node("Add", ["x", "noise"], "y")
+    model = net.model({"x": ("n", 4)}, {"y": ("n", 4)})
+    network = open_network(saved(model, tmp_path / "m.onnx"))
+    plan = scheduled(network, [tensor(4)], 4, batch=None, provider=CPU, threads=8)
+    assert (plan.runs, plan.threads) == (1, 8)
+
+
+def test_a_model_bound_to_a_batch(tmp_path: Path) -> None:
+    net = Builder()
+    net.gemm("x", "y", 4, 2)
+    network = open_network(saved(net.model({"x": (5, 4)}, {"y": (5, 2)}), tmp_path / "m.onnx"))
+    plan = scheduled(network, [tensor(2)], 2, batch=None, provider=CPU, threads=2)
+    assert plan.batch == 5
+    assert plan.block % 5 == 0
+    with pytest.raises(UsageError, match="bound to batches of 5"):
+        scheduled(network, [tensor(2)], 2, batch=4, provider=CPU, threads=2)
