@@ -158,10 +158,14 @@ def dump(
             layout,
         ),
     )
-    if feed.note:
-        observer.note(feed.note)
+    observer.note(feed.note)
+    for name, source in sources.items():
+        observer.note(_split_text(name, source, rows[name]))
 
-    probed, skipped = network.probed(feed.probe(sources), provider=provider)
+    probe = feed.probe(sources)
+    if unscaled := feed.unscaled(probe):
+        observer.note(unscaled)
+    probed, skipped = network.probed(probe, provider=provider)
     patterns = [tensors] if isinstance(tensors, str) else tensors
     kept = chosen_tensors(network, probed, patterns, keep=keep, dtype=dtype)
     outputs = stored_outputs(network, probed)
@@ -302,10 +306,17 @@ def _held_bytes(
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
 
 
+def _split_text(name: str, source: Source, rows: int) -> str:
+    count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
+    labels = "with labels" if source.labelled else "no labels found"
+    return f"split {name}: {count} of {source.name}, {labels}"
+
+
 def _summary(record: StoreRecord) -> str:
     layers = len(record.layers)
     left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
-    return f"{len(record.tensors)} tensors{left_out}, {layers} layers"
+    tensors = len(record.tensors)
+    return f"{tensors} tensor{'s' * (tensors != 1)}{left_out}, {layers} layer{'s' * (layers != 1)}"
 
 
 def _checked_size(

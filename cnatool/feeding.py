@@ -33,7 +33,7 @@ class Feed:
 
     spec: FeedSpec
     preprocessing: Preprocessing
-    note: str | None
+    note: str
 
     @classmethod
     def planned(
@@ -74,6 +74,21 @@ class Feed:
             if missing > 0:
                 values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
             yield {self.spec.name: values}
+
+    def unscaled(self, probe: Mapping[str, NDArray[Any]]) -> str | None:
+        """Say so where whole numbers up to 255 go in as they are: they look like raw pictures."""
+        given = self.preprocessing
+        if given.scale != 1.0 or given.mean or given.std or np.dtype(given.dtype).kind != "f":
+            return None
+        values = probe[self.spec.name].round()
+        # Tables of numbers may be large; pictures have at least two axes.
+        pictures = max(len(given.shape), len(given.source_shape)) > 1
+        if not pictures or values.min() < 0 or not 128 <= values.max() <= 256:
+            return None
+        return (
+            f"input {self.spec.name!r} receives values up to {values.max():g} as they are; if the "
+            "model was trained on values from 0 to 1, pass --scale 1/255"
+        )
 
     def probe(self, sources: Mapping[str, Source]) -> dict[str, NDArray[Any]]:
         """Give the first samples of the first split, repeated where there are too few.

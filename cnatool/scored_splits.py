@@ -88,7 +88,7 @@ def scored_split(
     Raises
     ------
     DataError, MetricError
-        If an input lies outside the histogram, a label is no class, or there are too few layers.
+        If an input lies outside the histogram, or there are too few layers.
     """
     try:
         alpha = _alpha(split, fields)
@@ -170,12 +170,17 @@ def _with_performance(
         reason = "the split has no labels" if rows else "the split has no rows"
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
     losses, margins = np.empty(rows), np.empty((rows, 2))
-    for start, block in outputs.blocks():
-        part = slice(start, start + len(block))
-        losses[part] = cross_entropy(block, labels[part], kind, first_row=start)
-        margins[part] = margin_rows(
-            block, labels[part], form=fields.margin, kind=kind, first_row=start
-        )
+    try:
+        for start, block in outputs.blocks():
+            part = slice(start, start + len(block))
+            losses[part] = cross_entropy(block, labels[part], kind, first_row=start)
+            margins[part] = margin_rows(
+                block, labels[part], form=fields.margin, kind=kind, first_row=start
+            )
+    except DataError as error:
+        # α, β and CNA need no labels: wrong ones must not take them away.
+        reason = str(error)
+        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
     broken = rows - int(np.count_nonzero(np.isfinite(losses)))
     problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
     return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scored", "score", "score_all", "score_samples"]
 
-_NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
+_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _TRAIN, _TEST = "train", "test"
 # The split of a store that was dumped without names.
 _UNNAMED = "all"
@@ -44,7 +44,7 @@ def score(
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = _NO_OVERRIDES,
 ) -> ScoreResult:
     """Score a store: α, β and CNA of each split, CNA-A and CNA-M between train and test.
 
@@ -56,8 +56,8 @@ def score(
         A second store that holds the test split; ``store`` then holds the training split.
     convention : {"paper", "reference", "legacy"}
         Which definitions to follow.
-    overrides : mapping of str to str
-        Fields of the convention to set, as one writes them for ``--set``.
+    overrides : mapping of str to object
+        Fields of the convention to set, typed or as one writes them for ``--set``.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def score(
     UsageError
         If the convention or a field does not exist.
     DataError
-        If inputs lie outside the histogram's range, or labels outside the classes.
+        If inputs lie outside the histogram's range.
     """
     return score_all(store, test, convention=convention, overrides=overrides).result()
 
@@ -82,7 +82,7 @@ def score_samples(
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = _NO_OVERRIDES,
 ) -> polars.DataFrame:
     """Score a store sample by sample.
 
@@ -189,7 +189,7 @@ def score_all(
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = _NO_OVERRIDES,
 ) -> Scored:
     """Score a store once, for both its result and its frame of samples.
 

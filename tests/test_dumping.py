@@ -328,3 +328,28 @@ def test_store_that_cannot_fit_is_refused(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(UsageError, match="would take up to .* 10 B are free. Use --keep stat"):
         cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+
+
+def test_what_is_fed_is_said(tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    raw = np.random.default_rng(0).integers(0, 256, (20, 8, 8))
+    for dtype, options, warned in (
+        (np.float32, {}, True),
+        (np.int64, {}, True),
+        (np.float32, {"scale": 1 / 255}, False),
+        (np.uint8, {}, False),
+    ):
+        np.savez(tmp_path / "data.npz", x=raw.astype(dtype), targets=raw[:, 0, 0])
+        notes = Notes()
+        cnatool.dump(
+            path,
+            tmp_path / "data.npz",
+            tmp_path / "s.zarr",
+            limit=10,
+            overwrite=True,
+            observer=notes,
+            **options,
+        )
+        assert notes.texts[0].startswith(f"x (8, 8) {np.dtype(dtype).name} -> input 'x' (64,)")
+        assert notes.texts[1] == "split all: 10 of 20 samples of data.npz, no labels found"
+        assert any("pass --scale 1/255" in text for text in notes.texts) == warned

@@ -96,9 +96,10 @@ def _chosen_names(
         return {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
     names, unmatched = matching_names([tensor.name for tensor in probed], patterns)
     if unmatched:
+        path = network.graph.path
         raise UsageError(
-            f"--tensors {unmatched[0]}: {network.graph.path} has no such tensor with a sample "
-            f"axis. `cnatool inspect {network.graph.path}` lists them."
+            f"--tensors {unmatched[0]}: {path} has no such tensor with a sample axis. "
+            f"`cnatool inspect {path}` lists them; repeat --tensors for several."
         )
     return set(names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -32,12 +33,12 @@ def main() -> None:
         app()
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            typer.echo("cnatool: interrupted.", err=True)
+            _interrupted()
         raise
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted.", _INTERRUPTED)
+        _interrupted()
     except BrokenPipeError:
         # Whoever read our output went away, as `| head` does; without this Python would complain
         # once more when it flushes at exit.
@@ -54,6 +55,14 @@ def main() -> None:
             "Run `cnatool --debug …` for the traceback, and please report it.",
             _INTERNAL_ERROR,
         )
+
+
+def _interrupted() -> NoReturn:
+    typer.echo("cnatool: interrupted.", err=True)
+    sys.stdout.flush()
+    # What had to be put in order was, on the exception's way here. Threads that libraries left
+    # waiting would only complain at a regular exit.
+    os._exit(_INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:

@@ -33,8 +33,8 @@ def note(text: str) -> None:
     typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
-def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``KEY=VALUE`` words.
+def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:
+    """Read ``KEY=VALUE`` words; ``form`` is what the user knows them as.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"{option} {pair}: write it as KEY=VALUE.")
+            raise UsageError(f"{option} {pair}: write it as {form}.")
         if key in values:
             raise UsageError(f"{option} {key}: given twice.")
         values[key] = value

@@ -65,8 +65,10 @@ def dump(
         typer.Option(metavar="KEY=VALUE", help="A word of your own, kept in the store. Repeat it."),
     ] = None,
     scale: Annotated[
-        float | None,
-        typer.Option(help="Factor for each value; by default 1/255 for 8-bit pictures, else 1."),
+        str | None,
+        typer.Option(
+            metavar="S|1/N", help="Factor for each value; by default 1/255 for 8-bit pictures."
+        ),
     ] = None,
     mean: Annotated[
         str | None,
@@ -103,7 +105,7 @@ def dump(
             model,
             data,
             output,
-            splits=key_values("--split", split or ()),
+            splits=key_values("--split", split or (), "NAME=PATH"),
             keep=keep.value,
             tensors=tensors or "all",
             dtype=dtype.value if dtype else None,
@@ -112,7 +114,7 @@ def dump(
             tags=key_values("--tag", tag or ()),
             provider=provider,
             threads=threads,
-            scale=scale,
+            scale=_fraction("--scale", scale),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             layout=layout,
@@ -122,6 +124,16 @@ def dump(
     typer.echo(store.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(store.path))}")
+
+
+def _fraction(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} {text}: a number, or a fraction as in 1/255.") from None
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:

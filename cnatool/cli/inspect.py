@@ -100,7 +100,7 @@ def _print_tensors(
         ("layer", "left"),
         ("shape", "left"),
         ("dtype", "left"),
-        ("bytes/sample", "right"),
+        ("bytes", "right"),
     ]
     rows = [
         [
@@ -141,7 +141,9 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
 def _kept_text(tensor: TensorRecord) -> str:
     if tensor.output is not None:
         return f"output {tensor.output}"
-    return tensor.kept if tensor.stored is None else f"{tensor.kept}, {tensor.stored}"
+    if tensor.stored in (None, tensor.dtype):
+        return tensor.kept
+    return f"{tensor.kept}, {tensor.stored}"
 
 
 def _shape_text(shape: Sequence[int | None]) -> str:

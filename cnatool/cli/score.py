@@ -28,7 +28,12 @@ def score(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Override a field of the convention. Repeat it."
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
+            "alpha, bins, range, out_of_range, layers, include_output, include_shortcut, "
+            "aggregate, depth, area, window, points, margin, margin_fraction, margin_seed, "
+            "margin_percentile, margin_batch, gap.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
@@ -88,7 +93,7 @@ def print_score(result: ScoreResult) -> None:
                 number(split.cna.value),
                 "–"
                 if split.cna.interval is None
-                else " … ".join(number(edge) for edge in split.cna.interval),
+                else " … ".join(number(edge, 3) for edge in split.cna.interval),
             ]
             for name, split in result.splits.items()
         ],

@@ -31,9 +31,11 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for header, side in columns:
-        table.add_column(Text(header), justify=side, overflow="fold")
+        # Names may fold; a number in two parts would be read as another.
+        right = side == "right"
+        table.add_column(Text(header), justify=side, overflow="fold", no_wrap=right)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(highlight=False)

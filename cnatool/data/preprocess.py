@@ -49,7 +49,7 @@ class PreprocessOptions:
 
 def plan(
     spec: InputSpec, target: ModelInput, options: PreprocessOptions
-) -> tuple[Preprocessing, str | None]:
+) -> tuple[Preprocessing, str]:
     """Decide how samples become the model's input.
 
     Parameters
@@ -65,8 +65,8 @@ def plan(
     -------
     Preprocessing
         All that `apply` needs, as the store records it.
-    str or None
-        A line for the user where something was decided.
+    str
+        A line for the user that says what happens.
 
     Raises
     ------
@@ -92,16 +92,21 @@ def plan(
         std=options.std,
     )
     done = []
-    if options.layout is None and (spec.shape != shape or group[0].moves):
+    if spec.shape != shape or group[0].moves:
         done.append(_how(spec.shape, shape, layout))
-    if options.scale is None and scale != 1.0:
+    if scale == 1 / 255:
         done.append("divided by 255")
-    elif options.scale is None and spec.dtype != target.dtype:
+    elif scale != 1.0:
+        done.append(f"times {scale:g}")
+    elif spec.dtype != target.dtype:
         done.append(f"cast to {target.dtype.name}")
-    if not done:
-        return made, None
+    done += [
+        f"{word} {' '.join(f'{value:g}' for value in values)}"
+        for word, values in (("minus", options.mean), ("over", options.std))
+        if values
+    ]
     decided = ModelInput(target.name, target.dtype, shape)
-    return made, f"{_describe(spec, decided)}: {', '.join(done)}"
+    return made, f"{_describe(spec, decided)}: {', '.join(done) or 'as it is'}"
 
 
 def apply(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:

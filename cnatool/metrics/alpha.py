@@ -130,7 +130,7 @@ class _Bounds:
             )
         raise DataError(
             f"Sample row {row} holds {written}, outside the range {self.low:g}:{self.high:g}: "
-            "--set out_of_range=clip|drop, or --set range=LO:HI."
+            "--set range=LO:HI where the values are meant, or --set out_of_range=clip|drop."
         )
 
 

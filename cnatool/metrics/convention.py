@@ -149,7 +149,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
 
 
 def convention(
-    name: str, overrides: Mapping[str, str] = MappingProxyType({})
+    name: str, overrides: Mapping[str, object] = MappingProxyType({})
 ) -> tuple[Convention, dict[str, Any]]:
     """Return the convention of this name, and its overrides as typed values.
 
@@ -157,8 +157,8 @@ def convention(
     ----------
     name : str
         A row of `CONVENTIONS`.
-    overrides : mapping of str to str
-        Field to value, both as a user writes them: ``{"bins": "1000", "range": "0:255"}``.
+    overrides : mapping of str to object
+        Field to value, as text or typed: ``{"bins": "1000", "range": (0, 255)}``.
 
     Raises
     ------
@@ -169,9 +169,10 @@ def convention(
         raise UsageError(f"No convention is called {name!r}: choose {_or(CONVENTIONS)}.")
     kinds = {field.name: field.type for field in msgspec.structs.fields(Convention)}
     typed: dict[str, Any] = {}
-    for field, text in overrides.items():
+    for field, value in overrides.items():
         if field not in kinds:
             raise UsageError(f"A convention has no field {field!r}: choose {_or(kinds)}.")
+        text = value if isinstance(value, str) else written(value)
         typed[field] = _parsed(field, text.strip(), kinds[field])
     return msgspec.structs.replace(CONVENTIONS[name], **typed), typed
 
@@ -211,7 +212,10 @@ def written(value: Any) -> str:
     """Write a field's value the way a user would have to: ``true``, ``0:1``, ``256``."""
     if isinstance(value, bool):
         return str(value).lower()
-    return ":".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple | list):
+        return ":".join(map(written, value))
+    short = f"{value:g}" if isinstance(value, float) else ""
+    return short if short and float(short) == value else str(value)
 
 
 def _or(names: Any) -> str:

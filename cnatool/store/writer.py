@@ -346,7 +346,6 @@ class _reported:  # noqa: N801  a context manager reads as a word
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, StoreWriteError):
             raise StoreWriteError(
-                f"{self._path} cannot be written: {error.strerror or error}. "
-                f"{self._committed} rows of this split are safe; free some space or name another "
-                "path with -o, and dump again."
+                f"{self._path} cannot be written: {error.strerror or error}. Free some space or "
+                "name another path with -o, and dump again."
             ) from error

@@ -119,7 +119,7 @@ def test_inspect_store(here: Path) -> None:
     assert "split train: 160 rows, labels, from train.npz" in text
     assert "tag epoch=3" in text
     assert "input x: 8×8 uint8 -> 1×8×8 float32" in text
-    assert "full, float32" in text
+    assert "full" in text
 
 
 def test_inspect_needs_an_open_shape(tmp_path: Path) -> None:
@@ -163,3 +163,48 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
     text = run("inspect", "net.onnx", cwd=tmp_path).stdout
     assert "\x1b" not in text
     assert r"evil\x1b]0;owned\x07" in text
+
+
+def test_module_runs_as_the_command(here: Path) -> None:
+    words = [sys.executable, "-m", "cnatool", "--version"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout == run("--version", cwd=here).stdout
+
+
+def test_scale_as_a_fraction(here: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    run("dump", "net.onnx", "data", "-o", store, "--scale", "1/51", "--limit", 3, cwd=here)
+    assert cnatool.open(store).record.preprocessing[0].scale == 1 / 51
+
+
+def test_help_names_every_field_of_a_convention(here: Path) -> None:
+    import msgspec
+
+    from cnatool.metrics.convention import Convention
+
+    said = run("score", "--help", cwd=here).stdout.replace("\n", " ")
+    for field in msgspec.structs.fields(Convention):
+        assert field.name in said
+
+
+def test_the_table_of_scores_fits_a_terminal(here: Path) -> None:
+    lines = run("score", "net.zarr", cwd=here).stdout.splitlines()
+    assert 40 < max(len(line) for line in lines if "──" in line) <= 80
+
+
+def test_interrupted_score_says_one_line(here: Path) -> None:
+    code = (
+        "import sys, _thread, time\n"
+        "import cnatool.scoring as s\n"
+        "def slow(*words):\n"
+        "    _thread.interrupt_main()\n"
+        "    time.sleep(5)\n"
+        "s.scored_split = slow\n"
+        "sys.argv = ['cnatool', 'score', 'net.zarr']\n"
+        "from cnatool.cli import main\n"
+        "main()\n"
+    )
+    words = [sys.executable, "-c", code]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=here)
+    assert result.returncode == 130
+    assert result.stderr == "cnatool: interrupted.\n"

@@ -239,14 +239,28 @@ def test_the_record_alone_says_where_channels_are() -> None:
             {},
             "images (28, 28) float64 -> input 'x' (1, 28, 28) float32: reshaped, cast to float32",
         ),
-        (spec((4,), "f4"), model((4,)), {}, None),
-        (spec((4,), "u1"), model((4,)), {"scale": 0.1}, None),
-        (spec((6, 7, 3)), model((3, 6, 7)), {"layout": "chw", "scale": 1.0}, None),
+        (
+            spec((4,), "f4"),
+            model((4,)),
+            {},
+            "images (4,) float32 -> input 'x' (4,) float32: as it is",
+        ),
+        (
+            spec((4,), "u1"),
+            model((4,)),
+            {"scale": 0.1},
+            "images (4,) uint8 -> input 'x' (4,) float32: times 0.1",
+        ),
+        (
+            spec((6, 7, 3)),
+            model((3, 6, 7)),
+            {"layout": "chw", "mean": (0.5,), "std": (0.1, 0.2, 0.3)},
+            "images (6, 7, 3) uint8 -> input 'x' (3, 6, 7) float32: arranged hwc->chw, "
+            "divided by 255, minus 0.5, over 0.1 0.2 0.3",
+        ),
     ],
 )
-def test_note(
-    source: InputSpec, target: ModelInput, options: dict[str, Any], note: str | None
-) -> None:
+def test_note(source: InputSpec, target: ModelInput, options: dict[str, Any], note: str) -> None:
     assert plan(source, target, PreprocessOptions(**options))[1] == note
 
 

@@ -218,7 +218,7 @@ def test_a_value_outside_the_range_is_an_error_that_names_it() -> None:
         entropy(x, **PAPER, first_row=1000)
     assert str(caught.value) == (
         "Sample row 13345 holds 1.25, outside the range 0:1: "
-        "--set out_of_range=clip|drop, or --set range=LO:HI."
+        "--set range=LO:HI where the values are meant, or --set out_of_range=clip|drop."
     )
 
 
@@ -230,7 +230,7 @@ def test_a_pixel_outside_the_range_is_an_error_that_names_it(dtype: Any, level: 
         entropy(x, **PAPER | {"range": (0.0, 0.5)})
     assert str(caught.value) == (
         f"Sample row 500 holds {level} (as a fraction 0.8), outside the range 0:0.5: "
-        "--set out_of_range=clip|drop, or --set range=LO:HI."
+        "--set range=LO:HI where the values are meant, or --set out_of_range=clip|drop."
     )
 
 

@@ -114,12 +114,12 @@ def test_an_unknown_field_lists_the_fields() -> None:
         ("layers", " ", "layers=: must be a rule, a name, a glob or @FILE."),
         ("window", "0", "window=0: must be at least 1."),
         ("points", "1", "points=1: must be from 2 to 16777216."),
-        ("margin_fraction", "0", "margin_fraction=0.0: must be above 0, at most 1."),
+        ("margin_fraction", "0", "margin_fraction=0: must be above 0, at most 1."),
         ("margin_fraction", "1.1", "margin_fraction=1.1: must be above 0, at most 1."),
         ("margin_fraction", "nan", "margin_fraction=nan: must be above 0, at most 1."),
         ("margin_seed", "-1", "margin_seed=-1: must be at least 0."),
-        ("margin_percentile", "101", "margin_percentile=101.0: must be from 0 to 100."),
-        ("margin_percentile", "-1", "margin_percentile=-1.0: must be from 0 to 100."),
+        ("margin_percentile", "101", "margin_percentile=101: must be from 0 to 100."),
+        ("margin_percentile", "-1", "margin_percentile=-1: must be from 0 to 100."),
         ("margin_batch", "0", "margin_batch=0: must be at least 1."),
     ],
 )
@@ -132,3 +132,16 @@ def test_a_bad_value_says_what_would_do(field: str, text: str, message: str) -> 
 def test_a_convention_made_by_hand_is_checked_too() -> None:
     with pytest.raises(UsageError, match="bins=0"):
         Convention(bins=0)
+
+
+def test_typed_overrides_are_what_a_user_writes() -> None:
+    typed = {"bins": 1000, "range": (0, 255), "include_output": True, "margin_fraction": 0.25}
+    text = {
+        "bins": "1000",
+        "range": "0:255",
+        "include_output": "true",
+        "margin_fraction": "0.25",
+    }
+    assert convention("paper", typed) == convention("paper", text)
+    with pytest.raises(UsageError, match="expected a whole number"):
+        convention("paper", {"bins": 2.5})

@@ -1,0 +1,5 @@
+"""``python -m cnatool``: the command ``cnatool``."""
+
+from cnatool.cli import main
+
+main()
