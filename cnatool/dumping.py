@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -10,30 +9,25 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
-from cnatool._version import __version__
-from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
+from cnatool.backend.choice import Narrowing
 from cnatool.backend.exposed import ExposedModel
-from cnatool.backend.network import open_network
-from cnatool.backend.schedule import scheduled
-from cnatool.backend.session import OPTIMIZATION, RUNTIME_VERSION, provider_name
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import DataError, UsageError
-from cnatool.feeding import Feed, opened_sources
 from cnatool.pipeline import computed, prefetched
+from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
-from cnatool.store.records import ArrayRecord, Kept, RuntimeRecord, StoreRecord
+from cnatool.store.records import Kept
 from cnatool.store.writer import Replaced, SplitWriter, StoreWriter, check_free
 from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.exposed import Results
-    from cnatool.backend.schedule import Schedule
-    from cnatool.data.source import Block, Source
+    from cnatool.data.source import Block
     from cnatool.store.reader import Store
     from cnatool.store.records import TensorRecord
 
@@ -81,6 +75,9 @@ def dump(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     layout: str | None = None,
+    inputs: Mapping[str, str] | None = None,
+    constants: Mapping[str, ArrayLike] | None = None,
+    custom_ops: Sequence[str | Path] = (),
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
@@ -91,8 +88,8 @@ def dump(
     model : str or Path
         An ONNX file.
     data : str or Path, optional
-        Samples: an IDX images file, a ``.npz`` or ``.npy`` file, a folder of pictures by class,
-        or a folder with ``train`` and ``test`` parts of any of these.
+        Samples: an IDX images file, a ``.npz``, ``.npy`` or ``.parquet`` file, a folder of pictures
+        by class, or a folder with ``train`` and ``test`` parts of any of these.
     store : str or Path, optional
         Where the store goes; by default the model's name with ``.zarr`` in the current folder.
     splits : mapping of str to path, optional
@@ -119,6 +116,13 @@ def dump(
     layout : str, optional
         How to arrange a sample for the model, where shapes leave it open: ``[FROM->]TO`` with
         ``chw``, ``hwc``, ``flat``, ``flat-chw``, ``flat-hwc``.
+    inputs : mapping of str to str, optional
+        For each input of the model, the array or column of the data that feeds it, where their
+        names differ.
+    constants : mapping of str to array_like, optional
+        Inputs that are the same for every sample. A number fills the input's declared shape.
+    custom_ops : sequence of str or Path
+        Libraries of custom operators. They run as part of this process: name only what you trust.
     overwrite : bool
         Replace a store that is already there.
     observer : Observer, optional
@@ -144,96 +148,57 @@ def dump(
     _check_options(keep=keep, dtype=dtype, batch_size=batch_size, limit=limit, tags=tags or {})
     check_free(path, overwrite=overwrite)
     _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
-    provider = provider_name(provider)
-    network = open_network(model)
-    sources = opened_sources(data, splits or {})
-    rows = {name: min(source.rows, limit or source.rows) for name, source in sources.items()}
-    feed = Feed.planned(
-        network,
-        sources,
-        PreprocessOptions(
-            None if scale is None else float(scale),
-            tuple(map(float, mean)),
-            tuple(map(float, std)),
-            layout,
+    plan = planned(
+        model,
+        data,
+        splits or {},
+        Choices(
+            keep=keep,
+            tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
+            dtype=dtype,
+            limit=limit,
+            tags=dict(tags or {}),
         ),
-    )
-    observer.note(feed.note)
-    for name, source in sources.items():
-        observer.note(_split_text(name, source, rows[name]))
-
-    probe = feed.probe(sources)
-    if unscaled := feed.unscaled(probe):
-        observer.note(unscaled)
-    probed, skipped = network.probed(probe, provider=provider)
-    patterns = [tensors] if isinstance(tensors, str) else tensors
-    kept = chosen_tensors(network, probed, patterns, keep=keep, dtype=dtype)
-    outputs = stored_outputs(network, probed)
-    schedule = scheduled(
-        network,
-        probed,
-        _held_bytes(kept, outputs, feed),
-        batch=batch_size,
-        provider=provider,
-        threads=threads,
-    )
-    if network.feeds[0].batch is not None:
-        observer.note(
-            f"the model takes exactly {schedule.batch} sample{'s' * (schedule.batch > 1)} a run; "
-            "exported with a dynamic batch axis it would run faster"
-        )
-    record = StoreRecord(
-        schema="cnatool.store/1",
-        created_by=f"cnatool {__version__}",
-        inputs=tuple(
-            ArrayRecord(spec.name, spec.dtype.name, spec.shape)
-            for spec in next(iter(sources.values())).inputs
-        ),
-        outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
-        tensors=kept,
-        layers=network.layers.layers,
-        statistics=("sum",),
-        splits={},
-        skipped=tuple(skipped),
-        model=network.record,
-        runtime=RuntimeRecord(
-            name="onnxruntime",
-            version=RUNTIME_VERSION,
+        RunChoices(
+            batch_size=batch_size,
             provider=provider,
-            optimization=OPTIMIZATION,
-            batch_size=schedule.batch,
+            threads=threads,
+            custom_ops=tuple(map(Path, custom_ops)),
         ),
-        preprocessing=(feed.preprocessing,),
-        tags=dict(tags or {}),
+        FeedChoices(
+            preprocessing=PreprocessOptions(
+                None if scale is None else float(scale),
+                tuple(map(float, mean)),
+                tuple(map(float, std)),
+                layout,
+            ),
+            arrays=dict(inputs or {}),
+            constants=dict(constants or {}),
+        ),
+        observer.note,
     )
-    observer.note(_summary(record))
-    observer.note(_checked_size(path, record, sources, rows))
+    observer.note(_checked_size(path, plan))
     exposed = ExposedModel(
-        network.graph,
-        kept,
-        outputs,
-        {feed.preprocessing.input: feed.preprocessing.shape},
-        provider=provider,
-        threads=schedule.threads,
+        plan.network.graph, plan.record.tensors, plan.outputs, plan.feed.shapes, plan.run
     )
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
-        writer = StoreWriter(path, record)
+        writer = StoreWriter(path, plan.record)
         # All splits are there, empty, before the first row: a dump that is cut off shows it.
         parts = {
             name: writer.split(
                 name,
-                rows[name],
+                plan.rows[name],
                 source=source.name,
                 labels=source.labelled,
                 classes=source.classes,
             )
-            for name, source in sources.items()
+            for name, source in plan.sources.items()
         }
-        for name, source in sources.items():
-            observer.progress(name, 0, rows[name])
-            _dump_split(parts[name], source, kept, rows[name], exposed, feed, schedule, observer)
+        for name, part in parts.items():
+            observer.progress(name, 0, plan.rows[name])
+            _dump_split(part, plan, exposed, observer)
     except BaseException:
         safe = sum(part.committed for part in parts.values())
         if safe:
@@ -247,23 +212,15 @@ def dump(
     return open_store(path)
 
 
-def _dump_split(
-    split: SplitWriter,
-    source: Source,
-    tensors: Sequence[TensorRecord],
-    rows: int,
-    exposed: ExposedModel,
-    feed: Feed,
-    schedule: Schedule,
-    observer: Observer,
-) -> None:
-    stored = {tensor.number: tensor for tensor in tensors}
+def _dump_split(split: SplitWriter, plan: Plan, exposed: ExposedModel, observer: Observer) -> None:
+    stored = {tensor.number: tensor for tensor in plan.record.tensors}
+    schedule, rows = plan.schedule, plan.rows[split.name]
 
     def run(block: Block) -> tuple[Block, Results]:
-        return block, exposed.run(feed.batches(block, schedule.batch), len(block.ids))
+        return block, exposed.run(plan.feed.batches(block, schedule.batch), len(block.ids))
 
     done = 0
-    blocks = prefetched(source.blocks(schedule.block, rows))
+    blocks = prefetched(plan.sources[split.name].blocks(schedule.block, rows))
     with closing(blocks), closing(computed(run, blocks, schedule.runs)) as finished:
         for block, results in finished:
             split.append(
@@ -275,7 +232,7 @@ def _dump_split(
                     number: _narrowed(stored[number], values)
                     for number, values in results.activations.items()
                 },
-                statistics={"sum": results.sums},
+                statistics=results.statistics,
             )
             done += len(block.ids)
             observer.progress(split.name, done, rows)
@@ -296,47 +253,22 @@ def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             ) from None
 
 
-def _held_bytes(
-    tensors: Sequence[TensorRecord], outputs: Sequence[TensorRecord], feed: Feed
-) -> int:
-    """Count the bytes of one sample that are held until they are written."""
-    held = [(t.shape, t.dtype) for t in (*outputs, *tensors) if t in outputs or t.stored]
-    given = feed.preprocessing
-    held += [(given.shape, given.dtype), (given.source_shape, given.source_dtype)]
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
-
-
-def _split_text(name: str, source: Source, rows: int) -> str:
-    count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
-    labels = "with labels" if source.labelled else "no labels found"
-    return f"split {name}: {count} of {source.name}, {labels}"
-
-
-def _summary(record: StoreRecord) -> str:
-    layers = len(record.layers)
-    left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
-    tensors = len(record.tensors)
-    return f"{tensors} tensor{'s' * (tensors != 1)}{left_out}, {layers} layer{'s' * (layers != 1)}"
-
-
-def _checked_size(
-    path: Path, record: StoreRecord, sources: Mapping[str, Source], rows: Mapping[str, int]
-) -> str:
+def _checked_size(path: Path, plan: Plan) -> str:
     """Say how large the store will be; refuse what cannot fit the disk."""
     size, least = 0, 0.0
-    for name, source in sources.items():
-        for array in split_arrays(record, labels=source.labelled):
-            taken = rows[name] * array.row_bytes
+    for name, source in plan.sources.items():
+        for array in split_arrays(plan.record, labels=source.labelled):
+            taken = plan.rows[name] * array.row_bytes
             size += taken
             least += taken / (_BEST_RATIO if array.key.startswith("activations/") else _PICTURES)
     free = shutil.disk_usage(path.parent).free
     if least > free:
-        ways = ["--keep statistics, "] if any(t.stored for t in record.tensors) else []
+        ways = ["--keep statistics, "] if any(t.stored for t in plan.record.tensors) else []
         raise UsageError(
             f"{path} would take up to {bytes_text(size)}, and {bytes_text(free)} are free. Use "
             f"{''.join(ways)}--tensors layers, --dtype float16 or --limit N, or another disk."
         )
-    text = f"{sum(rows.values())} samples, up to {bytes_text(size)} before compression"
+    text = f"{sum(plan.rows.values())} samples, up to {bytes_text(size)} before compression"
     return text if size <= free else f"{text}; only {bytes_text(free)} are free"
 
 

@@ -8,105 +8,212 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.feeds import ConstantInput, Samples, constant_input
 from cnatool.data.find import find_splits, open_source
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
-from cnatool.errors import DataError
+from cnatool.data.source import Wanted
+from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.network import FeedSpec, Network
     from cnatool.data.source import Block, Source
     from cnatool.store.records import Preprocessing
 
-__all__ = ["Feed", "opened_sources"]
+__all__ = ["Feed", "opened_sources", "wanted_arrays"]
 
 _PROBE_SAMPLES = 3
 
 
+def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterable[str]) -> Wanted:
+    """Say which arrays of the data become which inputs of a model.
+
+    Parameters
+    ----------
+    network : Network
+    arrays : mapping of str to str
+        Names of arrays by input, where they differ.
+    constants : iterable of str
+        Inputs that data do not feed.
+
+    Raises
+    ------
+    UsageError
+        If the model has no such input, or nothing is left for data to feed.
+    """
+    names = [feed.name for feed in network.feeds]
+    constants = set(constants)
+    for option, given in (("--input", arrays), ("--constant", constants)):
+        for name in given:
+            if name not in names:
+                raise UsageError(
+                    f"{option} {name}: {network.graph.path} has no such input. It takes "
+                    f"{', '.join(map(str, network.feeds))}."
+                )
+    both = sorted(constants.intersection(arrays))
+    if both:
+        raise UsageError(f"--constant {both[0]}: --input names it too.")
+    fed = tuple(name for name in names if name not in constants)
+    if not fed:
+        raise UsageError("every input is a --constant, so there is nothing to run the model over.")
+    return Wanted(fed, dict(arrays))
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """How raw samples become what the model's input takes."""
+    """How raw samples become what the model's inputs take.
 
-    spec: FeedSpec
-    preprocessing: Preprocessing
-    note: str
+    Attributes
+    ----------
+    preprocessing : tuple of Preprocessing
+        One for each input that data feed.
+    constants : tuple of ConstantInput
+        The others.
+    batch : int or None
+        The number of samples that the model is bound to.
+    notes : tuple of str
+        A line for the user for each input.
+    """
+
+    preprocessing: tuple[Preprocessing, ...]
+    constants: tuple[ConstantInput, ...]
+    batch: int | None
+    notes: tuple[str, ...]
 
     @classmethod
     def planned(
-        cls, network: Network, sources: Mapping[str, Source], options: PreprocessOptions
+        cls,
+        network: Network,
+        source: Source,
+        wanted: Wanted,
+        options: PreprocessOptions,
+        constants: Mapping[str, ArrayLike],
     ) -> Feed:
         """Decide how samples are fed.
 
         Raises
         ------
-        DataError, UsageError
-            If model and data do not have one input each, or these do not fit.
+        DataError, ModelError, UsageError
+            If model and data do not fit.
         """
-        source = next(iter(sources.values()))
-        if len(network.feeds) != 1 or len(source.inputs) != 1:
-            needs = ", ".join(f"{f.name!r} {_shape_text(f)}" for f in network.feeds) or "nothing"
+        specs = [feed for feed in network.feeds if feed.name in wanted.inputs]
+        if len(specs) != len(source.inputs):
+            needs = ", ".join(map(str, specs))
             gives = ", ".join(f"{i.name!r} {i.shape}" for i in source.inputs)
             raise DataError(
-                f"{network.graph.path} takes {len(network.feeds)} inputs ({needs}) and "
-                f"{source.name} gives {len(source.inputs)} ({gives}). "
-                "Models with exactly one input can be dumped."
+                f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
+                f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
+                "each, and --constant NAME=VALUE for those that are the same for every sample."
             )
-        (feed,) = network.feeds
-        (given,) = source.inputs
-        shape = (None,) * len(given.shape) if feed.shape is None else feed.shape
-        target = ModelInput(feed.name, feed.dtype, shape)
-        preprocessing, note = plan(given, target, options)
-        return cls(feed, preprocessing, note)
+        batch = network.bound(wanted.inputs)
+        planned = [
+            plan(given, _target(spec, given.shape), chosen)
+            for spec, given, chosen in zip(
+                specs, source.inputs, _options_of(specs, options), strict=True
+            )
+        ]
+        first = specs[0].dims
+        symbol = first[0] if first and isinstance(first[0], str) else None
+        fixed = tuple(
+            constant_input(feed, constants[feed.name], symbol)
+            for feed in network.feeds
+            if feed.name in constants
+        )
+        return cls(
+            tuple(made for made, _ in planned), fixed, batch, tuple(note for _, note in planned)
+        )
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one sample of each input that data feed."""
+        return {made.input: made.shape for made in self.preprocessing}
 
     def batches(self, block: Block, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Preprocess a block, a batch of samples at a time.
 
         The last batch is padded where the model is bound to a number of samples.
         """
-        (raw,) = block.inputs
-        for start in range(0, len(raw), batch):
-            values = apply(raw[start : start + batch], self.preprocessing)
-            missing = (self.spec.batch or 0) - len(values)
+        for start in range(0, len(block.ids), batch):
+            values = self._preprocessed([raw[start : start + batch] for raw in block.inputs])
+            missing = (self.batch or 0) - len(next(iter(values.values())))
             if missing > 0:
-                values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-            yield {self.spec.name: values}
+                values = {
+                    name: np.concatenate([value, np.repeat(value[-1:], missing, axis=0)])
+                    for name, value in values.items()
+                }
+            samples = len(next(iter(values.values())))
+            yield values | {one.name: one.array(samples) for one in self.constants}
 
-    def unscaled(self, probe: Mapping[str, NDArray[Any]]) -> str | None:
+    def unscaled(self, samples: Samples) -> str | None:
         """Say so where whole numbers up to 255 go in as they are: they look like raw pictures."""
-        given = self.preprocessing
-        if given.scale != 1.0 or given.mean or given.std or np.dtype(given.dtype).kind != "f":
-            return None
-        values = probe[self.spec.name].round()
-        # Tables of numbers may be large; pictures have at least two axes.
-        pictures = max(len(given.shape), len(given.source_shape)) > 1
-        if not pictures or values.min() < 0 or not 128 <= values.max() <= 256:
-            return None
-        return (
-            f"input {self.spec.name!r} receives values up to {values.max():g} as they are; if the "
-            "model was trained on values from 0 to 1, pass --scale 1/255"
-        )
+        for given in self.preprocessing:
+            if given.scale != 1.0 or given.mean or given.std or np.dtype(given.dtype).kind != "f":
+                continue
+            values = samples.values[given.input].round()
+            # Tables of numbers may be large; pictures have at least two axes.
+            pictures = max(len(given.shape), len(given.source_shape)) > 1
+            if pictures and values.min() >= 0 and 128 <= values.max() <= 256:
+                return (
+                    f"input {given.input!r} receives values up to {values.max():g} as they are; if "
+                    "the model was trained on values from 0 to 1, pass --scale 1/255"
+                )
+        return None
 
-    def probe(self, sources: Mapping[str, Source]) -> dict[str, NDArray[Any]]:
-        """Give the first samples of the first split, repeated where there are too few.
+    def probe(self, source: Source, count: int | None = None) -> Samples:
+        """Give the first samples of a source, repeated where there are too few.
 
         Floating samples get some noise, so that no two are the same.
+
+        Parameters
+        ----------
+        source : Source
+        count : int, optional
+            How many; by default three, or as many as the model is bound to.
         """
-        count = self.spec.batch or _PROBE_SAMPLES
-        source = next(iter(sources.values()))
-        (feeds,) = self.batches(next(iter(source.blocks(count, count))), count)
-        values = feeds[self.spec.name]
-        values = np.resize(values, (count, *values.shape[1:]))
-        if values.dtype.kind == "f":
-            noise = np.random.default_rng(0).normal(0, 0.1, values.shape)
-            values = values + noise.astype(values.dtype)
-        return {self.spec.name: values}
+        count = count or self.batch or _PROBE_SAMPLES
+        block = next(iter(source.blocks(count, count)))
+        values = self._preprocessed(block.inputs)
+        rng = np.random.default_rng(0)
+        for name, value in values.items():
+            filled = np.resize(value, (count, *value.shape[1:]))
+            if filled.dtype.kind == "f":
+                noise = np.asarray(rng.normal(0, 0.1, filled.shape))
+                filled = filled + noise.astype(filled.dtype)
+            values[name] = filled
+        return Samples(values, self.constants)
+
+    def _preprocessed(self, raw: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {
+            made.input: apply(values, made)
+            for values, made in zip(raw, self.preprocessing, strict=True)
+        }
 
 
-def opened_sources(data: str | Path | None, splits: Mapping[str, str | Path]) -> dict[str, Source]:
+def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
+    shape = (None,) * len(given) if spec.shape is None else spec.shape
+    return ModelInput(spec.name, spec.dtype, shape)
+
+
+def _options_of(specs: Sequence[FeedSpec], options: PreprocessOptions) -> list[PreprocessOptions]:
+    """Give each input its options: of several inputs, the one floating one has them."""
+    if len(specs) == 1 or options == PreprocessOptions():
+        return [options] * len(specs)
+    floating = [spec.name for spec in specs if spec.dtype.kind == "f"]
+    if len(floating) != 1:
+        raise UsageError(
+            "--scale, --mean, --std and --layout are for a model's one floating input, and this "
+            f"one has {len(floating)}: prepare the data beforehand."
+        )
+    return [options if spec.name in floating else PreprocessOptions() for spec in specs]
+
+
+def opened_sources(
+    data: str | Path | None, splits: Mapping[str, str | Path], wanted: Wanted
+) -> dict[str, Source]:
     """Open the samples of each split.
 
     Parameters
@@ -115,6 +222,8 @@ def opened_sources(data: str | Path | None, splits: Mapping[str, str | Path]) ->
         One source, or a folder with the parts of several splits.
     splits : mapping of str to path
         Split names and their sources, instead of ``data``.
+    wanted : Wanted
+        Which arrays become the model's inputs, where a file holds several.
 
     Raises
     ------
@@ -125,7 +234,7 @@ def opened_sources(data: str | Path | None, splits: Mapping[str, str | Path]) ->
     """
     named = {name: Path(part) for name, part in splits.items()}
     parts = find_splits(None if data is None else Path(data), named)
-    sources = {name: open_source(part) for name, part in parts.items()}
+    sources = {name: open_source(part, wanted) for name, part in parts.items()}
     (first, reference), *others = sources.items()
     for name, source in others:
         if [(i.shape, i.dtype) for i in source.inputs] != [
@@ -148,13 +257,6 @@ def opened_sources(data: str | Path | None, splits: Mapping[str, str | Path]) ->
 def _difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
     names = sorted(set(first or ()) ^ set(second or ()))
     return f"only one of them has {', '.join(map(printable, names[:5]))}"
-
-
-def _shape_text(feed: FeedSpec) -> str:
-    if feed.shape is None:
-        return "of any shape"
-    sizes = ", ".join("?" if size is None else str(size) for size in feed.shape)
-    return f"({sizes})"
 
 
 def _inputs_text(source: Source) -> str:

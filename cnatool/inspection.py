@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.feeds import Samples, constant_input
 from cnatool.backend.network import open_network
-from cnatool.backend.session import provider_name
+from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError, UsageError
+from cnatool.feeding import wanted_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.network import FeedSpec, Network
     from cnatool.store.records import SkippedTensor, TensorRecord
@@ -42,44 +47,90 @@ class ModelInspection:
     skipped: list[SkippedTensor]
 
 
-def inspect_model(path: str | Path, input_shape: Sequence[int] | None = None) -> ModelInspection:
+def inspect_model(
+    path: str | Path,
+    input_shapes: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    *,
+    constants: Mapping[str, ArrayLike] | None = None,
+    custom_ops: Sequence[str | Path] = (),
+) -> ModelInspection:
     """List a model's tensors and layers.
 
     Parameters
     ----------
     path : str or Path
         An ONNX file.
-    input_shape : sequence of int, optional
-        Shape of one sample, for a model that leaves it open.
+    input_shapes : sequence of int, or mapping of str to sequence of int, optional
+        Shape of one sample, for a model that leaves it open; by input, where it has several.
+    constants : mapping of str to array_like, optional
+        Inputs that are the same for every sample.
+    custom_ops : sequence of str or Path
+        Libraries of custom operators. They run as part of this process: name only what you trust.
 
     Raises
     ------
     ModelError
         If the model cannot be read, does not load, or leaves a shape open.
     UsageError
-        If ``input_shape`` does not fit the model.
+        If a shape or a constant does not fit the model.
     BackendError
         If the runtime fails.
     """
     network = open_network(Path(path))
+    constants = constants or {}
+    wanted = wanted_arrays(network, {}, constants)
+    bound = network.bound(wanted.inputs)
+    shapes = _shapes(network, wanted.inputs, input_shapes)
     rng = np.random.default_rng(0)
-    feeds = {}
+    values: dict[str, NDArray[Any]] = {}
+    fixed = []
+    first = next(feed.dims for feed in network.feeds if feed.name in wanted.inputs)
+    symbol = first[0] if first and isinstance(first[0], str) else None
     for feed in network.feeds:
-        shape = _sample_shape(network, feed, input_shape)
-        numbers = rng.random((feed.batch or _SAMPLES, *shape))
-        feeds[feed.name] = numbers.astype(feed.dtype)
-    tensors, skipped = network.probed(feeds, provider=provider_name("cpu"))
-    return ModelInspection(network, tensors, skipped)
+        if feed.name in constants:
+            fixed.append(constant_input(feed, constants[feed.name], symbol))
+            continue
+        shape = (bound or _SAMPLES, *_sample_shape(network, feed, shapes.get(feed.name)))
+        # Whole numbers are classes, tokens or masks: 0 and 1 are valid ones.
+        numbers = rng.random(shape) if feed.dtype.kind == "f" else rng.integers(0, 2, shape)
+        values[feed.name] = numbers.astype(feed.dtype)
+    run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
+    samples = Samples(values, tuple(fixed))
+    probed = network.probed(samples, fixed_batch=bound is not None, run=run)
+    return ModelInspection(network, probed.tensors, probed.skipped)
+
+
+def _shapes(
+    network: Network,
+    fed: Sequence[str],
+    wanted: Sequence[int] | Mapping[str, Sequence[int]] | None,
+) -> dict[str, tuple[int, ...]]:
+    """Give the shapes that the user named, by input."""
+    if wanted is None:
+        return {}
+    if isinstance(wanted, Mapping):
+        for name in wanted:
+            if name not in fed:
+                raise UsageError(
+                    f"--input-shape {name}=…: {network.graph.path} takes {', '.join(fed)}."
+                )
+        return {name: tuple(shape) for name, shape in wanted.items()}
+    if len(fed) > 1:
+        raise UsageError(
+            f"--input-shape: {network.graph.path} takes {', '.join(fed)}. Say which is meant, as "
+            f"in --input-shape {fed[0]}={','.join(map(str, wanted))}."
+        )
+    return {fed[0]: tuple(wanted)}
 
 
 def _sample_shape(
-    network: Network, feed: FeedSpec, wanted: Sequence[int] | None
+    network: Network, feed: FeedSpec, wanted: tuple[int, ...] | None
 ) -> tuple[int, ...]:
     if wanted is None:
         if feed.shape is None or None in feed.shape:
             raise ModelError(
-                f"{network.graph.path}: input {feed.name!r} leaves its shape open. "
-                "Give the shape of one sample, as in --input-shape 3,224,224."
+                f"{network.graph.path}: input {feed.name!r} leaves its shape open. Give the shape "
+                f"of one sample, as in --input-shape {feed.name}=3,224,224."
             )
         return tuple(size for size in feed.shape if size is not None)
     if feed.shape is not None:
@@ -91,4 +142,4 @@ def _sample_shape(
                 f"--input-shape {','.join(map(str, wanted))}: input {feed.name!r} of "
                 f"{network.graph.path} takes {feed.shape}."
             )
-    return tuple(wanted)
+    return wanted

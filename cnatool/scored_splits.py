@@ -126,8 +126,22 @@ def _z(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> NDArr
             for start, block in split.activations(layer.tensor.name).blocks():
                 z[start : start + len(block), column] = activation_sums(block)
     for column, layer in enumerate(layers):
-        z[:, column] = aggregated(z[:, column], layer.tensor.shape, fields.aggregate)
+        if layer.tensor.varies and fields.aggregate != "sum":
+            z[:, column] /= _element_counts(split, layer, fields)
+        else:
+            z[:, column] = aggregated(z[:, column], layer.tensor.shape, fields.aggregate)
     return z
+
+
+def _element_counts(split: Split, layer: ScoredLayer, fields: Convention) -> NDArray[np.float64]:
+    """Give the elements of each sample of a layer whose shape depends on the data."""
+    if fields.aggregate != "mean" or not split.has_statistic("count"):
+        raise MetricError(
+            f"the shape of layer {layer.tensor.name!r} depends on the data, so "
+            f"aggregate={fields.aggregate} is not defined for it: --set aggregate=sum."
+        )
+    counts: NDArray[np.float64] = split.statistics("count")[:][:, layer.tensor.number]
+    return np.maximum(counts, 1)
 
 
 def shared_output_kind(splits: Sequence[Split]) -> OutputKind | str:

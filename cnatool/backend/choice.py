@@ -30,11 +30,12 @@ def stored_outputs(network: Network, probed: Sequence[TensorRecord]) -> list[Ten
         If there is none.
     """
     found = {tensor.name: tensor for tensor in probed}
-    outputs = [found[name] for name in network.graph.output_names if name in found]
+    names = [name for name in network.graph.output_names if name in found]
+    outputs = [found[name] for name in names if not found[name].varies]
     if not outputs:
         raise ModelError(
-            f"{network.graph.path}: no output has a sample axis, so there is nothing to store a "
-            "row a sample. Export the model with a batch axis."
+            f"{network.graph.path}: no output has a sample axis and a fixed shape, so there is "
+            "nothing to store a row a sample. Export the model with a batch axis."
         )
     return outputs
 
@@ -77,10 +78,10 @@ def chosen_tensors(
         msgspec.structs.replace(
             tensor,
             number=number,
-            kept=keep,
+            kept="statistics" if tensor.varies else keep,
             output=outputs.get(tensor.name),
             stored=None
-            if keep == "statistics" or tensor.name in outputs
+            if keep == "statistics" or tensor.name in outputs or tensor.varies
             else _stored_dtype(tensor.dtype, dtype),
         )
         for number, tensor in enumerate(tensors)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import onnx
@@ -9,11 +11,26 @@ import onnx
 from cnatool.store.records import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cnatool.backend.graph import Graph
 
-__all__ = ["exposable", "promoted"]
+__all__ = ["Readable", "exposable", "needs_cast", "promoted", "readable"]
+
+# Element types that NumPy has no arrays for, and the smallest one that holds all their values.
+_CASTS = {
+    "bfloat16": onnx.TensorProto.FLOAT,
+    "float4e2m1": onnx.TensorProto.FLOAT,
+    "float8e4m3fn": onnx.TensorProto.FLOAT,
+    "float8e4m3fnuz": onnx.TensorProto.FLOAT,
+    "float8e5m2": onnx.TensorProto.FLOAT,
+    "float8e5m2fnuz": onnx.TensorProto.FLOAT,
+    "float8e8m0": onnx.TensorProto.FLOAT,
+    "int2": onnx.TensorProto.INT8,
+    "int4": onnx.TensorProto.INT8,
+    "uint2": onnx.TensorProto.UINT8,
+    "uint4": onnx.TensorProto.UINT8,
+}
 
 
 def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
@@ -70,6 +87,57 @@ def promoted(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
         onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in there
     )
     return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A model all of whose chosen tensors can be read as NumPy arrays.
+
+    Attributes
+    ----------
+    model : onnx.ModelProto
+        The model with more outputs.
+    outputs : tuple of str
+        What to fetch for each of the chosen tensors, in their order.
+    casts : dict of str to str
+        Of the tensors that are cast, the output that stands for each.
+    """
+
+    model: onnx.ModelProto
+    outputs: tuple[str, ...]
+    casts: dict[str, str]
+
+
+def readable(
+    model: onnx.ModelProto, names: Sequence[str], types: Mapping[str, str] = MappingProxyType({})
+) -> Readable:
+    """Promote tensors, through a Cast where NumPy has no arrays of their type.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    names : sequence of str
+        The tensors.
+    types : mapping of str to str
+        Element types, as in ``bfloat16`` or ``tensor(bfloat16)``; none is cast without.
+    """
+    kinds = {name: _element_type(types.get(name, "")) for name in names}
+    casts = {name: f"cnatool::cast {name}" for name in names if needs_cast(kinds[name])}
+    copy = promoted(model, [casts.get(name, name) for name in names])
+    copy.graph.node.extend(
+        onnx.helper.make_node("Cast", [name], [cast], name=cast, to=_CASTS[kinds[name]])
+        for name, cast in casts.items()
+    )
+    return Readable(copy, tuple(casts.get(name, name) for name in names), casts)
+
+
+def needs_cast(kind: str) -> bool:
+    """Say whether NumPy has no arrays of an ONNX element type."""
+    return _element_type(kind) in _CASTS
+
+
+def _element_type(kind: str) -> str:
+    return kind.removeprefix("tensor(").removesuffix(")")
 
 
 def _inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

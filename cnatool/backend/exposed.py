@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.expose import promoted
+from cnatool.backend.expose import needs_cast, readable
 from cnatool.backend.linear_sums import LinearSums
-from cnatool.backend.session import Session
-from cnatool.backend.sums import SummedTensor, with_sums
+from cnatool.backend.sample_axis import samples_first
+from cnatool.backend.session import CPU, Session
+from cnatool.backend.sums import SummedTensor, with_counts, with_sums
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.graph import Graph
+    from cnatool.backend.session import RunOptions
     from cnatool.store.records import TensorRecord
 
 __all__ = ["ExposedModel", "Results"]
@@ -34,13 +37,14 @@ class Results:
         The model's outputs, (n, …) each.
     activations : dict of int to ndarray
         Tensors kept whole, by number, (n, …) each.
-    sums : ndarray, shape (n, T)
-        Sum over each sample's elements of all T tensors, float64.
+    statistics : dict of str to ndarray, shape (n, T)
+        Of all T tensors, float64: ``sum``, over each sample's elements; and where the shape of a
+        tensor varies ``count``, the number of these elements.
     """
 
     outputs: tuple[NDArray[Any], ...]
     activations: dict[int, NDArray[Any]]
-    sums: NDArray[np.float64]
+    statistics: dict[str, NDArray[np.float64]]
 
 
 class ExposedModel:
@@ -55,10 +59,8 @@ class ExposedModel:
         The model's outputs, always given whole.
     inputs : mapping of str to tuple of int
         Shape of one sample of the model's inputs.
-    provider : str
-        ONNX Runtime's name of the provider.
-    threads : int
-        Threads of one operator; 0 leaves it to ONNX Runtime.
+    run : RunOptions
+        How ONNX Runtime runs it.
 
     Raises
     ------
@@ -72,35 +74,24 @@ class ExposedModel:
         tensors: Sequence[TensorRecord],
         outputs: Sequence[TensorRecord],
         inputs: Mapping[str, tuple[int, ...]],
-        *,
-        provider: str,
-        threads: int,
+        run: RunOptions,
     ) -> None:
+        self._tensors = list(tensors)
         self._outputs = list(outputs)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
-        self._names = [tensor.name for tensor in (*self._outputs, *self._whole)]
-        # Of a tensor whose values are stored the sum is exact, so that a score does not depend on
-        # whether it was made from the sums or from the values. Elsewhere than on the CPU it is
-        # exact too: a GPU may multiply matrices in less than float32.
-        on_cpu = provider == "CPUExecutionProvider"
-        linear = LinearSums(graph, inputs)
-        summed = []
-        for tensor in tensors:
-            exact = not on_cpu or tensor.stored is not None or tensor.output is not None
-            partial = not exact and tensor.dtype == "float32" and tensor.batch_axis == 0
-            summed.append(
-                SummedTensor(
-                    name=tensor.name,
-                    dtype=np.dtype(tensor.dtype),
-                    shape=tensor.shape,
-                    batch_axis=tensor.batch_axis,
-                    exact=exact,
-                    linear=linear.of(tensor.name, tensor.shape) if partial else None,
-                )
-            )
-        self._summed = with_sums(promoted(graph.model, self._names), summed, graph.opset)
-        model = self._summed.model
-        self._session = Session(model, graph.path, provider=provider, threads=threads)
+        self._varying = [tensor for tensor in tensors if tensor.varies]
+        fetched = dict.fromkeys(tensor.name for tensor in (*self._outputs, *self._whole))
+        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
+        exposed = readable(graph.model, [*fetched, *_only_cast(tensors, types, fetched)], types)
+        cast = exposed.casts
+        self._names = [cast.get(t.name, t.name) for t in (*self._outputs, *self._whole)]
+        self._summed = with_sums(
+            exposed.model, _summed(graph, tensors, inputs, cast, run.provider), graph.opset
+        )
+        model, self._counts = with_counts(
+            self._summed.model, [tensor.name for tensor in self._varying]
+        )
+        self._session = Session(model, graph.path, run)
 
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
         """Run a block of samples, one batch after another.
@@ -108,7 +99,7 @@ class ExposedModel:
         Parameters
         ----------
         batches : iterable of mapping of str to ndarray
-            Inputs of each run, sample axis first.
+            What each run is fed.
         samples : int
             How many of the fed samples are real; the rest is padding and is dropped.
 
@@ -117,23 +108,40 @@ class ExposedModel:
         BackendError
             If an operator fails, or a tensor has another shape than in the probe.
         """
-        names = [*self._summed.outputs, *self._names]
-        columns = list(zip(*(self._session.run(names, feeds) for feeds in batches), strict=True))
+        names = [*self._summed.outputs, *self._counts, *self._names]
+        runs = [self._session.run(names, feeds) for feeds in batches]
+        columns = list(zip(*runs, strict=True))
         count = len(self._summed.outputs)
         sums = self._summed.sums([_joined(parts) for parts in columns[:count]])
+        statistics = {"sum": sums[:samples]}
+        if self._counts:
+            lengths = [len(values[0]) for values in runs]
+            statistics["count"] = self._element_counts(columns[count], lengths)[:samples]
+        columns = columns[count + len(self._counts) :]
         arrays = [
             _joined([self._samples_first(tensor, part) for part in parts])[:samples]
-            for tensor, parts in zip((*self._outputs, *self._whole), columns[count:], strict=True)
+            for tensor, parts in zip((*self._outputs, *self._whole), columns, strict=True)
         ]
         count = len(self._outputs)
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
-            sums=sums[:samples],
+            statistics=statistics,
         )
 
+    def _element_counts(
+        self, found: Sequence[NDArray[Any]], samples: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Give the elements of each sample, (n, T), from whole batches' counts."""
+        fixed = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
+        counts = np.repeat(fixed[None], sum(samples), axis=0)
+        rows = np.repeat(np.array(found, np.float64) / np.array(samples)[:, None], samples, axis=0)
+        counts[:, [tensor.number for tensor in self._varying]] = rows
+        return counts
+
     def _samples_first(self, tensor: TensorRecord, value: NDArray[Any]) -> NDArray[Any]:
-        value = np.moveaxis(value, tensor.batch_axis, 0)
+        factor = tensor.shape[tensor.batch_axis] if tensor.merged else 1
+        value = samples_first(value, tensor.batch_axis, tensor.merged, factor)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
@@ -141,6 +149,58 @@ class ExposedModel:
                 "Leave it out with --tensors."
             )
         return value
+
+
+def _only_cast(
+    tensors: Sequence[TensorRecord], types: Mapping[str, str], fetched: Mapping[str, object]
+) -> list[str]:
+    """Give the tensors of which only a sum is taken, through a Cast."""
+    names = [tensor.name for tensor in tensors if tensor.name not in fetched]
+    return [name for name in names if needs_cast(types[name])]
+
+
+def _summed(
+    graph: Graph,
+    tensors: Sequence[TensorRecord],
+    inputs: Mapping[str, tuple[int, ...]],
+    cast: Mapping[str, str],
+    provider: str,
+) -> list[SummedTensor]:
+    """Say of each tensor how it is summed.
+
+    Of a tensor whose values are stored the sum is exact, so that a score does not depend on whether
+    it was made from the sums or from the values. Elsewhere than on the CPU it is exact too: a GPU
+    may multiply matrices in less than float32. And where the shape may depend on the data, because
+    a sum in parts counts on it.
+    """
+    linear = LinearSums(graph, inputs)
+    summed = []
+    for tensor in tensors:
+        exact = (
+            provider != CPU
+            or tensor.stored is not None
+            or tensor.output is not None
+            or tensor.name in graph.data_shaped
+            or tensor.name in cast
+        )
+        partial = (
+            not exact
+            and tensor.dtype == "float32"
+            and tensor.batch_axis == 0
+            and tensor.merged is None
+        )
+        summed.append(
+            SummedTensor(
+                name=cast.get(tensor.name, tensor.name),
+                dtype=np.dtype(tensor.dtype),
+                shape=tensor.shape,
+                batch_axis=tensor.batch_axis,
+                merged=tensor.merged,
+                exact=exact,
+                linear=linear.of(tensor.name, tensor.shape) if partial else None,
+            )
+        )
+    return summed
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

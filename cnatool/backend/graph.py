@@ -16,10 +16,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Graph", "ModelFile", "load_graph"]
+__all__ = ["Graph", "ModelFile", "analysed", "load_graph"]
 
 # Their results tell an input's shape, never its values.
 _SHAPE_OPERATORS = frozenset({"Shape", "Size"})
+# Their results have as many elements as the values of an input say.
+_DATA_SHAPED = frozenset(
+    {"Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "StringSplit", "Unique"}
+)
+# So have these, where the input at this place, which says the shape, depends on values.
+_SHAPE_INPUT = {
+    "CenterCropPad": 1,
+    "ConstantOfShape": 0,
+    "Expand": 1,
+    "OneHot": 1,
+    "Pad": 1,
+    "Range": 0,
+    "Reshape": 1,
+    "Resize": 2,
+    "Slice": 1,
+    "Split": 1,
+    "Squeeze": 1,
+    "Tile": 1,
+    "TopK": 1,
+    "Unsqueeze": 1,
+    "Upsample": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,8 @@ class Graph:
         Tensors whose values depend on the values of an input.
     shape_arithmetic : frozenset of str
         Tensors that depend on an input's shape alone.
+    data_shaped : frozenset of str
+        Tensors whose shape may depend on the values of an input.
     """
 
     path: Path
@@ -64,6 +88,7 @@ class Graph:
     consumers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
     shape_arithmetic: frozenset[str] = frozenset()
+    data_shaped: frozenset[str] = frozenset()
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
@@ -116,7 +141,7 @@ def load_graph(path: Path) -> Graph:
     files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
     del content
     files.extend(_external_files(path, model))
-    return _analysed(path, tuple(files), model)
+    return analysed(path, tuple(files), model)
 
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
@@ -143,7 +168,7 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
     folder = path.parent.resolve()
     locations = {
         entry.value: tensor.name
-        for tensor in model.graph.initializer
+        for tensor in _tensors(model.graph)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
@@ -165,7 +190,34 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
         yield ModelFile(file, file.stat().st_size, digest)
 
 
-def _analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Give every constant of a graph: initializers, attributes, and those of its subgraphs."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _tensors(inner)
+
+
+def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
+    """Analyse the main graph of a model that was read before.
+
+    Parameters
+    ----------
+    path : Path
+        The model's file.
+    files : tuple of ModelFile
+        That file and the files of external weights.
+    model : onnx.ModelProto
+        The model, its local functions inlined.
+    """
     initializers = {tensor.name for tensor in model.graph.initializer}
     initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
     inputs = tuple(value for value in model.graph.input if value.name not in initializers)
@@ -173,6 +225,7 @@ def _analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) 
     consumers: dict[str, list[onnx.NodeProto]] = {}
     dynamic = {value.name for value in inputs}
     shape_arithmetic: set[str] = set()
+    data_shaped: set[str] = set()
     for node in model.graph.node:
         reads = [name for name in (*node.input, *_captured(node)) if name]
         for name in reads:
@@ -183,6 +236,8 @@ def _analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) 
             dynamic.update(writes)
         elif any(name in dynamic or name in shape_arithmetic for name in reads):
             shape_arithmetic.update(writes)
+        if dynamic.intersection(writes) and _is_data_shaped(node, dynamic, data_shaped):
+            data_shaped.update(writes)
     return Graph(
         path=path,
         files=files,
@@ -192,7 +247,15 @@ def _analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) 
         consumers=consumers,
         dynamic=frozenset(dynamic),
         shape_arithmetic=frozenset(shape_arithmetic),
+        data_shaped=frozenset(data_shaped),
     )
+
+
+def _is_data_shaped(node: onnx.NodeProto, dynamic: set[str], data_shaped: set[str]) -> bool:
+    if node.op_type in _DATA_SHAPED or any(name in data_shaped for name in node.input):
+        return True
+    place = _SHAPE_INPUT.get(node.op_type)
+    return place is not None and any(name in dynamic for name in node.input[place:])
 
 
 def _captured(node: onnx.NodeProto) -> Iterator[str]:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cnatool.backend.graph import load_graph
 from cnatool.backend.layers import find_layers
 from cnatool.backend.probe import probe
+from cnatool.backend.rebatch import BATCH, rebatched
 from cnatool.backend.session import numpy_dtype
 from cnatool.errors import ModelError
 from cnatool.store.records import FileRecord, ModelRecord, TensorRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
     from pathlib import Path
 
     import numpy as np
     import onnx
-    from numpy.typing import NDArray
 
+    from cnatool.backend.feeds import Samples
     from cnatool.backend.graph import Graph
     from cnatool.backend.layers import LayerTable
+    from cnatool.backend.session import RunOptions
     from cnatool.store.records import SkippedTensor
 
-__all__ = ["FeedSpec", "Network", "open_network"]
+__all__ = ["FeedSpec", "Network", "ProbedNetwork", "open_network"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,32 @@ class FeedSpec:
         Name of the input.
     dtype : numpy.dtype
         Element type.
-    shape : tuple of (int or None), or None
-        Shape for one sample; None for a free axis, or for a model that declares no shape.
-    batch : int or None
-        Number of samples that the model is bound to; None where it takes any.
+    dims : tuple of (int, str or None), or None
+        The declared shape: lengths, names of symbolic axes, None for axes without a name. None
+        for a model that declares no shape.
     """
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int | None, ...] | None
-    batch: int | None
+    dims: tuple[int | str | None, ...] | None
+
+    @property
+    def shape(self) -> tuple[int | None, ...] | None:
+        """Shape for one sample, the first axis left out; None for a free axis."""
+        if self.dims is None:
+            return None
+        return tuple(size if isinstance(size, int) else None for size in self.dims[1:])
+
+    @property
+    def batch(self) -> int | None:
+        """Number of samples that the model is bound to; None where it takes any."""
+        return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None
+
+    def __str__(self) -> str:
+        if self.dims is None:
+            return f"{self.name!r} {self.dtype} of any shape"
+        sizes = ", ".join("?" if size is None else str(size) for size in self.dims)
+        return f"{self.name!r} {self.dtype} ({sizes})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,16 @@ class Network:
     feeds: tuple[FeedSpec, ...]
 
     @property
+    def optimization(self) -> str:
+        """ONNX Runtime's name of the optimisation level that gives what the graph says.
+
+        Its own highest one, but for quantised models, where that computes in integers what the
+        graph computes between QuantizeLinear and DequantizeLinear.
+        """
+        quantised = any(node.op_type == "DequantizeLinear" for node in self.graph.nodes)
+        return "ORT_ENABLE_BASIC" if quantised else "ORT_ENABLE_ALL"
+
+    @property
     def record(self) -> ModelRecord:
         """The model's identity, for the store."""
         model = self.graph.model
@@ -81,27 +109,72 @@ class Network:
             outputs=self.graph.output_names,
         )
 
-    def probed(
-        self, feeds: Mapping[str, NDArray[Any]], *, provider: str
-    ) -> tuple[list[TensorRecord], list[SkippedTensor]]:
+    def bound(self, fed: Collection[str]) -> int | None:
+        """Give the number of samples that the model is bound to; None where it takes any.
+
+        Parameters
+        ----------
+        fed : collection of str
+            The inputs that have a row a sample.
+
+        Raises
+        ------
+        ModelError
+            If one of them cannot have, or they are bound to different numbers.
+        """
+        specs = [feed for feed in self.feeds if feed.name in fed]
+        for spec in specs:
+            if spec.dims == ():
+                raise ModelError(
+                    f"{self.graph.path}: input {spec.name!r} is one number, with no axis for "
+                    f"samples. Say what it is with --constant {spec.name}=VALUE."
+                )
+        sizes = {spec.batch: spec for spec in specs if spec.batch is not None}
+        if len(sizes) > 1:
+            (one, first), (other, second), *_ = sizes.items()
+            raise ModelError(
+                f"{self.graph.path}: input {first.name!r} is bound to {one} samples and "
+                f"{second.name!r} to {other}. If one of them is the same for every sample, say "
+                "what it is with --constant NAME=VALUE."
+            )
+        return next(iter(sizes), None)
+
+    def with_free_batch(self, bound: int, samples: Samples, run: RunOptions) -> Network | None:
+        """Give the same network with a free batch axis, or None where that is not the same.
+
+        Parameters
+        ----------
+        bound : int
+            Samples that the model is bound to.
+        samples : Samples
+            Three times as many.
+        run : RunOptions
+            How ONNX Runtime runs it.
+        """
+        graph = rebatched(self.graph, bound, samples, run)
+        if graph is None:
+            return None
+        feeds = tuple(
+            replace(feed, dims=(BATCH, *(feed.dims or ())[1:]))
+            if feed.name in samples.values
+            else feed
+            for feed in self.feeds
+        )
+        return Network(graph, self.layers, feeds)
+
+    def probed(self, samples: Samples, *, fixed_batch: bool, run: RunOptions) -> ProbedNetwork:
         """Run the model on a few samples and describe each of its tensors.
 
         Parameters
         ----------
-        feeds : mapping of str to ndarray
-            At least two samples for each input, or as many as the model is bound to.
-        provider : str
-            ONNX Runtime's name of the provider.
-
-        Returns
-        -------
-        tensors : list of TensorRecord
-            Those that have a sample axis, numbered in execution order, kept as statistics.
-        skipped : list of SkippedTensor
-            The others.
+        samples : Samples
+            At least two, or as many as the model is bound to.
+        fixed_batch : bool
+            The model is bound to this number of samples.
+        run : RunOptions
+            How ONNX Runtime runs it.
         """
-        fixed = self.feeds[0].batch is not None
-        found, skipped = probe(self.graph, feeds, fixed_batch=fixed, provider=provider)
+        found = probe(self.graph, samples, fixed_batch=fixed_batch, run=run)
         tensors = [
             TensorRecord(
                 number=number,
@@ -116,10 +189,33 @@ class Network:
                 shape=tensor.shape,
                 batch_axis=tensor.batch_axis,
                 kept="statistics",
+                onnx_type=tensor.onnx_type,
+                merged=tensor.merged,
+                varies=tensor.varies,
             )
-            for number, tensor in enumerate(found)
+            for number, tensor in enumerate(found.tensors)
         ]
-        return tensors, skipped
+        mixed = tuple(tensor.name for tensor in found.tensors if not tensor.independent)
+        return ProbedNetwork(tensors, found.skipped, mixed)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedNetwork:
+    """What runs over a few samples told of a network.
+
+    Attributes
+    ----------
+    tensors : list of TensorRecord
+        Those that have a sample axis, numbered in execution order, kept as statistics.
+    skipped : list of SkippedTensor
+        The others, each with its reason.
+    mixed : tuple of str
+        Tensors whose values for a sample depend on the others in its batch.
+    """
+
+    tensors: list[TensorRecord]
+    skipped: list[SkippedTensor]
+    mixed: tuple[str, ...]
 
 
 def open_network(path: Path) -> Network:
@@ -145,6 +241,9 @@ def _feed(value: onnx.ValueInfoProto) -> FeedSpec:
     kind = value.type.tensor_type
     dtype = numpy_dtype(value)
     if not kind.HasField("shape"):
-        return FeedSpec(value.name, dtype, None, None)
-    sizes = [dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim]
-    return FeedSpec(value.name, dtype, tuple(sizes[1:]), sizes[0] if sizes else None)
+        return FeedSpec(value.name, dtype, None)
+    return FeedSpec(value.name, dtype, tuple(map(_dim, kind.shape.dim)))
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    return dim.dim_value if dim.dim_value > 0 else dim.dim_param or None

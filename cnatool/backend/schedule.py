@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.store.records import TensorRecord
 
-__all__ = ["Schedule", "scheduled"]
+__all__ = ["EFFICIENT_BATCH", "Schedule", "scheduled"]
 
 # A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
 _CACHED_BYTES = 6 << 20
 # As few samples as this read the weights too often, so that many are taken if memory allows.
-_EFFICIENT_BATCH = 8
+EFFICIENT_BATCH = 8
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
 # A block is large enough that what is done once for each costs little beside the runs, and small
@@ -65,6 +65,7 @@ def scheduled(
     tensors: Sequence[TensorRecord],
     held_bytes: int,
     *,
+    bound: int | None,
     batch: int | None,
     provider: str,
     threads: int,
@@ -82,6 +83,8 @@ def scheduled(
         All its tensors, by whose sizes memory is judged.
     held_bytes : int
         What of a sample is held until it is written.
+    bound : int or None
+        Samples that the model is bound to.
     batch : int or None
         Samples of one run, where the user names them.
     provider : str
@@ -94,7 +97,6 @@ def scheduled(
     UsageError
         If ``batch`` is not what the model is bound to.
     """
-    bound = network.feeds[0].batch
     if bound is not None and batch not in (None, bound):
         raise UsageError(
             f"--batch-size {batch}: the model is bound to batches of {bound}. "
@@ -104,7 +106,7 @@ def scheduled(
     on_cpu = provider == "CPUExecutionProvider"
     fitting = _BATCH_BYTES // sample
     if on_cpu:
-        fitting = max(min(_EFFICIENT_BATCH, fitting), _CACHED_BYTES // sample)
+        fitting = max(min(EFFICIENT_BATCH, fitting), _CACHED_BYTES // sample)
     batch = bound or batch or _power_of_two(min(_LARGEST_BATCH, fitting))
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)

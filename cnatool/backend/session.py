@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["OPTIMIZATION", "RUNTIME_VERSION", "Session", "numpy_dtype", "provider_name"]
+__all__ = ["CPU", "RUNTIME_VERSION", "RunOptions", "Session", "numpy_dtype", "provider_name"]
 
 RUNTIME_VERSION: str = ort.__version__
-
-
-# ONNX Runtime's default, and what users compare with; promoted tensors survive it.
-OPTIMIZATION = "ORT_ENABLE_ALL"
+CPU = "CPUExecutionProvider"
 
 _QUIET = 4  # fatal only: what goes wrong reaches the user as an exception, once
 
@@ -52,6 +50,29 @@ def provider_name(short: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How ONNX Runtime runs a model.
+
+    Attributes
+    ----------
+    provider : str
+        ONNX Runtime's name of the provider.
+    threads : int
+        Threads of one operator; 0 leaves it to ONNX Runtime.
+    custom_ops : tuple of Path
+        Libraries of custom operators that the user named.
+    optimization : str
+        ONNX Runtime's name of the graph optimisation level. By default its own, which is what
+        users compare with; promoted tensors survive it.
+    """
+
+    provider: str = CPU
+    threads: int = 0
+    custom_ops: tuple[Path, ...] = ()
+    optimization: str = "ORT_ENABLE_ALL"
+
+
 class Session:
     """A model ready to run.
 
@@ -61,26 +82,29 @@ class Session:
         The model; weights in external files are read from ``folder``.
     source : Path
         The model's file, for messages and external weights.
-    provider : str
-        ONNX Runtime's name of the provider.
-    threads : int
-        Threads of one operator; 0 leaves it to ONNX Runtime.
+    run : RunOptions
+        How to run it.
 
     Raises
     ------
     ModelError
         If ONNX Runtime does not accept the model.
+    UsageError
+        If a library of custom operators cannot be loaded.
     BackendError
         If it would run elsewhere than asked.
     """
 
-    def __init__(
-        self, model: onnx.ModelProto, source: Path, *, provider: str, threads: int = 0
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, source: Path, run: RunOptions) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
-        options.intra_op_num_threads = threads
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, OPTIMIZATION)
+        options.intra_op_num_threads = run.threads
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, run.optimization)
+        for library in run.custom_ops:
+            try:
+                options.register_custom_ops_library(str(library))
+            except Exception as error:
+                raise UsageError(f"--custom-ops {library}: {_brief(error)}") from error
         # Threads that wait for the next run by spinning take the processor from those that read and
         # write in the meantime; measured, even inference alone is no slower without.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -90,18 +114,26 @@ class Session:
         self._source = source
         try:
             self._session = ort.InferenceSession(
-                model.SerializeToString(), sess_options=options, providers=[provider]
+                model.SerializeToString(), sess_options=options, providers=[run.provider]
             )
         except Exception as error:  # one class a status code, all straight below Exception
+            text = _brief(error)
+            unknown = "not a registered function/op" in text or "No Op registered" in text
+            way = " If it is a custom operator, name its library with --custom-ops FILE."
             raise ModelError(
-                f"{source}: ONNX Runtime refuses the model: {_brief(error)}"
+                f"{source}: ONNX Runtime refuses the model: {text}{way if unknown else ''}"
             ) from error
         used = self._session.get_providers()
-        if used[0] != provider:
+        if used[0] != run.provider:
             raise BackendError(
-                f"{provider} was asked for, and ONNX Runtime would run on {', '.join(used)}. "
+                f"{run.provider} was asked for, and ONNX Runtime would run on {', '.join(used)}. "
                 "Install a build that supports it, or choose another --provider."
             )
+
+    @property
+    def types(self) -> dict[str, str]:
+        """ONNX Runtime's types of the outputs by name, such as ``tensor(float)``."""
+        return {output.name: output.type for output in self._session.get_outputs()}
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
         """Run the model once and give the named outputs.

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.linear_sums import LinearSum
+    from cnatool.store.records import Merged
 
-__all__ = ["SummedModel", "SummedTensor", "with_sums"]
+__all__ = ["SummedModel", "SummedTensor", "with_counts", "with_sums"]
 
 _EXACT = "cnatool::exact"
 _PARTIAL = "cnatool::partial"
+_COUNTS = "cnatool::counts"
 # Partial sums of a flat layer: few enough to be cheap, many enough for their errors to average out.
 _BLOCKS = 16
 # So few numbers leave the graph as they are.
@@ -43,6 +45,8 @@ class SummedTensor:
         Its shape for one sample, the sample axis left out.
     batch_axis : int
         Where the sample axis is.
+    merged : {"NT", "TN"} or None
+        Whether it is merged with another, and which of the two is the outer one.
     exact : bool
         Sum in float64 throughout.
     linear : LinearSum or None
@@ -54,6 +58,7 @@ class SummedTensor:
     shape: tuple[int, ...]
     batch_axis: int
     exact: bool
+    merged: Merged | None = None
     linear: LinearSum | None = None
 
 
@@ -105,7 +110,7 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
     float32 tensor that needs no exact sum gives a few partial sums in float32 instead: a channel's
     plane of a picture, a token's features, a sixteenth of a flat layer. Their sum is taken in
     float64 outside the graph. The rounding of many short sums averages out: some 1e-8 of the
-    absolute sum for flat layers, some 1e-7 for planes. A linear operator's sum may be taken from
+    absolute sum for flat layers; 1e-6 for planes, whose many equal values round alike. A linear operator's sum may be taken from
     its input, in parts as well.
 
     Parameters
@@ -144,9 +149,39 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
     )
 
 
+def with_counts(
+    model: onnx.ModelProto, tensors: Sequence[str]
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Copy a model that also gives the number of elements of some tensors in a batch.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    tensors : sequence of str
+
+    Returns
+    -------
+    model : onnx.ModelProto
+    outputs : tuple of str
+        The output that holds the counts, (len(tensors),) int64; none where there are no tensors.
+    """
+    if not tensors:
+        return model, ()
+    copy = promoted(model, ())
+    sizes = [f"{_COUNTS} {i}" for i in range(len(tensors))]
+    shape = f"{_COUNTS} shape"
+    copy.graph.initializer.append(numpy_helper.from_array(np.array([1]), shape))
+    for tensor, size in zip(tensors, sizes, strict=True):
+        copy.graph.node.append(helper.make_node("Size", [tensor], [f"{size} scalar"]))
+        copy.graph.node.append(helper.make_node("Reshape", [f"{size} scalar", shape], [size]))
+    copy.graph.node.append(helper.make_node("Concat", sizes, [_COUNTS], axis=0))
+    copy.graph.output.append(onnx.ValueInfoProto(name=_COUNTS))
+    return copy, (_COUNTS,)
+
+
 def _is_exact(tensor: SummedTensor) -> bool:
-    plain = tensor.dtype == np.float32 and tensor.batch_axis == 0 and math.prod(tensor.shape) > 0
-    return tensor.exact or not plain or not tensor.shape
+    plain = tensor.dtype == np.float32 and tensor.batch_axis == 0 and tensor.merged is None
+    return tensor.exact or not plain or math.prod(tensor.shape) == 0 or not tensor.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +209,9 @@ class _Nodes:
 
     def exact_sum(self, tensor: SummedTensor) -> str:
         """Add the sum of a tensor, (n, 1) float64."""
-        name = self.add("Cast", [tensor.name], to=onnx.TensorProto.DOUBLE)
-        axes = [axis for axis in range(len(tensor.shape) + 1) if axis != tensor.batch_axis]
+        name = self.add("Cast", [self._apart(tensor)], to=onnx.TensorProto.DOUBLE)
+        sample_axis = tensor.batch_axis + (tensor.merged == "TN")
+        axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
         return self._columns(self._sum(name, axes) if axes else name, 1)
 
     def partial_sums(self, tensor: SummedTensor) -> _Partial:
@@ -196,6 +232,14 @@ class _Nodes:
         width = math.prod(outer)
         sums = self._sum(tensor.name, [len(tensor.shape)])
         return _Partial(self._columns(sums, width), width)
+
+    def _apart(self, tensor: SummedTensor) -> str:
+        """Give the tensor with its sample axis apart from the one that it is merged with."""
+        if tensor.merged is None:
+            return tensor.name
+        axis = tensor.batch_axis + (tensor.merged == "TN")
+        shape = np.insert(np.array(tensor.shape, np.int64), axis, -1)
+        return self.add("Reshape", [tensor.name, self._constant(shape)])
 
     def _linear_sums(self, name: str, linear: LinearSum) -> _Partial:
         size = len(linear.weights)

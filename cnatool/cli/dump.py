@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import constants
 from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
@@ -30,8 +31,8 @@ def dump(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Samples: an IDX images file, a .npz or .npy file, a folder of pictures by "
-            "class, or a folder with train and test parts of any of these."
+            help="Samples: an IDX images file, a .npz, .npy or .parquet file, a folder of pictures "
+            "by class, or a folder with train and test parts of any of these."
         ),
     ] = None,
     output: Annotated[
@@ -89,6 +90,26 @@ def dump(
     threads: Annotated[
         int, typer.Option(min=0, help="Threads that run the model; 0 for one a processor.")
     ] = 0,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="INPUT=ARRAY",
+            help="The array or column that feeds an input, where their names differ. Repeat it.",
+        ),
+    ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT=VALUE",
+            help="An input that is the same for every sample: a number, numbers with commas, or "
+            "FILE.npy. Repeat it.",
+        ),
+    ] = None,
+    custom_ops: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that is already there.")
     ] = False,
@@ -118,6 +139,9 @@ def dump(
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             layout=layout,
+            inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
+            constants=constants(constant or ()),
+            custom_ops=custom_ops or (),
             overwrite=overwrite,
             observer=observer,
         )

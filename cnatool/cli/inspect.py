@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnatool.cli.arguments import constants
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
 from cnatool.text import bytes_text
@@ -25,8 +26,22 @@ __all__ = ["inspect"]
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
     input_shape: Annotated[
-        str | None,
-        typer.Option(metavar="N,N,…", help="Shape of one sample, where the model leaves it open."),
+        list[str] | None,
+        typer.Option(
+            metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model leaves it open."
+        ),
+    ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT=VALUE",
+            help="An input that is the same for every sample: a number, numbers with commas, or "
+            "FILE.npy. Repeat it.",
+        ),
+    ] = None,
+    custom_ops: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
     ] = None,
     skipped: Annotated[
         bool, typer.Option("--skipped", help="List what is left out too, each with its reason.")
@@ -43,14 +58,18 @@ def inspect(
         return
     from cnatool.inspection import inspect_model
 
-    found = inspect_model(path, _shape(input_shape))
+    found = inspect_model(
+        path,
+        _shapes(input_shape or ()),
+        constants=constants(constant or ()),
+        custom_ops=custom_ops or (),
+    )
     record = found.network.record
     opsets = ", ".join(f"{domain} {version}" for domain, version in record.opsets.items())
     say(f"{path}: model by {record.producer or 'unknown'}, opset {opsets}")
     for feed in found.network.feeds:
-        sizes = "any shape" if feed.shape is None else _shape_text(feed.shape)
         batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
-        say(f"input {feed.name}: {sizes} {feed.dtype}, {batch}")
+        say(f"input {feed}, {batch}")
     say("")
     _print_tensors(found.tensors, found.network.layers.layers, stored=False)
     _print_skipped(found.skipped, every=skipped)
@@ -70,6 +89,12 @@ def _print_store(store: Store) -> None:
             f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
             + (f", mean {', '.join(map(str, step.mean))}" if step.mean else "")
             + (f", std {', '.join(map(str, step.std))}" if step.std else "")
+        )
+    for constant in record.constants:
+        value = f"{_shape_text(constant.shape)} {constant.dtype}"
+        say(
+            f"input {constant.input}: constant "
+            + (value if constant.value is None else f"{constant.value:g}")
         )
     for key, value in record.tags.items():
         say(f"tag {key}={value}")
@@ -150,9 +175,17 @@ def _shape_text(shape: Sequence[int | None]) -> str:
     return "×".join("?" if size is None else str(size) for size in shape) or "scalar"
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
+    named = [text.rpartition("=") for text in texts]
+    if len(named) == 1 and not named[0][1]:
+        return _shape(texts[0])
+    for text, (_, equals, _) in zip(texts, named, strict=True):
+        if not equals:
+            raise UsageError(f"--input-shape {text}: of several, each is INPUT=N,N,….")
+    return {name: _shape(shape) for name, _, shape in named} or None
+
+
+def _shape(text: str) -> tuple[int, ...]:
     words = text.replace("x", ",").split(",")
     if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
         raise UsageError(f"--input-shape {text}: positive whole numbers with commas between them.")

@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from numpy.lib import format as npy
 
-from cnatool.data.source import InputSpec, check_sample
+from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.data.streams import DAMAGE, RowArray, StreamSource
 from cnatool.errors import DataError
 from cnatool.text import printable
@@ -35,14 +35,16 @@ _LABELS = ("y", "labels")
 _MAX_HEADER = 10_000
 
 
-def open_npz(path: Path) -> StreamSource:
+def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
     """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
 
     Parameters
     ----------
     path : Path
-        One array of samples (n, …) called x, inputs, images or data; optionally one of n integer
-        labels called y or labels. Other arrays are left alone.
+        Arrays of n samples (n, …); optionally one of n integer labels called y or labels. Other
+        arrays are left alone.
+    wanted : Wanted
+        Which arrays are samples. A model's only input may be called x, inputs, images or data.
 
     Raises
     ------
@@ -57,19 +59,29 @@ def open_npz(path: Path) -> StreamSource:
         raise DataError(
             f"{path} cannot be read as an .npz archive ({error}). Save it again with numpy.savez."
         ) from error
-    samples = _member(path, members, _INPUTS)
-    if samples is None:
-        held = ", ".join(printable(member.filename) for member in members[:20]) or "nothing"
-        raise DataError(
-            f"{path} needs one array called {' or '.join(_INPUTS)} and holds {held}: save the "
-            "samples under one of these names."
-        )
-    name, inputs = samples
+    specs: list[InputSpec] = []
+    samples: list[RowArray] = []
+    for names in wanted.names(_INPUTS):
+        found = _member(path, members, names)
+        if found is None:
+            held = ", ".join(printable(member.filename) for member in members[:20]) or "nothing"
+            raise DataError(
+                f"{path} needs an array called {' or '.join(names)} and holds {held}: save the "
+                "samples under that name, or say which array is which with --input INPUT=ARRAY."
+            )
+        name, rows = found
+        if samples and rows.rows != samples[0].rows:
+            raise DataError(
+                f"{path} holds {samples[0].rows} samples in {specs[0].name} and {rows.rows} in "
+                f"{name}: they must be equally many."
+            )
+        specs.append(InputSpec(name, rows.dtype.newbyteorder("="), rows.shape))
+        samples.append(rows)
     labels = _member(path, members, _LABELS)
     if labels is not None:
-        _check_labels(labels[1], inputs)
-    spec = InputSpec(name, inputs.dtype.newbyteorder("="), inputs.shape)
-    return StreamSource(path.name, spec, inputs, None if labels is None else labels[1])
+        _check_labels(labels[1], samples[0])
+    targets = None if labels is None else labels[1]
+    return StreamSource(path.name, tuple(specs), tuple(samples), targets)
 
 
 def open_npy(path: Path) -> StreamSource:
@@ -86,7 +98,7 @@ def open_npy(path: Path) -> StreamSource:
     if labels is not None:
         _check_labels(labels, inputs)
     spec = InputSpec(path.stem, inputs.dtype.newbyteorder("="), inputs.shape)
-    return StreamSource(path.name, spec, inputs, labels)
+    return StreamSource(path.name, (spec,), (inputs,), labels)
 
 
 def _file(path: Path) -> RowArray:

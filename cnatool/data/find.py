@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from cnatool.data.source import is_picture
+from cnatool.data.source import ONE_INPUT, Wanted, is_picture
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
@@ -25,19 +25,21 @@ _ORDER = ("train", "val", "test")
 _IDX_STEMS = {"train-": "train", "val-": "val", "test-": "test", "t10k-": "test"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UNDERSTOOD = (
-    "Understood are .npz, .npy, IDX (MNIST's files, plain or .gz), and folders of pictures with a "
-    "sub-folder for each class."
+    "Understood are .npz, .npy, .parquet, IDX (MNIST's files, plain or .gz), and folders of "
+    "pictures with a sub-folder for each class."
 )
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, wanted: Wanted = ONE_INPUT) -> Source:
     """Open the samples of one split.
 
     Parameters
     ----------
     path : Path
-        An ``.npz`` or ``.npy`` file, an IDX images file, a folder with one IDX pair, or a folder
-        of pictures by class.
+        An ``.npz``, ``.npy`` or ``.parquet`` file, an IDX images file, a folder with one IDX pair,
+        or a folder of pictures by class.
+    wanted : Wanted
+        Which arrays are samples, where a file holds several by name.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def open_source(path: Path) -> Source:
     """
     _check_exists(path)
     try:
-        return _open_folder(path) if path.is_dir() else _open_file(path)
+        return _open_folder(path) if path.is_dir() else _open_file(path, wanted)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
 
@@ -112,14 +114,18 @@ def _in_order(parts: Mapping[str, Path]) -> dict[str, Path]:
     return {name: parts[name] for name in names}
 
 
-def _open_file(path: Path) -> Source:
+def _open_file(path: Path, wanted: Wanted) -> Source:
     from cnatool.data.idx import looks_like_idx, open_idx
 
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
         from cnatool.data.arrays import open_npy, open_npz
 
-        return open_npz(path) if suffix == ".npz" else open_npy(path)
+        return open_npz(path, wanted) if suffix == ".npz" else open_npy(path)
+    if suffix == ".parquet":
+        from cnatool.data.parquet import open_parquet
+
+        return open_parquet(path, wanted)
     # A pipe or a device has no size and cannot be read twice.
     if path.is_file() and looks_like_idx(path):
         return open_idx(path)
@@ -164,7 +170,7 @@ def _parts(folder: Path) -> dict[str, Path]:
     for name in _ORDER:
         found += [
             (name, folder / f"{name}{ending}")
-            for ending in (".npz", ".npy")
+            for ending in (".npz", ".npy", ".parquet")
             if (folder / f"{name}{ending}").is_file()
         ]
         if (folder / name).is_dir() and not _is_class_folder(folder / name):

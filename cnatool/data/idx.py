@@ -65,7 +65,7 @@ def open_idx(path: Path) -> StreamSource:
     spec = InputSpec("images", images.dtype.newbyteorder("="), images.shape)
     beside = _labels_beside(path)
     labels = None if beside is None else _open_labels(beside, path, images.rows)
-    return StreamSource(path.name, spec, images, labels)
+    return StreamSource(path.name, (spec,), (images,), labels)
 
 
 def looks_like_idx(path: Path) -> bool:

@@ -6,7 +6,7 @@ order, block by block, in memory that does not grow with their number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "ONE_INPUT",
     "PICTURE_EXTENSIONS",
     "Block",
     "InputSpec",
     "Source",
+    "Wanted",
     "check_sample",
     "is_picture",
     "spans",
@@ -46,6 +48,38 @@ class InputSpec:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     layout: Literal["hwc"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which arrays of a file that holds several by name become the inputs of a model.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The model's inputs that data feed.
+    arrays : dict of str to str
+        Names of arrays, by model input, where the user gave them; another has its input's name.
+    """
+
+    inputs: tuple[str, ...] = ("x",)
+    arrays: dict[str, str] = field(default_factory=dict)
+
+    def names(self, usual: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Give the names that an array may have, for each input.
+
+        Parameters
+        ----------
+        usual : tuple of str
+            Names under which a model's only input is found as well.
+        """
+        if len(self.inputs) == 1 and self.inputs[0] not in self.arrays:
+            return [tuple(dict.fromkeys((*usual, self.inputs[0])))]
+        return [(self.arrays.get(name, name),) for name in self.inputs]
+
+
+# Of a model with one input.
+ONE_INPUT = Wanted()
 
 
 @dataclass(frozen=True, slots=True)

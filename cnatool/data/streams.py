@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import TYPE_CHECKING, Any
@@ -139,22 +139,17 @@ class RowArray:
 
 @dataclass(frozen=True, slots=True)
 class StreamSource:
-    """A source with one input array and, where there are labels, a second array in step."""
+    """A source whose inputs, and labels where there are any, are arrays read in step."""
 
     name: str
-    spec: InputSpec
-    samples: RowArray
+    inputs: tuple[InputSpec, ...]
+    samples: tuple[RowArray, ...]
     targets: RowArray | None = None
 
     @property
     def rows(self) -> int:
         """Number of samples."""
-        return self.samples.rows
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """The one input."""
-        return (self.spec,)
+        return self.samples[0].rows
 
     @property
     def labelled(self) -> bool:
@@ -176,15 +171,12 @@ class StreamSource:
         UsageError
             If ``rows`` or ``limit`` cannot be meant.
         """
-        with (
-            closing(self.samples.read(spans(self.rows, rows, limit))) as samples,
-            closing(_labels(self.targets, spans(self.rows, rows, limit))) as labels,
-        ):
-            start = 0
-            for inputs, targets in zip(samples, labels, strict=True):
-                stop = start + len(inputs)
-                yield Block([str(row) for row in range(start, stop)], (inputs,), targets)
-                start = stop
+        ranges = list(spans(self.rows, rows, limit))
+        with ExitStack() as files:
+            inputs = [files.enter_context(closing(array.read(ranges))) for array in self.samples]
+            labels = files.enter_context(closing(_labels(self.targets, ranges)))
+            for (start, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
+                yield Block([str(row) for row in range(start, stop)], tuple(parts), targets)
 
 
 def count_bytes(file: BufferedIOBase) -> int:

@@ -39,6 +39,10 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
             yield f"tensor {tensor.name!r} is number {tensor.number} in place {number}"
         if tensor.output is not None and not 0 <= tensor.output < len(record.outputs):
             yield f"tensor {tensor.name!r} should be output {tensor.output}, which there is not"
+        if tensor.merged is not None and not 0 <= tensor.batch_axis < len(tensor.shape):
+            yield f"tensor {tensor.name!r} has no axis {tensor.batch_axis} that could be merged"
+        if tensor.varies and tensor.stored is not None:
+            yield f"the shape of tensor {tensor.name!r} varies, and it is stored whole"
         if tensor.stored is not None and not _is_dtype(tensor.stored):
             yield f"tensor {tensor.name!r} has the unknown type {tensor.stored!r}"
     for array in (*record.inputs, *record.outputs):

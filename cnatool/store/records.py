@@ -12,9 +12,11 @@ import msgspec
 
 __all__ = [
     "ArrayRecord",
+    "ConstantRecord",
     "FileRecord",
     "Kept",
     "LayerRecord",
+    "Merged",
     "ModelRecord",
     "Preprocessing",
     "Role",
@@ -27,6 +29,7 @@ __all__ = [
 
 Role = Literal["layer", "activation", "output", "other"]
 Kept = Literal["full", "statistics"]
+Merged = Literal["NT", "TN"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,9 +63,10 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ``layer``: a hidden layer under the rule ``preactivation`` or ``linear``; ``activation``:
         what a nonlinearity gives; ``output``: the last layer and what follows it.
     dtype : str
-        Element type in the graph.
+        Element type of the arrays that the runtime gave.
     shape : tuple of int
-        Shape for one sample, the sample axis left out.
+        Shape for one sample, the sample axis left out. Of a tensor that ``varies``, the shape in
+        the first batch that was run.
     batch_axis : int
         Where the sample axis was in the graph; in the store it is always the first.
     kept : {"full", "statistics"}
@@ -73,6 +77,15 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stored : str or None
         Element type of the array ``activations/<number>``, which ``--dtype`` may have narrowed;
         null where there is none.
+    onnx_type : str or None
+        Element type in the graph as ONNX names it (``float``, ``bfloat16``, ``int4``), which
+        differs from ``dtype`` where NumPy has no such type and the values were cast.
+    merged : {"NT", "TN"} or None
+        Where the graph merges the sample axis N with another, T long, into one of N·T: which of
+        the two is the outer. ``shape`` has T at ``batch_axis``.
+    varies : bool
+        The shape depends on the data: there are statistics only, and ``statistics/count`` says
+        how many elements each sample had.
     """
 
     number: int
@@ -85,6 +98,9 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kept: Kept
     output: int | None = None
     stored: str | None = None
+    onnx_type: str | None = None
+    merged: Merged | None = None
+    varies: bool = False
 
 
 class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +189,30 @@ class ModelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opsets: dict[str, int]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+
+class ConstantRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model input that was the same at every run.
+
+    Attributes
+    ----------
+    input : str
+        The model's input.
+    dtype : str
+        Element type that it received.
+    shape : tuple of int
+        Its shape; length 1 along an axis that was repeated for each sample.
+    value : float or None
+        Its one value; null where it has several.
+    sha256 : str
+        SHA-256 of its bytes, C-contiguous, little-endian, in hexadecimal.
+    """
+
+    input: str
+    dtype: str
+    shape: tuple[int, ...]
+    value: float | None
+    sha256: str
 
 
 class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -289,6 +329,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What ran it.
     preprocessing : tuple of Preprocessing
         How each raw input became the model's input.
+    constants : tuple of ConstantRecord
+        The model inputs that data did not feed.
     tags : dict of str to str
         Words of the user's own.
     """
@@ -305,4 +347,5 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: ModelRecord | None = None
     runtime: RuntimeRecord | None = None
     preprocessing: tuple[Preprocessing, ...] = ()
+    constants: tuple[ConstantRecord, ...] = ()
     tags: dict[str, str] = {}

@@ -13,12 +13,11 @@ from support.networks import Builder, mlp, residual_convnet, saved
 
 from cnatool.backend.choice import chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel, Results
+from cnatool.backend.feeds import Samples
 from cnatool.backend.network import Network, open_network
-from cnatool.backend.session import provider_name
+from cnatool.backend.session import CPU, RunOptions, provider_name
 from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.store.records import Kept, TensorRecord
-
-CPU = "CPUExecutionProvider"
 
 
 def reference_values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -35,13 +34,19 @@ def exposed(
 ) -> tuple[Network, tuple[TensorRecord, ...], Results]:
     network = open_network(saved(model, tmp_path / "model.onnx"))
     count = len(next(iter(feeds.values())))
-    small = {name: value[:3] for name, value in feeds.items()}
-    probed, _ = network.probed(small if network.feeds[0].batch is None else feeds, provider=CPU)
+    fixed = network.bound(list(feeds)) is not None
+    small = feeds if fixed else {name: value[:3] for name, value in feeds.items()}
+    probed = network.probed(Samples(small), fixed_batch=fixed, run=RunOptions()).tensors
     tensors = chosen_tensors(network, probed, ["all"], keep=keep, dtype=None)
     outputs = stored_outputs(network, probed)
     shapes = {name: value.shape[1:] for name, value in feeds.items()}
-    run = ExposedModel(network.graph, tensors, outputs, shapes, provider=CPU, threads=1)
+    run = ExposedModel(network.graph, tensors, outputs, shapes, RunOptions(threads=1))
     return network, tensors, run.run([feeds], count)
+
+
+def probed_tensors(network: Network, size: int) -> list[TensorRecord]:
+    samples = Samples({"x": np.random.default_rng(0).random((3, size), np.float32)})
+    return network.probed(samples, fixed_batch=False, run=RunOptions()).tensors
 
 
 @pytest.mark.parametrize(
@@ -67,9 +72,9 @@ def test_every_tensor_and_sum(
         # the sum in the graph is the sum of exactly what the graph gives
         flat = value.reshape(7, -1).astype(np.float64)
         scale = np.abs(flat).sum(axis=1)
-        error = np.abs(results.sums[:, tensor.number] - flat.sum(axis=1))
+        error = np.abs(results.statistics["sum"][:, tensor.number] - flat.sum(axis=1))
         assert (error <= 1e-14 * scale).all()
-        error = np.abs(fast.sums[:, tensor.number] - flat.sum(axis=1))
+        error = np.abs(fast.statistics["sum"][:, tensor.number] - flat.sum(axis=1))
         assert (error <= 1e-6 * scale).all()
 
 
@@ -85,9 +90,9 @@ def test_sums_of_any_rank_and_opset(
     model = b.model({"x": ("n", *axes)}, {"out": ("n", *axes)}, opset=opset)
     x = np.random.default_rng(2).normal(size=(4, *axes)).astype(np.float32)
     _, _, results = exposed(model, tmp_path, {"x": x}, keep)
-    assert results.sums.dtype == np.float64
+    assert results.statistics["sum"].dtype == np.float64
     flat = -x.reshape(4, -1).astype(np.float64)
-    error = np.abs(results.sums[:, 0] - flat.sum(axis=1))
+    error = np.abs(results.statistics["sum"][:, 0] - flat.sum(axis=1))
     assert (error <= {"full": 1e-14, "statistics": 1e-6}[keep] * np.abs(flat).sum(axis=1)).all()
 
 
@@ -113,7 +118,7 @@ def test_sums_of_any_dtype(dtype: type[np.generic], kind: int, keep: Kept, tmp_p
     assert tensors[0].dtype == np.dtype(dtype).name
     # up to 1200 × 199: beyond float16 and uint8
     np.testing.assert_array_equal(
-        results.sums[:, 0], x.reshape(4, -1).astype(np.float64).sum(axis=1)
+        results.statistics["sum"][:, 0], x.reshape(4, -1).astype(np.float64).sum(axis=1)
     )
 
 
@@ -132,22 +137,29 @@ def test_sample_axis_elsewhere_comes_to_the_front(axis: int, keep: Kept, tmp_pat
     if keep == "full":
         np.testing.assert_array_equal(results.activations[0], x)
     truth = x.astype(np.float64).sum(axis=(1, 2))
-    np.testing.assert_allclose(results.sums[:, 0], truth, atol=1e-5)
+    np.testing.assert_allclose(results.statistics["sum"][:, 0], truth, atol=1e-5)
 
 
 def test_tensors_without_a_sample_axis_are_skipped_with_the_reason(tmp_path: Path) -> None:
     b = Builder()
     b.node("ReduceMean", ["x"], "batch_mean", axes=[0], keepdims=0)
     b.node("Sub", ["x", "batch_mean"], "centred")
-    b.node("Reshape", ["centred", b.constant("pairs", np.array([-1, 2]))], "merged")
-    b.node("Reshape", ["merged", b.constant("whole", np.array([-1, 4]))], "y")
+    b.node("Reshape", ["centred", b.constant("two", np.array([-1, 2]))], "pairs")
+    b.node("Reshape", ["pairs", b.constant("four", np.array([-1, 4]))], "y")
+    b.node("Gemm", ["x", "x"], "square", transB=1)
     path = saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx")
-    feeds = {"x": np.ones((3, 4), np.float32)}
-    tensors, skipped = open_network(path).probed(feeds, provider=CPU)
-    assert [tensor.name for tensor in tensors] == ["centred", "y"]
-    assert {s.name: s.reason for s in skipped} == {
+    feeds = {"x": np.random.default_rng(0).random((3, 4), np.float32)}
+    found = open_network(path).probed(Samples(feeds), fixed_batch=False, run=RunOptions())
+    assert [tensor.name for tensor in found.tensors] == ["centred", "pairs", "y"]
+    assert [(t.merged, t.shape) for t in found.tensors] == [
+        (None, (4,)),
+        ("NT", (2, 2)),
+        (None, (4,)),
+    ]
+    assert found.mixed == ("centred", "pairs", "y")
+    assert {s.name: s.reason for s in found.skipped} == {
         "batch_mean": "no sample axis: shape (4,) whatever the number of samples",
-        "merged": "no plain sample axis: (6, 2) for 3 samples, (4, 2) for 2",
+        "square": "no one sample axis: (3, 3) for 3 samples, (2, 2) for 2",
     }
 
 
@@ -170,16 +182,20 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
     b.node("Relu", ["x"], "y")
     model = b.model({"x": ("n", "m")}, {"y": ("n", "m")})
     network = open_network(saved(model, tmp_path / "m.onnx"))
-    probed, _ = network.probed({"x": np.ones((3, 4), np.float32)}, provider=CPU)
+    probed = network.probed(
+        Samples({"x": np.ones((3, 4), np.float32)}), fixed_batch=False, run=RunOptions()
+    ).tensors
     tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
-    run = ExposedModel(network.graph, tensors, tensors, {"x": (5,)}, provider=CPU, threads=1)
+    run = ExposedModel(network.graph, tensors, tensors, {"x": (5,)}, RunOptions(threads=1))
     with pytest.raises(BackendError, match=r"tensor 'y' has shape \(5,\) for a sample"):
         run.run([{"x": np.ones((3, 5), np.float32)}], 3)
 
 
 def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
     network = open_network(saved(mlp(), tmp_path / "m.onnx"))
-    probed, _ = network.probed({"x": np.ones((3, 64), np.float32)}, provider=CPU)
+    probed = network.probed(
+        Samples({"x": np.ones((3, 64), np.float32)}), fixed_batch=False, run=RunOptions()
+    ).tensors
 
     def names(*patterns: str) -> list[str]:
         return [
@@ -196,7 +212,9 @@ def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
 
 def test_narrowing_never_widens(tmp_path: Path) -> None:
     network = open_network(saved(mlp(), tmp_path / "m.onnx"))
-    probed, _ = network.probed({"x": np.ones((3, 64), np.float32)}, provider=CPU)
+    probed = network.probed(
+        Samples({"x": np.ones((3, 64), np.float32)}), fixed_batch=False, run=RunOptions()
+    ).tensors
     for dtype, stored in (("float16", "float16"), ("float32", "float32"), (None, "float32")):
         tensors = chosen_tensors(network, probed, ["fc1"], keep="full", dtype=dtype)
         assert [tensor.stored for tensor in tensors] == [stored]
@@ -213,4 +231,6 @@ def test_model_that_the_runtime_refuses(tmp_path: Path) -> None:
     b.nodes.append(helper.make_node("NoSuchOperator", ["x"], ["y"]))
     network = open_network(saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="ONNX Runtime refuses the model"):
-        network.probed({"x": np.ones((3, 4), np.float32)}, provider=CPU)
+        network.probed(
+            Samples({"x": np.ones((3, 4), np.float32)}), fixed_batch=False, run=RunOptions()
+        )

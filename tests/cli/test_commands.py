@@ -130,7 +130,7 @@ def test_inspect_needs_an_open_shape(tmp_path: Path) -> None:
         [COMMAND, "inspect", "open.onnx"], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 2
-    assert "--input-shape 3,224,224" in result.stderr
+    assert "--input-shape x=3,224,224" in result.stderr
     assert "5×4" in run("inspect", "open.onnx", "--input-shape", "5,4", cwd=tmp_path).stdout
 
 
@@ -208,3 +208,23 @@ def test_interrupted_score_says_one_line(here: Path) -> None:
     result = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=here)
     assert result.returncode == 130
     assert result.stderr == "cnatool: interrupted.\n"
+
+
+def test_inputs_and_constants_from_the_command_line(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Mul", ["x", "rate"], "scaled")
+    b.node("Add", ["scaled", "shift"], "y")
+    model = b.model({"x": ("n", 4), "rate": (1,), "shift": ("n", 4)}, {"y": ("n", 4)})
+    saved(model, tmp_path / "net.onnx")
+    x = np.random.default_rng(0).random((20, 4), np.float32)
+    np.savez(tmp_path / "data.npz", pixels=x, labels=np.zeros(20, int))
+    np.save(tmp_path / "shift.npy", np.full((1, 4), 7.0))
+    words = ["--constant", "rate=0.5", "--constant", "shift=shift.npy"]
+    run("dump", "net.onnx", "data.npz", *words, "--input", "x=pixels", cwd=tmp_path)
+    store = cnatool.open(tmp_path / "net.zarr")
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], x * 0.5 + 7, rtol=1e-6)
+    text = run("inspect", "net.onnx", *words, cwd=tmp_path).stdout
+    assert "input 'rate' float32 (1), batches of 1" in text
+    text = run("inspect", "net.zarr", cwd=tmp_path).stdout
+    assert "input rate: constant 0.5" in text
+    assert "input shift: constant 1×4 float32" in text

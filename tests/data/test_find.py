@@ -45,7 +45,7 @@ def test_open_source_says_what_is_understood(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("a.csv", "empty"):
         with pytest.raises(
-            DataError, match=r"not a f.* Understood are \.npz, \.npy, IDX"
+            DataError, match=r"not a f.* Understood are \.npz, \.npy, \.parquet, IDX"
         ) as caught:
             open_source(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)

@@ -1,0 +1,121 @@
+"""What one run of a model is fed: samples, and beside them inputs that are the same for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from cnatool.backend.network import FeedSpec
+
+__all__ = ["ConstantInput", "Samples", "constant_input"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantInput:
+    """A model input that is the same at every run: a sampling rate, a state, an empty past.
+
+    Attributes
+    ----------
+    name : str
+        The model's input.
+    value : ndarray
+        What it receives, with length 1 along ``batch_axis``.
+    batch_axis : int or None
+        The axis that is as long as there are samples in a run, if it has one.
+    """
+
+    name: str
+    value: NDArray[Any]
+    batch_axis: int | None
+
+    def array(self, samples: int) -> NDArray[Any]:
+        """Give the input for a run of this many samples."""
+        if self.batch_axis is None:
+            return self.value
+        return np.repeat(self.value, samples, axis=self.batch_axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples for every input of a model that data feed, and the constants for the others.
+
+    Attributes
+    ----------
+    values : dict of str to ndarray
+        By input, sample axis first, equally many each.
+    constants : tuple of ConstantInput
+        The inputs beside them.
+    """
+
+    values: Mapping[str, NDArray[Any]]
+    constants: tuple[ConstantInput, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
+        """Give what a run over some of the samples is fed."""
+        fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}
+        count = len(next(iter(fed.values())))
+        fed.update({constant.name: constant.array(count) for constant in self.constants})
+        return fed
+
+
+def constant_input(spec: FeedSpec, given: ArrayLike, batch: str | None) -> ConstantInput:
+    """Make a constant input of a value as the user gives it.
+
+    Parameters
+    ----------
+    spec : FeedSpec
+        The model's input.
+    given : array_like
+        A number fills the declared shape; an array must have it.
+    batch : str, optional
+        Name of the symbolic axis along which the other inputs have their samples. The constant is
+        repeated along an axis of that name.
+
+    Raises
+    ------
+    UsageError
+        If the value has another shape or type, or the declared shape is open.
+    """
+    said = f"--constant {spec.name}"
+    value = np.asarray(given)
+    if value.dtype.kind not in "biuf":
+        raise UsageError(f"{said}: {value.dtype} is no number. The model takes {spec}.")
+    with np.errstate(all="ignore"):
+        cast = value.astype(spec.dtype)
+        exact = spec.dtype.kind == "f" or (cast == value).all()
+    if not exact or (np.isfinite(value).all() and not np.isfinite(cast).all()):
+        raise UsageError(f"{said}: the value does not fit {spec.dtype}, which the model takes.")
+    if spec.dims is None:
+        return ConstantInput(spec.name, cast, None)
+    axes = [i for i, size in enumerate(spec.dims) if batch is not None and size == batch]
+    axis = axes[0] if len(axes) == 1 else None
+    if not value.ndim:
+        open_axes = [
+            i for i, size in enumerate(spec.dims) if i != axis and not isinstance(size, int)
+        ]
+        if open_axes:
+            raise UsageError(
+                f"{said}: the model takes {spec}, whose shape is open, so one number does not "
+                f"say how many. Give an array: --constant {spec.name}=FILE.npy"
+            )
+        shape = [size if isinstance(size, int) else 1 for size in spec.dims]
+        return ConstantInput(spec.name, np.full(shape, cast), axis)
+    fits = len(spec.dims) == value.ndim and all(
+        not isinstance(size, int) or size == length
+        for size, length in zip(spec.dims, value.shape, strict=False)
+    )
+    if not fits:
+        raise UsageError(f"{said}: its shape is {value.shape}, and the model takes {spec}.")
+    return ConstantInput(spec.name, cast, axis if axis is None or cast.shape[axis] == 1 else None)

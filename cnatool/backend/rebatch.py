@@ -1,0 +1,92 @@
+"""Models bound to a small batch, run with a larger one where that gives the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from cnatool.backend.expose import readable
+from cnatool.backend.graph import analysed
+from cnatool.backend.probe import probe, same_values
+from cnatool.backend.sample_axis import samples_first
+from cnatool.backend.session import Session
+from cnatool.errors import BackendError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cnatool.backend.feeds import Samples
+    from cnatool.backend.graph import Graph
+    from cnatool.backend.session import RunOptions
+
+__all__ = ["BATCH", "rebatched"]
+
+# Name of the sample axis in a model whose batch was freed.
+BATCH = "cnatool_batch"
+
+
+def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Graph | None:
+    """Free the batch axis of a model, if every tensor then still has the values that it had.
+
+    A graph may have its batch written into reshapes as well. It then fails with another batch or,
+    worse, mixes samples; so its results are compared with those of the model as it is.
+
+    Parameters
+    ----------
+    graph : Graph
+    bound : int
+        Samples that it is bound to.
+    samples : Samples
+        Three times as many, all different.
+    run : RunOptions
+        How ONNX Runtime runs it.
+
+    Returns
+    -------
+    Graph or None
+        None where another batch fails, or gives something else.
+    """
+    freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values))
+    try:
+        found = probe(freed, samples, fixed_batch=False, run=run)
+        names = [tensor.name for tensor in found.tensors]
+        types = {tensor.name: tensor.onnx_type for tensor in found.tensors}
+        exposed = readable(graph.model, names, types)
+        session = Session(exposed.model, graph.path, run)
+        groups = [
+            session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))
+            for start in range(0, len(samples), bound)
+        ]
+    except (BackendError, ModelError):
+        return None
+    if any(tensor.varies for tensor in found.tensors):
+        return None
+    for column, tensor in enumerate(found.tensors):
+        factor = tensor.shape[tensor.batch_axis] if tensor.merged else 1
+        axis, merged = tensor.batch_axis, tensor.merged
+        try:
+            parts = [samples_first(group[column], axis, merged, factor) for group in groups]
+            expected = np.concatenate(parts)
+        except ValueError:  # that axis is none of the samples' after all
+            return None
+        whole = samples_first(found.values[tensor.name], axis, merged, factor)
+        if not same_values(whole, expected):
+            return None
+    return freed
+
+
+def _freed(model: onnx.ModelProto, inputs: Iterable[str]) -> onnx.ModelProto:
+    """Copy a model whose inputs have a symbolic first axis, without what else it says of shapes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    fed = set(inputs)
+    for value in copy.graph.input:
+        if value.name in fed:
+            value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    for output in copy.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    del copy.graph.value_info[:]
+    return copy

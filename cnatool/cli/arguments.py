@@ -1,0 +1,55 @@
+"""Words of the command line that more than one command reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnatool.cli.console import key_values
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["constants"]
+
+
+def constants(words: Sequence[str]) -> dict[str, Any]:
+    """Read ``INPUT=VALUE`` words: a number, numbers with commas between them, or ``FILE.npy``.
+
+    Raises
+    ------
+    UsageError
+        If a word is none of these, or the file cannot be read.
+    """
+    return {
+        name: _value(name, text)
+        for name, text in key_values("--constant", words, "INPUT=VALUE").items()
+    }
+
+
+def _value(name: str, text: str) -> Any:
+    import numpy as np
+
+    if text.endswith(".npy"):
+        try:
+            return np.load(Path(text), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"--constant {name}={text}: cannot be read ({error}).") from None
+    try:
+        numbers = [_number(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--constant {name}={text}: a number, numbers with commas between them, or FILE.npy."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _number(word: str) -> float | int | bool:
+    known = {"true": True, "false": False}
+    if word.strip().lower() in known:
+        return known[word.strip().lower()]
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)

@@ -1,0 +1,264 @@
+"""What a dump decides before the first row: inputs, tensors, batches, and the store's record."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool._version import __version__
+from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
+from cnatool.backend.network import open_network
+from cnatool.backend.schedule import EFFICIENT_BATCH, scheduled
+from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
+from cnatool.feeding import Feed, opened_sources, wanted_arrays
+from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike
+
+    from cnatool.backend.feeds import ConstantInput
+    from cnatool.backend.network import Network, ProbedNetwork
+    from cnatool.backend.schedule import Schedule
+    from cnatool.data.preprocess import PreprocessOptions
+    from cnatool.data.source import Source
+    from cnatool.store.records import TensorRecord
+
+__all__ = ["Choices", "FeedChoices", "Plan", "RunChoices", "planned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user wants stored; fields as in `cnatool.dump`."""
+
+    keep: Kept
+    tensors: tuple[str, ...]
+    dtype: Narrowing | None
+    limit: int | None
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunChoices:
+    """How the user wants the model run; fields as in `cnatool.dump`."""
+
+    batch_size: int | None
+    provider: str
+    threads: int
+    custom_ops: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChoices:
+    """How the user wants the model fed; fields as in `cnatool.dump`."""
+
+    preprocessing: PreprocessOptions
+    arrays: dict[str, str]
+    constants: dict[str, ArrayLike]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is decided before the first row.
+
+    Attributes
+    ----------
+    network : Network
+        The model, its batch axis freed where that changes nothing.
+    sources, rows : dict
+        The samples of each split, and how many of them are taken.
+    feed : Feed
+        How they are fed.
+    outputs : list of TensorRecord
+        The model's outputs.
+    schedule : Schedule
+        How many of them at a time.
+    run : RunOptions
+        How ONNX Runtime runs them.
+    record : StoreRecord
+        The store's description, without its splits.
+    """
+
+    network: Network
+    sources: Mapping[str, Source]
+    rows: Mapping[str, int]
+    feed: Feed
+    outputs: list[TensorRecord]
+    schedule: Schedule
+    run: RunOptions
+    record: StoreRecord
+
+
+def planned(
+    model: Path,
+    data: str | Path | None,
+    splits: Mapping[str, str | Path],
+    choices: Choices,
+    running: RunChoices,
+    feeding: FeedChoices,
+    note: Callable[[str], None],
+) -> Plan:
+    """Decide everything about a dump.
+
+    Parameters
+    ----------
+    model : Path
+        An ONNX file.
+    data : str, Path or None
+        Samples; see `cnatool.dump`.
+    splits : mapping of str to path
+        Split names and their data, instead of ``data``.
+    choices, running, feeding : Choices, RunChoices, FeedChoices
+        What the user asked for.
+    note : callable
+        Is told, a line at a time, what was decided.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError
+        If an argument, the data or the model cannot be used.
+    BackendError
+        If the runtime fails.
+    """
+    provider = provider_name(running.provider)
+    network = open_network(model)
+    run = RunOptions(provider, running.threads, running.custom_ops, network.optimization)
+    wanted = wanted_arrays(network, feeding.arrays, feeding.constants)
+    sources = opened_sources(data, splits, wanted)
+    rows = {n: min(s.rows, choices.limit or s.rows) for n, s in sources.items()}
+    first = next(iter(sources.values()))
+    feed = Feed.planned(network, first, wanted, feeding.preprocessing, feeding.constants)
+    for line in feed.notes:
+        note(line)
+    for name, source in sources.items():
+        note(_split_text(name, source, rows[name]))
+    network, feed = _freed(network, feed, first, running.batch_size, run, note)
+    samples = feed.probe(first)
+    if unscaled := feed.unscaled(samples):
+        note(unscaled)
+    probed = network.probed(samples, fixed_batch=feed.batch is not None, run=run)
+    kept = chosen_tensors(
+        network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
+    )
+    outputs = stored_outputs(network, probed.tensors)
+    schedule = scheduled(
+        network,
+        probed.tensors,
+        _held_bytes(kept, outputs, feed),
+        bound=feed.batch,
+        batch=running.batch_size,
+        provider=provider,
+        threads=running.threads,
+    )
+    record = StoreRecord(
+        schema="cnatool.store/1",
+        created_by=f"cnatool {__version__}",
+        inputs=tuple(ArrayRecord(i.name, i.dtype.name, i.shape) for i in first.inputs),
+        outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
+        tensors=kept,
+        layers=network.layers.layers,
+        statistics=("sum", "count") if any(t.varies for t in kept) else ("sum",),
+        splits={},
+        skipped=tuple(probed.skipped),
+        model=network.record,
+        runtime=RuntimeRecord(
+            name="onnxruntime",
+            version=RUNTIME_VERSION,
+            provider=provider,
+            optimization=run.optimization,
+            batch_size=schedule.batch,
+        ),
+        preprocessing=feed.preprocessing,
+        constants=tuple(map(_constant_record, feed.constants)),
+        tags=choices.tags,
+    )
+    for line in _summary(record, probed, schedule):
+        note(line)
+    run = replace(run, threads=schedule.threads)
+    return Plan(network, sources, rows, feed, outputs, schedule, run, record)
+
+
+def _freed(
+    network: Network,
+    feed: Feed,
+    source: Source,
+    wanted: int | None,
+    run: RunOptions,
+    note: Callable[[str], None],
+) -> tuple[Network, Feed]:
+    """Free the batch axis of a model that is bound to a few samples, where nothing changes."""
+    bound = feed.batch
+    if bound is None or wanted == bound:
+        return network, feed
+    freed = None
+    if bound < EFFICIENT_BATCH or wanted is not None:
+        freed = network.with_free_batch(bound, feed.probe(source, 3 * bound), run)
+    count = f"{bound} sample{'s' * (bound > 1)}"
+    if freed is None:
+        note(
+            f"the model takes exactly {count} a run; exported with a dynamic batch axis it would "
+            "run faster"
+        )
+        return network, feed
+    note(
+        f"the model is bound to {count} a run; it is run with more, which gave the same for every "
+        "tensor"
+    )
+    return freed, replace(feed, batch=None)
+
+
+def _split_text(name: str, source: Source, rows: int) -> str:
+    count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
+    labels = "with labels" if source.labelled else "no labels found"
+    return f"split {name}: {count} of {source.name}, {labels}"
+
+
+def _held_bytes(
+    tensors: Sequence[TensorRecord], outputs: Sequence[TensorRecord], feed: Feed
+) -> int:
+    """Count the bytes of one sample that are held until they are written."""
+    held = [(t.shape, t.dtype) for t in outputs]
+    held += [(t.shape, t.dtype) for t in tensors if t.stored is not None]
+    for given in feed.preprocessing:
+        held += [(given.shape, given.dtype), (given.source_shape, given.source_dtype)]
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
+
+
+def _constant_record(constant: ConstantInput) -> ConstantRecord:
+    value = np.ascontiguousarray(constant.value)
+    little = value.astype(value.dtype.newbyteorder("<"))
+    return ConstantRecord(
+        input=constant.name,
+        dtype=value.dtype.name,
+        shape=constant.value.shape,
+        value=float(value.item()) if value.size == 1 and np.isfinite(value).all() else None,
+        sha256=hashlib.sha256(little.tobytes()).hexdigest(),
+    )
+
+
+def _summary(record: StoreRecord, probed: ProbedNetwork, schedule: Schedule) -> list[str]:
+    tensors, layers = len(record.tensors), len(record.layers)
+    left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
+    lines = [
+        f"{tensors} tensor{'s' * (tensors != 1)}{left_out}, {layers} layer{'s' * (layers != 1)}"
+    ]
+    varying = sum(tensor.varies for tensor in record.tensors)
+    if varying:
+        lines.append(
+            f"the shape of {varying} tensor{'s' * (varying != 1)} depends on the data: of these "
+            "only sums and numbers of elements are stored"
+        )
+    if probed.mixed:
+        count = len(probed.mixed)
+        lines.append(
+            f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
+            f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
+            f"batches of {schedule.batch} in this order"
+        )
+    return lines
