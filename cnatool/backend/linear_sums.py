@@ -91,20 +91,21 @@ class LinearSums:
         weights = self._constant(node.input[1])
         if weights is None or weights.ndim != 2 or given.get("transA", 0):
             return None
-        total = weights.sum(axis=0 if given.get("transB", 0) else 1) * given.get("alpha", 1.0)
+        axis = 0 if given.get("transB", 0) else 1
+        total = weights.sum(axis=axis, dtype=np.float64) * given.get("alpha", 1.0)
         constant = 0.0
         if len(node.input) > 2 and node.input[2]:
             bias = self._constant(node.input[2])
             if bias is None or bias.size not in (1, size):
                 return None
-            constant = float(bias.sum()) * (size // bias.size) * given.get("beta", 1.0)
+            constant = _total(bias) * (size // bias.size) * given.get("beta", 1.0)
         return self._if_short(LinearSum(node.input[0], total, constant), size)
 
     def _matmul(self, node: onnx.NodeProto) -> LinearSum | None:
         weights = self._constant(node.input[1])
         if weights is None or weights.ndim != 2:
             return None
-        total = weights.sum(axis=1)
+        total = weights.sum(axis=1, dtype=np.float64)
         return self._if_short(LinearSum(node.input[0], total, 0.0), weights.shape[1])
 
     def _add(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> LinearSum | None:
@@ -113,7 +114,7 @@ class LinearSums:
             inner = None if bias is None else self.of(summand, shape)
             if bias is None or inner is None or bias.size not in (1, math.prod(shape)):
                 continue
-            added = float(bias.sum()) * (math.prod(shape) // bias.size)
+            added = _total(bias) * (math.prod(shape) // bias.size)
             return LinearSum(inner.source, inner.weights, inner.constant + added)
         return None
 
@@ -130,7 +131,7 @@ class LinearSums:
         dilations = given.get("dilations") or [1] * axes
         group = int(given.get("group", 1))
         # (channels out, channels in / groups, …) to (channels in, …), summed over channels out.
-        total = kernel.reshape(group, -1, *kernel.shape[1:]).sum(axis=1)
+        total = kernel.reshape(group, -1, *kernel.shape[1:]).sum(axis=1, dtype=np.float64)
         total = total.reshape(-1, *kernel.shape[2:])
         for axis in range(axes):
             length, count = source[axis + 1], shape[axis + 1]
@@ -147,18 +148,23 @@ class LinearSums:
             bias = self._constant(node.input[2])
             if bias is None:
                 return None
-            constant = float(bias.sum()) * math.prod(shape[1:])
+            constant = _total(bias) * math.prod(shape[1:])
         return LinearSum(node.input[0], total.reshape(-1), constant)
 
     def _if_short(self, found: LinearSum, size: int) -> LinearSum | None:
         return found if len(found.weights) <= _LONGER * size else None
 
-    def _constant(self, name: str) -> NDArray[np.float64] | None:
+    def _constant(self, name: str) -> NDArray[np.float32] | None:
         tensor = self._weights.get(name)
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
             return None
         folder = str(self._graph.path.parent.resolve())
-        return numpy_helper.to_array(tensor, folder).astype(np.float64)
+        # Summed in float64 without a copy in float64: weights may be gigabytes.
+        return numpy_helper.to_array(tensor, folder)
+
+
+def _total(values: NDArray[np.float32]) -> float:
+    return float(values.sum(dtype=np.float64))
 
 
 def _padding(given: Mapping[str, Any], axis: int, axes: int, missing: int) -> int:
