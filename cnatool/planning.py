@@ -12,7 +12,7 @@ import numpy as np
 from cnatool._version import __version__
 from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
 from cnatool.backend.network import open_network
-from cnatool.backend.schedule import EFFICIENT_BATCH, scheduled
+from cnatool.backend.schedule import fitting_batch, scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
@@ -138,11 +138,17 @@ def planned(
         note(line)
     for name, source in sources.items():
         note(_split_text(name, source, rows[name]))
-    network, feed = _freed(network, feed, first, running.batch_size, run, note)
     samples = feed.probe(first)
     if unscaled := feed.unscaled(samples):
         note(unscaled)
     probed = network.probed(samples, fixed_batch=feed.batch is not None, run=run)
+    better = running.batch_size or fitting_batch(probed.tensors, provider)
+    if feed.batch is not None and better > feed.batch:
+        freed = network.with_free_batch(feed.batch, feed.probe(first, 3 * feed.batch), run)
+        note(_freed_text(feed.batch, freed=freed is not None))
+        if freed is not None:
+            network, feed = freed, replace(feed, batch=None)
+            probed = network.probed(feed.probe(first), fixed_batch=False, run=run)
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
@@ -184,33 +190,17 @@ def planned(
     return Plan(network, sources, rows, feed, outputs, schedule, run, record)
 
 
-def _freed(
-    network: Network,
-    feed: Feed,
-    source: Source,
-    wanted: int | None,
-    run: RunOptions,
-    note: Callable[[str], None],
-) -> tuple[Network, Feed]:
-    """Free the batch axis of a model that is bound to a few samples, where nothing changes."""
-    bound = feed.batch
-    if bound is None or wanted == bound:
-        return network, feed
-    freed = None
-    if bound < EFFICIENT_BATCH or wanted is not None:
-        freed = network.with_free_batch(bound, feed.probe(source, 3 * bound), run)
+def _freed_text(bound: int, *, freed: bool) -> str:
     count = f"{bound} sample{'s' * (bound > 1)}"
-    if freed is None:
-        note(
-            f"the model takes exactly {count} a run; exported with a dynamic batch axis it would "
-            "run faster"
+    if freed:
+        return (
+            f"the model is bound to {count} a run; it is run with more, which gave the same for "
+            "every tensor"
         )
-        return network, feed
-    note(
-        f"the model is bound to {count} a run; it is run with more, which gave the same for every "
-        "tensor"
+    return (
+        f"the model takes exactly {count} a run; exported with a dynamic batch axis it would run "
+        "faster"
     )
-    return freed, replace(feed, batch=None)
 
 
 def _split_text(name: str, source: Source, rows: int) -> str:

@@ -324,7 +324,9 @@ def test_batch_of_one_runs_with_more_where_that_is_the_same(tmp_path: Path) -> N
     b = Builder()
     b.gemm("x", "hidden", 6, 40)
     b.node("Relu", ["hidden"], "active")
-    b.gemm("active", "y", 40, 3)
+    b.node("Reshape", ["active", b.constant("parts", np.array([1, 8, 5]))], "parted")
+    b.node("Reshape", ["parted", b.constant("whole", np.array([1, -1]))], "flat")
+    b.gemm("flat", "y", 40, 3)
     model = b.model({"x": (1, 6)}, {"y": (1, 3)})
     x, data = digits(tmp_path)
     notes = Notes()
@@ -342,8 +344,8 @@ def test_batch_of_one_runs_with_more_where_that_is_the_same(tmp_path: Path) -> N
 def test_batch_of_one_is_kept_where_more_would_be_something_else(kind: str, tmp_path: Path) -> None:
     b = Builder()
     if kind == "fails":
-        b.node("Reshape", ["x", b.constant("shape", np.array([1, 2, 3]))], "hidden")
-        b.node("Flatten", ["hidden"], "y")
+        b.node("Reshape", ["x", b.constant("shape", np.array([2, 3]))], "hidden")
+        b.node("Reshape", ["hidden", b.constant("flat", np.array([1, 6]))], "y")
     elif kind == "mixes":
         # With n samples, every sixth number of all of them: it runs, and means something else.
         b.node("Reshape", ["x", b.constant("shape", np.array([6, -1]))], "columns")

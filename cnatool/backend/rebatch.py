@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from cnatool.backend.expose import readable
 from cnatool.backend.graph import analysed
@@ -30,8 +31,9 @@ BATCH = "cnatool_batch"
 def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Graph | None:
     """Free the batch axis of a model, if every tensor then still has the values that it had.
 
-    A graph may have its batch written into reshapes as well. It then fails with another batch or,
-    worse, mixes samples; so its results are compared with those of the model as it is.
+    A graph may have its batch written into reshapes as well: those that begin with it are freed
+    too. Where others remain the model fails with another batch or, worse, mixes samples; so its
+    results are compared with those of the model as it is.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
     Graph or None
         None where another batch fails, or gives something else.
     """
-    freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values))
+    freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values, bound))
     try:
         found = probe(freed, samples, fixed_batch=False, run=run)
         names = [tensor.name for tensor in found.tensors]
@@ -77,7 +79,7 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
     return freed
 
 
-def _freed(model: onnx.ModelProto, inputs: Iterable[str]) -> onnx.ModelProto:
+def _freed(model: onnx.ModelProto, inputs: Iterable[str], bound: int) -> onnx.ModelProto:
     """Copy a model whose inputs have a symbolic first axis, without what else it says of shapes."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -89,4 +91,25 @@ def _freed(model: onnx.ModelProto, inputs: Iterable[str]) -> onnx.ModelProto:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     del copy.graph.value_info[:]
+    _free_reshapes(copy.graph, bound)
     return copy
+
+
+def _free_reshapes(graph: onnx.GraphProto, bound: int) -> None:
+    """Let reshapes to a constant shape that begins with the batch take the batch that comes."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    for number, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or any(a.name == "allowzero" and a.i for a in node.attribute):
+            continue
+        constant = constants.get(node.input[1])
+        if constant is None or constant.data_location == onnx.TensorProto.EXTERNAL:
+            continue
+        shape = numpy_helper.to_array(constant).copy()
+        if shape.ndim == 1 and shape.size and shape[0] == bound:
+            shape[0] = 0  # as in the tensor that comes
+            name = f"{BATCH} shape {number}"
+            graph.initializer.append(numpy_helper.from_array(shape, name))
+            node.input[1] = name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.store.records import TensorRecord
 
-__all__ = ["EFFICIENT_BATCH", "Schedule", "scheduled"]
+__all__ = ["Schedule", "fitting_batch", "scheduled"]
 
 # A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
 _CACHED_BYTES = 6 << 20
 # As few samples as this read the weights too often, so that many are taken if memory allows.
-EFFICIENT_BATCH = 8
+_EFFICIENT_BATCH = 8
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
 # A block is large enough that what is done once for each costs little beside the runs, and small
@@ -102,12 +103,9 @@ def scheduled(
             f"--batch-size {batch}: the model is bound to batches of {bound}. "
             "Export it with a dynamic batch axis to choose."
         )
-    sample = max(1, sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors))
-    on_cpu = provider == "CPUExecutionProvider"
-    fitting = _BATCH_BYTES // sample
-    if on_cpu:
-        fitting = max(min(EFFICIENT_BATCH, fitting), _CACHED_BYTES // sample)
-    batch = bound or batch or _power_of_two(min(_LARGEST_BATCH, fitting))
+    sample = _sample_bytes(tensors)
+    on_cpu = provider == CPU
+    batch = bound or batch or fitting_batch(tensors, provider)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
     if not on_cpu:
@@ -117,6 +115,27 @@ def scheduled(
         return Schedule(block, batch, 1, threads)
     runs = max(1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * sample)))
     return Schedule(block, batch, runs, threads // runs)
+
+
+def fitting_batch(tensors: Sequence[TensorRecord], provider: str) -> int:
+    """Give the samples of one run that suit the processor and its memory.
+
+    Parameters
+    ----------
+    tensors : sequence of TensorRecord
+        All tensors of a network, by whose sizes memory is judged.
+    provider : str
+        ONNX Runtime's name of the provider.
+    """
+    sample = _sample_bytes(tensors)
+    fitting = _BATCH_BYTES // sample
+    if provider == CPU:
+        fitting = max(min(_EFFICIENT_BATCH, fitting), _CACHED_BYTES // sample)
+    return _power_of_two(min(_LARGEST_BATCH, fitting))
+
+
+def _sample_bytes(tensors: Sequence[TensorRecord]) -> int:
+    return max(1, sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors))
 
 
 def _processors() -> int:

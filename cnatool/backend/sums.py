@@ -110,8 +110,8 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
     float32 tensor that needs no exact sum gives a few partial sums in float32 instead: a channel's
     plane of a picture, a token's features, a sixteenth of a flat layer. Their sum is taken in
     float64 outside the graph. The rounding of many short sums averages out: some 1e-8 of the
-    absolute sum for flat layers; 1e-6 for planes, whose many equal values round alike. A linear operator's sum may be taken from
-    its input, in parts as well.
+    absolute sum for flat layers; 1e-6 for planes, whose many equal values round alike. A linear
+    operator's sum may be taken from its input, in parts as well.
 
     Parameters
     ----------
