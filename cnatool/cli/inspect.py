@@ -134,8 +134,8 @@ def _print_tensors(
             tensor.operator,
             tensor.role,
             ", ".join(numbers.get(tensor.name, ())),
-            _shape_text(tensor.shape),
-            tensor.dtype,
+            _shape_text(tensor.shape) + (", varies" if tensor.varies else ""),
+            _dtype_text(tensor),
             str(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize),
         ]
         for tensor in tensors
@@ -161,6 +161,14 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
             say(f"  {tensor.name} ({tensor.operator}): {tensor.reason}")
     else:
         say("  --skipped lists them")
+
+
+def _dtype_text(tensor: TensorRecord) -> str:
+    """Write the element type; both where the graph's had to be cast."""
+    kind = tensor.onnx_type or tensor.dtype
+    if {"float": "float32", "double": "float64"}.get(kind, kind) == tensor.dtype:
+        return tensor.dtype
+    return f"{kind} as {tensor.dtype}"
 
 
 def _kept_text(tensor: TensorRecord) -> str:

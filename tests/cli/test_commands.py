@@ -228,3 +228,21 @@ def test_inputs_and_constants_from_the_command_line(tmp_path: Path) -> None:
     text = run("inspect", "net.zarr", cwd=tmp_path).stdout
     assert "input rate: constant 0.5" in text
     assert "input shift: constant 1×4 float32" in text
+
+
+def test_inspect_says_what_was_cast_and_what_varies(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Cast", ["x"], "narrow", to=16)  # bfloat16
+    b.node("Cast", ["narrow"], "wide", to=1)
+    b.node("ReduceMax", ["x"], "largest", keepdims=0)
+    b.node("Cast", ["largest"], "stop", to=7)
+    b.node("Unsqueeze", ["stop", b.constant("zero", np.array([0]))], "stops")
+    b.node("Slice", ["wide", "zero", "stops", b.constant("one", np.array([1]))], "cut")
+    b.node("ReduceSum", ["cut", "one"], "y", keepdims=0)
+    saved(b.model({"x": ("n", 6)}, {"y": ("n",)}), tmp_path / "net.onnx")
+    x = np.tile(np.array([[1.2], [2.2], [5.2], [3.2]], np.float32), (1, 6))
+    np.savez(tmp_path / "data.npz", x=x)
+    run("dump", "net.onnx", "data.npz", "--batch-size", 2, cwd=tmp_path)
+    text = run("inspect", "net.zarr", cwd=tmp_path).stdout
+    assert "bfloat16 as float32" in text
+    assert ", varies" in text
