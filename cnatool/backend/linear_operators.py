@@ -188,16 +188,11 @@ def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
 
 def _constant(graph: Graph, name: str) -> onnx.TensorProto | None:
     """Find an initializer or the value of a Constant."""
-    for tensor in graph.model.graph.initializer:
-        if tensor.name == name:
-            return tensor
+    found = [tensor for tensor in graph.model.graph.initializer if tensor.name == name]
     node = graph.producer.get(name)
     if node is not None and node.op_type == "Constant":
-        for given in node.attribute:
-            if given.name == "value":
-                value: onnx.TensorProto = given.t
-                return value
-    return None
+        found += [given.t for given in node.attribute if given.name == "value"]
+    return found[0] if found else None
 
 
 def _contracts(node: onnx.NodeProto) -> bool:

@@ -33,6 +33,7 @@ SHAPE_CHANGES = frozenset(
     }
 )
 QUANTIZATION = frozenset({"DequantizeLinear", "QuantizeLinear"})
+_ADDITIONS = frozenset({"Add", "QLinearAdd", "Sub"})
 _NORMALIZATIONS = frozenset(
     {
         "BatchNormalization",
@@ -106,7 +107,7 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
         step, after = found
         if operator.nonlinearity is not None and not (codes or step == "ReorderOutput"):
             break
-        if step in ("Add", "Sub") and _addend_shape(graph, graph.producer[after]) == ():
+        if step in _ADDITIONS and _addend_shape(graph, after) == ():
             # one number for all units: a hard sigmoid's, say
             break
         tensor = after
@@ -115,7 +116,7 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
         if step in SHAPE_CHANGES and not restored and step != "ReorderOutput":
             continue
         values = not codes or step in ("DequantizeLinear", "Mul")
-        bias = not biased and _is_bias(graph, operator, graph.producer[after])
+        bias = not biased and step in _ADDITIONS and _is_bias(graph, operator, after)
         kept = restored or bias or step == "ReorderOutput" or (codes and values)
         if own and kept:
             linear = tensor
@@ -185,17 +186,17 @@ def _is_scale(graph: Graph, tensor: str) -> bool:
     return node.op_type == "Mul" and all(_is_scale(graph, name) for name in node.input)
 
 
-def _addend_shape(graph: Graph, node: onnx.NodeProto) -> tuple[int, ...] | None:
-    """Give the shape of the constant that a node adds; None where it is not known."""
-    constants = [name for name in node.input if name not in graph.dynamic]
+def _addend_shape(graph: Graph, total: str) -> tuple[int, ...] | None:
+    """Give the shape of the constant of which a tensor is the sum; None where it is not known."""
+    node = graph.producer[total]
+    operands = (0, 3) if node.op_type == "QLinearAdd" else (0, 1)
+    constants = [node.input[i] for i in operands if node.input[i] not in graph.dynamic]
     return constant_shape(graph, constants[0]) if constants else None
 
 
-def _is_bias(graph: Graph, operator: LinearOperator, node: onnx.NodeProto) -> bool:
-    """Say whether the constant that a node adds has one number a unit, unlike a position code."""
-    if node.op_type not in ("Add", "Sub"):
-        return node.op_type == "QLinearAdd"
-    shape = _addend_shape(graph, node)
+def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
+    """Say whether the constant in a sum has one number a unit, as a position code has not."""
+    shape = _addend_shape(graph, total)
     if shape is None or operator.node.op_type == "Einsum" or sum(n > 1 for n in shape) <= 1:
         return True
     weights = constant_shape(graph, operator.weights)
