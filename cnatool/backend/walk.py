@@ -19,6 +19,7 @@ __all__ = ["QUANTIZATION", "SHAPE_CHANGES", "Walk", "passes", "readers", "walk"]
 SHAPE_CHANGES = frozenset(
     {
         "Cast",
+        "CastLike",
         "DepthToSpace",
         "Dropout",
         "Flatten",
@@ -52,7 +53,7 @@ _QUOTIENTS = frozenset({"Div", "Reciprocal"})
 _MOMENTS = (
     _MEANS
     | _QUOTIENTS
-    | {"Add", "Cast", "Expand", "Identity", "Mul", "Neg", "Pow", "Reshape", "Sqrt", "Sub"}
+    | {"Add", "Cast", "CastLike", "Expand", "Identity", "Mul", "Neg", "Pow", "Reshape", "Sqrt", "Sub"}
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 # More than the longest such spelling has.
@@ -129,7 +130,10 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
 def readers(graph: Graph, tensor: str) -> list[onnx.NodeProto]:
     """Give the nodes that read a tensor's values, one entry a use."""
     return [
-        node for node in graph.consumers.get(tensor, []) if node.op_type not in ("Shape", "Size")
+        node
+        for node in graph.consumers.get(tensor, [])
+        if node.op_type not in ("Shape", "Size")
+        and (node.op_type != "CastLike" or node.input[0] == tensor)
     ]
 
 
