@@ -47,6 +47,9 @@ def assert_layers(store: Store, truths: Sequence[Truth], *, error: float = 0.0) 
         for rule in ("linear", "preactivation"):
             stored = split.activations(getattr(record, rule))[:]
             expected = getattr(truth, rule)
+            if stored.shape != expected.shape and expected.ndim == 4:
+                # An exporter may put the channels first, and moves them back where it likes.
+                expected = np.moveaxis(expected, -1, 1)
             assert stored.shape == expected.shape, (truth.name, rule)
             if error:
                 off = np.sqrt(np.mean((stored - expected) ** 2)) / expected.std()
