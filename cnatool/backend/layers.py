@@ -135,6 +135,7 @@ class _Nodes:
         self.graph = graph
         self.linear: dict[str, LinearOperator] = {}
         self._reads: list[tuple[onnx.NodeProto, list[str]]] = []
+        self._places: dict[str, int] = {}
         reads: dict[str, list[str]] = {}
         # What a node's subgraphs take from outside is read as well.
         for name, consumers in graph.consumers.items():
@@ -142,14 +143,22 @@ class _Nodes:
                 reads.setdefault(_key(node), []).append(name)
         for node in graph.nodes:
             self._reads.append((node, reads.get(_key(node), [])))
+            self._places.update(dict.fromkeys(node.output, len(self._reads)))
             operator = linear_operator(graph, node)
             if operator is not None:
                 self.linear[operator.result] = operator
 
-    def path_lengths(self, start: Iterable[str]) -> dict[str, int]:
-        """Count linear operators on the longest path from ``start`` to each tensor behind it."""
+    def path_lengths(
+        self, start: Iterable[str], until: Iterable[str] | None = None
+    ) -> dict[str, int]:
+        """Count linear operators on the longest path from ``start`` to each tensor behind it.
+
+        With ``until``, only the tensors up to the last of those are looked at.
+        """
         lengths = dict.fromkeys(start, 0)
-        for node, reads in self._reads:
+        first = min((self._places.get(name, 0) for name in lengths), default=0)
+        last = None if until is None else max(self._places.get(name, 0) for name in until)
+        for node, reads in self._reads[first:last]:
             before = [lengths[name] for name in reads if name in lengths]
             if before:
                 length = max(before) + (_key(node) in self.linear)
@@ -218,5 +227,5 @@ def _is_shortcut(nodes: _Nodes, operator: LinearOperator, end: str) -> bool:
                 others.update({name: 0 for name in node.input if name != end})
     if others.keys().isdisjoint(nodes.graph.dynamic):
         return False
-    lengths = nodes.path_lengths([_fork(nodes.graph, operator.data)])
+    lengths = nodes.path_lengths([_fork(nodes.graph, operator.data)], until=others)
     return any(lengths.get(name, 0) + more >= 2 for name, more in others.items())

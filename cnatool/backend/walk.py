@@ -53,7 +53,19 @@ _QUOTIENTS = frozenset({"Div", "Reciprocal"})
 _MOMENTS = (
     _MEANS
     | _QUOTIENTS
-    | {"Add", "Cast", "CastLike", "Expand", "Identity", "Mul", "Neg", "Pow", "Reshape", "Sqrt", "Sub"}
+    | {
+        "Add",
+        "Cast",
+        "CastLike",
+        "Expand",
+        "Identity",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reshape",
+        "Sqrt",
+        "Sub",
+    }
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 # More than the longest such spelling has.
