@@ -183,7 +183,7 @@ def _analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) 
         values = reads[:1] if node.op_type == "CastLike" else reads
         if any(name in dynamic for name in values) and node.op_type not in _SHAPE_OPERATORS:
             dynamic.update(writes)
-        elif any(name in dynamic or name in shape_arithmetic for name in reads):
+        elif any(name in dynamic or name in shape_arithmetic for name in values):
             shape_arithmetic.update(writes)
     return Graph(
         path=path,

@@ -115,6 +115,7 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
     # and after it are one, and only after the second does the tensor have a sample axis.
     source = graph.producer.get(operator.data)
     merged = source is not None and source.op_type == "Reshape"
+    reshaped = False  # into another shape than it was computed in
     own = True  # nothing has changed the values since the operator and its bias
     while (found := _next(graph, tensor)) is not None:
         step, after = found
@@ -123,9 +124,14 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
         if step in _ADDITIONS and _addend_shape(graph, after) == ():
             # one number for all units: a hard sigmoid's, say
             break
+        cut = reshaped and own and not codes and step in ("Div", "Mul")
+        if cut and _is_by_one_number(graph, after):
+            # the temperature of an attention, whose heads have been split off
+            break
         tensor = after
         restored = merged and step == "Reshape"
         merged = merged and not restored
+        reshaped = reshaped or (step == "Reshape" and not restored)
         if step in SHAPE_CHANGES and not restored and step != "ReorderOutput":
             continue
         values = not codes or step in ("DequantizeLinear", "Mul")
@@ -200,6 +206,16 @@ def _is_scale(graph: Graph, tensor: str) -> bool:
     if node.op_type == "DynamicQuantizeLinear":
         return bool(node.output[1] == tensor)
     return node.op_type == "Mul" and all(_is_scale(graph, name) for name in node.input)
+
+
+def _is_by_one_number(graph: Graph, product: str) -> bool:
+    """Say whether a tensor is the product of another with one number."""
+    constants = [name for name in graph.producer[product].input if name not in graph.dynamic]
+    shapes = [constant_shape(graph, name) for name in constants]
+    return any(
+        name in graph.shape_arithmetic if shape is None else math.prod(shape) == 1
+        for name, shape in zip(constants, shapes, strict=True)
+    )
 
 
 def _addend_shape(graph: Graph, total: str) -> tuple[int, ...] | None:

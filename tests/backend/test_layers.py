@@ -171,6 +171,18 @@ def test_changes_of_shape_at_the_end_are_left_off(tmp_path: Path) -> None:
     assert only(table) == ("Gemm", "fc", "fc")
 
 
+def test_temperature_of_attention_is_no_scale_of_the_layer(tmp_path: Path) -> None:
+    b = Builder()
+    b.gemm("x", "query", 6, 8)
+    b.node("Reshape", ["query", b.constant("to", np.array([-1, 2, 4]))], "heads")
+    b.node("Mul", ["heads", b.constant("cold", np.array(0.5, np.float32))], "scaled")
+    b.node("Reshape", ["x", b.constant("two", np.array([-1, 2, 3]))], "pairs")
+    b.node("Transpose", ["pairs"], "turned", perm=[0, 2, 1])
+    b.node("MatMul", ["turned", "scaled"], "out")
+    table = layers_of(b.model({"x": ("n", 6)}, {"out": ("n", 3, 4)}), tmp_path)
+    assert only(table) == ("Gemm", "query", "query")
+
+
 def test_rows_merged_for_the_operator_come_apart_again(tmp_path: Path) -> None:
     b = Builder()
     b.node("Relu", ["x"], "relu")
