@@ -232,9 +232,11 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
             consumers.setdefault(name, []).append(node)
         writes = [name for name in node.output if name]
         producer.update(dict.fromkeys(writes, node))
-        if any(name in dynamic for name in reads) and node.op_type not in _SHAPE_OPERATORS:
+        # of its second input it takes the type alone
+        values = reads[:1] if node.op_type == "CastLike" else reads
+        if any(name in dynamic for name in values) and node.op_type not in _SHAPE_OPERATORS:
             dynamic.update(writes)
-        elif any(name in dynamic or name in shape_arithmetic for name in reads):
+        elif any(name in dynamic or name in shape_arithmetic for name in values):
             shape_arithmetic.update(writes)
         if dynamic.intersection(writes) and _is_data_shaped(node, dynamic, data_shaped):
             data_shaped.update(writes)

@@ -5,70 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnatool.backend.linear_operators import linear_operator
+from cnatool.backend.walk import QUANTIZATION, SHAPE_CHANGES, passes, readers, walk
 from cnatool.store.records import LayerRecord, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import onnx
 
     from cnatool.backend.graph import Graph
+    from cnatool.backend.linear_operators import LinearOperator
 
 __all__ = ["LayerTable", "find_layers"]
 
-# The operand that must be constant, by operator: its weights.
-_WEIGHT_INPUT = {
-    "Conv": 1,
-    "ConvInteger": 1,
-    "ConvTranspose": 1,
-    "FusedConv": 1,
-    "FusedGemm": 1,
-    "Gemm": 1,
-    "QGemm": 3,
-    "QLinearConv": 3,
-}
-# Either operand may be the weights.
-_MATMUL_INPUTS = {
-    "FusedMatMul": (0, 1),
-    "MatMul": (0, 1),
-    "MatMulInteger": (0, 1),
-    "QLinearMatMul": (0, 3),
-}
-# Input that is the operator's own bias.
-_BIAS_INPUT = {
-    "Conv": 2,
-    "ConvTranspose": 2,
-    "FusedConv": 2,
-    "FusedGemm": 2,
-    "Gemm": 2,
-    "QGemm": 6,
-    "QLinearConv": 8,
-}
-_SHAPE_CHANGES = frozenset(
-    {
-        "Cast",
-        "DepthToSpace",
-        "Dropout",
-        "Flatten",
-        "Identity",
-        "Reshape",
-        "SpaceToDepth",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
-_QUANTIZATION = frozenset({"DequantizeLinear", "QuantizeLinear"})
-_NORMALIZATIONS = frozenset(
-    {
-        "BatchNormalization",
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "RMSNormalization",
-        "SimplifiedLayerNormalization",
-    }
-)
 # What a model may put behind its last layer without giving it another meaning.
-_OUTPUT_FUNCTIONS = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
+_OUTPUT_FUNCTIONS = frozenset(
+    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax"}
+)
+_SUMS = frozenset({"Add", "QLinearAdd", "Sum"})
+_POOLING = frozenset({"AveragePool", "MaxPool"})
 _NONLINEARITIES = frozenset(
     {
         "BiasGelu",
@@ -84,6 +40,9 @@ _NONLINEARITIES = frozenset(
         "LogSoftmax",
         "Mish",
         "PRelu",
+        "QLinearLeakyRelu",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
         "QuickGelu",
         "Relu",
         "Selu",
@@ -127,10 +86,14 @@ class LayerTable:
 def find_layers(graph: Graph) -> LayerTable:
     """Find the linear operators of a graph and the tensors that stand for them.
 
-    A linear operator is a Conv, ConvTranspose, Gemm or MatMul, or a quantised or fused form of
-    one, that multiplies a tensor which depends on the input by one which does not. From its
-    result the walk goes forward while there is one consumer and that adds or subtracts a
-    constant, scales by one, normalises, casts, quantises, or changes the shape alone.
+    A linear operator is a Conv, ConvTranspose, Gemm, MatMul or contracting Einsum, or a quantised
+    or fused form of one, that multiplies a tensor which depends on the input by one which does
+    not. From its result the walk goes forward while one node alone reads it and that adds or
+    subtracts a constant, scales by one, normalises, casts, quantises, or changes the shape alone;
+    a normalisation may be written out in several nodes.
+
+    An activation that is fused into an operator cannot be taken out again. The record's
+    ``operator`` then says so, as ``FusedConv+Relu``: both tensors hold what comes after it.
 
     Parameters
     ----------
@@ -140,153 +103,129 @@ def find_layers(graph: Graph) -> LayerTable:
     -------
     LayerTable
     """
-    nodes = [node for node in graph.nodes if _weight_input(graph, node) is not None]
-    depth = _path_lengths(graph)
+    nodes = _Nodes(graph)
+    depth = nodes.path_lengths(value.name for value in graph.inputs)
     # Where a linear operator lies further down, a result that is also a model output is a hidden
     # layer that somebody exposed, not the last one.
-    leads_on = _ancestors_of(graph, nodes)
+    leads_on = nodes.ancestors(operator.data for operator in nodes.linear.values())
     layers = []
     output_tensors: set[str] = set()
-    for number, node in enumerate(nodes, start=1):
-        result = node.output[0]
-        linear, preactivation = _walk(graph, node)
-        tail = set() if result in leads_on else _tail(graph, result)
+    for number, operator in enumerate(nodes.linear.values(), start=1):
+        found = walk(graph, operator)
+        tail = set() if operator.result in leads_on else _tail(graph, operator.result)
         output_tensors |= tail
         layers.append(
             LayerRecord(
                 number=number,
-                operator=node.op_type,
-                linear=linear,
-                preactivation=preactivation,
+                operator=operator.label(readers(graph, found.end)),
+                linear=found.linear,
+                preactivation=found.preactivation,
                 output=bool(tail),
-                shortcut=_is_shortcut(graph, node, preactivation),
-                path=depth[result],
+                shortcut=_is_shortcut(nodes, operator, found.end),
+                path=depth[operator.result],
             )
         )
     return LayerTable(tuple(layers), frozenset(output_tensors))
 
 
-def _weight_input(graph: Graph, node: onnx.NodeProto) -> int | None:
-    """Give the number of the input that is the weights; None if the node is no linear operator."""
-    if node.op_type in _WEIGHT_INPUT:
-        weight = _WEIGHT_INPUT[node.op_type]
-        candidates = [(weight, 0)]
-    elif node.op_type in _MATMUL_INPUTS:
-        left, right = _MATMUL_INPUTS[node.op_type]
-        candidates = [(right, left), (left, right)]
-    else:
-        return None
-    for weight, data in candidates:
-        if weight < len(node.input) and node.input[weight] not in graph.dynamic:
-            return weight if node.input[data] in graph.dynamic else None
-    return None
+class _Nodes:
+    """The nodes of a graph with all that they read, and the linear operators among them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.linear: dict[str, LinearOperator] = {}
+        self._reads: list[tuple[onnx.NodeProto, list[str]]] = []
+        self._places: dict[str, int] = {}
+        reads: dict[str, list[str]] = {}
+        # What a node's subgraphs take from outside is read as well.
+        for name, consumers in graph.consumers.items():
+            for node in consumers:
+                reads.setdefault(_key(node), []).append(name)
+        for node in graph.nodes:
+            self._reads.append((node, reads.get(_key(node), [])))
+            self._places.update(dict.fromkeys(node.output, len(self._reads)))
+            operator = linear_operator(graph, node)
+            if operator is not None:
+                self.linear[operator.result] = operator
+
+    def path_lengths(
+        self, start: Iterable[str], until: Iterable[str] | None = None
+    ) -> dict[str, int]:
+        """Count linear operators on the longest path from ``start`` to each tensor behind it.
+
+        With ``until``, only the tensors up to the last of those are looked at.
+        """
+        lengths = dict.fromkeys(start, 0)
+        first = min((self._places.get(name, 0) for name in lengths), default=0)
+        last = None if until is None else max(self._places.get(name, 0) for name in until)
+        for node, reads in self._reads[first:last]:
+            before = [lengths[name] for name in reads if name in lengths]
+            if before:
+                length = max(before) + (_key(node) in self.linear)
+                lengths.update({name: length for name in node.output if name})
+        return lengths
+
+    def ancestors(self, tensors: Iterable[str]) -> set[str]:
+        """Give ``tensors`` and every tensor on which they depend."""
+        found = set(tensors)
+        for node, reads in reversed(self._reads):
+            if not found.isdisjoint(node.output):
+                found.update(reads)
+        return found
 
 
-def _data_input(graph: Graph, node: onnx.NodeProto) -> str:
-    name: str = next(name for name in node.input if name in graph.dynamic)
-    return name
-
-
-def _walk(graph: Graph, node: onnx.NodeProto) -> tuple[str, str]:
-    """Follow a linear operator's result; give the tensors ``(linear, preactivation)``."""
-    tensor = linear = node.output[0]
-    bias = _BIAS_INPUT.get(node.op_type)
-    biased = bias is not None and bias < len(node.input) and bool(node.input[bias])
-    only_shape = True
-    while True:
-        consumers = graph.consumers.get(tensor, [])
-        if len(consumers) != 1:
-            return linear, tensor
-        step = consumers[0]
-        if not _passes(graph, step, tensor):
-            return linear, tensor
-        tensor = step.output[0]
-        if only_shape and not biased and step.op_type in ("Add", "Sub"):
-            linear, biased = tensor, True
-        only_shape = only_shape and step.op_type in _SHAPE_CHANGES | _QUANTIZATION
-
-
-def _passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
-    if node.op_type == "QuantizeLinear":
-        # Half of a pair only: what it gives by itself are codes, not values.
-        readers = graph.consumers.get(node.output[0], [])
-        pair = [reader.op_type for reader in readers] == ["DequantizeLinear"]
-        return pair and bool(node.input[0] == tensor)
-    if node.op_type in _SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
-        return bool(node.input[0] == tensor)
-    if node.op_type in ("Add", "Mul"):
-        return any(name not in graph.dynamic for name in node.input)
-    if node.op_type in ("Sub", "Div"):
-        # constant − x and constant / x are no bias and no scale
-        return bool(node.input[0] == tensor) and node.input[1] not in graph.dynamic
-    return False
+def _key(node: onnx.NodeProto) -> str:
+    return next((name for name in node.output if name), "")
 
 
 def _tail(graph: Graph, tensor: str) -> set[str]:
     """Give the tensors from a linear operator's result to a model output; empty if it reaches none.
 
-    A model may give its logits and their softmax, so every consumer is followed.
+    A model may give its logits and their softmax, so every reader is followed.
     """
-    reached: set[str] = set()
-    pending = [tensor]
-    while pending:
-        name = pending.pop()
-        if name in reached:
-            continue
-        reached.add(name)
-        pending.extend(
-            node.output[0]
-            for node in graph.consumers.get(name, [])
-            if node.op_type in _OUTPUT_FUNCTIONS or _passes(graph, node, name)
-        )
-    return reached if reached.intersection(graph.output_names) else set()
-
-
-def _path_lengths(graph: Graph, start: str | None = None) -> dict[str, int]:
-    """Count linear operators on the longest path to each tensor, from the inputs or ``start``.
-
-    With ``start``, only the tensors that depend on it are in the answer.
-    """
-    names = [value.name for value in graph.inputs] if start is None else [start]
-    lengths = dict.fromkeys(names, 0)
+    reached = {tensor: False}  # whether an output function has been passed
     for node in graph.nodes:
-        before = [lengths[name] for name in node.input if name in lengths]
-        if before:
-            length = max(before) + (_weight_input(graph, node) is not None)
-            lengths.update({name: length for name in node.output if name})
-    return lengths
-
-
-def _ancestors_of(graph: Graph, nodes: list[onnx.NodeProto]) -> set[str]:
-    """Give every tensor on which the data input of one of ``nodes`` depends."""
-    ancestors: set[str] = set()
-    pending = [_data_input(graph, node) for node in nodes]
-    while pending:
-        name = pending.pop()
-        if name not in ancestors:
-            ancestors.add(name)
-            node = graph.producer.get(name)
-            pending.extend(name for name in (node.input if node else ()) if name)
-    return ancestors
+        name = next((name for name in node.input if name in reached), None)
+        if name is None:
+            continue
+        function = node.op_type in _OUTPUT_FUNCTIONS
+        follows = function or passes(graph, node, name)
+        if reached[name]:
+            # The probability of the other of two classes, and both side by side; and codes for
+            # probabilities, none of which is negative.
+            follows |= node.op_type in ("QuantizeLinear", "Sub")
+            follows |= node.op_type == "Concat" and all(
+                other in reached for other in node.input if other in graph.dynamic
+            )
+        if follows:
+            reached[node.output[0]] = function or reached[name]
+    return set(reached) if not reached.keys().isdisjoint(graph.output_names) else set()
 
 
 def _fork(graph: Graph, tensor: str) -> str:
     """Go back from a layer's input through pooling and the like, to where its path began."""
-    passed = _SHAPE_CHANGES | _QUANTIZATION | {"AveragePool", "MaxPool"}
+    passed = SHAPE_CHANGES | QUANTIZATION | _POOLING
     while (node := graph.producer.get(tensor)) is not None and node.op_type in passed:
         tensor = node.input[0]
     return tensor
 
 
-def _is_shortcut(graph: Graph, node: onnx.NodeProto, preactivation: str) -> bool:
+def _is_shortcut(nodes: _Nodes, operator: LinearOperator, end: str) -> bool:
     """Say whether a layer is added to a longer path that started from the layer's own input."""
-    for consumer in graph.consumers.get(preactivation, []):
-        if consumer.op_type not in ("Add", "Sum"):
-            continue
-        others = [n for n in consumer.input if n != preactivation and n in graph.dynamic]
-        if not others:
-            continue
-        lengths = _path_lengths(graph, _fork(graph, _data_input(graph, node)))
-        if any(lengths.get(name, 0) >= 2 for name in others):
-            return True
-    return False
+    if operator.summand is not None:
+        others = {operator.summand: 0}
+    elif operator.nonlinearity is not None:
+        return False
+    else:
+        others = {}
+        for node in readers(nodes.graph, end):
+            fused = nodes.linear.get(_key(node))
+            if fused is not None and fused.summand == end:
+                # added within the operator that ends the other path
+                others[fused.data] = 1
+            elif node.op_type in _SUMS:
+                others.update({name: 0 for name in node.input if name != end})
+    if others.keys().isdisjoint(nodes.graph.dynamic):
+        return False
+    lengths = nodes.path_lengths([_fork(nodes.graph, operator.data)], until=others)
+    return any(lengths.get(name, 0) + more >= 2 for name, more in others.items())

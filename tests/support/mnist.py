@@ -89,7 +89,13 @@ def trained(
 
 
 def exported(
-    network: nn.Module, sample: tuple[int, ...], path: Path, *, dynamo: bool, **options: Any
+    network: nn.Module,
+    sample: tuple[int, ...],
+    path: Path,
+    *,
+    dynamo: bool,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
 ) -> Path:
     """Export a network in eval mode, batch axis free, with either of PyTorch's exporters.
 
@@ -107,5 +113,7 @@ def exported(
     with warnings.catch_warnings():
         for category, message in _EXPORTER_WARNINGS:
             warnings.filterwarnings("ignore", message, category)
-        torch.onnx.export(network, (torch.zeros(2, *sample),), str(path), dynamo=dynamo, **options)
+        torch.onnx.export(
+            network, (torch.zeros(2, *sample, dtype=dtype),), str(path), dynamo=dynamo, **options
+        )
     return path
