@@ -15,7 +15,7 @@ from cnatool.errors import UsageError
 from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnatool.store.reader import Store
     from cnatool.store.records import LayerRecord, SkippedTensor, TensorRecord
@@ -43,6 +43,10 @@ def inspect(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="List the layers: which tensor stands for each, and why."),
+    ] = False,
     skipped: Annotated[
         bool, typer.Option("--skipped", help="List what is left out too, each with its reason.")
     ] = False,
@@ -54,6 +58,8 @@ def inspect(
         store = open_store(path)
         _print_store(store)
         _print_tensors(store.tensors, store.layers, stored=True)
+        if layers:
+            _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
         _print_skipped(store.record.skipped, every=skipped)
         return
     from cnatool.inspection import inspect_model
@@ -72,6 +78,10 @@ def inspect(
         say(f"input {feed}, {batch}")
     say("")
     _print_tensors(found.tensors, found.network.layers.layers, stored=False)
+    if layers:
+        _print_layers(
+            found.network.layers.layers, {tensor.name: tensor for tensor in found.tensors}
+        )
     _print_skipped(found.skipped, every=skipped)
 
 
@@ -147,6 +157,42 @@ def _print_tensors(
     print_table(columns, rows)
     whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
     say(f"\n{len(tensors)} tensors, {bytes_text(whole)} a sample; {len(layers)} layers")
+
+
+def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRecord]) -> None:
+    """Print a row a layer: the linear operator, the tensors of both rules, and what marks it."""
+    from cnatool.cli.tables import print_table
+
+    def made(name: str) -> str:
+        tensor = tensors.get(name)
+        return f"{name} (not stored)" if tensor is None else f"{name} ({tensor.operator})"
+
+    say("")
+    print_table(
+        [
+            ("layer", "right"),
+            ("operator", "left"),
+            ("linear", "left"),
+            ("pre-activation", "left"),
+            ("path", "right"),
+            ("", "left"),
+        ],
+        [
+            [
+                str(layer.number),
+                layer.operator,
+                made(layer.linear),
+                "the same" if layer.preactivation == layer.linear else made(layer.preactivation),
+                str(layer.path),
+                ", ".join(
+                    word
+                    for word, holds in (("output", layer.output), ("shortcut", layer.shortcut))
+                    if holds
+                ),
+            ]
+            for layer in layers
+        ],
+    )
 
 
 def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:

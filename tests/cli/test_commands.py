@@ -246,3 +246,13 @@ def test_inspect_says_what_was_cast_and_what_varies(tmp_path: Path) -> None:
     text = run("inspect", "net.zarr", cwd=tmp_path).stdout
     assert "bfloat16 as float32" in text
     assert ", varies" in text
+
+
+def test_inspect_lists_layers(here: Path) -> None:
+    for path in ("net.onnx", "net.zarr"):
+        lines = run("inspect", path, "--layers", cwd=here).stdout.splitlines()
+        rows = lines[next(i for i, line in enumerate(lines) if "pre-activation" in line) + 2 :]
+        layers = [row.split() for row in rows if row.strip()[:1].isdigit()]
+        assert [row[0] for row in layers] == [str(i) for i in range(1, len(layers) + 1)]
+        assert any("BatchNormalization" in row for row in rows)
+        assert layers[-1][-1] == "output"
