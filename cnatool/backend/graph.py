@@ -149,6 +149,12 @@ def load_graph(path: Path) -> Graph:
             raise ModelError(
                 f"{path}: the model's local functions cannot be inlined: {text}"
             ) from error
+    for node in model.graph.node:
+        if not any(node.output):
+            raise ModelError(
+                f"{path}: operator {node.op_type!r} has no output: the model is damaged. Export it "
+                "anew."
+            )
     if not _sorted(model.graph):
         raise ModelError(f"{path}: the graph has a cycle, so nothing can run it. Export it anew.")
     files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
