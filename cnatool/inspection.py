@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["ModelInspection", "inspect_model"]
 
 _SAMPLES = 3
+# Numbers that one input is fed; a volume of 800³ is less.
+_MOST = 1 << 29
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ def inspect_model(
             fixed.append(constant_input(feed, constants[feed.name], symbol))
             continue
         shape = (bound or _SAMPLES, *_sample_shape(network, feed, shapes.get(feed.name)))
+        if math.prod(shape) > _MOST:
+            raise ModelError(
+                f"{network.graph.path}: input {feed.name!r} takes {shape[1:]} a sample, which is "
+                "more than can be tried."
+            )
         # Whole numbers are classes, tokens or masks: 0 and 1 are valid ones.
         numbers = rng.random(shape) if feed.dtype.kind == "f" else rng.integers(0, 2, shape)
         values[feed.name] = numbers.astype(feed.dtype)

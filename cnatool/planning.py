@@ -14,6 +14,7 @@ from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
 from cnatool.backend.network import open_network
 from cnatool.backend.schedule import fitting_batch, scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
+from cnatool.errors import BackendError, ModelError
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from cnatool.backend.feeds import ConstantInput
+    from cnatool.backend.feeds import ConstantInput, Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess import PreprocessOptions
@@ -145,10 +146,11 @@ def planned(
     better = running.batch_size or fitting_batch(probed.tensors, provider)
     if feed.batch is not None and better > feed.batch:
         freed = network.with_free_batch(feed.batch, feed.probe(first, 3 * feed.batch), run)
-        note(_freed_text(feed.batch, freed=freed is not None))
-        if freed is not None:
-            network, feed = freed, replace(feed, batch=None)
-            probed = network.probed(feed.probe(first), fixed_batch=False, run=run)
+        free_feed = replace(feed, batch=None)
+        found = None if freed is None else _probed_alike(freed, probed, free_feed.probe(first), run)
+        note(_freed_text(feed.batch, freed=found is not None))
+        if freed is not None and found is not None:
+            network, feed, probed = freed, free_feed, found
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
@@ -188,6 +190,18 @@ def planned(
         note(line)
     run = replace(run, threads=schedule.threads)
     return Plan(network, sources, rows, feed, outputs, schedule, run, record)
+
+
+def _probed_alike(
+    freed: Network, bound: ProbedNetwork, samples: Samples, run: RunOptions
+) -> ProbedNetwork | None:
+    """Probe a network whose batch was freed; None where it fails, or tensors lose their samples."""
+    try:
+        found = freed.probed(samples, fixed_batch=False, run=run)
+    except (BackendError, ModelError):
+        return None
+    names = {tensor.name for tensor in found.tensors}
+    return found if names.issuperset(tensor.name for tensor in bound.tensors) else None
 
 
 def _freed_text(bound: int, *, freed: bool) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from cnatool.errors import ModelError
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Graph", "ModelFile", "analysed", "load_graph"]
+__all__ = ["Graph", "ModelFile", "analysed", "captured", "load_graph"]
 
+# Of the default operators, where a model says no version: any that every runtime here knows.
+_OPSET = 17
 # Their results tell an input's shape, never its values.
 _SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 # Their results have as many elements as the values of an input say.
@@ -135,9 +137,26 @@ def load_graph(path: Path) -> Graph:
         raise ModelError(f"{path} is a folder. Name the .onnx file in it.")
     content = path.read_bytes()
     model = _parse(path, content)
+    if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
+        # A model all of whose nodes come from other domains; what is appended to it does not.
+        model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
     if model.functions:
         # Nodes inside a local function cannot be graph outputs.
-        model = onnx.inliner.inline_local_functions(model)
+        try:
+            model = onnx.inliner.inline_local_functions(model)
+        except Exception as error:  # its C++ raises several classes
+            text = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"{path}: the model's local functions cannot be inlined: {text}"
+            ) from error
+    for node in model.graph.node:
+        if not any(node.output):
+            raise ModelError(
+                f"{path}: operator {node.op_type!r} has no output: the model is damaged. Export it "
+                "anew."
+            )
+    if not _sorted(model.graph):
+        raise ModelError(f"{path}: the graph has a cycle, so nothing can run it. Export it anew.")
     files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
     del content
     files.extend(_external_files(path, model))
@@ -157,11 +176,62 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
         raise ModelError(
             f"{path} is not an ONNX model, or was cut short ({len(content)} bytes). Export it anew."
         ) from error
+    try:
+        damaged = _has_bytes_for_text(model)
+    except UnicodeDecodeError:
+        damaged = True
+    if damaged:
+        raise ModelError(f"{path} holds a name that is not UTF-8: it is damaged. Export it anew.")
     if not model.ir_version or not model.HasField("graph"):
         raise ModelError(f"{path} is not an ONNX model: it holds no graph.")
     if not model.graph.node:
         raise ModelError(f"{path}: the graph has no nodes, so there is nothing to run.")
     return model
+
+
+def _has_bytes_for_text(message: Message) -> bool:
+    """Say whether a text in a message is no UTF-8: protobuf gives bytes for it, when it is read."""
+    for kind, value in message.ListFields():
+        if isinstance(value, Message):
+            if _has_bytes_for_text(value):
+                return True
+        elif kind.type == kind.TYPE_MESSAGE:
+            if any(_has_bytes_for_text(part) for part in value):
+                return True
+        elif kind.type == kind.TYPE_STRING:
+            parts = [value] if isinstance(value, str | bytes) else value
+            if any(isinstance(part, bytes) for part in parts):
+                return True
+    return False
+
+
+def _sorted(graph: onnx.GraphProto) -> bool:
+    """Bring nodes into execution order, which ONNX demands and the runtime does not.
+
+    False where there is none, because a node reads what comes of it.
+    """
+    nodes = list(graph.node)
+    made = {name for node in nodes for name in node.output if name}
+    reads = [made.intersection((*node.input, *captured(node))) for node in nodes]
+    waiting = list(range(len(nodes)))
+    ready: set[str] = set()
+    order: list[int] = []
+    while waiting:
+        later = []
+        for number in waiting:
+            if reads[number] <= ready:
+                order.append(number)
+                ready.update(nodes[number].output)
+            else:
+                later.append(number)
+        if len(later) == len(waiting):
+            return False
+        waiting = later
+    if order != sorted(order):
+        copies = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
+        del graph.node[:]
+        graph.node.extend(copies)
+    return True
 
 
 def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
@@ -174,13 +244,19 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
         if entry.key == "location"
     }
     for location, name in sorted(locations.items()):
-        file = (folder / location.replace("\0", "")).resolve()
+        try:
+            file = (folder / location.replace("\0", "")).resolve()
+            there = file.is_file()
+        except OSError as error:
+            raise ModelError(
+                f"{path}: weight {name!r} should be in a file that cannot be: {error.strerror}."
+            ) from error
         if "\0" in location or not file.is_relative_to(folder):
             raise ModelError(
                 f"{path}: weight {name!r} lies outside the model's folder, at {location!r}. "
                 "Move it beside the model and export anew."
             )
-        if not file.is_file():
+        if not there:
             raise ModelError(
                 f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
                 "file is not there."
@@ -227,7 +303,7 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
     shape_arithmetic: set[str] = set()
     data_shaped: set[str] = set()
     for node in model.graph.node:
-        reads = [name for name in (*node.input, *_captured(node)) if name]
+        reads = [name for name in (*node.input, *captured(node)) if name]
         for name in reads:
             consumers.setdefault(name, []).append(node)
         writes = [name for name in node.output if name]
@@ -260,7 +336,7 @@ def _is_data_shaped(node: onnx.NodeProto, dynamic: set[str], data_shaped: set[st
     return place is not None and any(name in dynamic for name in node.input[place:])
 
 
-def _captured(node: onnx.NodeProto) -> Iterator[str]:
+def captured(node: onnx.NodeProto) -> Iterator[str]:
     """Give the names that a node's subgraphs take from the graph around them."""
     for attribute in node.attribute:
         graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
@@ -269,7 +345,7 @@ def _captured(node: onnx.NodeProto) -> Iterator[str]:
             own.update(value.name for value in graph.input)
             own.update(name for inner in graph.node for name in inner.output)
             for inner in graph.node:
-                for name in (*inner.input, *_captured(inner)):
+                for name in (*inner.input, *captured(inner)):
                     if name and name not in own:
                         yield name
             for output in graph.output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ __all__ = ["CPU", "RUNTIME_VERSION", "RunOptions", "Session", "numpy_dtype", "pr
 
 RUNTIME_VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"
+
+# Where in ONNX Runtime's sources an error arose, and the C++ function's signature: often longer
+# than the reason, which comes after it.
+_CPP_PLACE = re.compile(
+    r"\S+\.(?:cc|cpp|h|hpp|cu):\d+ [^()]*(?:\((?:[^()]|\([^()]*\))*\))+(?: const)? "
+)
 
 _QUIET = 4  # fatal only: what goes wrong reaches the user as an exception, once
 
@@ -113,8 +120,12 @@ class Session:
         )
         self._source = source
         try:
+            # Its fallback tries the same again and prints to standard output.
             self._session = ort.InferenceSession(
-                model.SerializeToString(), sess_options=options, providers=[run.provider]
+                model.SerializeToString(),
+                sess_options=options,
+                providers=[run.provider],
+                enable_fallback=0,
             )
         except Exception as error:  # one class a status code, all straight below Exception
             text = _brief(error)
@@ -143,6 +154,8 @@ class Session:
         BackendError
             If an operator fails.
         """
+        if not names:
+            return []  # to the runtime no names mean all outputs
         try:
             results: list[Any] = self._session.run(list(names), dict(feeds))
         except Exception as error:
@@ -154,7 +167,7 @@ class Session:
 
 
 def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = _CPP_PLACE.sub("", " ".join(str(error).split()))
     return text if len(text) <= 300 else text[:297] + "…"
 
 
