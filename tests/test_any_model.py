@@ -306,6 +306,21 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
         cnatool.score(store, overrides=overrides | {"aggregate": "channel-mean"})
 
 
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_rows_that_are_no_samples_in_a_larger_batch(keep: Kept, tmp_path: Path) -> None:
+    """The first three rows: as many as samples in a small run, fewer in the others."""
+    b = Builder()
+    b.constant("zero", np.array([0]))
+    b.node("Slice", ["x", "zero", b.constant("three", np.array([3])), "zero"], "head")
+    b.node("Relu", ["x"], "y")
+    b.gemm("head", "z", 6, 2)
+    _, data = digits(tmp_path)
+    path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 6), "z": ("m", 2)}), tmp_path / "m.onnx")
+    with pytest.raises(cnatool.BackendError, match=r"row.* for .*\b8 samples"):
+        cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=8, keep=keep)
+    assert not (tmp_path / "s.zarr").exists()
+
+
 # --- models bound to a batch --------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from cnatool.backend.expose import needs_cast, readable
 from cnatool.backend.linear_sums import LinearSums
 from cnatool.backend.sample_axis import samples_first
 from cnatool.backend.session import CPU, Session
-from cnatool.backend.sums import SummedTensor, with_counts, with_sums
+from cnatool.backend.sums import PREFIX, SummedTensor, with_counts, with_sums
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class ExposedModel:
         inputs: Mapping[str, tuple[int, ...]],
         run: RunOptions,
     ) -> None:
+        self._fed = next(iter(inputs))
         self._tensors = list(tensors)
         self._outputs = list(outputs)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
@@ -109,17 +110,25 @@ class ExposedModel:
             If an operator fails, or a tensor has another shape than in the probe.
         """
         names = [*self._summed.outputs, *self._counts, *self._names]
-        runs = [self._session.run(names, feeds) for feeds in batches]
+        runs: list[list[NDArray[Any]]] = []
+        lengths = []
+        for feeds in batches:
+            lengths.append(len(feeds[self._fed]))
+            runs.append(self._one_run(names, feeds, lengths[-1]))
         columns = list(zip(*runs, strict=True))
         count = len(self._summed.outputs)
         sums = self._summed.sums([_joined(parts) for parts in columns[:count]])
         statistics = {"sum": sums[:samples]}
         if self._counts:
-            lengths = [len(values[0]) for values in runs]
             statistics["count"] = self._element_counts(columns[count], lengths)[:samples]
         columns = columns[count + len(self._counts) :]
         arrays = [
-            _joined([self._samples_first(tensor, part) for part in parts])[:samples]
+            _joined(
+                [
+                    self._samples_first(tensor, part, length)
+                    for part, length in zip(parts, lengths, strict=True)
+                ]
+            )[:samples]
             for tensor, parts in zip((*self._outputs, *self._whole), columns, strict=True)
         ]
         count = len(self._outputs)
@@ -139,9 +148,39 @@ class ExposedModel:
         counts[:, [tensor.number for tensor in self._varying]] = rows
         return counts
 
-    def _samples_first(self, tensor: TensorRecord, value: NDArray[Any]) -> NDArray[Any]:
+    def _one_run(
+        self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]], samples: int
+    ) -> list[NDArray[Any]]:
+        try:
+            values: list[NDArray[Any]] = self._session.run(names, feeds)
+        except BackendError as error:
+            if PREFIX not in str(error):
+                raise
+            # One of our own nodes failed: what it joins is not equally long.
+            raise BackendError(
+                f"a tensor has not one row for each of {samples} samples, as it had in the first "
+                f"batch: choose others with --tensors, or another --batch-size. ({error})"
+            ) from error
+        for name, rows in zip(self._summed.outputs, values, strict=False):
+            if len(rows) != samples:
+                raise BackendError(
+                    f"tensors have {len(rows)} rows for {samples} samples, and had as many as "
+                    "samples in the first batch: choose others with --tensors, or another "
+                    f"--batch-size. ({name.removeprefix(PREFIX)} sums)"
+                )
+        return values
+
+    def _samples_first(
+        self, tensor: TensorRecord, value: NDArray[Any], samples: int
+    ) -> NDArray[Any]:
         factor = tensor.shape[tensor.batch_axis] if tensor.merged else 1
         value = samples_first(value, tensor.batch_axis, tensor.merged, factor)
+        if len(value) != samples:
+            raise BackendError(
+                f"tensor {tensor.name!r} has {len(value)} rows for {samples} samples, and had as "
+                "many as samples in the first batch. Leave it out with --tensors, or choose "
+                "another --batch-size."
+            )
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from cnatool.backend.linear_sums import LinearSum
     from cnatool.store.records import Merged
 
-__all__ = ["SummedModel", "SummedTensor", "with_counts", "with_sums"]
+__all__ = ["PREFIX", "SummedModel", "SummedTensor", "with_counts", "with_sums"]
 
+# Of the names of tensors and constants that are added to a graph.
+PREFIX = "cnatool::"
 _EXACT = "cnatool::exact"
 _PARTIAL = "cnatool::partial"
 _COUNTS = "cnatool::counts"

@@ -22,6 +22,9 @@ def check(model: onnx.ModelProto, folder: Path, shape: tuple[int, ...], tensor: 
     (y,) = ReferenceEvaluator(model).run([tensor], {"x": x})
     graph = load_graph(saved(model, folder / "model.onnx"))
     found = LinearSums(graph, {"x": shape}).of(tensor, y.shape[1:])
+    if np.prod(shape) > np.prod(y.shape[1:]):
+        assert found is None  # the result is the shorter one
+        return
     assert found is not None
     assert found.source == "x"
     sums = x.reshape(3, -1).astype(np.float64) @ found.weights + found.constant
