@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING, Any
 
+import google_crc32c
 import numpy as np
 import zarr
+from numcodecs import Blosc
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 
 if TYPE_CHECKING:
+    from io import RawIOBase
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ATTRIBUTE", "ZarrArray", "ZarrTree"]
 
 ATTRIBUTE = "cnatool"
+# The same compression twice: as the metadata name it, and as chunks are written.
+_CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec()]
+_BLOSC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE)
 
 
 class ZarrArray:
@@ -57,8 +64,39 @@ class ZarrArray:
         return int(self._array.chunks[0])
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``."""
-        self._array[start : start + len(rows)] = rows
+        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``.
+
+        Chunks of numbers are encoded here, byte for byte as zarr would do it, but without its
+        copies and its event loop, so that several threads can write at a time.
+        """
+        if rows.dtype.hasobject:
+            self._array[start : start + len(rows)] = rows
+            return
+        rows = np.ascontiguousarray(rows, self.dtype.newbyteorder("<"))
+        size = self.chunk_rows
+        for first in range(0, len(rows), size):
+            self._write_chunk((start + first) // size, rows[first : first + size])
+
+    def _write_chunk(self, chunk: int, rows: NDArray[Any]) -> None:
+        missing = self.chunk_rows - len(rows)
+        if missing:
+            rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+        data = _BLOSC.encode(rows)
+        path = self._folder / self._chunk_key(chunk)
+        # A reader never meets half a chunk, nor does what a crash leaves look like one.
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            with partial.open("wb", buffering=0) as file:
+                _write_all(file, data)
+                _write_all(file, struct.pack("<I", google_crc32c.value(data)))
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _chunk_key(self, chunk: int) -> str:
+        rest = (0,) * (len(self.shape) - 1)
+        return str(self._array.metadata.encode_chunk_key((chunk, *rest)))
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
@@ -70,10 +108,8 @@ class ZarrArray:
             its checksum.
         """
         rows = self.chunk_rows
-        rest = (0,) * (len(self.shape) - 1)
         for chunk in range(start // rows, -(-stop // rows)):
-            key = self._array.metadata.encode_chunk_key((chunk, *rest))
-            if not (self._folder / key).exists():
+            if not (self._folder / self._chunk_key(chunk)).exists():
                 raise StoreDamagedError(
                     f"{self._folder}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
                     f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
@@ -161,7 +197,7 @@ class ZarrTree:
             chunks=(chunk_rows, *(max(1, size) for size in shape[1:])),
             # A chunk is a file in the array's own folder, not at the end of a path of folders.
             chunk_key_encoding={"name": "default", "separator": "."},
-            compressors=[BloscCodec(cname="lz4", shuffle="noshuffle"), Crc32cCodec()],
+            compressors=_CODECS,
             config={"write_empty_chunks": True},
         )
         return ZarrArray(key, array, self.path / key)
@@ -189,6 +225,13 @@ class ZarrTree:
                 "A store's arrays are chunked over rows only, without shards."
             )
         return ZarrArray(key, array, self.path / key)
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    """Write every byte: a raw file may take fewer than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def _one_line(error: Exception) -> str:

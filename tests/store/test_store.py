@@ -16,7 +16,7 @@ from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.writer import StoreWriter, check_free
-from cnatool.store.zarr import ZarrArray
+from cnatool.store.zarr import ZarrArray, ZarrTree
 
 
 def record() -> StoreRecord:
@@ -281,6 +281,23 @@ def test_after_a_failed_write_nothing_is_committed(
     with pytest.raises(StoreWriteError):
         split.finish()
     assert len(open_store(tmp_path / "s.zarr").splits["train"]) == 0
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", ">f8"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1000, 7)])
+def test_chunks_are_those_that_zarr_writes(
+    dtype: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(1, 9, (10, *shape)).astype(dtype)
+    native = values.dtype.newbyteorder("=")
+    tree = ZarrTree.create(tmp_path / "tree.zarr")
+    tree.create_array("ours", values.shape, native, 4).write(0, values)
+    tree.create_array("zarrs", values.shape, native, 4)
+    zarr.open_group(tmp_path / "tree.zarr")["zarrs"][:] = values.astype(native)
+    folders = tmp_path / "tree.zarr/ours", tmp_path / "tree.zarr/zarrs"
+    ours, theirs = ({f.name: f.read_bytes() for f in folder.iterdir()} for folder in folders)
+    assert ours == theirs
+    np.testing.assert_array_equal(tree.array("ours").read(0, 10), values)
 
 
 @pytest.mark.parametrize("committed", [[[0, 9]], [[4, 2]], [[-1, 2]], [[0, 5], [3, 8]]])
