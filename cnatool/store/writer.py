@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +27,7 @@ from cnatool.store.records import SplitRecord, StoreRecord
 from cnatool.store.zarr import ZarrTree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from cnatool.store.zarr import ZarrArray
 
 __all__ = ["Replaced", "SplitWriter", "StoreWriter", "check_free"]
+
+# Arrays that are compressed and written at a time.
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -204,6 +209,7 @@ class SplitWriter:
         self._commit = commit
         self._broken = False
         self._rows = 0
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cnatool-write")
         # One for each array, so that the fingerprint does not depend on the batches.
         count = len(store.record.inputs) + record.labels
         self._digests = [hashlib.sha256() for _ in range(count)]
@@ -261,8 +267,7 @@ class SplitWriter:
         batch.update({activation_key(t): value for t, value in activations.items()})
         batch.update({statistic_key(s): value for s, value in statistics.items()})
         with _reported(self._store.path, self.committed):
-            for key, array in self._arrays.items():
-                array.append(batch[key])
+            self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
             self._rows += len(ids)
             data = (*inputs, *(() if labels is None else (labels,)))
             for digest, value in zip(self._digests, data, strict=True):
@@ -280,8 +285,8 @@ class SplitWriter:
                 f"{self._record.rows} rows, so it is not complete."
             )
         with _reported(self._store.path, self.committed):
-            for array in self._arrays.values():
-                array.flush()
+            self._together(array.flush for array in self._arrays.values())
+            self._pool.shutdown()
             self._set(
                 committed=((0, self._rows),),
                 complete=True,
@@ -289,6 +294,17 @@ class SplitWriter:
                     b"".join(digest.digest() for digest in self._digests)
                 ).hexdigest(),
             )
+
+    def _together(self, calls: Iterable[Callable[[], None]]) -> None:
+        """Make calls in several threads. Whatever happens, none runs on after this returns."""
+        futures = [self._pool.submit(call) for call in calls]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
     def _set(self, **fields: object) -> None:
         self._record = msgspec.structs.replace(self._record, **fields)
