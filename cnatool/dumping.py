@@ -202,8 +202,11 @@ def dump(
     except BaseException:
         safe = sum(part.committed for part in parts.values())
         if safe:
-            replaced.remove()
-            observer.note(f"{path} is not finished: {safe} rows are safe in it")
+            kept = replaced.keep()
+            observer.note(
+                f"{path} is not finished: {safe} rows are safe in it"
+                + (f". The store that it would have replaced is {kept}" if kept else "")
+            )
         else:
             replaced.restore()
             observer.note(f"nothing was finished, so there is no new {path}")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "opened_sources", "wanted_arrays"]
 
 _PROBE_SAMPLES = 3
+# So many rows are looked at for samples that differ.
+_PROBED_ROWS = 64
 
 
 def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterable[str]) -> Wanted:
@@ -164,9 +166,10 @@ class Feed:
         return None
 
     def probe(self, source: Source, count: int | None = None) -> Samples:
-        """Give the first samples of a source, repeated where there are too few.
+        """Give samples from the start of a source, no two of them the same if that can be.
 
-        Floating samples get some noise, so that no two are the same.
+        Equal ones are left out, and repeated where there are too few others. Floating samples get
+        some noise; whole numbers then change places within their sample.
 
         Parameters
         ----------
@@ -175,11 +178,17 @@ class Feed:
             How many; by default three, or as many as the model is bound to.
         """
         count = count or self.batch or _PROBE_SAMPLES
-        block = next(iter(source.blocks(count, count)))
-        values = self._preprocessed(block.inputs)
+        block = next(iter(source.blocks(max(count, _PROBED_ROWS), max(count, _PROBED_ROWS))))
+        rows = zip(*block.inputs, strict=True)
+        seen = {tuple(part.tobytes() for part in row): i for i, row in enumerate(rows)}
+        chosen = sorted(seen.values())[:count]
+        taken = (chosen * count)[:count]
+        values = self._preprocessed([raw[taken] for raw in block.inputs])
         rng = np.random.default_rng(0)
         for name, value in values.items():
-            filled = np.resize(value, (count, *value.shape[1:]))
+            filled = value.copy()
+            for i in range(len(chosen), count):
+                filled[i] = rng.permutation(filled[i].reshape(-1)).reshape(filled[i].shape)
             if filled.dtype.kind == "f":
                 noise = np.asarray(rng.normal(0, 0.1, filled.shape))
                 filled = filled + noise.astype(filled.dtype)

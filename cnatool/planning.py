@@ -186,7 +186,7 @@ def planned(
         constants=tuple(map(_constant_record, feed.constants)),
         tags=choices.tags,
     )
-    for line in _summary(record, probed, schedule):
+    for line in _summary(record, probed, schedule, bound=feed.batch is not None):
         note(line)
     run = replace(run, threads=schedule.threads)
     return Plan(network, sources, rows, feed, outputs, schedule, run, record)
@@ -246,7 +246,9 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
     )
 
 
-def _summary(record: StoreRecord, probed: ProbedNetwork, schedule: Schedule) -> list[str]:
+def _summary(
+    record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
+) -> list[str]:
     tensors, layers = len(record.tensors), len(record.layers)
     left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
     lines = [
@@ -264,5 +266,6 @@ def _summary(record: StoreRecord, probed: ProbedNetwork, schedule: Schedule) -> 
             f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
+            + (", the last one filled up with copies of its last sample" if bound else "")
         )
     return lines

@@ -306,6 +306,54 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
         cnatool.score(store, overrides=overrides | {"aggregate": "channel-mean"})
 
 
+@pytest.mark.parametrize("kind", ["mask", "bool", "tokens"])
+def test_order_of_a_merged_axis_where_values_tell_little(kind: str, tmp_path: Path) -> None:
+    """A huge mask value, rare trues, equal first samples: the order still comes out right."""
+    b = Builder()
+    b.node("Transpose", ["x"], "turned", perm=[1, 0, 2])
+    b.node("Reshape", ["turned", b.constant("rows", np.array([-1, 4]))], "merged")
+    if kind == "mask":
+        mask = np.array([0, 0, 0, np.finfo(np.float32).min], np.float32)
+        b.node("Add", ["merged", b.constant("mask", mask)], "last")
+    elif kind == "bool":
+        b.node("Greater", ["merged", b.constant("high", np.float32(2))], "last")
+    else:
+        b.node("Identity", ["merged"], "last")
+    b.node("Identity", ["x"], "y")
+    kind_of_x = TensorProto.INT64 if kind == "tokens" else TensorProto.FLOAT
+    model = typed_model(b, {"x": (kind_of_x, ("n", 5, 4))}, {"y": kind_of_x})
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 5, 4)).astype(np.float32)
+    if kind == "tokens":
+        x = rng.integers(0, 9, (ROWS, 5, 4))
+        x[:4] = x[0]
+    np.savez(tmp_path / "data.npz", x=x)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", batch_size=8)
+    assert store.tensor("last").merged == "TN"
+    truth = reference(model, ["last"], {"x": x})["last"].reshape(5, ROWS, 4).swapaxes(0, 1)
+    np.testing.assert_array_equal(store.splits["all"].activations("last")[:], truth)
+
+
+def test_width_that_varies_with_the_batch_shifts_no_other_sum(tmp_path: Path) -> None:
+    b = Builder()
+    b.gemm("x", "features", 6, 40)
+    b.node("Gemm", ["features", "features"], "similar", transB=1)
+    b.node("Concat", ["features", "similar"], "both", axis=1)
+    b.node("Relu", ["both"], "active")
+    b.node("Relu", ["features"], "y")
+    model = b.model({"x": ("n", 6)}, {"y": ("n", 40)})
+    x, data = digits(tmp_path)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", keep="statistics", batch_size=8)
+    assert store.tensor("active").varies
+    truth = reference(model, ["features", "y"], {"x": x})
+    sums = store.splits["all"].statistics()[:]
+    for name, value in truth.items():
+        expected = value.sum(axis=1, dtype=np.float64)
+        np.testing.assert_allclose(sums[:, store.tensor(name).number], expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("keep", ["full", "statistics"])
 def test_rows_that_are_no_samples_in_a_larger_batch(keep: Kept, tmp_path: Path) -> None:
     """The first three rows: as many as samples in a small run, fewer in the others."""
@@ -340,7 +388,7 @@ def test_batch_of_one_runs_with_more_where_that_is_the_same(tmp_path: Path) -> N
     b.gemm("x", "hidden", 6, 40)
     b.node("Relu", ["hidden"], "active")
     b.node("Reshape", ["active", b.constant("parts", np.array([1, 8, 5]))], "parted")
-    b.node("Reshape", ["parted", b.constant("whole", np.array([1, -1]))], "flat")
+    b.node("Reshape", ["parted", b.constant("whole", np.array([1, 40]))], "flat", allowzero=1)
     b.gemm("flat", "y", 40, 3)
     model = b.model({"x": (1, 6)}, {"y": (1, 3)})
     x, data = digits(tmp_path)
@@ -387,6 +435,41 @@ def test_values_that_depend_on_the_batch_are_said(tmp_path: Path) -> None:
     notes = Notes()
     cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
     assert any("1 tensor, first 'y', depends on the other samples" in t for t in notes.texts)
+
+
+def test_equal_samples_free_no_batch(tmp_path: Path) -> None:
+    """Attention over a reshape with -1: with more samples these would attend to each other."""
+    b = Builder()
+    b.node("Gather", [b.weight("table", 9, 8), "ids"], "embedded")
+    b.node("Reshape", ["embedded", b.constant("rows", np.array([-1, 8]))], "rows_of_all")
+    b.node("Transpose", ["rows_of_all"], "turned", perm=[1, 0])
+    b.node("MatMul", ["rows_of_all", "turned"], "scores")
+    b.node("Softmax", ["scores"], "weights", axis=-1)
+    b.node("MatMul", ["weights", "rows_of_all"], "mixed")
+    b.node("Reshape", ["mixed", b.constant("back", np.array([-1, 6, 8]))], "y")
+    model = typed_model(b, {"ids": (TensorProto.INT64, (1, 6))}, {"y": TensorProto.FLOAT})
+    path = saved(model, tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 9, (ROWS, 6))
+    ids[:64] = ids[0]
+    ids[20:] = rng.integers(0, 9, (ROWS - 20, 6))
+    for rows in (ids, ids[:20]):
+        np.savez(tmp_path / "data.npz", ids=rows)
+        store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", overwrite=True)
+        runs = [reference(model, ["y"], {"ids": rows[i : i + 1]})["y"] for i in range(len(rows))]
+        got = store.splits["all"].outputs()[:]
+        np.testing.assert_allclose(got, np.concatenate(runs), rtol=1e-4, atol=1e-5)
+
+
+def test_bound_batch_says_that_samples_are_mixed(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("ReduceMean", ["x"], "mean", axes=[0], keepdims=1)
+    b.node("Sub", ["x", "mean"], "y")
+    _, data = digits(tmp_path)
+    path = saved(b.model({"x": (9, 6)}, {"y": (9, 6)}), tmp_path / "net.onnx")
+    notes = Notes()
+    cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
+    assert any("batches of 9 in this order, the last one filled up" in t for t in notes.texts)
 
 
 # --- element types ------------------------------------------------------------------------------

@@ -357,3 +357,31 @@ def test_what_is_fed_is_said(tmp_path: Path) -> None:
         assert notes.texts[0].startswith(f"x (8, 8) {np.dtype(dtype).name} -> input 'x' (64,)")
         assert notes.texts[1] == "split all: 10 of 20 samples of data.npz, no labels found"
         assert any("pass --scale 1/255" in text for text in notes.texts) == warned
+
+
+def test_interrupted_replacement_keeps_the_store_it_would_have_replaced(tmp_path: Path) -> None:
+    path = saved(mlp(), tmp_path / "net.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (20_000, 8, 8), np.uint8)
+    np.savez(tmp_path / "data.npz", x=pixels)
+    cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", keep="statistics", limit=50)
+
+    class Stops(Notes):
+        def progress(self, split: str, done: int, rows: int) -> None:
+            if done > 10_000:
+                raise KeyboardInterrupt
+
+    notes = Stops()
+    with pytest.raises(KeyboardInterrupt):
+        cnatool.dump(
+            path,
+            tmp_path / "data.npz",
+            tmp_path / "s.zarr",
+            keep="statistics",
+            overwrite=True,
+            observer=notes,
+        )
+    assert "s.previous.zarr" in notes.texts[-1]
+    old = cnatool.open(tmp_path / "s.previous.zarr").splits["all"]
+    assert old.record.complete
+    assert len(old) == 50
+    assert not cnatool.open(tmp_path / "s.zarr").splits["all"].record.complete

@@ -162,6 +162,12 @@ class ExposedModel:
                 f"batch: choose others with --tensors, or another --batch-size. ({error})"
             ) from error
         for name, rows in zip(self._summed.outputs, values, strict=False):
+            if rows.shape[1] != self._summed.widths[name]:
+                raise BackendError(
+                    f"the shape of a tensor in a batch of {samples} samples is not that of the "
+                    "first batch: choose others with --tensors, or another --batch-size. "
+                    f"({name.removeprefix(PREFIX)} sums)"
+                )
             if len(rows) != samples:
                 raise BackendError(
                     f"tensors have {len(rows)} rows for {samples} samples, and had as many as "
@@ -174,13 +180,13 @@ class ExposedModel:
         self, tensor: TensorRecord, value: NDArray[Any], samples: int
     ) -> NDArray[Any]:
         factor = tensor.shape[tensor.batch_axis] if tensor.merged else 1
-        value = samples_first(value, tensor.batch_axis, tensor.merged, factor)
-        if len(value) != samples:
+        if value.ndim <= tensor.batch_axis or value.shape[tensor.batch_axis] != samples * factor:
             raise BackendError(
-                f"tensor {tensor.name!r} has {len(value)} rows for {samples} samples, and had as "
-                "many as samples in the first batch. Leave it out with --tensors, or choose "
-                "another --batch-size."
+                f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
+                f"{tensor.shape} a sample in the first batch. Leave it out with --tensors, or "
+                "choose another --batch-size."
             )
+        value = samples_first(value, tensor.batch_axis, tensor.merged, factor)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
@@ -220,6 +226,7 @@ def _summed(
             or tensor.stored is not None
             or tensor.output is not None
             or tensor.name in graph.data_shaped
+            or tensor.varies
             or tensor.name in cast
         )
         partial = (

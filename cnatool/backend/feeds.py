@@ -62,6 +62,12 @@ class Samples:
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
 
+    @property
+    def distinct(self) -> bool:
+        """Whether no two samples are the same."""
+        rows = zip(*self.values.values(), strict=True)
+        return len({tuple(part.tobytes() for part in row) for row in rows}) == len(self)
+
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
         """Give what a run over some of the samples is fed."""
         fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}

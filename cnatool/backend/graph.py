@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Graph", "ModelFile", "analysed", "captured", "load_graph"]
+__all__ = ["KNOWN_DOMAINS", "Graph", "ModelFile", "analysed", "captured", "load_graph"]
 
 # Of the default operators, where a model says no version: any that every runtime here knows.
 _OPSET = 17
@@ -24,13 +24,32 @@ _OPSET = 17
 _SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 # Their results have as many elements as the values of an input say.
 _DATA_SHAPED = frozenset(
-    {"Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "StringSplit", "Unique"}
+    {
+        "Compress",
+        "If",
+        "Loop",
+        "NonMaxSuppression",
+        "NonZero",
+        "Scan",
+        "SequenceAt",
+        "StringSplit",
+        "Unique",
+    }
 )
+# Of other domains nothing is known.
+KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 # So have these, where the input at this place, which says the shape, depends on values.
 _SHAPE_INPUT = {
+    "AffineGrid": 1,
+    "BlackmanWindow": 0,
     "CenterCropPad": 1,
+    "Col2Im": 1,
     "ConstantOfShape": 0,
+    "DFT": 1,
     "Expand": 1,
+    "HammingWindow": 0,
+    "HannWindow": 0,
+    "MaxUnpool": 2,
     "OneHot": 1,
     "Pad": 1,
     "Range": 0,
@@ -96,6 +115,10 @@ class Graph:
     def nodes(self) -> list[onnx.NodeProto]:
         """Nodes in execution order."""
         return list(self.model.graph.node)
+
+    def every_node(self) -> Iterator[onnx.NodeProto]:
+        """Give the nodes, and those of their subgraphs."""
+        return _nodes(self.model.graph)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -266,6 +289,14 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
         yield ModelFile(file, file.stat().st_size, digest)
 
 
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _nodes(inner)
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Give every constant of a graph: initializers, attributes, and those of its subgraphs."""
     yield from graph.initializer
@@ -330,7 +361,8 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
 
 
 def _is_data_shaped(node: onnx.NodeProto, dynamic: set[str], data_shaped: set[str]) -> bool:
-    if node.op_type in _DATA_SHAPED or any(name in data_shaped for name in node.input):
+    known = node.domain in KNOWN_DOMAINS and node.op_type not in _DATA_SHAPED
+    if not known or any(name in data_shaped for name in node.input):
         return True
     place = _SHAPE_INPUT.get(node.op_type)
     return place is not None and any(name in dynamic for name in node.input[place:])

@@ -79,7 +79,7 @@ class LinearSums:
         if node.op_type == "Gemm" and len(shape) == 1:
             return self._gemm(node, shape[0])
         if node.op_type == "MatMul" and len(shape) == 1:
-            return self._matmul(node)
+            return self._matmul(node, shape[0])
         if node.op_type == "Add":
             return self._add(node, shape)
         if node.op_type == "Conv" and node.input[0] in self._inputs:
@@ -92,27 +92,30 @@ class LinearSums:
         if weights is None or weights.ndim != 2 or given.get("transA", 0):
             return None
         axis = 0 if given.get("transB", 0) else 1
+        if weights.shape[axis] != size:
+            return None
         total = weights.sum(axis=axis, dtype=np.float64) * given.get("alpha", 1.0)
         constant = 0.0
         if len(node.input) > 2 and node.input[2]:
             bias = self._constant(node.input[2])
-            if bias is None or bias.size not in (1, size):
+            if bias is None or not _broadcasts(bias, (size,)):
                 return None
             constant = _total(bias) * (size // bias.size) * given.get("beta", 1.0)
         return self._if_short(LinearSum(node.input[0], total, constant), size)
 
-    def _matmul(self, node: onnx.NodeProto) -> LinearSum | None:
+    def _matmul(self, node: onnx.NodeProto, size: int) -> LinearSum | None:
         weights = self._constant(node.input[1])
-        if weights is None or weights.ndim != 2:
+        if weights is None or weights.ndim != 2 or weights.shape[1] != size:
             return None
         total = weights.sum(axis=1, dtype=np.float64)
-        return self._if_short(LinearSum(node.input[0], total, 0.0), weights.shape[1])
+        return self._if_short(LinearSum(node.input[0], total, 0.0), size)
 
     def _add(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> LinearSum | None:
         for summand, other in (node.input, reversed(node.input)):
             bias = self._constant(other)
             inner = None if bias is None else self.of(summand, shape)
-            if bias is None or inner is None or bias.size not in (1, math.prod(shape)):
+            # The summand was found to have this shape itself: nothing is repeated by the Add.
+            if bias is None or inner is None or not _broadcasts(bias, shape):
                 continue
             added = _total(bias) * (math.prod(shape) // bias.size)
             return LinearSum(inner.source, inner.weights, inner.constant + added)
@@ -123,7 +126,7 @@ class LinearSums:
         kernel = self._constant(node.input[1])
         if kernel is None or kernel.ndim != len(shape) + 1 or len(source) != len(shape):
             return None
-        if math.prod(source) > math.prod(shape):
+        if math.prod(source) > math.prod(shape) or kernel.shape[0] != shape[0]:
             return None
         given = _attributes(node)
         axes = len(shape) - 1
@@ -137,7 +140,9 @@ class LinearSums:
             length, count = source[axis + 1], shape[axis + 1]
             step, dilation = int(strides[axis]), int(dilations[axis])
             reach = (count - 1) * step + (kernel.shape[axis + 2] - 1) * dilation + 1
-            before = _padding(given, axis, axes, max(0, reach - length))
+            before, after = _padding(given, axis, axes, max(0, reach - length))
+            if (length + before + after - (reach - (count - 1) * step)) // step + 1 != count:
+                return None
             meets = np.zeros((kernel.shape[axis + 2], length))
             for offset in range(kernel.shape[axis + 2]):
                 places = np.arange(count) * step + offset * dilation - before
@@ -167,15 +172,23 @@ def _total(values: NDArray[np.float32]) -> float:
     return float(values.sum(dtype=np.float64))
 
 
-def _padding(given: Mapping[str, Any], axis: int, axes: int, missing: int) -> int:
-    """Give the zeros before the first element of an axis."""
+def _broadcasts(bias: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
+    """Say whether a bias is added to a sample of this shape without making it larger."""
+    try:
+        return np.broadcast_shapes(bias.shape, (1, *shape)) == (1, *shape)
+    except ValueError:
+        return False
+
+
+def _padding(given: Mapping[str, Any], axis: int, axes: int, missing: int) -> tuple[int, int]:
+    """Give the zeros before the first element of an axis and after the last."""
     automatic = given.get("auto_pad", b"NOTSET")
     if automatic == b"SAME_UPPER":
-        return missing // 2
+        return missing // 2, missing - missing // 2
     if automatic == b"SAME_LOWER":
-        return missing - missing // 2
+        return missing - missing // 2, missing // 2
     pads = given.get("pads") or [0] * (2 * axes)
-    return 0 if automatic == b"VALID" else int(pads[axis])
+    return (0, 0) if automatic == b"VALID" else (int(pads[axis]), int(pads[axes + axis]))
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cnatool.backend.session import Session
 from cnatool.store.records import Merged, SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -132,6 +132,9 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
     large = ran(rows)
     small = ran(np.roll(rows, 1) if fixed_batch else rows[: count - 1])
     rolled: dict[str, Any] = {}
+    # Of a bound model: what the first sample gives among copies of itself.
+    alone = ran(np.zeros_like(rows)) if fixed_batch and count > 1 else {}
+    axes: dict[str, _Axis] = {}
     tensors: list[ProbedTensor] = []
     for name in names:
         first, other = large[name], small[name]
@@ -144,10 +147,12 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
         )
         if isinstance(found, _Axis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
-            found = _merged_axis(first, rolled[name], found)
+            before = [axes[i] for i in graph.producer[name].input if i in axes]
+            found = _merged_axis(first, rolled[name], found, before)
         if isinstance(found, str):
             skipped.append(SkippedTensor(name, operator, found))
             continue
+        axes[name] = found
         moved, other_moved = found.samples_first(first), found.samples_first(other)
         varies = moved.shape[1:] != other_moved.shape[1:]
         tensors.append(
@@ -160,7 +165,12 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
                 batch_axis=found.axis,
                 merged=found.merged,
                 varies=varies,
-                independent=fixed_batch or varies or same_values(moved[: count - 1], other_moved),
+                independent=varies
+                or (
+                    not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
+                    if fixed_batch
+                    else same_values(moved[: count - 1], other_moved)
+                ),
             )
         )
     return Probe(tensors, skipped, large)
@@ -201,16 +211,30 @@ def _scaled_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> _Axis 
     return _Axis(axis, factor)
 
 
-def _merged_axis(first: NDArray[Any], rolled: NDArray[Any], found: _Axis) -> _Axis | str:
+def _merged_axis(
+    first: NDArray[Any], rolled: NDArray[Any], found: _Axis, before: Sequence[_Axis]
+) -> _Axis | str:
     """Find out how an axis is merged: in the right reading, results move as the samples do.
 
-    Another number of samples would not tell where a sample's values depend on the others.
+    Another number of samples would not tell where a sample's values depend on the others. Where
+    both readings fit, as of a mask that is the same everywhere, the tensor that it was made from
+    tells.
     """
-    for merged in _ORDERS:
-        reading = _Axis(found.axis, found.factor, merged)
-        moved = np.roll(reading.samples_first(first), 1, axis=0)
-        if same_values(moved, reading.samples_first(rolled)):
-            return reading
+    readings = [_Axis(found.axis, found.factor, merged) for merged in _ORDERS]
+    fitting = [
+        reading
+        for reading in readings
+        if same_values(
+            np.roll(reading.samples_first(first), 1, axis=0), reading.samples_first(rolled)
+        )
+    ]
+    if len(fitting) > 1:
+        known = {reading.merged for reading in before if reading.factor == found.factor}
+        fitting = [reading for reading in fitting if {reading.merged} == known]
+        if not fitting:
+            return f"the order of samples along an axis cannot be told: shape {first.shape}"
+    if fitting:
+        return fitting[0]
     return f"samples are mixed along an axis of {first.shape[found.axis]}: shape {first.shape}"
 
 
@@ -254,11 +278,15 @@ def same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
     """Say whether two arrays hold the same values, but for rounding."""
     if first.shape != second.shape:
         return False
-    if first.dtype.kind != "f":
-        # Quantised codes may differ by one here and there.
-        return bool((first == second).mean() >= 0.9) if first.size else True
+    if first.dtype.kind == "b" or (first.dtype.itemsize > 1 and first.dtype.kind in "iu"):
+        return bool((first == second).all())
+    if first.dtype.kind in "iu":
+        # Codes of a quantiser may differ by one.
+        return bool((np.abs(first.astype(np.int16) - second.astype(np.int16)) <= 1).all())
     coarse = first.dtype.itemsize < 4
-    scale = float(np.abs(first[np.isfinite(first)]).max(initial=0.0))
+    sizes = np.abs(first[np.isfinite(first) & (first != 0)]).astype(np.float64)
+    # Not the largest value: a mask of -1e9 in a tensor would make all others equal.
+    scale = min(sizes.max(), 100 * float(np.median(sizes))) if sizes.size else 0.0
     return bool(
         np.allclose(
             first.astype(np.float64),

@@ -50,6 +50,8 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
     Graph or None
         None where another batch fails, or gives something else.
     """
+    if not samples.distinct:
+        return None  # equal samples would look the same however they are mixed
     freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values, bound))
     try:
         found = probe(freed, samples, fixed_batch=False, run=run)
@@ -102,14 +104,17 @@ def _free_reshapes(graph: onnx.GraphProto, bound: int) -> None:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
     for number, node in enumerate(graph.node):
-        if node.op_type != "Reshape" or any(a.name == "allowzero" and a.i for a in node.attribute):
+        if node.op_type != "Reshape":
             continue
         constant = constants.get(node.input[1])
         if constant is None or constant.data_location == onnx.TensorProto.EXTERNAL:
             continue
         shape = numpy_helper.to_array(constant).copy()
-        if shape.ndim == 1 and shape.size and shape[0] == bound:
-            shape[0] = 0  # as in the tensor that comes
+        if shape.ndim == 1 and shape.size and shape[0] == bound and (shape != 0).all():
+            shape[0] = 0  # as in the tensor that comes, unless zero may mean zero
+            kept = [a for a in node.attribute if a.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
             name = f"{BATCH} shape {number}"
             graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.backend.graph import KNOWN_DOMAINS
 from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import onnx
 
     from cnatool.backend.network import Network
     from cnatool.store.records import TensorRecord
@@ -111,10 +114,15 @@ def scheduled(
     if not on_cpu:
         return Schedule(block, batch, 1, threads)
     threads = threads or _processors()
-    if any(node.op_type in _RANDOM for node in network.graph.nodes):
+    if any(_keeps_state(node) for node in network.graph.every_node()):
         return Schedule(block, batch, 1, threads)
     runs = max(1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * sample)))
     return Schedule(block, batch, runs, threads // runs)
+
+
+def _keeps_state(node: onnx.NodeProto) -> bool:
+    """Say whether results depend on earlier runs, or may: of custom operators nothing is known."""
+    return node.op_type in _RANDOM or node.domain not in KNOWN_DOMAINS
 
 
 def fitting_batch(tensors: Sequence[TensorRecord], provider: str) -> int:

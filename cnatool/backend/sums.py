@@ -83,6 +83,13 @@ class SummedModel:
     _starts: tuple[int, ...]
     _scales: tuple[float, ...]
     _added: tuple[float, ...]
+    _last_width: int
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Columns that each of `outputs` has."""
+        partial = self._starts[-1] + self._last_width if self._starts else 0
+        return {_EXACT: len(self._exact_columns), _PARTIAL: partial}
 
     def sums(self, values: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Give the sums, (n, T), a column for each tensor in the order given to `with_sums`.
@@ -148,6 +155,7 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
         _starts=tuple(int(start) for start in np.cumsum([0, *widths[:-1]])) if widths else (),
         _scales=tuple(parts.scale for parts in partial.values()),
         _added=tuple(parts.added for parts in partial.values()),
+        _last_width=widths[-1] if widths else 0,
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["open_npy", "open_npz"]
 
 _INPUTS = ("x", "inputs", "images", "data")
-_LABELS = ("y", "labels")
+_LABELS = ("y", "label", "labels")
 
 # A header describes one array in some hundred bytes; NumPy's own limit is the same.
 _MAX_HEADER = 10_000
@@ -41,7 +41,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
     Parameters
     ----------
     path : Path
-        Arrays of n samples (n, …); optionally one of n integer labels called y or labels. Other
+        Arrays of n samples (n, …); optionally one of n integer labels called y, label or labels.
+        Other
         arrays are left alone.
     wanted : Wanted
         Which arrays are samples. A model's only input may be called x, inputs, images or data.
@@ -67,7 +68,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             held = ", ".join(printable(member.filename) for member in members[:20]) or "nothing"
             raise DataError(
                 f"{path} needs an array called {' or '.join(names)} and holds {held}: save the "
-                "samples under that name, or say which array is which with --input INPUT=ARRAY."
+                "samples under that name, or say which array is which with --input INPUT=ARRAY, or "
+                "what is the same for every sample with --constant INPUT=VALUE."
             )
         name, rows = found
         if samples and rows.rows != samples[0].rows:
@@ -77,7 +79,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             )
         specs.append(InputSpec(name, rows.dtype.newbyteorder("="), rows.shape))
         samples.append(rows)
-    labels = _member(path, members, _LABELS)
+    fed = {spec.name for spec in specs}
+    labels = _member(path, members, tuple(name for name in _LABELS if name not in fed))
     if labels is not None:
         _check_labels(labels[1], samples[0])
     targets = None if labels is None else labels[1]

@@ -122,7 +122,8 @@ def open_parquet(path: Path, wanted: Wanted = ONE_INPUT) -> ParquetSource:
                 "column is which with --input INPUT=COLUMN."
             )
         specs.append(_spec(path, found[0], first[found[0]]))
-    label = next((name for name in _LABELS if name in schema), None)
+    inputs = {spec.name for spec in specs}
+    label = next((name for name in _LABELS if name in schema and name not in inputs), None)
     if label is not None and not schema[label].is_integer():
         raise DataError(
             f"{path}, column {label!r}, is {schema[label]}; labels are integers. Save them as "
@@ -165,5 +166,11 @@ def _frames(path: Path, columns: list[str], rows: int) -> Iterator[pl.DataFrame]
 def _labels(column: pl.Series, path: Path, start: int) -> NDArray[np.int64]:
     if column.null_count():
         raise DataError(f"{path}, column {column.name!r}, has nulls after row {start}.")
-    values: NDArray[np.int64] = column.cast(pl.Int64).to_numpy()
+    try:
+        values: NDArray[np.int64] = column.cast(pl.Int64).to_numpy()
+    except pl.exceptions.InvalidOperationError:
+        raise DataError(
+            f"{path}, column {column.name!r}, has a label of {column.max()!r} after row {start}, "
+            "which does not fit 64-bit signed integers: renumber the classes."
+        ) from None
     return np.ascontiguousarray(values)

@@ -111,6 +111,15 @@ class Replaced:
         if self._there:
             self._aside.rename(self._path)
 
+    def keep(self) -> Path | None:
+        """Keep the old store under a name that shows; give it, or None where there was none."""
+        if not self._there:
+            return None
+        names = (f"{self._path.stem}.previous{i or ''}.zarr" for i in range(1000))
+        kept = next(p for p in map(self._path.with_name, names) if not p.exists())
+        self._aside.rename(kept)
+        return kept
+
     def remove(self) -> None:
         """Remove the old store."""
         if self._there:

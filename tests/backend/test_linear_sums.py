@@ -138,3 +138,16 @@ def test_a_convolution_of_an_intermediate_is_summed_from_its_result(tmp_path: Pa
     sums = LinearSums(load_graph(saved(model, tmp_path / "m.onnx")), {"x": (1, 8, 8)})
     assert sums.of("first", (8, 8, 8)) is not None
     assert sums.of("second", (8, 8, 8)) is None
+
+
+def test_an_add_that_repeats_its_summand(tmp_path: Path) -> None:
+    net = Builder()
+    net.node("Gemm", ["x", net.weight("w", 16, 1)], "one")
+    net.node("Add", ["one", net.weight("b", 40)], "gemm")
+    net.node("Conv", ["p", net.weight("k", 1, 1, 3, 3)], "pixel")
+    net.node("Add", ["pixel", net.weight("plane", 1, 1, 8, 8)], "conv")
+    model = net.model({"x": ("n", 16), "p": ("n", 1, 3, 3)}, {"gemm": ("n", 40)})
+    graph = load_graph(saved(model, tmp_path / "m.onnx"))
+    sums = LinearSums(graph, {"x": (16,), "p": (1, 3, 3)})
+    assert sums.of("gemm", (40,)) is None
+    assert sums.of("conv", (1, 8, 8)) is None

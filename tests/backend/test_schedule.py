@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from support.networks import Builder, mlp, saved
 
 from cnatool.backend.network import Network, open_network
@@ -63,7 +65,14 @@ def test_bounds(
 
 def test_random_operators_run_one_batch_after_another(tmp_path: Path) -> None:
     net = Builder()
-    net.node("RandomNormalLike", ["x"], "noise")
+    noise = helper.make_graph(
+        [helper.make_node("RandomNormalLike", ["x"], ["inner"])],
+        "noise",
+        [],
+        [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)],
+    )
+    net.constant("yes", np.array(True))
+    net.node("If", ["yes"], "noise", then_branch=noise, else_branch=noise)
     net.node("Add", ["x", "noise"], "y")
     model = net.model({"x": ("n", 4)}, {"y": ("n", 4)})
     network = open_network(saved(model, tmp_path / "m.onnx"))
