@@ -260,6 +260,11 @@ def _summary(
             f"the shape of {varying} tensor{'s' * (varying != 1)} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
+    if layers and not any(layer.output for layer in record.layers):
+        lines.append(
+            "no layer leads straight to an output, so scores count all of them as hidden ones; "
+            "inspect --layers lists them"
+        )
     if probed.mixed:
         count = len(probed.mixed)
         lines.append(

@@ -21,7 +21,7 @@ __all__ = ["LayerTable", "find_layers"]
 
 # What a model may put behind its last layer without giving it another meaning.
 _OUTPUT_FUNCTIONS = frozenset(
-    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax"}
+    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
 )
 _SUMS = frozenset({"Add", "QLinearAdd", "Sum"})
 _POOLING = frozenset({"AveragePool", "MaxPool"})

@@ -42,8 +42,7 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
     ----------
     path : Path
         Arrays of n samples (n, …); optionally one of n integer labels called y, label or labels.
-        Other
-        arrays are left alone.
+        Other arrays are left alone.
     wanted : Wanted
         Which arrays are samples. A model's only input may be called x, inputs, images or data.
 

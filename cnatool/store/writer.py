@@ -305,7 +305,14 @@ class SplitWriter:
             )
 
     def _together(self, calls: Iterable[Callable[[], None]]) -> None:
-        """Make calls in several threads. Whatever happens, none runs on after this returns."""
+        """Make calls in several threads. Whatever happens, none runs on after this returns.
+
+        Without whole activations there is little to write, and the model needs the processors.
+        """
+        if not any(tensor.stored for tensor in self._store.record.tensors):
+            for call in calls:
+                call()
+            return
         futures = [self._pool.submit(call) for call in calls]
         try:
             for future in futures:
