@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from cnatool.backend.expose import exposable, readable
 from cnatool.backend.sample_axis import samples_first
 from cnatool.backend.session import Session
+from cnatool.errors import BackendError
 from cnatool.store.records import Merged, SkippedTensor
 
 if TYPE_CHECKING:
@@ -133,7 +135,11 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
     small = ran(np.roll(rows, 1) if fixed_batch else rows[: count - 1])
     rolled: dict[str, Any] = {}
     # Of a bound model: what the first sample gives among copies of itself.
-    alone = ran(np.zeros_like(rows)) if fixed_batch and count > 1 else {}
+    alone: dict[str, Any] = {}
+    if fixed_batch and count > 1:
+        # Not every model takes equal samples; then this is not known.
+        with suppress(BackendError):
+            alone = ran(np.zeros_like(rows))
     axes: dict[str, _Axis] = {}
     tensors: list[ProbedTensor] = []
     for name in names:
