@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.feeds import ConstantInput, Samples, constant_input
+from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
 from cnatool.data.find import find_splits, open_source
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.source import Wanted
@@ -118,15 +118,11 @@ class Feed:
                 specs, source.inputs, _options_of(specs, options), strict=True
             )
         ]
-        first = specs[0].dims
-        symbol = first[0] if first and isinstance(first[0], str) else None
-        fixed = tuple(
-            constant_input(feed, constants[feed.name], symbol)
-            for feed in network.feeds
-            if feed.name in constants
-        )
         return cls(
-            tuple(made for made, _ in planned), fixed, batch, tuple(note for _, note in planned)
+            tuple(made for made, _ in planned),
+            constant_inputs(network.feeds, constants),
+            batch,
+            tuple(note for _, note in planned),
         )
 
     @property
@@ -178,10 +174,13 @@ class Feed:
             How many; by default three, or as many as the model is bound to.
         """
         count = count or self.batch or _PROBE_SAMPLES
-        block = next(iter(source.blocks(max(count, _PROBED_ROWS), max(count, _PROBED_ROWS))))
+        looked_at = max(count, _PROBED_ROWS)
+        block = next(iter(source.blocks(looked_at, looked_at)))
         rows = zip(*block.inputs, strict=True)
-        seen = {tuple(part.tobytes() for part in row): i for i, row in enumerate(rows)}
-        chosen = sorted(seen.values())[:count]
+        seen: dict[tuple[bytes, ...], int] = {}
+        for i, row in enumerate(rows):
+            seen.setdefault(tuple(part.tobytes() for part in row), i)
+        chosen = list(seen.values())[:count]
         taken = (chosen * count)[:count]
         values = self._preprocessed([raw[taken] for raw in block.inputs])
         rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.feeds import Samples, constant_input
+from cnatool.backend.feeds import Samples, constant_inputs
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError, UsageError
@@ -86,12 +86,8 @@ def inspect_model(
     shapes = _shapes(network, wanted.inputs, input_shapes)
     rng = np.random.default_rng(0)
     values: dict[str, NDArray[Any]] = {}
-    fixed = []
-    first = next(feed.dims for feed in network.feeds if feed.name in wanted.inputs)
-    symbol = first[0] if first and isinstance(first[0], str) else None
     for feed in network.feeds:
         if feed.name in constants:
-            fixed.append(constant_input(feed, constants[feed.name], symbol))
             continue
         shape = (bound or _SAMPLES, *_sample_shape(network, feed, shapes.get(feed.name)))
         if math.prod(shape) > _MOST:
@@ -103,7 +99,7 @@ def inspect_model(
         numbers = rng.random(shape) if feed.dtype.kind == "f" else rng.integers(0, 2, shape)
         values[feed.name] = numbers.astype(feed.dtype)
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    samples = Samples(values, tuple(fixed))
+    samples = Samples(values, constant_inputs(network.feeds, constants))
     probed = network.probed(samples, fixed_batch=bound is not None, run=run)
     return ModelInspection(network, probed.tensors, probed.skipped)
 

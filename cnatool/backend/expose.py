@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from cnatool.backend.graph import inner_nodes
 from cnatool.store.records import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnatool.backend.graph import Graph
 
-__all__ = ["Readable", "exposable", "needs_cast", "promoted", "readable"]
+__all__ = ["PREFIX", "Readable", "element_type", "exposable", "needs_cast", "promoted", "readable"]
 
+# Of the names of tensors and constants that are added to a graph.
+PREFIX = "cnatool::"
 # Element types that NumPy has no arrays for, and the smallest one that holds all their values.
 _CASTS = {
     "bfloat16": onnx.TensorProto.FLOAT,
@@ -61,7 +64,7 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
                 )
             else:
                 skipped.append(SkippedTensor(name, node.op_type, "constant"))
-        for inner in _inner_nodes(node):
+        for inner in inner_nodes(node):
             reason = f"inside {node.op_type}: cannot be an output of the graph"
             skipped.extend(
                 SkippedTensor(name, inner.op_type, reason) for name in inner.output if name
@@ -121,8 +124,8 @@ def readable(
     types : mapping of str to str
         Element types, as in ``bfloat16`` or ``tensor(bfloat16)``; none is cast without.
     """
-    kinds = {name: _element_type(types.get(name, "")) for name in names}
-    casts = {name: f"cnatool::cast {name}" for name in names if needs_cast(kinds[name])}
+    kinds = {name: element_type(types.get(name, "")) for name in names}
+    casts = {name: f"{PREFIX}cast {name}" for name in names if needs_cast(kinds[name])}
     copy = promoted(model, [casts.get(name, name) for name in names])
     copy.graph.node.extend(
         onnx.helper.make_node("Cast", [name], [cast], name=cast, to=_CASTS[kinds[name]])
@@ -133,17 +136,9 @@ def readable(
 
 def needs_cast(kind: str) -> bool:
     """Say whether NumPy has no arrays of an ONNX element type."""
-    return _element_type(kind) in _CASTS
+    return element_type(kind) in _CASTS
 
 
-def _element_type(kind: str) -> str:
+def element_type(kind: str) -> str:
+    """Give the element type that ``tensor(…)`` names, ONNX Runtime's way of writing a type."""
     return kind.removeprefix("tensor(").removesuffix(")")
-
-
-def _inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-        for graph in graphs:
-            for inner in graph.node:
-                yield inner
-                yield from _inner_nodes(inner)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.expose import needs_cast, readable
+from cnatool.backend.expose import PREFIX, needs_cast, readable
 from cnatool.backend.linear_sums import LinearSums
 from cnatool.backend.sample_axis import samples_first
 from cnatool.backend.session import CPU, Session
-from cnatool.backend.sums import PREFIX, SummedTensor, with_counts, with_sums
+from cnatool.backend.sums import SummedTensor, with_counts, with_sums
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import numpy as np
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.network import FeedSpec
 
-__all__ = ["ConstantInput", "Samples", "constant_input"]
+__all__ = ["ConstantInput", "Samples", "constant_input", "constant_inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,29 @@ class Samples:
         count = len(next(iter(fed.values())))
         fed.update({constant.name: constant.array(count) for constant in self.constants})
         return fed
+
+
+def constant_inputs(
+    specs: Sequence[FeedSpec], given: Mapping[str, ArrayLike]
+) -> tuple[ConstantInput, ...]:
+    """Make the constant inputs of a model, of values as the user gives them.
+
+    Parameters
+    ----------
+    specs : sequence of FeedSpec
+        All inputs of the model; the samples feed those that are not given here.
+    given : mapping of str to array_like
+        Values by input.
+
+    Raises
+    ------
+    UsageError
+        If a value has another shape or type, or the declared shape is open.
+    """
+    symbol = next(spec.batch_symbol for spec in specs if spec.name not in given)
+    return tuple(
+        constant_input(spec, given[spec.name], symbol) for spec in specs if spec.name in given
+    )
 
 
 def constant_input(spec: FeedSpec, given: ArrayLike, batch: str | None) -> ConstantInput:

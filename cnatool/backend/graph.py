@@ -16,10 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["KNOWN_DOMAINS", "Graph", "ModelFile", "analysed", "captured", "load_graph"]
+__all__ = [
+    "KNOWN_DOMAINS",
+    "Graph",
+    "ModelFile",
+    "analysed",
+    "captured",
+    "inner_nodes",
+    "load_graph",
+]
 
 # Of the default operators, where a model says no version: any that every runtime here knows.
 _OPSET = 17
+# Of the operators of other domains nothing is known.
+KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 # Their results tell an input's shape, never its values.
 _SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 # Their results have as many elements as the values of an input say.
@@ -36,8 +46,6 @@ _DATA_SHAPED = frozenset(
         "Unique",
     }
 )
-# Of other domains nothing is known.
-KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 # So have these, where the input at this place, which says the shape, depends on values.
 _SHAPE_INPUT = {
     "AffineGrid": 1,
@@ -118,7 +126,9 @@ class Graph:
 
     def every_node(self) -> Iterator[onnx.NodeProto]:
         """Give the nodes, and those of their subgraphs."""
-        return _nodes(self.model.graph)
+        for node in self.nodes:
+            yield node
+            yield from inner_nodes(node)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -289,12 +299,17 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
         yield ModelFile(file, file.stat().st_size, digest)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _nodes(inner)
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
+def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Give the nodes of a node's subgraphs, and of theirs."""
+    for graph in _subgraphs(node):
+        for inner in graph.node:
+            yield inner
+            yield from inner_nodes(inner)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -309,8 +324,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             if attribute.HasField("sparse_tensor"):
                 yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _tensors(inner)
+        for inner in _subgraphs(node):
+            yield from _tensors(inner)
 
 
 def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
@@ -370,16 +385,14 @@ def _is_data_shaped(node: onnx.NodeProto, dynamic: set[str], data_shaped: set[st
 
 def captured(node: onnx.NodeProto) -> Iterator[str]:
     """Give the names that a node's subgraphs take from the graph around them."""
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-        for graph in graphs:
-            own = {tensor.name for tensor in graph.initializer}
-            own.update(value.name for value in graph.input)
-            own.update(name for inner in graph.node for name in inner.output)
-            for inner in graph.node:
-                for name in (*inner.input, *captured(inner)):
-                    if name and name not in own:
-                        yield name
-            for output in graph.output:
-                if output.name and output.name not in own:
-                    yield output.name
+    for graph in _subgraphs(node):
+        own = {tensor.name for tensor in graph.initializer}
+        own.update(value.name for value in graph.input)
+        own.update(name for inner in graph.node for name in inner.output)
+        for inner in graph.node:
+            for name in (*inner.input, *captured(inner)):
+                if name and name not in own:
+                    yield name
+        for output in graph.output:
+            if output.name and output.name not in own:
+                yield output.name

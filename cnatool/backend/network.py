@@ -56,6 +56,11 @@ class FeedSpec:
         return tuple(size if isinstance(size, int) else None for size in self.dims[1:])
 
     @property
+    def batch_symbol(self) -> str | None:
+        """Name of the symbolic axis of the samples; None where it is bound or has no name."""
+        return self.dims[0] if self.dims and isinstance(self.dims[0], str) else None
+
+    @property
     def batch(self) -> int | None:
         """Number of samples that the model is bound to; None where it takes any."""
         return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.expose import exposable, readable
+from cnatool.backend.expose import element_type, exposable, readable
 from cnatool.backend.sample_axis import samples_first
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
@@ -165,7 +165,7 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
             ProbedTensor(
                 name=name,
                 operator=operator,
-                onnx_type=types[name].removeprefix("tensor(").removesuffix(")"),
+                onnx_type=element_type(types[name]),
                 dtype=first.dtype,
                 shape=moved.shape[1:],
                 batch_axis=found.axis,

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from cnatool.backend.expose import promoted
+from cnatool.backend.expose import PREFIX, promoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from cnatool.backend.linear_sums import LinearSum
     from cnatool.store.records import Merged
 
-__all__ = ["PREFIX", "SummedModel", "SummedTensor", "with_counts", "with_sums"]
+__all__ = ["SummedModel", "SummedTensor", "with_counts", "with_sums"]
 
-# Of the names of tensors and constants that are added to a graph.
-PREFIX = "cnatool::"
-_EXACT = "cnatool::exact"
-_PARTIAL = "cnatool::partial"
-_COUNTS = "cnatool::counts"
+_EXACT = f"{PREFIX}exact"
+_PARTIAL = f"{PREFIX}partial"
+_COUNTS = f"{PREFIX}counts"
 # Partial sums of a flat layer: few enough to be cheap, many enough for their errors to average out.
 _BLOCKS = 16
 # So few numbers leave the graph as they are.
@@ -213,7 +211,7 @@ class _Nodes:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def add(self, operator: str, inputs: list[str], output: str | None = None, **kw: Any) -> str:
-        output = output or f"cnatool::{len(self.nodes)}"
+        output = output or f"{PREFIX}{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **kw))
         return output
 
@@ -255,7 +253,7 @@ class _Nodes:
         size = len(linear.weights)
         flat = self._columns(linear.source, size)
         weights = (linear.weights[:, None] * _block_mask(size)).astype(np.float32)
-        constant = f"cnatool::linear {name}"
+        constant = f"{PREFIX}linear {name}"
         self.constants[constant] = numpy_helper.from_array(weights, constant)
         product = self.add("MatMul", [flat, constant])
         return _Partial(product, weights.shape[1], 1.0, linear.constant)
@@ -269,13 +267,13 @@ class _Nodes:
         return self.add("ReduceSum", [name, self._constant(np.array(axes))], keepdims=0)
 
     def _constant(self, value: NDArray[Any]) -> str:
-        name = f"cnatool::constant {value.tolist()}"
+        name = f"{PREFIX}constant {value.tolist()}"
         self.constants.setdefault(name, numpy_helper.from_array(value, name))
         return name
 
     def _blocks(self, size: int) -> str:
         """Give the matrix of ones and zeros that sums ``size`` numbers in blocks, (size, k)."""
-        name = f"cnatool::blocks {size}"
+        name = f"{PREFIX}blocks {size}"
         if name not in self.constants:
             mask = _block_mask(size).astype(np.float32)
             self.constants[name] = numpy_helper.from_array(mask, name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cnatool.cli.console import key_values
 from cnatool.errors import UsageError
@@ -11,7 +13,20 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["constants"]
+__all__ = ["ConstantOption", "CustomOpsOption", "constants"]
+
+ConstantOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="INPUT=VALUE",
+        help="An input that is the same for every sample: a number, numbers with commas, or "
+        "FILE.npy. Repeat it.",
+    ),
+]
+CustomOpsOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
+]
 
 
 def constants(words: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.arguments import constants
+from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
@@ -98,18 +98,8 @@ def dump(
             help="The array or column that feeds an input, where their names differ. Repeat it.",
         ),
     ] = None,
-    constant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="INPUT=VALUE",
-            help="An input that is the same for every sample: a number, numbers with commas, or "
-            "FILE.npy. Repeat it.",
-        ),
-    ] = None,
-    custom_ops: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
-    ] = None,
+    constant: ConstantOption = None,
+    custom_ops: CustomOpsOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that is already there.")
     ] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.arguments import constants
+from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
 from cnatool.text import bytes_text
@@ -31,18 +31,8 @@ def inspect(
             metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model leaves it open."
         ),
     ] = None,
-    constant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="INPUT=VALUE",
-            help="An input that is the same for every sample: a number, numbers with commas, or "
-            "FILE.npy. Repeat it.",
-        ),
-    ] = None,
-    custom_ops: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
-    ] = None,
+    constant: ConstantOption = None,
+    custom_ops: CustomOpsOption = None,
     layers: Annotated[
         bool,
         typer.Option("--layers", help="List the layers: which tensor stands for each, and why."),

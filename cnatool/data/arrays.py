@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from numpy.lib import format as npy
 
-from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.data.source import LABEL_NAMES, ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.data.streams import DAMAGE, RowArray, StreamSource
 from cnatool.errors import DataError
 from cnatool.text import printable
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["open_npy", "open_npz"]
 
-_INPUTS = ("x", "inputs", "images", "data")
-_LABELS = ("y", "label", "labels")
 
 # A header describes one array in some hundred bytes; NumPy's own limit is the same.
 _MAX_HEADER = 10_000
@@ -61,7 +59,7 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
         ) from error
     specs: list[InputSpec] = []
     samples: list[RowArray] = []
-    for names in wanted.names(_INPUTS):
+    for names in wanted.names():
         found = _member(path, members, names)
         if found is None:
             held = ", ".join(printable(member.filename) for member in members[:20]) or "nothing"
@@ -79,7 +77,7 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
         specs.append(InputSpec(name, rows.dtype.newbyteorder("="), rows.shape))
         samples.append(rows)
     fed = {spec.name for spec in specs}
-    labels = _member(path, members, tuple(name for name in _LABELS if name not in fed))
+    labels = _member(path, members, tuple(name for name in LABEL_NAMES if name not in fed))
     if labels is not None:
         _check_labels(labels[1], samples[0])
     targets = None if labels is None else labels[1]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from cnatool.data.source import ONE_INPUT, Block, InputSpec, Wanted, check_sample, spans
+from cnatool.data.source import (
+    LABEL_NAMES,
+    ONE_INPUT,
+    Block,
+    InputSpec,
+    Wanted,
+    check_sample,
+    spans,
+)
 from cnatool.errors import DataError
 from cnatool.text import printable
 
@@ -19,9 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ParquetSource", "open_parquet"]
-
-_INPUTS = ("x", "inputs", "images", "data")
-_LABELS = ("y", "label", "labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def open_parquet(path: Path, wanted: Wanted = ONE_INPUT) -> ParquetSource:
     if not rows:
         raise DataError(f"{path} holds no samples.")
     specs = []
-    for names in wanted.names(_INPUTS):
+    for names in wanted.names():
         found = [name for name in names if name in schema]
         if len(found) != 1:
             held = ", ".join(printable(name) for name in list(schema)[:20])
@@ -123,7 +128,7 @@ def open_parquet(path: Path, wanted: Wanted = ONE_INPUT) -> ParquetSource:
             )
         specs.append(_spec(path, found[0], first[found[0]]))
     inputs = {spec.name for spec in specs}
-    label = next((name for name in _LABELS if name in schema and name not in inputs), None)
+    label = next((name for name in LABEL_NAMES if name in schema and name not in inputs), None)
     if label is not None and not schema[label].is_integer():
         raise DataError(
             f"{path}, column {label!r}, is {schema[label]}; labels are integers. Save them as "
@@ -149,7 +154,7 @@ def _spec(path: Path, name: str, first: pl.Series) -> InputSpec:
 
 def _frames(path: Path, columns: list[str], rows: int) -> Iterator[pl.DataFrame]:
     """Give frames of exactly ``rows`` rows, the last one shorter, reading the file once."""
-    scan = pl.scan_parquet(path).select(columns)
+    scan = pl.scan_parquet(path).select(list(dict.fromkeys(columns)))
     held: pl.DataFrame | None = None
     try:
         for part in scan.collect_batches(chunk_size=rows, maintain_order=True):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LABEL_NAMES",
     "ONE_INPUT",
     "PICTURE_EXTENSIONS",
     "Block",
@@ -32,6 +33,10 @@ __all__ = [
 
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
 PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+_INPUT_NAMES = ("x", "inputs", "images", "data")
+# What labels are called in a file that holds several arrays by name.
+LABEL_NAMES = ("y", "label", "labels")
 
 # A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
 MAX_SAMPLE_BYTES = 2**30
@@ -65,16 +70,13 @@ class Wanted:
     inputs: tuple[str, ...] = ("x",)
     arrays: dict[str, str] = field(default_factory=dict)
 
-    def names(self, usual: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def names(self) -> list[tuple[str, ...]]:
         """Give the names that an array may have, for each input.
 
-        Parameters
-        ----------
-        usual : tuple of str
-            Names under which a model's only input is found as well.
+        A model's only input is found under the usual names as well.
         """
         if len(self.inputs) == 1 and self.inputs[0] not in self.arrays:
-            return [tuple(dict.fromkeys((*usual, self.inputs[0])))]
+            return [tuple(dict.fromkeys((*_INPUT_NAMES, self.inputs[0])))]
         return [(self.arrays.get(name, name),) for name in self.inputs]
 
 
