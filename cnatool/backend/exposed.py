@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.backend.expose import PREFIX, needs_cast, readable
 from cnatool.backend.linear_sums import LinearSums
-from cnatool.backend.sample_axis import samples_first
+from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
 from cnatool.backend.sums import SummedTensor, with_counts, with_sums
 from cnatool.errors import BackendError
@@ -179,14 +179,14 @@ class ExposedModel:
     def _samples_first(
         self, tensor: TensorRecord, value: NDArray[Any], samples: int
     ) -> NDArray[Any]:
-        factor = tensor.shape[tensor.batch_axis] if tensor.merged else 1
-        if value.ndim <= tensor.batch_axis or value.shape[tensor.batch_axis] != samples * factor:
+        axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
+        if value.ndim <= axis.axis or value.shape[axis.axis] != samples * axis.factor:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
                 f"{tensor.shape} a sample in the first batch. Leave it out with --tensors, or "
                 "choose another --batch-size."
             )
-        value = samples_first(value, tensor.batch_axis, tensor.merged, factor)
+        value = axis.samples_first(value)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
@@ -229,23 +229,17 @@ def _summed(
             or tensor.varies
             or tensor.name in cast
         )
-        partial = (
-            not exact
-            and tensor.dtype == "float32"
-            and tensor.batch_axis == 0
-            and tensor.merged is None
+        one = SummedTensor(
+            name=cast.get(tensor.name, tensor.name),
+            dtype=np.dtype(tensor.dtype),
+            shape=tensor.shape,
+            batch_axis=tensor.batch_axis,
+            merged=tensor.merged,
+            exact=exact,
         )
-        summed.append(
-            SummedTensor(
-                name=cast.get(tensor.name, tensor.name),
-                dtype=np.dtype(tensor.dtype),
-                shape=tensor.shape,
-                batch_axis=tensor.batch_axis,
-                merged=tensor.merged,
-                exact=exact,
-                linear=linear.of(tensor.name, tensor.shape) if partial else None,
-            )
-        )
+        if not one.summed_exactly:
+            one = replace(one, linear=linear.of(tensor.name, tensor.shape))
+        summed.append(one)
     return summed
 
 

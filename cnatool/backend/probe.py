@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.expose import element_type, exposable, readable
-from cnatool.backend.sample_axis import samples_first
+from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
 from cnatool.store.records import Merged, SkippedTensor
@@ -83,18 +83,6 @@ class Probe:
     values: dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """A way of reading an array as samples: the axis, and how it is merged with another."""
-
-    axis: int
-    factor: int = 1
-    merged: Merged | None = None  # not known yet, where the factor is above 1
-
-    def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
-        return samples_first(value, self.axis, self.merged, self.factor)
-
-
 def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions) -> Probe:
     """Run a model on two batches of different size and see what scales with the samples.
 
@@ -140,7 +128,7 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
         # Not every model takes equal samples; then this is not known.
         with suppress(BackendError):
             alone = ran(np.zeros_like(rows))
-    axes: dict[str, _Axis] = {}
+    axes: dict[str, SampleAxis] = {}
     tensors: list[ProbedTensor] = []
     for name in names:
         first, other = large[name], small[name]
@@ -151,7 +139,7 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
         found = (
             _rolled_axis(first, other, count) if fixed_batch else _scaled_axis(first, other, count)
         )
-        if isinstance(found, _Axis) and found.factor > 1 and found.merged is None:
+        if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
             found = _merged_axis(first, rolled[name], found, before)
@@ -197,7 +185,7 @@ def _unreadable(kind: str) -> str | None:
     return None
 
 
-def _scaled_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> _Axis | str:
+def _scaled_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> SampleAxis | str:
     """Find the axis that is as long as there are samples in both runs, or a multiple of that."""
     if large.ndim != small.ndim:
         return "its rank varies between batches"
@@ -214,19 +202,19 @@ def _scaled_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> _Axis 
     factor = factors[axis]
     if factor > 1 and len(varying) > 1:
         return f"its shape depends on the data, and its sample axis is merged: {large.shape}"
-    return _Axis(axis, factor)
+    return SampleAxis(axis, factor)
 
 
 def _merged_axis(
-    first: NDArray[Any], rolled: NDArray[Any], found: _Axis, before: Sequence[_Axis]
-) -> _Axis | str:
+    first: NDArray[Any], rolled: NDArray[Any], found: SampleAxis, before: Sequence[SampleAxis]
+) -> SampleAxis | str:
     """Find out how an axis is merged: in the right reading, results move as the samples do.
 
     Another number of samples would not tell where a sample's values depend on the others. Where
     both readings fit, as of a mask that is the same everywhere, the tensor that it was made from
     tells.
     """
-    readings = [_Axis(found.axis, found.factor, merged) for merged in _ORDERS]
+    readings = [SampleAxis(found.axis, found.factor, merged) for merged in _ORDERS]
     fitting = [
         reading
         for reading in readings
@@ -249,7 +237,7 @@ def _factor(large: int, small: int, count: int) -> int:
     return factor if (factor * count, factor * (count - 1)) == (large, small) else 0
 
 
-def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> _Axis | str:
+def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> SampleAxis | str:
     """Find the axis along which results moved by one place as the samples did."""
     if first.shape != second.shape:
         return f"its shape depends on the data: {first.shape}, then {second.shape}"
@@ -268,16 +256,16 @@ def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> _Axis
     return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
 
 
-def _plain(value: NDArray[Any], count: int) -> Iterator[_Axis]:
-    return (_Axis(axis) for axis in range(value.ndim) if value.shape[axis] == count)
+def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
+    return (SampleAxis(axis) for axis in range(value.ndim) if value.shape[axis] == count)
 
 
-def _merged(value: NDArray[Any], count: int) -> Iterator[_Axis]:
+def _merged(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
     """Give the ways in which an axis may be merged; one sample alone does not tell."""
     for axis in range(value.ndim):
         factor, rest = divmod(value.shape[axis], count)
         if count > 1 and factor > 1 and not rest:
-            yield from (_Axis(axis, factor, merged) for merged in _ORDERS)
+            yield from (SampleAxis(axis, factor, merged) for merged in _ORDERS)
 
 
 def same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from cnatool.backend.expose import readable
 from cnatool.backend.graph import analysed
 from cnatool.backend.probe import probe, same_values
-from cnatool.backend.sample_axis import samples_first
+from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError, ModelError
 
@@ -68,15 +68,12 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
     if any(tensor.varies for tensor in found.tensors):
         return None
     for column, tensor in enumerate(found.tensors):
-        factor = tensor.shape[tensor.batch_axis] if tensor.merged else 1
-        axis, merged = tensor.batch_axis, tensor.merged
+        axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
         try:
-            parts = [samples_first(group[column], axis, merged, factor) for group in groups]
-            expected = np.concatenate(parts)
+            expected = np.concatenate([axis.samples_first(group[column]) for group in groups])
         except ValueError:  # that axis is none of the samples' after all
             return None
-        whole = samples_first(found.values[tensor.name], axis, merged, factor)
-        if not same_values(whole, expected):
+        if not same_values(axis.samples_first(found.values[tensor.name]), expected):
             return None
     return freed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,28 +12,43 @@ if TYPE_CHECKING:
 
     from cnatool.store.records import Merged
 
-__all__ = ["samples_first"]
+__all__ = ["SampleAxis"]
 
 
-def samples_first(
-    value: NDArray[Any], axis: int, merged: Merged | None, factor: int
-) -> NDArray[Any]:
-    """Give an array with the sample axis in front, and apart from the axis it was merged with.
+@dataclass(frozen=True, slots=True)
+class SampleAxis:
+    """A way of reading an array as samples.
 
-    Parameters
+    Attributes
     ----------
-    value : ndarray
-        As the graph gives it.
     axis : int
         Where the sample axis is.
-    merged : {"NT", "TN"} or None
-        Whether it is merged with another, T long, and which of the two is the outer one.
     factor : int
-        T, or 1.
+        T, the length of the axis that it is merged with; 1 where it is not.
+    merged : {"NT", "TN"} or None
+        Which of the two is the outer one; None where it is not merged, or not known yet.
     """
-    if merged is None:
-        return np.moveaxis(value, axis, 0)
-    before, after = value.shape[:axis], value.shape[axis + 1 :]
-    if merged == "NT":
-        return np.moveaxis(value.reshape(*before, -1, factor, *after), axis, 0)
-    return np.moveaxis(value.reshape(*before, factor, -1, *after), axis + 1, 0)
+
+    axis: int
+    factor: int = 1
+    merged: Merged | None = None
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], axis: int, merged: Merged | None) -> SampleAxis:
+        """Give the sample axis of a tensor by its shape for one sample."""
+        return cls(axis, 1 if merged is None else shape[axis], merged)
+
+    def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Give an array with the sample axis in front, apart from the one it was merged with.
+
+        Raises
+        ------
+        ValueError
+            If the axis is no multiple of ``factor``.
+        """
+        if self.merged is None:
+            return np.moveaxis(value, self.axis, 0)
+        before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]
+        if self.merged == "NT":
+            return np.moveaxis(value.reshape(*before, -1, self.factor, *after), self.axis, 0)
+        return np.moveaxis(value.reshape(*before, self.factor, -1, *after), self.axis + 1, 0)

@@ -48,7 +48,7 @@ class SummedTensor:
     merged : {"NT", "TN"} or None
         Whether it is merged with another, and which of the two is the outer one.
     exact : bool
-        Sum in float64 throughout.
+        It must be summed in float64 throughout.
     linear : LinearSum or None
         Where the sum is cheaper taken from what comes before.
     """
@@ -60,6 +60,12 @@ class SummedTensor:
     exact: bool
     merged: Merged | None = None
     linear: LinearSum | None = None
+
+    @property
+    def summed_exactly(self) -> bool:
+        """Whether it has to be, or is not of the kind that is summed in parts."""
+        plain = self.dtype == np.float32 and self.batch_axis == 0 and self.merged is None
+        return self.exact or not plain or math.prod(self.shape) == 0 or not self.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +82,14 @@ class SummedModel:
 
     model: onnx.ModelProto
     outputs: tuple[str, ...]
-    _exact_columns: tuple[int, ...]
-    _partial_columns: tuple[int, ...]
-    _starts: tuple[int, ...]
-    _scales: tuple[float, ...]
-    _added: tuple[float, ...]
-    _last_width: int
+    _exact: tuple[int, ...]
+    _partial: dict[int, _Partial]
 
     @property
     def widths(self) -> dict[str, int]:
         """Columns that each of `outputs` has."""
-        partial = self._starts[-1] + self._last_width if self._starts else 0
-        return {_EXACT: len(self._exact_columns), _PARTIAL: partial}
+        partial = sum(parts.width for parts in self._partial.values())
+        return {_EXACT: len(self._exact), _PARTIAL: partial}
 
     def sums(self, values: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Give the sums, (n, T), a column for each tensor in the order given to `with_sums`.
@@ -98,15 +100,15 @@ class SummedModel:
             What a run gave for `outputs`.
         """
         given = dict(zip(self.outputs, values, strict=True))
-        count = len(self._exact_columns) + len(self._partial_columns)
-        sums = np.empty((len(values[0]), count))
-        if self._exact_columns:
-            sums[:, self._exact_columns] = given[_EXACT]
-        if self._partial_columns:
-            partial = given[_PARTIAL].astype(np.float64)
-            sums[:, self._partial_columns] = np.add.reduceat(partial, self._starts, axis=1)
-            sums[:, self._partial_columns] *= self._scales
-            sums[:, self._partial_columns] += self._added
+        sums = np.empty((len(values[0]), len(self._exact) + len(self._partial)))
+        if self._exact:
+            sums[:, self._exact] = given[_EXACT]
+        if self._partial:
+            columns, partial = list(self._partial), list(self._partial.values())
+            starts = np.cumsum([0, *(parts.width for parts in partial[:-1])])
+            sums[:, columns] = np.add.reduceat(given[_PARTIAL].astype(np.float64), starts, axis=1)
+            sums[:, columns] *= [parts.scale for parts in partial]
+            sums[:, columns] += [parts.added for parts in partial]
         return sums
 
 
@@ -129,10 +131,8 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
         The model's default opset version.
     """
     nodes = _Nodes(opset)
-    exact = {column: nodes.exact_sum(t) for column, t in enumerate(tensors) if _is_exact(t)}
-    partial = {
-        column: nodes.partial_sums(t) for column, t in enumerate(tensors) if not _is_exact(t)
-    }
+    exact = {i: nodes.exact_sum(t) for i, t in enumerate(tensors) if t.summed_exactly}
+    partial = {i: nodes.partial_sums(t) for i, t in enumerate(tensors) if not t.summed_exactly}
     outputs = []
     for name, results in (
         (_EXACT, list(exact.values())),
@@ -144,17 +144,7 @@ def with_sums(model: onnx.ModelProto, tensors: Sequence[SummedTensor], opset: in
     copy.graph.node.extend(nodes.nodes)
     copy.graph.initializer.extend(nodes.constants.values())
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    widths = [parts.width for parts in partial.values()]
-    return SummedModel(
-        model=copy,
-        outputs=tuple(outputs),
-        _exact_columns=tuple(exact),
-        _partial_columns=tuple(partial),
-        _starts=tuple(int(start) for start in np.cumsum([0, *widths[:-1]])) if widths else (),
-        _scales=tuple(parts.scale for parts in partial.values()),
-        _added=tuple(parts.added for parts in partial.values()),
-        _last_width=widths[-1] if widths else 0,
-    )
+    return SummedModel(copy, tuple(outputs), tuple(exact), partial)
 
 
 def with_counts(
@@ -185,11 +175,6 @@ def with_counts(
     copy.graph.node.append(helper.make_node("Concat", sizes, [_COUNTS], axis=0))
     copy.graph.output.append(onnx.ValueInfoProto(name=_COUNTS))
     return copy, (_COUNTS,)
-
-
-def _is_exact(tensor: SummedTensor) -> bool:
-    plain = tensor.dtype == np.float32 and tensor.batch_axis == 0 and tensor.merged is None
-    return tensor.exact or not plain or math.prod(tensor.shape) == 0 or not tensor.shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,9 @@ class SplitWriter:
         self._commit = commit
         self._broken = False
         self._rows = 0
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cnatool-write")
+        # Without whole activations there is little to write, and the model needs the processors.
+        whole = any(tensor.stored for tensor in store.record.tensors)
+        self._pool = ThreadPoolExecutor(_THREADS, "cnatool-write") if whole else None
         # One for each array, so that the fingerprint does not depend on the batches.
         count = len(store.record.inputs) + record.labels
         self._digests = [hashlib.sha256() for _ in range(count)]
@@ -295,7 +297,8 @@ class SplitWriter:
             )
         with _reported(self._store.path, self.committed):
             self._together(array.flush for array in self._arrays.values())
-            self._pool.shutdown()
+            if self._pool is not None:
+                self._pool.shutdown()
             self._set(
                 committed=((0, self._rows),),
                 complete=True,
@@ -305,11 +308,8 @@ class SplitWriter:
             )
 
     def _together(self, calls: Iterable[Callable[[], None]]) -> None:
-        """Make calls in several threads. Whatever happens, none runs on after this returns.
-
-        Without whole activations there is little to write, and the model needs the processors.
-        """
-        if not any(tensor.stored for tensor in self._store.record.tensors):
+        """Make calls in several threads. Whatever happens, none runs on after this returns."""
+        if self._pool is None:
             for call in calls:
                 call()
             return
