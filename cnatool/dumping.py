@@ -18,7 +18,8 @@ from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept
-from cnatool.store.writer import Replaced, SplitWriter, StoreWriter, check_free
+from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.writer import SplitWriter, StoreWriter
 from cnatool.text import bytes_text
 
 if TYPE_CHECKING:

@@ -120,7 +120,7 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     from cnatool.data.find import find_splits, open_source
     from cnatool.dumping import dump
     from cnatool.scoring import score
-    from cnatool.store.writer import check_free
+    from cnatool.store.replacing import check_free
 
     rows = []
     with as_file(files("cnatool.demo") / "data") as data:

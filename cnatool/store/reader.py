@@ -20,7 +20,7 @@ from cnatool.store.layout import (
     statistic_key,
 )
 from cnatool.store.records import StoreRecord
-from cnatool.store.zarr import ZarrTree
+from cnatool.store.tree import format_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
-    from cnatool.store.zarr import ZarrArray
+    from cnatool.store.tree import Tree, TreeArray
 
 __all__ = ["Split", "Store", "StoredArray", "open_store"]
 
@@ -56,7 +56,7 @@ def open_store(path: str | Path) -> Store:
         If its attribute is not what the schema says, or an array is missing or has another shape.
     """
     path = Path(path)
-    tree = ZarrTree.open(path)
+    tree = format_at(path).open(path)
     try:
         text = tree.attribute()
         record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
@@ -77,7 +77,7 @@ class StoredArray:
 
     Parameters
     ----------
-    array : ZarrArray
+    array : TreeArray
         The array in the store.
     ranges : tuple of (int, int)
         Its committed row ranges.
@@ -85,7 +85,7 @@ class StoredArray:
 
     __slots__ = ("_array", "_ranges", "dtype", "shape")
 
-    def __init__(self, array: ZarrArray, ranges: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, array: TreeArray, ranges: tuple[tuple[int, int], ...]) -> None:
         self._array = array
         self._ranges = ranges
         rows = sum(stop - start for start, stop in ranges)
@@ -235,7 +235,7 @@ class Store:
         Its splits, in the order in which they were dumped.
     """
 
-    def __init__(self, path: Path, record: StoreRecord, tree: ZarrTree) -> None:
+    def __init__(self, path: Path, record: StoreRecord, tree: Tree) -> None:
         self.path = path
         self.record = record
         self._tree = tree

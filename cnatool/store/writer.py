@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.errors import NotAStoreError, StoreDamagedError, StoreWriteError
+from cnatool.errors import StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
+from cnatool.store.failures import reported
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -24,7 +24,7 @@ from cnatool.store.layout import (
     statistic_key,
 )
 from cnatool.store.records import SplitRecord, StoreRecord
-from cnatool.store.zarr import ZarrTree
+from cnatool.store.tree import format_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,98 +32,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.zarr import ZarrArray
+    from cnatool.store.tree import TreeArray
 
-__all__ = ["Replaced", "SplitWriter", "StoreWriter", "check_free"]
+__all__ = ["SplitWriter", "StoreWriter"]
 
 # Arrays that are compressed and written at a time.
 _THREADS = min(4, os.cpu_count() or 1)
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Make sure that a new store can be made at a path.
-
-    Parameters
-    ----------
-    path : Path
-        Where the store will be.
-    overwrite : bool
-        A cnatool store may be there; anything else never.
-
-    Raises
-    ------
-    NotAStoreError
-        If the path is taken, is not named ``.zarr``, or its folder does not exist.
-    """
-    if path.suffix != ".zarr":
-        raise NotAStoreError(f"{path}: a store's name ends in .zarr.")
-    if not path.parent.is_dir():
-        raise NotAStoreError(f"{path.parent}: no such folder. Make it, or name another path.")
-    if not path.exists() and not path.is_symlink():
-        return
-    if not overwrite:
-        raise NotAStoreError(
-            f"{path} exists already. Name another path with -o, or pass --overwrite."
-        )
-    if path.is_symlink() or not path.is_dir():
-        raise NotAStoreError(f"{path} is no folder, so it is not overwritten. Name another path.")
-    if not _is_ours(path):
-        raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
-
-
-def _is_ours(path: Path) -> bool:
-    """Say whether a folder holds a store, be it empty or broken, and nothing else."""
-    if {entry.name for entry in path.iterdir()} - {"zarr.json", "splits"}:
-        return False
-    try:
-        return ZarrTree.open(path).attribute() is not None or not (path / "splits").exists()
-    except StoreDamagedError:
-        return True
-    except NotAStoreError:
-        return not any(path.iterdir())
-
-
-class Replaced:
-    """A store moved out of the way of a new one, until that has something to show.
-
-    Parameters
-    ----------
-    path : Path
-        Where the new store will be; whatever is there was accepted by `check_free`.
-
-    Raises
-    ------
-    StoreWriteError
-        If the operating system refuses.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
-        self._there = path.exists()
-        if self._there:
-            with _reported(path, 0):
-                path.rename(self._aside)
-
-    def restore(self) -> None:
-        """Remove what is at the path, and put the old store back."""
-        shutil.rmtree(self._path, ignore_errors=True)
-        if self._there:
-            self._aside.rename(self._path)
-
-    def keep(self) -> Path | None:
-        """Keep the old store under a name that shows; give it, or None where there was none."""
-        if not self._there:
-            return None
-        names = (f"{self._path.stem}.previous{i or ''}.zarr" for i in range(1000))
-        kept = next(p for p in map(self._path.with_name, names) if not p.exists())
-        self._aside.rename(kept)
-        return kept
-
-    def remove(self) -> None:
-        """Remove the old store."""
-        if self._there:
-            shutil.rmtree(self._aside, ignore_errors=True)
 
 
 class StoreWriter:
@@ -146,7 +60,7 @@ class StoreWriter:
         self.path = path
         self.record = record
         try:
-            self._tree = ZarrTree.create(path)
+            self._tree = format_of(path).create(path)
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
         self._save()
@@ -181,7 +95,7 @@ class StoreWriter:
         layout = split_arrays(self.record, labels=labels)
         sizes = [array.row_bytes for array in layout]
         arrays: dict[str, _ChunkedArray] = {}
-        with _reported(self.path, 0):
+        with reported(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
                 shape = (rows, *spec.shape)
                 array = self._tree.create_array(
@@ -197,7 +111,7 @@ class StoreWriter:
         self._save()
 
     def _save(self) -> None:
-        self._tree.set_attribute(msgspec.json.encode(self.record))
+        self._tree.commit(msgspec.json.encode(self.record))
 
 
 class SplitWriter:
@@ -277,7 +191,7 @@ class SplitWriter:
         batch.update({output_key(i): value for i, value in enumerate(outputs)})
         batch.update({activation_key(t): value for t, value in activations.items()})
         batch.update({statistic_key(s): value for s, value in statistics.items()})
-        with _reported(self._store.path, self.committed):
+        with reported(self._store.path, self.committed):
             self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
             self._rows += len(ids)
             data = (*inputs, *(() if labels is None else (labels,)))
@@ -295,7 +209,7 @@ class SplitWriter:
                 f"{self._store.path}: split {self._name!r} has {self._rows} of "
                 f"{self._record.rows} rows, so it is not complete."
             )
-        with _reported(self._store.path, self.committed):
+        with reported(self._store.path, self.committed):
             self._together(array.flush for array in self._arrays.values())
             if self._pool is not None:
                 self._pool.shutdown()
@@ -332,7 +246,7 @@ class _ChunkedArray:
 
     __slots__ = ("_array", "_buffer", "_filled", "written")
 
-    def __init__(self, array: ZarrArray, dtype: np.dtype[Any] | type[str]) -> None:
+    def __init__(self, array: TreeArray, dtype: np.dtype[Any] | type[str]) -> None:
         self._array = array
         kind = np.dtype(object) if dtype is str else np.dtype(dtype)
         self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), kind)
@@ -363,21 +277,3 @@ class _ChunkedArray:
     def _write(self, rows: NDArray[Any]) -> None:
         self._array.write(self.written, rows.astype(self._buffer.dtype, copy=False))
         self.written += len(rows)
-
-
-class _reported:  # noqa: N801  a context manager reads as a word
-    """Turns an operating system's error into one that says what is safe."""
-
-    def __init__(self, path: Path, committed: int) -> None:
-        self._path = path
-        self._committed = committed
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StoreWriteError):
-            raise StoreWriteError(
-                f"{self._path} cannot be written: {error.strerror or error}. Free some space or "
-                "name another path with -o, and dump again."
-            ) from error

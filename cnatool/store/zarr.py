@@ -159,8 +159,6 @@ class ZarrTree:
         StoreDamagedError
             If its metadata cannot be read.
         """
-        if not path.exists():
-            raise NotAStoreError(f"{path}: no such file or folder.")
         if not (path / "zarr.json").is_file():
             raise NotAStoreError(
                 f"{path} is no cnatool store: it holds no zarr.json. "
@@ -174,14 +172,29 @@ class ZarrTree:
                 "Dump again, or restore the store from a copy."
             ) from error
 
+    @classmethod
+    def is_replaceable(cls, path: Path) -> bool:
+        """Say whether a folder holds a store, be it empty or broken, and nothing else."""
+        if not path.is_dir() or {entry.name for entry in path.iterdir()} - {"zarr.json", "splits"}:
+            return False
+        try:
+            return cls.open(path).attribute() is not None or not (path / "splits").exists()
+        except StoreDamagedError:
+            return True
+        except NotAStoreError:
+            return not any(path.iterdir())
+
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
         value = self._group.attrs.get(ATTRIBUTE)
         return None if value is None else json.dumps(value).encode()
 
-    def set_attribute(self, text: bytes) -> None:
+    def commit(self, attribute: bytes) -> None:
         """Replace the attribute ``cnatool``; zarr does it by temporary file and rename."""
-        self._group.attrs[ATTRIBUTE] = json.loads(text)
+        self._group.attrs[ATTRIBUTE] = json.loads(attribute)
+
+    def close(self) -> None:
+        """Let go of all files: none is ever held."""
 
     def create_array(
         self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any] | type[str], chunk_rows: int

@@ -15,7 +15,8 @@ from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, Store
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.writer import StoreWriter, check_free
+from cnatool.store.replacing import check_free
+from cnatool.store.writer import StoreWriter
 from cnatool.store.zarr import ZarrArray, ZarrTree
 
 
@@ -337,7 +338,7 @@ def test_only_a_store_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(NotAStoreError, match="is no cnatool store, so it is not"):
         check_free(other, overwrite=True)
     (tmp_path / "link.zarr").symlink_to(path)
-    with pytest.raises(NotAStoreError, match="is no folder"):
+    with pytest.raises(NotAStoreError, match="is a link"):
         check_free(tmp_path / "link.zarr", overwrite=True)
     with pytest.raises(NotAStoreError, match=r"a store's name ends in \.zarr"):
         check_free(tmp_path / "s.dat", overwrite=False)
