@@ -19,6 +19,7 @@ from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept
 from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.tree import Codec
 from cnatool.store.writer import SplitWriter, StoreWriter
 from cnatool.text import bytes_text
 
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer", "dump"]
 
-# LZ4 seldom halves activations, and pictures of mostly background shrink to a tenth: what would not
-# fit even then is refused, not tried.
-_BEST_RATIO = 2
-_PICTURES = 10
+# By how much activations, and pictures of mostly background, shrink at best: what would not fit
+# even then is refused, not tried.
+_BEST_RATIOS: dict[Codec, tuple[int, int]] = {
+    "lz4": (2, 10),
+    "zstd": (4, 20),
+    "gzip": (4, 20),
+    "none": (1, 1),
+}
 
 
 class Observer(Protocol):
@@ -79,6 +84,7 @@ def dump(
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
+    codec: Codec = "lz4",
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
@@ -124,6 +130,8 @@ def dump(
         Inputs that are the same for every sample. A number fills the input's declared shape.
     custom_ops : sequence of str or Path
         Libraries of custom operators. They run as part of this process: name only what you trust.
+    codec : {"lz4", "zstd", "gzip", "none"}
+        How the store is compressed: LZ4 is fast, Zstandard smaller, gzip known to every reader.
     overwrite : bool
         Replace a store that is already there.
     observer : Observer, optional
@@ -146,7 +154,9 @@ def dump(
     model = Path(model)
     path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
     observer = observer or _Silent()
-    _check_options(keep=keep, dtype=dtype, batch_size=batch_size, limit=limit, tags=tags or {})
+    _check_options(
+        keep=keep, dtype=dtype, codec=codec, batch_size=batch_size, limit=limit, tags=tags or {}
+    )
     check_free(path, overwrite=overwrite)
     _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
     plan = planned(
@@ -178,14 +188,14 @@ def dump(
         ),
         observer.note,
     )
-    observer.note(_checked_size(path, plan))
+    observer.note(_checked_size(path, plan, codec))
     exposed = ExposedModel(
         plan.network.graph, plan.record.tensors, plan.outputs, plan.feed.shapes, plan.run
     )
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
-        writer = StoreWriter(path, plan.record)
+        writer = StoreWriter(path, plan.record, codec)
         # All splits are there, empty, before the first row: a dump that is cut off shows it.
         parts = {
             name: writer.split(
@@ -257,20 +267,22 @@ def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             ) from None
 
 
-def _checked_size(path: Path, plan: Plan) -> str:
+def _checked_size(path: Path, plan: Plan, codec: Codec) -> str:
     """Say how large the store will be; refuse what cannot fit the disk."""
+    activations, pictures = _BEST_RATIOS[codec]
     size, least = 0, 0.0
     for name, source in plan.sources.items():
         for array in split_arrays(plan.record, labels=source.labelled):
             taken = plan.rows[name] * array.row_bytes
             size += taken
-            least += taken / (_BEST_RATIO if array.key.startswith("activations/") else _PICTURES)
+            least += taken / (activations if array.key.startswith("activations/") else pictures)
     free = shutil.disk_usage(path.parent).free
     if least > free:
         ways = ["--keep statistics, "] if any(t.stored for t in plan.record.tensors) else []
         raise UsageError(
-            f"{path} would take up to {bytes_text(size)}, and {bytes_text(free)} are free. Use "
-            f"{''.join(ways)}--tensors layers, --dtype float16 or --limit N, or another disk."
+            f"{path} would take up to {bytes_text(size)}, and {bytes_text(free)} are free. "
+            f"Use {''.join(ways)}--tensors layers, --dtype float16, --codec zstd or --limit N, or "
+            "another disk."
         )
     text = f"{sum(plan.rows.values())} samples, up to {bytes_text(size)} before compression"
     return text if size <= free else f"{text}; only {bytes_text(free)} are free"
@@ -280,6 +292,7 @@ def _check_options(
     *,
     keep: str,
     dtype: str | None,
+    codec: str,
     batch_size: int | None,
     limit: int | None,
     tags: Mapping[str, str],
@@ -289,6 +302,8 @@ def _check_options(
         raise UsageError(f"keep={keep!r}: full or statistics.")
     if dtype is not None and dtype not in get_args(Narrowing):
         raise UsageError(f"dtype={dtype!r}: float32 or float16.")
+    if codec not in get_args(Codec):
+        raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
     for option, count in (("--batch-size", batch_size), ("--limit", limit)):
         if count is not None and count < 1:
             raise UsageError(f"{option} {count}: at least 1.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "printable"]
+__all__ = ["bytes_text", "one_line", "printable"]
 
 
 def printable(name: object) -> str:
@@ -18,3 +18,9 @@ def bytes_text(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def one_line(error: Exception) -> str:
+    """Give an exception's text in one short line, or its kind where it has none."""
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.networks import Builder, mlp, saved
+from support.stores import changed_attribute
 
 import cnatool
 from cnatool.errors import MetricError, UsageError
@@ -42,10 +42,8 @@ def test_splits_are_not_renamed(tmp_path: Path) -> None:
 def test_a_dump_that_was_cut_off_is_scored_as_far_as_it_came(tmp_path: Path) -> None:
     data = digits(tmp_path / "data", train=60, test=60)
     cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), data, tmp_path / "s.zarr")
-    metadata = tmp_path / "s.zarr/zarr.json"
-    content = json.loads(metadata.read_text())
-    content["attributes"]["cnatool"]["splits"]["test"].update(committed=[], complete=False)
-    metadata.write_text(json.dumps(content))
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute["splits"]["test"].update(committed=[], complete=False)
     result = cnatool.score(tmp_path / "s.zarr")
     assert result.splits["test"].samples == 0
     assert not result.splits["test"].complete

@@ -26,6 +26,13 @@ class _Dtype(StrEnum):
     float16 = "float16"
 
 
+class _Codec(StrEnum):
+    lz4 = "lz4"
+    zstd = "zstd"
+    gzip = "gzip"
+    none = "none"
+
+
 def dump(
     model: Annotated[Path, typer.Argument(help="The ONNX file.")],
     data: Annotated[
@@ -100,6 +107,10 @@ def dump(
     ] = None,
     constant: ConstantOption = None,
     custom_ops: CustomOpsOption = None,
+    codec: Annotated[
+        _Codec,
+        typer.Option(help="Compression: lz4 is fast, zstd smaller, gzip known to every reader."),
+    ] = _Codec.lz4,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that is already there.")
     ] = False,
@@ -132,6 +143,7 @@ def dump(
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),
+            codec=codec.value,
             overwrite=overwrite,
             observer=observer,
         )

@@ -64,6 +64,14 @@ class ArraySpec:
             return math.prod(self.shape) * self.dtype.itemsize
         return _ID_BYTES
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """A name for each axis: the same for the same thing, and for nothing else in the split."""
+        if self.key.startswith(statistic_key("")):
+            return ("sample", "tensor")
+        name = self.key.replace("/", "_")
+        return ("sample", *(f"{name}_axis{axis}" for axis in range(1, len(self.shape) + 1)))
+
 
 def split_arrays(record: StoreRecord, *, labels: bool) -> list[ArraySpec]:
     """List the arrays of one split of a store.

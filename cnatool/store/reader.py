@@ -10,6 +10,7 @@ import numpy as np
 
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError
 from cnatool.store.checks import contradictions
+from cnatool.store.integrity import record_checksum
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -58,17 +59,23 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     tree = format_at(path).open(path)
     try:
-        text = tree.attribute()
+        text, checksum = tree.attribute(), tree.checksum()
         record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
         wrong = None if record is None else next(contradictions(record), None)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, OverflowError) as error:
         raise StoreDamagedError(
             f"{path}: the attribute cnatool is not what the schema says: {error}."
         ) from error
-    if record is None:
+    if record is None and checksum is None:
         raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
     if wrong is not None:
         raise StoreDamagedError(f"{path}: the attribute cnatool contradicts itself: {wrong}.")
+    if record is None or checksum not in (None, record_checksum(record)):
+        raise StoreDamagedError(
+            f"{path}: the attribute cnatool does not match its checksum cnatool_crc32c. Dump "
+            "again, or restore the store from a copy. If you changed it on purpose, remove the "
+            "checksum."
+        )
     return Store(path, record, tree)
 
 
@@ -208,17 +215,21 @@ class Split:
         return self._array(statistic_key(name))
 
     def _array(self, key: str) -> StoredArray:
-        specs = {spec.key: spec for spec in split_arrays(self._store.record, labels=True)}
+        specs = self._store._specs
         if key not in specs:
             raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")
         spec = specs[key]
         array = self._store._tree.array(f"splits/{self.name}/{key}")
-        expected = (self.record.rows, *spec.shape)
-        if array.shape != expected:
-            raise StoreDamagedError(
-                f"{self._store.path}: array {array.key} has shape {array.shape}, and the store's "
-                f"attribute says {expected}. Dump again, or restore the store from a copy."
-            )
+        dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
+        for what, found, expected in (
+            ("shape", array.shape, (self.record.rows, *spec.shape)),
+            ("type", array.dtype.name, dtype),
+        ):
+            if found != expected:
+                raise StoreDamagedError(
+                    f"{self._store.path}: array {array.key} has {what} {found}, and the store's "
+                    f"attribute says {expected}. Dump again, or restore the store from a copy."
+                )
         return StoredArray(array, self.record.committed)
 
 
@@ -241,6 +252,7 @@ class Store:
         self._tree = tree
         self.splits: Mapping[str, Split] = {name: Split(self, name) for name in record.splits}
         self._tensors = {tensor.name: tensor for tensor in record.tensors}
+        self._specs = {spec.key: spec for spec in split_arrays(record, labels=True)}
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name} ({len(split)} rows)" for name, split in self.splits.items())

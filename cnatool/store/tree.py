@@ -6,7 +6,7 @@ that implements it, and a row in a table here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cnatool.errors import NotAStoreError
 from cnatool.store.zarr import ZarrTree
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Format", "Tree", "TreeArray", "format_at", "format_of"]
+__all__ = ["Codec", "Format", "Tree", "TreeArray", "WritableArray", "format_at", "format_of"]
+
+Codec = Literal["lz4", "zstd", "gzip", "none"]
 
 
 class TreeArray(Protocol):
-    """One array: whole chunks go in, row ranges come out."""
+    """One array: row ranges come out."""
 
     @property
     def key(self) -> str:
@@ -39,13 +41,6 @@ class TreeArray(Protocol):
     def chunk_rows(self) -> int:
         """Rows of one chunk."""
 
-    def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Write rows from ``start`` on, whole chunks but for the array's last.
-
-        Rows count only after the next `Tree.commit`. Different arrays are written from several
-        threads at a time; one array by one thread only.
-        """
-
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
 
@@ -54,6 +49,25 @@ class TreeArray(Protocol):
         StoreDamagedError
             If a chunk is missing, cut short, or does not match its checksum; the message names
             array and rows.
+        """
+
+
+class WritableArray(Protocol):
+    """One array that is being written: whole chunks go in."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, rows first."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk."""
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Append rows from ``start`` on, whole chunks but for the array's last.
+
+        Rows count only after the next `Tree.commit`. Different arrays are written from several
+        threads at a time; one array by one thread only, its rows in order.
         """
 
 
@@ -67,17 +81,51 @@ class Tree(Protocol):
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
 
-    def commit(self, attribute: bytes) -> None:
-        """Replace the attribute, after all that was written before is safe.
+    def checksum(self) -> str | None:
+        """Give the attribute's checksum as it was committed, or None where there is none."""
+
+    def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
+        """Replace the attribute and its checksum, after all that was written before is safe.
 
         However the process or the machine ends, what is found afterwards is the tree of the last
-        commit or of this one.
+        commit or of this one. No array is being written to meanwhile.
+
+        Parameters
+        ----------
+        attribute : bytes
+            The attribute, as JSON.
+        checksum : str
+            What `cnatool.store.integrity.record_checksum` gives for it.
+        final : bool
+            The store is complete: now is the time for what only eases reading.
         """
 
     def create_array(
-        self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any] | type[str], chunk_rows: int
-    ) -> TreeArray:
-        """Make an array chunked over rows only, every chunk with a checksum."""
+        self,
+        key: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | type[str],
+        chunk_rows: int,
+        codec: Codec,
+        axes: tuple[str, ...],
+    ) -> WritableArray:
+        """Make an array chunked over rows only, every chunk with a checksum.
+
+        Parameters
+        ----------
+        key : str
+            Path of the array inside the store.
+        shape : tuple of int
+            Shape, rows first.
+        dtype : numpy.dtype or type of str
+            Element type; ``str`` for text.
+        chunk_rows : int
+            Rows of a chunk.
+        codec : Codec
+            How chunks are compressed.
+        axes : tuple of str
+            A name for each axis.
+        """
 
     def array(self, key: str) -> TreeArray:
         """Open an array.

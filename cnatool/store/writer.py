@@ -14,6 +14,7 @@ import numpy as np
 from cnatool.errors import StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
+from cnatool.store.integrity import record_checksum
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.tree import TreeArray
+    from cnatool.store.tree import Codec, WritableArray
 
 __all__ = ["SplitWriter", "StoreWriter"]
 
@@ -49,6 +50,8 @@ class StoreWriter:
         A path that does not exist yet.
     record : StoreRecord
         The store's description; splits are added with `split`.
+    codec : {"lz4", "zstd", "gzip", "none"}
+        How chunks are compressed.
 
     Raises
     ------
@@ -56,9 +59,10 @@ class StoreWriter:
         If the folder cannot be made.
     """
 
-    def __init__(self, path: Path, record: StoreRecord) -> None:
+    def __init__(self, path: Path, record: StoreRecord, codec: Codec = "lz4") -> None:
         self.path = path
         self.record = record
+        self._codec: Codec = codec
         try:
             self._tree = format_of(path).create(path)
         except OSError as error:
@@ -97,9 +101,13 @@ class StoreWriter:
         arrays: dict[str, _ChunkedArray] = {}
         with reported(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
-                shape = (rows, *spec.shape)
                 array = self._tree.create_array(
-                    f"splits/{name}/{spec.key}", shape, spec.dtype, chunk
+                    f"splits/{name}/{spec.key}",
+                    (rows, *spec.shape),
+                    spec.dtype,
+                    chunk,
+                    self._codec,
+                    spec.axes,
                 )
                 arrays[spec.key] = _ChunkedArray(array, spec.dtype)
             self._update(name, record)
@@ -111,7 +119,12 @@ class StoreWriter:
         self._save()
 
     def _save(self) -> None:
-        self._tree.commit(msgspec.json.encode(self.record))
+        splits = self.record.splits.values()
+        self._tree.commit(
+            msgspec.json.encode(self.record),
+            record_checksum(self.record),
+            final=bool(splits) and all(split.complete for split in splits),
+        )
 
 
 class SplitWriter:
@@ -246,7 +259,7 @@ class _ChunkedArray:
 
     __slots__ = ("_array", "_buffer", "_filled", "written")
 
-    def __init__(self, array: TreeArray, dtype: np.dtype[Any] | type[str]) -> None:
+    def __init__(self, array: WritableArray, dtype: np.dtype[Any] | type[str]) -> None:
         self._array = array
         kind = np.dtype(object) if dtype is str else np.dtype(dtype)
         self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), kind)

@@ -1,129 +1,55 @@
-"""The store's tree in Zarr v3: groups, arrays chunked over rows, and the attribute."""
+"""The store's tree in Zarr v3: groups, sharded arrays, the attribute, and what makes a commit safe.
+
+A commit goes in this order, so that however the process or the machine ends, what is found
+afterwards is the tree of the last commit or of this one:
+
+1. The shards that got chunks since the last commit get their new index, and are synced, several at
+   a time (`cnatool.store.shards` says why no index can be lost). No order is needed between them:
+   an index only grows, and a chunk that it speaks of too early lies in rows that are not committed.
+2. New files ``zarr.json`` and new folders are synced.
+3. The root's ``zarr.json``, which lists the committed rows, is written beside the old one, synced,
+   put in its place by renaming, and the root folder is synced. This is the moment of the commit:
+   all that it speaks of is on disk by then.
+
+Nothing else is ever overwritten. The last commit also writes the metadata of all arrays into the
+root's ``zarr.json``, where other libraries look for them first; earlier ones leave them out, since
+with thousands of arrays they are megabytes.
+"""
 
 from __future__ import annotations
 
-import json
-import struct
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
-import numpy as np
-import zarr
-from numcodecs import Blosc
-from zarr.codecs import BloscCodec, Crc32cCodec
+import msgspec
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.durable import replace_file, sync
+from cnatool.store.shards import ShardWriter
+from cnatool.store.threads import together
+from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
+from cnatool.store.zarr_metadata import (
+    ArrayLayout,
+    GroupMetadata,
+    group,
+    parsed_group,
+    recognised,
+)
+from cnatool.text import one_line
 
 if TYPE_CHECKING:
-    from io import RawIOBase
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    import numpy as np
 
-__all__ = ["ATTRIBUTE", "ZarrArray", "ZarrTree"]
+    from cnatool.store.tree import Codec, TreeArray
+
+__all__ = ["ATTRIBUTE", "CHECKSUM", "ZarrTree"]
 
 ATTRIBUTE = "cnatool"
-# The same compression twice: as the metadata name it, and as chunks are written.
-_CODECS = [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec()]
-_BLOSC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE)
-
-
-class ZarrArray:
-    """One array of the tree: whole chunks go in, row ranges come out.
-
-    Parameters
-    ----------
-    key : str
-        Path of the array inside the store.
-    array : zarr.Array
-        The array itself.
-    folder : Path
-        The array's folder on disk.
-    """
-
-    __slots__ = ("_array", "_folder", "key")
-
-    def __init__(self, key: str, array: zarr.Array[Any], folder: Path) -> None:
-        self.key = key
-        self._array = array
-        self._folder = folder
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape, rows first."""
-        return self._array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Element type."""
-        return np.dtype(self._array.dtype)
-
-    @property
-    def chunk_rows(self) -> int:
-        """Rows of one chunk."""
-        return int(self._array.chunks[0])
-
-    def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``.
-
-        Chunks of numbers are encoded here, byte for byte as zarr would do it, but without its
-        copies and its event loop, so that several threads can write at a time.
-        """
-        if rows.dtype.hasobject:
-            self._array[start : start + len(rows)] = rows
-            return
-        rows = np.ascontiguousarray(rows, self.dtype.newbyteorder("<"))
-        size = self.chunk_rows
-        for first in range(0, len(rows), size):
-            self._write_chunk((start + first) // size, rows[first : first + size])
-
-    def _write_chunk(self, chunk: int, rows: NDArray[Any]) -> None:
-        missing = self.chunk_rows - len(rows)
-        if missing:
-            rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
-        data = _BLOSC.encode(rows)
-        path = self._folder / self._chunk_key(chunk)
-        # A reader never meets half a chunk, nor does what a crash leaves look like one.
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            with partial.open("wb", buffering=0) as file:
-                _write_all(file, data)
-                _write_all(file, struct.pack("<I", google_crc32c.value(data)))
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-    def _chunk_key(self, chunk: int) -> str:
-        rest = (0,) * (len(self.shape) - 1)
-        return str(self._array.metadata.encode_chunk_key((chunk, *rest)))
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` up to ``stop``.
-
-        Raises
-        ------
-        StoreDamagedError
-            If a chunk is missing (Zarr would give zeros for it), cut short, or does not match
-            its checksum.
-        """
-        if 0 in self.shape[1:]:
-            return np.empty((stop - start, *self.shape[1:]), self.dtype)  # nothing was ever written
-        rows = self.chunk_rows
-        for chunk in range(start // rows, -(-stop // rows)):
-            if not (self._folder / self._chunk_key(chunk)).exists():
-                raise StoreDamagedError(
-                    f"{self._folder}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
-                    f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
-                    "Dump again, or restore the store from a copy."
-                )
-        try:
-            return np.asarray(self._array[start:stop])
-        except Exception as error:  # every codec raises its own kind
-            raise StoreDamagedError(
-                f"{self._folder}: rows {start} to {stop - 1} of array {self.key} cannot be read "
-                f"({_one_line(error)}). Dump again, or restore the store from a copy."
-            ) from error
+CHECKSUM = "cnatool_crc32c"
+_METADATA = "zarr.json"
+# The root's next metadata, until they are whole.
+_PARTIAL = "zarr.json.partial"
 
 
 class ZarrTree:
@@ -133,20 +59,29 @@ class ZarrTree:
     ----------
     path : Path
         The ``.zarr`` folder.
-    group : zarr.Group
-        Its root group.
+    root : GroupMetadata
+        Content of its ``zarr.json``.
     """
 
-    __slots__ = ("_group", "path")
+    __slots__ = ("_arrays", "_metadata", "_root", "_unsynced", "path")
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
+    def __init__(self, path: Path, root: GroupMetadata) -> None:
         self.path = path
-        self._group = group
+        self._root = root
+        # Of the arrays that were made here: their writers, their metadata by path.
+        self._arrays: list[ZarrArrayWriter] = []
+        self._metadata: dict[str, bytes] = {}
+        # In the order in which they were made.
+        self._unsynced: dict[Path, None] = {}
 
     @classmethod
     def create(cls, path: Path) -> ZarrTree:
         """Make an empty tree at a path that must not exist yet."""
-        return cls(path, zarr.open_group(path, mode="w-", zarr_format=3))
+        path.mkdir()
+        (path / _METADATA).write_bytes(group({}))
+        tree = cls(path, parsed_group(group({})))
+        tree._unsynced[path.parent] = None
+        return tree
 
     @classmethod
     def open(cls, path: Path) -> ZarrTree:
@@ -159,23 +94,25 @@ class ZarrTree:
         StoreDamagedError
             If its metadata cannot be read.
         """
-        if not (path / "zarr.json").is_file():
+        try:
+            return cls(path, parsed_group((path / _METADATA).read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
             raise NotAStoreError(
                 f"{path} is no cnatool store: it holds no zarr.json. "
                 "`cnatool dump MODEL DATA -o STORE.zarr` makes one."
-            )
-        try:
-            return cls(path, zarr.open_group(path, mode="r", zarr_format=3))
-        except Exception as error:  # zarr raises whatever its JSON parsing met
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreDamagedError(
-                f"{path / 'zarr.json'} cannot be read ({_one_line(error)}). "
+                f"{path / _METADATA} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
 
     @classmethod
     def is_replaceable(cls, path: Path) -> bool:
         """Say whether a folder holds a store, be it empty or broken, and nothing else."""
-        if not path.is_dir() or {entry.name for entry in path.iterdir()} - {"zarr.json", "splits"}:
+        if not path.is_dir():
+            return False
+        if {entry.name for entry in path.iterdir()} - {_METADATA, _PARTIAL, "splits"}:
             return False
         try:
             return cls.open(path).attribute() is not None or not (path / "splits").exists()
@@ -186,38 +123,60 @@ class ZarrTree:
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
-        value = self._group.attrs.get(ATTRIBUTE)
-        return None if value is None else json.dumps(value).encode()
+        value = self._root.attributes.get(ATTRIBUTE)
+        return None if value is None else bytes(value)
 
-    def commit(self, attribute: bytes) -> None:
-        """Replace the attribute ``cnatool``; zarr does it by temporary file and rename."""
-        self._group.attrs[ATTRIBUTE] = json.loads(attribute)
+    def checksum(self) -> str | None:
+        """Give the attribute's checksum as it was committed, or None where there is none."""
+        value = self._root.attributes.get(CHECKSUM)
+        return None if value is None else str(msgspec.json.decode(value))
+
+    def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
+        """Replace the attribute, after all that was written before is safe."""
+        shards = [shard for array in self._arrays for shard in array.unpublished()]
+        for shard in shards:
+            # It may be new.
+            self._unsynced[shard.path.parent] = None
+        together(ShardWriter.publish, shards)
+        together(sync, self._unsynced)
+        self._unsynced.clear()
+        attributes = {ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum)}
+        text = group(attributes, self._metadata if final else None)
+        replace_file(self.path / _METADATA, text, self.path / _PARTIAL)
+        self._root = parsed_group(text)
 
     def close(self) -> None:
         """Let go of all files: none is ever held."""
 
     def create_array(
-        self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any] | type[str], chunk_rows: int
-    ) -> ZarrArray:
+        self,
+        key: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | type[str],
+        chunk_rows: int,
+        codec: Codec,
+        axes: tuple[str, ...],
+    ) -> ZarrArrayWriter:
         """Make an array chunked over rows only, every chunk with a checksum.
 
-        LZ4 without a shuffle suits activations best: half of what a ReLU gives is zero, and a
-        shuffle tears those runs apart. Empty chunks are written like any other, so that "all
-        zero" and "missing" never look alike.
+        Chunks of zeros are written like any other, so that "all zero" and "missing" never look
+        alike.
         """
-        array = self._group.create_array(
-            key,
-            shape=shape,
-            dtype=dtype,
-            chunks=(chunk_rows, *(max(1, size) for size in shape[1:])),
-            # A chunk is a file in the array's own folder, not at the end of a path of folders.
-            chunk_key_encoding={"name": "default", "separator": "."},
-            compressors=_CODECS,
-            config={"write_empty_chunks": True},
-        )
-        return ZarrArray(key, array, self.path / key)
+        *groups, _ = key.split("/")
+        folder = self.path
+        for name in groups:
+            folder /= name
+            if not folder.is_dir():
+                self._make(folder, group({}))
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes)
+        metadata = layout.json()
+        self._make(self.path / key, metadata)
+        self._metadata[key] = metadata
+        array = ZarrArrayWriter(key, layout, self.path / key)
+        self._arrays.append(array)
+        return array
 
-    def array(self, key: str) -> ZarrArray:
+    def array(self, key: str) -> TreeArray:
         """Open an array.
 
         Raises
@@ -225,30 +184,23 @@ class ZarrTree:
         StoreDamagedError
             If it is not there or its metadata cannot be read.
         """
+        folder = self.path / key
         try:
-            array = self._group[key]
-        except Exception as error:
+            layout = recognised((folder / _METADATA).read_bytes())
+            if layout is not None:
+                return ZarrArray(key, layout, folder)
+            # It takes a while to import, and is seldom needed.
+            from cnatool.store.zarr_foreign import ForeignArray
+
+            return ForeignArray(key, folder)
+        except Exception as error:  # zarr raises whatever its parsing met
             raise StoreDamagedError(
-                f"{self.path}: array {key} cannot be opened ({_one_line(error)}). "
+                f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
-        if not isinstance(array, zarr.Array):
-            raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
-        if array.chunks[1:] != tuple(max(1, size) for size in array.shape[1:]) or array.shards:
-            raise StoreDamagedError(
-                f"{self.path}: array {key} of shape {array.shape} has chunks of {array.chunks}. "
-                "A store's arrays are chunked over rows only, without shards."
-            )
-        return ZarrArray(key, array, self.path / key)
 
-
-def _write_all(file: RawIOBase, data: bytes) -> None:
-    """Write every byte: a raw file may take fewer than it is given."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__
+    def _make(self, folder: Path, metadata: bytes) -> None:
+        folder.mkdir()
+        path = folder / _METADATA
+        path.write_bytes(msgspec.json.format(metadata, indent=2))
+        self._unsynced |= dict.fromkeys((path, folder, folder.parent))

@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 import zarr
 from support.networks import mlp, residual_convnet, saved
+from support.stores import changed_attribute
 
 import cnatool
 from cnatool.errors import DataError, UsageError
@@ -285,9 +286,8 @@ def _attribute(store: Path) -> dict[str, Any]:
 def _without_statistics(store: Path, copy: Path) -> Path:
     """Copy a store as one would be that never had statistics."""
     shutil.copytree(store, copy)
-    metadata = json.loads((copy / "zarr.json").read_text())
-    metadata["attributes"]["cnatool"]["statistics"] = []
-    (copy / "zarr.json").write_text(json.dumps(metadata))
+    with changed_attribute(copy) as attribute:
+        attribute["statistics"] = []
     for split in ROWS:
         shutil.rmtree(copy / "splits" / split / "statistics")
     return copy

@@ -10,6 +10,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.stores import changed_attribute
 
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
@@ -17,7 +18,7 @@ from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.replacing import check_free
 from cnatool.store.writer import StoreWriter
-from cnatool.store.zarr import ZarrArray, ZarrTree
+from cnatool.store.zarr_arrays import ZarrArrayWriter
 
 
 def record() -> StoreRecord:
@@ -93,14 +94,6 @@ def test_what_goes_in_comes_out_whatever_the_batches(
     assert [str(name) for name in split.ids[:]] == [f"sample/{i}" for i in range(sum(batches))]
 
 
-def test_plain_zarr_reads_it(tmp_path: Path) -> None:
-    data = arrays(100)
-    write(tmp_path / "s.zarr", data, [100])
-    root = zarr.open_group(tmp_path / "s.zarr", mode="r")
-    np.testing.assert_array_equal(root["splits/train/activations/1"][:], data["b"])
-    assert root.attrs["cnatool"]["splits"]["train"]["committed"] == [[0, 100]]
-
-
 def test_indexing(tmp_path: Path) -> None:
     data = arrays(300)
     write(tmp_path / "s.zarr", data, [300])
@@ -127,12 +120,8 @@ def test_unfinished_rows_do_not_exist(tmp_path: Path) -> None:
 def test_any_committed_ranges_are_read(tmp_path: Path) -> None:
     data = arrays(200)
     write(tmp_path / "s.zarr", data, [200])
-    metadata = tmp_path / "s.zarr/zarr.json"
-    content = json.loads(metadata.read_text())
-    content["attributes"]["cnatool"]["splits"]["train"].update(
-        committed=[[0, 50], [120, 150]], complete=False
-    )
-    metadata.write_text(json.dumps(content))
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute["splits"]["train"].update(committed=[[0, 50], [120, 150]], complete=False)
     array = open_store(tmp_path / "s.zarr").splits["train"].outputs()
     expected = np.concatenate([data["outputs"][:50], data["outputs"][120:150]])
     np.testing.assert_array_equal(array[:], expected)
@@ -157,31 +146,6 @@ def test_only_statistics_of_a_tensor(tmp_path: Path) -> None:
         store.splits["train"].activations("thin")
     with pytest.raises(MetricError, match="holds no tensor 'nothing'"):
         store.tensor("nothing")
-
-
-@pytest.mark.parametrize(
-    "key", ["inputs/0", "labels", "outputs/0", "activations/1", "statistics/sum", "ids"]
-)
-def test_flipped_bit_is_reported(key: str, tmp_path: Path) -> None:
-    write(tmp_path / "s.zarr", arrays(64), [64])
-    folder = tmp_path / "s.zarr/splits/train" / key
-    chunk = next(folder.glob("c.0*"))
-    content = bytearray(chunk.read_bytes())
-    content[len(content) // 2] ^= 4
-    chunk.write_bytes(content)
-    split = open_store(tmp_path / "s.zarr").splits["train"]
-    array = {"ids": lambda: split.ids, "labels": lambda: split.labels}.get(
-        key, lambda: split._array(key)
-    )()
-    with pytest.raises(StoreDamagedError, match=f"rows 0 to 63 of array splits/train/{key} cannot"):
-        array[:]
-
-
-def test_missing_chunk_is_no_zeros(tmp_path: Path) -> None:
-    write(tmp_path / "s.zarr", arrays(64), [64])
-    (tmp_path / "s.zarr/splits/train/outputs/0/c.0.0").unlink()
-    with pytest.raises(StoreDamagedError, match="chunk 0 of array splits/train/outputs/0"):
-        open_store(tmp_path / "s.zarr").splits["train"].outputs()[:]
 
 
 def test_missing_array_and_wrong_shape(tmp_path: Path) -> None:
@@ -210,10 +174,8 @@ def test_attribute_of_another_shape(
     change: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "s.zarr", arrays(8), [8])
-    metadata = tmp_path / "s.zarr/zarr.json"
-    content = json.loads(metadata.read_text())
-    content["attributes"]["cnatool"].update(change)
-    metadata.write_text(json.dumps(content))
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute.update(change)
     with pytest.raises(StoreDamagedError, match=message):
         open_store(tmp_path / "s.zarr")
 
@@ -237,13 +199,10 @@ def test_attribute_that_contradicts_itself(
     path: list[str | int], value: object, message: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "s.zarr", arrays(8), [8])
-    metadata = tmp_path / "s.zarr/zarr.json"
-    content = json.loads(metadata.read_text())
-    place = content["attributes"]["cnatool"]
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value if value is not None else place["train"]
-    metadata.write_text(json.dumps(content))
+    with changed_attribute(tmp_path / "s.zarr") as place:
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value if value is not None else place["train"]
     with pytest.raises(StoreDamagedError, match=message):
         open_store(tmp_path / "s.zarr")
 
@@ -254,15 +213,15 @@ def test_after_a_failed_write_nothing_is_committed(
     """Rows after the gap would stand in the wrong places."""
     data = arrays(20_000)
     split = write(tmp_path / "s.zarr", data, [], finish=False)
-    whole = ZarrArray.write
+    whole = ZarrArrayWriter.write
     failures = iter([True])
 
-    def failing(self: ZarrArray, start: int, rows: np.ndarray) -> None:
+    def failing(self: ZarrArrayWriter, start: int, rows: np.ndarray) -> None:
         if self.key.endswith("outputs/0") and next(failures, False):
             raise OSError(28, "No space left on device")
         whole(self, start, rows)
 
-    monkeypatch.setattr(ZarrArray, "write", failing)
+    monkeypatch.setattr(ZarrArrayWriter, "write", failing)
 
     def append(start: int, stop: int) -> None:
         part = slice(start, stop)
@@ -284,30 +243,11 @@ def test_after_a_failed_write_nothing_is_committed(
     assert len(open_store(tmp_path / "s.zarr").splits["train"]) == 0
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", ">f8"])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 1000, 7)])
-def test_chunks_are_those_that_zarr_writes(
-    dtype: str, shape: tuple[int, ...], tmp_path: Path
-) -> None:
-    values = np.random.default_rng(0).integers(1, 9, (10, *shape)).astype(dtype)
-    native = values.dtype.newbyteorder("=")
-    tree = ZarrTree.create(tmp_path / "tree.zarr")
-    tree.create_array("ours", values.shape, native, 4).write(0, values)
-    tree.create_array("zarrs", values.shape, native, 4)
-    zarr.open_group(tmp_path / "tree.zarr")["zarrs"][:] = values.astype(native)
-    folders = tmp_path / "tree.zarr/ours", tmp_path / "tree.zarr/zarrs"
-    ours, theirs = ({f.name: f.read_bytes() for f in folder.iterdir()} for folder in folders)
-    assert ours == theirs
-    np.testing.assert_array_equal(tree.array("ours").read(0, 10), values)
-
-
 @pytest.mark.parametrize("committed", [[[0, 9]], [[4, 2]], [[-1, 2]], [[0, 5], [3, 8]]])
 def test_impossible_ranges(committed: list[list[int]], tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", arrays(8), [8])
-    metadata = tmp_path / "s.zarr/zarr.json"
-    content = json.loads(metadata.read_text())
-    content["attributes"]["cnatool"]["splits"]["train"]["committed"] = committed
-    metadata.write_text(json.dumps(content))
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute["splits"]["train"]["committed"] = committed
     with pytest.raises(StoreDamagedError, match="claims to have committed"):
         open_store(tmp_path / "s.zarr")
 

@@ -1,0 +1,42 @@
+"""Making sure that files are on disk: what a commit rests on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["replace_file", "sync"]
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows keeps folders safe itself, and opens none
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, partial: Path) -> None:
+    """Put a file at a path, whole and safe, or leave what is there.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : bytes
+        What it will hold.
+    partial : Path
+        Where it is written first, in the same folder.
+    """
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync(path.parent)

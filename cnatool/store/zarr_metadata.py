@@ -1,0 +1,196 @@
+"""The ``zarr.json`` files of a store, written and recognised without going through zarr.
+
+zarr takes milliseconds to make or to open an array; a network has thousands. What is written here
+is what zarr itself would write, and what is recognised is what is written here: the metadata of an
+array are made anew from its shape, type, chunks and compressor, and compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+from cnatool.store.compression import COMPRESSORS
+from cnatool.store.shards import shard_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cnatool.store.tree import Codec
+
+__all__ = ["ArrayLayout", "GroupMetadata", "group", "parsed_group", "recognised"]
+
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+_CHECKSUM = {"name": "crc32c"}
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """What tells one of our arrays from another.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows first.
+    dtype : numpy.dtype or type of str
+        Element type; ``str`` for text.
+    chunk_rows : int
+        Rows of a chunk.
+    codec : Codec
+        How chunks are compressed.
+    axes : tuple of str
+        A name for each axis.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | type[str]
+    chunk_rows: int
+    codec: Codec
+    axes: tuple[str, ...]
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of a chunk; Zarr knows no axis of length 0."""
+        return (self.chunk_rows, *(max(1, size) for size in self.shape[1:]))
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the array."""
+        return -(-self.shape[0] // self.chunk_rows)
+
+    def metadata(self) -> dict[str, Any]:
+        """Give the content of the array's ``zarr.json``."""
+        chunk = list(self.chunk_shape)
+        if isinstance(self.dtype, np.dtype):
+            name, item = self.dtype.name, self.dtype.itemsize
+            fill: object = self.dtype.type(0).item()
+            serializer: dict[str, Any] = _LITTLE if item > 1 else {"name": "bytes"}
+        else:
+            name, item, fill = "string", 1, ""
+            serializer = {"name": "vlen-utf8", "configuration": {}}
+        sharding = {
+            "chunk_shape": chunk,
+            "codecs": [serializer, *COMPRESSORS[self.codec].metadata(item), _CHECKSUM],
+            "index_codecs": [_LITTLE, _CHECKSUM],
+            "index_location": "start",
+        }
+        shard = [chunk[0] * shard_chunks(self.chunks), *chunk[1:]]
+        return {
+            "shape": list(self.shape),
+            "data_type": name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
+            # A shard is a file in the array's own folder, not at the end of a path of folders.
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": fill,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "attributes": {},
+            "dimension_names": list(self.axes),
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+
+    def json(self) -> bytes:
+        """Give the content of the array's ``zarr.json`` as text."""
+        return msgspec.json.encode(self.metadata())
+
+
+def recognised(content: bytes) -> ArrayLayout | None:
+    """Read an array's ``zarr.json``; None where the array is not laid out as ours are."""
+    try:
+        metadata = msgspec.json.decode(content)
+        name = metadata["data_type"]
+        codecs = metadata["codecs"][0]["configuration"]
+        shape = tuple(metadata["shape"])
+        axes = metadata.get("dimension_names")
+        for codec in COMPRESSORS:
+            layout = ArrayLayout(
+                shape=shape,
+                dtype=str if name == "string" else np.dtype(name),
+                chunk_rows=codecs["chunk_shape"][0],
+                codec=codec,
+                axes=("",) * len(shape) if axes is None else tuple(axes),
+            )
+            # Neither changes what the array holds.
+            given = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}
+            if layout.metadata() == given:
+                return layout
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+        pass  # whatever it is, zarr says what is wrong with it
+    return None
+
+
+class GroupMetadata(msgspec.Struct, frozen=True):
+    """What a group's ``zarr.json`` says."""
+
+    zarr_format: Literal[3]
+    node_type: Literal["group"]
+    attributes: dict[str, msgspec.Raw] = {}
+
+
+_GROUP_FIELDS = {"zarr_format", "node_type", "attributes", "consolidated_metadata"}
+
+
+def parsed_group(content: bytes) -> GroupMetadata:
+    """Read a group's ``zarr.json``.
+
+    Raises
+    ------
+    ValueError
+        If it is no such thing, or has a field that must be understood and is not.
+    """
+    fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    for name in fields.keys() - _GROUP_FIELDS:
+        value = msgspec.json.decode(fields[name])
+        if not isinstance(value, dict) or value.get("must_understand", True) is not False:
+            raise ValueError(f"unknown field {name!r}")
+    return msgspec.json.decode(content, type=GroupMetadata)
+
+
+def group(attributes: Mapping[str, bytes], arrays: Mapping[str, bytes] | None = None) -> bytes:
+    """Give the content of a group's ``zarr.json``.
+
+    Parameters
+    ----------
+    attributes : mapping of str to bytes
+        Attributes, as JSON.
+    arrays : mapping of str to bytes, optional
+        Content of the ``zarr.json`` of every array below, by path: the group then holds the
+        metadata of all arrays and groups below it, so that other libraries open it in one read.
+    """
+    text = msgspec.json.encode(
+        {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": {name: msgspec.Raw(value) for name, value in attributes.items()},
+        }
+    )
+    text = msgspec.json.format(text, indent=2)
+    if arrays is None:
+        return text
+    # Nobody reads these by eye, and with thousands of arrays indentation would be half of it.
+    consolidated = msgspec.json.encode(_consolidated(_nodes(arrays)))
+    return text[: text.rindex(b"\n")] + b',\n  "consolidated_metadata": ' + consolidated + b"\n}"
+
+
+def _nodes(arrays: Mapping[str, bytes]) -> dict[str, Any]:
+    empty = {
+        "attributes": {},
+        "zarr_format": 3,
+        "consolidated_metadata": _consolidated({}),
+        "node_type": "group",
+    }
+    nodes: dict[str, Any] = {}
+    for path, metadata in arrays.items():
+        steps = path.split("/")
+        for depth in range(1, len(steps)):
+            nodes.setdefault("/".join(steps[:depth]), empty)
+        nodes[path] = msgspec.Raw(metadata)
+    return nodes
+
+
+def _consolidated(nodes: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "inline", "must_understand": False, "metadata": nodes}
