@@ -62,7 +62,7 @@ def open_store(path: str | Path) -> Store:
         text, checksum = tree.attribute(), tree.checksum()
         record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
         wrong = None if record is None else next(contradictions(record), None)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, OverflowError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise StoreDamagedError(
             f"{path}: the attribute cnatool is not what the schema says: {error}."
         ) from error
