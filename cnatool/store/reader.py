@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError
+from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
 from cnatool.store.integrity import record_checksum
 from cnatool.store.layout import (
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Split", "Store", "StoredArray", "open_store"]
 
-# Bytes of a block handed out by `StoredArray.blocks`.
-_BLOCK_BYTES = 32 << 20
+# Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
+_BLOCK_BYTES = 16 << 20
 
 
 def open_store(path: str | Path) -> Store:
@@ -117,12 +118,16 @@ class StoredArray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Give ``(first row, rows)`` in order, whole chunks, about 32 MiB at a time."""
+        """Give ``(first row, rows)`` in order, whole chunks, about 16 MiB at a time.
+
+        Blocks are read ahead while the caller works on the last one.
+        """
         row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
         chunk = self._array.chunk_rows
         step = max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
-        for start in range(0, len(self), step):
-            yield start, self._read(start, min(start + step, len(self)))
+        starts = range(0, len(self), step)
+        blocks = ((start, self._read(start, min(start + step, len(self)))) for start in starts)
+        return prefetched(blocks) if len(starts) > 1 else blocks
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         parts = []

@@ -63,7 +63,7 @@ class ZarrTree:
         Content of its ``zarr.json``.
     """
 
-    __slots__ = ("_arrays", "_metadata", "_root", "_unsynced", "path")
+    __slots__ = ("_arrays", "_groups", "_metadata", "_root", "_unsynced", "path")
 
     def __init__(self, path: Path, root: GroupMetadata) -> None:
         self.path = path
@@ -71,6 +71,7 @@ class ZarrTree:
         # Of the arrays that were made here: their writers, their metadata by path.
         self._arrays: list[ZarrArrayWriter] = []
         self._metadata: dict[str, bytes] = {}
+        self._groups: set[Path] = set()
         # In the order in which they were made.
         self._unsynced: dict[Path, None] = {}
 
@@ -137,8 +138,8 @@ class ZarrTree:
         for shard in shards:
             # It may be new.
             self._unsynced[shard.path.parent] = None
-        together(ShardWriter.publish, shards)
-        together(sync, self._unsynced)
+        together(ShardWriter.publish, shards, waiting=True)
+        together(sync, self._unsynced, waiting=True)
         self._unsynced.clear()
         attributes = {ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum)}
         text = group(attributes, self._metadata if final else None)
@@ -166,7 +167,8 @@ class ZarrTree:
         folder = self.path
         for name in groups:
             folder /= name
-            if not folder.is_dir():
+            if folder not in self._groups:
+                self._groups.add(folder)
                 self._make(folder, group({}))
         layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes)
         metadata = layout.json()

@@ -1,0 +1,340 @@
+"""How fast is a store written and read, beside plain files, plain zarr and plain HDF5?
+
+One array, (rows, 64, 16, 16) float32, of what a ReLU gives for smooth fields. Everybody gets it in
+batches of 256 rows, as a dump hands it over, and everybody's files are synced before the clock
+stops, as a commit does. What is read is read from the operating system's cache first, and then
+from the disk. cnatool stores ids and a small raw input beside the array, as every store has.
+Peaks of memory are those of whole processes. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import zarr
+from dump_memory import peak_megabytes
+from numpy.typing import NDArray
+from timing import seconds
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
+
+from cnatool.store.reader import open_store
+from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
+from cnatool.store.tree import Codec
+from cnatool.store.writer import StoreWriter
+
+ROW = (64, 16, 16)
+ROW_BYTES = 4 * 64 * 16 * 16
+BATCH = 256
+CHUNK = 64  # rows of 4 MiB, as cnatool's chunks
+ZARR_CODECS: dict[Codec, list[Any]] = {
+    "lz4": [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")],
+    "zstd": [BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
+    "gzip": [GzipCodec(level=1)],
+    "none": [],
+}
+
+Calls = dict[str, Callable[[], object]]
+
+
+def fields(rows: int, seed: int) -> NDArray[np.float32]:
+    """Make what a ReLU gives for smooth random fields; more than half of it is zero."""
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft2(rng.normal(size=(rows, *ROW)).astype(np.float32))
+    frequency = np.hypot(np.fft.fftfreq(ROW[1])[:, None], np.fft.rfftfreq(ROW[2])[None])
+    smooth = np.fft.irfft2(spectrum / (1 + (frequency / 0.05) ** 2), s=ROW[1:])
+    smooth = smooth / smooth.std() - 0.3
+    return np.maximum(smooth, 0).astype(np.float32)
+
+
+def made(rows: int) -> NDArray[np.float32]:
+    """Make the array, some rows at a time."""
+    values = np.empty((rows, *ROW), np.float32)
+    for start in range(0, rows, BATCH):
+        values[start : start + BATCH] = fields(min(BATCH, rows - start), start)
+    return values
+
+
+def sync_all(path: Path) -> None:
+    """Wait until all files at or below a path are on disk."""
+    for file in [path, *path.rglob("*")]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def write_cnatool(path: Path, values: NDArray[np.float32], rows: int, codec: Codec) -> None:
+    """Write a store; ``values`` is repeated until there are enough rows."""
+    record = StoreRecord(
+        schema="cnatool.store/1",
+        created_by="benchmark",
+        inputs=(ArrayRecord("x", "uint8", (1,)),),
+        outputs=(ArrayRecord("out", "float32", (1,)),),
+        tensors=(
+            TensorRecord(0, "relu", "Relu", "other", "float32", ROW, 0, "full", None, "float32"),
+        ),
+        layers=(),
+        statistics=(),
+        splits={},
+    )
+    split = StoreWriter(path, record, codec).split("all", rows, source="made", labels=False)
+    for start in range(0, rows, BATCH):
+        part = values[start % len(values) :][: min(BATCH, rows - start)]
+        split.append(
+            ids=[str(row) for row in range(start, start + len(part))],
+            inputs=[np.zeros((len(part), 1), np.uint8)],
+            labels=None,
+            outputs=[np.zeros((len(part), 1), np.float32)],
+            activations={0: part},
+            statistics={},
+        )
+    split.finish()
+
+
+def write_numpy(path: Path, values: NDArray[np.float32]) -> None:
+    """Write one file with NumPy."""
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(values), BATCH):
+            values[start : start + BATCH].tofile(file)
+    sync_all(path)
+
+
+def write_zarr(path: Path, values: NDArray[np.float32], codec: Codec) -> None:
+    """Write chunks of 4 MiB with zarr, a file each, which is how it writes fastest."""
+    array = zarr.create_array(
+        path,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(CHUNK, *ROW),
+        compressors=[*ZARR_CODECS[codec], Crc32cCodec()],
+        config={"write_empty_chunks": True},
+    )
+    for start in range(0, len(values), BATCH):
+        array[start : start + BATCH] = values[start : start + BATCH]
+    sync_all(path)
+
+
+def write_zarr_shards(path: Path, values: NDArray[np.float32], codec: Codec) -> None:
+    """Write shards of one batch with zarr, which cannot append to a shard."""
+    array = zarr.create_array(
+        path,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(CHUNK, *ROW),
+        shards=(BATCH, *ROW),
+        compressors=[*ZARR_CODECS[codec], Crc32cCodec()],
+        config={"write_empty_chunks": True},
+    )
+    for start in range(0, len(values), BATCH):
+        array[start : start + BATCH] = values[start : start + BATCH]
+    sync_all(path)
+
+
+def write_hdf5(path: Path, values: NDArray[np.float32], compression: str | None) -> None:
+    """Write a dataset with h5py."""
+    import h5py
+
+    level = {"compression_opts": 1} if compression == "gzip" else {}
+    chunks = (CHUNK, *ROW) if compression else None
+    with h5py.File(path, "w") as file:
+        array = file.create_dataset(
+            "a", values.shape, values.dtype, chunks=chunks, compression=compression, **level
+        )
+        for start in range(0, len(values), BATCH):
+            array[start : start + BATCH] = values[start : start + BATCH]
+    sync_all(path)
+
+
+def read_hdf5(path: Path) -> Any:
+    """Read a dataset with h5py."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return file["a"][:]
+
+
+def read_cnatool(path: Path) -> Any:
+    """Read the array of a store."""
+    return open_store(path).splits["all"].activations("relu")[:]
+
+
+def sum_blocks(path: Path) -> float:
+    """Go through the array of a store as scoring does."""
+    blocks = open_store(path).splits["all"].activations("relu").blocks()
+    return sum(float(block.sum(dtype=np.float64)) for _, block in blocks)
+
+
+def sum_zarr(path: Path) -> float:
+    """Go through an array with zarr, 32 MiB at a time."""
+    array = zarr.open_array(path, mode="r")
+    step = 8 * CHUNK
+    parts = (np.asarray(array[i : i + step]) for i in range(0, array.shape[0], step))
+    return sum(float(part.sum(dtype=np.float64)) for part in parts)
+
+
+def sum_file(path: Path) -> float:
+    """Go through a plain file, 32 MiB at a time."""
+    total = 0.0
+    with path.open("rb") as file:
+        while (part := np.fromfile(file, np.float32, 8 << 20)).size:
+            total += float(part.sum(dtype=np.float64))
+    return total
+
+
+def rounds(title: str, calls: Calls, size: int, count: int, clear: Callable[[], None]) -> None:
+    """Time calls in turn; print medians, rates, and ratios to the first within a round."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(count + 1):
+        for name, call in calls.items():
+            clear()
+            taken = seconds(call)
+            if round_:
+                times[name].append(taken)
+    first = next(iter(times.values()))
+    print(f"\n{title}\n")
+    print("| | s | MB/s | rate to cnatool's |\n|---|---|---|---|")
+    for name, taken in times.items():
+        ratios = [ours / theirs for ours, theirs in zip(first, taken, strict=True)]
+        middle, ratio = statistics.median(taken), statistics.median(ratios)
+        each = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"| {name} | {middle:.2f} | {size / middle / 1e6:.0f} | {each} |", flush=True)
+
+
+def evict(path: Path) -> None:
+    """Make the operating system forget all files at or below a path."""
+    for file in [path, *path.rglob("*")]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files at or below a path."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def compare(folder: Path, values: NDArray[np.float32], codec: Codec, count: int) -> None:
+    """Print tables for one codec: writing, reading, going through."""
+    writes: Mapping[str, tuple[str, Callable[[Path], None]]] = {
+        f"**cnatool, {codec}**": (
+            "ours.zarr",
+            partial(write_cnatool, values=values, rows=len(values), codec=codec),
+        ),
+        f"zarr, {codec}, a file a chunk": (
+            "theirs.zarr",
+            partial(write_zarr, values=values, codec=codec),
+        ),
+        f"zarr, {codec}, shards": (
+            "shards.zarr",
+            partial(write_zarr_shards, values=values, codec=codec),
+        ),
+        "numpy.tofile": ("plain.bin", partial(write_numpy, values=values)),
+    }
+    try:
+        import h5py  # noqa: F401
+    except ImportError:
+        print("h5py is not installed: it is left out")
+    else:
+        for compression in (None, "lzf", "gzip"):
+            writes |= {
+                f"h5py, {compression or 'no filter'}": (
+                    f"{compression}.h5",
+                    partial(write_hdf5, values=values, compression=compression),
+                )
+            }
+    paths = {name: folder / file for name, (file, _) in writes.items()}
+
+    def clear() -> None:
+        for path in paths.values():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def forget() -> None:
+        for path in paths.values():
+            evict(path)
+
+    size = values.nbytes
+    calls: Calls = {name: partial(write, paths[name]) for name, (_, write) in writes.items()}
+    rounds(f"Writing {size / 1e6:.0f} MB", calls, size, count, clear)
+    for name, call in calls.items():
+        call()
+        print(f"{name}: {size / size_of(paths[name]):.2f} times smaller")
+    ours, theirs, shards, plain, *hdf5 = paths
+    reads: Calls = {
+        ours: partial(read_cnatool, paths[ours]),
+        theirs: lambda: zarr.open_array(paths[theirs], mode="r")[:],
+        shards: lambda: zarr.open_array(paths[shards], mode="r")[:],
+        "zarr reads cnatool's": lambda: zarr.open_array(
+            paths[ours] / "splits/all/activations/0", mode="r"
+        )[:],
+        "numpy.fromfile": partial(np.fromfile, paths[plain], np.float32),
+        **{name: partial(read_hdf5, paths[name]) for name in hdf5},
+    }
+    for name, call in reads.items():
+        assert np.array_equal(np.asarray(call()).reshape(values.shape), values), name
+    rounds("Reading into one array, from the cache", reads, size, count, lambda: None)
+    rounds("Reading into one array, from the disk", reads, size, count, forget)
+    sums: Calls = {
+        ours: partial(sum_blocks, paths[ours]),
+        theirs: partial(sum_zarr, paths[theirs]),
+        "numpy.fromfile, summed": partial(sum_file, paths[plain]),
+        "numpy.fromfile, only read": partial(np.fromfile, paths[plain], np.float32),
+    }
+    title = "Going through it a block at a time, float64 sums"
+    rounds(f"{title}, from the cache", sums, size, count, lambda: None)
+    rounds(f"{title}, from the disk", sums, size, count, forget)
+
+
+def memory(folder: Path, rows: int) -> None:
+    """Print peaks of writing and of going through, for a quarter of the rows and all of them."""
+    for what in ("write", "sum"):
+        peaks = {
+            n: peak_megabytes(
+                sys.executable,
+                __file__,
+                "--only",
+                what,
+                "--rows",
+                n,
+                "--folder",
+                folder / f"{n}.zarr",
+            )
+            for n in (rows // 4, rows)
+        }
+        each = ", ".join(f"{peak:.0f} MB for {n} rows" for n, peak in peaks.items())
+        print(f"peak memory, {what}: {each}; ratio {peaks[rows] / peaks[rows // 4]:.2f}")
+
+
+def main() -> None:
+    """Print tables of rates, then peaks of memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=8192, help="64 KiB each")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--codec", choices=get_args(Codec), default="lz4")
+    parser.add_argument("--folder", type=Path, help="where the files go; else a temporary folder")
+    parser.add_argument("--only", choices=("write", "sum"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        if options.only == "write":
+            write_cnatool(options.folder, fields(BATCH, 0), options.rows, options.codec)
+        else:
+            sum_blocks(options.folder)
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        compare(Path(name), made(options.rows), options.codec, options.rounds)
+        memory(Path(name), options.rows)
+
+
+if __name__ == "__main__":
+    main()
