@@ -8,50 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from support.stores import write_store
 
 from cnatool.errors import StoreDamagedError
 from cnatool.store.reader import Store, open_store
-from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
+from cnatool.store.records import StoreRecord
 from cnatool.store.tree import Codec
-from cnatool.store.writer import StoreWriter
 
 # CNATOOL_DAMAGE=1000 tries a thousand bytes for each compressor.
 FLIPS = int(os.environ.get("CNATOOL_DAMAGE", "80"))
-ROWS = 70
-
-
-def whole(path: Path, codec: Codec) -> None:
-    """Write a store whose arrays have every kind of type."""
-    rng = np.random.default_rng(0)
-    types = ("float32", "float16", "int64", "bool", "uint8", "int16")
-    values = [rng.integers(0, 5, (ROWS, 3, i + 1)).astype(dtype) for i, dtype in enumerate(types)]
-    record = StoreRecord(
-        schema="cnatool.store/1",
-        created_by="test",
-        inputs=(ArrayRecord("x", "uint8", (8, 8)),),
-        outputs=(ArrayRecord("out", "float32", (4,)),),
-        tensors=tuple(
-            TensorRecord(i, f"t{i}", "Relu", "other", dtype, (3, i + 1), 0, "full", None, dtype)
-            for i, dtype in enumerate(types)
-        ),
-        layers=(),
-        statistics=("sum",),
-        splits={},
-        tags={"epoch": "12", "seed": "34"},
-    )
-    writer = StoreWriter(path, record, codec)
-    split = writer.split("train", ROWS, source="made", labels=True, classes=("a", "b"))
-    split.append(
-        ids=[f"sample/{i}" for i in range(ROWS)],
-        inputs=[rng.integers(0, 256, (ROWS, 8, 8), np.uint8)],
-        labels=rng.integers(0, 2, ROWS),
-        outputs=[rng.normal(size=(ROWS, 4)).astype(np.float32)],
-        activations=dict(enumerate(values)),
-        statistics={"sum": rng.normal(size=(ROWS, len(types)))},
-    )
-    split.finish()
 
 
 def contents(store: Store) -> tuple[StoreRecord, list[Any]]:
@@ -67,7 +33,7 @@ def contents(store: Store) -> tuple[StoreRecord, list[Any]]:
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip", "none"])
 def test_flipped_bytes(codec: Codec, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
-    whole(path, codec)
+    write_store(path, codec)
     expected = contents(open_store(path))
     files = sorted(file for file in path.rglob("*") if file.is_file())
     rng = random.Random(0)
@@ -89,7 +55,7 @@ def test_flipped_bytes(codec: Codec, tmp_path: Path) -> None:
 def test_flipped_bytes_of_the_attribute(tmp_path: Path) -> None:
     """Only a checksum of its own guards it; digits stay digits."""
     path = tmp_path / "s.zarr"
-    whole(path, "lz4")
+    write_store(path)
     expected = open_store(path).record
     content = (path / "zarr.json").read_bytes()
     places = range(content.index(b'"consolidated_metadata"'))
