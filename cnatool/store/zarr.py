@@ -77,9 +77,8 @@ class ZarrTree:
 
     @classmethod
     def create(cls, path: Path) -> ZarrTree:
-        """Make an empty tree at a path that must not exist yet."""
+        """Make an empty tree at a path that must not exist yet; others see it once committed."""
         path.mkdir()
-        (path / _METADATA).write_bytes(group({}))
         tree = cls(path, parsed_group(group({})))
         tree._unsynced[path.parent] = None
         return tree
@@ -113,14 +112,15 @@ class ZarrTree:
         """Say whether a folder holds a store, be it empty or broken, and nothing else."""
         if not path.is_dir():
             return False
-        if {entry.name for entry in path.iterdir()} - {_METADATA, _PARTIAL, "splits"}:
+        names = {entry.name for entry in path.iterdir()} - {_PARTIAL}
+        if names - {_METADATA, "splits"}:
             return False
         try:
             return cls.open(path).attribute() is not None or not (path / "splits").exists()
         except StoreDamagedError:
             return True
         except NotAStoreError:
-            return not any(path.iterdir())
+            return not names
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
