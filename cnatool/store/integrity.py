@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import google_crc32c
 import msgspec
 
-if TYPE_CHECKING:
-    from cnatool.store.records import StoreRecord
-
-__all__ = ["record_checksum"]
+__all__ = ["attribute_checksum"]
 
 
-def record_checksum(record: StoreRecord) -> str:
+def attribute_checksum(attribute: bytes) -> str:
     """Compute the CRC-32C of a store's attribute, as eight hexadecimal digits.
 
-    It is that of the record's own JSON: fields in the order of their definition, defaults left
-    in, keys of mappings sorted, no spaces. So it does not depend on how the attribute was written.
+    It is that of the same JSON with sorted keys and no spaces, so that it depends neither on how
+    the attribute was laid out nor on what later versions add to it.
+
+    Parameters
+    ----------
+    attribute : bytes
+        The attribute, as JSON.
     """
-    text = msgspec.json.encode(record, order="deterministic")
-    return f"{google_crc32c.value(text):08x}"
+    canonical = msgspec.json.encode(msgspec.json.decode(attribute), order="deterministic")
+    return f"{google_crc32c.value(canonical):08x}"

@@ -11,7 +11,7 @@ import numpy as np
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError
 from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
-from cnatool.store.integrity import record_checksum
+from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -63,6 +63,7 @@ def open_store(path: str | Path) -> Store:
         text, checksum = tree.attribute(), tree.checksum()
         record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
         wrong = None if record is None else next(contradictions(record), None)
+        found = None if text is None else attribute_checksum(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise StoreDamagedError(
             f"{path}: the attribute cnatool is not what the schema says: {error}."
@@ -71,7 +72,7 @@ def open_store(path: str | Path) -> Store:
         raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
     if wrong is not None:
         raise StoreDamagedError(f"{path}: the attribute cnatool contradicts itself: {wrong}.")
-    if record is None or checksum not in (None, record_checksum(record)):
+    if record is None or checksum not in (None, found):
         raise StoreDamagedError(
             f"{path}: the attribute cnatool does not match its checksum cnatool_crc32c. Dump "
             "again, or restore the store from a copy. If you changed it on purpose, remove the "

@@ -95,7 +95,7 @@ class Tree(Protocol):
         attribute : bytes
             The attribute, as JSON.
         checksum : str
-            What `cnatool.store.integrity.record_checksum` gives for it.
+            What `cnatool.store.integrity.attribute_checksum` gives for it.
         final : bool
             The store is complete: now is the time for what only eases reading.
         """

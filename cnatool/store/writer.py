@@ -14,7 +14,7 @@ import numpy as np
 from cnatool.errors import StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
-from cnatool.store.integrity import record_checksum
+from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -120,9 +120,10 @@ class StoreWriter:
 
     def _save(self) -> None:
         splits = self.record.splits.values()
+        attribute = msgspec.json.encode(self.record)
         self._tree.commit(
-            msgspec.json.encode(self.record),
-            record_checksum(self.record),
+            attribute,
+            attribute_checksum(attribute),
             final=bool(splits) and all(split.complete for split in splits),
         )
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import google_crc32c
 import msgspec
 import numpy as np
 import pytest
@@ -241,6 +242,27 @@ def test_after_a_failed_write_nothing_is_committed(
     with pytest.raises(StoreWriteError):
         split.finish()
     assert len(open_store(tmp_path / "s.zarr").splits["train"]) == 0
+
+
+def test_attribute_that_was_changed(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(8), [8])
+    metadata = tmp_path / "s.zarr/zarr.json"
+    content = json.loads(metadata.read_text())
+    text = json.dumps(content["attributes"]["cnatool"], sort_keys=True, separators=(",", ":"))
+    assert content["attributes"]["cnatool_crc32c"] == f"{google_crc32c.value(text.encode()):08x}"
+    metadata.write_text(json.dumps(content, sort_keys=True, indent=7))
+    assert open_store(tmp_path / "s.zarr").record.created_by == "test"
+    content["attributes"]["cnatool"]["created_by"] = "tess"
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(StoreDamagedError, match="does not match its checksum"):
+        open_store(tmp_path / "s.zarr")
+    del content["attributes"]["cnatool_crc32c"]
+    metadata.write_text(json.dumps(content))
+    assert open_store(tmp_path / "s.zarr").record.created_by == "tess"
+    content["attributes"] = {"cnatool_crc32c": "00000000"}
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(StoreDamagedError, match="does not match its checksum"):
+        open_store(tmp_path / "s.zarr")
 
 
 @pytest.mark.parametrize("committed", [[[0, 9]], [[4, 2]], [[-1, 2]], [[0, 5], [3, 8]]])

@@ -327,6 +327,21 @@ def test_xarray_reads_a_store(tmp_path: Path) -> None:
     assert set(tree["splits/train/activations"].data_vars) == {str(i) for i in range(6)}
 
 
+def test_only_stores_are_replaceable(tmp_path: Path) -> None:
+    """What a kill leaves of a store that was just being made is one, too."""
+    path = tmp_path / "t.zarr"
+    path.mkdir()
+    assert ZarrTree.is_replaceable(path)
+    (path / "zarr.json.partial").touch()
+    assert ZarrTree.is_replaceable(path)
+    (path / "splits").mkdir()
+    assert not ZarrTree.is_replaceable(path)
+    (path / "zarr.json").write_text("{")
+    assert ZarrTree.is_replaceable(path)
+    (path / "notes.txt").touch()
+    assert not ZarrTree.is_replaceable(path)
+
+
 class Disk:
     """Records what a store writes and syncs, and shows what may be left of it.
 
