@@ -30,7 +30,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.tree import Codec
-from cnatool.store.writer import StoreWriter
+from cnatool.store.writer import SplitWriter, StoreWriter
 
 ROW = (64, 16, 16)
 ROW_BYTES = 4 * 64 * 16 * 16
@@ -72,32 +72,45 @@ def sync_all(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_cnatool(path: Path, values: NDArray[np.float32], rows: int, codec: Codec) -> None:
-    """Write a store; ``values`` is repeated until there are enough rows."""
-    record = StoreRecord(
+def described(tensors: int, shape: tuple[int, ...]) -> StoreRecord:
+    """Describe a store of so many float32 tensors."""
+    return StoreRecord(
         schema="cnatool.store/1",
         created_by="benchmark",
         inputs=(ArrayRecord("x", "uint8", (1,)),),
         outputs=(ArrayRecord("out", "float32", (1,)),),
-        tensors=(
-            TensorRecord(0, "relu", "Relu", "other", "float32", ROW, 0, "full", None, "float32"),
+        tensors=tuple(
+            TensorRecord(
+                i, f"relu{i}", "Relu", "other", "float32", shape, 0, "full", None, "float32"
+            )
+            for i in range(tensors)
         ),
         layers=(),
         statistics=(),
         splits={},
     )
+
+
+def write_cnatool(path: Path, values: NDArray[np.float32], rows: int, codec: Codec) -> None:
+    """Write a store; ``values`` is repeated until there are enough rows."""
+    record = described(1, ROW)
     split = StoreWriter(path, record, codec).split("all", rows, source="made", labels=False)
     for start in range(0, rows, BATCH):
         part = values[start % len(values) :][: min(BATCH, rows - start)]
-        split.append(
-            ids=[str(row) for row in range(start, start + len(part))],
-            inputs=[np.zeros((len(part), 1), np.uint8)],
-            labels=None,
-            outputs=[np.zeros((len(part), 1), np.float32)],
-            activations={0: part},
-            statistics={},
-        )
+        append(split, 1, start, part)
     split.finish()
+
+
+def append(split: SplitWriter, tensors: int, start: int, part: NDArray[np.float32]) -> None:
+    """Add the same rows to every tensor of a split."""
+    split.append(
+        ids=[str(row) for row in range(start, start + len(part))],
+        inputs=[np.zeros((len(part), 1), np.uint8)],
+        labels=None,
+        outputs=[np.zeros((len(part), 1), np.float32)],
+        activations=dict.fromkeys(range(tensors), part),
+        statistics={},
+    )
 
 
 def write_numpy(path: Path, values: NDArray[np.float32]) -> None:
@@ -191,10 +204,15 @@ def sum_file(path: Path) -> float:
 
 
 def rounds(title: str, calls: Calls, size: int, count: int, clear: Callable[[], None]) -> None:
-    """Time calls in turn; print medians, rates, and ratios to the first within a round."""
+    """Time calls in turn; print medians, rates, and ratios to the first within a round.
+
+    Each round begins with another call: whoever comes first finds memory and disk in another state.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls.items())
     for round_ in range(count + 1):
-        for name, call in calls.items():
+        order = order[1:] + order[:1]
+        for name, call in order:
             clear()
             taken = seconds(call)
             if round_:
@@ -296,6 +314,38 @@ def compare(folder: Path, values: NDArray[np.float32], codec: Codec, count: int)
     rounds(f"{title}, from the disk", sums, size, count, forget)
 
 
+def many(folder: Path, tensors: int) -> None:
+    """Print what thousands of arrays cost: to make, to fill with a chunk each, to open."""
+    path = folder / "many.zarr"
+    writer = StoreWriter(path, described(tensors, (100,)))
+    rows = np.zeros((BATCH, 100), np.float32)
+    splits: list[SplitWriter] = []
+
+    def make() -> None:
+        splits.append(writer.split("all", BATCH, source="made", labels=False))
+
+    def fill() -> None:
+        append(splits[0], tensors, 0, rows)
+        splits[0].finish()
+
+    def read() -> None:
+        store = open_store(path)
+        for tensor in store.tensors:
+            store.splits["all"].activations(tensor.name)[:]
+
+    def by_zarr() -> None:
+        root = zarr.open_group(folder / "zarrs.zarr", mode="w")
+        for i in range(tensors // 20):
+            root.create_array(str(i), shape=(BATCH, 100), dtype=np.float32)
+
+    print(f"\n{tensors} arrays: made in {seconds(make):.2f} s, ", end="")
+    print(f"a chunk of each written and committed in {seconds(fill):.2f} s, ", end="")
+    print(f"opened in {seconds(partial(open_store, path)):.3f} s, ", end="")
+    print(f"opened and each read in {seconds(read):.2f} s; ", end="")
+    print(f"zarr makes arrays at {20 * seconds(by_zarr):.1f} s for as many, ", end="")
+    print(f"opens ours in {seconds(partial(zarr.open_consolidated, path)):.2f} s")
+
+
 def memory(folder: Path, rows: int) -> None:
     """Print peaks of writing and of going through, for a quarter of the rows and all of them."""
     for what in ("write", "sum"):
@@ -334,6 +384,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         # First: a child's peak counts what its parent held when it started.
         memory(Path(name), options.rows)
+        many(Path(name), 4000)
         compare(Path(name), made(options.rows), options.codec, options.rounds)
 
 
