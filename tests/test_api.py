@@ -21,14 +21,17 @@ def test_public_names() -> None:
         "Split",
         "Store",
         "StoreDamagedError",
+        "StoreInUseError",
         "StoreWriteError",
         "StoredArray",
         "UsageError",
+        "Verification",
         "__version__",
         "dump",
         "open",
         "score",
         "score_samples",
+        "verify",
     ]
     for name in cnatool.__all__:
         assert getattr(cnatool, name).__doc__
