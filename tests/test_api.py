@@ -80,6 +80,7 @@ def test_every_error_has_an_exit_code_and_a_docstring() -> None:
         "ModelError": 2,
         "NotAStoreError": 2,
         "StoreDamagedError": 3,
+        "StoreInUseError": 3,
         "StoreWriteError": 3,
         "UsageError": 2,
     }

@@ -25,7 +25,7 @@ def locked(store: Path) -> Iterator[None]:
     Parameters
     ----------
     store : Path
-        Where the store is, or will be.
+        Where the store is, or will be; its folder is there.
 
     Raises
     ------
@@ -38,14 +38,14 @@ def locked(store: Path) -> Iterator[None]:
 
     path = store.with_name(f".{store.name}.lock")
     lock = FileLock(path)
-    try:
-        with reported(store, 0):
+    with reported(store, 0):
+        try:
             lock.acquire(blocking=False)
-    except Timeout as error:
-        raise StoreInUseError(
-            f"{store} is being written by another process. Wait until it is done, or name another "
-            "path with -o."
-        ) from error
+        except Timeout as error:
+            raise StoreInUseError(
+                f"{store} is being written by another process. Wait until it is done, or name "
+                "another path with -o."
+            ) from error
     try:
         yield
     finally:
