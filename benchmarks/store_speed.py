@@ -177,12 +177,12 @@ def read_hdf5(path: Path) -> Any:
 
 def read_cnatool(path: Path) -> Any:
     """Read the array of a store."""
-    return open_store(path).splits["all"].activations("relu")[:]
+    return open_store(path).splits["all"].activations("relu0")[:]
 
 
 def sum_blocks(path: Path) -> float:
     """Go through the array of a store as scoring does."""
-    blocks = open_store(path).splits["all"].activations("relu").blocks()
+    blocks = open_store(path).splits["all"].activations("relu0").blocks()
     return sum(float(block.sum(dtype=np.float64)) for _, block in blocks)
 
 

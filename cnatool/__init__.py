@@ -19,6 +19,7 @@ from cnatool.errors import (
     ModelError,
     NotAStoreError,
     StoreDamagedError,
+    StoreInUseError,
     StoreWriteError,
     UsageError,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
     from cnatool.store.reader import open_store as open
+    from cnatool.verifying import Verification, verify
 
 __all__ = [
     "BackendError",
@@ -42,14 +44,17 @@ __all__ = [
     "Split",
     "Store",
     "StoreDamagedError",
+    "StoreInUseError",
     "StoreWriteError",
     "StoredArray",
     "UsageError",
+    "Verification",
     "__version__",
     "dump",
     "open",
     "score",
     "score_samples",
+    "verify",
 ]
 
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
@@ -60,10 +65,12 @@ _LAZY = {
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
+    "Verification": ("cnatool.verifying", "Verification"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
     "score": ("cnatool.scoring", "score"),
     "score_samples": ("cnatool.scoring", "score_samples"),
+    "verify": ("cnatool.verifying", "verify"),
 }
 
 

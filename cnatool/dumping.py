@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import numpy as np
 
 from cnatool.backend.choice import Narrowing
-from cnatool.backend.exposed import ExposedModel
+from cnatool.backend.measured import exposed_model
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import DataError, UsageError
 from cnatool.pipeline import computed, prefetched
 from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
-from cnatool.store.records import Kept
+from cnatool.store.records import Kept, Statistic
 from cnatool.store.replacing import Replaced, check_free
 from cnatool.store.tree import Codec
 from cnatool.store.writer import SplitWriter, StoreWriter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.backend.exposed import Results
+    from cnatool.backend.exposed import ExposedModel, Results
     from cnatool.data.source import Block
     from cnatool.store.reader import Store
     from cnatool.store.records import TensorRecord
@@ -72,6 +72,7 @@ def dump(
     keep: Kept = "full",
     tensors: str | Sequence[str] = "all",
     dtype: Narrowing | None = None,
+    statistics: str | Sequence[str] = "sum",
     batch_size: int | None = None,
     limit: int | None = None,
     tags: Mapping[str, str] | None = None,
@@ -107,6 +108,10 @@ def dump(
         ``all``, ``layers``, or names and globs.
     dtype : {"float32", "float16"}, optional
         Narrow floating activations to this type in the store.
+    statistics : str or sequence of str
+        What to compute of each tensor over each sample's elements: ``sum``, which is always there,
+        ``abs_sum``, ``square_sum``, ``positive_sum``, ``nonzero_count``, ``min``, ``max``, or
+        ``all``.
     batch_size : int, optional
         Samples of one run; by default as many as fit the processor's cache, 256 at most.
     limit : int, optional
@@ -157,6 +162,7 @@ def dump(
     _check_options(
         keep=keep, dtype=dtype, codec=codec, batch_size=batch_size, limit=limit, tags=tags or {}
     )
+    chosen = _chosen_statistics(statistics)
     check_free(path, overwrite=overwrite)
     _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
     plan = planned(
@@ -167,6 +173,7 @@ def dump(
             keep=keep,
             tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
             dtype=dtype,
+            statistics=chosen,
             limit=limit,
             tags=dict(tags or {}),
         ),
@@ -189,8 +196,14 @@ def dump(
         observer.note,
     )
     observer.note(_checked_size(path, plan, codec))
-    exposed = ExposedModel(
-        plan.network.graph, plan.record.tensors, plan.outputs, plan.feed.shapes, plan.run
+    exposed = exposed_model(
+        plan.network,
+        plan.probed,
+        plan.samples,
+        plan.record.tensors,
+        plan.outputs,
+        chosen,
+        plan.run,
     )
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
@@ -310,6 +323,16 @@ def _check_options(
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
+
+
+def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:
+    known = get_args(Statistic)
+    wanted = {names} if isinstance(names, str) else set(names)
+    unknown = sorted(wanted - {"all", *known})
+    if unknown:
+        raise UsageError(f"--statistics {unknown[0]}: there are {', '.join(known)}, and all.")
+    # Without sums there is nothing to score.
+    return tuple(name for name in known if name in {"sum", *wanted} or "all" in wanted)
 
 
 def _check_apart(store: Path, sources: Sequence[str | Path]) -> None:

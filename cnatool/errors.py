@@ -9,6 +9,7 @@
     ├── NotAStoreError     a path that holds no store, or is taken           exit code 2
     ├── MetricError        the store cannot give what was asked of it        exit code 2
     ├── StoreDamagedError  a store that is broken                            exit code 3
+    ├── StoreInUseError    a store that another process is writing           exit code 3
     ├── StoreWriteError    a store that cannot be written (disk, rights)     exit code 3
     └── BackendError       the runtime refused or failed                     exit code 4
 
@@ -27,6 +28,7 @@ __all__ = [
     "ModelError",
     "NotAStoreError",
     "StoreDamagedError",
+    "StoreInUseError",
     "StoreWriteError",
     "UsageError",
 ]
@@ -60,6 +62,12 @@ class MetricError(CnatoolError, ValueError):
 
 class StoreDamagedError(CnatoolError, OSError):
     """A store whose arrays or whose attribute are broken."""
+
+    exit_code = 3
+
+
+class StoreInUseError(CnatoolError, OSError):
+    """A store that another process is writing."""
 
     exit_code = 3
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess import PreprocessOptions
     from cnatool.data.source import Source
-    from cnatool.store.records import TensorRecord
+    from cnatool.store.records import Statistic, TensorRecord
 
 __all__ = ["Choices", "FeedChoices", "Plan", "RunChoices", "planned"]
 
@@ -41,6 +41,7 @@ class Choices:
     keep: Kept
     tensors: tuple[str, ...]
     dtype: Narrowing | None
+    statistics: tuple[Statistic, ...]
     limit: int | None
     tags: dict[str, str]
 
@@ -76,6 +77,10 @@ class Plan:
         The samples of each split, and how many of them are taken.
     feed : Feed
         How they are fed.
+    probed : ProbedNetwork
+        What runs over a few samples told of the model.
+    samples : Samples
+        These samples.
     outputs : list of TensorRecord
         The model's outputs.
     schedule : Schedule
@@ -90,6 +95,8 @@ class Plan:
     sources: Mapping[str, Source]
     rows: Mapping[str, int]
     feed: Feed
+    probed: ProbedNetwork
+    samples: Samples
     outputs: list[TensorRecord]
     schedule: Schedule
     run: RunOptions
@@ -142,15 +149,20 @@ def planned(
     samples = feed.probe(first)
     if unscaled := feed.unscaled(samples):
         note(unscaled)
-    probed = network.probed(samples, fixed_batch=feed.batch is not None, run=run)
+    probed = network.probed(
+        samples, fixed_batch=feed.batch is not None, run=run, statistics=choices.statistics
+    )
     better = running.batch_size or fitting_batch(probed.tensors, provider)
     if feed.batch is not None and better > feed.batch:
         freed = network.with_free_batch(feed.batch, feed.probe(first, 3 * feed.batch), run)
         free_feed = replace(feed, batch=None)
-        found = None if freed is None else _probed_alike(freed, probed, free_feed.probe(first), run)
+        more = free_feed.probe(first)
+        found = (
+            None if freed is None else _probed_alike(freed, probed, more, run, choices.statistics)
+        )
         note(_freed_text(feed.batch, freed=found is not None))
         if freed is not None and found is not None:
-            network, feed, probed = freed, free_feed, found
+            network, feed, samples, probed = freed, free_feed, more, found
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
@@ -171,7 +183,7 @@ def planned(
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=kept,
         layers=network.layers.layers,
-        statistics=("sum", "count") if any(t.varies for t in kept) else ("sum",),
+        statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
         splits={},
         skipped=tuple(probed.skipped),
         model=network.record,
@@ -189,15 +201,19 @@ def planned(
     for line in _summary(record, probed, schedule, bound=feed.batch is not None):
         note(line)
     run = replace(run, threads=schedule.threads)
-    return Plan(network, sources, rows, feed, outputs, schedule, run, record)
+    return Plan(network, sources, rows, feed, probed, samples, outputs, schedule, run, record)
 
 
 def _probed_alike(
-    freed: Network, bound: ProbedNetwork, samples: Samples, run: RunOptions
+    freed: Network,
+    bound: ProbedNetwork,
+    samples: Samples,
+    run: RunOptions,
+    statistics: Sequence[Statistic],
 ) -> ProbedNetwork | None:
     """Probe a network whose batch was freed; None where it fails, or tensors lose their samples."""
     try:
-        found = freed.probed(samples, fixed_batch=False, run=run)
+        found = freed.probed(samples, fixed_batch=False, run=run, statistics=statistics)
     except (BackendError, ModelError):
         return None
     names = {tensor.name for tensor in found.tensors}

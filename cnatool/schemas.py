@@ -11,17 +11,23 @@ import msgspec
 from cnatool.errors import UsageError
 from cnatool.results import ScoreResult
 from cnatool.store.records import StoreRecord
+from cnatool.verifying import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["SCHEMAS", "schema_text"]
 
-SCHEMAS: Mapping[str, type[Any]] = {"score": ScoreResult, "store": StoreRecord}
+SCHEMAS: Mapping[str, type[Any]] = {
+    "score": ScoreResult,
+    "store": StoreRecord,
+    "verify": Verification,
+}
 
 _TITLES = {
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
+    "verify": "What `cnatool verify --json` prints",
 }
 
 

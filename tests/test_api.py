@@ -21,14 +21,17 @@ def test_public_names() -> None:
         "Split",
         "Store",
         "StoreDamagedError",
+        "StoreInUseError",
         "StoreWriteError",
         "StoredArray",
         "UsageError",
+        "Verification",
         "__version__",
         "dump",
         "open",
         "score",
         "score_samples",
+        "verify",
     ]
     for name in cnatool.__all__:
         assert getattr(cnatool, name).__doc__
@@ -77,6 +80,7 @@ def test_every_error_has_an_exit_code_and_a_docstring() -> None:
         "ModelError": 2,
         "NotAStoreError": 2,
         "StoreDamagedError": 3,
+        "StoreInUseError": 3,
         "StoreWriteError": 3,
         "UsageError": 2,
     }

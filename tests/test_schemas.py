@@ -32,5 +32,7 @@ def test_no_leftover_schemas() -> None:
 
 
 def test_no_such_schema() -> None:
-    with pytest.raises(UsageError, match=r"there is no schema 'x'; there are score, store\."):
+    with pytest.raises(
+        UsageError, match=r"there is no schema 'x'; there are score, store, verify\."
+    ):
         schema_text("x")

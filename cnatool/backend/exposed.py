@@ -12,17 +12,17 @@ from cnatool.backend.expose import PREFIX, needs_cast, readable
 from cnatool.backend.linear_sums import LinearSums
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
-from cnatool.backend.sums import SummedTensor, with_counts, with_sums
+from cnatool.backend.statistics import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.backend.graph import Graph
     from cnatool.backend.session import RunOptions
-    from cnatool.store.records import TensorRecord
+    from cnatool.store.records import Statistic, TensorRecord
 
 __all__ = ["ExposedModel", "Results"]
 
@@ -38,8 +38,8 @@ class Results:
     activations : dict of int to ndarray
         Tensors kept whole, by number, (n, …) each.
     statistics : dict of str to ndarray, shape (n, T)
-        Of all T tensors, float64: ``sum``, over each sample's elements; and where the shape of a
-        tensor varies ``count``, the number of these elements.
+        Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
+        shape of a tensor varies ``count``, the number of these elements.
     """
 
     outputs: tuple[NDArray[Any], ...]
@@ -54,13 +54,19 @@ class ExposedModel:
     ----------
     graph : Graph
     tensors : sequence of TensorRecord
-        The tensors to expose: their sums, and those with ``stored`` set whole as well.
+        The tensors to expose: their statistics, and those with ``stored`` set whole as well.
     outputs : sequence of TensorRecord
         The model's outputs, always given whole.
-    inputs : mapping of str to tuple of int
-        Shape of one sample of the model's inputs.
+    probed : sequence of TensorRecord
+        All the model's tensors; sums may be taken from any.
+    inputs : mapping of str to (dtype, tuple of int)
+        Element type and shape of one sample of the model's inputs.
     run : RunOptions
         How ONNX Runtime runs it.
+    statistics : sequence of Statistic
+        What is computed of each tensor.
+    exact : collection of str
+        Tensors whose statistics must be taken in float64 throughout.
 
     Raises
     ------
@@ -73,8 +79,11 @@ class ExposedModel:
         graph: Graph,
         tensors: Sequence[TensorRecord],
         outputs: Sequence[TensorRecord],
-        inputs: Mapping[str, tuple[int, ...]],
+        probed: Sequence[TensorRecord],
+        inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
         run: RunOptions,
+        statistics: Sequence[Statistic] = ("sum",),
+        exact: Collection[str] = (),
     ) -> None:
         self._fed = next(iter(inputs))
         self._tensors = list(tensors)
@@ -86,13 +95,16 @@ class ExposedModel:
         exposed = readable(graph.model, [*fetched, *_only_cast(tensors, types, fetched)], types)
         cast = exposed.casts
         self._names = [cast.get(t.name, t.name) for t in (*self._outputs, *self._whole)]
-        self._summed = with_sums(
-            exposed.model, _summed(graph, tensors, inputs, cast, run.provider), graph.opset
+        shapes = _plain_shapes(graph, probed, inputs)
+        self._measures = append_statistics(
+            exposed.model,
+            _measured(graph, tensors, shapes, cast, run.provider, exact),
+            statistics,
+            shapes,
+            graph.opset,
+            [tensor.name for tensor in self._varying],
         )
-        model, self._counts = with_counts(
-            self._summed.model, [tensor.name for tensor in self._varying]
-        )
-        self._session = Session(model, graph.path, run)
+        self._session = Session(exposed.model, graph.path, run)
 
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
         """Run a block of samples, one batch after another.
@@ -109,19 +121,19 @@ class ExposedModel:
         BackendError
             If an operator fails, or a tensor has another shape than in the probe.
         """
-        names = [*self._summed.outputs, *self._counts, *self._names]
+        counted = [] if self._measures.counted is None else [self._measures.counted]
+        names = [*self._measures.widths, *counted, *self._names]
         runs: list[list[NDArray[Any]]] = []
         lengths = []
         for feeds in batches:
             lengths.append(len(feeds[self._fed]))
             runs.append(self._one_run(names, feeds, lengths[-1]))
         columns = list(zip(*runs, strict=True))
-        count = len(self._summed.outputs)
-        sums = self._summed.sums([_joined(parts) for parts in columns[:count]])
-        statistics = {"sum": sums[:samples]}
-        if self._counts:
-            statistics["count"] = self._element_counts(columns[count], lengths)[:samples]
-        columns = columns[count + len(self._counts) :]
+        count = len(self._measures.widths)
+        statistics = self._measures.read([_joined(parts) for parts in columns[:count]])
+        if counted:
+            statistics["count"] = self._element_counts(columns[count], lengths)
+        columns = columns[count + len(counted) :]
         arrays = [
             _joined(
                 [
@@ -135,7 +147,7 @@ class ExposedModel:
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
-            statistics=statistics,
+            statistics={name: values[:samples] for name, values in statistics.items()},
         )
 
     def _element_counts(
@@ -161,8 +173,8 @@ class ExposedModel:
                 f"a tensor has not one row for each of {samples} samples, as it had in the first "
                 f"batch: choose others with --tensors, or another --batch-size. ({error})"
             ) from error
-        for name, rows in zip(self._summed.outputs, values, strict=False):
-            if rows.shape[1] != self._summed.widths[name]:
+        for (name, width), rows in zip(self._measures.widths.items(), values, strict=False):
+            if rows.shape[1] != width:
                 raise BackendError(
                     f"the shape of a tensor in a batch of {samples} samples is not that of the "
                     "first batch: choose others with --tensors, or another --batch-size. "
@@ -204,13 +216,30 @@ def _only_cast(
     return [name for name in names if needs_cast(types[name])]
 
 
-def _summed(
+def _plain_shapes(
+    graph: Graph,
+    probed: Sequence[TensorRecord],
+    inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+) -> dict[str, tuple[int, ...]]:
+    """Give the shapes for one sample of the tensors that sums can be taken from."""
+    shapes = {name: shape for name, (dtype, shape) in inputs.items() if dtype == np.float32}
+    for tensor in probed:
+        plain = tensor.dtype == "float32" and tensor.onnx_type in (None, "float")
+        first = tensor.batch_axis == 0 and tensor.merged is None
+        fixed = not tensor.varies and tensor.name not in graph.data_shaped
+        if plain and first and fixed and math.prod(tensor.shape) > 0:
+            shapes[tensor.name] = tensor.shape
+    return shapes
+
+
+def _measured(
     graph: Graph,
     tensors: Sequence[TensorRecord],
-    inputs: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     cast: Mapping[str, str],
     provider: str,
-) -> list[SummedTensor]:
+    exact: Collection[str],
+) -> list[MeasuredTensor]:
     """Say of each tensor how it is summed.
 
     Of a tensor whose values are stored the sum is exact, so that a score does not depend on whether
@@ -218,29 +247,27 @@ def _summed(
     may multiply matrices in less than float32. And where the shape may depend on the data, because
     a sum in parts counts on it.
     """
-    linear = LinearSums(graph, inputs)
-    summed = []
+    linear = LinearSums(graph, shapes)
+    measured = []
     for tensor in tensors:
-        exact = (
-            provider != CPU
-            or tensor.stored is not None
-            or tensor.output is not None
-            or tensor.name in graph.data_shaped
-            or tensor.varies
-            or tensor.name in cast
-        )
-        one = SummedTensor(
+        one = MeasuredTensor(
             name=cast.get(tensor.name, tensor.name),
             dtype=np.dtype(tensor.dtype),
             shape=tensor.shape,
             batch_axis=tensor.batch_axis,
             merged=tensor.merged,
-            exact=exact,
+            exact=(
+                provider != CPU
+                or tensor.stored is not None
+                or tensor.output is not None
+                or tensor.name not in shapes
+                or tensor.name in exact
+            ),
         )
-        if not one.summed_exactly:
-            one = replace(one, linear=linear.of(tensor.name, tensor.shape))
-        summed.append(one)
-    return summed
+        if one.in_parts:
+            one = replace(one, sum=linear.of(tensor.name))
+        measured.append(one)
+    return measured
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

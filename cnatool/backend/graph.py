@@ -203,14 +203,14 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
             "expose. Give the .onnx file it was made from."
         )
     model = onnx.ModelProto()
+    # Some versions of protobuf refuse text that is no UTF-8 while parsing, others when it is read.
     try:
         model.ParseFromString(content)
+        damaged = _has_bytes_for_text(model)
     except DecodeError as error:
         raise ModelError(
             f"{path} is not an ONNX model, or was cut short ({len(content)} bytes). Export it anew."
         ) from error
-    try:
-        damaged = _has_bytes_for_text(model)
     except UnicodeDecodeError:
         damaged = True
     if damaged:

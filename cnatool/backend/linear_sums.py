@@ -1,93 +1,185 @@
-"""Sums of a linear operator's output, taken from its input: what sums need not be exposed for.
+"""Sums of tensors as linear functions of a few others: what sums need not be exposed for.
 
-The sum over the elements of ``W x + b`` is ``v · x + c`` with ``v`` the column sums of ``W`` and
+The sum over the elements of ``W x + b`` is ``v · x + c``, with ``v`` the column sums of ``W`` and
 ``c`` the sum of ``b``. Taking it from ``x`` leaves the runtime free to fuse the operator with what
-follows, and reads less where the input is smaller than the output.
+follows, and reads less. A normalisation, a concatenation or an addition is linear too, so the same
+holds through a whole chain: the sums of Conv, BatchNormalization and Add before a ReLU all follow
+from a few numbers a channel of the chain's input.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from cnatool.backend.convolutions import attributes, summed_kernel, tap_counts
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from cnatool.backend.graph import Graph
 
-__all__ = ["LinearSum", "LinearSums"]
+__all__ = ["Leaf", "LinearSum", "LinearSums", "Reading", "edges_from_planes"]
 
+# What is read of a tensor that sums are taken from; sizes for one sample.
+Reading = Literal[
+    "elements",  # all elements, (K,)
+    "product",  # as elements, but the weighted sum is taken inside the graph
+    "rows",  # sums along the last axis, one for each place on the others
+    "planes",  # of a picture (C, H, W), the sum of each channel, (C,)
+    "edges",  # of a picture, sums of each row (C, H), each column (C, W), the corners (C, 2, 2)
+    "windows",  # of a picture, what a one-channel convolution gives, inside the graph: its kernel
+]
+
+# So few numbers leave the graph as they are.
+_FEW = 32
 # A flat input this much longer than the output still costs less than operators left unfused.
 _LONGER = 4
-_SHORTEST = 33
+# Above, a weight for each element of an input is more than the network's first layer has.
+_MOST_WEIGHTS = 4096
+# What the runtime fuses with the linear operator before: the value between them is never made.
+_FUSED = frozenset(
+    [
+        "Add",
+        "BatchNormalization",
+        "Clip",
+        "Div",
+        "Elu",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Mul",
+        "Relu",
+        "Sigmoid",
+        "Sub",
+        "Sum",
+        "Tanh",
+    ]
+)
+# Taking their sums from their inputs costs nothing that is not read anyway.
+_FREE = frozenset({"BatchNormalization", "Concat", "Dropout", "Identity"})
+# A convolution to fewer channels costs as much as one to so many.
+_VECTOR_CHANNELS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What is read of one tensor.
+
+    Attributes
+    ----------
+    tensor : str
+        The tensor.
+    reading : Reading
+        What of it.
+    convolution : str
+        For ``windows``, the result of the convolution whose strides and padding hold.
+    """
+
+    tensor: str
+    reading: Reading
+    convolution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LinearSum:
-    """The sum of a tensor's elements as ``weights · source + constant``.
+    """The sum of a tensor's elements: of each leaf's numbers times weights, plus a constant.
 
     Attributes
     ----------
-    source : str
-        A tensor that comes before.
-    weights : ndarray, shape (K,)
-        One weight for each of its elements, float64.
+    terms : dict of Leaf to ndarray
+        Weights, float64, in the shape of what is read.
     constant : float
         What is added.
     """
 
-    source: str
-    weights: NDArray[np.float64]
-    constant: float
+    terms: dict[Leaf, NDArray[np.float64]]
+    constant: float = 0.0
+
+    def plus(self, other: LinearSum) -> LinearSum:
+        """Give the sum of two sums."""
+        terms = dict(self.terms)
+        for leaf, weights in other.terms.items():
+            terms[leaf] = terms[leaf] + weights if leaf in terms else weights
+        return LinearSum(terms, self.constant + other.constant)
 
 
 class LinearSums:
-    """Finds the tensors of a graph whose sums are cheaper taken from what comes before them.
+    """Says of each tensor of a graph what its sum is cheapest taken from.
 
     Parameters
     ----------
     graph : Graph
-    inputs : mapping of str to tuple of int
-        Shape of one sample of the graph's inputs.
+    shapes : mapping of str to tuple of int
+        Shapes for one sample of the float32 tensors that have the sample axis first, the graph's
+        inputs among them. Nothing else is read.
     """
 
-    def __init__(self, graph: Graph, inputs: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._graph = graph
-        self._inputs = inputs
+        self._shapes = shapes
+        self._inputs = {value.name for value in graph.inputs}
+        self._outputs = frozenset(graph.output_names)
         self._weights = {tensor.name: tensor for tensor in graph.model.graph.initializer}
+        self._through: dict[
+            str, Callable[[onnx.NodeProto, NDArray[np.float64]], LinearSum | None]
+        ] = {
+            "Add": self._added,
+            "BatchNormalization": self._normalised,
+            "Concat": self._joined,
+            "Conv": self._convolved,
+            "Div": self._scaled,
+            "Dropout": self._same,
+            "Identity": self._same,
+            "Mul": self._scaled,
+            "Sub": self._added,
+            "Sum": self._added,
+        }
 
-    def of(self, tensor: str, shape: tuple[int, ...]) -> LinearSum | None:
-        """Give the sum of a tensor, or None where it is better taken from the tensor itself.
+    def of(self, tensor: str) -> LinearSum:
+        """Give the sum of a tensor's elements.
 
         Parameters
         ----------
         tensor : str
-            A float32 tensor with the sample axis first.
-        shape : tuple of int
-            Its shape for one sample.
+            One of those with a known shape.
         """
+        shape = self._shapes[tensor]
+        found = None
+        if len(shape) == 1:
+            found = self._flat(tensor, shape[0])
+        elif len(shape) == 3:
+            found = self._of_channels(tensor, np.ones(shape[0]), deep=False)
+        elif tensor in self._graph.producer:
+            node = self._graph.producer[tensor]
+            if node.op_type == "Conv" and len(shape) > 1:
+                found = self._convolved(node, np.ones(shape[0]))
+            elif node.op_type == "Add":
+                found = self._biased(node, shape, self._of_convolution)
+        return found or direct_sum(tensor, shape)
+
+    # Flat layers
+
+    def _flat(self, tensor: str, size: int) -> LinearSum | None:
         node = self._graph.producer.get(tensor)
-        if node is None or math.prod(shape) < _SHORTEST:
+        if node is None or size <= _FEW:
             return None
-        if node.op_type == "Gemm" and len(shape) == 1:
-            return self._gemm(node, shape[0])
-        if node.op_type == "MatMul" and len(shape) == 1:
-            return self._matmul(node, shape[0])
+        if node.op_type == "Gemm":
+            return self._gemm(node, size)
+        if node.op_type == "MatMul":
+            return self._matmul(node, size)
         if node.op_type == "Add":
-            return self._add(node, shape)
-        if node.op_type == "Conv" and node.input[0] in self._inputs:
-            return self._conv(node, shape)
+            return self._biased(node, (size,), lambda name: self._flat(name, size))
         return None
 
     def _gemm(self, node: onnx.NodeProto, size: int) -> LinearSum | None:
-        given = _attributes(node)
+        given = attributes(node)
         weights = self._constant(node.input[1])
         if weights is None or weights.ndim != 2 or given.get("transA", 0):
             return None
@@ -101,71 +193,289 @@ class LinearSums:
             if bias is None or not _broadcasts(bias, (size,)):
                 return None
             constant = _total(bias) * (size // bias.size) * given.get("beta", 1.0)
-        return self._if_short(LinearSum(node.input[0], total, constant), size)
+        return self._product(node.input[0], total, constant, size)
 
     def _matmul(self, node: onnx.NodeProto, size: int) -> LinearSum | None:
         weights = self._constant(node.input[1])
         if weights is None or weights.ndim != 2 or weights.shape[1] != size:
             return None
-        total = weights.sum(axis=1, dtype=np.float64)
-        return self._if_short(LinearSum(node.input[0], total, 0.0), size)
+        return self._product(node.input[0], weights.sum(axis=1, dtype=np.float64), 0.0, size)
 
-    def _add(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> LinearSum | None:
+    def _product(
+        self, source: str, weights: NDArray[np.float64], constant: float, size: int
+    ) -> LinearSum | None:
+        if len(weights) > _LONGER * size or self._shapes.get(source) != weights.shape:
+            return None
+        return LinearSum({Leaf(source, "product"): weights}, constant)
+
+    def _biased(
+        self,
+        node: onnx.NodeProto,
+        shape: tuple[int, ...],
+        inner_sum: Callable[[str], LinearSum | None],
+    ) -> LinearSum | None:
+        """Give the sum of a linear operator's result to which an Add adds a constant."""
         for summand, other in (node.input, reversed(node.input)):
             bias = self._constant(other)
-            inner = None if bias is None else self.of(summand, shape)
-            # The summand was found to have this shape itself: nothing is repeated by the Add.
-            if bias is None or inner is None or not _broadcasts(bias, shape):
+            # A summand of another shape would be repeated by the Add.
+            if bias is None or self._shapes.get(summand) != shape or not _broadcasts(bias, shape):
                 continue
-            added = _total(bias) * (math.prod(shape) // bias.size)
-            return LinearSum(inner.source, inner.weights, inner.constant + added)
+            inner = inner_sum(summand)
+            if inner is not None:
+                added = _total(bias) * (math.prod(shape) // bias.size)
+                return inner.plus(LinearSum({}, added))
         return None
 
-    def _conv(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> LinearSum | None:
-        source = self._inputs[node.input[0]]
-        kernel = self._constant(node.input[1])
-        if kernel is None or kernel.ndim != len(shape) + 1 or len(source) != len(shape):
+    # Pictures: sums of a chain's channels, each with a weight of its own
+
+    def _of_channels(
+        self, tensor: str, weights: NDArray[np.float64], *, deep: bool = True
+    ) -> LinearSum | None:
+        """Give the weighted sum of a picture's channel sums.
+
+        Parameters
+        ----------
+        tensor : str
+        weights : ndarray, shape (C,)
+        deep : bool
+            Where nothing is gained by going back in the graph, give what is read of the tensor
+            itself instead of None.
+        """
+        node = self._graph.producer.get(tensor)
+        found = None
+        if node is not None and (node.op_type in _FREE or self._never_made(tensor)):
+            through = self._through.get(node.op_type)
+            found = None if through is None else through(node, weights)
+        elif node is not None and node.op_type == "Conv" and node.input[0] in self._inputs:
+            found = self._convolved(node, weights)
+        if found is None and deep:
+            return LinearSum({Leaf(tensor, "planes"): weights})
+        return found
+
+    def _never_made(self, tensor: str) -> bool:
+        """Say whether the runtime fuses what makes a tensor with the one node that reads it."""
+        readers = self._graph.consumers.get(tensor, [])
+        return tensor not in self._outputs and len(readers) == 1 and readers[0].op_type in _FUSED
+
+    def _same(self, node: onnx.NodeProto, weights: NDArray[np.float64]) -> LinearSum | None:
+        if len(node.input) > 2 or node.input[0] not in self._shapes:
             return None
-        if math.prod(source) > math.prod(shape) or kernel.shape[0] != shape[0]:
+        return self._of_channels(node.input[0], weights)
+
+    def _normalised(self, node: onnx.NodeProto, weights: NDArray[np.float64]) -> LinearSum | None:
+        given = attributes(node)
+        source = self._shapes.get(node.input[0])
+        constants = [self._constant(name) for name in node.input[1:5]]
+        if source is None or given.get("training_mode") or not given.get("spatial", 1):
             return None
-        given = _attributes(node)
-        axes = len(shape) - 1
-        strides = given.get("strides") or [1] * axes
-        dilations = given.get("dilations") or [1] * axes
-        group = int(given.get("group", 1))
-        # (channels out, channels in / groups, …) to (channels in, …), summed over channels out.
-        total = kernel.reshape(group, -1, *kernel.shape[1:]).sum(axis=1, dtype=np.float64)
-        total = total.reshape(-1, *kernel.shape[2:])
-        for axis in range(axes):
-            length, count = source[axis + 1], shape[axis + 1]
-            step, dilation = int(strides[axis]), int(dilations[axis])
-            reach = (count - 1) * step + (kernel.shape[axis + 2] - 1) * dilation + 1
-            before, after = _padding(given, axis, axes, max(0, reach - length))
-            if (length + before + after - (reach - (count - 1) * step)) // step + 1 != count:
+        arrays = [one.astype(np.float64) for one in constants if one is not None]
+        if len(arrays) != 4 or any(one.shape != weights.shape for one in arrays):
+            return None
+        scale, bias, mean, variance = arrays
+        factor = scale / np.sqrt(variance + given.get("epsilon", 1e-5))
+        added = float(weights @ (bias - mean * factor)) * math.prod(source[1:])
+        return self._plus_constant(self._of_channels(node.input[0], weights * factor), added)
+
+    def _joined(self, node: onnx.NodeProto, weights: NDArray[np.float64]) -> LinearSum | None:
+        shapes = [self._shapes.get(name) for name in node.input]
+        if attributes(node).get("axis") not in (1, -3) or any(s is None for s in shapes):
+            return None
+        total: LinearSum | None = LinearSum({})
+        start = 0
+        for name, shape in zip(node.input, shapes, strict=True):
+            count = shape[0] if shape else 0
+            part = self._of_channels(name, weights[start : start + count])
+            total = None if total is None or part is None else total.plus(part)
+            start += count
+        return total if start == len(weights) else None
+
+    def _added(self, node: onnx.NodeProto, weights: NDArray[np.float64]) -> LinearSum | None:
+        shape = self._shapes.get(node.output[0])
+        if shape is None:
+            return None
+        total: LinearSum | None = LinearSum({})
+        for place, name in enumerate(node.input):
+            sign = -1.0 if node.op_type == "Sub" and place else 1.0
+            constant = self._constant(name)
+            part: LinearSum | None = None
+            if constant is not None and _broadcasts(constant, shape):
+                whole = np.broadcast_to(constant, (1, *shape))[0]
+                part = LinearSum({}, float(weights @ whole.sum(axis=(1, 2), dtype=np.float64)))
+            elif self._shapes.get(name) == shape:
+                part = self._of_channels(name, weights)
+            if part is None or total is None:
                 return None
-            meets = np.zeros((kernel.shape[axis + 2], length))
-            for offset in range(kernel.shape[axis + 2]):
-                places = np.arange(count) * step + offset * dilation - before
-                meets[offset, places[(places >= 0) & (places < length)]] = 1
-            total = np.moveaxis(np.tensordot(total, meets, axes=(axis + 1, 0)), -1, axis + 1)
+            total = total.plus(_times(part, sign))
+        return total
+
+    def _scaled(self, node: onnx.NodeProto, weights: NDArray[np.float64]) -> LinearSum | None:
+        shape = self._shapes.get(node.output[0])
+        pairs = [tuple(node.input), tuple(node.input)[::-1]]
+        for name, other in pairs[:1] if node.op_type == "Div" else pairs:
+            factor = self._constant(other)
+            if factor is None or shape is None or self._shapes.get(name) != shape:
+                continue
+            if not _broadcasts(factor, (len(weights), 1, 1)):
+                return None
+            whole = np.broadcast_to(factor, (1, len(weights), 1, 1)).reshape(-1).astype(np.float64)
+            if node.op_type == "Div" and not whole.all():
+                return None
+            return self._of_channels(
+                name, weights / whole if node.op_type == "Div" else weights * whole
+            )
+        return None
+
+    def _of_convolution(self, tensor: str) -> LinearSum | None:
+        node = self._graph.producer.get(tensor)
+        if node is None or node.op_type != "Conv":
+            return None
+        return self._convolved(node, np.ones(self._shapes[tensor][0]))
+
+    def _convolved(self, node: onnx.NodeProto, weights: NDArray[np.float64]) -> LinearSum | None:
+        source, made = self._shapes.get(node.input[0]), self._shapes.get(node.output[0])
+        kernel = self._constant(node.input[1])
+        if source is None or made is None or kernel is None or kernel.shape[0] != len(weights):
+            return None
+        if not len(source) == len(made) == kernel.ndim - 1:
+            return None
+        counts = tap_counts(node, kernel.shape[2:], source[1:], made[1:])
+        if counts is None:
+            return None
         constant = 0.0
         if len(node.input) > 2 and node.input[2]:
             bias = self._constant(node.input[2])
             if bias is None:
                 return None
-            constant = _total(bias) * math.prod(shape[1:])
-        return LinearSum(node.input[0], total.reshape(-1), constant)
+            constant = float(weights @ bias.astype(np.float64)) * math.prod(made[1:])
+        group = int(attributes(node).get("group", 1))
+        term = self._taps(node, summed_kernel(kernel, weights, group), counts, group)
+        return None if term is None else LinearSum(dict([term]), constant)
 
-    def _if_short(self, found: LinearSum, size: int) -> LinearSum | None:
-        return found if len(found.weights) <= _LONGER * size else None
+    def _taps(
+        self,
+        node: onnx.NodeProto,
+        kernel: NDArray[np.float64],
+        counts: list[NDArray[np.float64]],
+        group: int,
+    ) -> tuple[Leaf, NDArray[np.float64]] | None:
+        """Say what must be read of a convolution's input, and with which weights."""
+        name = node.input[0]
+        source, made = self._shapes[name], self._shapes[node.output[0]]
+        small = math.prod(source) <= min(_MOST_WEIGHTS, math.prod(made))
+        if name in self._inputs and small:
+            weights = kernel
+            for axis, meets in enumerate(counts):
+                weights = np.moveaxis(np.tensordot(weights, meets, (axis + 1, 0)), -1, axis + 1)
+            return Leaf(name, "product"), weights.reshape(-1)
+        if len(counts) != 2:
+            return None
+        if all(meets.all() for meets in counts):
+            return Leaf(name, "planes"), kernel.sum(axis=(1, 2))
+        edges = _edge_weights(kernel, *counts)
+        if edges is not None:
+            return Leaf(name, "edges"), edges
+        if group > 1 or made[0] <= _VECTOR_CHANNELS:
+            return None
+        return Leaf(name, "windows", node.output[0]), kernel
+
+    @staticmethod
+    def _plus_constant(found: LinearSum | None, added: float) -> LinearSum | None:
+        return None if found is None else found.plus(LinearSum({}, added))
 
     def _constant(self, name: str) -> NDArray[np.float32] | None:
+        """Give a float32 constant, or None: an initializer or Constant, perhaps with new axes."""
+        node = self._graph.producer.get(name)
+        if node is not None and node.op_type == "Identity":
+            return self._constant(node.input[0])
+        if node is not None and node.op_type == "Unsqueeze":
+            return self._unsqueezed(node)
         tensor = self._weights.get(name)
+        if node is not None and node.op_type == "Constant":
+            tensor = next((given.t for given in node.attribute if given.name == "value"), None)
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
             return None
-        folder = str(self._graph.path.parent.resolve())
+        return self._array(tensor)
+
+    def _unsqueezed(self, node: onnx.NodeProto) -> NDArray[np.float32] | None:
+        inner = self._constant(node.input[0])
+        axes = attributes(node).get("axes")
+        if axes is None and len(node.input) > 1 and node.input[1] in self._weights:
+            axes = self._array(self._weights[node.input[1]]).tolist()
+        return None if inner is None or axes is None else np.expand_dims(inner, tuple(axes))
+
+    def _array(self, tensor: onnx.TensorProto) -> NDArray[np.float32]:
         # Summed in float64 without a copy in float64: weights may be gigabytes.
-        return numpy_helper.to_array(tensor, folder)
+        return numpy_helper.to_array(tensor, str(self._graph.path.parent.resolve()))
+
+
+def direct_sum(tensor: str, shape: tuple[int, ...], *, whole: bool = False) -> LinearSum:
+    """Give the sum of a float32 tensor as it is read of that tensor itself.
+
+    Parameters
+    ----------
+    tensor : str
+    shape : tuple of int
+        Its shape for one sample; not empty, and nothing in it is zero.
+    whole : bool
+        Its elements are whole numbers, and so must the sum be: nothing is averaged on the way.
+    """
+    if len(shape) == 1:
+        reading: Reading = "elements" if shape[0] <= _FEW else "product"
+        return LinearSum({Leaf(tensor, reading): np.ones(shape[0])})
+    if len(shape) == 3 and not whole:
+        # The runtime keeps the results of convolutions in a blocked layout of its own. It can pool
+        # in that layout; for a sum it would first write the whole tensor anew.
+        return LinearSum({Leaf(tensor, "planes"): np.ones(shape[0])})
+    return LinearSum({Leaf(tensor, "rows"): np.ones(math.prod(shape[:-1]))})
+
+
+def edges_from_planes(weights: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Give the weights of ``edges`` that say the same as weights of ``planes``.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (C,)
+    shape : tuple of int
+        (C, H, W).
+    """
+    channels, height, width = shape
+    rows = np.repeat(weights[:, None], height, axis=1)
+    return np.concatenate([rows.reshape(-1), np.zeros(channels * (width + 4))])
+
+
+def _edge_weights(
+    kernel: NDArray[np.float64], down: NDArray[np.float64], across: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Give a weight for each row, column and corner of each channel; None where that cannot be.
+
+    A place (h, w) counts with the sum over the taps that meet it. With ``u`` and ``v`` the taps
+    that miss its row and its column, that is ``1 - u - v + u v`` of each tap; the last term must be
+    zero but in the corners.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (C, taps down, taps across)
+    down, across : ndarray, shape (taps, places)
+        Which places each tap meets.
+    """
+    missed, missed_across = 1 - down, 1 - across
+    height, width = down.shape[1], across.shape[1]
+    if height < 2 or width < 2:
+        return None
+    inner_rows = missed[:, 1:-1].any()
+    inner_columns = missed_across[:, 1:-1].any()
+    if (inner_rows and missed_across.any()) or (inner_columns and missed.any()):
+        return None
+    rows = np.einsum("cij,ih->ch", kernel, down)
+    columns = -np.einsum("cij,jw->cw", kernel, missed_across)
+    ends = [0, -1]
+    corners = np.einsum("cij,ih,jw->chw", kernel, missed[:, ends], missed_across[:, ends])
+    return np.concatenate([part.reshape(-1) for part in (rows, columns, corners)])
+
+
+def _times(found: LinearSum, sign: float) -> LinearSum:
+    terms = {leaf: weights * sign for leaf, weights in found.terms.items()}
+    return LinearSum(terms, found.constant * sign)
 
 
 def _total(values: NDArray[np.float32]) -> float:
@@ -178,18 +488,3 @@ def _broadcasts(bias: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
         return np.broadcast_shapes(bias.shape, (1, *shape)) == (1, *shape)
     except ValueError:
         return False
-
-
-def _padding(given: Mapping[str, Any], axis: int, axes: int, missing: int) -> tuple[int, int]:
-    """Give the zeros before the first element of an axis and after the last."""
-    automatic = given.get("auto_pad", b"NOTSET")
-    if automatic == b"SAME_UPPER":
-        return missing // 2, missing - missing // 2
-    if automatic == b"SAME_LOWER":
-        return missing - missing // 2, missing // 2
-    pads = given.get("pads") or [0] * (2 * axes)
-    return (0, 0) if automatic == b"VALID" else (int(pads[axis]), int(pads[axes + axis]))
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {given.name: onnx.helper.get_attribute_value(given) for given in node.attribute}

@@ -5,26 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cnatool.backend.graph import load_graph
 from cnatool.backend.layers import find_layers
 from cnatool.backend.probe import probe
 from cnatool.backend.rebatch import BATCH, rebatched
+from cnatool.backend.reference import reference_statistics
 from cnatool.backend.session import numpy_dtype
 from cnatool.errors import ModelError
 from cnatool.store.records import FileRecord, ModelRecord, TensorRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    import numpy as np
     import onnx
+    from numpy.typing import NDArray
 
     from cnatool.backend.feeds import Samples
     from cnatool.backend.graph import Graph
     from cnatool.backend.layers import LayerTable
     from cnatool.backend.session import RunOptions
-    from cnatool.store.records import SkippedTensor
+    from cnatool.store.records import SkippedTensor, Statistic
 
 __all__ = ["FeedSpec", "Network", "ProbedNetwork", "open_network"]
 
@@ -167,7 +170,14 @@ class Network:
         )
         return Network(graph, self.layers, feeds)
 
-    def probed(self, samples: Samples, *, fixed_batch: bool, run: RunOptions) -> ProbedNetwork:
+    def probed(
+        self,
+        samples: Samples,
+        *,
+        fixed_batch: bool,
+        run: RunOptions,
+        statistics: Sequence[Statistic] = (),
+    ) -> ProbedNetwork:
         """Run the model on a few samples and describe each of its tensors.
 
         Parameters
@@ -178,6 +188,8 @@ class Network:
             The model is bound to this number of samples.
         run : RunOptions
             How ONNX Runtime runs it.
+        statistics : sequence of Statistic
+            Those that will be computed, and are to be compared with the probe's values.
         """
         found = probe(self.graph, samples, fixed_batch=fixed_batch, run=run)
         tensors = [
@@ -201,7 +213,16 @@ class Network:
             for number, tensor in enumerate(found.tensors)
         ]
         mixed = tuple(tensor.name for tensor in found.tensors if not tensor.independent)
-        return ProbedNetwork(tensors, found.skipped, mixed)
+        reference = {
+            tensor.name: reference_statistics(found.values[tensor.name], statistics)
+            for tensor in found.tensors
+            if statistics
+            and tensor.dtype == np.float32
+            and tensor.batch_axis == 0
+            and tensor.merged is None
+            and not tensor.varies
+        }
+        return ProbedNetwork(tensors, found.skipped, mixed, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +237,15 @@ class ProbedNetwork:
         The others, each with its reason.
     mixed : tuple of str
         Tensors whose values for a sample depend on the others in its batch.
+    reference : dict of str to dict
+        Of the float32 tensors that can be summed in parts, statistics of the probe's values by
+        name, (samples,) each.
     """
 
     tensors: list[TensorRecord]
     skipped: list[SkippedTensor]
     mixed: tuple[str, ...]
+    reference: dict[str, dict[Statistic, NDArray[np.float64]]]
 
 
 def open_network(path: Path) -> Network:

@@ -272,8 +272,10 @@ def same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
     """Say whether two arrays hold the same values, but for rounding."""
     if first.shape != second.shape:
         return False
+    if np.array_equal(first, second):
+        return True  # most are, and finding that out is cheap
     if first.dtype.kind == "b" or (first.dtype.itemsize > 1 and first.dtype.kind in "iu"):
-        return bool((first == second).all())
+        return False
     if first.dtype.kind in "iu":
         # Codes of a quantiser may differ by one.
         return bool((np.abs(first.astype(np.int16) - second.astype(np.int16)) <= 1).all())

@@ -62,6 +62,14 @@ def dump(
     dtype: Annotated[
         _Dtype | None, typer.Option(help="Narrow floating activations to this type.")
     ] = None,
+    statistics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|all",
+            help="Besides each sample's sums: abs_sum, square_sum, positive_sum, nonzero_count, "
+            "min, max. Repeat it.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples of one run; by default what fits the cache.")
     ] = None,
@@ -131,6 +139,7 @@ def dump(
             keep=keep.value,
             tensors=tensors or "all",
             dtype=dtype.value if dtype else None,
+            statistics=statistics or (),
             batch_size=batch_size,
             limit=limit,
             tags=key_values("--tag", tag or ()),

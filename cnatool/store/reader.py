@@ -101,6 +101,11 @@ class StoredArray:
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
 
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk: whole chunks read fastest."""
+        return self._array.chunk_rows
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -175,20 +180,20 @@ class Split:
     @property
     def ids(self) -> StoredArray:
         """Where each sample came from; (n,) str."""
-        return self._array(IDS)
+        return self.array(IDS)
 
     @property
     def labels(self) -> StoredArray | None:
         """Labels, (n,) int64; None where the split has none."""
-        return self._array(LABELS) if self.record.labels else None
+        return self.array(LABELS) if self.record.labels else None
 
     def inputs(self, number: int = 0) -> StoredArray:
         """Raw input ``number`` before preprocessing, (n, …)."""
-        return self._array(input_key(number))
+        return self.array(input_key(number))
 
     def outputs(self, number: int = 0) -> StoredArray:
         """Model output ``number``, (n, …)."""
-        return self._array(output_key(number))
+        return self.array(output_key(number))
 
     def output_operator(self, number: int = 0) -> str | None:
         """Operator that makes model output ``number``; None where the store does not know it."""
@@ -204,7 +209,7 @@ class Split:
         """
         tensor = self._store.tensor(name)
         if tensor.stored is not None:
-            return self._array(activation_key(tensor.number))
+            return self.array(activation_key(tensor.number))
         if tensor.output is not None:
             return self.outputs(tensor.output)
         raise MetricError(
@@ -218,9 +223,18 @@ class Split:
 
     def statistics(self, name: str = "sum") -> StoredArray:
         """Per-sample statistic ``name`` of all tensors, (n, T) float64."""
-        return self._array(statistic_key(name))
+        return self.array(statistic_key(name))
 
-    def _array(self, key: str) -> StoredArray:
+    def array(self, key: str) -> StoredArray:
+        """Give the array under a key of the layout, such as ``ids`` or ``activations/3``.
+
+        Raises
+        ------
+        MetricError
+            If the store's attribute says that there is none.
+        StoreDamagedError
+            If there should be one, and is not, or not of the shape and type that the attribute says.
+        """
         specs = self._store._specs
         if key not in specs:
             raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")

@@ -23,6 +23,7 @@ __all__ = [
     "RuntimeRecord",
     "SkippedTensor",
     "SplitRecord",
+    "Statistic",
     "StoreRecord",
     "TensorRecord",
 ]
@@ -30,6 +31,7 @@ __all__ = [
 Role = Literal["layer", "activation", "output", "other"]
 Kept = Literal["full", "statistics"]
 Merged = Literal["NT", "TN"]
+Statistic = Literal["sum", "abs_sum", "square_sum", "positive_sum", "nonzero_count", "min", "max"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -318,7 +320,10 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers : tuple of LayerRecord
         The linear operators in execution order, whether or not their tensors are stored.
     statistics : tuple of str
-        Names of the arrays ``statistics/<s>``; each has a column for each tensor.
+        Names of the arrays ``statistics/<s>``; each has a column for each tensor. Over the elements
+        of one sample: ``sum``, ``abs_sum`` (of absolute values), ``square_sum``, ``positive_sum``
+        (of the positive ones), ``nonzero_count``, ``min``, ``max``; and ``count``, the number of
+        elements, where a shape varies.
     splits : dict of str to SplitRecord
         The splits, in the order in which they were written.
     skipped : tuple of SkippedTensor

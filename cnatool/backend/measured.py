@@ -1,0 +1,96 @@
+"""A model that gives statistics, after they were compared with those of the probe's values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.backend.exposed import ExposedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.feeds import Samples
+    from cnatool.backend.network import Network, ProbedNetwork
+    from cnatool.backend.session import RunOptions
+    from cnatool.store.records import Statistic, TensorRecord
+
+__all__ = ["exposed_model"]
+
+# Of the absolute sum. Twice as much would still be what is promised, 1e-5.
+_TOLERANCE = 5e-6
+# Counts and extremes cannot lose digits.
+_CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "square_sum", "positive_sum")
+
+
+def exposed_model(
+    network: Network,
+    probed: ProbedNetwork,
+    samples: Samples,
+    tensors: Sequence[TensorRecord],
+    outputs: Sequence[TensorRecord],
+    statistics: Sequence[Statistic],
+    run: RunOptions,
+) -> ExposedModel:
+    """Give a model whose statistics were compared with those of the probe's values.
+
+    Sums in parts, and sums taken from other tensors, lose digits where large numbers cancel. A
+    tensor whose statistics differ from the reference is summed in float64 instead.
+
+    Parameters
+    ----------
+    network : Network
+    probed : ProbedNetwork
+        What the probe told of it.
+    samples : Samples
+        What it was probed with.
+    tensors, outputs : sequence of TensorRecord
+        The tensors to expose, and the model's outputs.
+    statistics : sequence of Statistic
+        What is computed of each tensor.
+    run : RunOptions
+        How ONNX Runtime runs it.
+
+    Raises
+    ------
+    ModelError, BackendError
+        If ONNX Runtime does not accept the model, or fails.
+    """
+    inputs = {name: (value.dtype, value.shape[1:]) for name, value in samples.values.items()}
+
+    def built(exact: Sequence[str]) -> ExposedModel:
+        return ExposedModel(
+            network.graph, tensors, outputs, probed.tensors, inputs, run, statistics, exact
+        )
+
+    model = built(())
+    count = len(samples)
+    found = model.run([samples.feeds(np.arange(count))], count).statistics
+    differing = [
+        tensor.name
+        for tensor in tensors
+        if tensor.name in probed.reference
+        and not _agree(found, tensor.number, probed.reference[tensor.name])
+    ]
+    return built(differing) if differing else model
+
+
+def _agree(
+    found: Mapping[str, NDArray[np.float64]],
+    column: int,
+    reference: Mapping[Statistic, NDArray[np.float64]],
+) -> bool:
+    for name in _CHECKED:
+        if name not in found or name not in reference:
+            continue
+        scale = reference["square_sum" if name == "square_sum" else "abs_sum"]
+        given, expected = found[name][:, column], reference[name]
+        finite = np.isfinite(scale)
+        if not (np.abs(given - expected)[finite] <= _TOLERANCE * scale[finite]).all():
+            return False
+        if not np.array_equal(given[~finite], expected[~finite], equal_nan=True):
+            return False
+    return True

@@ -1,0 +1,43 @@
+"""``cnatool verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.console import ConsoleObserver, say
+
+__all__ = ["verify"]
+
+
+def verify(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """Check a store: every checksum, every shape, its attribute, its statistics.
+
+    The exit code is 1 where something is wrong.
+    """
+    import msgspec
+
+    from cnatool.text import bytes_text
+    from cnatool.verifying import verify as verify_store
+
+    with ConsoleObserver(quiet=quiet or json) as observer:
+        found = verify_store(store, observer=observer)
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        for fault in found.faults:
+            rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"
+            say(f"{fault.where}{rows}: {fault.problem}")
+        checked = f"{found.arrays} arrays, {bytes_text(found.bytes)}"
+        state = "" if found.complete else "; it is not finished, and its committed rows were read"
+        count = len(found.faults)
+        verdict = f"{count} fault{'s' * (count != 1)}" if count else "nothing is wrong"
+        say(f"{store}: {verdict} ({checked}{state})")
+    if found.faults:
+        raise typer.Exit(1)

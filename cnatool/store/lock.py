@@ -1,0 +1,55 @@
+"""One writer a store: a lock that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from cnatool.errors import StoreInUseError
+from cnatool.store.failures import reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["locked"]
+
+
+@contextlib.contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Have the right to write at a path, for as long as the context lasts.
+
+    The lock is the operating system's, on a file beside the store: whatever ends the process, a
+    crash or a SIGKILL, ends the lock, and a file that is left over locks nothing.
+
+    Parameters
+    ----------
+    store : Path
+        Where the store is, or will be; its folder is there.
+
+    Raises
+    ------
+    StoreInUseError
+        If it is being written already.
+    StoreWriteError
+        If the operating system refuses.
+    """
+    from filelock import FileLock, Timeout
+
+    path = store.with_name(f".{store.name}.lock")
+    lock = FileLock(path)
+    with reported(store, 0):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise StoreInUseError(
+                f"{store} is being written by another process. Wait until it is done, or name "
+                "another path with -o."
+            ) from error
+    try:
+        yield
+    finally:
+        # While it is still locked: whoever waits for this file sees that it is no longer the one.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()

@@ -1,0 +1,159 @@
+"""What `verify` finds in stores that were damaged on purpose, and that it finds nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import zarr
+from support.networks import residual_convnet, saved
+
+import cnatool
+from cnatool.errors import NotAStoreError
+from cnatool.schemas import schema_text
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    saved(residual_convnet(), tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "train.npz",
+        x=rng.integers(0, 256, (100, 8, 8), np.uint8),
+        y=rng.integers(0, 10, 100),
+    )
+    cnatool.dump(
+        tmp_path / "net.onnx", tmp_path / "train.npz", tmp_path / "net.zarr", statistics="all"
+    )
+    return tmp_path / "net.zarr"
+
+
+def split_of(store: Path) -> str:
+    return next(iter(cnatool.open(store).splits))
+
+
+def test_a_sound_store(made: Path) -> None:
+    found = cnatool.verify(made)
+    assert found.faults == ()
+    assert found.complete
+    record = cnatool.open(made).record
+    kept = sum(tensor.stored is not None for tensor in record.tensors)
+    assert found.arrays == 3 + len(record.outputs) + kept + len(record.statistics)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_sound_stores_of_other_forms(made: Path, keep: str, dtype: str, tmp_path: Path) -> None:
+    cnatool.dump(
+        tmp_path / "net.onnx",
+        tmp_path / "train.npz",
+        tmp_path / "other.zarr",
+        keep=keep,  # type: ignore[arg-type]
+        dtype=dtype,  # type: ignore[arg-type]
+        statistics="all",
+    )
+    assert cnatool.verify(tmp_path / "other.zarr").faults == ()
+
+
+def test_wrong_statistics(made: Path) -> None:
+    split = split_of(made)
+    for name in ("sum", "abs_sum", "square_sum", "positive_sum", "nonzero_count", "min", "max"):
+        root = zarr.open_group(made, mode="r+")
+        sums = root[f"splits/{split}/statistics/{name}"]
+        assert isinstance(sums, zarr.Array)
+        before = sums[:]
+        changed = np.array(before)
+        changed[17:19, 3] += 0.01 * np.abs(changed[17:19, 3]) + 1
+        sums[:] = changed
+        (fault,) = cnatool.verify(made).faults
+        assert (fault.where, fault.rows) == (f"splits/{split}/statistics/{name}", (17, 19))
+        tensor = cnatool.open(made).tensors[3].name
+        assert fault.problem.startswith(f"of tensor {tensor!r} in row 17 is")
+        assert fault.problem.endswith("and of 1 more rows")
+        sums[:] = before
+    assert cnatool.verify(made).faults == ()
+
+
+def test_changed_inputs(made: Path) -> None:
+    split = split_of(made)
+    root = zarr.open_group(made, mode="r+")
+    inputs = root[f"splits/{split}/inputs/0"]
+    assert isinstance(inputs, zarr.Array)
+    inputs[3, 0, 0] ^= 1
+    (fault,) = cnatool.verify(made).faults
+    assert fault.where == f"splits/{split}"
+    assert "fingerprint" in fault.problem
+
+
+def test_damage_on_disk_is_listed_array_by_array(made: Path) -> None:
+    split = split_of(made)
+    files = [
+        next(p for p in (made / "splits" / split / key).rglob("c*") if p.is_file())
+        for key in ("activations/2", "labels", "statistics/sum")
+    ]
+    for file in files:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 255
+        file.write_bytes(content)
+    missing = made / "splits" / split / "activations" / "4"
+    for file in [p for p in missing.rglob("c*") if p.is_file()]:
+        file.unlink()
+    faults = cnatool.verify(made).faults
+    assert {fault.where.removeprefix(f"splits/{split}/") for fault in faults} == {
+        "activations/2",
+        "activations/4",
+        "labels",
+        "statistics/sum",
+    }
+    assert all(fault.rows == (0, 100) for fault in faults)
+
+
+def test_damaged_attribute(made: Path) -> None:
+    path = made / "zarr.json"
+    path.write_text(path.read_text().replace("cnatool.store/1", "cnatool.store/9"))
+    found = cnatool.verify(made)
+    assert [fault.where for fault in found.faults] == ["attribute"]
+    assert not found.complete
+
+
+def test_an_array_of_another_type(made: Path) -> None:
+    split = split_of(made)
+    path = made / "splits" / split / "labels" / "zarr.json"
+    path.write_text(path.read_text().replace("int64", "uint64"))
+    faults = cnatool.verify(made).faults
+    assert faults
+    assert {fault.where for fault in faults} == {f"splits/{split}/labels"}
+
+
+def test_the_command(made: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, "verify", str(made), *words], capture_output=True, text=True, timeout=60
+        )
+
+    sound = run()
+    assert sound.returncode == 0
+    assert sound.stdout.startswith(f"{made}: nothing is wrong (")
+    assert "100 of 100" in sound.stderr
+    split = split_of(made)
+    for file in [p for p in (made / f"splits/{split}/labels").rglob("c*") if p.is_file()]:
+        file.unlink()
+    broken = run("--json")
+    assert broken.returncode == 1
+    report = json.loads(broken.stdout)
+    jsonschema.validate(report, json.loads(schema_text("verify")))
+    assert [fault["where"] for fault in report["faults"]] == [f"splits/{split}/labels"]
+    assert run("-q").returncode == 1
+    assert run("-q").stderr == ""
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(NotAStoreError):
+        cnatool.verify(tmp_path / "none.zarr")
