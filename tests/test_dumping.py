@@ -39,6 +39,24 @@ class Notes:
         self.done.append((split, done, rows))
 
 
+def test_compression_changes_no_value(digits: Path, tmp_path: Path) -> None:
+    path = saved(residual_convnet(), tmp_path / "net.onnx")
+    stores = {
+        codec: cnatool.dump(path, digits, tmp_path / f"{codec}.zarr", codec=codec)
+        for codec in ("lz4", "zstd", "gzip", "none")
+    }
+    for codec, store in stores.items():
+        for tensor in store.tensors:
+            np.testing.assert_array_equal(
+                store.splits["test"].activations(tensor.name)[:],
+                stores["lz4"].splits["test"].activations(tensor.name)[:],
+            )
+        metadata = store.path / "splits/test/labels/zarr.json"
+        names = {"lz4": "blosc", "zstd": "blosc", "gzip": "gzip", "none": ""}
+        assert names[codec] in metadata.read_text()
+        assert ("blosc" in metadata.read_text()) == (codec in ("lz4", "zstd"))
+
+
 def test_everything_is_in_the_store(digits: Path, tmp_path: Path) -> None:
     model = residual_convnet()
     path = saved(model, tmp_path / "net.onnx")
@@ -255,6 +273,7 @@ def test_an_overwritten_store_comes_back_if_the_new_one_fails(digits: Path, tmp_
     [
         ({"keep": "stats"}, "keep='stats': full or statistics"),
         ({"dtype": "int8"}, "dtype='int8': float32 or float16"),
+        ({"codec": "brotli"}, "codec='brotli': lz4, zstd, gzip, none"),
         ({"tags": {"epoch": 3}}, "tag 'epoch': 3: both must be text"),
         ({"limit": 0}, "--limit 0: at least 1"),
     ],

@@ -233,7 +233,7 @@ class Split:
         MetricError
             If the store's attribute says that there is none.
         StoreDamagedError
-            If there should be one, and is not, or not of the shape and type that the attribute says.
+            If there should be one, and is none of the shape and type that the attribute says.
         """
         specs = self._store._specs
         if key not in specs:
