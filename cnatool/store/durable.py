@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,15 @@ __all__ = ["replace_file", "sync"]
 
 def sync(path: Path) -> None:
     """Wait until a file, or the entries of a folder, are on disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows keeps folders safe itself, and opens none
+    folder = path.is_dir()
+    if os.name == "nt" and folder:
+        return  # Windows opens no folders; NTFS has a journal of their entries
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not folder or error.errno != errno.EINVAL:
+            raise  # a file system that cannot sync folders says EINVAL; there is nothing to do
     finally:
         os.close(descriptor)
 

@@ -216,7 +216,6 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["-o", "no/such/store.zarr"], "no such folder"),
         (["--split", "train=data/train.npz"], "DATA"),
         (["--std", "0"], "std"),
-        (["--codec", "brotli"], "--codec"),
     ],
 )
 def test_dump_options(here: Path, words: list[str], text: str) -> None:
