@@ -24,7 +24,8 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
-    from cnatool.dumping import Observer, dump
+    from cnatool.dumping import Observer, dump, preflight
+    from cnatool.preflight import Preflight
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
@@ -38,6 +39,7 @@ __all__ = [
     "ModelError",
     "NotAStoreError",
     "Observer",
+    "Preflight",
     "ScoreResult",
     "Split",
     "Store",
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "dump",
     "open",
+    "preflight",
     "score",
     "score_samples",
 ]
@@ -56,12 +59,14 @@ __all__ = [
 # when it is first used.
 _LAZY = {
     "Observer": ("cnatool.dumping", "Observer"),
+    "Preflight": ("cnatool.preflight", "Preflight"),
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
+    "preflight": ("cnatool.dumping", "preflight"),
     "score": ("cnatool.scoring", "score"),
     "score_samples": ("cnatool.scoring", "score_samples"),
 }

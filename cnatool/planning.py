@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._version import __version__
-from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
+from cnatool.backend.choice import (
+    Narrowing,
+    chosen_tensors,
+    stored_outputs,
+    unselected_tensors,
+)
 from cnatool.backend.network import open_network
 from cnatool.backend.schedule import fitting_batch, scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
@@ -78,6 +83,8 @@ class Plan:
         How they are fed.
     outputs : list of TensorRecord
         The model's outputs.
+    held_bytes : int
+        What of a sample is held until it is written.
     schedule : Schedule
         How many of them at a time.
     run : RunOptions
@@ -91,6 +98,7 @@ class Plan:
     rows: Mapping[str, int]
     feed: Feed
     outputs: list[TensorRecord]
+    held_bytes: int
     schedule: Schedule
     run: RunOptions
     record: StoreRecord
@@ -155,10 +163,11 @@ def planned(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
     outputs = stored_outputs(network, probed.tensors)
+    held_bytes = _held_bytes(kept, outputs, feed)
     schedule = scheduled(
         network,
         probed.tensors,
-        _held_bytes(kept, outputs, feed),
+        held_bytes,
         bound=feed.batch,
         batch=running.batch_size,
         provider=provider,
@@ -174,6 +183,7 @@ def planned(
         statistics=("sum", "count") if any(t.varies for t in kept) else ("sum",),
         splits={},
         skipped=tuple(probed.skipped),
+        unselected=unselected_tensors(probed.tensors, kept),
         model=network.record,
         runtime=RuntimeRecord(
             name="onnxruntime",
@@ -189,7 +199,7 @@ def planned(
     for line in _summary(record, probed, schedule, bound=feed.batch is not None):
         note(line)
     run = replace(run, threads=schedule.threads)
-    return Plan(network, sources, rows, feed, outputs, schedule, run, record)
+    return Plan(network, sources, rows, feed, outputs, held_bytes, schedule, run, record)
 
 
 def _probed_alike(

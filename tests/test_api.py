@@ -17,6 +17,7 @@ def test_public_names() -> None:
         "ModelError",
         "NotAStoreError",
         "Observer",
+        "Preflight",
         "ScoreResult",
         "Split",
         "Store",
@@ -27,6 +28,7 @@ def test_public_names() -> None:
         "__version__",
         "dump",
         "open",
+        "preflight",
         "score",
         "score_samples",
     ]
