@@ -13,6 +13,7 @@ from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 from cnatool.memory import available_memory, peak_memory, resident_memory
+from cnatool.pipeline import AHEAD
 from cnatool.store.chunking import chunk_rows
 from cnatool.store.encoded import encoded_bytes
 from cnatool.store.layout import activation_key, split_arrays
@@ -142,7 +143,7 @@ def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock]) -> Preflight:
     writing = (time.perf_counter() - start) / tried
     rows = sum(plan.rows.values())
     free = shutil.disk_usage(path.parent).free
-    peak = max(peak_memory(), resident_memory() + _still_to_come(plan, arrays, len(trial)))
+    peak = max(peak_memory(), resident_memory() + _still_to_come(plan, arrays))
     available = available_memory()
     found = Preflight(
         store=path,
@@ -191,14 +192,15 @@ def _row_seconds(plan: Plan, trial: Sequence[RanBlock], writing: float) -> float
     return max(reading, running / schedule.runs, writing / writers, shared)
 
 
-def _still_to_come(plan: Plan, arrays: Sequence[ArraySpec], tried: int) -> int:
-    """Give the bytes that a dump takes beside what its first blocks already have."""
+def _still_to_come(plan: Plan, arrays: Sequence[ArraySpec]) -> int:
+    """Give the bytes beside what the first blocks took: chunks of arrays, and blocks that wait."""
     sizes = [array.row_bytes for array in arrays]
-    return sum(
+    buffers = sum(
         size * rows
         for count in plan.rows.values()
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
     )
+    return buffers + (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
 
 
 def check_memory(plan: Plan) -> None:
