@@ -25,7 +25,7 @@ from cnatool.errors import (
 
 if TYPE_CHECKING:
     from cnatool.dumping import Observer, dump, preflight
-    from cnatool.preflight import Preflight
+    from cnatool.forecast import Preflight
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
@@ -59,7 +59,7 @@ __all__ = [
 # when it is first used.
 _LAZY = {
     "Observer": ("cnatool.dumping", "Observer"),
-    "Preflight": ("cnatool.preflight", "Preflight"),
+    "Preflight": ("cnatool.forecast", "Preflight"),
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),

@@ -13,7 +13,7 @@ from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import UsageError
 from cnatool.notfinite import NotFinite
 from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
-from cnatool.preflight import Preflight, check_memory, estimated, first_blocks
+from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.running import RanBlock, ran_blocks
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept

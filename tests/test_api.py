@@ -39,9 +39,11 @@ def test_public_names() -> None:
 
 def test_names_are_functions_whatever_was_imported_before() -> None:
     import cnatool.dumping
+    import cnatool.forecast
     import cnatool.scoring
 
     assert callable(cnatool.dump)
+    assert callable(cnatool.preflight)
     assert callable(cnatool.score)
 
 

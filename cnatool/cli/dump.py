@@ -14,7 +14,7 @@ from cnatool.cli.console import ConsoleObserver, key_values, note, say
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from cnatool.preflight import Preflight
+    from cnatool.forecast import Preflight
 
 __all__ = ["dump"]
 

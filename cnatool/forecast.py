@@ -37,6 +37,8 @@ _SHORT = 5.0
 # A longer one is tried for so long, as long as what waits to be written is no more than this.
 _TRIAL_SECONDS = 0.25
 _TRIAL_BYTES = 16 << 20
+# Bytes that a system takes into its cache; a disk that is slower is felt only later.
+_WRITTEN_A_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Preflight:
     disk_bytes, free_bytes : int
         What the store will take of the disk, judged by how the first rows compress; what is free.
     seconds : float
-        How long the dump will take.
+        How long the dump will take, if the disk keeps up.
     memory_bytes : int
         The most memory that this process will hold.
     available_bytes : int or None
@@ -140,7 +142,8 @@ def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock]) -> Preflight:
     start = time.perf_counter()
     stored = _row_bytes_stored(arrays, trial)
     tried = max(1, sum(len(one.block.ids) for one in trial))
-    writing = (time.perf_counter() - start) / tried
+    row_bytes = sum(stored.values())
+    writing = (time.perf_counter() - start) / tried + row_bytes / _WRITTEN_A_SECOND
     rows = sum(plan.rows.values())
     free = shutil.disk_usage(path.parent).free
     peak = max(peak_memory(), resident_memory() + _still_to_come(plan, arrays))
@@ -150,7 +153,7 @@ def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock]) -> Preflight:
         samples=dict(plan.rows),
         tensors=len(plan.record.tensors),
         sample_bytes=sum(array.row_bytes for array in arrays),
-        disk_bytes=round(rows * sum(stored.values())),
+        disk_bytes=round(rows * row_bytes),
         free_bytes=free,
         seconds=rows * _row_seconds(plan, trial, writing),
         memory_bytes=peak,
@@ -186,21 +189,25 @@ def _row_seconds(plan: Plan, trial: Sequence[RanBlock], writing: float) -> float
     warm = trial[schedule.runs :] or trial[-1:]
     running = float(np.mean([one.running for one in warm]))
     reading = float(np.mean([one.reading for one in warm]))
-    writers = WRITERS if any(tensor.stored for tensor in plan.record.tensors) else 1
     busy = max(1, schedule.threads) * (plan.run.provider == CPU)
     shared = (reading + running * busy + writing) / processors()
-    return max(reading, running / schedule.runs, writing / writers, shared)
+    return max(reading, running / schedule.runs, writing / _writers(plan), shared)
 
 
 def _still_to_come(plan: Plan, arrays: Sequence[ArraySpec]) -> int:
     """Give the bytes beside what the first blocks took: chunks of arrays, and blocks that wait."""
     sizes = [array.row_bytes for array in arrays]
-    buffers = sum(
+    chunks = [
         size * rows
         for count in plan.rows.values()
         for size, rows in zip(sizes, chunk_rows(sizes, count), strict=True)
-    )
-    return buffers + (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
+    ]
+    waiting = (plan.schedule.runs + AHEAD) * plan.schedule.block * plan.held_bytes
+    return sum(chunks) + _writers(plan) * max(chunks) + waiting
+
+
+def _writers(plan: Plan) -> int:
+    return WRITERS if any(tensor.stored for tensor in plan.record.tensors) else 1
 
 
 def check_memory(plan: Plan) -> None:
