@@ -11,9 +11,9 @@ from cnatool.backend.choice import Narrowing
 from cnatool.backend.exposed import ExposedModel
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import UsageError
+from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
 from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
-from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.running import RanBlock, ran_blocks
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept
@@ -139,7 +139,8 @@ def dump(
     custom_ops : sequence of str or Path
         Libraries of custom operators. They run as part of this process: name only what you trust.
     overwrite : bool
-        Replace a store that is already there.
+        Replace a store that is already there. If the dump is cut off, the old one is kept beside
+        it as ``NAME.previous.zarr``.
     observer : Observer, optional
         Told what was decided and how far the dump is.
 

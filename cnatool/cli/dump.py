@@ -104,7 +104,12 @@ def dump(
     constant: ConstantOption = None,
     custom_ops: CustomOpsOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a store that is already there.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a store that is already there; if the dump is cut off, the old one is "
+            "kept as NAME.previous.zarr.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
