@@ -185,10 +185,9 @@ def _row_seconds(plan: Plan, trial: Sequence[RanBlock], writing: float) -> float
     if not trial:
         return 0.0
     schedule = plan.schedule
-    # The first blocks of all threads met the same cold start.
-    warm = trial[schedule.runs :] or trial[-1:]
-    running = float(np.mean([one.running for one in warm]))
-    reading = float(np.mean([one.reading for one in warm]))
+    # What else the machine does in the meantime only ever adds.
+    running = min(one.running for one in trial)
+    reading = min(one.reading for one in trial)
     busy = max(1, schedule.threads) * (plan.run.provider == CPU)
     shared = (reading + running * busy + writing) / processors()
     return max(reading, running / schedule.runs, writing / _writers(plan), shared)
