@@ -74,6 +74,8 @@ def test_layers_that_the_store_lacks(here: Path) -> None:
         "note: layers=all would count 3 more, which the store lacks (relu1, relu2, relu3): dump "
         "with --tensors all"
     ]
+    text = run("inspect", "net.zarr", cwd=here).stdout
+    assert "3 more in the model, not chosen with --tensors" in text
     result = cnatool.score(here / "net.zarr", overrides={"layers": "*2,fc1"})
     assert result.layers_missing == ("relu2",)
     for layers in ("preactivation", "fc*", "fc1,fc3"):

@@ -50,6 +50,8 @@ def inspect(
         _print_tensors(store.tensors, store.layers, stored=True)
         if layers:
             _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
+        if store.record.unselected:
+            say(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
         _print_skipped(store.record.skipped, every=skipped)
         return
     from cnatool.inspection import inspect_model
