@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -242,11 +243,9 @@ def score_all(
         }
     except OutsideError as error:
         low, high = input_extent(splits)
-        step = 10.0 ** (math.floor(math.log10(high - low)) - 2)
-        around = f"{math.floor(low / step) * step:g}:{math.ceil(high / step) * step:g}"
         raise DataError(
             f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
-            f"--set range={around} takes in."
+            f"--set range={_range_around(low, high)} takes in."
         ) from error
     return Scored(
         store=first,
@@ -258,6 +257,14 @@ def score_all(
         output=chosen,
         splits=scored,
     )
+
+
+def _range_around(low: float, high: float) -> str:
+    """Write a range that takes both in, to three digits of its width."""
+    width = min(high - low, sys.float_info.max) or abs(high) or 1.0
+    step = 10.0 ** (math.floor(math.log10(width)) - 2)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return f"{first * step:.12g}:{max(last, first + 1) * step:.12g}"
 
 
 def _only_split(store: Store, name: str) -> Split:

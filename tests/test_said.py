@@ -14,6 +14,7 @@ import pytest
 from support.networks import Builder, mlp, saved
 
 import cnatool
+from cnatool.scoring import _range_around
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 
@@ -111,6 +112,27 @@ def test_inputs_outside_the_range_are_all_told(here: Path) -> None:
     assert float(around[3]) - 0.02 < high <= float(around[3])
     assert message.index("range=") < message.index("clip")
     run("score", "net.zarr", "--set", around[1], cwd=here)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-2.123, 2.6, "-2.13:2.6"),
+        (5, 5, "5:5.01"),
+        (0, 0, "0:0.01"),
+        (-3e308, 1, ""),
+        (0, 255, "0:255"),
+        (1234567.5, 1234567.75, ""),
+    ],
+)
+def test_a_range_takes_all_in(low: float, high: float, text: str) -> None:
+    low = max(low, -sys.float_info.max)
+    around = _range_around(low, high)
+    if text:
+        assert around == text
+    first, last = map(float, around.split(":"))
+    assert first <= low <= high <= last
+    assert first < last
 
 
 def test_pixels_outside_the_range_are_told_as_fractions(here: Path) -> None:
