@@ -1,0 +1,28 @@
+"""How much rows of an array take on disk, found by encoding them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.store.zarr import _BLOSC
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["encoded_bytes"]
+
+
+def encoded_bytes(rows: NDArray[Any]) -> int:
+    """Give the bytes that rows of one array take as the store encodes them.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Rows of numbers; or of text, as objects, which a store holds as UTF-8 with its length.
+    """
+    if rows.dtype.hasobject:
+        texts = [str(text).encode() for text in rows]
+        return len(_BLOSC.encode(b"".join(len(t).to_bytes(4, "little") + t for t in texts)))
+    return len(_BLOSC.encode(np.ascontiguousarray(rows)))
