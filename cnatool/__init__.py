@@ -25,7 +25,8 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
-    from cnatool.dumping import Observer, dump
+    from cnatool.dumping import Observer, dump, preflight
+    from cnatool.forecast import Preflight
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
@@ -40,6 +41,7 @@ __all__ = [
     "ModelError",
     "NotAStoreError",
     "Observer",
+    "Preflight",
     "ScoreResult",
     "Split",
     "Store",
@@ -52,6 +54,7 @@ __all__ = [
     "__version__",
     "dump",
     "open",
+    "preflight",
     "score",
     "score_samples",
     "verify",
@@ -61,6 +64,7 @@ __all__ = [
 # when it is first used.
 _LAZY = {
     "Observer": ("cnatool.dumping", "Observer"),
+    "Preflight": ("cnatool.forecast", "Preflight"),
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
@@ -68,6 +72,7 @@ _LAZY = {
     "Verification": ("cnatool.verifying", "Verification"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
+    "preflight": ("cnatool.dumping", "preflight"),
     "score": ("cnatool.scoring", "score"),
     "score_samples": ("cnatool.scoring", "score_samples"),
     "verify": ("cnatool.verifying", "verify"),

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, TypedDict, get_args
 
 from cnatool.backend.choice import Narrowing
 from cnatool.backend.measured import exposed_model
 from cnatool.data.preprocess import PreprocessOptions
-from cnatool.errors import DataError, UsageError
-from cnatool.pipeline import computed, prefetched
+from cnatool.errors import UsageError
+from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
+from cnatool.notfinite import NotFinite
 from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
-from cnatool.store.layout import split_arrays
+from cnatool.running import RanBlock, ran_blocks
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept, Statistic
 from cnatool.store.replacing import Replaced, check_free
 from cnatool.store.tree import Codec
 from cnatool.store.writer import SplitWriter, StoreWriter
-from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from typing import Unpack
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-    from cnatool.backend.exposed import ExposedModel, Results
-    from cnatool.data.source import Block
+    from cnatool.backend.exposed import ExposedModel
     from cnatool.store.reader import Store
-    from cnatool.store.records import TensorRecord
 
-__all__ = ["Observer", "dump"]
-
-# By how much activations, and pictures of mostly background, shrink at best: what would not fit
-# even then is refused, not tried.
-_BEST_RATIOS: dict[Codec, tuple[int, int]] = {
-    "lz4": (2, 10),
-    "zstd": (4, 20),
-    "gzip": (4, 20),
-    "none": (1, 1),
-}
+__all__ = ["DumpOptions", "Observer", "dump", "preflight"]
 
 
 class Observer(Protocol):
@@ -61,6 +49,31 @@ class _Silent:
 
     def progress(self, split: str, done: int, rows: int) -> None:
         pass
+
+
+class DumpOptions(TypedDict, total=False):
+    """The keyword arguments of `dump`, which `preflight` takes too."""
+
+    splits: Mapping[str, str | Path] | None
+    keep: Kept
+    tensors: str | Sequence[str]
+    dtype: Narrowing | None
+    statistics: str | Sequence[str]
+    batch_size: int | None
+    limit: int | None
+    tags: Mapping[str, str] | None
+    provider: str
+    threads: int
+    scale: float | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    layout: str | None
+    inputs: Mapping[str, str] | None
+    constants: Mapping[str, ArrayLike] | None
+    custom_ops: Sequence[str | Path]
+    codec: Codec
+    overwrite: bool
+    observer: Observer | None
 
 
 def dump(
@@ -138,7 +151,8 @@ def dump(
     codec : {"lz4", "zstd", "gzip", "none"}
         How the store is compressed: LZ4 is fast, Zstandard smaller, gzip known to every reader.
     overwrite : bool
-        Replace a store that is already there.
+        Replace a store that is already there. If the dump is cut off, the old one is kept beside
+        it as ``NAME.previous.zarr``.
     observer : Observer, optional
         Told what was decided and how far the dump is.
 
@@ -156,59 +170,170 @@ def dump(
     StoreWriteError
         If the disk is full or refuses.
     """
-    model = Path(model)
-    path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
-    observer = observer or _Silent()
-    _check_options(
-        keep=keep, dtype=dtype, codec=codec, batch_size=batch_size, limit=limit, tags=tags or {}
-    )
-    chosen = _chosen_statistics(statistics)
-    check_free(path, overwrite=overwrite)
-    _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
-    plan = planned(
+    with _begun(
         model,
         data,
-        splits or {},
-        Choices(
-            keep=keep,
-            tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
-            dtype=dtype,
-            statistics=chosen,
-            limit=limit,
-            tags=dict(tags or {}),
-        ),
-        RunChoices(
-            batch_size=batch_size,
-            provider=provider,
-            threads=threads,
-            custom_ops=tuple(map(Path, custom_ops)),
-        ),
-        FeedChoices(
-            preprocessing=PreprocessOptions(
-                None if scale is None else float(scale),
-                tuple(map(float, mean)),
-                tuple(map(float, std)),
-                layout,
-            ),
-            arrays=dict(inputs or {}),
-            constants=dict(constants or {}),
-        ),
-        observer.note,
-    )
-    observer.note(_checked_size(path, plan, codec))
+        store,
+        splits=splits,
+        keep=keep,
+        tensors=tensors,
+        dtype=dtype,
+        statistics=statistics,
+        batch_size=batch_size,
+        limit=limit,
+        tags=tags,
+        provider=provider,
+        threads=threads,
+        scale=scale,
+        mean=mean,
+        std=std,
+        layout=layout,
+        inputs=inputs,
+        constants=constants,
+        custom_ops=custom_ops,
+        codec=codec,
+        overwrite=overwrite,
+        observer=observer,
+    ) as begun:
+        found = begun.preflight
+        if not found.fits:
+            raise UsageError(found.refusal)
+        for line in found.lines():
+            begun.observer.note(line)
+        _finished(begun)
+    return open_store(found.store)
+
+
+def preflight(
+    model: str | Path,
+    data: str | Path | None = None,
+    store: str | Path | None = None,
+    **options: Unpack[DumpOptions],
+) -> Preflight:
+    """Say what a dump would take of disk, time and memory, and write nothing.
+
+    The first samples go through the model as they would in the dump.
+
+    Parameters
+    ----------
+    model, data, store, options
+        As of `dump`.
+
+    Returns
+    -------
+    Preflight
+        Its ``fits`` says whether `dump` would go on.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError, NotAStoreError, BackendError
+        As `dump`.
+    """
+    with _begun(model, data, store, **options) as begun:
+        return begun.preflight
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A dump of which nothing is written yet: its first blocks are through the model."""
+
+    plan: Plan
+    codec: Codec
+    exposed: ExposedModel
+    preflight: Preflight
+    observer: Observer
+    split: str
+    blocks: Iterator[RanBlock]
+
+    def blocks_of(self, split: str) -> Generator[RanBlock]:
+        """Give the blocks of a split, those that were already run among them."""
+        if split == self.split:
+            yield from self.blocks
+            return
+        with closing(ran_blocks(self.plan, self.exposed, split)) as ran:
+            yield from ran
+
+
+@contextmanager
+def _begun(
+    model: str | Path,
+    data: str | Path | None,
+    store: str | Path | None,
+    **options: Unpack[DumpOptions],
+) -> Generator[_Begun]:
+    """Decide everything, run the first blocks, and judge by them what the rest will take."""
+    model = Path(model)
+    path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
+    observer = options.get("observer") or _Silent()
+    splits = options.get("splits") or {}
+    _check_options(options)
+    check_free(path, overwrite=options.get("overwrite", False))
+    _check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
+    plan = planned(model, data, splits, *_choices(options), observer.note)
+    check_memory(plan)
     exposed = exposed_model(
         plan.network,
         plan.probed,
         plan.samples,
         plan.record.tensors,
         plan.outputs,
-        chosen,
+        plan.statistics,
         plan.run,
     )
+    split = next((name for name, rows in plan.rows.items() if rows), next(iter(plan.rows)))
+    with closing(ran_blocks(plan, exposed, split)) as ran:
+        trial = first_blocks(ran, plan)
+        codec = options.get("codec", "lz4")
+        found = estimated(plan, path, trial, codec)
+        yield _Begun(plan, codec, exposed, found, observer, split, _in_turn(trial, ran))
+
+
+def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:
+    """Give the blocks of a list, which lets go of them, and then the rest."""
+    while first:
+        yield first.pop(0)
+    yield from rest
+
+
+def _choices(options: DumpOptions) -> tuple[Choices, RunChoices, FeedChoices]:
+    tensors = options.get("tensors", "all")
+    scale = options.get("scale")
+    return (
+        Choices(
+            keep=options.get("keep", "full"),
+            tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
+            dtype=options.get("dtype"),
+            statistics=_chosen_statistics(options.get("statistics", "sum")),
+            limit=options.get("limit"),
+            tags=dict(options.get("tags") or {}),
+        ),
+        RunChoices(
+            batch_size=options.get("batch_size"),
+            provider=options.get("provider", "cpu"),
+            threads=options.get("threads", 0),
+            custom_ops=tuple(map(Path, options.get("custom_ops", ()))),
+        ),
+        FeedChoices(
+            preprocessing=PreprocessOptions(
+                None if scale is None else float(scale),
+                tuple(map(float, options.get("mean", ()))),
+                tuple(map(float, options.get("std", ()))),
+                options.get("layout"),
+            ),
+            arrays=dict(options.get("inputs") or {}),
+            constants=dict(options.get("constants") or {}),
+        ),
+    )
+
+
+def _finished(begun: _Begun) -> None:
+    """Write a dump that was begun to its end."""
+    path, plan, observer = begun.preflight.store, begun.plan, begun.observer
+    broken = NotFinite(plan.record.tensors)
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
-        writer = StoreWriter(path, plan.record, codec)
+        writer = StoreWriter(path, plan.record, begun.codec)
         # All splits are there, empty, before the first row: a dump that is cut off shows it.
         parts = {
             name: writer.split(
@@ -217,12 +342,14 @@ def dump(
                 source=source.name,
                 labels=source.labelled,
                 classes=source.classes,
+                available=source.rows,
             )
             for name, source in plan.sources.items()
         }
         for name, part in parts.items():
             observer.progress(name, 0, plan.rows[name])
-            _dump_split(part, plan, exposed, observer)
+            with closing(begun.blocks_of(name)) as blocks:
+                _write_split(part, plan.rows[name], blocks, broken, observer)
     except BaseException:
         safe = sum(part.committed for part in parts.values())
         if safe:
@@ -236,91 +363,48 @@ def dump(
             observer.note(f"nothing was finished, so there is no new {path}")
         raise
     replaced.remove()
-    return open_store(path)
+    for line in broken.notes():
+        observer.note(line)
 
 
-def _dump_split(split: SplitWriter, plan: Plan, exposed: ExposedModel, observer: Observer) -> None:
-    stored = {tensor.number: tensor for tensor in plan.record.tensors}
-    schedule, rows = plan.schedule, plan.rows[split.name]
-
-    def run(block: Block) -> tuple[Block, Results]:
-        return block, exposed.run(plan.feed.batches(block, schedule.batch), len(block.ids))
-
+def _write_split(
+    split: SplitWriter,
+    rows: int,
+    blocks: Iterable[RanBlock],
+    broken: NotFinite,
+    observer: Observer,
+) -> None:
     done = 0
-    blocks = prefetched(plan.sources[split.name].blocks(schedule.block, rows))
-    with closing(blocks), closing(computed(run, blocks, schedule.runs)) as finished:
-        for block, results in finished:
-            split.append(
-                ids=block.ids,
-                inputs=block.inputs,
-                labels=block.labels,
-                outputs=results.outputs,
-                activations={
-                    number: _narrowed(stored[number], values)
-                    for number, values in results.activations.items()
-                },
-                statistics=results.statistics,
-            )
-            done += len(block.ids)
-            observer.progress(split.name, done, rows)
+    for one in blocks:
+        block, results = one.block, one.results
+        split.append(
+            ids=block.ids,
+            inputs=block.inputs,
+            labels=block.labels,
+            outputs=results.outputs,
+            activations=results.activations,
+            statistics=results.statistics,
+        )
+        broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
+        done += len(block.ids)
+        observer.progress(split.name, done, rows)
     split.finish()
 
 
-def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
-    if tensor.stored == values.dtype.name:
-        return values
-    with np.errstate(over="raise"):
-        try:
-            return values.astype(tensor.stored)
-        except FloatingPointError:
-            largest = np.abs(values).max()
-            raise DataError(
-                f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
-                f"Use --dtype float32, or leave the tensor out with --tensors."
-            ) from None
-
-
-def _checked_size(path: Path, plan: Plan, codec: Codec) -> str:
-    """Say how large the store will be; refuse what cannot fit the disk."""
-    activations, pictures = _BEST_RATIOS[codec]
-    size, least = 0, 0.0
-    for name, source in plan.sources.items():
-        for array in split_arrays(plan.record, labels=source.labelled):
-            taken = plan.rows[name] * array.row_bytes
-            size += taken
-            least += taken / (activations if array.key.startswith("activations/") else pictures)
-    free = shutil.disk_usage(path.parent).free
-    if least > free:
-        ways = ["--keep statistics, "] if any(t.stored for t in plan.record.tensors) else []
-        raise UsageError(
-            f"{path} would take up to {bytes_text(size)}, and {bytes_text(free)} are free. "
-            f"Use {''.join(ways)}--tensors layers, --dtype float16, --codec zstd or --limit N, or "
-            "another disk."
-        )
-    text = f"{sum(plan.rows.values())} samples, up to {bytes_text(size)} before compression"
-    return text if size <= free else f"{text}; only {bytes_text(free)} are free"
-
-
-def _check_options(
-    *,
-    keep: str,
-    dtype: str | None,
-    codec: str,
-    batch_size: int | None,
-    limit: int | None,
-    tags: Mapping[str, str],
-) -> None:
+def _check_options(options: DumpOptions) -> None:
     """Refuse what the type checker would, before anything is written."""
+    keep, dtype = options.get("keep", "full"), options.get("dtype")
     if keep not in get_args(Kept):
         raise UsageError(f"keep={keep!r}: full or statistics.")
     if dtype is not None and dtype not in get_args(Narrowing):
         raise UsageError(f"dtype={dtype!r}: float32 or float16.")
-    if codec not in get_args(Codec):
+    if (codec := options.get("codec", "lz4")) not in get_args(Codec):
         raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
-    for option, count in (("--batch-size", batch_size), ("--limit", limit)):
+    counts = (("--batch-size", options.get("batch_size")), ("--limit", options.get("limit")))
+    for option, count in counts:
         if count is not None and count < 1:
             raise UsageError(f"{option} {count}: at least 1.")
-    for key, value in tags.items():
+    for key, value in (options.get("tags") or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
 

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["check_frame_path", "write_frame"]
 
 
-def write_frame(frame: polars.DataFrame, path: Path) -> None:
-    """Write a frame as Parquet or CSV, by the file's name.
+def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None:
+    """Write a frame of samples as Parquet or CSV, by the file's name.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+    path : Path
+    convention : str
+        The convention behind its numbers: in Parquet's metadata under ``cnatool.convention``, in
+        CSV, which has none, as a last column.
 
     Raises
     ------
@@ -26,9 +34,11 @@ def write_frame(frame: polars.DataFrame, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         if path.suffix == ".parquet":
-            frame.write_parquet(partial)
+            frame.write_parquet(partial, metadata={"cnatool.convention": convention})
         else:
-            frame.write_csv(partial)
+            import polars as pl
+
+            frame.with_columns(pl.lit(convention).alias("convention")).write_csv(partial)
         partial.replace(path)
     except Exception as error:  # polars raises its own kinds for what the system refuses
         partial.unlink(missing_ok=True)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["computed", "prefetched"]
+__all__ = ["AHEAD", "computed", "prefetched"]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 _END = object()
 
 # Items that may wait between two stages; enough to even out their pace, few enough for memory.
-_AHEAD = 2
+AHEAD = 2
 
 
 def prefetched(items: Iterable[_T]) -> Generator[_T]:
@@ -35,7 +35,7 @@ def prefetched(items: Iterable[_T]) -> Generator[_T]:
         return next(iterator, _END)
 
     with ThreadPoolExecutor(1, thread_name_prefix="cnatool-read") as pool:
-        waiting = deque(pool.submit(step) for _ in range(_AHEAD))
+        waiting = deque(pool.submit(step) for _ in range(AHEAD))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(pool.submit(step))
             yield item
@@ -71,7 +71,7 @@ def computed(function: Callable[[_T], _U], items: Iterable[_T], workers: int) ->
                     break
                 waiting.append(pool.submit(function, item))
                 # Enough wait that no worker does while the caller is busy with a result.
-                if len(waiting) >= workers + _AHEAD:
+                if len(waiting) >= workers + AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

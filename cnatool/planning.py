@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._version import __version__
-from cnatool.backend.choice import Narrowing, chosen_tensors, stored_outputs
+from cnatool.backend.choice import (
+    Narrowing,
+    chosen_tensors,
+    stored_outputs,
+    unselected_tensors,
+)
 from cnatool.backend.network import open_network
 from cnatool.backend.schedule import fitting_batch, scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
@@ -83,6 +88,10 @@ class Plan:
         These samples.
     outputs : list of TensorRecord
         The model's outputs.
+    statistics : tuple of Statistic
+        What is computed of each tensor.
+    held_bytes : int
+        What of a sample is held until it is written.
     schedule : Schedule
         How many of them at a time.
     run : RunOptions
@@ -98,6 +107,8 @@ class Plan:
     probed: ProbedNetwork
     samples: Samples
     outputs: list[TensorRecord]
+    statistics: tuple[Statistic, ...]
+    held_bytes: int
     schedule: Schedule
     run: RunOptions
     record: StoreRecord
@@ -167,10 +178,11 @@ def planned(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
     outputs = stored_outputs(network, probed.tensors)
+    held_bytes = _held_bytes(kept, outputs, feed)
     schedule = scheduled(
         network,
         probed.tensors,
-        _held_bytes(kept, outputs, feed),
+        held_bytes,
         bound=feed.batch,
         batch=running.batch_size,
         provider=provider,
@@ -186,6 +198,7 @@ def planned(
         statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
         splits={},
         skipped=tuple(probed.skipped),
+        unselected=unselected_tensors(probed.tensors, kept),
         model=network.record,
         runtime=RuntimeRecord(
             name="onnxruntime",
@@ -201,7 +214,20 @@ def planned(
     for line in _summary(record, probed, schedule, bound=feed.batch is not None):
         note(line)
     run = replace(run, threads=schedule.threads)
-    return Plan(network, sources, rows, feed, probed, samples, outputs, schedule, run, record)
+    return Plan(
+        network=network,
+        sources=sources,
+        rows=rows,
+        feed=feed,
+        probed=probed,
+        samples=samples,
+        outputs=outputs,
+        statistics=choices.statistics,
+        held_bytes=held_bytes,
+        schedule=schedule,
+        run=run,
+        record=record,
+    )
 
 
 def _probed_alike(

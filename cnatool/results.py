@@ -14,6 +14,8 @@ __all__ = [
     "ConventionResult",
     "Distribution",
     "LayerResult",
+    "ModelResult",
+    "OutputResult",
     "ScoreResult",
     "SplitResult",
 ]
@@ -59,6 +61,37 @@ class LayerResult(msgspec.Struct, frozen=True):
     depth: int
 
 
+class ModelResult(msgspec.Struct, frozen=True):
+    """Which model was run.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file.
+    sha256 : str
+        SHA-256 of that file, in hexadecimal.
+    """
+
+    name: str
+    sha256: str
+
+
+class OutputResult(msgspec.Struct, frozen=True):
+    """The model output that accuracy, loss and margin were taken from.
+
+    Attributes
+    ----------
+    number, name : int, str
+        Its place among the model's outputs, from 0, and its name.
+    others : tuple of str
+        Outputs that could have been meant as well; empty where one was named.
+    """
+
+    number: int
+    name: str
+    others: tuple[str, ...]
+
+
 class Distribution(msgspec.Struct, frozen=True):
     """How a per-sample number is spread over a split.
 
@@ -81,6 +114,8 @@ class SplitResult(msgspec.Struct, frozen=True):
     ----------
     samples : int
         Rows that were scored.
+    available : int or None
+        Samples of the source that the split was taken from; None where the store does not say.
     complete : bool
         Whether the dump of this split was finished.
     accuracy, loss : float or None
@@ -88,7 +123,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     performance_reason : str or None
         Why there is no accuracy or no loss.
     outputs : {"logits", "probabilities"} or None
-        What the model's outputs were taken for, by their values.
+        What the model's output was taken for.
     alpha, beta : Distribution
         Input complexity and use of depth over the samples.
     cna : Correlation
@@ -96,6 +131,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     """
 
     samples: int
+    available: int | None
     complete: bool
     accuracy: float | None
     loss: float | None
@@ -115,12 +151,18 @@ class ScoreResult(msgspec.Struct, frozen=True):
         Name and version of this format.
     store, test_store : str, str or None
         What was scored.
+    model : ModelResult or None
+        The model that was run; None where the store does not say.
     tags : dict
         The tags that the store was dumped with.
     convention : ConventionResult
         The convention behind every number.
     layers : tuple of LayerResult
         The layers that β was computed over.
+    layers_missing : tuple of str
+        Tensors that the convention's ``layers`` would count and the store does not hold.
+    output : OutputResult
+        The model output that accuracy, loss and margin were taken from.
     splits : dict of str to SplitResult
         The scores of each split.
     gap : Estimate
@@ -131,19 +173,25 @@ class ScoreResult(msgspec.Struct, frozen=True):
         γ of the training split.
     cna_margin : Estimate
         CNA-M = γ · CNA-A (paper eq. 7).
+    notes : tuple of str
+        What a reader of these numbers should know beside them.
     """
 
     schema: Literal["cnatool.score/1"]
     store: str
     test_store: str | None
+    model: ModelResult | None
     tags: dict[str, str]
     convention: ConventionResult
     layers: tuple[LayerResult, ...]
+    layers_missing: tuple[str, ...]
+    output: OutputResult
     splits: dict[str, SplitResult]
     gap: Estimate
     cna_area: Estimate
     margin: Estimate
     cna_margin: Estimate
+    notes: tuple[str, ...]
 
     def to_json(self) -> str:
         """Write the result as one JSON document; the same result gives the same bytes."""

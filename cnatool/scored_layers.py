@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cnatool.errors import MetricError, UsageError
 from cnatool.selection import matching_names
+from cnatool.store.records import TensorRecord, UnselectedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnatool.metrics.convention import Convention
     from cnatool.store.reader import Store
-    from cnatool.store.records import TensorRecord
 
-__all__ = ["ScoredLayer", "scored_layers"]
+__all__ = ["ScoredLayer", "missing_layers", "scored_layers"]
 
 _RULES = ("preactivation", "linear")
+
+_T = TypeVar("_T", TensorRecord, UnselectedTensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,21 @@ def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
     ]
 
 
+def missing_layers(store: Store, convention: Convention) -> list[str]:
+    """Name the tensors that a convention would count and that were not chosen for the store.
+
+    A rule or a name that the store cannot give is an error of `scored_layers`; here are those that
+    ``all`` and globs would have found in a store of all tensors.
+    """
+    if convention.layers in _RULES:
+        return []
+    left_out = store.record.unselected
+    if convention.layers != "all":
+        names, _ = matching_names([t.name for t in left_out], _patterns(convention.layers))
+        left_out = tuple(tensor for tensor in left_out if tensor.name in names)
+    return [t.name for t in _counted(store, convention, left_out) if "float" in t.dtype]
+
+
 def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
     if not store.layers:
         raise MetricError(
@@ -99,9 +116,7 @@ def _floating_tensors(store: Store, convention: Convention) -> list[TensorRecord
     return [t for t in _counted(store, convention, store.tensors) if "float" in t.dtype]
 
 
-def _counted(
-    store: Store, convention: Convention, tensors: Sequence[TensorRecord]
-) -> list[TensorRecord]:
+def _counted(store: Store, convention: Convention, tensors: Sequence[_T]) -> list[_T]:
     """Leave out the last layer and shortcut projections, if the convention says so."""
     shortcuts = {n for r in store.layers if r.shortcut for n in (r.linear, r.preactivation)}
     return [

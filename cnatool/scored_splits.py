@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.alpha import entropy
+from cnatool.metrics.alpha import entropy, extent
 from cnatool.metrics.beta import activation_sums, aggregated, slopes
 from cnatool.metrics.correlation import pearson
-from cnatool.metrics.margin import margin_rows, output_kind
-from cnatool.metrics.performance import OutputKind, cross_entropy, predictions
+from cnatool.metrics.margin import margin_rows
+from cnatool.metrics.performance import cross_entropy
 from cnatool.results import Distribution, SplitResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
+    from cnatool.metrics.performance import OutputKind
     from cnatool.scored_layers import ScoredLayer
+    from cnatool.scored_output import ScoredOutput
     from cnatool.store.reader import Split
 
-__all__ = ["ScoredSplit", "scored_split", "shared_output_kind"]
+__all__ = ["ScoredSplit", "input_extent", "scored_split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class ScoredSplit:
         """Sum the split up."""
         return SplitResult(
             samples=len(self.alpha),
+            available=self.split.record.available,
             complete=self.split.record.complete,
             accuracy=self.accuracy(),
             loss=self.loss(),
@@ -72,7 +75,7 @@ class ScoredSplit:
 
 
 def scored_split(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention, kind: OutputKind | str
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention, output: ScoredOutput
 ) -> ScoredSplit:
     """Score the samples of a split.
 
@@ -82,8 +85,8 @@ def scored_split(
     layers : sequence of ScoredLayer
         What β is computed over.
     fields : Convention
-    kind : {"logits", "probabilities"} or str
-        What `shared_output_kind` said of all splits together.
+    output : ScoredOutput
+        What accuracy, loss and margin are taken from.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def scored_split(
     try:
         alpha = _alpha(split, fields)
         beta = slopes(_z(split, layers, fields), [layer.depth for layer in layers])
-        return _with_performance(split, alpha, beta, fields, kind)
+        return _with_performance(split, alpha, beta, fields, output)
     except (DataError, MetricError) as error:
         # The metrics know rows of arrays, not where these came from.
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
@@ -144,52 +147,32 @@ def _element_counts(split: Split, layer: ScoredLayer, fields: Convention) -> NDA
     return np.maximum(counts, 1)
 
 
-def shared_output_kind(splits: Sequence[Split]) -> OutputKind | str:
-    """Say what the first output holds, the same for all splits; or why it is no class scores.
-
-    What the graph says counts first: the operator that makes the output. Where it is not known or
-    tells nothing, the values decide.
-    """
-    if not splits:
-        return "the store has no splits"
-    outputs = splits[0].outputs()
-    if len(outputs.shape) != 2 or outputs.shape[1] < 2 or outputs.dtype.kind != "f":
-        return f"the output has shape {outputs.shape[1:]} a sample, not one score a class"
-    operator = splits[0].output_operator()
-    if operator == "Softmax":
-        return "probabilities"
-    if operator == "Sigmoid":
-        return "the output is a sigmoid a unit: independent scores, not one distribution"
-    kinds = {output_kind(block) for split in splits for _, block in split.outputs().blocks()}
-    return "probabilities" if kinds == {"probabilities"} else "logits"
-
-
 def _with_performance(
     split: Split,
     alpha: NDArray[np.float64],
     beta: NDArray[np.float64],
     fields: Convention,
-    kind: OutputKind | str,
+    output: ScoredOutput,
 ) -> ScoredSplit:
-    outputs, stored_labels = split.outputs(), split.labels
+    stored, stored_labels = split.outputs(output.number), split.labels
     labels = None if stored_labels is None else stored_labels[:]
-    if kind not in get_args(OutputKind):
-        return ScoredSplit(split, alpha, beta, labels, None, None, None, None, kind)
-    kind = cast("OutputKind", kind)
-    rows = len(outputs)
+    if output.kind is None:
+        return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
+    kind = output.kind
+    rows = len(stored)
     predicted = np.empty(rows, np.int64)
-    for start, block in outputs.blocks():
-        predicted[start : start + len(block)] = predictions(block)
+    for start, block in stored.blocks():
+        predicted[start : start + len(block)] = output.predictions(block)
     if labels is None or not rows:
         reason = "the split has no labels" if rows else "the split has no rows"
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
     losses, margins = np.empty(rows), np.empty((rows, 2))
     try:
-        for start, block in outputs.blocks():
-            part = slice(start, start + len(block))
-            losses[part] = cross_entropy(block, labels[part], kind, first_row=start)
+        for start, block in stored.blocks():
+            part, scores = slice(start, start + len(block)), output.scores(block)
+            losses[part] = cross_entropy(scores, labels[part], kind, first_row=start)
             margins[part] = margin_rows(
-                block, labels[part], form=fields.margin, kind=kind, first_row=start
+                scores, labels[part], form=fields.margin, kind=kind, first_row=start
             )
     except DataError as error:
         # α, β and CNA need no labels: wrong ones must not take them away.
@@ -210,3 +193,9 @@ def _distribution(values: NDArray[np.float64]) -> Distribution:
 
 def _finite(number: float | np.floating[Any]) -> float | None:
     return float(number) if np.isfinite(number) else None
+
+
+def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
+    """Give the least and the greatest finite value of the raw inputs of all splits."""
+    blocks = [extent(block) for split in splits for _, block in split.inputs().blocks()]
+    return min(low for low, _ in blocks), max(high for _, high in blocks)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from cnatool.errors import MetricError, UsageError
+from cnatool.errors import DataError, MetricError, UsageError
+from cnatool.metrics.alpha import OutsideError
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.metrics.estimate import Estimate
@@ -14,10 +17,14 @@ from cnatool.metrics.margin import margin_estimate
 from cnatool.results import (
     ConventionResult,
     LayerResult,
+    ModelResult,
+    OutputResult,
     ScoreResult,
 )
-from cnatool.scored_layers import scored_layers
-from cnatool.scored_splits import scored_split, shared_output_kind
+from cnatool.score_notes import notes
+from cnatool.scored_layers import missing_layers, scored_layers
+from cnatool.scored_output import scored_output
+from cnatool.scored_splits import input_extent, scored_split
 from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention
     from cnatool.scored_layers import ScoredLayer
+    from cnatool.scored_output import ScoredOutput
     from cnatool.scored_splits import ScoredSplit
     from cnatool.store.reader import Split
 
@@ -45,6 +53,7 @@ def score(
     *,
     convention: str = "paper",
     overrides: Mapping[str, object] = _NO_OVERRIDES,
+    output: str | None = None,
 ) -> ScoreResult:
     """Score a store: α, β and CNA of each split, CNA-A and CNA-M between train and test.
 
@@ -58,6 +67,9 @@ def score(
         Which definitions to follow.
     overrides : mapping of str to object
         Fields of the convention to set, typed or as one writes them for ``--set``.
+    output : str, optional
+        The model output that holds the class scores. By default, of those that are no whole
+        numbers, the first that the last layer leads to and that has one score a class.
 
     Returns
     -------
@@ -70,11 +82,13 @@ def score(
     MetricError
         If the store lacks what the convention needs.
     UsageError
-        If the convention or a field does not exist.
+        If the convention, a field or the output does not exist.
     DataError
         If inputs lie outside the histogram's range.
     """
-    return score_all(store, test, convention=convention, overrides=overrides).result()
+    return score_all(
+        store, test, convention=convention, overrides=overrides, output=output
+    ).result()
 
 
 def score_samples(
@@ -83,6 +97,7 @@ def score_samples(
     *,
     convention: str = "paper",
     overrides: Mapping[str, object] = _NO_OVERRIDES,
+    output: str | None = None,
 ) -> polars.DataFrame:
     """Score a store sample by sample.
 
@@ -95,7 +110,7 @@ def score_samples(
         where a store has no labels, or outputs that are no class scores. The margin is in
         probabilities for the form ``paper``, else in logits.
     """
-    return score_all(store, test, convention=convention, overrides=overrides).frame()
+    return score_all(store, test, convention=convention, overrides=overrides, output=output).frame()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,8 @@ class Scored:
     convention: Convention
     described: ConventionResult
     layers: list[ScoredLayer]
+    missing: list[str]
+    output: ScoredOutput
     splits: dict[str, ScoredSplit]
 
     def result(self) -> ScoreResult:
@@ -114,21 +131,27 @@ class Scored:
         gap = self._pair(_gap, self.convention)
         area = self._pair(_area, self.convention)
         margin = self._margin()
+        model = self.store.record.model
+        splits = {name: split.result() for name, split in self.splits.items()}
         return ScoreResult(
             schema="cnatool.score/1",
             store=str(self.store.path),
             test_store=None if self.test_store is None else str(self.test_store.path),
+            model=None if model is None else ModelResult(model.name, model.files[0].sha256),
             tags=self.store.record.tags,
             convention=self.described,
             layers=tuple(
                 LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
                 for number, layer in enumerate(self.layers, start=1)
             ),
-            splits={name: split.result() for name, split in self.splits.items()},
+            layers_missing=tuple(self.missing),
+            output=OutputResult(self.output.number, self.output.name, self.output.others),
+            splits=splits,
             gap=gap,
             cna_area=area,
             margin=margin,
             cna_margin=_product(margin, area),
+            notes=tuple(notes(self.store, self.convention, self.missing, self.output, splits)),
         )
 
     def _pair(self, measure: Any, convention: Convention) -> Estimate:
@@ -157,6 +180,7 @@ class Scored:
     def frame(self) -> polars.DataFrame:
         """Give one row a sample; see `score_samples`."""
         import polars as pl
+        import polars.selectors as cs
 
         schema = {
             "split": pl.String,
@@ -180,7 +204,9 @@ class Scored:
                 "beta": split.beta,
                 "margin": empty if split.margins is None else split.margins[:, 0],
             }
-            frames.append(pl.DataFrame(columns, schema=schema))
+            # Undefined is null, here as everywhere, and never NaN.
+            finite = pl.when(cs.float().is_finite()).then(cs.float())
+            frames.append(pl.DataFrame(columns, schema=schema).with_columns(finite))
         return pl.concat(frames)
 
 
@@ -190,6 +216,7 @@ def score_all(
     *,
     convention: str = "paper",
     overrides: Mapping[str, object] = _NO_OVERRIDES,
+    output: str | None = None,
 ) -> Scored:
     """Score a store once, for both its result and its frame of samples.
 
@@ -208,15 +235,36 @@ def score_all(
             _TRAIN: (_only_split(first, _TRAIN), layers),
             _TEST: (_only_split(second, _TEST), others),
         }
-    kind = shared_output_kind([split for split, _ in parts.values()])
+    splits = [split for split, _ in parts.values()]
+    chosen = scored_output(first, splits, output)
+    try:
+        scored = {
+            name: scored_split(split, of, fields, chosen) for name, (split, of) in parts.items()
+        }
+    except OutsideError as error:
+        low, high = input_extent(splits)
+        raise DataError(
+            f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
+            f"--set range={_range_around(low, high)} takes in."
+        ) from error
     return Scored(
         store=first,
         test_store=second,
         convention=fields,
         described=ConventionResult(convention, typed, fields),
         layers=layers,
-        splits={name: scored_split(split, of, fields, kind) for name, (split, of) in parts.items()},
+        missing=missing_layers(first, fields),
+        output=chosen,
+        splits=scored,
     )
+
+
+def _range_around(low: float, high: float) -> str:
+    """Write a range that takes both in, to three digits of its width."""
+    width = min(high - low, sys.float_info.max) or abs(high) or 1.0
+    step = 10.0 ** (math.floor(math.log10(width)) - 2)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return f"{first * step:.12g}:{max(last, first + 1) * step:.12g}"
 
 
 def _only_split(store: Store, name: str) -> Split:

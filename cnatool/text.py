@@ -1,8 +1,8 @@
-"""Text for people: names from files made fit to print, sizes with their units."""
+"""Text for people: names from files made fit to print, sizes and times with units."""
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "one_line", "printable"]
+__all__ = ["bytes_text", "one_line", "printable", "time_text"]
 
 
 def printable(name: object) -> str:
@@ -18,6 +18,16 @@ def bytes_text(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def time_text(seconds: float) -> str:
+    """Write an estimated time with its unit, no finer than it can be known."""
+    if seconds < 90:
+        return f"{max(1, round(seconds / 5)) * 5} seconds"
+    for unit, size in (("minutes", 60), ("hours", 3600)):
+        if seconds < 90 * size:
+            return f"{round(seconds / size)} {unit}"
+    return f"{round(seconds / 86400)} days"
 
 
 def one_line(error: Exception) -> str:

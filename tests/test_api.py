@@ -17,6 +17,7 @@ def test_public_names() -> None:
         "ModelError",
         "NotAStoreError",
         "Observer",
+        "Preflight",
         "ScoreResult",
         "Split",
         "Store",
@@ -29,6 +30,7 @@ def test_public_names() -> None:
         "__version__",
         "dump",
         "open",
+        "preflight",
         "score",
         "score_samples",
         "verify",
@@ -40,9 +42,11 @@ def test_public_names() -> None:
 
 def test_names_are_functions_whatever_was_imported_before() -> None:
     import cnatool.dumping
+    import cnatool.forecast
     import cnatool.scoring
 
     assert callable(cnatool.dump)
+    assert callable(cnatool.preflight)
     assert callable(cnatool.score)
 
 

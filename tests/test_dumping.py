@@ -349,8 +349,9 @@ def test_store_that_cannot_fit_is_refused(
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(UsageError, match="would take up to .* 10 B are free. Use --keep stat"):
+    with pytest.raises(UsageError, match="would take about .* 10 B are free. Use another disk"):
         cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_what_is_fed_is_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnatool.errors import ModelError, UsageError
 from cnatool.selection import matching_names
+from cnatool.store.records import UnselectedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.store.records import Kept, TensorRecord
 
-__all__ = ["Narrowing", "chosen_tensors", "stored_outputs"]
+__all__ = ["Narrowing", "chosen_tensors", "stored_outputs", "unselected_tensors"]
 
 Narrowing = Literal["float32", "float16"]
 
@@ -85,6 +86,24 @@ def chosen_tensors(
             else _stored_dtype(tensor.dtype, dtype),
         )
         for number, tensor in enumerate(tensors)
+    )
+
+
+def unselected_tensors(
+    probed: Sequence[TensorRecord], chosen: Sequence[TensorRecord]
+) -> tuple[UnselectedTensor, ...]:
+    """List the tensors that were not chosen, so that a score can say what it lacks.
+
+    Parameters
+    ----------
+    probed, chosen : sequence of TensorRecord
+        All of a network's tensors, and those that go into the store.
+    """
+    names = {tensor.name for tensor in chosen}
+    return tuple(
+        UnselectedTensor(tensor.name, tensor.operator, tensor.role, tensor.dtype)
+        for tensor in probed
+        if tensor.name not in names
     )
 
 

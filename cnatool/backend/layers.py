@@ -123,6 +123,7 @@ def find_layers(graph: Graph) -> LayerTable:
                 output=bool(tail),
                 shortcut=_is_shortcut(nodes, operator, found.end),
                 path=depth[operator.result],
+                leads_to=tuple(name for name in graph.output_names if name in tail),
             )
         )
     return LayerTable(tuple(layers), frozenset(output_tensors))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.store.records import TensorRecord
 
-__all__ = ["Schedule", "fitting_batch", "scheduled"]
+__all__ = ["Schedule", "fitting_batch", "processors", "scheduled"]
 
 # A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
 _CACHED_BYTES = 6 << 20
@@ -113,7 +113,7 @@ def scheduled(
     block = batch * max(1, most // batch)
     if not on_cpu:
         return Schedule(block, batch, 1, threads)
-    threads = threads or _processors()
+    threads = threads or processors()
     if any(_keeps_state(node) for node in network.graph.every_node()):
         return Schedule(block, batch, 1, threads)
     runs = max(1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * sample)))
@@ -146,7 +146,7 @@ def _sample_bytes(tensors: Sequence[TensorRecord]) -> int:
     return max(1, sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors))
 
 
-def _processors() -> int:
+def processors() -> int:
     """Count the processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
-from cnatool.cli.console import ConsoleObserver, key_values, note
+from cnatool.cli.console import ConsoleObserver, key_values, note, say
 from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnatool.forecast import Preflight
 
 __all__ = ["dump"]
 
@@ -120,21 +123,31 @@ def dump(
         typer.Option(help="Compression: lz4 is fast, zstd smaller, gzip known to every reader."),
     ] = _Codec.lz4,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a store that is already there.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a store that is already there; if the dump is cut off, the old one is "
+            "kept as NAME.previous.zarr.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what the dump would take of disk, time and memory, and stop."
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
 ) -> None:
     """Run a model over data and store every intermediate tensor.
 
-    Notes and progress go to standard error; the path of the store to standard output.
+    Notes and progress go to standard error; the path of the store to standard output. Nothing is
+    written where the store would not fit the disk.
     """
+    from cnatool.dumping import DumpOptions, preflight
     from cnatool.dumping import dump as dump_model
 
     with ConsoleObserver(quiet=quiet) as observer:
-        store = dump_model(
-            model,
-            data,
-            output,
+        options = DumpOptions(
             splits=key_values("--split", split or (), "NAME=PATH"),
             keep=keep.value,
             tensors=tensors or "all",
@@ -156,9 +169,21 @@ def dump(
             overwrite=overwrite,
             observer=observer,
         )
+        if dry_run:
+            _say_preflight(preflight(model, data, output, **options))
+            return
+        store = dump_model(model, data, output, **options)
     typer.echo(store.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(store.path))}")
+
+
+def _say_preflight(found: Preflight) -> None:
+    """Print what a dump would take; refuse as the dump would."""
+    for line in found.lines():
+        say(line)
+    if not found.fits:
+        raise UsageError(found.refusal)
 
 
 def _fraction(option: str, text: str | None) -> float | None:

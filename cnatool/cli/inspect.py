@@ -17,7 +17,7 @@ from cnatool.text import bytes_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cnatool.store.reader import Store
+    from cnatool.store.reader import Split, Store
     from cnatool.store.records import LayerRecord, SkippedTensor, TensorRecord
 
 __all__ = ["inspect"]
@@ -50,6 +50,8 @@ def inspect(
         _print_tensors(store.tensors, store.layers, stored=True)
         if layers:
             _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
+        if store.record.unselected:
+            say(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
         _print_skipped(store.record.skipped, every=skipped)
         return
     from cnatool.inspection import inspect_model
@@ -99,10 +101,18 @@ def _print_store(store: Store) -> None:
     for key, value in record.tags.items():
         say(f"tag {key}={value}")
     for name, split in store.splits.items():
-        state = "" if split.record.complete else f" of {split.record.rows}, unfinished"
-        labels = "labels" if split.record.labels else "no labels"
-        say(f"split {name}: {len(split)} rows{state}, {labels}, from {split.record.source}")
+        say(f"split {name}: {_rows_text(split)}, from {split.record.source}")
     say("")
+
+
+def _rows_text(split: Split) -> str:
+    record = split.record
+    text = f"{len(split)} rows"
+    if not record.complete:
+        text += f" of {record.rows}, unfinished"
+    elif record.available is not None and record.rows < record.available:
+        text = f"{record.rows:,} of {record.available:,} samples"
+    return f"{text}, {'labels' if record.labels else 'no labels'}"
 
 
 def _print_tensors(
@@ -187,6 +197,8 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
 
 def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
     if not skipped:
+        if every:
+            say("nothing is left out")
         return
     reasons = Counter(tensor.reason for tensor in skipped)
     say(f"{len(skipped)} left out:")

@@ -36,6 +36,14 @@ def score(
             "margin_percentile, margin_batch, gap.",
         ),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model output that holds the class scores; by default the one that the last "
+            "layer leads to.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     samples: Annotated[
         Path | None,
@@ -51,14 +59,18 @@ def score(
     if samples is not None:
         check_frame_path(samples)
     scored = score_all(
-        store, test, convention=convention, overrides=key_values("--set", set_ or ())
+        store,
+        test,
+        convention=convention,
+        overrides=key_values("--set", set_ or ()),
+        output=output,
     )
     result = scored.result()
     for name, split in result.splits.items():
         if not split.complete:
             note(f"split {name}: the dump was not finished; {split.samples} rows are scored")
     if samples is not None:
-        write_frame(scored.frame(), samples)
+        write_frame(scored.frame(), samples, convention=str(result.convention))
         note(f"wrote {samples}")
     if json:
         typer.echo(result.to_json(), nl=False)
@@ -120,3 +132,8 @@ def print_score(result: ScoreResult) -> None:
             say(f"  {reason}")
     layers = ", ".join(f"{layer.depth} {layer.name} ({layer.operator})" for layer in result.layers)
     say(f"\n{len(result.layers)} layers: {layers}")
+    kinds = {split.outputs for split in result.splits.values()} - {None}
+    read = f", read as {kinds.pop()}" if kinds else ""
+    say(f"output: {result.output.name}{read}")
+    for line in result.notes:
+        say(f"note: {line}")

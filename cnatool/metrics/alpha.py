@@ -22,13 +22,38 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import OutOfRange
 
-__all__ = ["entropy"]
+__all__ = ["OutsideError", "entropy", "extent"]
 
 _ELEMENTS = 1 << 17  # elements counted at a time, of types that need no arithmetic
 _FLOAT_ELEMENTS = 1 << 14  # of floating types, whose intermediate arrays are many
 _NUMBERS = 1 << 16  # bins of one block: what a uint16 can number
 _PER_WORD = 4  # uint16 numbers in a 64-bit word
 _SPARSE = 0.75  # share of words below which leaving out the background pays
+
+
+class OutsideError(DataError):
+    """A value outside the range that the bins span."""
+
+
+def extent(x: NDArray[Any]) -> tuple[float, float]:
+    """Return the least and the greatest finite value, as `entropy` compares them with its range.
+
+    Parameters
+    ----------
+    x : array
+        Raw inputs: floats, or unsigned integers, which count as the unit interval.
+
+    Returns
+    -------
+    (float, float)
+        (inf, −inf) where no value is finite.
+    """
+    if x.dtype.kind in "bu":
+        greatest = 1 if x.dtype.kind == "b" else int(np.iinfo(x.dtype).max)
+        return float(x.min()) / greatest, float(x.max()) / greatest
+    finite = np.isfinite(x)
+    low = np.min(x, where=finite, initial=np.inf)
+    return float(low), float(np.max(x, where=finite, initial=-np.inf))
 
 
 def entropy(
@@ -128,7 +153,12 @@ class _Bounds:
                 f"Sample row {row} holds NaN, which no bin takes: "
                 "--set out_of_range=drop leaves such values out."
             )
-        raise DataError(
+        if math.isinf(value):
+            raise DataError(
+                f"Sample row {row} holds {written}, which no range includes: --set "
+                "out_of_range=drop leaves such values out, and clip counts them in the last bins."
+            )
+        raise OutsideError(
             f"Sample row {row} holds {written}, outside the range {self.low:g}:{self.high:g}: "
             "--set range=LO:HI where the values are meant, or --set out_of_range=clip|drop."
         )

@@ -11,7 +11,14 @@ from cnatool.errors import DataError, MetricError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["OutputKind", "checked_labels", "cross_entropy", "predictions"]
+__all__ = [
+    "OutputKind",
+    "checked_labels",
+    "cross_entropy",
+    "one_unit_predictions",
+    "one_unit_scores",
+    "predictions",
+]
 
 OutputKind = Literal["probabilities", "logits"]
 
@@ -38,6 +45,31 @@ def predictions(outputs: NDArray[Any]) -> NDArray[np.int64]:
     _check_scores(outputs)
     best: NDArray[np.int64] = outputs.argmax(axis=1).astype(np.int64)
     return best
+
+
+def one_unit_scores(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64]:
+    """Return the scores of both classes from one unit that tells class 1 from class 0.
+
+    Parameters
+    ----------
+    outputs : (n,) or (n, 1) array
+        The probability p of class 1, or its logit z.
+    kind : {"probabilities", "logits"}
+        Which of the two.
+
+    Returns
+    -------
+    (n, 2) float64 array
+        (1 − p, p), or (0, z), of which (1 − p, p) is the softmax.
+    """
+    one = outputs.reshape(len(outputs)).astype(np.float64)
+    return np.stack([1 - one if kind == "probabilities" else np.zeros_like(one), one], axis=1)
+
+
+def one_unit_predictions(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.int64]:
+    """Return class 1 where p ≥ ½, which is z ≥ 0, else class 0; parameters as `one_unit_scores`."""
+    one = outputs.reshape(len(outputs))
+    return (one >= (0.5 if kind == "probabilities" else 0)).astype(np.int64)
 
 
 def cross_entropy(
@@ -104,8 +136,8 @@ def checked_labels(
     if outside.any():
         row = int(np.argmax(outside))
         raise DataError(
-            f"Sample row {first_row + row} has the label {y[row]}, and the model has "
-            f"{classes} outputs: labels go from 0 to {classes - 1}."
+            f"Sample row {first_row + row} has the label {y[row]}, and the output scores "
+            f"{classes} classes: labels go from 0 to {classes - 1}."
         )
     return y.astype(np.int64)
 

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
     from cnatool.store.records import StoreRecord
 
 __all__ = [
@@ -17,6 +21,7 @@ __all__ = [
     "ArraySpec",
     "activation_key",
     "input_key",
+    "keyed_rows",
     "output_key",
     "split_arrays",
     "statistic_key",
@@ -97,3 +102,23 @@ def split_arrays(record: StoreRecord, *, labels: bool) -> list[ArraySpec]:
     statistics = (len(record.tensors),), np.dtype(np.float64)
     specs.extend(ArraySpec(statistic_key(name), *statistics) for name in record.statistics)
     return specs
+
+
+def keyed_rows(
+    *,
+    ids: Sequence[str],
+    inputs: Sequence[NDArray[Any]],
+    labels: NDArray[np.int64] | None,
+    outputs: Sequence[NDArray[Any]],
+    activations: Mapping[int, NDArray[Any]],
+    statistics: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[Any]]:
+    """Give rows of a split by the keys of their arrays; parameters as of `SplitWriter.append`."""
+    rows: dict[str, NDArray[Any]] = {IDS: np.array(ids, dtype=object)}
+    if labels is not None:
+        rows[LABELS] = labels
+    rows.update({input_key(i): value for i, value in enumerate(inputs)})
+    rows.update({output_key(i): value for i, value in enumerate(outputs)})
+    rows.update({activation_key(t): value for t, value in activations.items()})
+    rows.update({statistic_key(s): value for s, value in statistics.items()})
+    return rows

@@ -26,6 +26,7 @@ __all__ = [
     "Statistic",
     "StoreRecord",
     "TensorRecord",
+    "UnselectedTensor",
 ]
 
 Role = Literal["layer", "activation", "output", "other"]
@@ -121,6 +122,25 @@ class SkippedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class UnselectedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tensor that could have been stored, and was not chosen.
+
+    Attributes
+    ----------
+    name, operator : str
+        Name in the graph, and the operator that makes it.
+    role : {"layer", "activation", "output", "other"}
+        What it is in the network.
+    dtype : str
+        Element type.
+    """
+
+    name: str
+    operator: str
+    role: Role
+    dtype: str
+
+
 class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One linear operator of the network, in execution order.
 
@@ -139,6 +159,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         A projection on a residual bypass.
     path : int
         Number of linear operators on the longest path from the input up to this one.
+    leads_to : tuple of str
+        The model outputs that its result reaches through changes of shape and what turns scores
+        into probabilities or classes; empty where another layer follows.
     """
 
     number: int
@@ -148,6 +171,7 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: bool
     shortcut: bool
     path: int
+    leads_to: tuple[str, ...] = ()
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -291,6 +315,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         order, C-contiguous; null until the split is complete.
     classes : tuple of str or None
         Names of the label values, where the source names them.
+    available : int or None
+        Samples of the source, of which ``rows`` are the first; null where that is not known.
     """
 
     rows: int
@@ -300,6 +326,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     fingerprint: str | None = None
     classes: tuple[str, ...] | None = None
+    available: int | None = None
 
 
 class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -328,6 +355,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The splits, in the order in which they were written.
     skipped : tuple of SkippedTensor
         Tensors of the graph that could not be stored.
+    unselected : tuple of UnselectedTensor
+        Tensors of the graph that were not asked for.
     model : ModelRecord or None
         The model; null where no exported model was run.
     runtime : RuntimeRecord or None
@@ -349,6 +378,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statistics: tuple[str, ...]
     splits: dict[str, SplitRecord]
     skipped: tuple[SkippedTensor, ...] = ()
+    unselected: tuple[UnselectedTensor, ...] = ()
     model: ModelRecord | None = None
     runtime: RuntimeRecord | None = None
     preprocessing: tuple[Preprocessing, ...] = ()

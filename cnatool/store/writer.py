@@ -15,15 +15,7 @@ from cnatool.errors import StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
 from cnatool.store.integrity import attribute_checksum
-from cnatool.store.layout import (
-    IDS,
-    LABELS,
-    activation_key,
-    input_key,
-    output_key,
-    split_arrays,
-    statistic_key,
-)
+from cnatool.store.layout import keyed_rows, split_arrays
 from cnatool.store.records import SplitRecord, StoreRecord
 from cnatool.store.tree import format_of
 
@@ -35,10 +27,10 @@ if TYPE_CHECKING:
 
     from cnatool.store.tree import Codec, WritableArray
 
-__all__ = ["SplitWriter", "StoreWriter"]
+__all__ = ["WRITERS", "SplitWriter", "StoreWriter"]
 
 # Arrays that are compressed and written at a time.
-_THREADS = min(4, os.cpu_count() or 1)
+WRITERS = min(4, os.cpu_count() or 1)
 
 
 class StoreWriter:
@@ -77,6 +69,7 @@ class StoreWriter:
         source: str,
         labels: bool,
         classes: tuple[str, ...] | None = None,
+        available: int | None = None,
     ) -> SplitWriter:
         """Make the arrays of a split of ``rows`` samples.
 
@@ -92,9 +85,17 @@ class StoreWriter:
             Whether there are labels.
         classes : tuple of str, optional
             Names of the label values.
+        available : int, optional
+            Samples of the source, of which these are the first.
         """
         record = SplitRecord(
-            rows=rows, committed=(), complete=False, labels=labels, source=source, classes=classes
+            rows=rows,
+            committed=(),
+            complete=False,
+            labels=labels,
+            source=source,
+            classes=classes,
+            available=available,
         )
         layout = split_arrays(self.record, labels=labels)
         sizes = [array.row_bytes for array in layout]
@@ -148,7 +149,7 @@ class SplitWriter:
         self._rows = 0
         # Without whole activations there is little to write, and the model needs the processors.
         whole = any(tensor.stored for tensor in store.record.tensors)
-        self._pool = ThreadPoolExecutor(_THREADS, "cnatool-write") if whole else None
+        self._pool = ThreadPoolExecutor(WRITERS, "cnatool-write") if whole else None
         # One for each array, so that the fingerprint does not depend on the batches.
         count = len(store.record.inputs) + record.labels
         self._digests = [hashlib.sha256() for _ in range(count)]
@@ -198,13 +199,14 @@ class SplitWriter:
                 f"{self._store.path}: an earlier batch was not written whole; nothing can follow."
             )
         self._broken = True
-        batch: dict[str, NDArray[Any]] = {IDS: np.array(ids, dtype=object)}
-        if labels is not None:
-            batch[LABELS] = labels
-        batch.update({input_key(i): value for i, value in enumerate(inputs)})
-        batch.update({output_key(i): value for i, value in enumerate(outputs)})
-        batch.update({activation_key(t): value for t, value in activations.items()})
-        batch.update({statistic_key(s): value for s, value in statistics.items()})
+        batch = keyed_rows(
+            ids=ids,
+            inputs=inputs,
+            labels=labels,
+            outputs=outputs,
+            activations=activations,
+            statistics=statistics,
+        )
         with reported(self._store.path, self.committed):
             self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
             self._rows += len(ids)

@@ -82,7 +82,13 @@ def test_samples(here: Path, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"samples.{suffix}"
     run("score", "net.zarr", "--samples", file, cwd=here)
     frame = pl.read_parquet(file) if suffix == "parquet" else pl.read_csv(file)
-    assert frame.columns == ["split", "id", "label", "prediction", "alpha", "beta", "margin"]
+    columns = ["split", "id", "label", "prediction", "alpha", "beta", "margin"]
+    if suffix == "parquet":
+        assert pl.read_parquet_metadata(file)["cnatool.convention"] == "paper"
+    else:
+        columns.append("convention")
+        assert set(frame["convention"]) == {"paper"}
+    assert frame.columns == columns
     assert frame["split"].value_counts(sort=True).rows() == [("train", 160), ("test", 90)]
     test = frame.filter(pl.col("split") == "test")
     raw = np.load(here / "data/test.npz")

@@ -208,7 +208,9 @@ def test_one_class_and_no_samples() -> None:
 
 
 def test_a_label_that_is_no_class() -> None:
-    with pytest.raises(DataError, match=r"^Sample row 1 has the label 3, and the model has 3 out"):
+    with pytest.raises(
+        DataError, match=r"^Sample row 1 has the label 3, and the output scores 3 cl"
+    ):
         margins(np.zeros((2, 3)), [0, 3])
     with pytest.raises(DataError, match=r"^Sample row 11 has the label -1"):
         margin_rows(np.zeros((2, 3)), [0, -1], form="min", kind="logits", first_row=10)

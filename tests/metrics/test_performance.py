@@ -47,7 +47,8 @@ def test_cross_entropy_of_what_is_not_finite_stays_in_its_row() -> None:
 @pytest.mark.parametrize(("bad", "text"), [(3, "3"), (-1, "-1")])
 def test_a_label_that_is_no_class(bad: int, text: str) -> None:
     message = (
-        rf"^Sample row 2 has the label {text}, and the model has 3 outputs: labels go from 0 to 2.$"
+        rf"^Sample row 2 has the label {text}, and the output scores 3 classes: labels go from 0 "
+        r"to 2\.$"
     )
     labels = np.array([0, 2, bad, 9])
     with pytest.raises(DataError, match=message):

@@ -1,0 +1,162 @@
+"""Which of a network's outputs holds the class scores, and how they are to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import UsageError
+from cnatool.metrics.margin import output_kind
+from cnatool.metrics.performance import (
+    OutputKind,
+    one_unit_predictions,
+    one_unit_scores,
+    predictions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.store.reader import Split, Store
+    from cnatool.store.records import ArrayRecord
+
+__all__ = ["ScoredOutput", "scored_output"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredOutput:
+    """The output that accuracy, loss and margin are taken from.
+
+    Attributes
+    ----------
+    number, name : int, str
+        Its place among the model's outputs, and its name.
+    others : tuple of str
+        Other outputs that could be meant as well.
+    kind : {"logits", "probabilities"} or None
+        What it holds, the same for all splits.
+    reason : str or None
+        Why it holds no class scores, where it does not.
+    """
+
+    number: int
+    name: str
+    others: tuple[str, ...]
+    kind: OutputKind | None
+    reason: str | None
+
+    def scores(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Give one score a class, (n, H), from rows of the output."""
+        return one_unit_scores(block, self._known) if _is_one_unit(block.shape[1:]) else block
+
+    def predictions(self, block: NDArray[Any]) -> NDArray[np.int64]:
+        """Give the predicted class of each row of the output."""
+        if _is_one_unit(block.shape[1:]):
+            return one_unit_predictions(block, self._known)
+        return predictions(block)
+
+    @property
+    def _known(self) -> OutputKind:
+        assert self.kind is not None, "whoever asks for scores has seen that there are some"
+        return self.kind
+
+
+def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
+    """Choose an output and say what it holds.
+
+    Whole numbers are no scores. Of the others, those count that the last layer leads to, then those
+    with one score a class, as far as there are any; of several that remain, the first.
+
+    Parameters
+    ----------
+    store : Store
+        Whose model it is.
+    splits : sequence of Split
+        What is scored, all with the same outputs.
+    name : str or None
+        The output's name, where the user names it.
+
+    Raises
+    ------
+    UsageError
+        If there is no output of that name.
+    """
+    outputs = store.record.outputs
+    if name is not None:
+        names = [output.name for output in outputs]
+        if name not in names:
+            raise UsageError(
+                f"--output {name}: {store.path} has no such output. It has {', '.join(names)}."
+            )
+        left = [names.index(name)]
+    else:
+        left = _likely(store)
+    chosen = outputs[left[0]]
+    kind, reason = _kind(store, splits, left[0])
+    return ScoredOutput(
+        number=left[0],
+        name=chosen.name,
+        others=tuple(outputs[number].name for number in left[1:]),
+        kind=kind,
+        reason=reason,
+    )
+
+
+def _likely(store: Store) -> list[int]:
+    outputs = store.record.outputs
+    led_to = {name for layer in store.layers for name in layer.leads_to}
+    led_to |= _last_layers(store)
+    evidence: list[Callable[[ArrayRecord], bool]] = [
+        lambda output: np.dtype(output.dtype).kind == "f",
+        lambda output: output.name in led_to,
+        lambda output: len(output.shape) < 2,
+    ]
+    left = list(range(len(outputs)))
+    for holds in evidence:
+        left = [number for number in left if holds(outputs[number])] or left
+    return left
+
+
+def _last_layers(store: Store) -> set[str]:
+    """Give the tensors of layers that are an output themselves."""
+    return {n for r in store.layers if r.output for n in (r.linear, r.preactivation)}
+
+
+def _kind(
+    store: Store, splits: Sequence[Split], number: int
+) -> tuple[OutputKind | None, str | None]:
+    """Say what an output holds, the same for all splits; or None, and why it is no class scores.
+
+    What the graph says counts first: the operator that makes the output. Where it is not known or
+    tells nothing, the values decide.
+    """
+    if not splits:
+        return None, "the store has no splits"
+    output = store.record.outputs[number]
+    shape, operator = output.shape, splits[0].output_operator(number)
+    if np.dtype(output.dtype).kind != "f":
+        return None, f"output {output.name!r} holds {output.dtype}, not scores"
+    one_unit = _is_one_unit(shape)
+    if not one_unit and (len(shape) != 1 or not shape[0]):
+        return None, f"output {output.name!r} has shape {shape} a sample, not one score a class"
+    if operator == "Softmax" or (operator == "Sigmoid" and one_unit):
+        return "probabilities", None
+    if operator == "Sigmoid":
+        return None, "the output is a sigmoid a unit: independent scores, not one distribution"
+    if one_unit and output.name in _last_layers(store):
+        return "logits", None
+    look = _one_unit_kind if one_unit else output_kind
+    kinds = {look(block) for split in splits for _, block in split.outputs(number).blocks()}
+    return ("probabilities" if kinds == {"probabilities"} else "logits"), None
+
+
+def _is_one_unit(shape: tuple[int, ...]) -> bool:
+    return shape in ((), (1,))
+
+
+def _one_unit_kind(block: NDArray[Any]) -> OutputKind:
+    return "probabilities" if bool(((block >= 0) & (block <= 1)).all()) else "logits"
