@@ -17,6 +17,7 @@ from cnatool import dumping, forecast, memory
 from cnatool.dumping import DumpOptions
 from cnatool.errors import UsageError
 from cnatool.store.encoded import encoded_bytes
+from cnatool.store.tree import Codec
 from cnatool.text import time_text
 
 COMMAND = Path(sys.executable).parent / "cnatool"
@@ -58,7 +59,9 @@ def free(monkeypatch: pytest.MonkeyPatch, room: float) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
 
 
-@pytest.mark.parametrize("options", [{}, {"keep": "statistics"}, {"dtype": "float16"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"keep": "statistics"}, {"dtype": "float16"}, {"codec": "zstd"}]
+)
 def test_size_is_what_the_dump_then_takes(here: Path, options: dict[str, object]) -> None:
     words = here / "net.onnx", here / "data", here / "s.zarr"
     found = cnatool.preflight(*words, **options)
@@ -79,13 +82,15 @@ def _arrays(store: cnatool.Store) -> list[cnatool.StoredArray]:
     return [split.inputs(), split.outputs(), split.labels, split.statistics(), *whole]
 
 
-def test_encoded_bytes_are_those_of_a_chunk(here: Path) -> None:
-    store = cnatool.dump(here / "net.onnx", here / "data", here / "s.zarr")
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip", "none"])
+def test_encoded_bytes_are_those_of_a_chunk(here: Path, codec: Codec) -> None:
+    store = cnatool.dump(here / "net.onnx", here / "data", here / "s.zarr", codec=codec)
     chunk = store.path / "splits/test/outputs/0/c.0.0"
     rows = store.splits["test"].outputs()[:]
-    assert encoded_bytes(rows) == chunk.stat().st_size - 4  # the checksum
+    # Beside it: its checksum, and the index of the shard twice.
+    assert encoded_bytes(rows, codec) == chunk.stat().st_size - 4 - 2 * 20
     ids = np.array(["a picture.png", "Bär.png"] * 500, dtype=object)
-    assert encoded_bytes(ids) < 500
+    assert encoded_bytes(ids, codec) < (500 if codec != "none" else 20_000)
 
 
 def test_no_sample_goes_through_the_model_twice(
