@@ -24,7 +24,9 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
-    from cnatool.dumping import Observer, dump
+    from cnatool.converting import convert
+    from cnatool.dumping import dump
+    from cnatool.observing import Observer
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
@@ -46,6 +48,7 @@ __all__ = [
     "StoredArray",
     "UsageError",
     "__version__",
+    "convert",
     "dump",
     "open",
     "score",
@@ -55,11 +58,12 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
-    "Observer": ("cnatool.dumping", "Observer"),
+    "Observer": ("cnatool.observing", "Observer"),
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
+    "convert": ("cnatool.converting", "convert"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
     "score": ("cnatool.scoring", "score"),

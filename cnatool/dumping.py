@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from cnatool.backend.choice import Narrowing
 from cnatool.backend.exposed import ExposedModel
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import DataError, UsageError
+from cnatool.observing import Observer, Silent
 from cnatool.pipeline import computed, prefetched
 from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
 from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept
 from cnatool.store.replacing import Replaced, check_free
-from cnatool.store.writer import SplitWriter, StoreWriter
+from cnatool.store.writer import SplitWriter, StoreWriter, check_codec
 from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
@@ -31,31 +32,14 @@ if TYPE_CHECKING:
     from cnatool.data.source import Block
     from cnatool.store.reader import Store
     from cnatool.store.records import TensorRecord
+    from cnatool.store.tree import Codec
 
-__all__ = ["Observer", "dump"]
+__all__ = ["dump"]
 
 # LZ4 seldom halves activations, and pictures of mostly background shrink to a tenth: what would not
 # fit even then is refused, not tried.
 _BEST_RATIO = 2
 _PICTURES = 10
-
-
-class Observer(Protocol):
-    """Is told what a dump decides and how far it is."""
-
-    def note(self, text: str) -> None:
-        """Something was decided that the caller may want to know."""
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        """``done`` of ``rows`` samples of a split have been through the model."""
-
-
-class _Silent:
-    def note(self, text: str) -> None:
-        pass
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def dump(
@@ -67,6 +51,7 @@ def dump(
     keep: Kept = "full",
     tensors: str | Sequence[str] = "all",
     dtype: Narrowing | None = None,
+    codec: Codec | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
     tags: Mapping[str, str] | None = None,
@@ -92,7 +77,8 @@ def dump(
         Samples: an IDX images file, a ``.npz``, ``.npy`` or ``.parquet`` file, a folder of pictures
         by class, or a folder with ``train`` and ``test`` parts of any of these.
     store : str or Path, optional
-        Where the store goes; by default the model's name with ``.zarr`` in the current folder.
+        Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
+        with ``.zarr``, in the current folder.
     splits : mapping of str to path, optional
         Split names and their data, instead of ``data``.
     keep : {"full", "statistics"}
@@ -101,6 +87,9 @@ def dump(
         ``all``, ``layers``, or names and globs.
     dtype : {"float32", "float16"}, optional
         Narrow floating activations to this type in the store.
+    codec : {"none", "lz4", "zstd", "gzip"}, optional
+        How arrays are compressed; by default ``lz4`` in Zarr, ``none`` in HDF5, which offers
+        ``gzip`` beside it.
     batch_size : int, optional
         Samples of one run; by default as many as fit the processor's cache, 256 at most.
     limit : int, optional
@@ -145,9 +134,10 @@ def dump(
     """
     model = Path(model)
     path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
-    observer = observer or _Silent()
+    observer = observer or Silent()
     _check_options(keep=keep, dtype=dtype, batch_size=batch_size, limit=limit, tags=tags or {})
     check_free(path, overwrite=overwrite)
+    check_codec(path, codec)
     _check_apart(path, [model, *([data] if data is not None else []), *(splits or {}).values()])
     plan = planned(
         model,
@@ -185,21 +175,22 @@ def dump(
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
-        writer = StoreWriter(path, plan.record)
-        # All splits are there, empty, before the first row: a dump that is cut off shows it.
-        parts = {
-            name: writer.split(
-                name,
-                plan.rows[name],
-                source=source.name,
-                labels=source.labelled,
-                classes=source.classes,
-            )
-            for name, source in plan.sources.items()
-        }
-        for name, part in parts.items():
-            observer.progress(name, 0, plan.rows[name])
-            _dump_split(part, plan, exposed, observer)
+        with closing(StoreWriter(path, plan.record, codec)) as writer:
+            # All splits are there, empty, before the first row: a dump that is cut off shows it.
+            parts = {
+                name: writer.split(
+                    name,
+                    plan.rows[name],
+                    source=source.name,
+                    labels=source.labelled,
+                    classes=source.classes,
+                    id_bytes=source.id_bytes,
+                )
+                for name, source in plan.sources.items()
+            }
+            for name, part in parts.items():
+                observer.progress(name, 0, plan.rows[name])
+                _dump_split(part, plan, exposed, observer)
     except BaseException:
         safe = sum(part.committed for part in parts.values())
         if safe:

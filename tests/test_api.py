@@ -25,6 +25,7 @@ def test_public_names() -> None:
         "StoredArray",
         "UsageError",
         "__version__",
+        "convert",
         "dump",
         "open",
         "score",

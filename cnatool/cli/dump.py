@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
+from cnatool.cli.arguments import CodecOption, ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
@@ -37,7 +37,11 @@ def dump(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The store; by default the model's name with .zarr."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
+        ),
     ] = None,
     split: Annotated[
         list[str] | None,
@@ -55,6 +59,7 @@ def dump(
     dtype: Annotated[
         _Dtype | None, typer.Option(help="Narrow floating activations to this type.")
     ] = None,
+    codec: CodecOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples of one run; by default what fits the cache.")
     ] = None,
@@ -120,6 +125,7 @@ def dump(
             keep=keep.value,
             tensors=tensors or "all",
             dtype=dtype.value if dtype else None,
+            codec=codec.value if codec else None,
             batch_size=batch_size,
             limit=limit,
             tags=key_values("--tag", tag or ()),

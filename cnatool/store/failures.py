@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.errors import StoreWriteError
+from cnatool.errors import CnatoolError, StoreWriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ class reported:  # noqa: N801  a context manager reads as a word
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StoreWriteError):
+        if isinstance(error, OSError) and not isinstance(error, CnatoolError):
             raise StoreWriteError(
                 f"{self._path} cannot be written: {error.strerror or error}. Free some space or "
                 "name another path with -o, and dump again."

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
-    from cnatool.store.tree import Tree, TreeArray
+    from cnatool.store.tree import ReadableArray, ReadableTree
 
 __all__ = ["Split", "Store", "StoredArray", "open_store"]
 
@@ -42,7 +42,7 @@ def open_store(path: str | Path) -> Store:
     Parameters
     ----------
     path : str or Path
-        The ``.zarr`` folder.
+        A ``.zarr`` folder, a ``.zarr.zip`` file, or an HDF5 file.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def open_store(path: str | Path) -> Store:
             f"{path}: the attribute cnatool is not what the schema says: {error}."
         ) from error
     if record is None:
-        raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
+        raise NotAStoreError(f"{path} is no cnatool store: its root has no attribute cnatool.")
     if wrong is not None:
         raise StoreDamagedError(f"{path}: the attribute cnatool contradicts itself: {wrong}.")
     return Store(path, record, tree)
@@ -77,7 +77,7 @@ class StoredArray:
 
     Parameters
     ----------
-    array : TreeArray
+    array : ReadableArray
         The array in the store.
     ranges : tuple of (int, int)
         Its committed row ranges.
@@ -85,7 +85,7 @@ class StoredArray:
 
     __slots__ = ("_array", "_ranges", "dtype", "shape")
 
-    def __init__(self, array: TreeArray, ranges: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, array: ReadableArray, ranges: tuple[tuple[int, int], ...]) -> None:
         self._array = array
         self._ranges = ranges
         rows = sum(stop - start for start, stop in ranges)
@@ -162,20 +162,20 @@ class Split:
     @property
     def ids(self) -> StoredArray:
         """Where each sample came from; (n,) str."""
-        return self._array(IDS)
+        return self.array(IDS)
 
     @property
     def labels(self) -> StoredArray | None:
         """Labels, (n,) int64; None where the split has none."""
-        return self._array(LABELS) if self.record.labels else None
+        return self.array(LABELS) if self.record.labels else None
 
     def inputs(self, number: int = 0) -> StoredArray:
         """Raw input ``number`` before preprocessing, (n, …)."""
-        return self._array(input_key(number))
+        return self.array(input_key(number))
 
     def outputs(self, number: int = 0) -> StoredArray:
         """Model output ``number``, (n, …)."""
-        return self._array(output_key(number))
+        return self.array(output_key(number))
 
     def output_operator(self, number: int = 0) -> str | None:
         """Operator that makes model output ``number``; None where the store does not know it."""
@@ -191,7 +191,7 @@ class Split:
         """
         tensor = self._store.tensor(name)
         if tensor.stored is not None:
-            return self._array(activation_key(tensor.number))
+            return self.array(activation_key(tensor.number))
         if tensor.output is not None:
             return self.outputs(tensor.output)
         raise MetricError(
@@ -205,9 +205,18 @@ class Split:
 
     def statistics(self, name: str = "sum") -> StoredArray:
         """Per-sample statistic ``name`` of all tensors, (n, T) float64."""
-        return self._array(statistic_key(name))
+        return self.array(statistic_key(name))
 
-    def _array(self, key: str) -> StoredArray:
+    def array(self, key: str) -> StoredArray:
+        """Any array of the split by its key, as in ``activations/7``.
+
+        Raises
+        ------
+        MetricError
+            If the store's attribute knows no such array.
+        StoreDamagedError
+            If it is not there, or has another shape than the attribute says.
+        """
         specs = {spec.key: spec for spec in split_arrays(self._store.record, labels=True)}
         if key not in specs:
             raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")
@@ -235,7 +244,7 @@ class Store:
         Its splits, in the order in which they were dumped.
     """
 
-    def __init__(self, path: Path, record: StoreRecord, tree: Tree) -> None:
+    def __init__(self, path: Path, record: StoreRecord, tree: ReadableTree) -> None:
         self.path = path
         self.record = record
         self._tree = tree

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.errors import StoreWriteError
+from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
 from cnatool.store.layout import (
@@ -32,12 +32,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.tree import TreeArray
+    from cnatool.store.reader import Split
+    from cnatool.store.tree import Codec, TreeArray
 
-__all__ = ["SplitWriter", "StoreWriter"]
+__all__ = ["SplitWriter", "StoreWriter", "check_codec"]
 
 # Arrays that are compressed and written at a time.
 _THREADS = min(4, os.cpu_count() or 1)
+
+
+def check_codec(path: Path, codec: Codec | None) -> None:
+    """Make sure that the format that a new store's name asks for has a codec.
+
+    Raises
+    ------
+    UsageError
+        If it has none of that name.
+    """
+    codecs = format_of(path).codecs
+    if codec is not None and codec not in codecs:
+        raise UsageError(
+            f"{path}: a {path.suffix} store cannot be compressed with {codec}. It takes "
+            f"{' or '.join(codecs)}."
+        )
 
 
 class StoreWriter:
@@ -49,21 +66,31 @@ class StoreWriter:
         A path that does not exist yet.
     record : StoreRecord
         The store's description; splits are added with `split`.
+    codec : {"none", "lz4", "zstd", "gzip"}, optional
+        How chunks are compressed; by default as the format does best.
 
     Raises
     ------
     StoreWriteError
-        If the folder cannot be made.
+        If the store cannot be made.
+    UsageError
+        If the format has no such codec.
     """
 
-    def __init__(self, path: Path, record: StoreRecord) -> None:
+    def __init__(self, path: Path, record: StoreRecord, codec: Codec | None = None) -> None:
         self.path = path
         self.record = record
+        self._codec = codec
+        check_codec(path, codec)
         try:
             self._tree = format_of(path).create(path)
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
         self._save()
+
+    def close(self) -> None:
+        """Let go of all files; what was not committed is lost."""
+        self._tree.close()
 
     def split(
         self,
@@ -73,6 +100,7 @@ class StoreWriter:
         source: str,
         labels: bool,
         classes: tuple[str, ...] | None = None,
+        id_bytes: int = 64,
     ) -> SplitWriter:
         """Make the arrays of a split of ``rows`` samples.
 
@@ -88,6 +116,8 @@ class StoreWriter:
             Whether there are labels.
         classes : tuple of str, optional
             Names of the label values.
+        id_bytes : int
+            Bytes of UTF-8 that the longest id takes.
         """
         record = SplitRecord(
             rows=rows, committed=(), complete=False, labels=labels, source=source, classes=classes
@@ -99,7 +129,12 @@ class StoreWriter:
             for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
                 shape = (rows, *spec.shape)
                 array = self._tree.create_array(
-                    f"splits/{name}/{spec.key}", shape, spec.dtype, chunk
+                    f"splits/{name}/{spec.key}",
+                    shape,
+                    spec.dtype,
+                    chunk,
+                    codec=self._codec,
+                    text_bytes=id_bytes,
                 )
                 arrays[spec.key] = _ChunkedArray(array, spec.dtype)
             self._update(name, record)
@@ -210,16 +245,59 @@ class SplitWriter:
                 f"{self._record.rows} rows, so it is not complete."
             )
         with reported(self._store.path, self.committed):
-            self._together(array.flush for array in self._arrays.values())
-            if self._pool is not None:
-                self._pool.shutdown()
-            self._set(
-                committed=((0, self._rows),),
-                complete=True,
-                fingerprint=hashlib.sha256(
-                    b"".join(digest.digest() for digest in self._digests)
-                ).hexdigest(),
-            )
+            self._close_arrays()
+            self._set(committed=((0, self._rows),), complete=True, fingerprint=self._fingerprint())
+
+    def copy(self, split: Split, progress: Callable[[int], None]) -> None:
+        """Write every row of a complete split of another store, array by array.
+
+        What the other store says of the split is taken over as it is.
+
+        Parameters
+        ----------
+        split : Split
+            Where the rows come from; its store has the same arrays.
+        progress : callable
+            Told now and then how many bytes more were copied.
+
+        Raises
+        ------
+        StoreDamagedError
+            If the rows cannot be read, or are not those that the split was made of.
+        StoreWriteError
+            If the disk is full or refuses.
+        """
+        labels = split.labels
+        digested = [input_key(i) for i in range(len(self._store.record.inputs))]
+        digests = dict(zip(digested + [LABELS] * (labels is not None), self._digests, strict=True))
+
+        def copy_array(key: str, array: _ChunkedArray) -> None:
+            for _, rows in split.array(key).blocks():
+                array.append(rows)
+                if key in digests:
+                    digests[key].update(np.ascontiguousarray(rows).data)
+                progress(rows.nbytes)
+
+        with reported(self._store.path, 0):
+            self._together(partial(copy_array, key, array) for key, array in self._arrays.items())
+            self._rows = len(split)
+            self._close_arrays()
+            if split.record.fingerprint not in (None, self._fingerprint()):
+                raise StoreDamagedError(
+                    f"{split.path}: the inputs and labels of split {split.name!r} are not those "
+                    "that its fingerprint was taken of. Dump again, or restore the store from a "
+                    "copy."
+                )
+            self._record = split.record
+            self._set()
+
+    def _close_arrays(self) -> None:
+        self._together(array.flush for array in self._arrays.values())
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(b"".join(digest.digest() for digest in self._digests)).hexdigest()
 
     def _together(self, calls: Iterable[Callable[[], None]]) -> None:
         """Make calls in several threads. Whatever happens, none runs on after this returns."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import google_crc32c
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from cnatool.store.tree import Codec
 
 __all__ = ["ATTRIBUTE", "ZarrArray", "ZarrTree"]
 
@@ -139,6 +142,9 @@ class ZarrTree:
 
     __slots__ = ("_group", "path")
 
+    # The first is the default.
+    codecs: ClassVar[tuple[Codec, ...]] = ("lz4",)
+
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
@@ -184,6 +190,16 @@ class ZarrTree:
         except NotAStoreError:
             return not any(path.iterdir())
 
+    @classmethod
+    def move(cls, path: Path, target: Path) -> None:
+        """Rename a store."""
+        path.rename(target)
+
+    @classmethod
+    def remove(cls, path: Path) -> None:
+        """Remove what is left of a store, if anything is."""
+        shutil.rmtree(path, ignore_errors=True)
+
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
         value = self._group.attrs.get(ATTRIBUTE)
@@ -197,7 +213,14 @@ class ZarrTree:
         """Let go of all files: none is ever held."""
 
     def create_array(
-        self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any] | type[str], chunk_rows: int
+        self,
+        key: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | type[str],
+        chunk_rows: int,
+        *,
+        codec: Codec | None = None,
+        text_bytes: int = 64,
     ) -> ZarrArray:
         """Make an array chunked over rows only, every chunk with a checksum.
 

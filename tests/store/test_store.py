@@ -171,7 +171,7 @@ def test_flipped_bit_is_reported(key: str, tmp_path: Path) -> None:
     chunk.write_bytes(content)
     split = open_store(tmp_path / "s.zarr").splits["train"]
     array = {"ids": lambda: split.ids, "labels": lambda: split.labels}.get(
-        key, lambda: split._array(key)
+        key, lambda: split.array(key)
     )()
     with pytest.raises(StoreDamagedError, match=f"rows 0 to 63 of array splits/train/{key} cannot"):
         array[:]
