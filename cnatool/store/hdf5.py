@@ -21,7 +21,7 @@ import numpy as np
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError
 from cnatool.store.fletcher import fletcher32
 from cnatool.store.journal import JournaledFile, journal_of, recover
-from cnatool.store.signature import is_hdf5
+from cnatool.store.signature import has_hdf5_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +109,7 @@ class HDF5Array:
             data = zlib.compress(octets, _LEVEL) if dataset.compression else octets
             sealed = b"".join((data, fletcher32(data).to_bytes(4, "little")))
             dataset.id.write_direct_chunk((start + first, *rest), sealed)
+            self._tree.check()
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
@@ -390,7 +391,7 @@ class HDF5Tree:
         """
         for pause in _PAUSES:
             try:
-                return read()
+                return self._checked(read)
             except Exception:
                 if not self._file.changed():
                     raise
@@ -399,19 +400,31 @@ class HDF5Tree:
             self.close()
             self._hold(*opened)
             self.generation += 1
-        return read()
+        return self._checked(read)
+
+    def _checked(self, read: Callable[[], _Found]) -> _Found:
+        try:
+            return read()
+        finally:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what the operating system refused, of which HDF5 knows nothing."""
+        self._file.check()
 
 
 def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
     for pause in (*_PAUSES, None):
         file = JournaledFile.reader(path)
         try:
-            return file, h5py.File(file, "r", rdcc_nbytes=_CACHE)
+            root = h5py.File(file, "r", rdcc_nbytes=_CACHE)
+            file.check()
+            return file, root
         except Exception as error:  # h5py raises what HDF5's hundred kinds of errors look like
             if pause is not None and file.changed():
                 time.sleep(pause)
                 continue
-            if not journal_of(path).exists() and not is_hdf5(path):
+            if not has_hdf5_signature(file):
                 raise NotAStoreError(
                     f"{path} is no cnatool store: it is no HDF5 file. "
                     "`cnatool dump MODEL DATA -o STORE.h5` makes one."

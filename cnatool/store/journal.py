@@ -71,6 +71,7 @@ class JournaledFile:
         self._pages = pages
         self._position = 0
         self._ended = False
+        self._refusal: BaseException | None = None
         self._seen = _looks(path)
 
     @classmethod
@@ -113,7 +114,8 @@ class JournaledFile:
         now = _looks(self.path)
         return now != self._seen and now[0] == self._seen[0]
 
-    # What the driver calls.
+    # What the driver calls. HDF5 loses its bearings where a driver fails, or is interrupted: it is
+    # told nothing of it, and `check` raises what happened.
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position; from the start, from the position, or from the end."""
@@ -135,10 +137,13 @@ class JournaledFile:
         start = self._position
         count = max(0, min(len(buffer), self._size - start))
         view = buffer[:count]
-        self._file.seek(start)
         done = 0
-        while done < count and (got := self._file.readinto(view[done:])):
-            done += got
+        try:
+            self._file.seek(start)
+            while done < count and (got := self._file.readinto(view[done:])):
+                done += got
+        except BaseException as error:
+            self._refusal = error
         # Committed bytes that only memory holds, and gaps that nothing was written to.
         view[done:] = bytes(count - done)
         if self._pages:
@@ -154,25 +159,33 @@ class JournaledFile:
         """Write at the position: into memory before the boundary, to the file beyond it."""
         view = memoryview(data).cast("B")
         start = self._position
-        self._position += len(view)
-        if self._ended:
-            return len(view)
         inside = max(0, min(len(view), self._boundary - start))
-        self._overlay(start, view[:inside])
-        _write(self._file, start + inside, view[inside:])
+        try:
+            self._overlay(start, view[:inside])
+            _write(self._file, start + inside, view[inside:])
+        except BaseException as error:
+            self._refusal = error
+            self.abandon()
+            self._overlay(start, view)
+        self._position += len(view)
         self._size = max(self._size, self._position)
         return len(view)
 
     def truncate(self, size: int) -> int:
         """Set the size; committed bytes stay in the file until the next commit."""
-        if not self._ended:
-            self._size = size
+        self._size = size
         return size
 
     def flush(self) -> None:
         """Do nothing: only a commit makes anything durable."""
 
     # What the store calls.
+
+    def check(self) -> None:
+        """Raise what came in the way of reading or writing since the last check, if anything."""
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            raise refusal
 
     def commit(self) -> None:
         """Make everything written so far what a reader finds, however this ends.
@@ -183,6 +196,7 @@ class JournaledFile:
             If the operating system refuses. Whoever opens the file then finds the last commit or
             this one, and no other can follow.
         """
+        self.check()
         if self._ended:
             raise OSError("an earlier commit failed, or the file is closed")
         here = os.fstat(self._file.fileno())
@@ -204,8 +218,9 @@ class JournaledFile:
         self._ended = False
 
     def abandon(self) -> None:
-        """Lose what was not committed; writes that follow do nothing."""
+        """Lose what was not committed: nothing more reaches the file, and nothing is committed."""
         self._ended = True
+        self._boundary = _EVERYTHING
 
     def close(self) -> None:
         """Close the file."""
