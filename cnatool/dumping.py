@@ -20,6 +20,7 @@ from cnatool.store.layout import split_arrays
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept
 from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.tree import format_of
 from cnatool.store.writer import SplitWriter, StoreWriter, check_codec
 from cnatool.text import bytes_text
 
@@ -168,7 +169,7 @@ def dump(
         ),
         observer.note,
     )
-    observer.note(_checked_size(path, plan))
+    observer.note(_checked_size(path, plan, codec or format_of(path).codecs[0]))
     exposed = ExposedModel(
         plan.network.graph, plan.record.tensors, plan.outputs, plan.feed.shapes, plan.run
     )
@@ -248,14 +249,15 @@ def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             ) from None
 
 
-def _checked_size(path: Path, plan: Plan) -> str:
+def _checked_size(path: Path, plan: Plan, codec: Codec) -> str:
     """Say how large the store will be; refuse what cannot fit the disk."""
     size, least = 0, 0.0
     for name, source in plan.sources.items():
         for array in split_arrays(plan.record, labels=source.labelled):
             taken = plan.rows[name] * array.row_bytes
             size += taken
-            least += taken / (_BEST_RATIO if array.key.startswith("activations/") else _PICTURES)
+            ratio = _BEST_RATIO if array.key.startswith("activations/") else _PICTURES
+            least += taken / (1 if codec == "none" else ratio)
     free = shutil.disk_usage(path.parent).free
     if least > free:
         ways = ["--keep statistics, "] if any(t.stored for t in plan.record.tensors) else []

@@ -98,8 +98,8 @@ class JournaledFile:
             If it cannot be opened.
         """
         file = _opened(path, "rb")
-        journal = _Journal.of(path)
         made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
+        journal = _Journal.of(path)
         if journal is not None:
             made._size, made._boundary = journal.size, _EVERYTHING
             for offset, data in journal.extents:
@@ -168,7 +168,8 @@ class JournaledFile:
             self.abandon()
             self._overlay(start, view)
         self._position += len(view)
-        self._size = max(self._size, self._position)
+        if view:
+            self._size = max(self._size, self._position)
         return len(view)
 
     def truncate(self, size: int) -> int:
@@ -325,7 +326,7 @@ class _Journal(NamedTuple):
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Give ``(page, first byte, end)`` of the pages that a range of bytes touches."""
-    for number in range(start // _PAGE, -(-stop // _PAGE)):
+    for number in range(start // _PAGE, -(-stop // _PAGE) if start < stop else 0):
         yield number, max(start, number * _PAGE), min(stop, (number + 1) * _PAGE)
 
 
