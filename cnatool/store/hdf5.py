@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import threading
 import time
 import weakref
 import zlib
@@ -192,6 +193,7 @@ class HDF5Tree:
         self.path = path
         # Counts how often the file was opened: what was opened inside it before is stale.
         self.generation = 0
+        self._lock = threading.RLock()
         self._hold(file, root)
 
     def _hold(self, file: JournaledFile, root: h5py.File) -> None:
@@ -389,18 +391,21 @@ class HDF5Tree:
         Every piece of metadata has a checksum, and committed chunks never move, so that what is
         read while a writer changes the file is right or an error.
         """
-        for pause in _PAUSES:
-            try:
-                return self._checked(read)
-            except Exception:
-                if not self._file.changed():
-                    raise
-            time.sleep(pause)
-            opened = _opened(self.path)
-            self.close()
-            self._hold(*opened)
-            self.generation += 1
-        return self._checked(read)
+        # HDF5 lets one thread in at a time anyhow, and none may be inside when the file is opened
+        # anew.
+        with self._lock:
+            for pause in _PAUSES:
+                try:
+                    return self._checked(read)
+                except Exception:
+                    if not self._file.changed():
+                        raise
+                time.sleep(pause)
+                opened = _opened(self.path)
+                self.close()
+                self._hold(*opened)
+                self.generation += 1
+            return self._checked(read)
 
     def _checked(self, read: Callable[[], _Found]) -> _Found:
         try:
