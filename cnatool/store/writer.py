@@ -86,7 +86,7 @@ class StoreWriter:
             self._tree = format_of(path).create(path)
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
-        self._save()
+        self._save(record)
 
     def close(self) -> None:
         """Let go of all files; what was not committed is lost."""
@@ -142,11 +142,11 @@ class StoreWriter:
 
     def _update(self, name: str, split: SplitRecord) -> None:
         splits = {**self.record.splits, name: split}
-        self.record = msgspec.structs.replace(self.record, splits=splits)
-        self._save()
+        self._save(msgspec.structs.replace(self.record, splits=splits))
 
-    def _save(self) -> None:
-        self._tree.commit(msgspec.json.encode(self.record))
+    def _save(self, record: StoreRecord) -> None:
+        self._tree.commit(msgspec.json.encode(record))
+        self.record = record
 
 
 class SplitWriter:
@@ -234,7 +234,8 @@ class SplitWriter:
                 digest.update(np.ascontiguousarray(value).data)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
-                self._set(committed=((0, written - written % self._commit),))
+                rows = written - written % self._commit
+                self._set(msgspec.structs.replace(self._record, committed=((0, rows),)))
         self._broken = False
 
     def finish(self) -> None:
@@ -246,7 +247,14 @@ class SplitWriter:
             )
         with reported(self._store.path, self.committed):
             self._close_arrays()
-            self._set(committed=((0, self._rows),), complete=True, fingerprint=self._fingerprint())
+            self._set(
+                msgspec.structs.replace(
+                    self._record,
+                    committed=((0, self._rows),),
+                    complete=True,
+                    fingerprint=self._fingerprint(),
+                )
+            )
 
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
@@ -288,8 +296,7 @@ class SplitWriter:
                     "that its fingerprint was taken of. Dump again, or restore the store from a "
                     "copy."
                 )
-            self._record = split.record
-            self._set()
+            self._set(split.record)
 
     def _close_arrays(self) -> None:
         self._together(array.flush for array in self._arrays.values())
@@ -314,9 +321,10 @@ class SplitWriter:
                 future.cancel()
             wait(futures)
 
-    def _set(self, **fields: object) -> None:
-        self._record = msgspec.structs.replace(self._record, **fields)
-        self._store._update(self._name, self._record)
+    def _set(self, record: SplitRecord) -> None:
+        self._store._update(self._name, record)
+        # Only now: a commit that was interrupted makes nothing safe.
+        self._record = record
 
 
 class _ChunkedArray:

@@ -14,6 +14,7 @@ from support.stores import append, arrays, check_rows, record
 
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
+from cnatool.store.hdf5 import HDF5Tree
 from cnatool.store.reader import open_store
 from cnatool.store.records import StoreRecord
 from cnatool.store.replacing import check_free
@@ -333,3 +334,20 @@ def test_chunks_divide_the_commit_or_hold_the_whole_split(sizes: list[int], rows
 def test_record_survives_json() -> None:
     text = msgspec.json.encode(record())
     assert msgspec.json.decode(text, type=StoreRecord) == record()
+
+
+def test_rows_are_safe_only_once_their_commit_is_through(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt may come in the middle of it."""
+    data = arrays(20_000)
+    split = write(path, data, [], finish=False)
+    form = ZarrTree if path.suffix == ".zarr" else HDF5Tree
+
+    def interrupted(self: object, attribute: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(form, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        append(split, data, 0, 9_000)
+    assert split.committed == len(open_store(path).splits["train"]) == 0
