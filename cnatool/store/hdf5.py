@@ -21,7 +21,7 @@ import numpy as np
 
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError
 from cnatool.store.fletcher import fletcher32
-from cnatool.store.journal import JournaledFile, journal_of, recover
+from cnatool.store.journal import JournaledFile, forget, recover
 from cnatool.store.signature import has_hdf5_signature
 
 if TYPE_CHECKING:
@@ -247,8 +247,8 @@ class HDF5Tree:
     @classmethod
     def remove(cls, path: Path) -> None:
         """Remove what is left of a store, if anything is."""
-        for part in (path, journal_of(path)):
-            part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        forget(path)
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none.

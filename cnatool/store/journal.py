@@ -9,6 +9,7 @@ file. A journal that is whole is part of the store, one that is not never happen
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-__all__ = ["Buffer", "JournaledFile", "journal_of", "recover"]
+__all__ = ["Buffer", "JournaledFile", "forget", "journal_of", "recover"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -81,12 +82,13 @@ class JournaledFile:
         Raises
         ------
         OSError
-            If something is there, or the operating system refuses.
+            If something is there, be it where the journal goes, or the operating system refuses.
         """
-        file = _opened(path, "x+b")
-        # Whoever left a journal without its file can have had no store there.
-        _remove(journal_of(path))
-        return cls(path, file, 0, _EVERYTHING, {})
+        # A journal that lost its file belongs to no store any more.
+        forget(path)
+        if journal_of(path).exists():
+            raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
+        return cls(path, _opened(path, "x+b"), 0, _EVERYTHING, {})
 
     @classmethod
     def reader(cls, path: Path) -> Self:
@@ -269,7 +271,19 @@ def recover(path: Path) -> None:
     if journal is not None:
         with _opened(path, "r+b") as file:
             journal.apply(file)
-    _remove(journal_of(path))
+    forget(path)
+
+
+def forget(path: Path) -> None:
+    """Remove what is left of a file's journal; another's file of that name stays."""
+    try:
+        with journal_of(path).open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return
+    # After a power loss its bytes may be missing, or zero.
+    if _MAGIC.startswith(head.rstrip(b"\0")):
+        _remove(journal_of(path))
 
 
 class _Journal(NamedTuple):

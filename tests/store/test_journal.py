@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnatool.errors import StoreDamagedError
-from cnatool.store.journal import JournaledFile, journal_of, recover
+from cnatool.store.journal import JournaledFile, forget, journal_of, recover
 
 SIZES = st.integers(0, 3 * 4096)
 STEPS = st.one_of(
@@ -104,6 +104,22 @@ def test_a_journal_that_nobody_wrote(tmp_path: Path) -> None:
     journal_of(path).write_bytes(sealed(body))
     with pytest.raises(StoreDamagedError, match="s.h5.journal is no journal that cnatool wrote"):
         JournaledFile.reader(path)
+
+
+def test_a_file_that_only_has_the_name_of_a_journal_stays(tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    journal_of(path).write_text("cnatool and I: a diary")
+    with pytest.raises(FileExistsError, match="s.h5.journal is in the way"):
+        JournaledFile.create(path)
+    path.write_bytes(b"0123456789")
+    recover(path)
+    forget(path)
+    assert journal_of(path).read_text() == "cnatool and I: a diary"
+    for lost in (b"", bytes(100), b"cnatool jour" + bytes(30)):
+        path.unlink(missing_ok=True)
+        journal_of(path).write_bytes(lost)
+        JournaledFile.create(path)
+        assert not journal_of(path).exists()
 
 
 def test_a_file_that_is_there_is_not_touched(tmp_path: Path) -> None:
