@@ -87,7 +87,8 @@ class HDF5Array:
         """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``.
 
         Chunks are encoded here, byte for byte as HDF5 would do it, because HDF5 lets one thread in
-        at a time.
+        at a time. (h5py before 3.16 does not see to that where a chunk is written directly and the
+        driver is Python, which others may interrupt; so its lock is taken here.)
 
         Raises
         ------
@@ -109,8 +110,9 @@ class HDF5Array:
             octets = chunk.reshape(-1).view(np.uint8).data
             data = zlib.compress(octets, _LEVEL) if dataset.compression else octets
             sealed = b"".join((data, fletcher32(data).to_bytes(4, "little")))
-            dataset.id.write_direct_chunk((start + first, *rest), sealed)
-            self._tree.check()
+            with h5py._objects.phil:
+                dataset.id.write_direct_chunk((start + first, *rest), sealed)
+                self._tree.check()
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
@@ -287,8 +289,9 @@ class HDF5Tree:
         for name, text in ((ATTRIBUTE, attribute), (CHECKSUM, _crc32c(attribute))):
             # Not of variable length: HDF5 keeps such text in a heap without checksums.
             self._root.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", len(text)))
-        self._root.flush()
-        self._file.commit()
+        with h5py._objects.phil:
+            self._root.flush()
+            self._file.commit()
 
     def close(self) -> None:
         """Let go of the file; what was not committed is lost."""
@@ -391,8 +394,7 @@ class HDF5Tree:
         Every piece of metadata has a checksum, and committed chunks never move, so that what is
         read while a writer changes the file is right or an error.
         """
-        # HDF5 lets one thread in at a time anyhow, and none may be inside when the file is opened
-        # anew.
+        # No other thread may be inside when the file is opened anew.
         with self._lock:
             for pause in _PAUSES:
                 try:
@@ -408,10 +410,11 @@ class HDF5Tree:
             return self._checked(read)
 
     def _checked(self, read: Callable[[], _Found]) -> _Found:
-        try:
-            return read()
-        finally:
-            self.check()
+        with h5py._objects.phil:
+            try:
+                return read()
+            finally:
+                self.check()
 
     def check(self) -> None:
         """Raise what the operating system refused, of which HDF5 knows nothing."""

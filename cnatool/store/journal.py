@@ -137,8 +137,10 @@ class JournaledFile:
     def readinto(self, buffer: memoryview) -> int:
         """Fill a buffer of bytes from the position; give how many there were."""
         start = self._position
-        count = max(0, min(len(buffer), self._size - start))
-        view = buffer[:count]
+        # Some h5py give a view of Cython's, which can do less.
+        view = memoryview(buffer)
+        count = max(0, min(len(view), self._size - start))
+        view = view[:count]
         done = 0
         try:
             self._file.seek(start)
