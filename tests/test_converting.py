@@ -168,6 +168,24 @@ def test_only_a_store_is_overwritten_and_only_by_a_whole_one(dumped: Path, tmp_p
     assert sorted(file.name for file in tmp_path.iterdir()) == ["broken.h5", "s.h5"]
 
 
+def test_no_number_is_rounded(dumped: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    path.write_bytes((dumped / "net.h5").read_bytes())
+    with h5py.File(path, "r+") as root:
+        labels = root["splits/train/labels"][:].astype(np.int16)
+        values = root["splits/train/outputs/0"][:].astype(np.float64)
+        del root["splits/train/labels"], root["splits/train/outputs/0"]
+        root["splits/train/labels"] = labels
+    with h5py.File(path, "r+") as root:
+        root["splits/train/outputs/0"] = values / 3
+    with pytest.raises(StoreDamagedError, match="outputs/0 .* float64, and .* says float32"):
+        cnatool.convert(path, tmp_path / "t.zarr")
+    with h5py.File(path, "r+") as root:
+        del root["splits/train/outputs/0"]
+        root["splits/train/outputs/0"] = values.astype(np.float32)
+    same(cnatool.open(dumped / "net.h5"), cnatool.convert(path, tmp_path / "t.zarr"))
+
+
 def test_rows_that_are_not_those_of_the_fingerprint(dumped: Path, tmp_path: Path) -> None:
     store = cnatool.open(dumped / "net.h5")
     splits = dict(store.record.splits)

@@ -280,7 +280,14 @@ class SplitWriter:
         digests = dict(zip(digested + [LABELS] * (labels is not None), self._digests, strict=True))
 
         def copy_array(key: str, array: _ChunkedArray) -> None:
-            for _, rows in split.array(key).blocks():
+            found = split.array(key)
+            if key != IDS and not np.can_cast(found.dtype, array.dtype):
+                raise StoreDamagedError(
+                    f"{split.path}: array {key} of split {split.name!r} holds {found.dtype}, and "
+                    f"the store's attribute says {array.dtype}. Mend the attribute."
+                )
+            for _, block in found.blocks():
+                rows = block.astype(array.dtype, copy=False)
                 array.append(rows)
                 if key in digests:
                     digests[key].update(np.ascontiguousarray(rows).data)
@@ -330,12 +337,12 @@ class SplitWriter:
 class _ChunkedArray:
     """Collects rows until they fill chunks, so that no chunk is ever written twice."""
 
-    __slots__ = ("_array", "_buffer", "_filled", "written")
+    __slots__ = ("_array", "_buffer", "_filled", "dtype", "written")
 
     def __init__(self, array: TreeArray, dtype: np.dtype[Any] | type[str]) -> None:
         self._array = array
-        kind = np.dtype(object) if dtype is str else np.dtype(dtype)
-        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), kind)
+        self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
+        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
         self._filled = 0
         self.written = 0
 
@@ -361,5 +368,5 @@ class _ChunkedArray:
             self._filled = 0
 
     def _write(self, rows: NDArray[Any]) -> None:
-        self._array.write(self.written, rows.astype(self._buffer.dtype, copy=False))
+        self._array.write(self.written, rows.astype(self.dtype, copy=False))
         self.written += len(rows)
