@@ -25,8 +25,10 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
-    from cnatool.dumping import Observer, dump, preflight
+    from cnatool.converting import convert
+    from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
+    from cnatool.observing import Observer
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
@@ -52,6 +54,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "__version__",
+    "convert",
     "dump",
     "open",
     "preflight",
@@ -63,13 +66,14 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
-    "Observer": ("cnatool.dumping", "Observer"),
+    "Observer": ("cnatool.observing", "Observer"),
     "Preflight": ("cnatool.forecast", "Preflight"),
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
     "Verification": ("cnatool.verifying", "Verification"),
+    "convert": ("cnatool.converting", "convert"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
     "preflight": ("cnatool.dumping", "preflight"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, get_args
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 from cnatool.backend.choice import Narrowing
 from cnatool.backend.measured import exposed_model
@@ -13,13 +13,14 @@ from cnatool.data.preprocess import PreprocessOptions
 from cnatool.errors import UsageError
 from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
+from cnatool.observing import Observer, Silent
 from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
 from cnatool.running import RanBlock, ran_blocks
 from cnatool.store.reader import open_store
 from cnatool.store.records import Kept, Statistic
 from cnatool.store.replacing import Replaced, check_free
-from cnatool.store.tree import Codec
-from cnatool.store.writer import SplitWriter, StoreWriter
+from cnatool.store.tree import Codec, format_of
+from cnatool.store.writer import SplitWriter, StoreWriter, check_codec
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -30,25 +31,7 @@ if TYPE_CHECKING:
     from cnatool.backend.exposed import ExposedModel
     from cnatool.store.reader import Store
 
-__all__ = ["DumpOptions", "Observer", "dump", "preflight"]
-
-
-class Observer(Protocol):
-    """Is told what a dump decides and how far it is."""
-
-    def note(self, text: str) -> None:
-        """Something was decided that the caller may want to know."""
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        """``done`` of ``rows`` samples of a split have been through the model."""
-
-
-class _Silent:
-    def note(self, text: str) -> None:
-        pass
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
+__all__ = ["DumpOptions", "dump", "preflight"]
 
 
 class DumpOptions(TypedDict, total=False):
@@ -71,7 +54,7 @@ class DumpOptions(TypedDict, total=False):
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]
-    codec: Codec
+    codec: Codec | None
     overwrite: bool
     observer: Observer | None
 
@@ -98,7 +81,7 @@ def dump(
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
-    codec: Codec = "lz4",
+    codec: Codec | None = None,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
@@ -112,7 +95,8 @@ def dump(
         Samples: an IDX images file, a ``.npz``, ``.npy`` or ``.parquet`` file, a folder of pictures
         by class, or a folder with ``train`` and ``test`` parts of any of these.
     store : str or Path, optional
-        Where the store goes; by default the model's name with ``.zarr`` in the current folder.
+        Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
+        with ``.zarr``, in the current folder.
     splits : mapping of str to path, optional
         Split names and their data, instead of ``data``.
     keep : {"full", "statistics"}
@@ -148,8 +132,9 @@ def dump(
         Inputs that are the same for every sample. A number fills the input's declared shape.
     custom_ops : sequence of str or Path
         Libraries of custom operators. They run as part of this process: name only what you trust.
-    codec : {"lz4", "zstd", "gzip", "none"}
-        How the store is compressed: LZ4 is fast, Zstandard smaller, gzip known to every reader.
+    codec : {"lz4", "zstd", "gzip", "none"}, optional
+        How the store is compressed. In Zarr LZ4 by default, which is fast; Zstandard is smaller,
+        gzip known to every reader. In HDF5 ``none`` by default, or ``gzip``.
     overwrite : bool
         Replace a store that is already there. If the dump is cut off, the old one is kept beside
         it as ``NAME.previous.zarr``.
@@ -238,7 +223,7 @@ class _Begun:
     """A dump of which nothing is written yet: its first blocks are through the model."""
 
     plan: Plan
-    codec: Codec
+    codec: Codec | None
     exposed: ExposedModel
     preflight: Preflight
     observer: Observer
@@ -264,10 +249,11 @@ def _begun(
     """Decide everything, run the first blocks, and judge by them what the rest will take."""
     model = Path(model)
     path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
-    observer = options.get("observer") or _Silent()
+    observer = options.get("observer") or Silent()
     splits = options.get("splits") or {}
     _check_options(options)
     check_free(path, overwrite=options.get("overwrite", False))
+    check_codec(path, options.get("codec"))
     _check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
     plan = planned(model, data, splits, *_choices(options), observer.note)
     check_memory(plan)
@@ -283,8 +269,8 @@ def _begun(
     split = next((name for name, rows in plan.rows.items() if rows), next(iter(plan.rows)))
     with closing(ran_blocks(plan, exposed, split)) as ran:
         trial = first_blocks(ran, plan)
-        codec = options.get("codec", "lz4")
-        found = estimated(plan, path, trial, codec)
+        codec = options.get("codec")
+        found = estimated(plan, path, trial, codec or format_of(path).codecs[0])
         yield _Begun(plan, codec, exposed, found, observer, split, _in_turn(trial, ran))
 
 
@@ -333,23 +319,24 @@ def _finished(begun: _Begun) -> None:
     replaced = Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
-        writer = StoreWriter(path, plan.record, begun.codec)
-        # All splits are there, empty, before the first row: a dump that is cut off shows it.
-        parts = {
-            name: writer.split(
-                name,
-                plan.rows[name],
-                source=source.name,
-                labels=source.labelled,
-                classes=source.classes,
-                available=source.rows,
-            )
-            for name, source in plan.sources.items()
-        }
-        for name, part in parts.items():
-            observer.progress(name, 0, plan.rows[name])
-            with closing(begun.blocks_of(name)) as blocks:
-                _write_split(part, plan.rows[name], blocks, broken, observer)
+        with closing(StoreWriter(path, plan.record, begun.codec)) as writer:
+            # All splits are there, empty, before the first row: a dump that is cut off shows it.
+            parts = {
+                name: writer.split(
+                    name,
+                    plan.rows[name],
+                    source=source.name,
+                    labels=source.labelled,
+                    classes=source.classes,
+                    available=source.rows,
+                    id_bytes=source.id_bytes,
+                )
+                for name, source in plan.sources.items()
+            }
+            for name, part in parts.items():
+                observer.progress(name, 0, plan.rows[name])
+                with closing(begun.blocks_of(name)) as blocks:
+                    _write_split(part, plan.rows[name], blocks, broken, observer)
     except BaseException:
         safe = sum(part.committed for part in parts.values())
         if safe:
@@ -398,7 +385,8 @@ def _check_options(options: DumpOptions) -> None:
         raise UsageError(f"keep={keep!r}: full or statistics.")
     if dtype is not None and dtype not in get_args(Narrowing):
         raise UsageError(f"dtype={dtype!r}: float32 or float16.")
-    if (codec := options.get("codec", "lz4")) not in get_args(Codec):
+    codec = options.get("codec")
+    if codec is not None and codec not in get_args(Codec):
         raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
     counts = (("--batch-size", options.get("batch_size")), ("--limit", options.get("limit")))
     for option, count in counts:

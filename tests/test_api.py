@@ -28,6 +28,7 @@ def test_public_names() -> None:
         "UsageError",
         "Verification",
         "__version__",
+        "convert",
         "dump",
         "open",
         "preflight",
@@ -58,10 +59,13 @@ def test_no_such_name() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import cnatool", ["numpy", "zarr", "onnx", "onnxruntime", "polars", "typer"]),
-        ("from cnatool import score, open", ["onnx", "onnxruntime", "torch", "polars", "PIL"]),
-        ("from cnatool import dump", ["torch", "tensorflow", "polars", "PIL", "scipy"]),
-        ("from cnatool.cli import app", ["numpy", "zarr", "onnx", "onnxruntime", "polars"]),
+        ("import cnatool", ["numpy", "zarr", "h5py", "onnx", "onnxruntime", "polars", "typer"]),
+        (
+            "from cnatool import score, open",
+            ["zarr", "h5py", "onnx", "onnxruntime", "torch", "polars", "PIL"],
+        ),
+        ("from cnatool import dump", ["h5py", "torch", "tensorflow", "polars", "PIL", "scipy"]),
+        ("from cnatool.cli import app", ["numpy", "zarr", "h5py", "onnx", "onnxruntime", "polars"]),
     ],
 )
 def test_import_loads_no_more_than_it_needs(statement: str, absent: list[str]) -> None:

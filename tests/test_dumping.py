@@ -255,16 +255,19 @@ def test_a_failing_dump_does_not_cost_the_old_store(digits: Path, tmp_path: Path
     assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
 
 
-def test_an_overwritten_store_comes_back_if_the_new_one_fails(digits: Path, tmp_path: Path) -> None:
-    cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / "s.zarr", limit=5)
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_an_overwritten_store_comes_back_if_the_new_one_fails(
+    name: str, digits: Path, tmp_path: Path
+) -> None:
+    cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), digits, tmp_path / name, limit=5)
     b = Builder()
     b.node("Mul", ["x", b.constant("large", np.float32(1e6))], "scaled")
     b.node("Relu", ["scaled"], "out")
     path = saved(b.model({"x": ("n", 64)}, {"out": ("n", 64)}), tmp_path / "large.onnx")
     with pytest.raises(DataError, match="float16 cannot hold"):
-        cnatool.dump(path, digits, tmp_path / "s.zarr", dtype="float16", overwrite=True)
-    assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 5
-    assert sorted(p.name for p in tmp_path.glob("*.zarr*")) == ["s.zarr"]
+        cnatool.dump(path, digits, tmp_path / name, dtype="float16", overwrite=True)
+    assert len(cnatool.open(tmp_path / name).splits["train"]) == 5
+    assert sorted(p.name for p in tmp_path.glob("s.*")) == [name]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -405,3 +408,16 @@ def test_interrupted_replacement_keeps_the_store_it_would_have_replaced(tmp_path
     assert old.record.complete
     assert len(old) == 50
     assert not cnatool.open(tmp_path / "s.zarr").splits["all"].record.complete
+
+
+def test_names_of_pictures_fit_an_hdf5_store(tmp_path: Path) -> None:
+    from PIL import Image
+
+    names = ["train/häuser/1.png", f"train/häuser/{'ö' * 100}.png", "test/häuser/2.png"]
+    for name in names:
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / "data" / name)
+    model = saved(mlp(), tmp_path / "net.onnx")
+    store = cnatool.dump(model, tmp_path / "data", tmp_path / "s.h5")
+    found = [f"{split}/{name}" for split in store.splits for name in store.splits[split].ids[:]]
+    assert found == names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,23 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ConstantOption", "CustomOpsOption", "constants"]
+__all__ = ["CodecOption", "ConstantOption", "CustomOpsOption", "constants"]
 
+
+class _Codec(StrEnum):
+    none = "none"
+    lz4 = "lz4"
+    zstd = "zstd"
+    gzip = "gzip"
+
+
+CodecOption = Annotated[
+    _Codec | None,
+    typer.Option(
+        help="How arrays are compressed; by default lz4 in Zarr, and none in HDF5, which offers "
+        "gzip beside it."
+    ),
+]
 ConstantOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
+from cnatool.cli.arguments import CodecOption, ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import ConsoleObserver, key_values, note, say
 from cnatool.errors import UsageError
 
@@ -29,13 +29,6 @@ class _Dtype(StrEnum):
     float16 = "float16"
 
 
-class _Codec(StrEnum):
-    lz4 = "lz4"
-    zstd = "zstd"
-    gzip = "gzip"
-    none = "none"
-
-
 def dump(
     model: Annotated[Path, typer.Argument(help="The ONNX file.")],
     data: Annotated[
@@ -47,7 +40,11 @@ def dump(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The store; by default the model's name with .zarr."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
+        ),
     ] = None,
     split: Annotated[
         list[str] | None,
@@ -118,10 +115,7 @@ def dump(
     ] = None,
     constant: ConstantOption = None,
     custom_ops: CustomOpsOption = None,
-    codec: Annotated[
-        _Codec,
-        typer.Option(help="Compression: lz4 is fast, zstd smaller, gzip known to every reader."),
-    ] = _Codec.lz4,
+    codec: CodecOption = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -165,7 +159,7 @@ def dump(
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),
-            codec=codec.value,
+            codec=codec.value if codec else None,
             overwrite=overwrite,
             observer=observer,
         )

@@ -12,6 +12,7 @@ import typer
 from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
+from cnatool.store.tree import is_store
 from cnatool.text import bytes_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def inspect(
     ] = False,
 ) -> None:
     """List the tensors of a model or a store: operator, role, layer, shape, bytes a sample."""
-    if path.is_dir() or path.suffix == ".zarr":
+    if is_store(path):
         from cnatool.store.reader import open_store
 
         store = open_store(path)

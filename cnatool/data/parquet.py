@@ -44,6 +44,11 @@ class ParquetSource:
         return self.path.name
 
     @property
+    def id_bytes(self) -> int:
+        """Bytes of the largest row number."""
+        return len(str(self.rows))
+
+    @property
     def labelled(self) -> bool:
         """Whether blocks carry labels."""
         return self.label is not None

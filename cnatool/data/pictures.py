@@ -61,6 +61,11 @@ class PictureSource:
         return len(self.files)
 
     @property
+    def id_bytes(self) -> int:
+        """Bytes of the longest path."""
+        return max(len(name.encode()) for name, _ in self.files)
+
+    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """One input of uint8, (H, W) for grey and (H, W, 3) for colour."""
         layout: Literal["hwc"] | None = "hwc" if len(self.shape) == 3 else None

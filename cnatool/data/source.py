@@ -115,6 +115,10 @@ class Source(Protocol):
         """Number of samples."""
 
     @property
+    def id_bytes(self) -> int:
+        """Bytes of UTF-8 that the longest id takes."""
+
+    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """What one sample consists of."""
 

@@ -152,6 +152,11 @@ class StreamSource:
         return self.samples[0].rows
 
     @property
+    def id_bytes(self) -> int:
+        """Bytes of the largest row number."""
+        return len(str(self.rows))
+
+    @property
     def labelled(self) -> bool:
         """Whether blocks carry labels."""
         return self.targets is not None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cnatool.dumping import Observer
     from cnatool.metrics.estimate import Correlation, Estimate
+    from cnatool.observing import Observer
     from cnatool.results import ScoreResult, SplitResult
 
 __all__ = ["CONVENTION", "MEASURES", "DemoCorrelation", "DemoRow", "correlations", "run_demo"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
-    from cnatool.store.tree import Tree, TreeArray
+    from cnatool.store.tree import ReadableArray, ReadableTree
 
 __all__ = ["Split", "Store", "StoredArray", "open_store"]
 
@@ -44,7 +44,7 @@ def open_store(path: str | Path) -> Store:
     Parameters
     ----------
     path : str or Path
-        The ``.zarr`` folder.
+        A ``.zarr`` folder, a ``.zarr.zip`` file, or an HDF5 file.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def open_store(path: str | Path) -> Store:
             f"{path}: the attribute cnatool is not what the schema says: {error}."
         ) from error
     if record is None and checksum is None:
-        raise NotAStoreError(f"{path} is a Zarr group, but no cnatool store: no attribute cnatool.")
+        raise NotAStoreError(f"{path} is no cnatool store: its root has no attribute cnatool.")
     if wrong is not None:
         raise StoreDamagedError(f"{path}: the attribute cnatool contradicts itself: {wrong}.")
     if record is None or checksum not in (None, found):
@@ -86,7 +86,7 @@ class StoredArray:
 
     Parameters
     ----------
-    array : TreeArray
+    array : ReadableArray
         The array in the store.
     ranges : tuple of (int, int)
         Its committed row ranges.
@@ -94,7 +94,7 @@ class StoredArray:
 
     __slots__ = ("_array", "_ranges", "dtype", "shape")
 
-    def __init__(self, array: TreeArray, ranges: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, array: ReadableArray, ranges: tuple[tuple[int, int], ...]) -> None:
         self._array = array
         self._ranges = ranges
         rows = sum(stop - start for start, stop in ranges)
@@ -266,7 +266,7 @@ class Store:
         Its splits, in the order in which they were dumped.
     """
 
-    def __init__(self, path: Path, record: StoreRecord, tree: Tree) -> None:
+    def __init__(self, path: Path, record: StoreRecord, tree: ReadableTree) -> None:
         self.path = path
         self.record = record
         self._tree = tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from cnatool.errors import NotAStoreError
@@ -29,7 +28,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     NotAStoreError
-        If the path is taken, is not named ``.zarr``, or its folder does not exist.
+        If the path is taken, is not named like a store, or its folder does not exist.
     """
     form = format_of(path)
     if not path.parent.is_dir():
@@ -62,15 +61,16 @@ class Replaced:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._form = format_of(path)
         self._aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
         self._there = path.exists()
         if self._there:
             with reported(path, 0):
-                path.rename(self._aside)
+                self._form.move(path, self._aside)
 
     def restore(self) -> None:
         """Remove what is at the path, and put the old store back."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._form.remove(self._path)
         if self._there:
             self._aside.rename(self._path)
 
@@ -78,7 +78,7 @@ class Replaced:
         """Keep the old store under a name that shows; give it, or None where there was none."""
         if not self._there:
             return None
-        names = (f"{self._path.stem}.previous{i or ''}.zarr" for i in range(1000))
+        names = (f"{self._path.stem}.previous{i or ''}{self._path.suffix}" for i in range(1000))
         kept = next(p for p in map(self._path.with_name, names) if not p.exists())
         self._aside.rename(kept)
         return kept
@@ -86,4 +86,4 @@ class Replaced:
     def remove(self) -> None:
         """Remove the old store."""
         if self._there:
-            shutil.rmtree(self._aside, ignore_errors=True)
+            self._form.remove(self._aside)

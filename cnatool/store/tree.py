@@ -6,24 +6,37 @@ that implements it, and a row in a table here.
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cnatool.errors import NotAStoreError
-from cnatool.store.zarr import ZarrTree
+from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Codec", "Format", "Tree", "TreeArray", "WritableArray", "format_at", "format_of"]
+__all__ = [
+    "Codec",
+    "Format",
+    "ReadableArray",
+    "ReadableFormat",
+    "ReadableTree",
+    "Tree",
+    "WritableArray",
+    "format_at",
+    "format_of",
+    "is_store",
+]
 
 Codec = Literal["lz4", "zstd", "gzip", "none"]
 
 
-class TreeArray(Protocol):
-    """One array: row ranges come out."""
+class ReadableArray(Protocol):
+    """One array of an open store: row ranges come out."""
 
     @property
     def key(self) -> str:
@@ -68,10 +81,15 @@ class WritableArray(Protocol):
 
         Rows count only after the next `Tree.commit`. Different arrays are written from several
         threads at a time; one array by one thread only, its rows in order.
+
+        Raises
+        ------
+        DataError
+            If a text is longer than the array was made for.
         """
 
 
-class Tree(Protocol):
+class ReadableTree(Protocol):
     """An open store as its format holds it."""
 
     @property
@@ -83,6 +101,19 @@ class Tree(Protocol):
 
     def checksum(self) -> str | None:
         """Give the attribute's checksum as it was committed, or None where there is none."""
+
+    def array(self, key: str) -> ReadableArray:
+        """Open an array.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not there or its metadata cannot be read.
+        """
+
+
+class Tree(ReadableTree, Protocol):
+    """A store being written."""
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
         """Replace the attribute and its checksum, after all that was written before is safe.
@@ -107,7 +138,9 @@ class Tree(Protocol):
         dtype: np.dtype[Any] | type[str],
         chunk_rows: int,
         codec: Codec,
+        *,
         axes: tuple[str, ...],
+        text_bytes: int,
     ) -> WritableArray:
         """Make an array chunked over rows only, every chunk with a checksum.
 
@@ -122,31 +155,21 @@ class Tree(Protocol):
         chunk_rows : int
             Rows of a chunk.
         codec : Codec
-            How chunks are compressed.
+            How chunks are compressed, one of the format's `Format.codecs`.
         axes : tuple of str
             A name for each axis.
-        """
-
-    def array(self, key: str) -> TreeArray:
-        """Open an array.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not there or its metadata cannot be read.
+        text_bytes : int
+            Bytes of UTF-8 that the longest text takes, where the format must know.
         """
 
     def close(self) -> None:
         """Let go of all files; what was not committed is lost."""
 
 
-class Format(Protocol):
-    """Makes and opens trees of one file format."""
+class ReadableFormat(Protocol):
+    """Opens trees of one file format."""
 
-    def create(self, path: Path) -> Tree:
-        """Make an empty tree at a path that must not exist yet."""
-
-    def open(self, path: Path) -> Tree:
+    def open(self, path: Path) -> ReadableTree:
         """Open a tree for reading.
 
         Raises
@@ -157,30 +180,75 @@ class Format(Protocol):
             If its metadata cannot be read.
         """
 
+
+class Format(ReadableFormat, Protocol):
+    """Makes, opens and replaces trees of one file format."""
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """The codecs that it writes, the default first."""
+
+    def create(self, path: Path) -> Tree:
+        """Make an empty tree at a path that must not exist yet."""
+
     def is_replaceable(self, path: Path) -> bool:
         """Say whether a path holds a store, be it empty or broken, and nothing else."""
 
+    def move(self, path: Path, target: Path) -> None:
+        """Rename a store, as its last commit left it."""
+
+    def remove(self, path: Path) -> None:
+        """Remove what is left of a store, if anything is."""
+
+
+# Each format is imported where it is first needed: neither library is quick to load.
+
+
+def _zarr() -> Format:
+    from cnatool.store.zarr import ZarrTree
+
+    return ZarrTree
+
+
+def _zipped_zarr() -> ReadableFormat:
+    from cnatool.store.zipped import ZippedTree
+
+    return ZippedTree
+
+
+def _hdf5() -> Format:
+    from cnatool.store.hdf5 import HDF5Tree
+
+    return HDF5Tree
+
 
 # By the ending of a store's name.
-_FORMATS: dict[str, Format] = {".zarr": ZarrTree}
+_FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf5": _hdf5}
 
 
 def format_of(path: Path) -> Format:
-    """Give the format that a store's name asks for.
+    """Give the format that a new store's name asks for.
 
     Raises
     ------
     NotAStoreError
         If the name has none of the known endings.
     """
+    if path.name.endswith(".zarr.zip"):
+        raise NotAStoreError(
+            f"{path}: a zipped store is read only. Write {path.with_suffix('')}, and zip it then."
+        )
     try:
-        return _FORMATS[path.suffix]
+        return _FORMATS[path.suffix]()
     except KeyError:
-        raise NotAStoreError(f"{path}: a store's name ends in {' or '.join(_FORMATS)}.") from None
+        *most, last = _FORMATS
+        raise NotAStoreError(
+            f"{path}: a store's name ends in {', '.join(most)} or {last}."
+        ) from None
 
 
-def format_at(path: Path) -> Format:
-    """Give the format of what is at a path.
+def format_at(path: Path) -> ReadableFormat:
+    """Give the format of what is at a path: of a file by its content, then by its name.
 
     Raises
     ------
@@ -189,4 +257,16 @@ def format_at(path: Path) -> Format:
     """
     if not path.exists():
         raise NotAStoreError(f"{path}: no such file or folder.")
-    return ZarrTree if path.is_dir() else format_of(path)
+    if path.is_dir():
+        return _zarr()
+    if is_hdf5(path):
+        return _hdf5()
+    if zipfile.is_zipfile(path) or path.name.endswith(".zarr.zip"):
+        return _zipped_zarr()
+    return format_of(path)
+
+
+def is_store(path: Path) -> bool:
+    """Tell what is, or by its name should be, a store from other files."""
+    named = path.name.endswith((*_FORMATS, ".zarr.zip"))
+    return named or path.is_dir() or (path.is_file() and is_hdf5(path))

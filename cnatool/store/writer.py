@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.errors import StoreWriteError
+from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
 from cnatool.store.integrity import attribute_checksum
-from cnatool.store.layout import keyed_rows, split_arrays
+from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
 from cnatool.store.records import SplitRecord, StoreRecord
 from cnatool.store.tree import format_of
 
@@ -25,12 +25,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.store.reader import Split
     from cnatool.store.tree import Codec, WritableArray
 
-__all__ = ["WRITERS", "SplitWriter", "StoreWriter"]
+__all__ = ["WRITERS", "SplitWriter", "StoreWriter", "check_codec"]
 
 # Arrays that are compressed and written at a time.
 WRITERS = min(4, os.cpu_count() or 1)
+
+
+def check_codec(path: Path, codec: Codec | None) -> None:
+    """Make sure that the format that a new store's name asks for has a codec.
+
+    Raises
+    ------
+    UsageError
+        If it has none of that name.
+    """
+    codecs = format_of(path).codecs
+    if codec is not None and codec not in codecs:
+        raise UsageError(
+            f"{path}: a {path.suffix} store cannot be compressed with {codec}. It takes "
+            f"{' or '.join(codecs)}."
+        )
 
 
 class StoreWriter:
@@ -42,24 +59,31 @@ class StoreWriter:
         A path that does not exist yet.
     record : StoreRecord
         The store's description; splits are added with `split`.
-    codec : {"lz4", "zstd", "gzip", "none"}
-        How chunks are compressed.
+    codec : {"lz4", "zstd", "gzip", "none"}, optional
+        How chunks are compressed; by default as the format does best.
 
     Raises
     ------
     StoreWriteError
-        If the folder cannot be made.
+        If the store cannot be made.
+    UsageError
+        If the format has no such codec.
     """
 
-    def __init__(self, path: Path, record: StoreRecord, codec: Codec = "lz4") -> None:
+    def __init__(self, path: Path, record: StoreRecord, codec: Codec | None = None) -> None:
         self.path = path
         self.record = record
-        self._codec: Codec = codec
+        check_codec(path, codec)
+        self._codec: Codec = codec or format_of(path).codecs[0]
         try:
             self._tree = format_of(path).create(path)
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
         self._save()
+
+    def close(self) -> None:
+        """Let go of all files; what was not committed is lost."""
+        self._tree.close()
 
     def split(
         self,
@@ -70,6 +94,7 @@ class StoreWriter:
         labels: bool,
         classes: tuple[str, ...] | None = None,
         available: int | None = None,
+        id_bytes: int = 64,
     ) -> SplitWriter:
         """Make the arrays of a split of ``rows`` samples.
 
@@ -87,6 +112,8 @@ class StoreWriter:
             Names of the label values.
         available : int, optional
             Samples of the source, of which these are the first.
+        id_bytes : int
+            Bytes of UTF-8 that the longest id takes.
         """
         record = SplitRecord(
             rows=rows,
@@ -108,7 +135,8 @@ class StoreWriter:
                     spec.dtype,
                     chunk,
                     self._codec,
-                    spec.axes,
+                    axes=spec.axes,
+                    text_bytes=id_bytes,
                 )
                 arrays[spec.key] = _ChunkedArray(array, spec.dtype)
             self._update(name, record)
@@ -215,7 +243,8 @@ class SplitWriter:
                 digest.update(np.ascontiguousarray(value).data)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
-                self._set(committed=((0, written - written % self._commit),))
+                rows = written - written % self._commit
+                self._set(msgspec.structs.replace(self._record, committed=((0, rows),)))
         self._broken = False
 
     def finish(self) -> None:
@@ -226,16 +255,65 @@ class SplitWriter:
                 f"{self._record.rows} rows, so it is not complete."
             )
         with reported(self._store.path, self.committed):
-            self._together(array.flush for array in self._arrays.values())
-            if self._pool is not None:
-                self._pool.shutdown()
+            self._close_arrays()
             self._set(
-                committed=((0, self._rows),),
-                complete=True,
-                fingerprint=hashlib.sha256(
-                    b"".join(digest.digest() for digest in self._digests)
-                ).hexdigest(),
+                msgspec.structs.replace(
+                    self._record,
+                    committed=((0, self._rows),),
+                    complete=True,
+                    fingerprint=self._fingerprint(),
+                )
             )
+
+    def copy(self, split: Split, progress: Callable[[int], None]) -> None:
+        """Write every row of a complete split of another store, array by array.
+
+        What the other store says of the split is taken over as it is.
+
+        Parameters
+        ----------
+        split : Split
+            Where the rows come from; its store has the same arrays.
+        progress : callable
+            Told now and then how many bytes more were copied.
+
+        Raises
+        ------
+        StoreDamagedError
+            If the rows cannot be read, or are not those that the split was made of.
+        StoreWriteError
+            If the disk is full or refuses.
+        """
+        labels = split.labels
+        digested = [input_key(i) for i in range(len(self._store.record.inputs))]
+        digests = dict(zip(digested + [LABELS] * (labels is not None), self._digests, strict=True))
+
+        def copy_array(key: str, array: _ChunkedArray) -> None:
+            for _, rows in split.array(key).blocks():
+                array.append(rows)
+                if key in digests:
+                    digests[key].update(np.ascontiguousarray(rows).data)
+                progress(rows.nbytes)
+
+        with reported(self._store.path, 0):
+            self._together(partial(copy_array, key, array) for key, array in self._arrays.items())
+            self._rows = len(split)
+            self._close_arrays()
+            if split.record.fingerprint not in (None, self._fingerprint()):
+                raise StoreDamagedError(
+                    f"{split.path}: the inputs and labels of split {split.name!r} are not those "
+                    "that its fingerprint was taken of. Dump again, or restore the store from a "
+                    "copy."
+                )
+            self._set(split.record)
+
+    def _close_arrays(self) -> None:
+        self._together(array.flush for array in self._arrays.values())
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(b"".join(digest.digest() for digest in self._digests)).hexdigest()
 
     def _together(self, calls: Iterable[Callable[[], None]]) -> None:
         """Make calls in several threads. Whatever happens, none runs on after this returns."""
@@ -252,20 +330,21 @@ class SplitWriter:
                 future.cancel()
             wait(futures)
 
-    def _set(self, **fields: object) -> None:
-        self._record = msgspec.structs.replace(self._record, **fields)
-        self._store._update(self._name, self._record)
+    def _set(self, record: SplitRecord) -> None:
+        self._store._update(self._name, record)
+        # Only now: a commit that was interrupted makes nothing safe.
+        self._record = record
 
 
 class _ChunkedArray:
     """Collects rows until they fill chunks, so that no chunk is ever written twice."""
 
-    __slots__ = ("_array", "_buffer", "_filled", "written")
+    __slots__ = ("_array", "_buffer", "_filled", "dtype", "written")
 
     def __init__(self, array: WritableArray, dtype: np.dtype[Any] | type[str]) -> None:
         self._array = array
-        kind = np.dtype(object) if dtype is str else np.dtype(dtype)
-        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), kind)
+        self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
+        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
         self._filled = 0
         self.written = 0
 
@@ -291,5 +370,5 @@ class _ChunkedArray:
             self._filled = 0
 
     def _write(self, rows: NDArray[Any]) -> None:
-        self._array.write(self.written, rows.astype(self._buffer.dtype, copy=False))
+        self._array.write(self.written, rows.astype(self.dtype, copy=False))
         self.written += len(rows)

@@ -18,7 +18,8 @@ with thousands of arrays they are megabytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shutil
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cnatool.store.tree import Codec, TreeArray
+    from cnatool.store.tree import Codec, ReadableArray
 
 __all__ = ["ATTRIBUTE", "CHECKSUM", "ZarrTree"]
 
@@ -62,6 +63,8 @@ class ZarrTree:
     root : GroupMetadata
         Content of its ``zarr.json``.
     """
+
+    codecs: ClassVar[tuple[Codec, ...]] = ("lz4", "zstd", "gzip", "none")
 
     __slots__ = ("_arrays", "_groups", "_metadata", "_root", "_unsynced", "path")
 
@@ -122,6 +125,16 @@ class ZarrTree:
         except NotAStoreError:
             return not names
 
+    @classmethod
+    def move(cls, path: Path, target: Path) -> None:
+        """Rename a store."""
+        path.rename(target)
+
+    @classmethod
+    def remove(cls, path: Path) -> None:
+        """Remove what is left of a store, if anything is."""
+        shutil.rmtree(path, ignore_errors=True)
+
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
         value = self._root.attributes.get(ATTRIBUTE)
@@ -156,7 +169,9 @@ class ZarrTree:
         dtype: np.dtype[Any] | type[str],
         chunk_rows: int,
         codec: Codec,
+        *,
         axes: tuple[str, ...],
+        text_bytes: int,
     ) -> ZarrArrayWriter:
         """Make an array chunked over rows only, every chunk with a checksum.
 
@@ -178,7 +193,7 @@ class ZarrTree:
         self._arrays.append(array)
         return array
 
-    def array(self, key: str) -> TreeArray:
+    def array(self, key: str) -> ReadableArray:
         """Open an array.
 
         Raises

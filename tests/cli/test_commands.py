@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -262,3 +263,48 @@ def test_inspect_lists_layers(here: Path) -> None:
         assert [row[0] for row in layers] == [str(i) for i in range(1, len(layers) + 1)]
         assert any("BatchNormalization" in row for row in rows)
         assert layers[-1][-1] == "output"
+
+
+def test_hdf5_from_dump_to_score(here: Path, tmp_path: Path) -> None:
+    words = ("--tag", "epoch=3", "--tag", "seed=1", "--codec", "gzip")
+    made = run("dump", here / "net.onnx", here / "data", "-o", "net.h5", *words, cwd=tmp_path)
+    assert made.stdout == "net.h5\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.h5"]
+    scores = run("score", here / "net.zarr", "--json", cwd=tmp_path).stdout
+    expected = {**json.loads(scores), "store": "net.h5"}
+    assert json.loads(run("score", "net.h5", "--json", cwd=tmp_path).stdout) == expected
+    listed = run("inspect", here / "net.zarr", cwd=tmp_path).stdout
+    assert run("inspect", "net.h5", cwd=tmp_path).stdout == (
+        listed.replace(str(here / "net.zarr"), "net.h5")
+    )
+
+
+def test_convert(here: Path, tmp_path: Path) -> None:
+    made = run("convert", here / "net.zarr", "net.hdf5", cwd=tmp_path)
+    assert made.stdout == "net.hdf5\n"
+    assert "train: 160 of 160" in made.stderr
+    assert "next: cnatool score net.hdf5" in made.stderr
+    quiet = run("convert", "net.hdf5", "net.zarr", "-q", cwd=tmp_path)
+    assert (quiet.stdout, quiet.stderr) == ("net.zarr\n", "")
+    texts = [
+        run("score", path, "--json", cwd=tmp_path).stdout.replace(str(path), "")
+        for path in (here / "net.zarr", "net.hdf5", "net.zarr")
+    ]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_zipped_store(here: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "net.zarr"), "zip", here, "net.zarr")
+    text = run("score", "net.zarr.zip", "--json", cwd=tmp_path).stdout
+    expected = json.loads(run("score", here / "net.zarr", "--json", cwd=tmp_path).stdout)
+    assert json.loads(text) == {**expected, "store": "net.zarr.zip"}
+    assert "net.zarr.zip: store by cnatool" in run("inspect", "net.zarr.zip", cwd=tmp_path).stdout
+
+
+def test_the_store_that_the_documentation_writes_is_scored(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/store.md").read_text(encoding="utf-8")
+    script = text.split("## Writing one yourself")[1].split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    result = json.loads(run("score", "mine.h5", "--json", cwd=tmp_path).stdout)
+    assert result["splits"]["test"]["samples"] == 500
+    assert result["splits"]["test"]["cna"]["value"] is not None

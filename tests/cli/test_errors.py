@@ -212,7 +212,9 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--tag", "epoch"], "write it as KEY=VALUE"),
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
         (["--tensors", "conv*"], "--tensors conv*"),
-        (["-o", "store.dat"], "a store's name ends in .zarr"),
+        (["-o", "store.dat"], "a store's name ends in .zarr, .h5 or .hdf5"),
+        (["-o", "s.zarr.zip"], "a zipped store is read only"),
+        (["-o", "s.h5", "--codec", "lz4"], "a .h5 store cannot be compressed with lz4"),
         (["-o", "no/such/store.zarr"], "no such folder"),
         (["--split", "train=data/train.npz"], "DATA"),
         (["--std", "0"], "std"),
@@ -222,19 +224,20 @@ def test_dump_options(here: Path, words: list[str], text: str) -> None:
     assert text in refused(here, 2, "dump", "net.onnx", "data", *words)
 
 
-def test_full_disk(here: Path) -> None:
+@pytest.mark.parametrize("store", ["s.zarr", "s.h5"])
+def test_full_disk(here: Path, store: str) -> None:
     """A limit on file size stands in for a full disk: the write fails in the same place."""
     noise = np.random.default_rng(0).integers(0, 256, (20_000, 8, 8), np.uint8)
     np.savez(here / "data/train.npz", x=noise)
     (here / "data/test.npz").unlink()
-    script = f"ulimit -f 100; exec {COMMAND} dump net.onnx data -o s.zarr"
+    script = f"ulimit -f 100; exec {COMMAND} dump net.onnx data -o {store}"
     result = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, cwd=here, timeout=120
     )
     assert result.returncode == 3
-    assert "s.zarr cannot be written: File too large" in result.stderr
+    assert f"{store} cannot be written: File too large" in result.stderr
     assert "Traceback" not in result.stderr
-    assert not (here / "s.zarr").exists()
+    assert not list(here.glob(f"{store}*"))
 
 
 def test_interrupted(here: Path) -> None:

@@ -11,94 +11,61 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.stores import changed_attribute
+from support.stores import append, arrays, changed_attribute, check_rows, record
 
 from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreWriteError
 from cnatool.store.chunking import chunk_rows, commit_rows
+from cnatool.store.hdf5 import HDF5Tree
 from cnatool.store.reader import open_store
-from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
+from cnatool.store.records import StoreRecord
 from cnatool.store.replacing import check_free
 from cnatool.store.writer import StoreWriter
+from cnatool.store.zarr import ZarrTree
 from cnatool.store.zarr_arrays import ZarrArrayWriter
 
-
-def record() -> StoreRecord:
-    tensors = (
-        TensorRecord(0, "a/b:0", "Gemm", "layer", "float32", (5,), 0, "full", None, "float16"),
-        TensorRecord(1, "a/b", "Relu", "activation", "float32", (2, 3), 0, "full", None, "float32"),
-        TensorRecord(2, "out", "Gemm", "output", "float32", (4,), 0, "full", 0, None),
-        TensorRecord(3, "thin", "Relu", "other", "float32", (9,), 0, "statistics"),
-    )
-    return StoreRecord(
-        schema="cnatool.store/1",
-        created_by="test",
-        inputs=(ArrayRecord("x", "uint8", (8, 8)),),
-        outputs=(ArrayRecord("out", "float32", (4,)),),
-        tensors=tensors,
-        layers=(),
-        statistics=("sum",),
-        splits={},
-    )
+FORMATS = [".zarr", ".h5", ".hdf5"]
 
 
-def arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "inputs": rng.integers(0, 256, (rows, 8, 8), np.uint8),
-        "labels": rng.integers(0, 4, rows),
-        "outputs": rng.normal(size=(rows, 4)).astype(np.float32),
-        "a": rng.normal(size=(rows, 5)).astype(np.float16),
-        "b": rng.normal(size=(rows, 2, 3)).astype(np.float32),
-        "sums": rng.normal(size=(rows, 4)),
-    }
+@pytest.fixture(params=FORMATS[:2])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where a store of each format goes."""
+    return tmp_path / f"s{request.param}"
 
 
 def write(path: Path, data: dict[str, np.ndarray], batches: list[int], *, finish: bool = True):
     rows = len(data["labels"])
     writer = StoreWriter(path, record())
-    split = writer.split("train", rows, source="made", labels=True)
+    split = writer.split("train", rows, source="made", labels=True, id_bytes=12)
     start = 0
     for size in batches:
-        part = slice(start, start + size)
-        split.append(
-            ids=[f"sample/{i}" for i in range(rows)[part]],
-            inputs=[data["inputs"][part]],
-            labels=data["labels"][part],
-            outputs=[data["outputs"][part]],
-            activations={0: data["a"][part], 1: data["b"][part]},
-            statistics={"sum": data["sums"][part]},
-        )
+        append(split, data, start, start + size)
         start += size
     if finish:
         split.finish()
+        writer.close()
     return split
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(1, 70), min_size=1, max_size=12))
+@given(batches=st.lists(st.integers(1, 70), min_size=1, max_size=12))
 def test_what_goes_in_comes_out_whatever_the_batches(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[int]
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, batches: list[int]
 ) -> None:
     data = arrays(sum(batches))
-    path = tmp_path_factory.mktemp("store") / "s.zarr"
+    path = tmp_path_factory.mktemp("store") / f"s{suffix}"
     write(path, data, batches)
     split = open_store(path).splits["train"]
     assert len(split) == sum(batches)
     assert split.record.complete
-    np.testing.assert_array_equal(split.inputs()[:], data["inputs"])
-    np.testing.assert_array_equal(split.labels[:], data["labels"])
-    np.testing.assert_array_equal(split.outputs()[:], data["outputs"])
-    np.testing.assert_array_equal(split.activations("a/b:0")[:], data["a"])
-    np.testing.assert_array_equal(split.activations("a/b")[:], data["b"])
+    check_rows(split, data)
     np.testing.assert_array_equal(split.activations("out")[:], data["outputs"])
-    np.testing.assert_array_equal(split.statistics()[:], data["sums"])
-    assert [str(name) for name in split.ids[:]] == [f"sample/{i}" for i in range(sum(batches))]
 
 
-def test_indexing(tmp_path: Path) -> None:
+def test_indexing(path: Path) -> None:
     data = arrays(300)
-    write(tmp_path / "s.zarr", data, [300])
-    array = open_store(tmp_path / "s.zarr").splits["train"].outputs()
+    write(path, data, [300])
+    array = open_store(path).splits["train"].outputs()
     for index in (slice(3, 9), slice(None, None, 7), slice(-5, None), slice(200, 100), slice(0, 0)):
         np.testing.assert_array_equal(array[index], data["outputs"][index])
     np.testing.assert_array_equal(array[::-1], data["outputs"][::-1])
@@ -108,14 +75,23 @@ def test_indexing(tmp_path: Path) -> None:
         array[300]
 
 
-def test_unfinished_rows_do_not_exist(tmp_path: Path) -> None:
+def test_unfinished_rows_do_not_exist(path: Path) -> None:
     data = arrays(20_000)
-    writer = write(tmp_path / "s.zarr", data, [9_000, 9_000], finish=False)
-    split = open_store(tmp_path / "s.zarr").splits["train"]
+    writer = write(path, data, [9_000, 9_000], finish=False)
+    split = open_store(path).splits["train"]
     assert not split.record.complete
     assert len(split) == writer.committed == 16_384
     np.testing.assert_array_equal(split.inputs()[:], data["inputs"][:16_384])
     np.testing.assert_array_equal(split.activations("a/b")[16_000:], data["b"][16_000:16_384])
+
+
+def test_only_statistics_of_a_tensor(path: Path) -> None:
+    write(path, arrays(10), [10])
+    store = open_store(path)
+    with pytest.raises(MetricError, match="of tensor 'thin' only statistics are stored"):
+        store.splits["train"].activations("thin")
+    with pytest.raises(MetricError, match="holds no tensor 'nothing'"):
+        store.tensor("nothing")
 
 
 def test_any_committed_ranges_are_read(tmp_path: Path) -> None:
@@ -138,15 +114,6 @@ def test_fingerprint_depends_on_data_not_on_batches(tmp_path: Path) -> None:
         prints.append(open_store(tmp_path / f"{name}.zarr").splits["train"].record.fingerprint)
     assert prints[0] is not None
     assert prints[0] == prints[1] != prints[2]
-
-
-def test_only_statistics_of_a_tensor(tmp_path: Path) -> None:
-    write(tmp_path / "s.zarr", arrays(10), [10])
-    store = open_store(tmp_path / "s.zarr")
-    with pytest.raises(MetricError, match="of tensor 'thin' only statistics are stored"):
-        store.splits["train"].activations("thin")
-    with pytest.raises(MetricError, match="holds no tensor 'nothing'"):
-        store.tensor("nothing")
 
 
 def test_missing_array_and_wrong_shape(tmp_path: Path) -> None:
@@ -329,3 +296,20 @@ def test_chunks_divide_the_commit_or_hold_the_whole_split(sizes: list[int], rows
 def test_record_survives_json() -> None:
     text = msgspec.json.encode(record())
     assert msgspec.json.decode(text, type=StoreRecord) == record()
+
+
+def test_rows_are_safe_only_once_their_commit_is_through(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt may come in the middle of it."""
+    data = arrays(20_000)
+    split = write(path, data, [], finish=False)
+    form = ZarrTree if path.suffix == ".zarr" else HDF5Tree
+
+    def interrupted(self: object, *words: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(form, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        append(split, data, 0, 9_000)
+    assert split.committed == len(open_store(path).splits["train"]) == 0

@@ -70,7 +70,7 @@ def of_zarr(path: Path, values: np.ndarray, rows: int, codec: Codec, **more: Any
 def of_ours(tree: ZarrTree, key: str, values: np.ndarray, rows: int, codec: Codec = "lz4") -> Any:
     dtype = str if values.dtype == object else values.dtype.newbyteorder("=")
     axes = tuple(f"axis{i}" for i in range(values.ndim))
-    return tree.create_array(key, values.shape, dtype, rows, codec, axes)
+    return tree.create_array(key, values.shape, dtype, rows, codec, axes=axes, text_bytes=64)
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -1,0 +1,44 @@
+"""``cnatool convert``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.arguments import CodecOption
+from cnatool.cli.console import ConsoleObserver, note
+
+__all__ = ["convert"]
+
+
+def convert(
+    store: Annotated[Path, typer.Argument(help="A finished store of any format.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5.")
+    ],
+    codec: CodecOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a store that is already there.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
+) -> None:
+    """Copy a store into another format: the same arrays bit for bit, the same attribute.
+
+    Progress goes to standard error; the path of the new store to standard output.
+    """
+    from cnatool.converting import convert as convert_store
+
+    with ConsoleObserver(quiet=quiet) as observer:
+        made = convert_store(
+            store,
+            target,
+            codec=codec.value if codec else None,
+            overwrite=overwrite,
+            observer=observer,
+        )
+    typer.echo(made.path)
+    if not quiet:
+        note(f"next: cnatool score {shlex.quote(str(made.path))}")

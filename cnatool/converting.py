@@ -1,0 +1,126 @@
+"""A store in another file format: the same arrays, the same attribute."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cnatool.errors import UsageError
+from cnatool.observing import Observer, Silent
+from cnatool.store.layout import split_arrays
+from cnatool.store.reader import open_store
+from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.writer import StoreWriter, check_codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cnatool.store.reader import Split, Store
+    from cnatool.store.tree import Codec
+
+__all__ = ["convert"]
+
+
+def convert(
+    store: str | Path,
+    target: str | Path,
+    *,
+    codec: Codec | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Store:
+    """Copy a store into another, in the format that the new one's name asks for.
+
+    Every array keeps its values bit for bit and its element type, the attribute every field.
+    Memory does not grow with the store.
+
+    Parameters
+    ----------
+    store : str or Path
+        A finished store of any format.
+    target : str or Path
+        Where the new one goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``.
+    codec : {"none", "lz4", "zstd", "gzip"}, optional
+        How arrays are compressed; by default ``lz4`` in Zarr, ``none`` in HDF5, which offers
+        ``gzip`` beside it.
+    overwrite : bool
+        Replace a store that is already there.
+    observer : Observer, optional
+        Told how far the copy is.
+
+    Returns
+    -------
+    Store
+        The new store, open for reading.
+
+    Raises
+    ------
+    UsageError
+        If the store is not finished, or the format has no such codec.
+    NotAStoreError
+        If there is no store, or the target's path cannot be used.
+    StoreDamagedError
+        If the store is broken.
+    StoreWriteError
+        If the disk is full or refuses.
+    """
+    source, path = open_store(store), Path(target)
+    observer = observer or Silent()
+    check_free(path, overwrite=overwrite)
+    check_codec(path, codec)
+    if source.path.resolve().is_relative_to(path.resolve()):
+        raise UsageError(f"{path} would replace {source.path} itself. Name another path.")
+    for name, split in source.splits.items():
+        if not split.record.complete:
+            raise UsageError(
+                f"{source.path} is not finished: {len(split)} of {split.record.rows} rows of split "
+                f"{name!r} are safe in it. Wait for its dump, or dump again to the end; a copy of "
+                "less would pass for an unfinished dump that nothing can finish."
+            )
+    replaced = Replaced(path)
+    try:
+        record = msgspec.structs.replace(source.record, splits={})
+        with closing(StoreWriter(path, record, codec)) as writer:
+            for name, split in source.splits.items():
+                part = writer.split(
+                    name,
+                    split.record.rows,
+                    source=split.record.source,
+                    labels=split.record.labels,
+                    classes=split.record.classes,
+                    id_bytes=_id_bytes(split),
+                )
+                part.copy(split, _progress(split, source, observer))
+                observer.progress(name, split.record.rows, split.record.rows)
+    except BaseException:
+        replaced.restore()
+        raise
+    replaced.remove()
+    return open_store(path)
+
+
+def _id_bytes(split: Split) -> int:
+    ids = (str(name) for _, block in split.ids.blocks() for name in block)
+    return max((len(name.encode()) for name in ids), default=0)
+
+
+def _progress(split: Split, store: Store, observer: Observer) -> Callable[[int], None]:
+    """Make bytes copied, of which several threads tell, into samples."""
+    rows = split.record.rows
+    arrays = split_arrays(store.record, labels=split.record.labels)
+    whole = max(1, rows * sum(array.row_bytes for array in arrays))
+    done = 0
+    lock = threading.Lock()
+
+    def progress(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            # The last word is the caller's, once the rows are safe.
+            observer.progress(split.name, min(rows * done // whole, rows - 1), rows)
+
+    return progress

@@ -1,0 +1,482 @@
+"""The store's tree in HDF5: groups, datasets chunked over rows, and the attribute.
+
+Everything that cnatool writes carries a checksum: metadata because the file is of HDF5 1.10's kind,
+chunks by the filter Fletcher-32, the attribute by a second one. `cnatool.store.journal` sees to it
+that a crash leaves whole commits.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import threading
+import time
+import weakref
+import zlib
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import h5py
+import numpy as np
+
+from cnatool.errors import DataError, NotAStoreError, StoreDamagedError
+from cnatool.store.fletcher import fletcher32
+from cnatool.store.journal import JournaledFile, forget, recover
+from cnatool.store.signature import has_hdf5_signature
+from cnatool.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.store.tree import Codec
+
+__all__ = ["ATTRIBUTE", "CHECKSUM", "HDF5Array", "HDF5Tree"]
+
+ATTRIBUTE = "cnatool"
+# CRC-32C of the attribute in hexadecimal: HDF5 keeps text of more than 64 KiB without a checksum.
+CHECKSUM = "cnatool_crc32c"
+# What a store's attribute begins with, to tell a broken store from another broken file.
+_MARK = b"cnatool.store/"
+# The oldest format whose index of chunks has checksums; every HDF5 since 2016 reads it.
+_VERSIONS = ("v110", "v110")
+_LEVEL = 1
+# Bytes of decoded chunks kept for each dataset that is read.
+_CACHE = 8 << 20
+# A reader that a commit disturbed tries again, after so many seconds more each time.
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+_Found = TypeVar("_Found")
+
+
+class HDF5Array:
+    """One array of the tree: whole chunks go in, row ranges come out.
+
+    Parameters
+    ----------
+    tree : HDF5Tree
+        The open file.
+    key : str
+        Path of the array inside the store.
+
+    Raises
+    ------
+    StoreDamagedError
+        If the dataset is missing, cannot be read, or is none that a store may have.
+    """
+
+    def __init__(self, tree: HDF5Tree, key: str) -> None:
+        self._tree = tree
+        self.key = key
+        self._generation = -1
+        dataset = self._open()
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype = np.dtype(object) if _is_text(dataset) else dataset.dtype.newbyteorder("=")
+        self.chunk_rows = int(dataset.chunks[0]) if dataset.chunks else 1
+
+    def _open(self) -> h5py.Dataset:
+        """Give the dataset; anew where the file was opened anew."""
+        if self._generation != self._tree.generation:
+            self._dataset = self._tree.dataset(self.key)
+            self._chunks: dict[int, int] | None = None
+            self._generation = self._tree.generation
+        return self._dataset
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``.
+
+        Chunks are encoded here, byte for byte as HDF5 would do it, because HDF5 lets one thread in
+        at a time. (h5py before 3.16 does not see to that where a chunk is written directly and the
+        driver is Python, which others may interrupt; so its lock is taken here.)
+
+        Raises
+        ------
+        DataError
+            If a text is longer than the array was made for.
+        """
+        dataset = self._open()
+        if _is_text(dataset):
+            rows = _encoded(rows, dataset.dtype, self.key)
+        rows = np.ascontiguousarray(rows, dataset.dtype)
+        if rows.size == 0:
+            return
+        rest = (0,) * (len(self.shape) - 1)
+        for first in range(0, len(rows), self.chunk_rows):
+            chunk = rows[first : first + self.chunk_rows]
+            missing = self.chunk_rows - len(chunk)
+            if missing:
+                chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
+            octets = chunk.reshape(-1).view(np.uint8).data
+            data = zlib.compress(octets, _LEVEL) if dataset.compression else octets
+            sealed = b"".join((data, fletcher32(data).to_bytes(4, "little")))
+            with h5py._objects.phil:
+                dataset.id.write_direct_chunk((start + first, *rest), sealed)
+                self._tree.check()
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows ``start`` up to ``stop``.
+
+        Raises
+        ------
+        StoreDamagedError
+            If a chunk is missing (HDF5 would give zeros for it), cut short, or does not match its
+            checksum.
+        """
+        try:
+            return self._tree.undisturbed(lambda: self._read(start, stop))
+        except StoreDamagedError:
+            raise
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{self._tree.path}: rows {start} to {stop - 1} of array {self.key} cannot be read "
+                f"({one_line(error)}). Dump again, or restore the store from a copy."
+            ) from error
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        dataset = self._open()
+        if start >= stop or 0 in self.shape:
+            return np.empty((stop - start, *self.shape[1:]), self.dtype)
+        self._check_written(dataset, start, stop)
+        if _is_text(dataset):
+            return _decoded(dataset[start:stop])
+        rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        dataset.read_direct(rows, np.s_[start:stop])
+        return rows
+
+    def _check_written(self, dataset: h5py.Dataset, start: int, stop: int) -> None:
+        if dataset.chunks is None:
+            if not dataset.id.get_storage_size():
+                raise StoreDamagedError(
+                    f"{self._tree.path}: array {self.key} was never written. Dump again, or "
+                    "restore the store from a copy."
+                )
+            return
+        if self._chunks is None:
+            found: dict[int, int] = {}
+
+            def count(chunk: h5py.h5d.StoreInfo) -> None:
+                row = chunk.chunk_offset[0] // self.chunk_rows
+                found[row] = found.get(row, 0) + 1
+
+            dataset.id.chunk_iter(count)
+            self._chunks = found
+        sizes = zip(self.shape[1:], dataset.chunks[1:], strict=True)
+        whole = math.prod(-(-size // chunk) for size, chunk in sizes)
+        rows = self.chunk_rows
+        for chunk in range(start // rows, -(-stop // rows)):
+            if self._chunks.get(chunk, 0) != whole:
+                # Whether a commit came between is known only by opening the file anew.
+                self._chunks = None
+                raise StoreDamagedError(
+                    f"{self._tree.path}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
+                    f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
+                    "Dump again, or restore the store from a copy."
+                )
+
+
+class HDF5Tree:
+    """An HDF5 file that holds one store.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    file : JournaledFile
+        The file, open.
+    root : h5py.File
+        What HDF5 sees in it.
+    """
+
+    # The first is the default: no build of HDF5 lacks what it needs, and it costs least.
+    codecs: ClassVar[tuple[Codec, ...]] = ("none", "gzip")
+
+    def __init__(self, path: Path, file: JournaledFile, root: h5py.File) -> None:
+        self.path = path
+        # Counts how often the file was opened: what was opened inside it before is stale.
+        self.generation = 0
+        self._lock = threading.RLock()
+        self._hold(file, root)
+
+    def _hold(self, file: JournaledFile, root: h5py.File) -> None:
+        self._file = file
+        self._root = root
+        # HDF5 must be done with the file before the interpreter is.
+        self._closed = weakref.finalize(self, _close, file, root)
+
+    @classmethod
+    def create(cls, path: Path) -> HDF5Tree:
+        """Make an empty tree at a path that must not exist yet."""
+        file = JournaledFile.create(path)
+        return cls(path, file, h5py.File(file, "w", libver=_VERSIONS))
+
+    @classmethod
+    def open(cls, path: Path) -> HDF5Tree:
+        """Open a tree for reading.
+
+        Raises
+        ------
+        NotAStoreError
+            If the path is no HDF5 file.
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        return cls(path, *_opened(path))
+
+    @classmethod
+    def is_replaceable(cls, path: Path) -> bool:
+        """Say whether a file holds a store, be it broken, or nothing at all."""
+        if not path.is_file():
+            return False
+        if not path.stat().st_size:
+            return True
+        try:
+            tree = cls.open(path)
+            return tree.attribute() is not None and set(tree._root) <= {"splits"}
+        except NotAStoreError:
+            return False
+        except StoreDamagedError:
+            # A broken HDF5 file may be anybody's.
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+                return m.find(_MARK) >= 0
+
+    @classmethod
+    def move(cls, path: Path, target: Path) -> None:
+        """Rename a store, as its last commit left it."""
+        recover(path)
+        path.rename(target)
+
+    @classmethod
+    def remove(cls, path: Path) -> None:
+        """Remove what is left of a store, if anything is."""
+        path.unlink(missing_ok=True)
+        forget(path)
+
+    def attribute(self) -> bytes | None:
+        """Give the attribute ``cnatool`` as JSON, or None where there is none.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it cannot be read, or is no text.
+        """
+        try:
+            return self.undisturbed(self._attribute)
+        except StoreDamagedError:
+            raise
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{self.path}: the attribute {ATTRIBUTE} cannot be read ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+
+    def _attribute(self) -> bytes | None:
+        attributes = self._root.attrs
+        if ATTRIBUTE not in attributes:
+            return None
+        text = _text(attributes[ATTRIBUTE])
+        if text is None:
+            raise StoreDamagedError(f"{self.path}: the attribute {ATTRIBUTE} is no text.")
+        return text
+
+    def checksum(self) -> str | None:
+        """Give the attribute's checksum as it was committed, or None where there is none."""
+        found = self.undisturbed(lambda: self._root.attrs.get(CHECKSUM))
+        text = None if found is None else _text(found)
+        return None if text is None else text.decode(errors="replace")
+
+    def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
+        """Replace the attribute, and make it and all that was written before it safe."""
+        for name, text in ((ATTRIBUTE, attribute), (CHECKSUM, checksum.encode())):
+            # Not of variable length: HDF5 keeps such text in a heap without checksums.
+            self._root.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", len(text)))
+        with h5py._objects.phil:
+            self._root.flush()
+            self._file.commit()
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is lost."""
+        self._closed()
+
+    def create_array(
+        self,
+        key: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | type[str],
+        chunk_rows: int,
+        codec: Codec,
+        *,
+        axes: tuple[str, ...],
+        text_bytes: int,
+    ) -> HDF5Array:
+        """Make an array chunked over rows only, every chunk with a checksum.
+
+        Text becomes text of a fixed length, which is compressed whatever the codec: it is mostly
+        what fills it up.
+        """
+        if isinstance(dtype, np.dtype):
+            kind = h5py.h5t.py_create(dtype.newbyteorder("<"), logical=True)
+        else:
+            kind = h5py.h5t.C_S1.copy()
+            # With the zero byte that ends it, so that h5dump prints the text alone.
+            kind.set_size(text_bytes + 1)
+            kind.set_cset(h5py.h5t.CSET_UTF8)
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if 0 not in shape:
+            layout.set_chunk((chunk_rows, *shape[1:]))
+            if codec == "gzip" or dtype is str:
+                layout.set_deflate(_LEVEL)
+            layout.set_fletcher32()
+        links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        links.set_create_intermediate_group(True)
+        links.set_char_encoding(h5py.h5t.CSET_UTF8)
+        h5py.h5d.create(
+            self._root.id,
+            key.encode(),
+            kind,
+            h5py.h5s.create_simple(shape),
+            layout,
+            links,
+        )
+        return HDF5Array(self, key)
+
+    def array(self, key: str) -> HDF5Array:
+        """Open an array.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not there or its metadata cannot be read.
+        """
+        try:
+            return self.undisturbed(lambda: HDF5Array(self, key))
+        except StoreDamagedError:
+            raise
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+
+    def dataset(self, key: str) -> h5py.Dataset:
+        """Open a dataset that lies in this file and nowhere else.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it leads out of the file, is none, or holds neither numbers nor text.
+        """
+        group: Any = self._root
+        for part in key.split("/"):
+            # A link or a dataset that names another file would have us read it.
+            if not isinstance(group, h5py.Group) or not isinstance(
+                group.get(part, getlink=True), h5py.HardLink
+            ):
+                raise StoreDamagedError(
+                    f"{self.path}: array {key} cannot be opened (there is no {part} in this file). "
+                    "Dump again, or restore the store from a copy."
+                )
+            group = group[part]
+        if not isinstance(group, h5py.Dataset):
+            raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
+        if group.is_virtual or group.external:
+            raise StoreDamagedError(
+                f"{self.path}: the values of array {key} lie in other files. Copy them into the "
+                "store, as h5repack does."
+            )
+        if group.dtype.kind not in "fiub" and not _is_text(group):
+            raise StoreDamagedError(
+                f"{self.path}: array {key} holds {group.dtype}, neither numbers nor text."
+            )
+        return group
+
+    def undisturbed(self, read: Callable[[], _Found]) -> _Found:
+        """Read something; again from a fresh look at the file where a commit came between.
+
+        Every piece of metadata has a checksum, and committed chunks never move, so that what is
+        read while a writer changes the file is right or an error.
+        """
+        # No other thread may be inside when the file is opened anew.
+        with self._lock:
+            for pause in _PAUSES:
+                try:
+                    return self._checked(read)
+                except Exception:
+                    if not self._file.changed():
+                        raise
+                time.sleep(pause)
+                opened = _opened(self.path)
+                self.close()
+                self._hold(*opened)
+                self.generation += 1
+            return self._checked(read)
+
+    def _checked(self, read: Callable[[], _Found]) -> _Found:
+        with h5py._objects.phil:
+            try:
+                return read()
+            finally:
+                self.check()
+
+    def check(self) -> None:
+        """Raise what the operating system refused, of which HDF5 knows nothing."""
+        self._file.check()
+
+
+def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
+    for pause in (*_PAUSES, None):
+        file = JournaledFile.reader(path)
+        try:
+            root = h5py.File(file, "r", rdcc_nbytes=_CACHE)
+            file.check()
+            return file, root
+        except Exception as error:  # h5py raises what HDF5's hundred kinds of errors look like
+            if pause is not None and file.changed():
+                time.sleep(pause)
+                continue
+            if not has_hdf5_signature(file):
+                raise NotAStoreError(
+                    f"{path} is no cnatool store: it is no HDF5 file. "
+                    "`cnatool dump MODEL DATA -o STORE.h5` makes one."
+                ) from None
+            raise StoreDamagedError(
+                f"{path} cannot be read ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+    raise AssertionError("the last try returns or raises")
+
+
+def _close(file: JournaledFile, root: h5py.File) -> None:
+    file.abandon()
+    root.close()
+    file.close()
+
+
+def _is_text(dataset: h5py.Dataset) -> bool:
+    return h5py.check_string_dtype(dataset.dtype) is not None
+
+
+def _encoded(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.bytes_]:
+    texts = [str(row).encode() for row in rows]
+    most = dtype.itemsize - 1
+    for text in texts:
+        # Text of a fixed length ends at its first zero byte.
+        if len(text) > most or b"\0" in text:
+            raise DataError(
+                f"{text.decode()!r} cannot be stored in {key}, which was made for text of up to "
+                f"{most} bytes without zero bytes. Give the sample a shorter name."
+            )
+    return np.array(texts, dtype)
+
+
+def _decoded(rows: NDArray[Any]) -> NDArray[Any]:
+    return np.array([row.decode() for row in rows], object)
+
+
+def _text(value: object) -> bytes | None:
+    """Give an attribute's text as any writer may have put it: fixed or variable, alone or not."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, str):
+        return value.encode()
+    return bytes(value) if isinstance(value, bytes) else None

@@ -1,0 +1,36 @@
+"""What a file is, by its first bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["has_hdf5_signature", "is_hdf5"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class _Readable(Protocol):
+    def seek(self, offset: int, whence: int, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+def has_hdf5_signature(file: _Readable) -> bool:
+    """Tell HDF5 by its signature: at the file's start, or after a user block of 512, 1024, …."""
+    size = file.seek(0, os.SEEK_END)
+    at = 0
+    while at < size:
+        file.seek(at, os.SEEK_SET)
+        if file.read(len(_HDF5)) == _HDF5:
+            return True
+        at = at * 2 or 512
+    return False
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell an HDF5 file from others."""
+    with path.open("rb") as file:
+        return has_hdf5_signature(file)
