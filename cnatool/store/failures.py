@@ -1,4 +1,4 @@
-"""An operating system's refusals while a store is written, as errors that say what to do."""
+"""What others raise while a store is read or written, in words that say what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnatool.errors import CnatoolError, StoreWriteError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["reported"]
+__all__ = ["one_line", "reported"]
 
 
 class reported:  # noqa: N801  a context manager reads as a word
@@ -28,3 +28,9 @@ class reported:  # noqa: N801  a context manager reads as a word
                 f"{self._path} cannot be written: {error.strerror or error}. Free some space or "
                 "name another path with -o, and dump again."
             ) from error
+
+
+def one_line(error: Exception) -> str:
+    """Give what an error says, short and without line breaks; its kind where it says nothing."""
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError
+from cnatool.store.failures import one_line
 from cnatool.store.fletcher import fletcher32
 from cnatool.store.journal import JournaledFile, forget, recover
 from cnatool.store.signature import has_hdf5_signature
@@ -130,7 +131,7 @@ class HDF5Array:
         except Exception as error:
             raise StoreDamagedError(
                 f"{self._tree.path}: rows {start} to {stop - 1} of array {self.key} cannot be read "
-                f"({_one_line(error)}). Dump again, or restore the store from a copy."
+                f"({one_line(error)}). Dump again, or restore the store from a copy."
             ) from error
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
@@ -266,7 +267,7 @@ class HDF5Tree:
             raise
         except Exception as error:
             raise StoreDamagedError(
-                f"{self.path}: the attribute {ATTRIBUTE} cannot be read ({_one_line(error)}). "
+                f"{self.path}: the attribute {ATTRIBUTE} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
 
@@ -352,7 +353,7 @@ class HDF5Tree:
             raise
         except Exception as error:
             raise StoreDamagedError(
-                f"{self.path}: array {key} cannot be opened ({_one_line(error)}). "
+                f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
 
@@ -438,7 +439,7 @@ def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
                     "`cnatool dump MODEL DATA -o STORE.h5` makes one."
                 ) from None
             raise StoreDamagedError(
-                f"{path} cannot be read ({_one_line(error)}). "
+                f"{path} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
     raise AssertionError("the last try returns or raises")
@@ -482,8 +483,3 @@ def _text(value: object) -> bytes | None:
 
 def _crc32c(text: bytes) -> bytes:
     return b"%08x" % google_crc32c.value(text)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__

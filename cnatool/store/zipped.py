@@ -13,6 +13,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.failures import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +89,7 @@ class ZippedArray:
         except Exception as error:  # every codec raises its own kind
             raise StoreDamagedError(
                 f"{self._where}: rows {start} to {stop - 1} of array {self.key} cannot be read "
-                f"({_one_line(error)}). Dump again, or restore the store from a copy."
+                f"({one_line(error)}). Dump again, or restore the store from a copy."
             ) from error
 
     def _check_members(self, start: int, stop: int) -> None:
@@ -143,7 +144,7 @@ class ZippedTree:
                 members = {member.filename: member.file_size for member in archive.infolist()}
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise NotAStoreError(
-                f"{path} is no cnatool store: it cannot be read as a ZIP file ({_one_line(error)})."
+                f"{path} is no cnatool store: it cannot be read as a ZIP file ({one_line(error)})."
             ) from None
         folders = {name.split("/", 1)[0] for name in members if "/" in name}
         prefixes = [f"{folder}/" for folder in folders if f"{folder}/{_METADATA}" in members]
@@ -168,7 +169,7 @@ class ZippedTree:
             group = zarr.open_group(store, path=prefix.rstrip("/"), mode="r", zarr_format=3)
         except Exception as error:  # zarr raises whatever its JSON parsing met
             raise StoreDamagedError(
-                f"{path}: {prefix}{_METADATA} cannot be read ({_one_line(error)}). "
+                f"{path}: {prefix}{_METADATA} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
         inside = {n.removeprefix(prefix): size for n, size in members.items()}
@@ -191,7 +192,7 @@ class ZippedTree:
             array = self._group[key]
         except Exception as error:
             raise StoreDamagedError(
-                f"{self.path}: array {key} cannot be opened ({_one_line(error)}). "
+                f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
         if not isinstance(array, zarr.Array):
@@ -202,8 +203,3 @@ class ZippedTree:
             if name.startswith(f"{key}/")
         }
         return ZippedArray(key, array, str(self.path), sizes)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__
