@@ -1,4 +1,4 @@
-"""An operating system's refusals while a store is written, as errors that say what to do."""
+"""What others raise while a store is read or written, in words that say what to do."""
 
 from __future__ import annotations
 
