@@ -12,6 +12,7 @@ import msgspec
 from cnatool.errors import UsageError
 from cnatool.observing import Observer, Silent
 from cnatool.store.layout import split_arrays
+from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
 from cnatool.store.replacing import Replaced, check_free
 from cnatool.store.writer import StoreWriter, check_codec
@@ -65,12 +66,13 @@ def convert(
         If there is no store, or the target's path cannot be used.
     StoreDamagedError
         If the store is broken.
+    StoreInUseError
+        If another process is writing the target.
     StoreWriteError
         If the disk is full or refuses.
     """
     source, path = open_store(store), Path(target)
     observer = observer or Silent()
-    check_free(path, overwrite=overwrite)
     check_codec(path, codec)
     if source.path.resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{path} would replace {source.path} itself. Name another path.")
@@ -81,6 +83,13 @@ def convert(
                 f"{name!r} are safe in it. Wait for its dump, or dump again to the end; a copy of "
                 "less would pass for an unfinished dump that nothing can finish."
             )
+    with locked(path):
+        check_free(path, overwrite=overwrite)
+        _copy(source, path, codec, observer)
+    return open_store(path)
+
+
+def _copy(source: Store, path: Path, codec: Codec | None, observer: Observer) -> None:
     replaced = Replaced(path)
     try:
         record = msgspec.structs.replace(source.record, splits={})
@@ -100,7 +109,6 @@ def convert(
         replaced.restore()
         raise
     replaced.remove()
-    return open_store(path)
 
 
 def _id_bytes(split: Split) -> int:

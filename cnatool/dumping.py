@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TYPE_CHECKING
 
-from cnatool.backend.choice import Narrowing
 from cnatool.backend.measured import exposed_model
-from cnatool.data.preprocess import PreprocessOptions
+from cnatool.dump_options import DumpOptions, check_apart, check_options, choices
 from cnatool.errors import UsageError
 from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
 from cnatool.observing import Observer, Silent
-from cnatool.planning import Choices, FeedChoices, Plan, RunChoices, planned
+from cnatool.pipeline import Stages
+from cnatool.planning import Plan, planned
+from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
+from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
-from cnatool.store.records import Kept, Statistic
 from cnatool.store.replacing import Replaced, check_free
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import SplitWriter, StoreWriter, check_codec
@@ -28,35 +30,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from cnatool.backend.choice import Narrowing
     from cnatool.backend.exposed import ExposedModel
     from cnatool.store.reader import Store
+    from cnatool.store.records import Kept
 
-__all__ = ["DumpOptions", "dump", "preflight"]
-
-
-class DumpOptions(TypedDict, total=False):
-    """The keyword arguments of `dump`, which `preflight` takes too."""
-
-    splits: Mapping[str, str | Path] | None
-    keep: Kept
-    tensors: str | Sequence[str]
-    dtype: Narrowing | None
-    statistics: str | Sequence[str]
-    batch_size: int | None
-    limit: int | None
-    tags: Mapping[str, str] | None
-    provider: str
-    threads: int
-    scale: float | None
-    mean: Sequence[float]
-    std: Sequence[float]
-    layout: str | None
-    inputs: Mapping[str, str] | None
-    constants: Mapping[str, ArrayLike] | None
-    custom_ops: Sequence[str | Path]
-    codec: Codec | None
-    overwrite: bool
-    observer: Observer | None
+__all__ = ["dump", "preflight"]
 
 
 def dump(
@@ -83,6 +62,8 @@ def dump(
     custom_ops: Sequence[str | Path] = (),
     codec: Codec | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    verbose: bool = False,
     observer: Observer | None = None,
 ) -> Store:
     """Run an ONNX model over data and store every intermediate tensor.
@@ -138,6 +119,13 @@ def dump(
     overwrite : bool
         Replace a store that is already there. If the dump is cut off, the old one is kept beside
         it as ``NAME.previous.zarr``.
+    resume : bool
+        Go on with a dump that was cut off, behind its committed rows; the result is that of one
+        that never was. Model, data and options must be those that it was begun with; what
+        ``batch_size``, ``threads`` and ``codec`` leave open is taken from it. Where there is
+        nothing to go on with the dump begins at the start, and a complete store is left alone.
+    verbose : bool
+        Tell the observer at the end how busy reading, model and writing were.
     observer : Observer, optional
         Told what was decided and how far the dump is.
 
@@ -149,16 +137,16 @@ def dump(
     Raises
     ------
     UsageError, DataError, ModelError, NotAStoreError
-        If an argument, the data, the model or the path cannot be used.
+        If an argument, the data, the model or the path cannot be used, or a store is to be resumed
+        that another dump began.
     BackendError
         If the runtime fails.
+    StoreInUseError
+        If another process is writing the store.
     StoreWriteError
         If the disk is full or refuses.
     """
-    with _begun(
-        model,
-        data,
-        store,
+    options = DumpOptions(
         splits=splits,
         keep=keep,
         tensors=tensors,
@@ -178,15 +166,28 @@ def dump(
         custom_ops=custom_ops,
         codec=codec,
         overwrite=overwrite,
+        resume=resume,
+        verbose=verbose,
         observer=observer,
-    ) as begun:
-        found = begun.preflight
-        if not found.fits:
-            raise UsageError(found.refusal)
-        for line in found.lines():
-            begun.observer.note(line)
-        _finished(begun)
-    return open_store(found.store)
+    )
+    check_options(options)
+    path = _store_path(model, store)
+    # Before anything is looked at: what is found stays so until the dump is done.
+    with locked(path):
+        decided = _decided(model, data, path, options)
+        if decided.past is not None and is_complete(decided.past):
+            decided.observer.note(f"{path} is complete: there is nothing left to do")
+            return decided.past
+        with _begun(decided) as begun:
+            found = begun.preflight
+            if not found.fits:
+                raise UsageError(found.refusal)
+            for line in found.lines():
+                decided.observer.note(line)
+            _finished(decided, begun)
+    if verbose:
+        decided.observer.note(str(begun.stages))
+    return open_store(path)
 
 
 def preflight(
@@ -214,8 +215,62 @@ def preflight(
     UsageError, DataError, ModelError, NotAStoreError, BackendError
         As `dump`.
     """
-    with _begun(model, data, store, **options) as begun:
+    check_options(options)
+    with _begun(_decided(model, data, _store_path(model, store), options)) as begun:
         return begun.preflight
+
+
+def _store_path(model: str | Path, store: str | Path | None) -> Path:
+    return Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A dump of which nothing was run yet.
+
+    ``past`` is the store that it goes on with, or None where it begins at the start.
+    """
+
+    path: Path
+    plan: Plan
+    codec: Codec
+    past: Store | None
+    observer: Observer
+
+    @property
+    def left(self) -> dict[str, int]:
+        """Rows of each split that are still to be written."""
+        splits = {} if self.past is None else self.past.splits
+        return {n: r - (len(splits[n]) if n in splits else 0) for n, r in self.plan.rows.items()}
+
+
+def _decided(
+    model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
+) -> _Decided:
+    """Decide everything about a dump, without running the model over its data."""
+    observer = options.get("observer") or Silent()
+    splits = options.get("splits") or {}
+    resume = options.get("resume", False)
+    past = resumable(path) if resume else None
+    if past is None:
+        # What is resumed and holds no row is begun anew.
+        check_free(path, overwrite=resume or options.get("overwrite", False), resumes=True)
+    check_codec(path, options.get("codec"))
+    check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
+    plan = planned(
+        Path(model),
+        data,
+        splits,
+        *choices(options, past.record.runtime if past else None),
+        observer.note,
+    )
+    check_memory(plan)
+    codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
+    if past is not None:
+        check_same(past, plan, codec)
+        rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
+        observer.note(f"resuming: {there:,} of {rows:,} rows are there")
+    return _Decided(path, plan, codec, past, observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +278,11 @@ class _Begun:
     """A dump of which nothing is written yet: its first blocks are through the model."""
 
     plan: Plan
-    codec: Codec | None
     exposed: ExposedModel
     preflight: Preflight
-    observer: Observer
+    broken: NotFinite
+    stages: Stages
+    pasts: Mapping[str, Past]
     split: str
     blocks: Iterator[RanBlock]
 
@@ -235,28 +291,15 @@ class _Begun:
         if split == self.split:
             yield from self.blocks
             return
-        with closing(ran_blocks(self.plan, self.exposed, split)) as ran:
+        past = self.pasts.get(split)
+        with closing(ran_blocks(self.plan, self.exposed, split, self.stages, past)) as ran:
             yield from ran
 
 
 @contextmanager
-def _begun(
-    model: str | Path,
-    data: str | Path | None,
-    store: str | Path | None,
-    **options: Unpack[DumpOptions],
-) -> Generator[_Begun]:
-    """Decide everything, run the first blocks, and judge by them what the rest will take."""
-    model = Path(model)
-    path = Path(store) if store is not None else Path(f"{model.stem}.zarr")
-    observer = options.get("observer") or Silent()
-    splits = options.get("splits") or {}
-    _check_options(options)
-    check_free(path, overwrite=options.get("overwrite", False))
-    check_codec(path, options.get("codec"))
-    _check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
-    plan = planned(model, data, splits, *_choices(options), observer.note)
-    check_memory(plan)
+def _begun(decided: _Decided) -> Generator[_Begun]:
+    """Run the first blocks, and judge by them what the rest will take."""
+    plan, left = decided.plan, decided.left
     exposed = exposed_model(
         plan.network,
         plan.probed,
@@ -266,12 +309,17 @@ def _begun(
         plan.statistics,
         plan.run,
     )
-    split = next((name for name, rows in plan.rows.items() if rows), next(iter(plan.rows)))
-    with closing(ran_blocks(plan, exposed, split)) as ran:
-        trial = first_blocks(ran, plan)
-        codec = options.get("codec")
-        found = estimated(plan, path, trial, codec or format_of(path).codecs[0])
-        yield _Begun(plan, codec, exposed, found, observer, split, _in_turn(trial, ran))
+    broken, stages = NotFinite(plan.record.tensors), Stages()
+    past = {} if decided.past is None else decided.past.splits
+    pasts = {name: Past(split, broken, decided.observer) for name, split in past.items()}
+    # Where results depend on the runs before, everything runs once more, in the same order.
+    wanted = plan.rows if plan.schedule.stateful else left
+    split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
+    with closing(ran_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
+        trial = first_blocks(ran, plan, sum(left.values()))
+        found = estimated(plan, decided.path, trial, decided.codec, left)
+        blocks = _in_turn(trial, ran)
+        yield _Begun(plan, exposed, found, broken, stages, pasts, split, blocks)
 
 
 def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:
@@ -281,89 +329,68 @@ def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlo
     yield from rest
 
 
-def _choices(options: DumpOptions) -> tuple[Choices, RunChoices, FeedChoices]:
-    tensors = options.get("tensors", "all")
-    scale = options.get("scale")
-    return (
-        Choices(
-            keep=options.get("keep", "full"),
-            tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
-            dtype=options.get("dtype"),
-            statistics=_chosen_statistics(options.get("statistics", "sum")),
-            limit=options.get("limit"),
-            tags=dict(options.get("tags") or {}),
-        ),
-        RunChoices(
-            batch_size=options.get("batch_size"),
-            provider=options.get("provider", "cpu"),
-            threads=options.get("threads", 0),
-            custom_ops=tuple(map(Path, options.get("custom_ops", ()))),
-        ),
-        FeedChoices(
-            preprocessing=PreprocessOptions(
-                None if scale is None else float(scale),
-                tuple(map(float, options.get("mean", ()))),
-                tuple(map(float, options.get("std", ()))),
-                options.get("layout"),
-            ),
-            arrays=dict(options.get("inputs") or {}),
-            constants=dict(options.get("constants") or {}),
-        ),
-    )
-
-
-def _finished(begun: _Begun) -> None:
+def _finished(decided: _Decided, begun: _Begun) -> None:
     """Write a dump that was begun to its end."""
-    path, plan, observer = begun.preflight.store, begun.plan, begun.observer
-    broken = NotFinite(plan.record.tensors)
-    replaced = Replaced(path)
+    path, plan, observer = decided.path, decided.plan, decided.observer
+    replaced = None if decided.past is not None else Replaced(path)
     parts: dict[str, SplitWriter] = {}
     try:
-        with closing(StoreWriter(path, plan.record, begun.codec)) as writer:
+        with closing(_writer(decided)) as writer:
             # All splits are there, empty, before the first row: a dump that is cut off shows it.
-            parts = {
-                name: writer.split(
-                    name,
-                    plan.rows[name],
-                    source=source.name,
-                    labels=source.labelled,
-                    classes=source.classes,
-                    available=source.rows,
-                    id_bytes=source.id_bytes,
-                )
-                for name, source in plan.sources.items()
-            }
+            parts = {name: _part(writer, name, decided, begun) for name in plan.sources}
             for name, part in parts.items():
-                observer.progress(name, 0, plan.rows[name])
+                past = begun.pasts.get(name)
+                observer.progress(name, past.done if past else 0, plan.rows[name])
                 with closing(begun.blocks_of(name)) as blocks:
-                    _write_split(part, plan.rows[name], blocks, broken, observer)
+                    _write_split(part, plan.rows[name], blocks, begun, observer)
     except BaseException:
         safe = sum(part.committed for part in parts.values())
-        if safe:
-            kept = replaced.keep()
+        if safe or replaced is None:
+            kept = replaced and replaced.keep()
             observer.note(
-                f"{path} is not finished: {safe} rows are safe in it"
+                f"{path} is not finished: {safe} of {sum(plan.rows.values())} rows are safe in it. "
+                "The same command with --resume goes on from there"
                 + (f". The store that it would have replaced is {kept}" if kept else "")
             )
         else:
             replaced.restore()
             observer.note(f"nothing was finished, so there is no new {path}")
         raise
-    replaced.remove()
-    for line in broken.notes():
+    if replaced is not None:
+        replaced.remove()
+    for line in begun.broken.notes():
         observer.note(line)
 
 
+def _writer(decided: _Decided) -> StoreWriter:
+    if decided.past is None:
+        return StoreWriter(decided.path, decided.plan.record, decided.codec)
+    return StoreWriter.resume(decided.past, decided.codec)
+
+
+def _part(writer: StoreWriter, name: str, decided: _Decided, begun: _Begun) -> SplitWriter:
+    past = begun.pasts.get(name)
+    if past is not None:
+        return writer.resumed_split(past.split, past.digests)
+    source = decided.plan.sources[name]
+    return writer.split(
+        name,
+        decided.plan.rows[name],
+        source=source.name,
+        labels=source.labelled,
+        classes=source.classes,
+        available=source.rows,
+        id_bytes=source.id_bytes,
+    )
+
+
 def _write_split(
-    split: SplitWriter,
-    rows: int,
-    blocks: Iterable[RanBlock],
-    broken: NotFinite,
-    observer: Observer,
+    split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: _Begun, observer: Observer
 ) -> None:
-    done = 0
+    done = split.committed
     for one in blocks:
         block, results = one.block, one.results
+        start = time.perf_counter()
         split.append(
             ids=block.ids,
             inputs=block.inputs,
@@ -372,43 +399,9 @@ def _write_split(
             activations=results.activations,
             statistics=results.statistics,
         )
-        broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
+        begun.stages.add("compressing and writing", time.perf_counter() - start)
+        begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
         done += len(block.ids)
         observer.progress(split.name, done, rows)
-    split.finish()
-
-
-def _check_options(options: DumpOptions) -> None:
-    """Refuse what the type checker would, before anything is written."""
-    keep, dtype = options.get("keep", "full"), options.get("dtype")
-    if keep not in get_args(Kept):
-        raise UsageError(f"keep={keep!r}: full or statistics.")
-    if dtype is not None and dtype not in get_args(Narrowing):
-        raise UsageError(f"dtype={dtype!r}: float32 or float16.")
-    codec = options.get("codec")
-    if codec is not None and codec not in get_args(Codec):
-        raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
-    counts = (("--batch-size", options.get("batch_size")), ("--limit", options.get("limit")))
-    for option, count in counts:
-        if count is not None and count < 1:
-            raise UsageError(f"{option} {count}: at least 1.")
-    for key, value in (options.get("tags") or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
-
-
-def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:
-    known = get_args(Statistic)
-    wanted = {names} if isinstance(names, str) else set(names)
-    unknown = sorted(wanted - {"all", *known})
-    if unknown:
-        raise UsageError(f"--statistics {unknown[0]}: there are {', '.join(known)}, and all.")
-    # Without sums there is nothing to score.
-    return tuple(name for name in known if name in {"sum", *wanted} or "all" in wanted)
-
-
-def _check_apart(store: Path, sources: Sequence[str | Path]) -> None:
-    """Refuse to replace a store by a dump of what lies inside it."""
-    for source in map(Path, sources):
-        if source.resolve().is_relative_to(store.resolve()):
-            raise UsageError(f"{source} lies inside {store}, which this dump would replace.")
+    if not split.complete:
+        split.finish()

@@ -51,7 +51,7 @@ class Preflight:
     store : Path
         Where the store would be.
     samples : dict of str to int
-        Samples of each split.
+        Samples of each split that are still to be written.
     tensors : int
         Tensors of which something is kept.
     sample_bytes : int
@@ -66,6 +66,8 @@ class Preflight:
         How much it can hold, as far as the system says.
     ways : tuple of str
         Options with which the store would fit the disk, where it does not.
+    committed : int
+        Samples that are there already, of a dump that is resumed.
     """
 
     store: Path
@@ -78,6 +80,7 @@ class Preflight:
     memory_bytes: int
     available_bytes: int | None
     ways: tuple[str, ...] = ()
+    committed: int = 0
 
     @property
     def fits(self) -> bool:
@@ -87,6 +90,12 @@ class Preflight:
     @property
     def refusal(self) -> str:
         """Why the dump does not fit, and what helps."""
+        if self.committed:
+            return (
+                f"{self.store} would take about {bytes_text(self.disk_bytes)} more, and "
+                f"{bytes_text(self.free_bytes)} are free. Make room, or move the store to another "
+                "disk, and go on with --resume."
+            )
         return (
             f"{self.store} would take about {bytes_text(self.disk_bytes)}, and "
             f"{bytes_text(self.free_bytes)} are free. Use "
@@ -111,8 +120,8 @@ class Preflight:
         return lines
 
 
-def first_blocks(ran: Iterator[RanBlock], plan: Plan) -> list[RanBlock]:
-    """Take the blocks from which the rest is judged: few, for a dump that is soon done."""
+def first_blocks(ran: Iterator[RanBlock], plan: Plan, rows: int) -> list[RanBlock]:
+    """Take the blocks from which all ``rows`` are judged: few, for a dump that is soon done."""
     taken: list[RanBlock] = []
     start = time.perf_counter()
     for block in ran:
@@ -120,14 +129,16 @@ def first_blocks(ran: Iterator[RanBlock], plan: Plan) -> list[RanBlock]:
         # The first run finds its memory, and would tell too much.
         warm = len(taken) > 1 or len(block.block.ids) > plan.schedule.batch
         late = time.perf_counter() - start >= _TRIAL_SECONDS
-        short = block.running * sum(plan.rows.values()) / plan.schedule.runs < _SHORT
+        short = block.running * rows / plan.schedule.runs < _SHORT
         room = sum(one.nbytes for one in taken) + block.nbytes <= _TRIAL_BYTES
         if not room or (warm and (short or late)):
             break
     return taken
 
 
-def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec) -> Preflight:
+def estimated(
+    plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec, left: Mapping[str, int]
+) -> Preflight:
     """Judge a dump by its first blocks.
 
     Parameters
@@ -139,6 +150,8 @@ def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec) -
         Of `first_blocks`.
     codec : Codec
         How the store will be compressed.
+    left : mapping of str to int
+        Samples of each split that are still to be written.
     """
     labelled = any(source.labelled for source in plan.sources.values())
     arrays = split_arrays(plan.record, labels=labelled)
@@ -147,13 +160,14 @@ def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec) -
     tried = max(1, sum(len(one.block.ids) for one in trial))
     row_bytes = sum(stored.values())
     writing = (time.perf_counter() - start) / tried + row_bytes / _WRITTEN_A_SECOND
-    rows = sum(plan.rows.values())
+    rows = sum(left.values())
+    committed = sum(plan.rows.values()) - rows
     free = shutil.disk_usage(path.parent).free
     peak = max(peak_memory(), resident_memory() + _still_to_come(plan, arrays))
     available = available_memory()
     found = Preflight(
         store=path,
-        samples=dict(plan.rows),
+        samples=dict(left),
         tensors=len(plan.record.tensors),
         sample_bytes=sum(array.row_bytes for array in arrays),
         disk_bytes=round(rows * row_bytes),
@@ -161,8 +175,14 @@ def estimated(plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec) -
         seconds=rows * _row_seconds(plan, trial, writing),
         memory_bytes=peak,
         available_bytes=None if available is None else available + resident_memory(),
+        committed=committed,
     )
-    return found if found.fits else replace(found, ways=tuple(_ways(plan, arrays, stored, free)))
+    # A dump that is resumed has its options from the one that began it.
+    return (
+        found
+        if found.fits or committed
+        else replace(found, ways=tuple(_ways(plan, arrays, stored, free)))
+    )
 
 
 def _row_bytes_stored(

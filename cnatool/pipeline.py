@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["AHEAD", "computed", "prefetched"]
+__all__ = ["AHEAD", "Stages", "computed", "prefetched"]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -17,6 +19,27 @@ _END = object()
 
 # Items that may wait between two stages; enough to even out their pace, few enough for memory.
 AHEAD = 2
+
+
+class Stages:
+    """How long each stage of a pipeline was busy, of the time since it began."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._busy: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count a time in which a stage was busy; any thread may."""
+        with self._lock:
+            self._busy[stage] = self._busy.get(stage, 0.0) + seconds
+
+    def __str__(self) -> str:
+        whole = time.perf_counter() - self._began
+        shares = {stage: min(1.0, busy / whole) for stage, busy in self._busy.items()}
+        slowest = max(shares, key=lambda stage: shares[stage], default="none")
+        busy = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+        return f"slowest stage: {slowest}; share of the time that each was busy: {busy}"
 
 
 def prefetched(items: Iterable[_T]) -> Generator[_T]:

@@ -53,12 +53,17 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class RunChoices:
-    """How the user wants the model run; fields as in `cnatool.dump`."""
+    """How the user wants the model run; fields as in `cnatool.dump`.
+
+    ``operator_threads`` are those of one operator, where a dump that is resumed had so many and the
+    user asks for no other number.
+    """
 
     batch_size: int | None
     provider: str
     threads: int
     custom_ops: tuple[Path, ...]
+    operator_threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +193,8 @@ def planned(
         provider=provider,
         threads=running.threads,
     )
+    if running.operator_threads is not None:
+        schedule = replace(schedule, threads=running.operator_threads)
     record = StoreRecord(
         schema="cnatool.store/1",
         created_by=f"cnatool {__version__}",
@@ -206,6 +213,7 @@ def planned(
             provider=provider,
             optimization=run.optimization,
             batch_size=schedule.batch,
+            threads=schedule.threads,
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),

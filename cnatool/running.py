@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.data.source import Block
 from cnatool.errors import DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.exposed import ExposedModel, Results
-    from cnatool.data.source import Block
+    from cnatool.pipeline import Stages
     from cnatool.planning import Plan
+    from cnatool.resuming import Past
     from cnatool.store.records import TensorRecord
 
 __all__ = ["RanBlock", "ran_blocks"]
@@ -68,10 +70,15 @@ class RanBlock:
         return sum(array.nbytes for array in self.rows.values())
 
 
-def ran_blocks(plan: Plan, exposed: ExposedModel, split: str) -> Generator[RanBlock]:
+def ran_blocks(
+    plan: Plan, exposed: ExposedModel, split: str, stages: Stages, past: Past | None = None
+) -> Generator[RanBlock]:
     """Run the samples of a split through the model, a block at a time.
 
-    Closing the generator ends its threads.
+    Closing the generator ends its threads. What is committed already is compared and left out.
+    Values may depend on the batch that a sample is in, so runs begin where those of a dump that
+    was never cut off do, and some samples may run once more; all do if results depend on the runs
+    before.
 
     Parameters
     ----------
@@ -80,11 +87,16 @@ def ran_blocks(plan: Plan, exposed: ExposedModel, split: str) -> Generator[RanBl
         The plan's model, ready to run.
     split : str
         Name of the split.
+    stages : Stages
+        Told how long reading and the model took.
+    past : Past, optional
+        What is committed of the split.
 
     Raises
     ------
     DataError
-        If the samples cannot be read, or a value does not fit the type that it is stored in.
+        If the samples cannot be read, or are not those that are committed, or a value does not fit
+        the type that it is stored in.
     BackendError
         If the runtime fails.
     """
@@ -93,10 +105,12 @@ def ran_blocks(plan: Plan, exposed: ExposedModel, split: str) -> Generator[RanBl
 
     def run(read: tuple[Block, float]) -> RanBlock:
         block, reading = read
+        start = time.perf_counter()
         watch = _Watch(plan.feed.batches(block, schedule.batch))
         results = exposed.run(watch, len(block.ids))
         narrowed = {n: _narrowed(stored[n], values) for n, values in results.activations.items()}
         count = len(block.ids)
+        stages.add("model", (time.perf_counter() - start) / schedule.runs)
         return RanBlock(
             block,
             replace(results, activations=narrowed),
@@ -105,9 +119,47 @@ def ran_blocks(plan: Plan, exposed: ExposedModel, split: str) -> Generator[RanBl
             watch.seconds(count, schedule.batch),
         )
 
-    blocks = prefetched(_timed(plan.sources[split].blocks(schedule.block, plan.rows[split])))
-    with closing(blocks), closing(computed(run, blocks, schedule.runs)) as finished:
-        yield from finished
+    rows, committed = plan.rows[split], 0 if past is None else past.rows
+    first = 0
+    blocks = prefetched(_timed(plan.sources[split].blocks(schedule.block, rows), stages))
+    with closing(blocks):
+        if past is not None and not schedule.stateful:
+            while first < committed and min(first + schedule.block, rows) <= committed:
+                block, _ = next(blocks)
+                past.take(block)
+                first += len(block.ids)
+        with closing(computed(run, blocks, schedule.runs)) as finished:
+            for ran in finished:
+                there = min(committed - first, len(ran.block.ids))
+                first += len(ran.block.ids)
+                if past is None or there <= 0:
+                    yield ran
+                    continue
+                past.take(_part(ran.block, slice(there)))
+                if there < len(ran.block.ids):
+                    yield _rest(ran, there)
+
+
+def _part(block: Block, rows: slice) -> Block:
+    labels = None if block.labels is None else block.labels[rows]
+    return Block(block.ids[rows], tuple(values[rows] for values in block.inputs), labels)
+
+
+def _rest(ran: RanBlock, start: int) -> RanBlock:
+    """Leave out the first samples of a block."""
+    rows = slice(start, None)
+    results = ran.results
+    return replace(
+        ran,
+        block=_part(ran.block, rows),
+        results=replace(
+            results,
+            outputs=tuple(values[rows] for values in results.outputs),
+            activations={n: values[rows] for n, values in results.activations.items()},
+            statistics={n: values[rows] for n, values in results.statistics.items()},
+        ),
+        broken=ran.broken[rows],
+    )
 
 
 class _Watch:
@@ -129,10 +181,12 @@ class _Watch:
         return (time.perf_counter() - since) / (samples - batch * first)
 
 
-def _timed(blocks: Iterator[Block]) -> Generator[tuple[Block, float]]:
+def _timed(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Block, float]]:
     start = time.perf_counter()
     for block in blocks:
-        yield block, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        stages.add("reading", seconds)
+        yield block, seconds
         start = time.perf_counter()
 
 

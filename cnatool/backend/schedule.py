@@ -56,12 +56,15 @@ class Schedule:
         Runs at a time, each on a block of its own.
     threads : int
         Threads of one operator; 0 leaves it to ONNX Runtime.
+    stateful : bool
+        Results depend on the runs before, or may.
     """
 
     block: int
     batch: int
     runs: int
     threads: int
+    stateful: bool
 
 
 def scheduled(
@@ -111,13 +114,14 @@ def scheduled(
     batch = bound or batch or fitting_batch(tensors, provider)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
+    stateful = any(_keeps_state(node) for node in network.graph.every_node())
     if not on_cpu:
-        return Schedule(block, batch, 1, threads)
+        return Schedule(block, batch, 1, threads, stateful)
     threads = threads or processors()
-    if any(_keeps_state(node) for node in network.graph.every_node()):
-        return Schedule(block, batch, 1, threads)
+    if stateful:
+        return Schedule(block, batch, 1, threads, stateful)
     runs = max(1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * sample)))
-    return Schedule(block, batch, runs, threads // runs)
+    return Schedule(block, batch, runs, threads // runs, stateful)
 
 
 def _keeps_state(node: onnx.NodeProto) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -15,7 +16,10 @@ from cnatool.text import printable
 __all__ = ["main"]
 
 _INTERNAL_ERROR = 4
+# What typer makes of an interruption.
 _INTERRUPTED = 130
+# A shell's way to say which signal ended a process.
+_SIGNALLED = 128
 
 
 def main() -> None:
@@ -26,6 +30,7 @@ def main() -> None:
         # A terminal that cannot show α shows a question mark instead.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    received = _interruptible()
     if "--debug" in sys.argv[1:]:
         app()
         return
@@ -33,12 +38,12 @@ def main() -> None:
         app()
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            _interrupted()
+            _interrupted(received)
         raise
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _interrupted()
+        _interrupted(received)
     except BrokenPipeError:
         # Whoever read our output went away, as `| head` does; without this Python would complain
         # once more when it flushes at exit.
@@ -57,12 +62,33 @@ def main() -> None:
         )
 
 
-def _interrupted() -> NoReturn:
-    typer.echo("cnatool: interrupted.", err=True)
+def _interruptible() -> list[int]:
+    """Let Ctrl-C and SIGTERM end the command in good order, and a second of them at once.
+
+    Gives the list that the signal will be in.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        # Whoever starts a command in the background may have it ignore Ctrl-C.
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, interrupt)
+    return received
+
+
+def _interrupted(received: list[int]) -> NoReturn:
+    terminated = signal.SIGTERM in received
+    typer.echo(f"cnatool: {'terminated' if terminated else 'interrupted'}.", err=True)
     sys.stdout.flush()
     # What had to be put in order was, on the exception's way here. Threads that libraries left
     # waiting would only complain at a regular exit.
-    os._exit(_INTERRUPTED)
+    os._exit(_SIGNALLED + signal.SIGTERM if terminated else _INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:

@@ -124,11 +124,22 @@ def dump(
             "kept as NAME.previous.zarr.",
         ),
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a dump that was cut off, with the options that it was begun with; "
+            "begin where there is none, and leave a complete store alone.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run", help="Say what the dump would take of disk, time and memory, and stop."
         ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Say at the end which stage was the slowest.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
 ) -> None:
@@ -137,8 +148,9 @@ def dump(
     Notes and progress go to standard error; the path of the store to standard output. Nothing is
     written where the store would not fit the disk.
     """
-    from cnatool.dumping import DumpOptions, preflight
+    from cnatool.dump_options import DumpOptions
     from cnatool.dumping import dump as dump_model
+    from cnatool.dumping import preflight
 
     with ConsoleObserver(quiet=quiet) as observer:
         options = DumpOptions(
@@ -161,6 +173,8 @@ def dump(
             custom_ops=custom_ops or (),
             codec=codec.value if codec else None,
             overwrite=overwrite,
+            resume=resume,
+            verbose=verbose,
             observer=observer,
         )
         if dry_run:

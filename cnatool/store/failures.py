@@ -24,7 +24,9 @@ class reported:  # noqa: N801  a context manager reads as a word
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, CnatoolError):
+            help_ = "Free some space or name another path with -o, and dump again."
+            if self._committed:
+                help_ = f"{self._committed} rows are safe: free some space and go on with --resume."
             raise StoreWriteError(
-                f"{self._path} cannot be written: {error.strerror or error}. Free some space or "
-                "name another path with -o, and dump again."
+                f"{self._path} cannot be written: {error.strerror or error}. {help_}"
             ) from error

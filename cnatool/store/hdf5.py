@@ -25,7 +25,7 @@ from cnatool.store.signature import has_hdf5_signature
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +74,14 @@ class HDF5Array:
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype = np.dtype(object) if _is_text(dataset) else dataset.dtype.newbyteorder("=")
         self.chunk_rows = int(dataset.chunks[0]) if dataset.chunks else 1
+
+    @property
+    def codec(self) -> Codec | None:
+        """How chunks are compressed; None of text, which always is, and where there are none."""
+        dataset = self._open()
+        if dataset.chunks is None or _is_text(dataset):
+            return None
+        return "gzip" if dataset.compression else "none"
 
     def _open(self) -> h5py.Dataset:
         """Give the dataset; anew where the file was opened anew."""
@@ -224,6 +232,26 @@ class HDF5Tree:
         return cls(path, *_opened(path))
 
     @classmethod
+    def reopen(cls, path: Path, splits: Collection[str]) -> HDF5Tree:
+        """Open a store to go on with it, as its last commit left it.
+
+        Raises
+        ------
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        file = JournaledFile.reopened(path)
+        try:
+            root = h5py.File(file, "r+", libver=_VERSIONS)
+            file.check()
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{path} cannot be continued ({one_line(error)}). "
+                "Dump again with --overwrite, or restore the store from a copy."
+            ) from error
+        return cls(path, file, root)
+
+    @classmethod
     def is_replaceable(cls, path: Path) -> bool:
         """Say whether a file holds a store, be it broken, or nothing at all."""
         if not path.is_file():
@@ -338,6 +366,10 @@ class HDF5Tree:
             layout,
             links,
         )
+        return HDF5Array(self, key)
+
+    def reopened_array(self, key: str, committed: int) -> HDF5Array:
+        """Open an array to write the rows that follow the committed ones."""
         return HDF5Array(self, key)
 
     def array(self, key: str) -> HDF5Array:

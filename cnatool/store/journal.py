@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import google_crc32c
 
 from cnatool.errors import StoreDamagedError
+from cnatool.store.signature import HDF5_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ _HEADER = struct.Struct("<QQ")
 # Where an extent goes, and how long it is.
 _EXTENT = struct.Struct("<QQ")
 _CHECKSUM = struct.Struct("<I")
+_SUPERBLOCK = struct.Struct("<8sBBBBQQQ")
 # Before the first commit nothing of the file is durable, and all of it waits in memory.
 _EVERYTHING = 1 << 62
 
@@ -89,6 +91,27 @@ class JournaledFile:
         if journal_of(path).exists():
             raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
         return cls(path, _opened(path, "x+b"), 0, _EVERYTHING, {})
+
+    @classmethod
+    def reopened(cls, path: Path) -> Self:
+        """Open a file to go on with it: as its last commit left it, and nothing beyond.
+
+        Raises
+        ------
+        OSError
+            If the operating system refuses, or another's file is where the journal goes.
+        """
+        recover(path)
+        if journal_of(path).exists():
+            raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
+        file = _opened(path, "r+b")
+        size = os.fstat(file.fileno()).st_size
+        end = _committed_end(file)
+        if end is not None and end < size:
+            # Chunks of rows that were never committed.
+            _truncate(file, end)
+            size = end
+        return cls(path, file, size, size, {})
 
     @classmethod
     def reader(cls, path: Path) -> Self:
@@ -338,6 +361,21 @@ class _Journal(NamedTuple):
             _write(file, offset, data)
         _truncate(file, self.size)
         _sync(file)
+
+
+def _committed_end(file: FileIO) -> int | None:
+    """Give the size that an HDF5 file says it has; None where it is not of the kind written here.
+
+    The superblock holds, after the signature, the version, the bytes of an address and of a length,
+    flags, and the addresses of the base, of its extension and of the end.
+    """
+    head = file.read(_SUPERBLOCK.size) or b""
+    if len(head) < _SUPERBLOCK.size:
+        return None
+    signature, version, address, _, _, base, _, end = _SUPERBLOCK.unpack(head)
+    if signature != HDF5_SIGNATURE or version not in (2, 3) or address != 8 or base:
+        return None
+    return int(end)
 
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:

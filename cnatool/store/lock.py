@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.errors import StoreInUseError
 from cnatool.store.failures import reported
+from cnatool.store.replacing import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,12 @@ def locked(store: Path) -> Iterator[None]:
     Parameters
     ----------
     store : Path
-        Where the store is, or will be; its folder is there.
+        Where the store is, or will be.
 
     Raises
     ------
+    NotAStoreError
+        If its folder is not there.
     StoreInUseError
         If it is being written already.
     StoreWriteError
@@ -36,6 +39,7 @@ def locked(store: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    check_folder(store)
     path = store.with_name(f".{store.name}.lock")
     lock = FileLock(path)
     with reported(store, 0):
@@ -44,7 +48,7 @@ def locked(store: Path) -> Iterator[None]:
         except Timeout as error:
             raise StoreInUseError(
                 f"{store} is being written by another process. Wait until it is done, or name "
-                "another path with -o."
+                "another path."
             ) from error
     try:
         yield

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
-    from cnatool.store.tree import ReadableArray, ReadableTree
+    from cnatool.store.tree import Codec, ReadableArray, ReadableTree
 
 __all__ = ["Split", "Store", "StoredArray", "open_store"]
 
@@ -106,6 +106,11 @@ class StoredArray:
         """Rows of one chunk: whole chunks read fastest."""
         return self._array.chunk_rows
 
+    @property
+    def codec(self) -> Codec | None:
+        """How chunks are compressed; None where that says nothing of the store."""
+        return self._array.codec
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -173,8 +178,13 @@ class Split:
         return self._store.record.splits[self.name]
 
     @property
-    def path(self) -> Path:
+    def store(self) -> Store:
         """The store that the split is in."""
+        return self._store
+
+    @property
+    def path(self) -> Path:
+        """Where that store is."""
         return self._store.path
 
     @property

@@ -254,6 +254,8 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The graph optimisation level.
     batch_size : int
         Samples of one run.
+    threads : int
+        Threads of one operator; 0 where the runtime chose.
     """
 
     name: str
@@ -261,6 +263,7 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: str
     optimization: str
     batch_size: int
+    threads: int
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

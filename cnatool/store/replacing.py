@@ -1,8 +1,10 @@
-"""Making room for a new store: nothing but a store is ever replaced, and not before its time."""
+"""Making room for a new store: nothing but a store is ever replaced, and not before its time.
+
+Whoever replaces a store holds the lock of its path (`cnatool.store.lock`).
+"""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cnatool.errors import NotAStoreError
@@ -12,10 +14,22 @@ from cnatool.store.tree import format_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Replaced", "check_free"]
+__all__ = ["Replaced", "check_folder", "check_free", "show_replaced"]
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
+def check_folder(path: Path) -> None:
+    """Make sure that the folder of a new store is there.
+
+    Raises
+    ------
+    NotAStoreError
+        If it is not.
+    """
+    if not path.parent.is_dir():
+        raise NotAStoreError(f"{path.parent}: no such folder. Make it, or name another path.")
+
+
+def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     """Make sure that a new store can be made at a path.
 
     Parameters
@@ -24,6 +38,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         Where the store will be.
     overwrite : bool
         A cnatool store may be there; anything else never.
+    resumes : bool
+        The caller could go on with a store.
 
     Raises
     ------
@@ -31,18 +47,42 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         If the path is taken, is not named like a store, or its folder does not exist.
     """
     form = format_of(path)
-    if not path.parent.is_dir():
-        raise NotAStoreError(f"{path.parent}: no such folder. Make it, or name another path.")
+    check_folder(path)
     if not path.exists() and not path.is_symlink():
         return
     if not overwrite:
         raise NotAStoreError(
-            f"{path} exists already. Name another path with -o, or pass --overwrite."
+            f"{path} exists already. Name another path"
+            + (
+                " with -o, pass --overwrite to begin anew, or --resume to go on with it."
+                if resumes
+                else ", or pass --overwrite."
+            )
         )
     if path.is_symlink():
         raise NotAStoreError(f"{path} is a link, so it is not overwritten. Name another path.")
     if not form.is_replaceable(path):
         raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def show_replaced(path: Path) -> Path | None:
+    """Give a store that was put aside a name that shows; None where there is none.
+
+    Parameters
+    ----------
+    path : Path
+        Where it was.
+    """
+    if not _aside(path).exists():
+        return None
+    names = (f"{path.stem}.previous{i or ''}{path.suffix}" for i in range(1000))
+    kept = next(p for p in map(path.with_name, names) if not p.exists())
+    _aside(path).rename(kept)
+    return kept
 
 
 class Replaced:
@@ -62,10 +102,12 @@ class Replaced:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._form = format_of(path)
-        self._aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+        self._aside = _aside(path)
         self._there = path.exists()
-        if self._there:
-            with reported(path, 0):
+        with reported(path, 0):
+            # Of a process that was killed while it replaced a store.
+            show_replaced(path)
+            if self._there:
                 self._form.move(path, self._aside)
 
     def restore(self) -> None:
@@ -76,12 +118,7 @@ class Replaced:
 
     def keep(self) -> Path | None:
         """Keep the old store under a name that shows; give it, or None where there was none."""
-        if not self._there:
-            return None
-        names = (f"{self._path.stem}.previous{i or ''}{self._path.suffix}" for i in range(1000))
-        kept = next(p for p in map(self._path.with_name, names) if not p.exists())
-        self._aside.rename(kept)
-        return kept
+        return show_replaced(self._path) if self._there else None
 
     def remove(self) -> None:
         """Remove the old store."""

@@ -15,6 +15,9 @@ to itself. Should the machine stop in the middle of step 3 all the same, the cop
 of step 2, and is the end of the file, because nothing is appended between steps 2 and 4: a reader
 takes it where the head does not match its checksum. The next chunks overwrite the copy; by then
 the head is safe.
+
+A writer that goes on where another was cut off puts a torn head right first, and then cuts the file
+at the end of the last committed chunk, so that the next copy ends it again.
 """
 
 from __future__ import annotations
@@ -119,20 +122,53 @@ class ShardWriter:
     shards : Shards
         Where the array's chunks are.
     number : int
-        Which shard this is; its file must not exist yet.
+        Which shard this is.
+    committed : int
+        Chunks that stay, from the shard's first on. Without any its file is made, in place of one
+        that another writer left behind.
+
+    Raises
+    ------
+    ChunkError
+        If the committed chunks are not there.
     """
 
     __slots__ = ("_end", "_index", "_published", "_shards", "path")
 
-    def __init__(self, shards: Shards, number: int) -> None:
+    def __init__(self, shards: Shards, number: int, committed: int = 0) -> None:
         self.path = shards.path(number)
         self._shards = shards
         self._index = np.full((shards.size, 2), _NOTHING, "<u8")
         self._end = shards.data_start
         self._published = False
-        with self.path.open("xb", buffering=0) as file:
+        if committed:
+            self._reopen(committed)
+            return
+        with self.path.open("wb", buffering=0) as file:
             # Until the first commit other libraries find it empty, not broken.
             _write_all(file, _checked(self._index.tobytes()))
+
+    def _reopen(self, committed: int) -> None:
+        with self.path.open("r+b", buffering=0) as file:
+            index = _index(file, self._shards.size)
+            offsets, sizes = index[:committed].T.astype(object)
+            end = max(offset + size for offset, size in zip(offsets, sizes, strict=True))
+            if end > file.seek(0, os.SEEK_END):
+                raise ChunkError(f"{self.path.name} is cut short, or lacks chunks")
+            whole = _checked(index.tobytes())
+            file.seek(0)
+            if _read(file, len(whole)) != whole:
+                # It came from the copy, which goes now.
+                file.seek(0)
+                _write_all(file, whole)
+                os.fsync(file.fileno())
+            file.truncate(end)
+        self._index[:committed] = index[:committed]
+        self._end = end
+        self._published = True
+        if (index[committed:] != _NOTHING).any():
+            # Its writer was cut off inside a commit.
+            self.publish()
 
     def append(self, place: int, chunk: bytes) -> None:
         """Write a chunk, with its checksum, behind all others; it counts after `publish`.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["has_hdf5_signature", "is_hdf5"]
+__all__ = ["HDF5_SIGNATURE", "has_hdf5_signature", "is_hdf5"]
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class _Readable(Protocol):
@@ -24,7 +24,7 @@ def has_hdf5_signature(file: _Readable) -> bool:
     at = 0
     while at < size:
         file.seek(at, os.SEEK_SET)
-        if file.read(len(_HDF5)) == _HDF5:
+        if file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE:
             return True
         at = at * 2 or 512
     return False

@@ -13,7 +13,7 @@ from cnatool.errors import NotAStoreError
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     import numpy as np
@@ -53,6 +53,10 @@ class ReadableArray(Protocol):
     @property
     def chunk_rows(self) -> int:
         """Rows of one chunk."""
+
+    @property
+    def codec(self) -> Codec | None:
+        """How chunks are compressed; None where that says nothing of the store."""
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
@@ -162,6 +166,22 @@ class Tree(ReadableTree, Protocol):
             Bytes of UTF-8 that the longest text takes, where the format must know.
         """
 
+    def reopened_array(self, key: str, committed: int) -> WritableArray:
+        """Open an array of a reopened tree to write the rows that follow the committed ones.
+
+        Parameters
+        ----------
+        key : str
+            Path of the array inside the store.
+        committed : int
+            Rows that are committed, from the first on: whole chunks, or all.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not as this format makes arrays, or lacks committed rows.
+        """
+
     def close(self) -> None:
         """Let go of all files; what was not committed is lost."""
 
@@ -190,6 +210,24 @@ class Format(ReadableFormat, Protocol):
 
     def create(self, path: Path) -> Tree:
         """Make an empty tree at a path that must not exist yet."""
+
+    def reopen(self, path: Path, splits: Collection[str]) -> Tree:
+        """Open a store to go on with it, as its last commit left it.
+
+        What was written after that commit counts for nothing, and goes now or is overwritten.
+
+        Parameters
+        ----------
+        path : Path
+            A store that nobody else is writing.
+        splits : collection of str
+            The splits that its attribute knows.
+
+        Raises
+        ------
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
 
     def is_replaceable(self, path: Path) -> bool:
         """Say whether a path holds a store, be it empty or broken, and nothing else."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
+from cnatool.store.fingerprint import data_digests, digest, fingerprint
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
 from cnatool.store.records import SplitRecord, StoreRecord
@@ -21,11 +21,12 @@ from cnatool.store.tree import format_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from hashlib import _Hash as Digest
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from cnatool.store.reader import Split
+    from cnatool.store.reader import Split, Store
     from cnatool.store.tree import Codec, WritableArray
 
 __all__ = ["WRITERS", "SplitWriter", "StoreWriter", "check_codec"]
@@ -51,7 +52,7 @@ def check_codec(path: Path, codec: Codec | None) -> None:
 
 
 class StoreWriter:
-    """A store being written.
+    """A store being written: a new one, or one that `resume` goes on with.
 
     Parameters
     ----------
@@ -80,6 +81,32 @@ class StoreWriter:
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
         self._save()
+
+    @classmethod
+    def resume(cls, store: Store, codec: Codec) -> Self:
+        """Go on with a store, as its last commit left it.
+
+        Parameters
+        ----------
+        store : Store
+            The store, open for reading; nobody else is writing it.
+        codec : Codec
+            How chunks of further splits are compressed.
+
+        Raises
+        ------
+        StoreDamagedError
+            If its metadata cannot be read.
+        StoreWriteError
+            If the operating system refuses.
+        """
+        writer = cls.__new__(cls)
+        writer.path = store.path
+        writer.record = store.record
+        writer._codec = codec
+        with reported(store.path, 0):
+            writer._tree = format_of(store.path).reopen(store.path, store.splits)
+        return writer
 
     def close(self) -> None:
         """Let go of all files; what was not committed is lost."""
@@ -142,6 +169,44 @@ class StoreWriter:
             self._update(name, record)
         return SplitWriter(self, name, record, arrays, commit_rows(sizes))
 
+    def resumed_split(self, split: Split, digests: list[Digest]) -> SplitWriter:
+        """Go on with a split behind its committed rows.
+
+        Every split of a store that is resumed is opened so, the complete ones too.
+
+        Parameters
+        ----------
+        split : Split
+            The split, of the store that was given to `resume`.
+        digests : list of hash
+            Of `cnatool.store.fingerprint`; before anything is appended, they have taken the
+            committed rows.
+
+        Raises
+        ------
+        StoreDamagedError
+            If an array is missing, or not laid out as this version of cnatool does it.
+        """
+        record = split.record
+        layout = split_arrays(self.record, labels=record.labels)
+        sizes = [array.row_bytes for array in layout]
+        committed = len(split)
+        arrays: dict[str, _ChunkedArray] = {}
+        with reported(self.path, committed):
+            for spec, chunk in zip(layout, chunk_rows(sizes, record.rows), strict=True):
+                key = f"splits/{split.name}/{spec.key}"
+                found = split.array(spec.key).chunk_rows
+                whole = committed == record.rows or committed % max(1, chunk) == 0
+                if found != max(1, chunk) or not whole:
+                    raise StoreDamagedError(
+                        f"{self.path}: array {key} has chunks of {found} rows, {committed} rows "
+                        f"committed, and would have got chunks of {chunk} now. Dump again with "
+                        "--overwrite."
+                    )
+                array = self._tree.reopened_array(key, committed)
+                arrays[spec.key] = _ChunkedArray(array, spec.dtype, committed)
+        return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests)
+
     def _update(self, name: str, split: SplitRecord) -> None:
         splits = {**self.record.splits, name: split}
         self.record = msgspec.structs.replace(self.record, splits=splits)
@@ -167,6 +232,7 @@ class SplitWriter:
         record: SplitRecord,
         arrays: Mapping[str, _ChunkedArray],
         commit: int,
+        digests: list[Digest] | None = None,
     ) -> None:
         self._store = store
         self._name = name
@@ -174,18 +240,21 @@ class SplitWriter:
         self._arrays = arrays
         self._commit = commit
         self._broken = False
-        self._rows = 0
+        self._rows = self.committed
         # Without whole activations there is little to write, and the model needs the processors.
         whole = any(tensor.stored for tensor in store.record.tensors)
         self._pool = ThreadPoolExecutor(WRITERS, "cnatool-write") if whole else None
-        # One for each array, so that the fingerprint does not depend on the batches.
-        count = len(store.record.inputs) + record.labels
-        self._digests = [hashlib.sha256() for _ in range(count)]
+        self._digests = digests or data_digests(store.record, labels=record.labels)
 
     @property
     def name(self) -> str:
         """The split's name."""
         return self._name
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is finished."""
+        return self._record.complete
 
     @property
     def committed(self) -> int:
@@ -238,9 +307,7 @@ class SplitWriter:
         with reported(self._store.path, self.committed):
             self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
             self._rows += len(ids)
-            data = (*inputs, *(() if labels is None else (labels,)))
-            for digest, value in zip(self._digests, data, strict=True):
-                digest.update(np.ascontiguousarray(value).data)
+            digest(self._digests, inputs, labels)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
                 rows = written - written % self._commit
@@ -261,7 +328,7 @@ class SplitWriter:
                     self._record,
                     committed=((0, self._rows),),
                     complete=True,
-                    fingerprint=self._fingerprint(),
+                    fingerprint=fingerprint(self._digests),
                 )
             )
 
@@ -299,7 +366,7 @@ class SplitWriter:
             self._together(partial(copy_array, key, array) for key, array in self._arrays.items())
             self._rows = len(split)
             self._close_arrays()
-            if split.record.fingerprint not in (None, self._fingerprint()):
+            if split.record.fingerprint not in (None, fingerprint(self._digests)):
                 raise StoreDamagedError(
                     f"{split.path}: the inputs and labels of split {split.name!r} are not those "
                     "that its fingerprint was taken of. Dump again, or restore the store from a "
@@ -311,9 +378,6 @@ class SplitWriter:
         self._together(array.flush for array in self._arrays.values())
         if self._pool is not None:
             self._pool.shutdown()
-
-    def _fingerprint(self) -> str:
-        return hashlib.sha256(b"".join(digest.digest() for digest in self._digests)).hexdigest()
 
     def _together(self, calls: Iterable[Callable[[], None]]) -> None:
         """Make calls in several threads. Whatever happens, none runs on after this returns."""
@@ -341,12 +405,14 @@ class _ChunkedArray:
 
     __slots__ = ("_array", "_buffer", "_filled", "dtype", "written")
 
-    def __init__(self, array: WritableArray, dtype: np.dtype[Any] | type[str]) -> None:
+    def __init__(
+        self, array: WritableArray, dtype: np.dtype[Any] | type[str], written: int = 0
+    ) -> None:
         self._array = array
         self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
         self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
         self._filled = 0
-        self.written = 0
+        self.written = written
 
     def append(self, rows: NDArray[Any]) -> None:
         size = self._array.chunk_rows

@@ -14,6 +14,8 @@ afterwards is the tree of the last commit or of this one:
 Nothing else is ever overwritten. The last commit also writes the metadata of all arrays into the
 root's ``zarr.json``, where other libraries look for them first; earlier ones leave them out, since
 with thousands of arrays they are megabytes.
+
+A tree that is reopened begins at the last commit: what was written after it is cut off or removed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import msgspec
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.durable import replace_file, sync
-from cnatool.store.shards import ShardWriter
+from cnatool.store.shards import ChunkError, ShardWriter
 from cnatool.store.threads import together
 from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr_metadata import (
@@ -38,6 +40,7 @@ from cnatool.store.zarr_metadata import (
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     import numpy as np
@@ -109,6 +112,24 @@ class ZarrTree:
                 f"{path / _METADATA} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
+
+    @classmethod
+    def reopen(cls, path: Path, splits: Collection[str]) -> ZarrTree:
+        """Open a store to go on with it, as its last commit left it.
+
+        Raises
+        ------
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        tree = cls.open(path)
+        (path / _PARTIAL).unlink(missing_ok=True)
+        folder = path / "splits"
+        for left in folder.iterdir() if splits else [folder]:
+            # Its arrays were being made when the writer was cut off.
+            if left.is_dir() and left.name not in splits:
+                shutil.rmtree(left)
+        return tree
 
     @classmethod
     def is_replaceable(cls, path: Path) -> bool:
@@ -190,6 +211,31 @@ class ZarrTree:
         self._make(self.path / key, metadata)
         self._metadata[key] = metadata
         array = ZarrArrayWriter(key, layout, self.path / key)
+        self._arrays.append(array)
+        return array
+
+    def reopened_array(self, key: str, committed: int) -> ZarrArrayWriter:
+        """Open an array to write the rows that follow the committed ones.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not laid out as ours are, or lacks committed rows.
+        """
+        folder = self.path / key
+        self._groups.update(folder.parents)
+        try:
+            metadata = (folder / _METADATA).read_bytes()
+            layout = recognised(metadata)
+            if layout is None:
+                raise ValueError("another program wrote it")
+            array = ZarrArrayWriter(key, layout, folder, committed)
+        except (ChunkError, OSError, ValueError) as error:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be continued ({one_line(error)}). "
+                "Dump again with --overwrite, or restore the store from a copy."
+            ) from error
+        self._metadata[key] = layout.json()
         self._arrays.append(array)
         return array
 

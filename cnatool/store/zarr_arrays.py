@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.store.tree import Codec
     from cnatool.store.zarr_metadata import ArrayLayout
 
 __all__ = ["ZarrArray", "ZarrArrayWriter"]
@@ -64,6 +65,11 @@ class _Chunks:
         """Rows of one chunk."""
         return self._layout.chunk_rows
 
+    @property
+    def codec(self) -> Codec:
+        """How chunks are compressed."""
+        return self._layout.codec
+
 
 class ZarrArrayWriter(_Chunks):
     """An array being written, its rows in order.
@@ -76,14 +82,24 @@ class ZarrArrayWriter(_Chunks):
         Its metadata.
     folder : Path
         The array's folder on disk.
+    committed : int
+        Rows that are there and stay, from the first on: whole chunks, or all.
+
+    Raises
+    ------
+    ChunkError
+        If they are not there.
     """
 
     __slots__ = ("_shard", "_unpublished")
 
-    def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
+    def __init__(self, key: str, layout: ArrayLayout, folder: Path, committed: int = 0) -> None:
         super().__init__(key, layout, folder)
         self._shard: tuple[int, ShardWriter] | None = None
         self._unpublished: list[ShardWriter] = []
+        number, chunks = divmod(committed // layout.chunk_rows, self._shards.size)
+        if chunks and committed < layout.shape[0] and 0 not in layout.shape[1:]:
+            self._shard = number, ShardWriter(self._shards, number, chunks)
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
         """Append rows from ``start`` on, whole chunks but for the array's last."""

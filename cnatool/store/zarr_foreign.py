@@ -65,6 +65,11 @@ class ForeignArray:
         """Rows of one chunk."""
         return int(self._array.chunks[0])
 
+    @property
+    def codec(self) -> None:
+        """None: another program chose how chunks are compressed."""
+        return
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
 

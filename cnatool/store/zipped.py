@@ -72,6 +72,11 @@ class ZippedArray:
         """Rows of one chunk, or of one shard, which is what a member of the archive holds."""
         return int((self._array.shards or self._array.chunks)[0])
 
+    @property
+    def codec(self) -> None:
+        """None: a zipped store is never gone on with."""
+        return
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
 

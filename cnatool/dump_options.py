@@ -1,0 +1,145 @@
+"""What a dump can be told, checked before anything is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, get_args
+
+from cnatool.backend.choice import Narrowing
+from cnatool.data.preprocess import PreprocessOptions
+from cnatool.errors import UsageError
+from cnatool.planning import Choices, FeedChoices, RunChoices
+from cnatool.store.records import Kept, Statistic
+from cnatool.store.tree import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from cnatool.observing import Observer
+    from cnatool.store.records import RuntimeRecord
+
+__all__ = ["DumpOptions", "check_apart", "check_options", "choices"]
+
+
+class DumpOptions(TypedDict, total=False):
+    """The keyword arguments of `dump`, which `preflight` takes too."""
+
+    splits: Mapping[str, str | Path] | None
+    keep: Kept
+    tensors: str | Sequence[str]
+    dtype: Narrowing | None
+    statistics: str | Sequence[str]
+    batch_size: int | None
+    limit: int | None
+    tags: Mapping[str, str] | None
+    provider: str
+    threads: int
+    scale: float | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    layout: str | None
+    inputs: Mapping[str, str] | None
+    constants: Mapping[str, ArrayLike] | None
+    custom_ops: Sequence[str | Path]
+    codec: Codec | None
+    overwrite: bool
+    resume: bool
+    verbose: bool
+    observer: Observer | None
+
+
+def choices(
+    options: DumpOptions, begun: RuntimeRecord | None
+) -> tuple[Choices, RunChoices, FeedChoices]:
+    """Give the options to the rooms that know them.
+
+    Parameters
+    ----------
+    options : DumpOptions
+    begun : RuntimeRecord or None
+        How the dump that is resumed ran, from which comes what ``options`` leave open.
+    """
+    tensors = options.get("tensors", "all")
+    scale = options.get("scale")
+    threads = options.get("threads", 0)
+    return (
+        Choices(
+            keep=options.get("keep", "full"),
+            tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
+            dtype=options.get("dtype"),
+            statistics=_chosen_statistics(options.get("statistics", "sum")),
+            limit=options.get("limit"),
+            tags=dict(options.get("tags") or {}),
+        ),
+        RunChoices(
+            batch_size=options.get("batch_size") or (begun.batch_size if begun else None),
+            provider=options.get("provider", "cpu"),
+            threads=threads,
+            custom_ops=tuple(map(Path, options.get("custom_ops", ()))),
+            operator_threads=begun.threads if begun and not threads else None,
+        ),
+        FeedChoices(
+            preprocessing=PreprocessOptions(
+                None if scale is None else float(scale),
+                tuple(map(float, options.get("mean", ()))),
+                tuple(map(float, options.get("std", ()))),
+                options.get("layout"),
+            ),
+            arrays=dict(options.get("inputs") or {}),
+            constants=dict(options.get("constants") or {}),
+        ),
+    )
+
+
+def check_options(options: DumpOptions) -> None:
+    """Refuse what the type checker would, before anything is written.
+
+    Raises
+    ------
+    UsageError
+        If an option cannot be meant.
+    """
+    if options.get("resume") and options.get("overwrite"):
+        raise UsageError(
+            "--resume goes on with a store and --overwrite begins anew: pass one of them."
+        )
+    keep, dtype = options.get("keep", "full"), options.get("dtype")
+    if keep not in get_args(Kept):
+        raise UsageError(f"keep={keep!r}: full or statistics.")
+    if dtype is not None and dtype not in get_args(Narrowing):
+        raise UsageError(f"dtype={dtype!r}: float32 or float16.")
+    codec = options.get("codec")
+    if codec is not None and codec not in get_args(Codec):
+        raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
+    counts = (("--batch-size", options.get("batch_size")), ("--limit", options.get("limit")))
+    for option, count in counts:
+        if count is not None and count < 1:
+            raise UsageError(f"{option} {count}: at least 1.")
+    for key, value in (options.get("tags") or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
+
+
+def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:
+    known = get_args(Statistic)
+    wanted = {names} if isinstance(names, str) else set(names)
+    unknown = sorted(wanted - {"all", *known})
+    if unknown:
+        raise UsageError(f"--statistics {unknown[0]}: there are {', '.join(known)}, and all.")
+    # Without sums there is nothing to score.
+    return tuple(name for name in known if name in {"sum", *wanted} or "all" in wanted)
+
+
+def check_apart(store: Path, sources: Sequence[str | Path]) -> None:
+    """Refuse to replace a store by a dump of what lies inside it.
+
+    Raises
+    ------
+    UsageError
+        If a source does.
+    """
+    for source in map(Path, sources):
+        if source.resolve().is_relative_to(store.resolve()):
+            raise UsageError(f"{source} lies inside {store}, which this dump would replace.")

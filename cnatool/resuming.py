@@ -1,0 +1,260 @@
+"""Going on with a dump that was cut off: what is there, and whether it is of this very dump."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.notfinite import broken_rows
+from cnatool.store.fingerprint import data_digests, digest
+from cnatool.store.layout import IDS, LABELS, input_key
+from cnatool.store.reader import open_store
+from cnatool.store.records import FileRecord, ModelRecord, SplitRecord, StoreRecord
+from cnatool.store.tree import Codec, format_at, format_of
+from cnatool.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.data.source import Block
+    from cnatool.notfinite import NotFinite
+    from cnatool.observing import Observer
+    from cnatool.planning import Plan
+    from cnatool.store.reader import Split, Store, StoredArray
+
+__all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
+
+# Differences that a message lists.
+_LISTED = 3
+
+
+def resumable(path: Path) -> Store | None:
+    """Open the store that a dump goes on with; None where it begins from the start.
+
+    It does where nothing is there, or a store in which no row is safe: there is nothing to lose.
+
+    Raises
+    ------
+    NotAStoreError
+        If something else is there.
+    StoreDamagedError
+        If the store cannot be read.
+    """
+    if path.is_symlink():
+        raise NotAStoreError(f"{path} is a link. Name the store that it leads to.")
+    if not path.exists():
+        return None
+    form = format_of(path)
+    try:
+        store = open_store(path)
+    except NotAStoreError:
+        # The first commit was not reached.
+        if form.is_replaceable(path):
+            return None
+        raise
+    if format_at(path) is not form:
+        raise NotAStoreError(f"{path} is no {path.suffix} store, whatever its name says.")
+    return store if is_complete(store) or any(map(len, store.splits.values())) else None
+
+
+def is_complete(store: Store) -> bool:
+    """Say whether every row of a store is there."""
+    return bool(store.splits) and all(s.record.complete for s in store.splits.values())
+
+
+def codec_of(store: Store) -> Codec | None:
+    """Say how a store is compressed; None where nothing of it is."""
+    arrays = (split.statistics() for split in store.splits.values() if split.record.rows)
+    return next((array.codec for array in arrays), None)
+
+
+def check_same(store: Store, plan: Plan, codec: Codec) -> None:
+    """Make sure that a store was begun by the dump that is to go on with it.
+
+    Whatever may change a value is compared: the model, the data's splits, what is kept and how, the
+    runtime and how it runs, and the versions of all.
+
+    Raises
+    ------
+    UsageError
+        If it was not; the message names what differs, and both values.
+    """
+    splits = {
+        name: SplitRecord(
+            rows=plan.rows[name],
+            committed=(),
+            complete=False,
+            labels=source.labelled,
+            source=source.name,
+            classes=source.classes,
+            available=source.rows,
+        )
+        for name, source in plan.sources.items()
+    }
+    begun = {
+        name: msgspec.structs.replace(r, committed=(), complete=False, fingerprint=None)
+        for name, r in store.record.splits.items()
+    }
+    found = list(
+        _differences(
+            "",
+            _Compared(msgspec.structs.replace(store.record, splits=begun), codec_of(store)),
+            _Compared(msgspec.structs.replace(plan.record, splits=splits), codec),
+        )
+    )
+    if found:
+        more = f" ({len(found) - _LISTED} more differ)" if len(found) > _LISTED else ""
+        raise UsageError(
+            f"{store.path} was begun by another dump and cannot be resumed by this one: "
+            f"{'; '.join(found[:_LISTED])}{more}. Give the options and files that it was begun "
+            "with, or begin anew with --overwrite."
+        )
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    """All of two dumps that must be the same."""
+
+    record: StoreRecord
+    codec: Codec | None
+
+
+def _differences(where: str, there: Any, now: Any) -> Iterator[str]:
+    """Give what differs between two values, part by part, with both values."""
+    if there == now:
+        return
+    if isinstance(there, msgspec.Struct) and type(there) is type(now):
+        for name in there.__struct_fields__:
+            # A model's file may have got another name.
+            if name == "name" and isinstance(there, ModelRecord | FileRecord):
+                continue
+            word = "" if name == "record" else f" {name.replace('_', ' ')}"
+            yield from _differences(where + word, getattr(there, name), getattr(now, name))
+    elif isinstance(there, dict) and list(there) == list(now):
+        for key, value in there.items():
+            yield from _differences(f"{where} {key!r}", value, now[key])
+    elif isinstance(there, tuple) and isinstance(now, tuple) and _alike(there, now):
+        for first, second in zip(there, now, strict=True):
+            yield from _differences(f"{where} {_title(first)!r}", first, second)
+    else:
+        yield printable(f"{where.strip()} {_text(there)} in the store and {_text(now)} now")
+
+
+def _alike(there: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    """Say whether two tuples list the same things, which may differ in themselves."""
+    parts = [isinstance(part, msgspec.Struct) for part in (*there, *now)]
+    files = [isinstance(part, FileRecord) for part in (*there, *now)]
+    same = list(map(_title, there)) == list(map(_title, now)) or all(files)
+    return all(parts) and len(there) == len(now) and same
+
+
+def _title(part: Any) -> object:
+    """Give what tells one of several records from the others."""
+    fields = (getattr(part, name, None) for name in ("name", "input", "number"))
+    return next((field for field in fields if field is not None), part)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        words = [
+            f"{key}={given}" if isinstance(given, str) else key for key, given in value.items()
+        ]
+    elif isinstance(value, tuple):
+        words = [str(_title(part)) for part in value]
+    else:
+        return str(value)
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return (", ".join(words[:_LISTED]) + more) or "none"
+
+
+class Past:
+    """The committed rows of a split, which the source must give once more, bit for bit.
+
+    Parameters
+    ----------
+    split : Split
+        The split in the store.
+    broken : NotFinite
+        Told of these rows as of those that are still to come.
+    observer : Observer
+        Told how far the comparison is.
+    """
+
+    def __init__(self, split: Split, broken: NotFinite, observer: Observer) -> None:
+        record = split.record
+        self.split = split
+        self.rows = len(split)
+        # Of all rows that were compared, for the split's fingerprint.
+        self.digests = data_digests(split.store.record, labels=record.labels)
+        self._broken = broken
+        self._observer = observer
+        # Rows that were compared.
+        self.done = 0
+        data = [IDS, *map(input_key, range(len(split.store.record.inputs)))]
+        data += [LABELS] if record.labels else []
+        self._stored = {key: _InStep(split.array(key)) for key in data}
+        self._sums = _InStep(split.statistics())
+
+    def take(self, block: Block) -> None:
+        """Compare the next rows.
+
+        Raises
+        ------
+        DataError
+            If they are not those of the store; the message names the first that is not.
+        """
+        count = len(block.ids)
+        given: dict[str, NDArray[Any]] = {IDS: np.array(block.ids, object)}
+        given |= {input_key(i): values for i, values in enumerate(block.inputs)}
+        if block.labels is not None:
+            given[LABELS] = block.labels
+        for key, rows in self._stored.items():
+            differ = _differing(rows.take(count), given[key])
+            if differ.any():
+                row = int(np.argmax(differ))
+                raise DataError(
+                    f"{self.split.path}, split {self.split.name!r}: row {self.done + row} "
+                    f"({printable(block.ids[row])}) has not the {key.split('/')[0]} that the dump "
+                    "was begun with, so that it cannot be resumed. Bring the data back, or begin "
+                    "anew with --overwrite."
+                )
+        digest(self.digests, block.inputs, block.labels)
+        self._broken.add(
+            self.split.name, block.ids, broken_rows(block.inputs, count), self._sums.take(count)
+        )
+        self.done += count
+        self._observer.progress(self.split.name, self.done, self.split.record.rows)
+
+
+class _InStep:
+    """The rows of an array from its start on, as many at a time as are asked for."""
+
+    def __init__(self, array: StoredArray) -> None:
+        self._blocks = array.blocks()
+        self._block: NDArray[Any] = array[:0]
+
+    def take(self, count: int) -> NDArray[Any]:
+        """Give the next rows."""
+        parts = [self._block]
+        while sum(map(len, parts)) < count:
+            parts.append(next(self._blocks)[1])
+        rows = parts[-1] if len(parts[0]) == 0 and len(parts) == 2 else np.concatenate(parts)
+        self._block = rows[count:]
+        return rows[:count]
+
+
+def _differing(there: NDArray[Any], now: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which rows differ in any bit."""
+    if there.dtype == object:
+        return np.array([a != b for a, b in zip(there, now, strict=True)], bool)
+    octets = [
+        np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1) for rows in (there, now)
+    ]
+    if octets[0].shape != octets[1].shape:
+        return np.ones(len(now), bool)
+    return np.asarray((octets[0] != octets[1]).any(axis=1))

@@ -1,0 +1,94 @@
+"""Dumps that commit often, in this process or another, and comparing what they leave."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+import cnatool
+from cnatool.backend import schedule
+from cnatool.store import chunking
+from support.networks import mlp, saved
+
+__all__ = ["COMMIT", "commit_often", "command", "files", "make_data", "same_arrays"]
+
+# Rows between two commits: no whole number of blocks, nor of what a probe takes.
+COMMIT = 64
+_SMALL = {"_MOST_ROWS": COMMIT, "_LARGEST_CHUNK": 4096}
+_BLOCK = 48
+
+# The command with small chunks and blocks.
+_DRIVER = f"""
+import sys
+from cnatool.backend import schedule
+from cnatool.store import chunking
+for name, value in {_SMALL!r}.items():
+    setattr(chunking, name, value)
+schedule._LARGEST_BLOCK = {_BLOCK}
+from cnatool.cli import main
+sys.argv[0] = "cnatool"
+main()
+"""
+
+
+def commit_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the dumps of this process commit every 64 rows."""
+    for name, value in _SMALL.items():
+        monkeypatch.setattr(chunking, name, value)
+    monkeypatch.setattr(schedule, "_LARGEST_BLOCK", _BLOCK)
+
+
+def command(*words: object) -> list[str]:
+    """Give the command line of a dump that commits every 64 rows."""
+    return [sys.executable, "-c", _DRIVER, *map(str, words)]
+
+
+def make_data(folder: Path, train: int, test: int) -> None:
+    """Make a small network and data for it in a folder."""
+    rng = np.random.default_rng(1)
+    saved(mlp(), folder / "net.onnx")
+    (folder / "data").mkdir()
+    for name, rows in (("train", train), ("test", test)):
+        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
+        np.savez(folder / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
+
+
+def same_arrays(store: Path, expected: Path) -> None:
+    """Compare two stores by the formats' own libraries: every array, and the attribute."""
+    assert cnatool.verify(store).faults == ()
+    found, truth = cnatool.open(store), cnatool.open(expected)
+    assert found.record == truth.record
+    assert all(split.record.complete for split in found.splits.values())
+    if store.suffix == ".zarr":
+        one, other = dict(_zarr_arrays(store)), dict(_zarr_arrays(expected))
+    else:
+        one, other = _hdf5_arrays(store), _hdf5_arrays(expected)
+    assert list(one) == list(other)
+    for key, values in other.items():
+        assert one[key].dtype == values.dtype
+        np.testing.assert_array_equal(one[key], values, key)
+
+
+def _zarr_arrays(path: Path) -> dict[str, np.ndarray]:
+    root = zarr.open_group(path, mode="r", use_consolidated=True)
+    return {key: array[:] for key, array in root.members(None) if isinstance(array, zarr.Array)}
+
+
+def _hdf5_arrays(path: Path) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    with h5py.File(path, "r") as root:
+        root.visititems(
+            lambda key, one: arrays.update({key: one[:]}) if isinstance(one, h5py.Dataset) else None
+        )
+    return arrays
+
+
+def files(folder: Path) -> set[str]:
+    """Name what is in a folder."""
+    return {path.name for path in folder.iterdir()}
