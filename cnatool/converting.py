@@ -80,8 +80,8 @@ def convert(
         if not split.record.complete:
             raise UsageError(
                 f"{source.path} is not finished: {len(split)} of {split.record.rows} rows of split "
-                f"{name!r} are safe in it. Wait for its dump, or dump again to the end; a copy of "
-                "less would pass for an unfinished dump that nothing can finish."
+                f"{name!r} are safe in it. Wait for its dump, or go on with it by `cnatool dump "
+                "--resume`: what was computed of a copy might not be what that dump computes."
             )
     with locked(path):
         check_free(path, overwrite=overwrite)

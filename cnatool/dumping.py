@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.backend.measured import exposed_model
 from cnatool.dump_options import DumpOptions, check_apart, check_options, choices
-from cnatool.errors import UsageError
+from cnatool.errors import CnatoolError, NotAStoreError, UsageError
 from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
 from cnatool.observing import Observer, Silent
@@ -20,7 +20,7 @@ from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
-from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.replacing import Replaced, check_free, show_replaced
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import SplitWriter, StoreWriter, check_codec
 
@@ -175,16 +175,27 @@ def dump(
     # Before anything is looked at: what is found stays so until the dump is done.
     with locked(path):
         decided = _decided(model, data, path, options)
+        shown = show_replaced(path)
+        if shown is not None:
+            decided.observer.note(
+                f"{path} was being replaced when its dump was killed. The store that it would have "
+                f"replaced is {shown}"
+            )
         if decided.past is not None and is_complete(decided.past):
             decided.observer.note(f"{path} is complete: there is nothing left to do")
             return decided.past
-        with _begun(decided) as begun:
-            found = begun.preflight
-            if not found.fits:
-                raise UsageError(found.refusal)
-            for line in found.lines():
-                decided.observer.note(line)
-            _finished(decided, begun)
+        try:
+            with _begun(decided) as begun:
+                found = begun.preflight
+                if not found.fits:
+                    raise UsageError(found.refusal)
+                for line in found.lines():
+                    decided.observer.note(line)
+                _finished(decided, begun)
+        except BaseException:
+            if decided.past is not None:
+                decided.observer.note(_unfinished(decided))
+            raise
     if verbose:
         decided.observer.note(str(begun.stages))
     return open_store(path)
@@ -268,6 +279,7 @@ def _decided(
     codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
     if past is not None:
         check_same(past, plan, codec)
+    if past is not None and not is_complete(past):
         rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
         observer.note(f"resuming: {there:,} of {rows:,} rows are there")
     return _Decided(path, plan, codec, past, observer)
@@ -333,7 +345,6 @@ def _finished(decided: _Decided, begun: _Begun) -> None:
     """Write a dump that was begun to its end."""
     path, plan, observer = decided.path, decided.plan, decided.observer
     replaced = None if decided.past is not None else Replaced(path)
-    parts: dict[str, SplitWriter] = {}
     try:
         with closing(_writer(decided)) as writer:
             # All splits are there, empty, before the first row: a dump that is cut off shows it.
@@ -344,12 +355,12 @@ def _finished(decided: _Decided, begun: _Begun) -> None:
                 with closing(begun.blocks_of(name)) as blocks:
                     _write_split(part, plan.rows[name], blocks, begun, observer)
     except BaseException:
-        safe = sum(part.committed for part in parts.values())
-        if safe or replaced is None:
-            kept = replaced and replaced.keep()
+        if replaced is None:
+            pass
+        elif _safe_rows(path) != 0:
+            kept = replaced.keep()
             observer.note(
-                f"{path} is not finished: {safe} of {sum(plan.rows.values())} rows are safe in it. "
-                "The same command with --resume goes on from there"
+                _unfinished(decided)
                 + (f". The store that it would have replaced is {kept}" if kept else "")
             )
         else:
@@ -360,6 +371,28 @@ def _finished(decided: _Decided, begun: _Begun) -> None:
         replaced.remove()
     for line in begun.broken.notes():
         observer.note(line)
+
+
+def _unfinished(decided: _Decided) -> str:
+    safe = _safe_rows(decided.path)
+    return (
+        f"{decided.path} is not finished: {'some' if safe is None else safe} of "
+        f"{sum(decided.plan.rows.values())} rows are safe in it. The same command with --resume "
+        "goes on from there"
+    )
+
+
+def _safe_rows(path: Path) -> int | None:
+    """Count the rows of a store that was cut off; None where it cannot be read.
+
+    What a reader finds is what counts: an interruption may come just behind a commit.
+    """
+    try:
+        return sum(map(len, open_store(path).splits.values()))
+    except NotAStoreError:
+        return 0
+    except CnatoolError:
+        return None
 
 
 def _writer(decided: _Decided) -> StoreWriter:

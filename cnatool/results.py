@@ -118,6 +118,8 @@ class SplitResult(msgspec.Struct, frozen=True):
         Samples of the source that the split was taken from; None where the store does not say.
     complete : bool
         Whether the dump of this split was finished.
+    rows : int
+        Rows that the split has, or will have once its dump is finished.
     accuracy, loss : float or None
         Share of right predictions, and mean cross-entropy in nats; None where undefined.
     performance_reason : str or None
@@ -133,6 +135,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     samples: int
     available: int | None
     complete: bool
+    rows: int
     accuracy: float | None
     loss: float | None
     performance_reason: str | None

@@ -64,6 +64,7 @@ class ScoredSplit:
             samples=len(self.alpha),
             available=self.split.record.available,
             complete=self.split.record.complete,
+            rows=self.split.record.rows,
             accuracy=self.accuracy(),
             loss=self.loss(),
             performance_reason=self.performance_reason,

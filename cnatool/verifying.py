@@ -69,6 +69,8 @@ class Verification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     complete : bool
         Whether all rows of all its splits are committed. Of a store that is not, the committed rows
         were checked.
+    committed, rows : int
+        Rows of all splits that are committed, and that there will be once the store is complete.
     arrays : int
         Arrays that were read.
     bytes : int
@@ -80,6 +82,8 @@ class Verification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: Literal["cnatool.verify/1"]
     store: str
     complete: bool
+    committed: int
+    rows: int
     arrays: int
     bytes: int
     faults: tuple[Fault, ...]
@@ -125,7 +129,7 @@ def verify(store: str | Path, *, observer: Progress | None = None) -> Verificati
         opened = open_store(path)
     except StoreDamagedError as error:
         fault = Fault("attribute", None, _of_store(path, error))
-        return Verification("cnatool.verify/1", str(path), False, 0, 0, (fault,))
+        return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
     faults: list[Fault] = []
     arrays = read = 0
     for split in opened.splits.values():
@@ -137,6 +141,8 @@ def verify(store: str | Path, *, observer: Progress | None = None) -> Verificati
         schema="cnatool.verify/1",
         store=str(path),
         complete=all(split.record.complete for split in opened.splits.values()),
+        committed=sum(map(len, opened.splits.values())),
+        rows=sum(split.record.rows for split in opened.splits.values()),
         arrays=arrays,
         bytes=read,
         faults=tuple(faults[:_MOST_FAULTS]),

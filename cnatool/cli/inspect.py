@@ -110,7 +110,7 @@ def _rows_text(split: Split) -> str:
     record = split.record
     text = f"{len(split)} rows"
     if not record.complete:
-        text += f" of {record.rows}, unfinished"
+        text = f"{len(split)} of {record.rows} rows, unfinished"
     elif record.available is not None and record.rows < record.available:
         text = f"{record.rows:,} of {record.available:,} samples"
     return f"{text}, {'labels' if record.labels else 'no labels'}"

@@ -68,7 +68,10 @@ def score(
     result = scored.result()
     for name, split in result.splits.items():
         if not split.complete:
-            note(f"split {name}: the dump was not finished; {split.samples} rows are scored")
+            note(
+                f"split {name}: the dump is not finished; {split.samples} of {split.rows} rows are "
+                "scored"
+            )
     if samples is not None:
         write_frame(scored.frame(), samples, convention=str(result.convention))
         note(f"wrote {samples}")

@@ -35,7 +35,9 @@ def verify(
             rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"
             say(f"{fault.where}{rows}: {fault.problem}")
         checked = f"{found.arrays} arrays, {bytes_text(found.bytes)}"
-        state = "" if found.complete else "; it is not finished, and its committed rows were read"
+        state = ""
+        if not found.complete and found.arrays:
+            state = f"; it is not finished: {found.committed} of {found.rows} rows, which were read"
         count = len(found.faults)
         verdict = f"{count} fault{'s' * (count != 1)}" if count else "nothing is wrong"
         say(f"{store}: {verdict} ({checked}{state})")

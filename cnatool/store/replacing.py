@@ -104,10 +104,8 @@ class Replaced:
         self._form = format_of(path)
         self._aside = _aside(path)
         self._there = path.exists()
-        with reported(path, 0):
-            # Of a process that was killed while it replaced a store.
-            show_replaced(path)
-            if self._there:
+        if self._there:
+            with reported(path, 0):
                 self._form.move(path, self._aside)
 
     def restore(self) -> None:

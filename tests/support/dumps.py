@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cnatool.backend import schedule
 from cnatool.store import chunking
 from support.networks import mlp, saved
 
-__all__ = ["COMMIT", "commit_often", "command", "files", "make_data", "same_arrays"]
+__all__ = ["COMMIT", "command", "commit_often", "files", "make_data", "same_arrays"]
 
 # Rows between two commits: no whole number of blocks, nor of what a probe takes.
 COMMIT = 64

@@ -1,0 +1,287 @@
+"""Dumps of the command that are killed, interrupted or run out of disk, and then resumed.
+
+``CNATOOL_KILLS=N`` sets how many times a format's dumps are killed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.dumps import COMMIT, command, files, make_data, same_arrays
+
+import cnatool
+from cnatool.errors import NotAStoreError
+
+KILLS = int(os.environ.get("CNATOOL_KILLS", "6"))
+ROWS = {"train": 4000, "test": 700}
+FORMATS = ["zarr", "h5"]
+
+
+class Here:
+    """A folder with a model, data, and finished dumps of them in both formats."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        make_data(folder, *ROWS.values())
+        self.seconds = {}
+        for form in FORMATS:
+            with self.started(f"whole.{form}") as process:
+                self.noted(process)
+                start = time.monotonic()
+                _, errors = process.communicate()
+            assert process.returncode == 0, errors
+            # From the first word up to the end.
+            self.seconds[form] = time.monotonic() - start
+        self.whole = {
+            form: {n: s.outputs()[:] for n, s in cnatool.open(self.path(form)).splits.items()}
+            for form in FORMATS
+        }
+        self.names = files(folder)
+
+    def path(self, form: str) -> Path:
+        return self.folder / f"whole.{form}"
+
+    def started(self, store: str, *words: object, limit: str = "") -> subprocess.Popen[str]:
+        line = command("dump", "net.onnx", "data", "-o", store, *words)
+        if "--resume" not in words:
+            line += ["--batch-size", "16"]
+        if limit:
+            line = ["bash", "-c", f'{limit}; exec "$@"', "bash", *line]
+        return subprocess.Popen(
+            line,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def noted(self, process: subprocess.Popen[str]) -> None:
+        """Wait for the first word that it says."""
+        assert process.stderr.readline().startswith("x (8, 8)")
+
+    def resumed(self, store: str) -> str:
+        """Dump to the end, and compare with a dump that was never cut off."""
+        with self.started(store, "--resume", "--batch-size", 16) as process:
+            _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        path = self.folder / store
+        same_arrays(path, self.path(path.suffix[1:]))
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert files(self.folder) == self.names
+        return errors
+
+    def safe(self, store: str) -> int:
+        """Count the rows of a store that was cut off, after a look at each."""
+        path = self.folder / store
+        try:
+            splits = cnatool.open(path).splits
+        except NotAStoreError:
+            return 0
+        for name, split in splits.items():
+            expected = self.whole[path.suffix[1:]][name][: len(split)]
+            np.testing.assert_array_equal(split.outputs()[:], expected)
+        return sum(map(len, splits.values()))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Here:
+    return Here(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_killed_at_any_moment(form: str, here: Here) -> None:
+    lots = random.Random(form)
+    store = f"s.{form}"
+    kills = ends = within = 0
+    while kills < KILLS:
+        safe = 0
+        while kills < KILLS and lots.random() < 0.75:
+            with here.started(store, "--resume", "--batch-size", 16) as process:
+                here.noted(process)
+                time.sleep(lots.uniform(0, here.seconds[form]))
+                ended = process.poll() is not None
+                process.kill()
+            if ended:
+                assert process.returncode == 0
+                break
+            kills += 1
+            before, safe = safe, here.safe(store)
+            assert safe >= before
+            within += 0 < safe < sum(ROWS.values())
+        here.resumed(store)
+        ends += 1
+    print(  # noqa: T201  the count is what the test is for
+        f"{form}: {kills} kills, {within} of them with rows safe and rows missing; {ends} stores"
+    )
+    assert within
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", FORMATS)
+def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here) -> None:
+    lots = random.Random(f"{form} {number}")
+    store = f"s.{form}"
+    said = 0
+    while said < max(2, KILLS // 4):
+        with here.started(store, "--resume", "--batch-size", 16) as process:
+            here.noted(process)
+            time.sleep(lots.uniform(0, here.seconds[form]))
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors
+        assert not (here.folder / f".{store}.lock").exists()
+        if "next: cnatool score" not in errors:
+            assert process.returncode == 128 + number, errors
+            word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+            assert errors.endswith(f"cnatool: {word}.\n")
+            safe = here.safe(store)
+            said += f"{safe} of 4700 rows are safe in it. The same command with --resume" in errors
+            assert (f"{safe} of 4700 rows" in errors) == (here.folder / store).exists()
+        else:
+            here.resumed(store)
+    here.resumed(store)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_second_signal_ends_at_once(form: str, here: Here) -> None:
+    store = f"s.{form}"
+    with here.started(store) as process:
+        here.noted(process)
+        # A commit that readers see may still be taken back; the one before is not.
+        while here.safe(store) <= COMMIT:
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert here.safe(store) >= COMMIT
+    here.resumed(store)
+
+
+@pytest.mark.parametrize(("form", "kilobytes"), [("zarr", 200), ("h5", 1500)])
+def test_a_full_disk(form: str, kilobytes: int, here: Here) -> None:
+    """A limit on the size of a file stands in for it: writing fails in the same place."""
+    store = f"s.{form}"
+    with here.started(store, limit=f"ulimit -f {kilobytes}") as process:
+        _, errors = process.communicate()
+    safe = here.safe(store)
+    assert process.returncode == 3
+    assert 0 < safe < 4700
+    assert f"{store} is not finished: {safe} of 4700 rows are safe in it. The same" in errors
+    assert (
+        f"cnatool: {store} cannot be written: File too large. {safe} rows are safe: free" in errors
+    )
+    assert "Traceback" not in errors
+    # No better the second time, and nothing is lost by trying.
+    with here.started(store, "--resume", limit=f"ulimit -f {kilobytes}") as process:
+        _, errors = process.communicate()
+    assert process.returncode == 3
+    assert here.safe(store) >= safe
+    assert f"resuming: {safe:,} of 4,700 rows are there" in here.resumed(store)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_small_disk(form: str, here: Here) -> None:
+    disk = here.folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        disk.rmdir()
+        pytest.skip("no file system can be mounted")
+    try:
+        # What the preflight says does not fit is written all the same.
+        driver = command("dump", "net.onnx", "data", "-o", f"disk/s.{form}", "--batch-size", "16")
+        driver[2] = "import shutil; shutil.disk_usage = lambda path: (9 << 40,) * 3\n" + driver[2]
+        driver[2] = driver[2].replace("(9 << 40,) * 3", "type('', (), {'free': 9 << 40})")
+        result = subprocess.run(driver, cwd=here.folder, capture_output=True, text=True)
+        assert result.returncode == 3
+        assert "No space left on device" in result.stderr
+        safe = here.safe(f"disk/s.{form}")
+        assert safe
+        assert f"{safe} of 4700 rows are safe" in result.stderr
+        shutil.move(disk / f"s.{form}", here.folder / f"s.{form}")
+    finally:
+        # Lazily: readers of this test may hold it still.
+        subprocess.run(["umount", "-l", disk], check=True)
+        disk.rmdir()
+    here.resumed(f"s.{form}")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_folder_that_cannot_be_written(form: str, here: Here) -> None:
+    folder = here.folder / "fixed"
+    folder.mkdir()
+    root = os.geteuid() == 0
+    try:
+        if root and (
+            shutil.which("chattr") is None
+            or subprocess.run(["chattr", "+i", folder], stderr=subprocess.DEVNULL).returncode
+        ):
+            pytest.skip("root may write everywhere, and chattr is refused")
+        folder.chmod(0o500) if not root else None
+        with here.started(f"fixed/s.{form}") as process:
+            _, errors = process.communicate()
+        assert process.returncode == 3
+        assert f"cnatool: fixed/s.{form} cannot be written: " in errors
+        assert len(errors.splitlines()) == 1
+        assert not files(folder)
+    finally:
+        if root:
+            subprocess.run(["chattr", "-i", folder], stderr=subprocess.DEVNULL)
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_two_writers_at_once(form: str, here: Here) -> None:
+    store = f"s.{form}"
+    processes = [here.started(store, "--resume", "--batch-size", 16) for _ in range(3)]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    codes = sorted(process.returncode for process in processes)
+    # Whoever came late found it complete.
+    assert codes[0] == 0
+    for process, text in zip(processes, errors, strict=True):
+        if process.returncode:
+            assert process.returncode == 3
+            assert text == (
+                f"cnatool: {store} is being written by another process. Wait until it is done, or "
+                "name another path.\n"
+            )
+    assert codes[-1] == 3
+    assert f"{store} is complete: there is nothing left to do" in here.resumed(store)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_killed_while_it_replaces_a_store(form: str, here: Here) -> None:
+    """The old store is there under one name or another, whenever the kill comes."""
+    store = f"s.{form}"
+    lots = random.Random(form)
+    for _ in range(max(2, KILLS // 4)):
+        with here.started(store, "--limit", 5) as process:
+            process.communicate()
+        with here.started(store, "--overwrite") as process:
+            here.noted(process)
+            time.sleep(lots.uniform(0, here.seconds[form] / 2))
+            process.kill()
+        hidden = here.folder / f".{store}.replaced"
+        old = hidden if hidden.exists() else here.folder / store
+        assert {len(split) for split in cnatool.open(old).splits.values()} == {5}
+        if hidden.exists():
+            with here.started(store, "--resume", "--batch-size", 16) as process:
+                _, errors = process.communicate()
+            assert f"The store that it would have replaced is s.previous.{form}" in errors
+            old = here.folder / f"s.previous.{form}"
+            assert len(cnatool.open(old).splits["train"]) == 5
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+            here.resumed(store)
+        else:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        (here.folder / f".{store}.lock").unlink(missing_ok=True)
