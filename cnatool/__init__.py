@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
     from cnatool.observing import Observer
+    from cnatool.recording import Layer, Recording, create_store
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.reader import Split, Store, StoredArray
@@ -39,11 +40,13 @@ __all__ = [
     "BackendError",
     "CnatoolError",
     "DataError",
+    "Layer",
     "MetricError",
     "ModelError",
     "NotAStoreError",
     "Observer",
     "Preflight",
+    "Recording",
     "ScoreResult",
     "Split",
     "Store",
@@ -55,6 +58,7 @@ __all__ = [
     "Verification",
     "__version__",
     "convert",
+    "create_store",
     "dump",
     "open",
     "preflight",
@@ -66,14 +70,17 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
+    "Layer": ("cnatool.recording", "Layer"),
     "Observer": ("cnatool.observing", "Observer"),
     "Preflight": ("cnatool.forecast", "Preflight"),
+    "Recording": ("cnatool.recording", "Recording"),
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
     "Verification": ("cnatool.verifying", "Verification"),
     "convert": ("cnatool.converting", "convert"),
+    "create_store": ("cnatool.recording", "create_store"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
     "preflight": ("cnatool.dumping", "preflight"),

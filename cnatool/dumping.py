@@ -245,8 +245,14 @@ class _Decided:
     path: Path
     plan: Plan
     codec: Codec
+    resume: bool
     past: Store | None
     observer: Observer
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what may be at the path is a store without a row, which goes."""
+        return self.resume and self.past is None
 
     @property
     def left(self) -> dict[str, int]:
@@ -282,7 +288,7 @@ def _decided(
     if past is not None and not is_complete(past):
         rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
         observer.note(f"resuming: {there:,} of {rows:,} rows are there")
-    return _Decided(path, plan, codec, past, observer)
+    return _Decided(path, plan, codec, resume, past, observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +350,8 @@ def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlo
 def _finished(decided: _Decided, begun: _Begun) -> None:
     """Write a dump that was begun to its end."""
     path, plan, observer = decided.path, decided.plan, decided.observer
+    if decided.begins_anew:
+        format_of(path).remove(path)
     replaced = None if decided.past is not None else Replaced(path)
     try:
         with closing(_writer(decided)) as writer:

@@ -364,7 +364,7 @@ def test_rows_that_are_no_samples_in_a_larger_batch(keep: Kept, tmp_path: Path) 
     b.gemm("head", "z", 6, 2)
     _, data = digits(tmp_path)
     path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 6), "z": ("m", 2)}), tmp_path / "m.onnx")
-    with pytest.raises(cnatool.BackendError, match=r"row.* for .*\b8 samples"):
+    with pytest.raises(cnatool.BackendError, match=r"for .*\b8 samples"):
         cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=8, keep=keep)
     assert not (tmp_path / "s.zarr").exists()
 

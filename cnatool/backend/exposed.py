@@ -14,6 +14,7 @@ from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
 from cnatool.backend.statistics import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
+from cnatool.store.row_statistics import row_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -96,9 +97,12 @@ class ExposedModel:
         cast = exposed.casts
         self._names = [cast.get(t.name, t.name) for t in (*self._outputs, *self._whole)]
         shapes = _plain_shapes(graph, probed, inputs)
+        # What is fetched whole is measured here, where it costs less than in the graph.
+        self._statistics = tuple(statistics)
+        self._inside = [tensor for tensor in tensors if tensor.name not in fetched]
         self._measures = append_statistics(
             exposed.model,
-            _measured(graph, tensors, shapes, cast, run.provider, exact),
+            _measured(graph, self._inside, shapes, cast, run.provider, exact),
             statistics,
             shapes,
             graph.opset,
@@ -130,25 +134,47 @@ class ExposedModel:
             runs.append(self._one_run(names, feeds, lengths[-1]))
         columns = list(zip(*runs, strict=True))
         count = len(self._measures.widths)
-        statistics = self._measures.read([_joined(parts) for parts in columns[:count]])
+        statistics: dict[str, NDArray[np.float64]] = {
+            name: np.empty((sum(lengths), len(self._tensors))) for name in self._statistics
+        }
+        if self._inside:
+            numbers = [tensor.number for tensor in self._inside]
+            given = self._measures.read([_joined(parts) for parts in columns[:count]])
+            for name, values in given.items():
+                statistics[name][:, numbers] = values
         if counted:
             statistics["count"] = self._element_counts(columns[count], lengths)
-        columns = columns[count + len(counted) :]
-        arrays = [
-            _joined(
-                [
-                    self._samples_first(tensor, part, length)
-                    for part, length in zip(parts, lengths, strict=True)
-                ]
-            )[:samples]
-            for tensor, parts in zip((*self._outputs, *self._whole), columns, strict=True)
+        whole = [
+            [self._samples_first(t, part, n) for part, n in zip(parts, lengths, strict=True)]
+            for t, parts in zip(
+                (*self._outputs, *self._whole), columns[count + len(counted) :], strict=True
+            )
         ]
         count = len(self._outputs)
+        for tensor in self._tensors:
+            if tensor.output is not None and not tensor.varies:
+                self._measure(tensor, whole[tensor.output], statistics)
+        for tensor, parts in zip(self._whole, whole[count:], strict=True):
+            self._measure(tensor, parts, statistics)
+        arrays = [_joined(parts)[:samples] for parts in whole]
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
             statistics={name: values[:samples] for name, values in statistics.items()},
         )
+
+    def _measure(
+        self,
+        tensor: TensorRecord,
+        parts: Sequence[NDArray[Any]],
+        statistics: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        """Fill in the statistics of a tensor that is at hand whole, batch by batch."""
+        start = 0
+        for part in parts:
+            for name, values in row_statistics(part, self._statistics).items():
+                statistics[name][start : start + len(part), tensor.number] = values
+            start += len(part)
 
     def _element_counts(
         self, found: Sequence[NDArray[Any]], samples: Sequence[int]
@@ -242,10 +268,8 @@ def _measured(
 ) -> list[MeasuredTensor]:
     """Say of each tensor how it is summed.
 
-    Of a tensor whose values are stored the sum is exact, so that a score does not depend on whether
-    it was made from the sums or from the values. Elsewhere than on the CPU it is exact too: a GPU
-    may multiply matrices in less than float32. And where the shape may depend on the data, because
-    a sum in parts counts on it.
+    Elsewhere than on the CPU it is exact: a GPU may multiply matrices in less than float32. And
+    where the shape may depend on the data, because a sum in parts counts on it.
     """
     linear = LinearSums(graph, shapes)
     measured = []
@@ -256,13 +280,7 @@ def _measured(
             shape=tensor.shape,
             batch_axis=tensor.batch_axis,
             merged=tensor.merged,
-            exact=(
-                provider != CPU
-                or tensor.stored is not None
-                or tensor.output is not None
-                or tensor.name not in shapes
-                or tensor.name in exact
-            ),
+            exact=(provider != CPU or tensor.name not in shapes or tensor.name in exact),
         )
         if one.in_parts:
             one = replace(one, sum=linear.of(tensor.name))

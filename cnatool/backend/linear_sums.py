@@ -394,7 +394,11 @@ class LinearSums:
             tensor = next((given.t for given in node.attribute if given.name == "value"), None)
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
             return None
-        return self._array(tensor)
+        try:
+            return self._array(tensor)
+        except (ValueError, OSError, onnx.checker.ValidationError):
+            # Where its values are or how many there are is not what the file says.
+            return None
 
     def _unsqueezed(self, node: onnx.NodeProto) -> NDArray[np.float32] | None:
         inner = self._constant(node.input[0])

@@ -89,7 +89,8 @@ def _agree(
         scale = reference["square_sum" if name == "square_sum" else "abs_sum"]
         given, expected = found[name][:, column], reference[name]
         finite = np.isfinite(scale)
-        if not (np.abs(given - expected)[finite] <= _TOLERANCE * scale[finite]).all():
+        error = np.abs(given[finite] - expected[finite])
+        if not (error <= _TOLERANCE * scale[finite]).all():
             return False
         if not np.array_equal(given[~finite], expected[~finite], equal_nan=True):
             return False

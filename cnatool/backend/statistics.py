@@ -165,7 +165,6 @@ def append_statistics(
     model : onnx.ModelProto
         Nodes and outputs are added to it.
     tensors : sequence of MeasuredTensor
-        At least one.
     statistics : sequence of Statistic
         Which; at least one.
     shapes : mapping of str to tuple of int

@@ -30,7 +30,7 @@ def commit_rows(row_bytes: Sequence[int]) -> int:
     return _power_of_two(min(_MOST_ROWS, max(64, _COMMIT // max(1, sum(row_bytes)))))
 
 
-def chunk_rows(row_bytes: Sequence[int], rows: int) -> list[int]:
+def chunk_rows(row_bytes: Sequence[int], rows: int | None) -> list[int]:
     """Rows of a chunk for each array: powers of two that divide `commit_rows`.
 
     A chunk holds up to 4 MiB, less where there are so many arrays that buffering a chunk of each
@@ -40,13 +40,13 @@ def chunk_rows(row_bytes: Sequence[int], rows: int) -> list[int]:
     ----------
     row_bytes : sequence of int
         Bytes of one row of each array of a split.
-    rows : int
-        Rows of the split.
+    rows : int or None
+        Rows of the split; None where they are not known.
     """
     target = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUFFERS // max(1, len(row_bytes))))
     most = commit_rows(row_bytes)
     sizes = (_power_of_two(min(most, max(1, target // max(1, size)))) for size in row_bytes)
-    return [min(size, rows) for size in sizes]
+    return [size if rows is None else min(size, rows) for size in sizes]
 
 
 def _power_of_two(number: int) -> int:

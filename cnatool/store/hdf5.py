@@ -109,6 +109,8 @@ class HDF5Array:
         rows = np.ascontiguousarray(rows, dataset.dtype)
         if rows.size == 0:
             return
+        if start + len(rows) > self.shape[0]:
+            self.resize(start + len(rows))
         rest = (0,) * (len(self.shape) - 1)
         for first in range(0, len(rows), self.chunk_rows):
             chunk = rows[first : first + self.chunk_rows]
@@ -121,6 +123,13 @@ class HDF5Array:
             with h5py._objects.phil:
                 dataset.id.write_direct_chunk((start + first, *rest), sealed)
                 self._tree.check()
+
+    def resize(self, rows: int) -> None:
+        """Give a dataset that grows another number of rows."""
+        self.shape = (rows, *self.shape[1:])
+        with h5py._objects.phil:
+            self._open().id.set_extent(self.shape)
+            self._tree.check()
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows ``start`` up to ``stop``.
@@ -336,6 +345,7 @@ class HDF5Tree:
         *,
         axes: tuple[str, ...],
         text_bytes: int,
+        grows: bool = False,
     ) -> HDF5Array:
         """Make an array chunked over rows only, every chunk with a checksum.
 
@@ -350,7 +360,9 @@ class HDF5Tree:
             kind.set_size(text_bytes + 1)
             kind.set_cset(h5py.h5t.CSET_UTF8)
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        if 0 not in shape:
+        chunked = 0 not in (shape[1:] if grows else shape)
+        most = (h5py.h5s.UNLIMITED, *shape[1:]) if chunked and grows else shape
+        if chunked:
             layout.set_chunk((chunk_rows, *shape[1:]))
             if codec == "gzip" or dtype is str:
                 layout.set_deflate(_LEVEL)
@@ -362,7 +374,7 @@ class HDF5Tree:
             self._root.id,
             key.encode(),
             kind,
-            h5py.h5s.create_simple(shape),
+            h5py.h5s.create_simple(shape, most),
             layout,
             links,
         )
@@ -371,6 +383,17 @@ class HDF5Tree:
     def reopened_array(self, key: str, committed: int) -> HDF5Array:
         """Open an array to write the rows that follow the committed ones."""
         return HDF5Array(self, key)
+
+    def set_rows(self, key: str, rows: int) -> None:
+        """Say how many rows an array has that grew; counts with the next `commit`."""
+        dataset = self._root[key]
+        if dataset.chunks is not None:
+            HDF5Array(self, key).resize(rows)
+            return
+        # Nothing is in it, and such a dataset cannot grow.
+        shape, dtype = (rows, *dataset.shape[1:]), dataset.dtype
+        del self._root[key]
+        self._root.create_dataset(key, shape, dtype)
 
     def array(self, key: str) -> HDF5Array:
         """Open an array.

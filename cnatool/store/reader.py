@@ -251,8 +251,11 @@ class Split:
         spec = specs[key]
         array = self._store._tree.array(f"splits/{self.name}/{key}")
         dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
+        # Until a split is complete, arrays that grow may have room for more.
+        rows = self.record.rows
+        room = rows if self.record.complete else max(rows, array.shape[0] if array.shape else 0)
         for what, found, expected in (
-            ("shape", array.shape, (self.record.rows, *spec.shape)),
+            ("shape", array.shape, (room, *spec.shape)),
             ("type", array.dtype.name, dtype),
         ):
             if found != expected:

@@ -145,6 +145,7 @@ class Tree(ReadableTree, Protocol):
         *,
         axes: tuple[str, ...],
         text_bytes: int,
+        grows: bool = False,
     ) -> WritableArray:
         """Make an array chunked over rows only, every chunk with a checksum.
 
@@ -164,6 +165,9 @@ class Tree(ReadableTree, Protocol):
             A name for each axis.
         text_bytes : int
             Bytes of UTF-8 that the longest text takes, where the format must know.
+        grows : bool
+            How many rows there will be is not known yet, and the shape says 0. It has at least
+            those that were written, and just those of `set_rows` in the end.
         """
 
     def reopened_array(self, key: str, committed: int) -> WritableArray:
@@ -181,6 +185,9 @@ class Tree(ReadableTree, Protocol):
         StoreDamagedError
             If it is not as this format makes arrays, or lacks committed rows.
         """
+
+    def set_rows(self, key: str, rows: int) -> None:
+        """Say how many rows an array has that grew; counts with the next `commit`."""
 
     def close(self) -> None:
         """Let go of all files; what was not committed is lost."""

@@ -115,7 +115,7 @@ class StoreWriter:
     def split(
         self,
         name: str,
-        rows: int,
+        rows: int | None,
         *,
         source: str,
         labels: bool,
@@ -123,14 +123,14 @@ class StoreWriter:
         available: int | None = None,
         id_bytes: int = 64,
     ) -> SplitWriter:
-        """Make the arrays of a split of ``rows`` samples.
+        """Make the arrays of a split.
 
         Parameters
         ----------
         name : str
             The split's name.
-        rows : int
-            How many samples it will have.
+        rows : int or None
+            How many samples it will have; None where that is not known.
         source : str
             Where they come from.
         labels : bool
@@ -143,7 +143,7 @@ class StoreWriter:
             Bytes of UTF-8 that the longest id takes.
         """
         record = SplitRecord(
-            rows=rows,
+            rows=rows or 0,
             committed=(),
             complete=False,
             labels=labels,
@@ -158,16 +158,21 @@ class StoreWriter:
             for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
                 array = self._tree.create_array(
                     f"splits/{name}/{spec.key}",
-                    (rows, *spec.shape),
+                    (rows or 0, *spec.shape),
                     spec.dtype,
                     chunk,
                     self._codec,
                     axes=spec.axes,
                     text_bytes=id_bytes,
+                    grows=rows is None,
                 )
                 arrays[spec.key] = _ChunkedArray(array, spec.dtype)
             self._update(name, record)
-        return SplitWriter(self, name, record, arrays, commit_rows(sizes))
+        return SplitWriter(self, name, record, arrays, commit_rows(sizes), grows=rows is None)
+
+    def _set_rows(self, split: str, keys: Iterable[str], rows: int) -> None:
+        for key in keys:
+            self._tree.set_rows(f"splits/{split}/{key}", rows)
 
     def resumed_split(self, split: Split, digests: list[Digest]) -> SplitWriter:
         """Go on with a split behind its committed rows.
@@ -205,7 +210,7 @@ class StoreWriter:
                     )
                 array = self._tree.reopened_array(key, committed)
                 arrays[spec.key] = _ChunkedArray(array, spec.dtype, committed)
-        return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests)
+        return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:
         splits = {**self.record.splits, name: split}
@@ -232,9 +237,12 @@ class SplitWriter:
         record: SplitRecord,
         arrays: Mapping[str, _ChunkedArray],
         commit: int,
+        *,
+        grows: bool = False,
         digests: list[Digest] | None = None,
     ) -> None:
         self._store = store
+        self._grows = grows
         self._name = name
         self._record = record
         self._arrays = arrays
@@ -255,6 +263,16 @@ class SplitWriter:
     def complete(self) -> bool:
         """Whether it is finished."""
         return self._record.complete
+
+    @property
+    def rows(self) -> int:
+        """Rows that were appended."""
+        return self._rows
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its samples have labels."""
+        return self._record.labels
 
     @property
     def committed(self) -> int:
@@ -311,26 +329,30 @@ class SplitWriter:
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
                 rows = written - written % self._commit
-                self._set(msgspec.structs.replace(self._record, committed=((0, rows),)))
+                self._set(self._with_committed(rows))
         self._broken = False
 
     def finish(self) -> None:
         """Write the last, partial chunks and mark the split complete."""
-        if self._broken or self._rows != self._record.rows:
+        if self._broken or not (self._grows or self._rows == self._record.rows):
             raise StoreWriteError(
                 f"{self._store.path}: split {self._name!r} has {self._rows} of "
                 f"{self._record.rows} rows, so it is not complete."
             )
         with reported(self._store.path, self.committed):
             self._close_arrays()
+            if self._grows:
+                self._store._set_rows(self._name, self._arrays, self._rows)
+            record = self._with_committed(self._rows)
             self._set(
                 msgspec.structs.replace(
-                    self._record,
-                    committed=((0, self._rows),),
-                    complete=True,
-                    fingerprint=fingerprint(self._digests),
+                    record, complete=True, fingerprint=fingerprint(self._digests)
                 )
             )
+
+    def _with_committed(self, rows: int) -> SplitRecord:
+        room = rows if self._grows else self._record.rows
+        return msgspec.structs.replace(self._record, rows=room, committed=((0, rows),))
 
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.

@@ -20,6 +20,7 @@ A tree that is reopened begins at the last commit: what was written after it is 
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +32,7 @@ from cnatool.store.shards import ChunkError, ShardWriter
 from cnatool.store.threads import together
 from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr_metadata import (
+    MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
     group,
@@ -69,7 +71,7 @@ class ZarrTree:
 
     codecs: ClassVar[tuple[Codec, ...]] = ("lz4", "zstd", "gzip", "none")
 
-    __slots__ = ("_arrays", "_groups", "_metadata", "_root", "_unsynced", "path")
+    __slots__ = ("_arrays", "_groups", "_growing", "_metadata", "_root", "_unsynced", "path")
 
     def __init__(self, path: Path, root: GroupMetadata) -> None:
         self.path = path
@@ -77,6 +79,7 @@ class ZarrTree:
         # Of the arrays that were made here: their writers, their metadata by path.
         self._arrays: list[ZarrArrayWriter] = []
         self._metadata: dict[str, bytes] = {}
+        self._growing: dict[str, ArrayLayout] = {}
         self._groups: set[Path] = set()
         # In the order in which they were made.
         self._unsynced: dict[Path, None] = {}
@@ -192,7 +195,8 @@ class ZarrTree:
         codec: Codec,
         *,
         axes: tuple[str, ...],
-        text_bytes: int,
+        text_bytes: int,  # text may be of any length here
+        grows: bool = False,
     ) -> ZarrArrayWriter:
         """Make an array chunked over rows only, every chunk with a checksum.
 
@@ -206,10 +210,14 @@ class ZarrTree:
             if folder not in self._groups:
                 self._groups.add(folder)
                 self._make(folder, group({}))
-        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes)
+        if grows:
+            shape = (MANY_ROWS, *shape[1:])
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, grows)
         metadata = layout.json()
         self._make(self.path / key, metadata)
         self._metadata[key] = metadata
+        if grows:
+            self._growing[key] = layout
         array = ZarrArrayWriter(key, layout, self.path / key)
         self._arrays.append(array)
         return array
@@ -238,6 +246,19 @@ class ZarrTree:
         self._metadata[key] = layout.json()
         self._arrays.append(array)
         return array
+
+    def set_rows(self, key: str, rows: int) -> None:
+        """Say how many rows an array has that grew; counts with the next `commit`.
+
+        Its metadata are on disk before the commit is: a reader takes an array of an unfinished
+        split for what it must at least have.
+        """
+        layout = self._growing[key]
+        metadata = dataclasses.replace(layout, shape=(rows, *layout.shape[1:])).json()
+        self._metadata[key] = metadata
+        path = self.path / key / _METADATA
+        text = msgspec.json.format(metadata, indent=2)
+        replace_file(path, text, path.with_name(_PARTIAL))
 
     def array(self, key: str) -> ReadableArray:
         """Open an array.

@@ -8,6 +8,7 @@ array are made anew from its shape, type, chunks and compressor, and compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from cnatool.store.tree import Codec
 
-__all__ = ["ArrayLayout", "GroupMetadata", "group", "parsed_group", "recognised"]
+__all__ = ["MANY_ROWS", "ArrayLayout", "GroupMetadata", "group", "parsed_group", "recognised"]
 
+# Of an array that grows, until it is known how many there are.
+MANY_ROWS = 1 << 40
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
 
@@ -43,6 +46,9 @@ class ArrayLayout:
         How chunks are compressed.
     axes : tuple of str
         A name for each axis.
+    grows : bool
+        How many rows it would have was not known when it was made: its shards have room for any
+        number.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +56,7 @@ class ArrayLayout:
     chunk_rows: int
     codec: Codec
     axes: tuple[str, ...]
+    grows: bool = False
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -58,8 +65,8 @@ class ArrayLayout:
 
     @property
     def chunks(self) -> int:
-        """Chunks of the array."""
-        return -(-self.shape[0] // self.chunk_rows)
+        """Chunks of the array, or more than a shard holds, if it grows."""
+        return MANY_ROWS if self.grows else -(-self.shape[0] // self.chunk_rows)
 
     def metadata(self) -> dict[str, Any]:
         """Give the content of the array's ``zarr.json``."""
@@ -106,13 +113,14 @@ def recognised(content: bytes) -> ArrayLayout | None:
         codecs = metadata["codecs"][0]["configuration"]
         shape = tuple(metadata["shape"])
         axes = metadata.get("dimension_names")
-        for codec in COMPRESSORS:
+        for codec, grows in product(COMPRESSORS, (False, True)):
             layout = ArrayLayout(
                 shape=shape,
                 dtype=str if name == "string" else np.dtype(name),
                 chunk_rows=codecs["chunk_shape"][0],
                 codec=codec,
                 axes=("",) * len(shape) if axes is None else tuple(axes),
+                grows=grows,
             )
             # Neither changes what the array holds.
             given = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}

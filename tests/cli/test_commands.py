@@ -301,10 +301,16 @@ def test_zipped_store(here: Path, tmp_path: Path) -> None:
     assert "net.zarr.zip: store by cnatool" in run("inspect", "net.zarr.zip", cwd=tmp_path).stdout
 
 
-def test_the_store_that_the_documentation_writes_is_scored(tmp_path: Path) -> None:
+def test_the_stores_that_the_documentation_writes_are_scored(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs/store.md").read_text(encoding="utf-8")
-    script = text.split("## Writing one yourself")[1].split("```python\n")[1].split("```")[0]
+    plain = text.split("Any program can write a store")[1].split("```python\n")[1:3]
+    script = "\n".join(part.split("```")[0] for part in plain)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
-    result = json.loads(run("score", "mine.h5", "--json", cwd=tmp_path).stdout)
-    assert result["splits"]["test"]["samples"] == 500
-    assert result["splits"]["test"]["cna"]["value"] is not None
+    results = []
+    for name in ("mine.h5", "mine.zarr"):
+        result = json.loads(run("score", name, "--json", cwd=tmp_path).stdout)
+        assert result["splits"]["test"]["samples"] == 500
+        assert result["splits"]["test"]["cna"]["value"] is not None
+        results.append({**result, "store": ""})
+        assert "nothing is wrong" in run("verify", name, cwd=tmp_path).stdout
+    assert results[0] == results[1]

@@ -1,0 +1,236 @@
+"""Stores that are filled by hand: what goes in, how it is scored, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from support.networks import mlp, saved
+
+import cnatool
+from cnatool.errors import DataError, NotAStoreError, StoreInUseError, UsageError
+
+FORMATS = [".zarr", ".h5"]
+
+
+def batches(rows: int, size: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
+    first = rng.normal(size=(rows, 5)).astype(np.float32)
+    second = rng.normal(size=(rows, 3, 2)).astype(np.float16)
+    logits = rng.normal(size=(rows, 10)).astype(np.float32)
+    y = rng.integers(0, 10, rows)
+    return [
+        {
+            "inputs": x[i : i + size],
+            "outputs": logits[i : i + size],
+            "activations": {"first": first[i : i + size], "second": second[i : i + size]},
+            "labels": y[i : i + size],
+        }
+        for i in range(0, rows, size)
+    ]
+
+
+def joined(given: list[dict[str, Any]], *path: str) -> np.ndarray:
+    def at(batch: dict[str, Any]) -> np.ndarray:
+        value: Any = batch
+        for step in path:
+            value = value[step]
+        return value
+
+    return np.concatenate([at(batch) for batch in given])
+
+
+NAMES = {"first": "Linear", "second": "Conv2d", "logits": "Linear"}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(("rows", "size"), [(7, 3), (500, 64), (20_000, 1000)])
+def test_what_goes_in_comes_out(suffix: str, rows: int, size: int, tmp_path: Path) -> None:
+    given = batches(rows, size)
+    path = tmp_path / f"s{suffix}"
+    with cnatool.create_store(path, tensors=NAMES, outputs=["logits"]) as recording:
+        for batch in given:
+            recording.append("train", **batch)
+    store = cnatool.open(path)
+    split = store.splits["train"]
+    assert split.record.complete
+    assert len(split) == split.record.rows == rows
+    np.testing.assert_array_equal(split.inputs()[:], joined(given, "inputs"))
+    np.testing.assert_array_equal(split.labels[:], joined(given, "labels"))
+    np.testing.assert_array_equal(split.activations("logits")[:], joined(given, "outputs"))
+    for name in ("first", "second"):
+        values = joined(given, "activations", name)
+        np.testing.assert_array_equal(split.activations(name)[:], values)
+        flat = values.reshape(rows, -1).astype(np.float64)
+        column = store.tensor(name).number
+        np.testing.assert_allclose(split.statistics()[:][:, column], flat.sum(axis=1))
+    assert split.ids[:].tolist() == [str(i) for i in range(rows)]
+    assert cnatool.verify(path).faults == ()
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    copy = tmp_path / ("copy.h5" if suffix == ".zarr" else "copy.zarr")
+    assert cnatool.convert(path, copy).record == store.record
+
+
+def test_plain_zarr_sees_arrays_of_the_right_length(tmp_path: Path) -> None:
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=["logits"], outputs=["logits"]) as made:
+        for batch in batches(100, 30):
+            made.append("train", **batch | {"activations": {}})
+    root = zarr.open_group(tmp_path / "s.zarr", mode="r")
+    assert root["splits/train/outputs/0"].shape == (100, 10)  # type: ignore[union-attr]
+    consolidated = zarr.open_consolidated(tmp_path / "s.zarr")
+    assert consolidated["splits/train/ids"].shape == (100,)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_it_scores_as_the_dump_of_the_same_network(suffix: str, tmp_path: Path) -> None:
+    saved(mlp(), tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    for name, rows in (("train", 300), ("test", 200)):
+        np.savez(
+            tmp_path / f"{name}.npz",
+            x=rng.integers(0, 256, (rows, 64), np.uint8),
+            y=rng.integers(0, 10, rows),
+        )
+    dumped = cnatool.dump(
+        tmp_path / "net.onnx",
+        store=tmp_path / "net.zarr",
+        splits={name: tmp_path / f"{name}.npz" for name in ("train", "test")},
+    )
+    names = [tensor.name for tensor in dumped.tensors]
+    path = tmp_path / f"mine{suffix}"
+    with cnatool.create_store(
+        path, tensors=names, layers=["fc1", "fc2", "fc3", "logits"], outputs=["logits"]
+    ) as recording:
+        for name, split in dumped.splits.items():
+            for rows in (slice(0, 150), slice(150, None)):
+                recording.append(
+                    name,
+                    inputs=split.inputs()[rows],
+                    outputs=split.outputs()[rows],
+                    activations={n: split.activations(n)[rows] for n in names},
+                    labels=split.labels[rows],
+                )
+    for convention in ("paper", "reference", "legacy"):
+        ours, theirs = (cnatool.score(s, convention=convention) for s in (path, dumped))
+        for name, result in theirs.splits.items():
+            found = ours.splits[name]
+            assert found.cna.value == pytest.approx(result.cna.value, rel=1e-9)
+            assert (found.accuracy, found.loss) == (result.accuracy, result.loss)
+        assert ours.cna_area.value == pytest.approx(theirs.cna_area.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_statistics_alone(suffix: str, tmp_path: Path) -> None:
+    given = batches(100, 40)
+    path = tmp_path / f"s{suffix}"
+    with cnatool.create_store(
+        path,
+        tensors=NAMES,
+        outputs=["logits"],
+        keep="statistics",
+        statistics=["abs_sum"],
+        shapes={"first": (5,), "second": (3, 2)},
+    ) as recording:
+        for batch in given:
+            tensors = batch.pop("activations")
+            recording.append(
+                "train",
+                **batch,
+                statistics={
+                    "sum": {n: v.reshape(len(v), -1).sum(axis=1) for n, v in tensors.items()},
+                    "abs_sum": {
+                        n: np.abs(v).reshape(len(v), -1).sum(1) for n, v in tensors.items()
+                    },
+                },
+            )
+            batch["activations"] = tensors
+    store = cnatool.open(path)
+    assert store.record.statistics == ("sum", "abs_sum")
+    assert store.tensor("second").shape == (3, 2)
+    values = joined(given, "activations", "first")
+    sums = store.splits["train"].statistics()[:]
+    np.testing.assert_allclose(sums[:, 0], values.sum(axis=1), rtol=1e-6)
+    assert cnatool.score(store, convention="paper").splits["train"].cna.value is not None
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_after_an_exception_what_was_committed_is_left(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"s{suffix}"
+
+    def fill(rows: int) -> None:
+        with cnatool.create_store(
+            path, tensors=NAMES, outputs=["logits"], overwrite=True
+        ) as recording:
+            for batch in batches(rows, 1000):
+                recording.append("train", **batch)
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fill(20_000)
+    split = cnatool.open(path).splits["train"]
+    assert not split.record.complete
+    assert len(split) == 16_384
+    np.testing.assert_array_equal(
+        split.inputs()[:], joined(batches(20_000, 1000), "inputs")[:16_384]
+    )
+    # With nothing to show for it, a store that was there stays.
+    with pytest.raises(RuntimeError, match="enough"):
+        fill(100)
+    assert len(cnatool.open(path).splits["train"]) == 16_384
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": np.zeros((9, 8, 8), np.uint8)}, "output 'logits': shape .* and there are 9"),
+        ({"activations": {"first": np.zeros((10, 5), np.float32)}}, "'second' is missing"),
+        ({"activations": {"third": np.zeros((10, 5), np.float32)}}, "'third' is none of"),
+        ({"labels": None}, "this batch has none, and those before had labels"),
+        ({"labels": np.zeros(10)}, "labels: 10 integers, and they are float64"),
+        ({"outputs": np.zeros((10, 11), np.float32)}, r"output 'logits': float32 \(11,\) a sample"),
+        ({"outputs": np.zeros((10, 10), np.float64)}, "in the first batch float32"),
+        ({"outputs": np.array(["a"] * 10)}, "numbers or booleans, and it is <U1"),
+        ({"outputs": {"other": np.zeros((10, 10))}}, "outputs: they are logits, and not other"),
+        ({"ids": ["a"]}, "ids: one for each of 10 samples, and there are 1"),
+    ],
+)
+def test_batches_that_do_not_fit(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    first, second = batches(20, 10)
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=NAMES, outputs=["logits"]) as recording:
+        recording.append("train", **first)
+        with pytest.raises(DataError, match=message):
+            recording.append("train", **second | change)
+        recording.append("train", **second)
+    assert len(cnatool.open(tmp_path / "s.zarr").splits["train"]) == 20
+
+
+def test_what_cannot_be_meant(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    for options, message in (
+        ({"tensors": []}, "tensors: a list of names"),
+        ({"tensors": ["a", "a"]}, "each once"),
+        ({"tensors": "a"}, "tensors: a list of names"),
+        ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is none of the tensors"),
+        ({"tensors": ["a"], "keep": "all"}, "keep='all'"),
+        ({"tensors": ["a"], "statistics": ["median"]}, "'median' is none of"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            cnatool.create_store(path, **options)  # type: ignore[arg-type]
+    with pytest.raises(NotAStoreError, match="name ends in"):
+        cnatool.create_store(tmp_path / "s.dat", tensors=["a"])
+    recording = cnatool.create_store(path, tensors=NAMES, outputs=["logits"])
+    with pytest.raises(UsageError, match="use the store as a context"):
+        recording.append("train", **batches(10, 10)[0])
+    with recording:
+        with pytest.raises(UsageError, match="is no name of a split"):
+            recording.append("../x", **batches(10, 10)[0])
+        with (
+            pytest.raises(StoreInUseError),
+            cnatool.create_store(path, tensors=NAMES, overwrite=True),
+        ):
+            pass
+    assert not path.exists()
