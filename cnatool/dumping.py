@@ -14,7 +14,7 @@ from cnatool.errors import CnatoolError, NotAStoreError, UsageError
 from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
 from cnatool.observing import Observer, Silent
-from cnatool.pipeline import Stages
+from cnatool.pipeline import Stages, prefetched
 from cnatool.planning import Plan, planned
 from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
@@ -306,10 +306,10 @@ class _Begun:
 
     def blocks_of(self, split: str) -> Generator[RanBlock]:
         """Give the blocks of a split, those that were already run among them."""
+        past = self.pasts.get(split)
         if split == self.split:
             yield from self.blocks
             return
-        past = self.pasts.get(split)
         with closing(ran_blocks(self.plan, self.exposed, split, self.stages, past)) as ran:
             yield from ran
 
@@ -330,14 +330,23 @@ def _begun(decided: _Decided) -> Generator[_Begun]:
     broken, stages = NotFinite(plan.record.tensors), Stages()
     past = {} if decided.past is None else decided.past.splits
     pasts = {name: Past(split, broken, decided.observer) for name, split in past.items()}
-    # Where results depend on the runs before, everything runs once more, in the same order.
-    wanted = plan.rows if plan.schedule.stateful else left
+    if plan.schedule.stateful:
+        # Results depend on the runs before: everything runs once more, in the same order.
+        wanted = plan.rows
+    else:
+        wanted = left
+        for name, one in pasts.items():
+            if not left[name]:
+                blocks = plan.sources[name].blocks(plan.schedule.block, plan.rows[name])
+                with closing(prefetched(blocks)) as read:
+                    for block in read:
+                        one.take(block)
     split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
     with closing(ran_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
         trial = first_blocks(ran, plan, sum(left.values()))
         found = estimated(plan, decided.path, trial, decided.codec, left)
-        blocks = _in_turn(trial, ran)
-        yield _Begun(plan, exposed, found, broken, stages, pasts, split, blocks)
+        first = _in_turn(trial, ran)
+        yield _Begun(plan, exposed, found, broken, stages, pasts, split, first)
 
 
 def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:

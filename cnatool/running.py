@@ -90,7 +90,7 @@ def ran_blocks(
     stages : Stages
         Told how long reading and the model took.
     past : Past, optional
-        What is committed of the split.
+        What is committed of the split; nothing is run where all of it was compared.
 
     Raises
     ------
@@ -120,6 +120,8 @@ def ran_blocks(
         )
 
     rows, committed = plan.rows[split], 0 if past is None else past.rows
+    if past is not None and past.done == rows:
+        return
     first = 0
     blocks = prefetched(_timed(plan.sources[split].blocks(schedule.block, rows), stages))
     with closing(blocks):
