@@ -162,7 +162,7 @@ class ShardWriter:
                 file.seek(0)
                 _write_all(file, whole)
                 os.fsync(file.fileno())
-            file.truncate(end)
+            _truncate(file, end)
         self._index[:committed] = index[:committed]
         self._end = end
         self._published = True
@@ -296,6 +296,10 @@ def _write_all(file: RawIOBase, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) or 0 :]
+
+
+def _truncate(file: RawIOBase, size: int) -> None:
+    file.truncate(size)
 
 
 def _read(file: RawIOBase, size: int) -> bytes:

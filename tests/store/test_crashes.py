@@ -21,6 +21,7 @@ from support.stores import append, arrays, check_rows, record
 import cnatool
 from cnatool.errors import NotAStoreError
 from cnatool.store import hdf5, journal, writer
+from cnatool.store.fingerprint import data_digests, digest
 from cnatool.store.reader import open_store
 from cnatool.store.records import StoreRecord
 from cnatool.store.writer import StoreWriter
@@ -30,6 +31,8 @@ ROWS = 44
 SECTOR = 512
 # Random losses tried after each operation.
 LOSSES = int(os.environ.get("CNATOOL_LOSSES", "2"))
+# One in so many of these stores is continued, too.
+CONTINUED = int(os.environ.get("CNATOOL_CONTINUED", "23"))
 
 
 class Disk:
@@ -132,6 +135,10 @@ class Disk:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
+
+
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make commits often and chunks small."""
     monkeypatch.setattr(writer, "commit_rows", lambda sizes: 16)
     monkeypatch.setattr(writer, "chunk_rows", lambda sizes, rows: [8] * len(sizes))
@@ -146,6 +153,33 @@ def dumped(path: Path, data: dict[str, np.ndarray]) -> None:
             append(split, data, start, min(start + 7, ROWS))
         split.finish()
     store.close()
+
+
+def continued(path: Path, data: dict[str, np.ndarray]) -> None:
+    """Go on with a store that a crash left, up to its end."""
+    there = open_store(path)
+    whole = {name: len(split) for name, split in there.splits.items() if split.record.complete}
+    store = StoreWriter.resume(there, "none")
+    for name in ("train", "test"):
+        if name in there.splits:
+            rows = len(there.splits[name])
+            digests = data_digests(there.record, labels=True)
+            digest(digests, [data["inputs"][:rows]], data["labels"][:rows])
+            split = store.resumed_split(there.splits[name], digests)
+        else:
+            rows, split = 0, store.split(name, ROWS, source="made", labels=True, id_bytes=9)
+        assert split.committed == rows
+        for start in range(rows, ROWS, 9):
+            append(split, data, start, min(start + 9, ROWS))
+        if name not in whole:
+            split.finish()
+    store.close()
+    assert [file.name for file in path.parent.iterdir()] == ["s.h5"]
+    found = open_store(path)
+    for split in found.splits.values():
+        assert split.record.complete
+        check_rows(split, data)
+    assert len({split.record.fingerprint for split in found.splits.values()}) == 1
 
 
 def commits(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, StoreRecord]]:
@@ -186,6 +220,7 @@ def test_a_crash_at_any_moment_leaves_a_commit(
     (tmp_path / "real").mkdir()
     dumped(tmp_path / "real/s.h5", data)
     monkeypatch.undo()
+    make_small(monkeypatch)
     assert len(made) == 3 + 2 * 3
     assert len(disk.done) > 100
     states = set()
@@ -203,7 +238,9 @@ def test_a_crash_at_any_moment_leaves_a_commit(
             got = found(folder / "s.h5", data)
             assert got in allowed, (count, number)
             states.add(None if got is None else msgspec.json.encode(got))
-            if got is not None and number == len(losses) - 1:
+            if got is not None and (count + number) % CONTINUED == 0:
+                continued(folder / "s.h5", data)
+            elif got is not None and number == len(losses) - 1:
                 # Without the journal any reader finds the same.
                 journal.recover(folder / "s.h5")
                 assert [file.name for file in folder.iterdir()] == ["s.h5"]

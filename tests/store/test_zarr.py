@@ -7,7 +7,7 @@ import os
 import random
 import warnings
 from collections.abc import Iterator
-from itertools import pairwise, product
+from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +342,10 @@ def test_only_stores_are_replaceable(tmp_path: Path) -> None:
     assert not ZarrTree.is_replaceable(path)
 
 
+# One in so many moments is continued from.
+CONTINUED = int(os.environ.get("CNATOOL_CONTINUED", "23"))
+
+
 class Disk:
     """Records what a store writes and syncs, and shows what may be left of it.
 
@@ -349,9 +353,13 @@ class Disk:
     metadata are as they were when the last rename was synced, or newer.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.events: list[tuple[str, Path, int, bytes]] = []
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, before: dict[Path, bytes] | None = None
+    ) -> None:
+        self.events: list[tuple[str, Path, int, bytes | None]] = []
+        self._before = before or {}
         write, sync, replace = shards._write_all, os.fsync, durable.replace_file
+        truncate = shards._truncate
 
         def writing(file: Any, data: bytes) -> None:
             self.events.append(("write", Path(file.name), file.tell(), bytes(data)))
@@ -366,13 +374,18 @@ class Disk:
             replace(path, content, partial)
             self.events.append(("root", path, 0, content))
 
+        def truncating(file: Any, size: int) -> None:
+            self.events.append(("write", Path(file.name), size, None))
+            truncate(file, size)
+
         monkeypatch.setattr(shards, "_write_all", writing)
+        monkeypatch.setattr(shards, "_truncate", truncating)
         monkeypatch.setattr(os, "fsync", syncing)
         monkeypatch.setattr("cnatool.store.zarr.replace_file", replacing)
 
     def left(self, after: int, rng: random.Random) -> tuple[int, dict[Path, bytes]]:
         """Give commits that are safe after so many events, and what each file may hold."""
-        safe, pending = {}, {}
+        safe, pending = dict(self._before), {}
         commits = 0
         for kind, path, offset, data in self.events[:after]:
             if kind == "write":
@@ -385,15 +398,19 @@ class Disk:
                 commits += 1
         for path, writes in pending.items():
             for offset, data in writes:
-                for start in range(0, len(data), 512):
+                if data is None and rng.random() < 0.5:
+                    safe[path] = _patched(safe[path], offset, None)
+                for start in range(0, len(data or b""), 512):
                     if rng.random() < 0.5:
                         part = data[start : start + 512]
                         safe[path] = _patched(safe[path], offset + start, part)
         return commits, safe
 
 
-def _patched(content: bytes, offset: int, data: bytes) -> bytes:
+def _patched(content: bytes, offset: int, data: bytes | None) -> bytes:
     content = content.ljust(offset, b"\0")
+    if data is None:
+        return content[:offset]
     return content[:offset] + data + content[offset + len(data) :]
 
 
@@ -429,6 +446,98 @@ def test_whatever_a_power_cut_leaves_committed_rows_are_whole(
         head = files.get(tmp_path / "t.zarr/a/c.0.0", b"")[:4084]
         seen.add(len(head) == 4084 and shards._checked(head[:-4]) != head)
     assert seen == {False, True}  # heads were torn, too
+
+
+def put(folder: Path, files: dict[Path, bytes]) -> None:
+    for path in folder.glob("c.*"):
+        path.unlink()
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it asks /proc what was synced")
+def test_whatever_a_power_cut_leaves_can_be_continued_whatever_cuts_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any moment of a run the rest is written, and from any moment of that once more."""
+    values = np.random.default_rng(0).normal(size=(280, 30)).astype(np.float32)
+    root = tmp_path / "t.zarr"
+    tree = made(root)
+    writer = of_ours(tree, "a", values, 1)
+    steps = [0, 1, 30, 220, 280]
+    disk = Disk(monkeypatch)
+    for start, stop in pairwise(steps):
+        writer.write(start, values[start:stop])
+        tree.commit(b"{}", "00000000")
+    monkeypatch.undo()
+    torn = 0
+    for commits, files in islice(states(disk), 0, None, CONTINUED):
+        rows = steps[commits]
+        middle = (rows + 281) // 2
+        put(root / "a", files)
+        again = Disk(monkeypatch, files)
+        tree = ZarrTree.reopen(root, [])
+        writer = tree.reopened_array("a", rows)
+        for start, stop in ((rows, middle), (middle, 280)):
+            writer.write(start, values[start:stop])
+            tree.commit(b"{}", "00000000")
+        monkeypatch.undo()
+        np.testing.assert_array_equal(ZarrTree.open(root).array("a").read(0, 280), values)
+        for path in (root / "a").glob("c.*"):
+            ends = path.read_bytes()
+            # The copy of the index is the end of the file, and the head is not torn.
+            assert ends[:4084] == ends[-4084:] == shards._checked(ends[: 4084 - 4])
+        rng = random.Random(commits)
+        for after in rng.sample(range(len(again.events) + 1), min(8, len(again.events))):
+            more, left = again.left(after, rng)
+            put(root / "a", left)
+            safe = (rows, middle, 280)[more]
+            np.testing.assert_array_equal(tree.array("a").read(0, safe), values[:safe])
+            head = left.get(root / "a/c.0.0", b"")[:4084]
+            torn += len(head) == 4084 and shards._checked(head[:-4]) != head
+            writer = ZarrTree.reopen(root, []).reopened_array("a", safe)
+            writer.write(safe, values[safe:])
+            for shard in writer.unpublished():
+                shard.publish()
+            np.testing.assert_array_equal(tree.array("a").read(0, 280), values)
+    assert torn
+
+
+def test_what_an_unknown_split_left_goes(tmp_path: Path) -> None:
+    tree = made(tmp_path / "t.zarr")
+    for key in ("splits/train/ids", "splits/test/ids", "splits/test/labels"):
+        of_ours(tree, key, np.arange(4), 4)
+    tree.commit(b"{}", "00000000")
+    (tmp_path / "t.zarr/zarr.json.partial").touch()
+    (tmp_path / "t.zarr/splits/half").mkdir()
+    again = ZarrTree.reopen(tmp_path / "t.zarr", ["train"])
+    assert not (tmp_path / "t.zarr/zarr.json.partial").exists()
+    assert {path.name for path in (tmp_path / "t.zarr/splits").iterdir()} == {"zarr.json", "train"}
+    values = np.arange(4)
+    again.reopened_array("splits/train/ids", 0).write(0, values)
+    of_ours(again, "splits/test/ids", values, 4).write(0, values)
+    again.commit(b"{}", "00000000", final=True)
+    root = zarr.open_group(tmp_path / "t.zarr", mode="r", use_consolidated=True)
+    assert (
+        root["splits/train/ids"][:].tolist() == root["splits/test/ids"][:].tolist() == [*range(4)]
+    )
+    ZarrTree.reopen(tmp_path / "t.zarr", [])
+    assert not (tmp_path / "t.zarr/splits").exists()
+
+
+def test_what_cannot_be_continued(tmp_path: Path) -> None:
+    tree = made(tmp_path / "t.zarr")
+    values = values_of(np.float32, (9,))
+    writer = of_ours(tree, "a", values, 2)
+    writer.write(0, values[:4])
+    tree.commit(b"{}", "00000000")
+    of_zarr(tmp_path / "t.zarr/b", values, 2, "lz4", attributes={})
+    message = r"t\.zarr: array a cannot be continued \(c\.0 is cut short, or lacks chunks\)"
+    with pytest.raises(StoreDamagedError, match=message):
+        ZarrTree.reopen(tree.path, []).reopened_array("a", 6)
+    (tmp_path / "t.zarr/a/c.0").unlink()
+    with pytest.raises(StoreDamagedError, match="array a cannot be continued"):
+        ZarrTree.reopen(tree.path, []).reopened_array("a", 4)
 
 
 def test_new_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
