@@ -278,3 +278,22 @@ def test_a_refused_first_batch_decides_nothing(tmp_path: Path) -> None:
             recording.append("no name", **batch | {"outputs": np.zeros((10, 7))})
         recording.append("train", **batch)
     assert cnatool.open(path).record.outputs[0].shape == (10,)
+
+
+@pytest.mark.parametrize(("operator", "kind"), [("", "probabilities"), ("Linear", "logits")])
+def test_one_unit_of_which_nobody_says_what_it_is(operator: str, kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.uniform(size=(20, 4)).astype(np.float32)
+    chance = rng.uniform(size=(20, 1)).astype(np.float32)
+    tensors = {"first": "", "second": "", "out": operator}
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=tensors, outputs=["out"]) as recording:
+        recording.append(
+            "train",
+            inputs=hidden,
+            outputs=chance,
+            activations={"first": hidden, "second": hidden},
+            labels=(chance[:, 0] >= 0.5).astype(int),
+        )
+    split = cnatool.score(tmp_path / "s.zarr").splits["train"]
+    assert split.outputs == kind
+    assert (split.accuracy == 1) == (kind == "probabilities")
