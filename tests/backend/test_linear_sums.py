@@ -431,3 +431,20 @@ def test_samples_far_smaller_than_one(scale: float, tmp_path: Path) -> None:
     (column,) = [t.number for t in sums.tensors if t.name == "normed"]
     error = np.abs(sums.splits["all"].statistics("sum")[:][:, column] - truth.sum(axis=1))
     assert (error <= 1e-5 * np.abs(truth).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("operator", ["Dropout", "BatchNormalization"])
+def test_further_results_of_an_operator(operator: str, tmp_path: Path) -> None:
+    """A mask is no linear function; a normalisation that gives its batch's mean goes by it."""
+    net = Builder()
+    net.conv("x", "c", 3, 4, 3)
+    parts = [net.weight(name, 4) for name in ("scale", "shift", "mean")]
+    parts.append(net.constant("variance", np.ones(4, np.float32)))
+    names = ["first", "m", "v", "sm", "sv"] if operator == "BatchNormalization" else ["_", "first"]
+    inputs = ["c", *parts] if operator == "BatchNormalization" else ["c"]
+    net.nodes.append(onnx.helper.make_node(operator, inputs, names))
+    net.node("Relu", ["first"], "out")
+    model = net.model({"x": ("n", 3, 8, 8)}, {"out": ("n", 4, 8, 8)}, opset=9)
+    shapes = {"x": (3, 8, 8), "c": (4, 8, 8), "first": (4, 8, 8), "out": (4, 8, 8)}
+    found = LinearSums(load_graph(saved(model, tmp_path / "model.onnx")), shapes).of("first")
+    assert found.terms.keys() == {Leaf("first", "planes")}
