@@ -27,7 +27,7 @@ from cnatool.store.row_statistics import row_statistics
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from numpy.typing import ArrayLike, NDArray
@@ -148,6 +148,11 @@ def create_store(
     if unknown:
         known = ", ".join(get_args(Statistic))
         raise UsageError(f"statistics: {unknown[0]!r} is none of {known}.")
+    _check_text("tags", [text for tag in (tags or {}).items() for text in tag])
+    _check_text("classes", classes or ())
+    for what, names in (("tensors", operators), ("inputs", inputs), ("outputs", outputs)):
+        _check_text(what, names)
+    _check_text("operators", operators.values())
     if not isinstance(id_bytes, int) or id_bytes < 1:
         raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
     check_free(Path(path), overwrite=overwrite)
@@ -287,9 +292,12 @@ class Recording:
         self._replaced: Replaced | None = None
         self._writer: StoreWriter | None = None
         self._splits: dict[str, SplitWriter] = {}
-        self._first: dict[str, NDArray[Any]] = {}
+        self._first: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        self._over = False
 
     def __enter__(self) -> Self:
+        if self._replaced is not None:
+            raise UsageError(f"{self.path}: a recording is one context; make another for more.")
         self._held.enter_context(locked(self.path))
         self._replaced = Replaced(self.path)
         return self
@@ -300,6 +308,7 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over = True
         with self._held:
             finished = False
             try:
@@ -364,15 +373,19 @@ class Recording:
         """
         if self._replaced is None:
             raise UsageError("use the store as a context: with cnatool.create_store(…) as store.")
+        if self._over:
+            raise UsageError(f"{self.path}: its context has ended, and nothing can follow.")
+        if not SPLIT_NAME.fullmatch(split):
+            raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
         batch = self._batch(inputs, outputs, activations or {}, statistics, labels, ids)
-        self._check_alike(batch)
+        alike = self._alike(batch)
         if self._writer is None:
             record = self._description.record(batch)
             self._writer = StoreWriter(self.path, record, self._codec)
+        # Only now: a batch that was refused says nothing of those that follow.
+        self._first = alike | self._first
         writer = self._splits.get(split)
         if writer is None:
-            if not SPLIT_NAME.fullmatch(split):
-                raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
             writer = self._splits[split] = self._writer.split(
                 split,
                 None,
@@ -411,7 +424,7 @@ class Recording:
         described = self._description
         given = _named("inputs", inputs, described.inputs)
         made = _named("outputs", outputs, described.outputs)
-        tensors = {name: np.asarray(value) for name, value in activations.items()}
+        tensors = {name: _native(value) for name, value in activations.items()}
         unknown = [name for name in tensors if name not in described.operators]
         if unknown:
             raise DataError(f"activations: {unknown[0]!r} is none of the store's tensors.")
@@ -467,18 +480,33 @@ class Recording:
                 found[statistic][:, column] = value
         return found
 
-    def _check_alike(self, batch: _Batch) -> None:
-        """Make sure that each array has the shape and type that it had in the first batch."""
+    def _alike(self, batch: _Batch) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Give type and shape of each array, after comparing them with the first batch's."""
         named = {f"input {name!r}": value for name, value in batch.inputs.items()}
         named |= {f"output {name!r}": value for name, value in batch.outputs.items()}
         named |= {f"tensor {name!r}": value for name, value in batch.tensors.items()}
-        for what, array in named.items():
-            first = self._first.setdefault(what, array[:0])
-            if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
+        found = {what: (value.dtype, value.shape[1:]) for what, value in named.items()}
+        for what, (dtype, shape) in found.items():
+            first = self._first.get(what, (dtype, shape))
+            if (dtype, shape) != first:
                 raise DataError(
-                    f"{what}: {array.dtype} {array.shape[1:]} a sample, and in the first batch "
-                    f"{first.dtype} {first.shape[1:]}."
+                    f"{what}: {dtype} {shape} a sample, and in the first batch {first[0]} "
+                    f"{first[1]}."
                 )
+        return found
+
+
+def _check_text(what: str, words: Iterable[object]) -> None:
+    """Refuse what would be written and could not be read: the store says it in text."""
+    for word in words:
+        if not isinstance(word, str):
+            raise UsageError(f"{what}: {word!r} is no text.")
+
+
+def _native(value: ArrayLike) -> NDArray[Any]:
+    """Give an array in the byte order of the machine, which is what is stored and hashed."""
+    array = np.asarray(value)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _named(
@@ -488,10 +516,10 @@ def _named(
     if not isinstance(given, Mapping):
         if len(names) != 1:
             raise DataError(f"{what}: there are {len(names)}, so give them by name.")
-        return {names[0]: np.asarray(given)}
+        return {names[0]: _native(given)}
     if set(given) != set(names):
         raise DataError(f"{what}: they are {', '.join(names)}, and not {', '.join(given)}.")
-    return {name: np.asarray(given[name]) for name in names}
+    return {name: _native(given[name]) for name in names}
 
 
 def _rows(array: NDArray[Any]) -> int:
@@ -499,7 +527,8 @@ def _rows(array: NDArray[Any]) -> int:
 
 
 def _check_array(what: str, array: NDArray[Any], rows: int) -> None:
-    if array.dtype.kind not in "fiub" or array.dtype.name not in np.sctypeDict:
+    # A long double has no place in the formats.
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: numbers or booleans, and it is {array.dtype}.")
     if array.ndim == 0 or len(array) != rows or not rows:
         raise DataError(f"{what}: shape {array.shape}, and there are {rows} samples.")

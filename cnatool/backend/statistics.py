@@ -119,9 +119,11 @@ class Measures:
             found[:, self._exact] = given[_EXACT]
         if self._partial:
             partial = given[_PARTIAL]
-            for part in self._partial:
-                taken = partial[:, part.start : part.start + len(part.weights)]
-                found[:, part.columns] += taken.astype(np.float64) @ part.weights
+            # What is not finite is a result like any other: nobody must be warned of it.
+            with np.errstate(invalid="ignore"):
+                for part in self._partial:
+                    taken = partial[:, part.start : part.start + len(part.weights)]
+                    found[:, part.columns] += taken.astype(np.float64) @ part.weights
         columns = np.split(found, len(self.statistics), axis=1)
         return dict(zip(self.statistics, columns, strict=True))
 

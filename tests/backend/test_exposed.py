@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
 
+import cnatool
 from cnatool.backend.choice import chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel, Results
 from cnatool.backend.feeds import Samples
@@ -309,3 +310,23 @@ def test_model_that_the_runtime_refuses(tmp_path: Path) -> None:
         network.probed(
             Samples({"x": np.ones((3, 4), np.float32)}), fixed_batch=False, run=RunOptions()
         )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.inf, 1e30])
+def test_what_is_beyond_float32_in_one_sample_warns_nobody_and_stays_there(
+    value: float, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(8, 1, 8, 8)).astype(np.float32)
+    x[5, 0, 3, 3] = value
+    np.save(tmp_path / "x.npy", x)
+    store = cnatool.dump(
+        saved(residual_convnet(), tmp_path / "model.onnx"),
+        tmp_path / "x.npy",
+        tmp_path / "s.zarr",
+        keep="statistics",
+        statistics="all",
+    )
+    squares = store.splits["all"].statistics("square_sum")[:]
+    assert np.isfinite(squares[np.arange(8) != 5]).all()
+    assert not np.isfinite(squares[5]).all()
