@@ -77,7 +77,7 @@ def create_store(
     inputs: Sequence[str] = ("input",),
     outputs: Sequence[str] = ("output",),
     keep: Kept = "full",
-    statistics: Sequence[Statistic] = ("sum",),
+    statistics: str | Sequence[str] = "sum",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     codec: Codec | None = None,
     tags: Mapping[str, str] | None = None,
@@ -104,8 +104,9 @@ def create_store(
         Names of what a sample consists of, and of what the network gives.
     keep : {"full", "statistics"}
         Whether whole activations are stored, or their statistics alone.
-    statistics : sequence of Statistic
-        What is computed of each tensor over each sample's elements; ``sum`` always is.
+    statistics : str or sequence of str
+        What is computed of each tensor over each sample's elements, as of `cnatool.dump`; ``sum``
+        always is.
     shapes : mapping of str to tuple of int, optional
         Shapes for one sample of the tensors of which statistics alone will be given.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
@@ -144,6 +145,9 @@ def create_store(
             raise UsageError(f"{what}: a list of names, each once.")
     if keep not in get_args(Kept):
         raise UsageError(f"keep={keep!r}: full or statistics.")
+    statistics = [statistics] if isinstance(statistics, str) else list(statistics)
+    if "all" in statistics:
+        statistics = list(get_args(Statistic))
     unknown = [name for name in statistics if name not in get_args(Statistic)]
     if unknown:
         known = ", ".join(get_args(Statistic))
@@ -312,7 +316,9 @@ class Recording:
         with self._held:
             finished = False
             try:
-                if error is None and self._splits:
+                if error is None and not self._splits:
+                    raise UsageError(f"{self.path}: no batch was appended, so there is no store.")
+                if error is None:
                     for split in self._splits.values():
                         split.finish()
                     finished = True
@@ -438,6 +444,8 @@ class Recording:
             raise DataError(
                 f"labels: {rows} integers, and they are {targets.dtype} of shape {targets.shape}."
             )
+        if targets is not None and targets.max(initial=0) > np.iinfo(np.int64).max:
+            raise DataError(f"labels: {targets.max()} is beyond 64 bits with a sign.")
         if ids is not None and len(ids) != rows:
             raise DataError(f"ids: one for each of {rows} samples, and there are {len(ids)}.")
         return _Batch(
@@ -446,7 +454,7 @@ class Recording:
             tensors=tensors,
             statistics=self._statistics(tensors, statistics, rows),
             labels=None if targets is None else targets.astype(np.int64),
-            ids=None if ids is None else [str(one) for one in ids],
+            ids=None if ids is None else [_id(one) for one in ids],
         )
 
     def _statistics(
@@ -520,6 +528,13 @@ def _named(
     if set(given) != set(names):
         raise DataError(f"{what}: they are {', '.join(names)}, and not {', '.join(given)}.")
     return {name: _native(given[name]) for name in names}
+
+
+def _id(given: object) -> str:
+    text = str(given)
+    if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise DataError(f"ids: {text!r} holds a character that text in a store cannot.")
+    return text
 
 
 def _rows(array: NDArray[Any]) -> int:

@@ -196,6 +196,9 @@ def test_after_an_exception_what_was_committed_is_left(suffix: str, tmp_path: Pa
         ({"outputs": np.array(["a"] * 10)}, "numbers or booleans, and it is <U1"),
         ({"outputs": np.zeros((10, 10), np.longdouble)}, "numbers or booleans, and it is float"),
         ({"outputs": {"other": np.zeros((10, 10))}}, "outputs: they are logits, and not other"),
+        ({"ids": ["a\0"] * 10}, "holds a character"),
+        ({"ids": ["\ud800"] * 10}, "holds a character"),
+        ({"labels": np.full(10, 2**63 + 1, np.uint64)}, "beyond 64 bits"),
         ({"ids": ["a"]}, "ids: one for each of 10 samples, and there are 1"),
     ],
 )
@@ -230,7 +233,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     recording = cnatool.create_store(path, tensors=NAMES, outputs=["logits"])
     with pytest.raises(UsageError, match="use the store as a context"):
         recording.append("train", **batches(10, 10)[0])
-    with recording:
+    with pytest.raises(UsageError, match="no batch was appended"), recording:
         with pytest.raises(UsageError, match="is no name of a split"):
             recording.append("../x", **batches(10, 10)[0])
         with (
@@ -297,3 +300,12 @@ def test_one_unit_of_which_nobody_says_what_it_is(operator: str, kind: str, tmp_
     split = cnatool.score(tmp_path / "s.zarr").splits["train"]
     assert split.outputs == kind
     assert (split.accuracy == 1) == (kind == "probabilities")
+
+
+def test_nothing_was_appended(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="no batch was appended"),
+        cnatool.create_store(tmp_path / "s.zarr", tensors=["a"]),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -64,6 +64,8 @@ _FUSED = frozenset(
 )
 # Taking their sums from their inputs costs nothing that is not read anyway.
 _FREE = frozenset({"BatchNormalization", "Concat", "Dropout", "Identity"})
+# Further back it would cost more than it saves: each tensor of a chain goes back anew.
+_LONGEST_CHAIN = 100
 # A convolution to fewer channels costs as much as one to so many.
 _VECTOR_CHANNELS = 32
 
@@ -128,6 +130,7 @@ class LinearSums:
         self._outputs = frozenset(graph.output_names)
         # Of further results, as the mask of a Dropout, nothing is known.
         self._producer = {n: node for n, node in graph.producer.items() if n == node.output[0]}
+        self._depth = 0
         self._weights = {tensor.name: tensor for tensor in graph.model.graph.initializer}
         self._through: dict[
             str, Callable[[onnx.NodeProto, NDArray[np.float64]], LinearSum | None]
@@ -245,9 +248,13 @@ class LinearSums:
         """
         node = self._producer.get(tensor)
         found = None
-        if node is not None and (node.op_type in _FREE or self._never_made(tensor)):
+        if self._depth > _LONGEST_CHAIN:
+            pass
+        elif node is not None and (node.op_type in _FREE or self._never_made(tensor)):
             through = self._through.get(node.op_type)
+            self._depth += 1
             found = None if through is None else through(node, weights)
+            self._depth -= 1
         elif node is not None and node.op_type == "Conv" and node.input[0] in self._inputs:
             found = self._convolved(node, weights)
         if found is None and deep:

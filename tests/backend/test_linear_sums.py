@@ -354,11 +354,25 @@ def test_random_chains(
     for tensor in tensors:
         flat = np.abs(values[tensor.name].astype(np.float64)).reshape(3, -1)
         truth = values[tensor.name].astype(np.float64).reshape(3, -1).sum(axis=1)
-        # Sums of what cancels, as of a - a, are as wrong as the largest of what goes into them.
-        scale = flat.sum(axis=1) + 0.05 * flat.size
+        # Sums of what cancels, as of a - a, are as wrong as what goes into them is large.
+        scale = np.maximum(flat.sum(axis=1), 0.05 * flat.shape[1])
         found = followed(model, sums.of(tensor.name), values)
         assert (np.abs(found - truth) <= 1e-5 * scale).all()
         assert (np.abs(given[:, tensor.number] - truth) <= 1e-5 * scale).all()
+
+
+def test_a_long_chain(tmp_path: Path) -> None:
+    net = Builder()
+    tensor = net.node("Relu", ["x"], "t0")
+    half = net.constant("half", np.full((3, 1, 1), 0.999, np.float32))
+    for number in range(1, 1500):
+        tensor = net.node("Mul", [tensor, half], f"t{number}")
+    net.node("Relu", [tensor], "out")
+    model = net.model({"x": ("n", 3, 5, 5)}, {"out": ("n", 3, 5, 5)})
+    shapes = {"x": (3, 5, 5)} | {f"t{number}": (3, 5, 5) for number in range(1500)}
+    sums = LinearSums(load_graph(saved(model, tmp_path / "m.onnx")), shapes)
+    assert read_of(sums.of("t50")) == {("t0", "planes")}
+    assert read_of(sums.of("t1499")) != {("t0", "planes")}
 
 
 def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
