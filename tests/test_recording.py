@@ -233,14 +233,17 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     recording = cnatool.create_store(path, tensors=NAMES, outputs=["logits"])
     with pytest.raises(UsageError, match="use the store as a context"):
         recording.append("train", **batches(10, 10)[0])
-    with pytest.raises(UsageError, match="no batch was appended"), recording:
-        with pytest.raises(UsageError, match="is no name of a split"):
-            recording.append("../x", **batches(10, 10)[0])
-        with (
-            pytest.raises(StoreInUseError),
-            cnatool.create_store(path, tensors=NAMES, overwrite=True),
-        ):
-            pass
+
+    def use() -> None:
+        with recording:
+            with pytest.raises(UsageError, match="is no name of a split"):
+                recording.append("../x", **batches(10, 10)[0])
+            other = cnatool.create_store(path, tensors=NAMES, overwrite=True)
+            with pytest.raises(StoreInUseError), other:
+                pass
+
+    with pytest.raises(UsageError, match="no batch was appended"):
+        use()
     assert not path.exists()
 
 
