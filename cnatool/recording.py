@@ -27,7 +27,7 @@ from cnatool.store.row_statistics import row_statistics
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from numpy.typing import ArrayLike, NDArray
@@ -77,7 +77,7 @@ def create_store(
     inputs: Sequence[str] = ("input",),
     outputs: Sequence[str] = ("output",),
     keep: Kept = "full",
-    statistics: Sequence[Statistic] = ("sum",),
+    statistics: str | Sequence[str] = "sum",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     codec: Codec | None = None,
     tags: Mapping[str, str] | None = None,
@@ -104,8 +104,9 @@ def create_store(
         Names of what a sample consists of, and of what the network gives.
     keep : {"full", "statistics"}
         Whether whole activations are stored, or their statistics alone.
-    statistics : sequence of Statistic
-        What is computed of each tensor over each sample's elements; ``sum`` always is.
+    statistics : str or sequence of str
+        What is computed of each tensor over each sample's elements, as of `cnatool.dump`; ``sum``
+        always is.
     shapes : mapping of str to tuple of int, optional
         Shapes for one sample of the tensors of which statistics alone will be given.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
@@ -144,10 +145,18 @@ def create_store(
             raise UsageError(f"{what}: a list of names, each once.")
     if keep not in get_args(Kept):
         raise UsageError(f"keep={keep!r}: full or statistics.")
+    statistics = [statistics] if isinstance(statistics, str) else list(statistics)
+    if "all" in statistics:
+        statistics = list(get_args(Statistic))
     unknown = [name for name in statistics if name not in get_args(Statistic)]
     if unknown:
         known = ", ".join(get_args(Statistic))
         raise UsageError(f"statistics: {unknown[0]!r} is none of {known}.")
+    _check_text("tags", [text for tag in (tags or {}).items() for text in tag])
+    _check_text("classes", classes or ())
+    for what, names in (("tensors", operators), ("inputs", inputs), ("outputs", outputs)):
+        _check_text(what, names)
+    _check_text("operators", operators.values())
     if not isinstance(id_bytes, int) or id_bytes < 1:
         raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
     check_free(Path(path), overwrite=overwrite)
@@ -287,9 +296,12 @@ class Recording:
         self._replaced: Replaced | None = None
         self._writer: StoreWriter | None = None
         self._splits: dict[str, SplitWriter] = {}
-        self._first: dict[str, NDArray[Any]] = {}
+        self._first: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        self._over = False
 
     def __enter__(self) -> Self:
+        if self._replaced is not None:
+            raise UsageError(f"{self.path}: a recording is one context; make another for more.")
         self._held.enter_context(locked(self.path))
         self._replaced = Replaced(self.path)
         return self
@@ -300,10 +312,13 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over = True
         with self._held:
             finished = False
             try:
-                if error is None and self._splits:
+                if error is None and not self._splits:
+                    raise UsageError(f"{self.path}: no batch was appended, so there is no store.")
+                if error is None:
                     for split in self._splits.values():
                         split.finish()
                     finished = True
@@ -364,15 +379,19 @@ class Recording:
         """
         if self._replaced is None:
             raise UsageError("use the store as a context: with cnatool.create_store(…) as store.")
+        if self._over:
+            raise UsageError(f"{self.path}: its context has ended, and nothing can follow.")
+        if not SPLIT_NAME.fullmatch(split):
+            raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
         batch = self._batch(inputs, outputs, activations or {}, statistics, labels, ids)
-        self._check_alike(batch)
+        alike = self._alike(batch)
         if self._writer is None:
             record = self._description.record(batch)
             self._writer = StoreWriter(self.path, record, self._codec)
+        # Only now: a batch that was refused says nothing of those that follow.
+        self._first = alike | self._first
         writer = self._splits.get(split)
         if writer is None:
-            if not SPLIT_NAME.fullmatch(split):
-                raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
             writer = self._splits[split] = self._writer.split(
                 split,
                 None,
@@ -411,7 +430,7 @@ class Recording:
         described = self._description
         given = _named("inputs", inputs, described.inputs)
         made = _named("outputs", outputs, described.outputs)
-        tensors = {name: np.asarray(value) for name, value in activations.items()}
+        tensors = {name: _native(value) for name, value in activations.items()}
         unknown = [name for name in tensors if name not in described.operators]
         if unknown:
             raise DataError(f"activations: {unknown[0]!r} is none of the store's tensors.")
@@ -425,6 +444,8 @@ class Recording:
             raise DataError(
                 f"labels: {rows} integers, and they are {targets.dtype} of shape {targets.shape}."
             )
+        if targets is not None and targets.max(initial=0) > np.iinfo(np.int64).max:
+            raise DataError(f"labels: {targets.max()} is beyond 64 bits with a sign.")
         if ids is not None and len(ids) != rows:
             raise DataError(f"ids: one for each of {rows} samples, and there are {len(ids)}.")
         return _Batch(
@@ -433,7 +454,7 @@ class Recording:
             tensors=tensors,
             statistics=self._statistics(tensors, statistics, rows),
             labels=None if targets is None else targets.astype(np.int64),
-            ids=None if ids is None else [str(one) for one in ids],
+            ids=None if ids is None else [_id(one) for one in ids],
         )
 
     def _statistics(
@@ -467,18 +488,33 @@ class Recording:
                 found[statistic][:, column] = value
         return found
 
-    def _check_alike(self, batch: _Batch) -> None:
-        """Make sure that each array has the shape and type that it had in the first batch."""
+    def _alike(self, batch: _Batch) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Give type and shape of each array, after comparing them with the first batch's."""
         named = {f"input {name!r}": value for name, value in batch.inputs.items()}
         named |= {f"output {name!r}": value for name, value in batch.outputs.items()}
         named |= {f"tensor {name!r}": value for name, value in batch.tensors.items()}
-        for what, array in named.items():
-            first = self._first.setdefault(what, array[:0])
-            if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
+        found = {what: (value.dtype, value.shape[1:]) for what, value in named.items()}
+        for what, (dtype, shape) in found.items():
+            first = self._first.get(what, (dtype, shape))
+            if (dtype, shape) != first:
                 raise DataError(
-                    f"{what}: {array.dtype} {array.shape[1:]} a sample, and in the first batch "
-                    f"{first.dtype} {first.shape[1:]}."
+                    f"{what}: {dtype} {shape} a sample, and in the first batch {first[0]} "
+                    f"{first[1]}."
                 )
+        return found
+
+
+def _check_text(what: str, words: Iterable[object]) -> None:
+    """Refuse what would be written and could not be read: the store says it in text."""
+    for word in words:
+        if not isinstance(word, str):
+            raise UsageError(f"{what}: {word!r} is no text.")
+
+
+def _native(value: ArrayLike) -> NDArray[Any]:
+    """Give an array in the byte order of the machine, which is what is stored and hashed."""
+    array = np.asarray(value)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _named(
@@ -488,10 +524,17 @@ def _named(
     if not isinstance(given, Mapping):
         if len(names) != 1:
             raise DataError(f"{what}: there are {len(names)}, so give them by name.")
-        return {names[0]: np.asarray(given)}
+        return {names[0]: _native(given)}
     if set(given) != set(names):
         raise DataError(f"{what}: they are {', '.join(names)}, and not {', '.join(given)}.")
-    return {name: np.asarray(given[name]) for name in names}
+    return {name: _native(given[name]) for name in names}
+
+
+def _id(given: object) -> str:
+    text = str(given)
+    if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise DataError(f"ids: {text!r} holds a character that text in a store cannot.")
+    return text
 
 
 def _rows(array: NDArray[Any]) -> int:
@@ -499,7 +542,8 @@ def _rows(array: NDArray[Any]) -> int:
 
 
 def _check_array(what: str, array: NDArray[Any], rows: int) -> None:
-    if array.dtype.kind not in "fiub" or array.dtype.name not in np.sctypeDict:
+    # A long double has no place in the formats.
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: numbers or booleans, and it is {array.dtype}.")
     if array.ndim == 0 or len(array) != rows or not rows:
         raise DataError(f"{what}: shape {array.shape}, and there are {rows} samples.")

@@ -147,7 +147,8 @@ def _kind(
         return "probabilities", None
     if operator == "Sigmoid":
         return None, "the output is a sigmoid a unit: independent scores, not one distribution"
-    if one_unit and output.name in _last_layers(store):
+    # Without an operator nobody said that nothing follows the layer: its values must.
+    if one_unit and operator and output.name in _last_layers(store):
         return "logits", None
     look = _one_unit_kind if one_unit else output_kind
     kinds = {look(block) for split in splits for _, block in split.outputs(number).blocks()}

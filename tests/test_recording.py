@@ -194,7 +194,11 @@ def test_after_an_exception_what_was_committed_is_left(suffix: str, tmp_path: Pa
         ({"outputs": np.zeros((10, 11), np.float32)}, r"output 'logits': float32 \(11,\) a sample"),
         ({"outputs": np.zeros((10, 10), np.float64)}, "in the first batch float32"),
         ({"outputs": np.array(["a"] * 10)}, "numbers or booleans, and it is <U1"),
+        ({"outputs": np.zeros((10, 10), np.longdouble)}, "numbers or booleans, and it is float"),
         ({"outputs": {"other": np.zeros((10, 10))}}, "outputs: they are logits, and not other"),
+        ({"ids": ["a\0"] * 10}, "holds a character"),
+        ({"ids": ["\ud800"] * 10}, "holds a character"),
+        ({"labels": np.full(10, 2**63 + 1, np.uint64)}, "beyond 64 bits"),
         ({"ids": ["a"]}, "ids: one for each of 10 samples, and there are 1"),
     ],
 )
@@ -215,6 +219,10 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         ({"tensors": ["a", "a"]}, "each once"),
         ({"tensors": "a"}, "tensors: a list of names"),
         ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is none of the tensors"),
+        ({"tensors": [1]}, "tensors: 1 is no text"),
+        ({"tensors": {"a": None}}, "operators: None is no text"),
+        ({"tensors": ["a"], "tags": {"epoch": 3}}, "tags: 3 is no text"),
+        ({"tensors": ["a"], "classes": [0, 1]}, "classes: 0 is no text"),
         ({"tensors": ["a"], "keep": "all"}, "keep='all'"),
         ({"tensors": ["a"], "statistics": ["median"]}, "'median' is none of"),
     ):
@@ -225,12 +233,82 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     recording = cnatool.create_store(path, tensors=NAMES, outputs=["logits"])
     with pytest.raises(UsageError, match="use the store as a context"):
         recording.append("train", **batches(10, 10)[0])
-    with recording:
-        with pytest.raises(UsageError, match="is no name of a split"):
-            recording.append("../x", **batches(10, 10)[0])
-        with (
-            pytest.raises(StoreInUseError),
-            cnatool.create_store(path, tensors=NAMES, overwrite=True),
-        ):
-            pass
+
+    def use() -> None:
+        with recording:
+            with pytest.raises(UsageError, match="is no name of a split"):
+                recording.append("../x", **batches(10, 10)[0])
+            other = cnatool.create_store(path, tensors=NAMES, overwrite=True)
+            with pytest.raises(StoreInUseError), other:
+                pass
+
+    with pytest.raises(UsageError, match="no batch was appended"):
+        use()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_nothing_follows_the_end_of_the_context(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"s{suffix}"
+    (batch,) = batches(10, 10)
+    with cnatool.create_store(path, tensors=NAMES, outputs=["logits"]) as recording:
+        recording.append("train", **batch)
+    for split in ("train", "test"):
+        with pytest.raises(UsageError, match="context has ended"):
+            recording.append(split, **batch)
+    with pytest.raises(UsageError, match="is one context"), recording:
+        pass
+    assert cnatool.verify(path).complete
+    assert list(cnatool.open(path).splits) == ["train"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_byte_order_is_of_no_account(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"s{suffix}"
+    x = np.arange(12.0).reshape(3, 4)
+    with cnatool.create_store(path, tensors=["a"]) as recording:
+        for order in "><":
+            given = x.astype(f"{order}f4")
+            recording.append("train", inputs=given, outputs=given, activations={"a": given})
+    assert cnatool.verify(path).faults == ()
+    split = cnatool.open(path).splits["train"]
+    assert np.array_equal(split.inputs()[:], np.concatenate([x, x]))
+    cnatool.convert(path, tmp_path / f"copy{suffix}")
+
+
+def test_a_refused_first_batch_decides_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    (batch,) = batches(10, 10)
+    with cnatool.create_store(path, tensors=NAMES, outputs=["logits"]) as recording:
+        with pytest.raises(UsageError, match="is no name of a split"):
+            recording.append("no name", **batch | {"outputs": np.zeros((10, 7))})
+        recording.append("train", **batch)
+    assert cnatool.open(path).record.outputs[0].shape == (10,)
+
+
+@pytest.mark.parametrize(("operator", "kind"), [("", "probabilities"), ("Linear", "logits")])
+def test_one_unit_of_which_nobody_says_what_it_is(operator: str, kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.uniform(size=(20, 4)).astype(np.float32)
+    chance = rng.uniform(size=(20, 1)).astype(np.float32)
+    tensors = {"first": "", "second": "", "out": operator}
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=tensors, outputs=["out"]) as recording:
+        recording.append(
+            "train",
+            inputs=hidden,
+            outputs=chance,
+            activations={"first": hidden, "second": hidden},
+            labels=(chance[:, 0] >= 0.5).astype(int),
+        )
+    split = cnatool.score(tmp_path / "s.zarr").splits["train"]
+    assert split.outputs == kind
+    assert (split.accuracy == 1) == (kind == "probabilities")
+
+
+def test_nothing_was_appended(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="no batch was appended"),
+        cnatool.create_store(tmp_path / "s.zarr", tensors=["a"]),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 import zarr
-from support.networks import residual_convnet, saved
+from support.networks import Builder, residual_convnet, saved
 
 import cnatool
 from cnatool.errors import NotAStoreError
@@ -157,3 +157,38 @@ def test_the_command(made: Path) -> None:
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(NotAStoreError):
         cnatool.verify(tmp_path / "none.zarr")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_is_not_finite_or_tiny_is_no_damage(dtype: str, tmp_path: Path) -> None:
+    net = Builder()
+    net.gemm("x", "made", 40, 64)
+    for name, factor in (("small", 1e-5), ("smaller", 1e-7), ("least", 1e-9)):
+        net.node("Mul", ["made", net.constant(f"{name}.f", np.array(factor, np.float32))], name)
+    net.node("Sum", ["small", "smaller", "least"], "out")
+    saved(net.model({"x": ("n", 40)}, {"out": ("n", 64)}), tmp_path / "net.onnx")
+    x = np.random.default_rng(0).normal(size=(20, 40)).astype(np.float32)
+    x[7, 3], x[8, 3], x[9, 3] = np.nan, np.inf, -np.inf
+    np.save(tmp_path / "x.npy", x)
+    store = tmp_path / "net.zarr"
+    cnatool.dump(
+        tmp_path / "net.onnx",
+        tmp_path / "x.npy",
+        store,
+        statistics="all",
+        dtype=dtype,  # type: ignore[arg-type]
+    )
+    assert cnatool.verify(store).faults == ()
+
+
+def test_a_number_in_place_of_an_infinity(tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    x = np.ones((4, 3), np.float32)
+    x[2, 1] = np.inf
+    with cnatool.create_store(store, tensors=["a"]) as recording:
+        recording.append("train", inputs=x, outputs=x, activations={"a": x})
+    assert cnatool.verify(store).faults == ()
+    sums = zarr.open_group(store, mode="r+")["splits/train/statistics/sum"]
+    assert isinstance(sums, zarr.Array)
+    sums[2, 0] = 3.0
+    assert [fault.rows for fault in cnatool.verify(store).faults] == [(2, 3)]

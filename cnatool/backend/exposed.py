@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool.backend.expose import PREFIX, needs_cast, readable
@@ -45,6 +48,14 @@ class Results:
 
     outputs: tuple[NDArray[Any], ...]
     activations: dict[int, NDArray[Any]]
+    statistics: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one run gave: outputs and tensors kept whole, and statistics; (n, …) each."""
+
+    whole: list[NDArray[Any]]
     statistics: dict[str, NDArray[np.float64]]
 
 
@@ -89,17 +100,22 @@ class ExposedModel:
         self._fed = next(iter(inputs))
         self._tensors = list(tensors)
         self._outputs = list(outputs)
+        self._statistics = tuple(statistics)
         self._whole = [tensor for tensor in tensors if tensor.stored is not None]
         self._varying = [tensor for tensor in tensors if tensor.varies]
-        fetched = dict.fromkeys(tensor.name for tensor in (*self._outputs, *self._whole))
-        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
-        exposed = readable(graph.model, [*fetched, *_only_cast(tensors, types, fetched)], types)
-        cast = exposed.casts
-        self._names = [cast.get(t.name, t.name) for t in (*self._outputs, *self._whole)]
-        shapes = _plain_shapes(graph, probed, inputs)
+        names = {tensor.name for tensor in (*self._outputs, *self._whole)}
+        # Within a graph the runtime may leave out the rounding to float16.
+        rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
+        self._rounded = [tensor for tensor in rounded if tensor.name not in names]
+        self._fetched = [*self._outputs, *self._whole, *self._rounded]
+        names.update(tensor.name for tensor in self._rounded)
         # What is fetched whole is measured here, where it costs less than in the graph.
-        self._statistics = tuple(statistics)
-        self._inside = [tensor for tensor in tensors if tensor.name not in fetched]
+        self._inside = [tensor for tensor in tensors if tensor.name not in names]
+        types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
+        read = dict.fromkeys(tensor.name for tensor in self._fetched)
+        exposed = readable(graph.model, [*read, *_only_cast(self._inside, types)], types)
+        cast = exposed.casts
+        shapes = _plain_shapes(graph, probed, inputs)
         self._measures = append_statistics(
             exposed.model,
             _measured(graph, self._inside, shapes, cast, run.provider, exact),
@@ -108,7 +124,20 @@ class ExposedModel:
             graph.opset,
             [tensor.name for tensor in self._varying],
         )
+        counted = [] if self._measures.counted is None else [self._measures.counted]
+        fetched = [cast.get(tensor.name, tensor.name) for tensor in self._fetched]
+        self._names = [*self._measures.widths, *counted, *fetched]
         self._session = Session(exposed.model, graph.path, run)
+        self._lock = Lock()
+        self._exact: ExposedModel | None = None
+        renumbered = [
+            msgspec.structs.replace(tensor, number=number)
+            for number, tensor in enumerate(self._inside)
+        ]
+        self._make_exact = partial(
+            ExposedModel, graph, renumbered, (), probed, inputs, run, statistics,
+            [tensor.name for tensor in renumbered],
+        )  # fmt: skip
 
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
         """Run a block of samples, one batch after another.
@@ -125,72 +154,70 @@ class ExposedModel:
         BackendError
             If an operator fails, or a tensor has another shape than in the probe.
         """
-        counted = [] if self._measures.counted is None else [self._measures.counted]
-        names = [*self._measures.widths, *counted, *self._names]
-        runs: list[list[NDArray[Any]]] = []
-        lengths = []
-        for feeds in batches:
-            lengths.append(len(feeds[self._fed]))
-            runs.append(self._one_run(names, feeds, lengths[-1]))
-        columns = list(zip(*runs, strict=True))
-        count = len(self._measures.widths)
-        statistics: dict[str, NDArray[np.float64]] = {
-            name: np.empty((sum(lengths), len(self._tensors))) for name in self._statistics
-        }
-        if self._inside:
-            numbers = [tensor.number for tensor in self._inside]
-            given = self._measures.read([_joined(parts) for parts in columns[:count]])
-            for name, values in given.items():
-                statistics[name][:, numbers] = values
-        if counted:
-            statistics["count"] = self._element_counts(columns[count], lengths)
-        whole = [
-            [self._samples_first(t, part, n) for part, n in zip(parts, lengths, strict=True)]
-            for t, parts in zip(
-                (*self._outputs, *self._whole), columns[count + len(counted) :], strict=True
-            )
+        runs = [self._one_batch(feeds) for feeds in batches]
+        arrays = [
+            _joined(parts)[:samples] for parts in zip(*(one.whole for one in runs), strict=True)
         ]
         count = len(self._outputs)
-        for tensor in self._tensors:
-            if tensor.output is not None and not tensor.varies:
-                self._measure(tensor, whole[tensor.output], statistics)
-        for tensor, parts in zip(self._whole, whole[count:], strict=True):
-            self._measure(tensor, parts, statistics)
-        arrays = [_joined(parts)[:samples] for parts in whole]
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
-            statistics={name: values[:samples] for name, values in statistics.items()},
+            statistics={
+                name: _joined([one.statistics[name] for one in runs])[:samples]
+                for name in runs[0].statistics
+            },
         )
 
-    def _measure(
-        self,
-        tensor: TensorRecord,
-        parts: Sequence[NDArray[Any]],
-        statistics: Mapping[str, NDArray[np.float64]],
-    ) -> None:
-        """Fill in the statistics of a tensor that is at hand whole, batch by batch."""
-        start = 0
-        for part in parts:
-            for name, values in row_statistics(part, self._statistics).items():
-                statistics[name][start : start + len(part), tensor.number] = values
-            start += len(part)
+    def _one_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
+        samples = len(feeds[self._fed])
+        values = self._one_run(feeds, samples)
+        measures = self._measures
+        inside, rest = values[: len(measures.widths)], values[len(measures.widths) :]
+        statistics: dict[str, NDArray[np.float64]] = {
+            name: np.empty((samples, len(self._tensors))) for name in self._statistics
+        }
+        if self._inside:
+            # Sums in parts reach no further than float32, and mix what is not finite with zeros.
+            found = (
+                measures.read(inside)
+                if measures.finite(inside)
+                else self._exactly().run([feeds], samples).statistics
+            )
+            numbers = [tensor.number for tensor in self._inside]
+            for name in self._statistics:
+                statistics[name][:, numbers] = found[name]
+        if measures.counted is not None:
+            statistics["count"] = self._element_counts(rest.pop(0), samples)
+        whole = [
+            self._samples_first(tensor, value, samples)
+            for tensor, value in zip(self._fetched, rest, strict=True)
+        ]
+        kept = len(self._outputs) + len(self._whole)
+        measured = [(t, whole[t.output]) for t in self._tensors if t.output is not None]
+        measured += zip(
+            self._fetched[len(self._outputs) :], whole[len(self._outputs) :], strict=True
+        )
+        for tensor, value in measured:
+            for name, numbers_ in row_statistics(value, self._statistics).items():
+                statistics[name][:, tensor.number] = numbers_
+        return _Batch(whole[:kept], statistics)
 
-    def _element_counts(
-        self, found: Sequence[NDArray[Any]], samples: Sequence[int]
-    ) -> NDArray[np.float64]:
-        """Give the elements of each sample, (n, T), from whole batches' counts."""
-        fixed = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
-        counts = np.repeat(fixed[None], sum(samples), axis=0)
-        rows = np.repeat(np.array(found, np.float64) / np.array(samples)[:, None], samples, axis=0)
-        counts[:, [tensor.number for tensor in self._varying]] = rows
-        return counts
+    def _exactly(self) -> ExposedModel:
+        """Give the model that takes all statistics in float64; it is seldom needed."""
+        with self._lock:
+            if self._exact is None:
+                self._exact = self._make_exact()
+            return self._exact
 
-    def _one_run(
-        self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]], samples: int
-    ) -> list[NDArray[Any]]:
+    def _element_counts(self, found: NDArray[Any], samples: int) -> NDArray[np.float64]:
+        """Give the elements of each sample, (n, T), from those of the whole batch."""
+        counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
+        counts[[tensor.number for tensor in self._varying]] = found / samples
+        return np.repeat(counts[None], samples, axis=0)
+
+    def _one_run(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:
-            values: list[NDArray[Any]] = self._session.run(names, feeds)
+            values: list[NDArray[Any]] = self._session.run(self._names, feeds)
         except BackendError as error:
             if PREFIX not in str(error):
                 raise
@@ -234,12 +261,9 @@ class ExposedModel:
         return value
 
 
-def _only_cast(
-    tensors: Sequence[TensorRecord], types: Mapping[str, str], fetched: Mapping[str, object]
-) -> list[str]:
-    """Give the tensors of which only a sum is taken, through a Cast."""
-    names = [tensor.name for tensor in tensors if tensor.name not in fetched]
-    return [name for name in names if needs_cast(types[name])]
+def _only_cast(tensors: Sequence[TensorRecord], types: Mapping[str, str]) -> list[str]:
+    """Give the tensors of which only statistics are taken, through a Cast."""
+    return [tensor.name for tensor in tensors if needs_cast(types[tensor.name])]
 
 
 def _plain_shapes(

@@ -64,6 +64,8 @@ _FUSED = frozenset(
 )
 # Taking their sums from their inputs costs nothing that is not read anyway.
 _FREE = frozenset({"BatchNormalization", "Concat", "Dropout", "Identity"})
+# Further back it would cost more than it saves: each tensor of a chain goes back anew.
+_LONGEST_CHAIN = 100
 # A convolution to fewer channels costs as much as one to so many.
 _VECTOR_CHANNELS = 32
 
@@ -126,6 +128,9 @@ class LinearSums:
         self._shapes = shapes
         self._inputs = {value.name for value in graph.inputs}
         self._outputs = frozenset(graph.output_names)
+        # Of further results, as the mask of a Dropout, nothing is known.
+        self._producer = {n: node for n, node in graph.producer.items() if n == node.output[0]}
+        self._depth = 0
         self._weights = {tensor.name: tensor for tensor in graph.model.graph.initializer}
         self._through: dict[
             str, Callable[[onnx.NodeProto, NDArray[np.float64]], LinearSum | None]
@@ -156,8 +161,8 @@ class LinearSums:
             found = self._flat(tensor, shape[0])
         elif len(shape) == 3:
             found = self._of_channels(tensor, np.ones(shape[0]), deep=False)
-        elif tensor in self._graph.producer:
-            node = self._graph.producer[tensor]
+        elif tensor in self._producer:
+            node = self._producer[tensor]
             if node.op_type == "Conv" and len(shape) > 1:
                 found = self._convolved(node, np.ones(shape[0]))
             elif node.op_type == "Add":
@@ -167,7 +172,7 @@ class LinearSums:
     # Flat layers
 
     def _flat(self, tensor: str, size: int) -> LinearSum | None:
-        node = self._graph.producer.get(tensor)
+        node = self._producer.get(tensor)
         if node is None or size <= _FEW:
             return None
         if node.op_type == "Gemm":
@@ -241,11 +246,15 @@ class LinearSums:
             Where nothing is gained by going back in the graph, give what is read of the tensor
             itself instead of None.
         """
-        node = self._graph.producer.get(tensor)
+        node = self._producer.get(tensor)
         found = None
-        if node is not None and (node.op_type in _FREE or self._never_made(tensor)):
+        if self._depth > _LONGEST_CHAIN:
+            pass
+        elif node is not None and (node.op_type in _FREE or self._never_made(tensor)):
             through = self._through.get(node.op_type)
+            self._depth += 1
             found = None if through is None else through(node, weights)
+            self._depth -= 1
         elif node is not None and node.op_type == "Conv" and node.input[0] in self._inputs:
             found = self._convolved(node, weights)
         if found is None and deep:
@@ -267,6 +276,9 @@ class LinearSums:
         source = self._shapes.get(node.input[0])
         constants = [self._constant(name) for name in node.input[1:5]]
         if source is None or given.get("training_mode") or not given.get("spatial", 1):
+            return None
+        if any(node.output[1:]):
+            # Before opset 14 that is how a node says that it normalises by the batch.
             return None
         arrays = [one.astype(np.float64) for one in constants if one is not None]
         if len(arrays) != 4 or any(one.shape != weights.shape for one in arrays):
@@ -326,7 +338,7 @@ class LinearSums:
         return None
 
     def _of_convolution(self, tensor: str) -> LinearSum | None:
-        node = self._graph.producer.get(tensor)
+        node = self._producer.get(tensor)
         if node is None or node.op_type != "Conv":
             return None
         return self._convolved(node, np.ones(self._shapes[tensor][0]))
@@ -384,7 +396,7 @@ class LinearSums:
 
     def _constant(self, name: str) -> NDArray[np.float32] | None:
         """Give a float32 constant, or None: an initializer or Constant, perhaps with new axes."""
-        node = self._graph.producer.get(name)
+        node = self._producer.get(name)
         if node is not None and node.op_type == "Identity":
             return self._constant(node.input[0])
         if node is not None and node.op_type == "Unsqueeze":

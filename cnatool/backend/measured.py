@@ -22,8 +22,8 @@ __all__ = ["exposed_model"]
 
 # Of the absolute sum. Twice as much would still be what is promised, 1e-5.
 _TOLERANCE = 5e-6
-# Counts and extremes cannot lose digits.
-_CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "square_sum", "positive_sum")
+# The others are taken in float64, or cannot lose digits.
+_CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "positive_sum")
 
 
 def exposed_model(
@@ -86,12 +86,10 @@ def _agree(
     for name in _CHECKED:
         if name not in found or name not in reference:
             continue
-        scale = reference["square_sum" if name == "square_sum" else "abs_sum"]
-        given, expected = found[name][:, column], reference[name]
-        finite = np.isfinite(scale)
-        error = np.abs(given[finite] - expected[finite])
-        if not (error <= _TOLERANCE * scale[finite]).all():
-            return False
-        if not np.array_equal(given[~finite], expected[~finite], equal_nan=True):
+        scale = reference["abs_sum"]
+        if not np.isfinite(scale).all():
+            return False  # as a mask of -inf: it will be so in every batch
+        error = np.abs(found[name][:, column] - reference[name])
+        if not (error <= _TOLERANCE * scale).all():
             return False
     return True

@@ -46,8 +46,6 @@ def _sums(
         found["abs_sum"] = np.abs(rows).sum(axis=1).astype(np.float64)
         if "sum" in statistics:
             found["sum"] = rows.sum(axis=1).astype(np.float64)
-        if "square_sum" in statistics:
-            found["square_sum"] = np.square(rows).sum(axis=1).astype(np.float64)
         if "positive_sum" in statistics:
             found["positive_sum"] = np.maximum(rows, 0).sum(axis=1).astype(np.float64)
     return found

@@ -42,6 +42,8 @@ _ELEMENTWISE: Final[Mapping[Statistic, str]] = {
     "nonzero_count": "Cast",
 }
 _EXTREMES: Final[Mapping[Statistic, str]] = {"min": "ReduceMin", "max": "ReduceMax"}
+# Squares leave float32's range long before the values do.
+_ALWAYS_EXACT: Final = frozenset({*_EXTREMES, "square_sum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,14 @@ class Measures:
     statistics: tuple[Statistic, ...]
     widths: dict[str, int]
     counted: str | None
-    _tensors: int
     _exact: list[int]
     _constants: NDArray[np.float64]
     _partial: list[_Read]
+
+    def finite(self, values: Sequence[NDArray[Any]]) -> bool:
+        """Say whether all partial sums are finite numbers; parameters as of `read`."""
+        given = dict(zip(self.widths, values, strict=True))
+        return _PARTIAL not in given or bool(np.isfinite(given[_PARTIAL]).all())
 
     def read(self, values: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
         """Give each statistic, (n, T), a column for each tensor in the order they were given.
@@ -119,9 +125,11 @@ class Measures:
             found[:, self._exact] = given[_EXACT]
         if self._partial:
             partial = given[_PARTIAL]
-            for part in self._partial:
-                taken = partial[:, part.start : part.start + len(part.weights)]
-                found[:, part.columns] += taken.astype(np.float64) @ part.weights
+            # What is not finite is a result like any other: nobody must be warned of it.
+            with np.errstate(invalid="ignore"):
+                for part in self._partial:
+                    taken = partial[:, part.start : part.start + len(part.weights)]
+                    found[:, part.columns] += taken.astype(np.float64) @ part.weights
         columns = np.split(found, len(self.statistics), axis=1)
         return dict(zip(self.statistics, columns, strict=True))
 
@@ -181,7 +189,7 @@ def append_statistics(
     for number, statistic in enumerate(statistics):
         for place, tensor in enumerate(tensors):
             column = number * len(tensors) + place
-            if statistic in _EXTREMES or not tensor.in_parts:
+            if statistic in _ALWAYS_EXACT or not tensor.in_parts:
                 exact[column] = nodes.exact(tensor, statistic)
             elif statistic == "sum" and tensor.sum is not None:
                 sums[column] = tensor.sum
@@ -211,7 +219,6 @@ def append_statistics(
         statistics=tuple(statistics),
         widths=widths,
         counted=_COUNTS if counted else None,
-        _tensors=len(tensors),
         _exact=list(exact),
         _constants=constants,
         _partial=reads,

@@ -519,7 +519,7 @@ def _encoded(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.b
         if len(text) > most or b"\0" in text:
             raise DataError(
                 f"{text.decode()!r} cannot be stored in {key}, which was made for text of up to "
-                f"{most} bytes without zero bytes. Give the sample a shorter name."
+                f"{most} bytes without zero bytes. Give the sample another name."
             )
     return np.array(texts, dtype)
 

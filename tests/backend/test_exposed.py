@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
 
+import cnatool
 from cnatool.backend.choice import chosen_tensors, stored_outputs
 from cnatool.backend.exposed import ExposedModel, Results
 from cnatool.backend.feeds import Samples
@@ -181,6 +182,45 @@ def test_sums_over_planes_of_equal_values_do_not_drift(side: int, tmp_path: Path
         np.testing.assert_allclose(values[:, 0], x[0].astype(np.float64).sum(), rtol=5e-6)
 
 
+def test_half_floats_are_summed_as_they_are_stored(tmp_path: Path) -> None:
+    """The runtime computes them in float32, and would leave out the rounding in between."""
+    b = Builder()
+    for name in ("w1", "w2"):
+        b.constant(name, b.rng.normal(0, 0.2, (64, 64)).astype(np.float16))
+    b.node("MatMul", ["x", "w1"], "h")
+    b.node("MatMul", [b.node("Relu", ["h"], "r"), "w2"], "out")
+    model = b.model({"x": ("n", 64)}, {"out": ("n", 64)}, dtype=TensorProto.FLOAT16)
+    x = np.random.default_rng(0).normal(size=(5, 64)).astype(np.float16)
+    _, _, whole = exposed(model, tmp_path, {"x": x}, "full", ALL)
+    _, _, sums = exposed(model, tmp_path, {"x": x}, "statistics", ALL)
+    for name in ALL:
+        np.testing.assert_array_equal(sums.statistics[name], whole.statistics[name], err_msg=name)
+
+
+@pytest.mark.parametrize("value", [1e30, 3e38, -np.inf, np.inf, np.nan])
+@pytest.mark.parametrize("convolved", [False, True])
+def test_a_sample_beyond_float32_is_summed_in_float64(
+    value: float, convolved: bool, tmp_path: Path
+) -> None:
+    b = Builder()
+    if convolved:
+        b.node("Relu", [b.batch_norm(b.conv("x", "c", 2, 40, 3), "n", 40)], "r")
+        shape: tuple[int, ...] = (2, 8, 8)
+    else:
+        b.node("Relu", [b.gemm("x", "c", 128, 40)], "r")
+        shape = (128,)
+    model = b.model({"x": ("n", *shape)}, {"r": ("n", *["?"] * len(shape))})
+    x = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    x[4].flat[5] = value
+    statistics: tuple[Statistic, ...] = ("sum", "abs_sum", "square_sum", "positive_sum")
+    _, _, whole = exposed(model, tmp_path, {"x": x}, "full", statistics)
+    _, _, sums = exposed(model, tmp_path, {"x": x}, "statistics", statistics)
+    for name in statistics:
+        found, truth = sums.statistics[name], whole.statistics[name]
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(truth), err_msg=name)
+        np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
 @pytest.mark.parametrize("keep", ["full", "statistics"])
 def test_every_statistic_of_integers_and_half_floats(keep: Kept, tmp_path: Path) -> None:
     for number, (dtype, kind) in enumerate(
@@ -309,3 +349,23 @@ def test_model_that_the_runtime_refuses(tmp_path: Path) -> None:
         network.probed(
             Samples({"x": np.ones((3, 4), np.float32)}), fixed_batch=False, run=RunOptions()
         )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.inf, 1e30])
+def test_what_is_beyond_float32_in_one_sample_warns_nobody_and_stays_there(
+    value: float, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(8, 1, 8, 8)).astype(np.float32)
+    x[5, 0, 3, 3] = value
+    np.save(tmp_path / "x.npy", x)
+    store = cnatool.dump(
+        saved(residual_convnet(), tmp_path / "model.onnx"),
+        tmp_path / "x.npy",
+        tmp_path / "s.zarr",
+        keep="statistics",
+        statistics="all",
+    )
+    squares = store.splits["all"].statistics("square_sum")[:]
+    assert np.isfinite(squares[np.arange(8) != 5]).all()
+    assert np.isfinite(squares[5]).all() == np.isfinite(value)

@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
+import cnatool
 from cnatool.backend.choice import chosen_tensors, stored_outputs
 from cnatool.backend.expose import readable
 from cnatool.backend.exposed import ExposedModel
@@ -353,11 +354,25 @@ def test_random_chains(
     for tensor in tensors:
         flat = np.abs(values[tensor.name].astype(np.float64)).reshape(3, -1)
         truth = values[tensor.name].astype(np.float64).reshape(3, -1).sum(axis=1)
-        # Sums of what cancels, as of a - a, are as wrong as the largest of what goes into them.
-        scale = flat.sum(axis=1) + 0.05 * flat.size
+        # Sums of what cancels, as of a - a, are as wrong as what goes into them is large.
+        scale = np.maximum(flat.sum(axis=1), 0.05 * flat.shape[1])
         found = followed(model, sums.of(tensor.name), values)
         assert (np.abs(found - truth) <= 1e-5 * scale).all()
         assert (np.abs(given[:, tensor.number] - truth) <= 1e-5 * scale).all()
+
+
+def test_a_long_chain(tmp_path: Path) -> None:
+    net = Builder()
+    tensor = net.node("Relu", ["x"], "t0")
+    half = net.constant("half", np.full((3, 1, 1), 0.999, np.float32))
+    for number in range(1, 1500):
+        tensor = net.node("Mul", [tensor, half], f"t{number}")
+    net.node("Relu", [tensor], "out")
+    model = net.model({"x": ("n", 3, 5, 5)}, {"out": ("n", 3, 5, 5)})
+    shapes = {"x": (3, 5, 5)} | {f"t{number}": (3, 5, 5) for number in range(1500)}
+    sums = LinearSums(load_graph(saved(model, tmp_path / "m.onnx")), shapes)
+    assert read_of(sums.of("t50")) == {("t0", "planes")}
+    assert read_of(sums.of("t1499")) != {("t0", "planes")}
 
 
 def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
@@ -396,3 +411,54 @@ def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
     kept = np.abs(given[:, column] - flat.sum(axis=1))
     assert (kept <= 1e-5 * scale).all()
     assert (lost > 1e-5 * scale).any()
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e-5])
+def test_samples_far_smaller_than_one(scale: float, tmp_path: Path) -> None:
+    """A normalisation takes off a mean that only such samples make far larger than what is left."""
+    net = Builder()
+    x = (np.random.default_rng(0).normal(size=(6, 3, 40, 40)) * scale).astype(np.float32)
+    first = ["x", net.weight("w1", 16, 3, 3, 3), net.weight("b1", 16)]
+    net.node("Relu", [net.node("Conv", first, "c1")], "r1")
+    net.node("Conv", ["r1", net.weight("w2", 16, 16, 3, 3), net.weight("b2", 16)], "c2")
+    trained = values_of(net.model({"x": ("n", 3, 40, 40)}, {"c2": ("n", 16, 36, 36)}), {"x": x})
+    c2 = trained["c2"].astype(np.float64)
+    given = {"scale": np.ones(16), "shift": np.zeros(16)}
+    given |= {"mean": c2.mean(axis=(0, 2, 3)), "variance": c2.var(axis=(0, 2, 3))}
+    parts = [net.constant(name, value.astype(np.float32)) for name, value in given.items()]
+    net.node("Relu", [net.node("BatchNormalization", ["c2", *parts], "normed")], "out")
+    saved(
+        net.model({"x": ("n", 3, 40, 40)}, {"out": ("n", 16, 36, 36)}),
+        tmp_path / "model.onnx",
+    )
+    np.save(tmp_path / "x.npy", x)
+    full, sums = (
+        cnatool.dump(
+            tmp_path / "model.onnx",
+            tmp_path / "x.npy",
+            tmp_path / f"{keep}.zarr",
+            keep=keep,  # type: ignore[arg-type]
+        )
+        for keep in ("full", "statistics")
+    )
+    truth = full.splits["all"].activations("normed")[:].astype(np.float64).reshape(6, -1)
+    (column,) = [t.number for t in sums.tensors if t.name == "normed"]
+    error = np.abs(sums.splits["all"].statistics("sum")[:][:, column] - truth.sum(axis=1))
+    assert (error <= 1e-5 * np.abs(truth).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("operator", ["Dropout", "BatchNormalization"])
+def test_further_results_of_an_operator(operator: str, tmp_path: Path) -> None:
+    """A mask is no linear function; a normalisation that gives its batch's mean goes by it."""
+    net = Builder()
+    net.conv("x", "c", 3, 4, 3)
+    parts = [net.weight(name, 4) for name in ("scale", "shift", "mean")]
+    parts.append(net.constant("variance", np.ones(4, np.float32)))
+    names = ["first", "m", "v", "sm", "sv"] if operator == "BatchNormalization" else ["_", "first"]
+    inputs = ["c", *parts] if operator == "BatchNormalization" else ["c"]
+    net.nodes.append(onnx.helper.make_node(operator, inputs, names))
+    net.node("Relu", ["first"], "out")
+    model = net.model({"x": ("n", 3, 8, 8)}, {"out": ("n", 4, 8, 8)}, opset=9)
+    shapes = {"x": (3, 8, 8), "c": (4, 8, 8), "first": (4, 8, 8), "out": (4, 8, 8)}
+    found = LinearSums(load_graph(saved(model, tmp_path / "model.onnx")), shapes).of("first")
+    assert found.terms.keys() == {Leaf("first", "planes")}
