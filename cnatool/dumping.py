@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnatool.backend.measured import exposed_model
-from cnatool.dump_options import DumpOptions, check_apart, check_options, choices
+from cnatool.beginning import begun_dump, decided_dump
+from cnatool.dump_options import DumpOptions, check_options
 from cnatool.errors import CnatoolError, NotAStoreError, UsageError
-from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
-from cnatool.notfinite import NotFinite
-from cnatool.observing import Observer, Silent
-from cnatool.pipeline import Stages, prefetched
-from cnatool.planning import Plan, planned
-from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
-from cnatool.running import RanBlock, ran_blocks
+from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
-from cnatool.store.replacing import Replaced, check_free, show_replaced
+from cnatool.store.replacing import Replaced, show_replaced
 from cnatool.store.tree import Codec, format_of
-from cnatool.store.writer import SplitWriter, StoreWriter, check_codec
+from cnatool.store.writer import SplitWriter, StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Unpack
 
     from numpy.typing import ArrayLike
 
     from cnatool.backend.choice import Narrowing
-    from cnatool.backend.exposed import ExposedModel
+    from cnatool.beginning import Begun, Decided
+    from cnatool.forecast import Preflight
+    from cnatool.observing import Observer
+    from cnatool.running import RanBlock
     from cnatool.store.reader import Store
     from cnatool.store.records import Kept
 
@@ -174,7 +170,7 @@ def dump(
     path = _store_path(model, store)
     # Before anything is looked at: what is found stays so until the dump is done.
     with locked(path):
-        decided = _decided(model, data, path, options)
+        decided = decided_dump(model, data, path, options)
         shown = show_replaced(path)
         if shown is not None:
             decided.observer.note(
@@ -185,7 +181,7 @@ def dump(
             decided.observer.note(f"{path} is complete: there is nothing left to do")
             return decided.past
         try:
-            with _begun(decided) as begun:
+            with begun_dump(decided) as begun:
                 found = begun.preflight
                 if not found.fits:
                     raise UsageError(found.refusal)
@@ -227,7 +223,7 @@ def preflight(
         As `dump`.
     """
     check_options(options)
-    with _begun(_decided(model, data, _store_path(model, store), options)) as begun:
+    with begun_dump(decided_dump(model, data, _store_path(model, store), options)) as begun:
         return begun.preflight
 
 
@@ -235,128 +231,7 @@ def _store_path(model: str | Path, store: str | Path | None) -> Path:
     return Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    """A dump of which nothing was run yet.
-
-    ``past`` is the store that it goes on with, or None where it begins at the start.
-    """
-
-    path: Path
-    plan: Plan
-    codec: Codec
-    resume: bool
-    past: Store | None
-    observer: Observer
-
-    @property
-    def begins_anew(self) -> bool:
-        """Whether what may be at the path is a store without a row, which goes."""
-        return self.resume and self.past is None
-
-    @property
-    def left(self) -> dict[str, int]:
-        """Rows of each split that are still to be written."""
-        splits = {} if self.past is None else self.past.splits
-        return {n: r - (len(splits[n]) if n in splits else 0) for n, r in self.plan.rows.items()}
-
-
-def _decided(
-    model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
-) -> _Decided:
-    """Decide everything about a dump, without running the model over its data."""
-    observer = options.get("observer") or Silent()
-    splits = options.get("splits") or {}
-    resume = options.get("resume", False)
-    past = resumable(path) if resume else None
-    if past is None:
-        # What is resumed and holds no row is begun anew.
-        check_free(path, overwrite=resume or options.get("overwrite", False), resumes=True)
-    check_codec(path, options.get("codec"))
-    check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
-    plan = planned(
-        Path(model),
-        data,
-        splits,
-        *choices(options, past.record.runtime if past else None),
-        observer.note,
-    )
-    check_memory(plan)
-    codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
-    if past is not None:
-        check_same(past, plan, codec)
-    if past is not None and not is_complete(past):
-        rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
-        observer.note(f"resuming: {there:,} of {rows:,} rows are there")
-    return _Decided(path, plan, codec, resume, past, observer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A dump of which nothing is written yet: its first blocks are through the model."""
-
-    plan: Plan
-    exposed: ExposedModel
-    preflight: Preflight
-    broken: NotFinite
-    stages: Stages
-    pasts: Mapping[str, Past]
-    split: str
-    blocks: Iterator[RanBlock]
-
-    def blocks_of(self, split: str) -> Generator[RanBlock]:
-        """Give the blocks of a split, those that were already run among them."""
-        past = self.pasts.get(split)
-        if split == self.split:
-            yield from self.blocks
-            return
-        with closing(ran_blocks(self.plan, self.exposed, split, self.stages, past)) as ran:
-            yield from ran
-
-
-@contextmanager
-def _begun(decided: _Decided) -> Generator[_Begun]:
-    """Run the first blocks, and judge by them what the rest will take."""
-    plan, left = decided.plan, decided.left
-    exposed = exposed_model(
-        plan.network,
-        plan.probed,
-        plan.samples,
-        plan.record.tensors,
-        plan.outputs,
-        plan.statistics,
-        plan.run,
-    )
-    broken, stages = NotFinite(plan.record.tensors), Stages()
-    past = {} if decided.past is None else decided.past.splits
-    pasts = {name: Past(split, broken, decided.observer) for name, split in past.items()}
-    if plan.schedule.stateful:
-        # Results depend on the runs before: everything runs once more, in the same order.
-        wanted = plan.rows
-    else:
-        wanted = left
-        for name, one in pasts.items():
-            if not left[name]:
-                blocks = plan.sources[name].blocks(plan.schedule.block, plan.rows[name])
-                with closing(prefetched(blocks)) as read:
-                    for block in read:
-                        one.take(block)
-    split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
-    with closing(ran_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
-        trial = first_blocks(ran, plan, sum(left.values()))
-        found = estimated(plan, decided.path, trial, decided.codec, left)
-        first = _in_turn(trial, ran)
-        yield _Begun(plan, exposed, found, broken, stages, pasts, split, first)
-
-
-def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:
-    """Give the blocks of a list, which lets go of them, and then the rest."""
-    while first:
-        yield first.pop(0)
-    yield from rest
-
-
-def _finished(decided: _Decided, begun: _Begun) -> None:
+def _finished(decided: Decided, begun: Begun) -> None:
     """Write a dump that was begun to its end."""
     path, plan, observer = decided.path, decided.plan, decided.observer
     if decided.begins_anew:
@@ -390,7 +265,7 @@ def _finished(decided: _Decided, begun: _Begun) -> None:
         observer.note(line)
 
 
-def _unfinished(decided: _Decided) -> str:
+def _unfinished(decided: Decided) -> str:
     safe = _safe_rows(decided.path)
     return (
         f"{decided.path} is not finished: {'some' if safe is None else safe} of "
@@ -412,13 +287,13 @@ def _safe_rows(path: Path) -> int | None:
         return None
 
 
-def _writer(decided: _Decided) -> StoreWriter:
+def _writer(decided: Decided) -> StoreWriter:
     if decided.past is None:
         return StoreWriter(decided.path, decided.plan.record, decided.codec)
     return StoreWriter.resume(decided.past, decided.codec)
 
 
-def _part(writer: StoreWriter, name: str, decided: _Decided, begun: _Begun) -> SplitWriter:
+def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> SplitWriter:
     past = begun.pasts.get(name)
     if past is not None:
         return writer.resumed_split(past.split, past.digests)
@@ -435,7 +310,7 @@ def _part(writer: StoreWriter, name: str, decided: _Decided, begun: _Begun) -> S
 
 
 def _write_split(
-    split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: _Begun, observer: Observer
+    split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: Begun, observer: Observer
 ) -> None:
     done = split.committed
     for one in blocks:

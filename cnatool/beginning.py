@@ -1,0 +1,195 @@
+"""The beginning of a dump: all is decided, the first blocks are run, and nothing is written yet."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnatool.backend.measured import exposed_model
+from cnatool.dump_options import DumpOptions, check_apart, choices
+from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
+from cnatool.notfinite import NotFinite
+from cnatool.observing import Observer, Silent
+from cnatool.pipeline import Stages, prefetched
+from cnatool.planning import Plan, planned
+from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
+from cnatool.running import RanBlock, ran_blocks
+from cnatool.store.replacing import check_free
+from cnatool.store.tree import Codec, format_of
+from cnatool.store.writer import check_codec
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+
+    from cnatool.backend.exposed import ExposedModel
+    from cnatool.store.reader import Store
+
+__all__ = ["Begun", "Decided", "begun_dump", "decided_dump"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A dump of which nothing was run yet.
+
+    Attributes
+    ----------
+    path : Path
+        Where the store is, or will be.
+    plan : Plan
+    codec : Codec
+        How it is compressed.
+    resume : bool
+        It may go on with a store.
+    past : Store or None
+        The store that it goes on with; None where it begins at the start.
+    observer : Observer
+    """
+
+    path: Path
+    plan: Plan
+    codec: Codec
+    resume: bool
+    past: Store | None
+    observer: Observer
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what may be at the path is a store without a row, which goes."""
+        return self.resume and self.past is None
+
+    @property
+    def left(self) -> dict[str, int]:
+        """Rows of each split that are still to be written."""
+        splits = {} if self.past is None else self.past.splits
+        return {n: r - (len(splits[n]) if n in splits else 0) for n, r in self.plan.rows.items()}
+
+
+def decided_dump(
+    model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
+) -> Decided:
+    """Decide everything about a dump, without running the model over its data.
+
+    Parameters
+    ----------
+    model, data, path, options
+        As of `cnatool.dump`, the store's path as a default made it.
+
+    Raises
+    ------
+    UsageError, DataError, ModelError, NotAStoreError, BackendError, StoreDamagedError
+        As `cnatool.dump`.
+    """
+    observer = options.get("observer") or Silent()
+    splits = options.get("splits") or {}
+    resume = options.get("resume", False)
+    past = resumable(path) if resume else None
+    if past is None:
+        # What is resumed and holds no row is begun anew.
+        check_free(path, overwrite=resume or options.get("overwrite", False), resumes=True)
+    check_codec(path, options.get("codec"))
+    check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
+    plan = planned(
+        Path(model),
+        data,
+        splits,
+        *choices(options, past.record.runtime if past else None),
+        observer.note,
+    )
+    check_memory(plan)
+    codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
+    if past is not None:
+        check_same(past, plan, codec)
+    if past is not None and not is_complete(past):
+        rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
+        observer.note(f"resuming: {there:,} of {rows:,} rows are there")
+    return Decided(path, plan, codec, resume, past, observer)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A dump of which nothing is written yet: its first blocks are through the model.
+
+    Attributes
+    ----------
+    plan : Plan
+    exposed : ExposedModel
+        The plan's model, ready to run.
+    preflight : Preflight
+        What the rest will take.
+    broken : NotFinite
+        Told of every row.
+    stages : Stages
+        Told how long each stage is busy.
+    pasts : mapping of str to Past
+        What is committed of each split, where the dump goes on with a store.
+    split : str
+        The split that was begun with.
+    blocks : iterator of RanBlock
+        Its blocks.
+    """
+
+    plan: Plan
+    exposed: ExposedModel
+    preflight: Preflight
+    broken: NotFinite
+    stages: Stages
+    pasts: Mapping[str, Past]
+    split: str
+    blocks: Iterator[RanBlock]
+
+    def blocks_of(self, split: str) -> Generator[RanBlock]:
+        """Give the blocks of a split, those that were already run among them."""
+        past = self.pasts.get(split)
+        if split == self.split:
+            yield from self.blocks
+            return
+        with closing(ran_blocks(self.plan, self.exposed, split, self.stages, past)) as ran:
+            yield from ran
+
+
+@contextmanager
+def begun_dump(decided: Decided) -> Generator[Begun]:
+    """Run the first blocks, and judge by them what the rest will take.
+
+    Splits that are finished are compared with their data first, so that data that are not those of
+    the store are found before anything is written. Leaving the context ends all threads.
+    """
+    plan, left = decided.plan, decided.left
+    exposed = exposed_model(
+        plan.network,
+        plan.probed,
+        plan.samples,
+        plan.record.tensors,
+        plan.outputs,
+        plan.statistics,
+        plan.run,
+    )
+    broken, stages = NotFinite(plan.record.tensors), Stages()
+    past = {} if decided.past is None else decided.past.splits
+    pasts = {name: Past(split, broken, decided.observer) for name, split in past.items()}
+    if plan.schedule.stateful:
+        # Results depend on the runs before: everything runs once more, in the same order.
+        wanted = plan.rows
+    else:
+        wanted = left
+        for name, one in pasts.items():
+            if not left[name]:
+                blocks = plan.sources[name].blocks(plan.schedule.block, plan.rows[name])
+                with closing(prefetched(blocks)) as read:
+                    for block in read:
+                        one.take(block)
+    split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
+    with closing(ran_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
+        trial = first_blocks(ran, plan, sum(left.values()))
+        found = estimated(plan, decided.path, trial, decided.codec, left)
+        first = _in_turn(trial, ran)
+        yield Begun(plan, exposed, found, broken, stages, pasts, split, first)
+
+
+def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:
+    """Give the blocks of a list, which lets go of them, and then the rest."""
+    while first:
+        yield first.pop(0)
+    yield from rest
