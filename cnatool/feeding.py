@@ -211,7 +211,10 @@ def _noise(values: NDArray[Any]) -> float:
     if not finite.size or not finite.any():
         return 0.1
     # Of values that are nearly the same less would be lost to rounding.
-    return 0.1 * min(1.0, max(float(finite.std()), 1e-3 * float(np.abs(finite).max())))
+    largest = float(np.abs(finite).max())
+    # Of scaled values, so that the squares of large ones stay finite.
+    spread = float((finite / largest).std()) * largest if largest else 0.0
+    return 0.1 * min(1.0, max(spread, 1e-3 * largest))
 
 
 def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
