@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, get_args
 from cnatool.backend.choice import Narrowing
 from cnatool.backend.measured import exposed_model
 from cnatool.data.preprocess import PreprocessOptions
+from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
 from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
@@ -51,6 +52,11 @@ class DumpOptions(TypedDict, total=False):
     mean: Sequence[float]
     std: Sequence[float]
     layout: str | None
+    format: str | None
+    labels: str | None
+    split_column: str | None
+    holdout: float | None
+    seed: int
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]
@@ -78,6 +84,11 @@ def dump(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     layout: str | None = None,
+    format: str | None = None,
+    labels: str | None = None,
+    split_column: str | None = None,
+    holdout: float | None = None,
+    seed: int = 0,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -92,8 +103,8 @@ def dump(
     model : str or Path
         An ONNX file.
     data : str or Path, optional
-        Samples: an IDX images file, a ``.npz``, ``.npy`` or ``.parquet`` file, a folder of pictures
-        by class, or a folder with ``train`` and ``test`` parts of any of these.
+        Samples in one of the formats of docs/data.md, or a folder with ``train`` and ``test`` parts
+        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside.
     store : str or Path, optional
         Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
         with ``.zarr``, in the current folder.
@@ -125,6 +136,17 @@ def dump(
     layout : str, optional
         How to arrange a sample for the model, where shapes leave it open: ``[FROM->]TO`` with
         ``chw``, ``hwc``, ``flat``, ``flat-chw``, ``flat-hwc``.
+    format : str, optional
+        What the data are, where their looks leave a choice: ``npz``, ``parquet``, ``pictures``, …
+    labels : str, optional
+        Name of the array or column of labels, where it is not a usual one.
+    split_column : str, optional
+        Name of the column of a table that says which split each row is of.
+    holdout : float, optional
+        Share of the training samples, or of the only ones, to hold out as the split ``test``, or
+        ``val`` where there is a test split already.
+    seed : int
+        Of the draw of samples held out.
     inputs : mapping of str to str, optional
         For each input of the model, the array or column of the data that feeds it, where their
         names differ.
@@ -173,6 +195,11 @@ def dump(
         mean=mean,
         std=std,
         layout=layout,
+        format=format,
+        labels=labels,
+        split_column=split_column,
+        holdout=holdout,
+        seed=seed,
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,
@@ -308,6 +335,13 @@ def _choices(options: DumpOptions) -> tuple[Choices, RunChoices, FeedChoices]:
             ),
             arrays=dict(options.get("inputs") or {}),
             constants=dict(options.get("constants") or {}),
+            reading=Reading(
+                form=options.get("format"),
+                labels=options.get("labels"),
+                split_column=options.get("split_column"),
+                holdout=options.get("holdout"),
+                seed=options.get("seed", 0),
+            ),
         ),
     )
 
@@ -409,6 +443,7 @@ def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:
 
 def _check_apart(store: Path, sources: Sequence[str | Path]) -> None:
     """Refuse to replace a store by a dump of what lies inside it."""
-    for source in map(Path, sources):
-        if source.resolve().is_relative_to(store.resolve()):
+    for source in sources:
+        # What follows :: is an array inside.
+        if Path(str(source).partition("::")[0]).resolve().is_relative_to(store.resolve()):
             raise UsageError(f"{source} lies inside {store}, which this dump would replace.")

@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from numpy.lib import format as npy
 
-from cnatool.data.source import LABEL_NAMES, ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.data.streams import DAMAGE, RowArray, StreamSource
 from cnatool.errors import DataError
 from cnatool.text import printable
@@ -76,8 +76,10 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             )
         specs.append(InputSpec(name, rows.dtype.newbyteorder("="), rows.shape))
         samples.append(rows)
-    fed = {spec.name for spec in specs}
-    labels = _member(path, members, tuple(name for name in LABEL_NAMES if name not in fed))
+    label_names = wanted.label_names(spec.name for spec in specs)
+    labels = _member(path, members, label_names)
+    if labels is None and wanted.labels is not None:
+        raise DataError(f"--labels {wanted.labels}: {path} has no such array.")
     if labels is not None:
         _check_labels(labels[1], samples[0])
     targets = None if labels is None else labels[1]
