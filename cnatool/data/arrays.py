@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 from numpy.lib import format as npy
 
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
-from cnatool.data.streams import DAMAGE, RowArray, StreamSource
+from cnatool.data.streams import DAMAGE, RowArray, StreamSource, check_labels
 from cnatool.errors import DataError
 from cnatool.text import printable
 
@@ -81,7 +81,7 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
     if labels is None and wanted.labels is not None:
         raise DataError(f"--labels {wanted.labels}: {path} has no such array.")
     if labels is not None:
-        _check_labels(labels[1], samples[0])
+        check_labels(labels[1], samples[0])
     targets = None if labels is None else labels[1]
     return StreamSource(path.name, tuple(specs), tuple(samples), targets)
 
@@ -98,7 +98,7 @@ def open_npy(path: Path) -> StreamSource:
     beside = path.with_name(f"{path.stem}_labels.npy")
     labels = _file(beside) if beside.is_file() else None
     if labels is not None:
-        _check_labels(labels, inputs)
+        check_labels(labels, inputs)
     spec = InputSpec(path.stem, inputs.dtype.newbyteorder("="), inputs.shape)
     return StreamSource(path.name, (spec,), (inputs,), labels)
 
@@ -194,22 +194,3 @@ def _raw_header(
     # Version 3 differs from 2 in the names of fields alone, and structured arrays are refused.
     parse = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
     return npy.MAGIC_LEN + width + size, partial(cast("Any", parse), text)
-
-
-def _check_labels(labels: RowArray, inputs: RowArray) -> None:
-    if labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
-            "numbers, for example with y.astype('int64')."
-        )
-    if labels.shape:
-        way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
-        raise DataError(
-            f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
-            f"class numbers, {way}."
-        )
-    if labels.rows != inputs.rows:
-        raise DataError(
-            f"{labels.where} has {labels.rows} labels and {inputs.where} has {inputs.rows} "
-            "samples: they must be equally many."
-        )

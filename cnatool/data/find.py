@@ -204,6 +204,61 @@ def _open_idx(at: Location, wanted: Wanted) -> Source:
     return open_idx(next(iter(files.values())))
 
 
+def _is_cifar(name: str) -> Callable[[Location], bool]:
+    def fits(at: Location) -> bool:
+        from cnatool.data.cifar import cifar_kind
+
+        files = at.pieces(".bin")
+        return bool(files) and cifar_kind(files) == name
+
+    return fits
+
+
+def _open_cifar10(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.cifar import open_cifar10
+
+    return open_cifar10(at.pieces(".bin") or (at.path,), wanted.labels)
+
+
+def _open_cifar100(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.cifar import open_cifar100
+
+    return open_cifar100(at.pieces(".bin") or (at.path,), wanted.labels)
+
+
+def _open_safetensors(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.safetensors import open_safetensors
+
+    return open_safetensors(at.path, wanted)
+
+
+def _open_hdf5(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.hdf5 import open_hdf5
+
+    return open_hdf5(at, wanted)
+
+
+def _is_zarr(at: Location) -> bool:
+    if at.path.is_dir():
+        return any((at.path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return at.path.is_file() and at.path.name.lower().endswith(".zarr.zip")
+
+
+def _open_zarr(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.zarr import open_zarr
+
+    return open_zarr(at, wanted)
+
+
+_TARS = (".tar", ".tar.gz", ".tgz")
+
+
+def _open_webdataset(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.webdataset import open_webdataset
+
+    return open_webdataset(at.pieces(*_TARS) or (at.path,), wanted)
+
+
 def _is_pictures(at: Location) -> bool:
     if not at.path.is_dir() or at.files:
         return False
@@ -240,6 +295,25 @@ FORMATS: tuple[Format, ...] = (
     Format("parquet", ".parquet files", _pieces(".parquet"), _open_parquet, labels=True),
     Format("csv", "a .csv or .tsv table", _suffix(".csv", ".tsv"), _open_csv, labels=True),
     Format("idx", "IDX (MNIST's files, plain or .gz)", _is_idx, _open_idx),
+    Format("cifar10", "CIFAR-10's .bin", _is_cifar("cifar10"), _open_cifar10, labels=True),
+    Format("cifar100", "CIFAR-100's .bin", _is_cifar("cifar100"), _open_cifar100, labels=True),
+    Format(
+        "hdf5",
+        "an HDF5 file",
+        _suffix(".h5", ".hdf5", ".hdf"),
+        _open_hdf5,
+        labels=True,
+        arrays=True,
+    ),
+    Format("zarr", "a Zarr folder or .zarr.zip", _is_zarr, _open_zarr, labels=True, arrays=True),
+    Format("webdataset", "WebDataset .tar files", _pieces(*_TARS), _open_webdataset, labels=True),
+    Format(
+        "safetensors",
+        "a .safetensors file",
+        _suffix(".safetensors"),
+        _open_safetensors,
+        labels=True,
+    ),
     Format("pictures", "a folder of pictures by class", _is_pictures, _open_pictures),
     Format("listed", "a folder of pictures with a labels.csv", _is_listed, _open_listed),
 )

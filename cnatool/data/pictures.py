@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool.data.decoding import decode, decoders, differs, picture_spec
-from cnatool.data.source import PICTURE_EXTENSIONS, Block, InputSpec, is_picture, spans
+from cnatool.data.source import PICTURE_EXTENSIONS, UNFIT, Block, InputSpec, is_picture, spans
 from cnatool.errors import DataError
 from cnatool.text import printable
 
@@ -30,9 +30,6 @@ LABEL_TABLES = ("labels.csv", "metadata.csv")
 
 _FILE_COLUMNS = ("filename", "file_name", "file", "path", "image")
 _LABEL_COLUMNS = ("label", "labels", "class", "y")
-# Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
-# should not reach a terminal.
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +154,7 @@ def open_listed_pictures(folder: Path) -> PictureSource:
         where = f"{table}, row {row}:"
         if seen.setdefault(name, row) != row:
             raise DataError(f"{where} {name!r} is listed in row {seen[name]} as well: keep one.")
-        if _UNFIT.search(name) or not (folder / name).resolve().is_relative_to(root):
+        if UNFIT.search(name) or not (folder / name).resolve().is_relative_to(root):
             raise DataError(
                 f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
                 "that folder, and copy files there instead of linking to them."
@@ -222,7 +219,7 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in found:
-        if _UNFIT.search(entry.name):
+        if UNFIT.search(entry.name):
             raise DataError(f"{folder} holds a file with the name {entry.name!r}: rename it.")
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
             raise DataError(

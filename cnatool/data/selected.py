@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.data.source import Block, spans
+from cnatool.data.blocks import resized, taken
+from cnatool.data.source import spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from cnatool.data.source import InputSpec, Source
+    from cnatool.data.source import Block, InputSpec, Source
 
 __all__ = ["Selected"]
 
@@ -66,39 +67,14 @@ class Selected:
         ranges = list(spans(self.rows, rows, limit))
         if not ranges:
             return
-        last = int(self.chosen[ranges[-1][1] - 1])
-        held: list[Block] = []
-        start = given = 0
-        for block in self.source.blocks(rows, last + 1):
+        yield from resized(self._pieces(rows, int(self.chosen[ranges[-1][1] - 1]) + 1), ranges)
+
+    def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
+        """Give what is chosen of each block among the first rows of the source."""
+        start = 0
+        for block in self.source.blocks(rows, limit):
             stop = start + len(block.ids)
             first, end = np.searchsorted(self.chosen, (start, stop))
             if first < end:
-                held.append(_taken(block, self.chosen[first:end] - start))
+                yield taken(block, self.chosen[first:end] - start)
             start = stop
-            while given < len(ranges):
-                size = ranges[given][1] - ranges[given][0]
-                if sum(len(part.ids) for part in held) < size:
-                    break
-                whole = _joined(held)
-                yield _taken(whole, np.arange(size))
-                held = [_taken(whole, np.arange(size, len(whole.ids)))]
-                given += 1
-
-
-def _taken(block: Block, rows: NDArray[np.int64]) -> Block:
-    return Block(
-        [block.ids[row] for row in rows],
-        tuple(np.ascontiguousarray(part[rows]) for part in block.inputs),
-        None if block.labels is None else block.labels[rows],
-    )
-
-
-def _joined(blocks: list[Block]) -> Block:
-    if len(blocks) == 1:
-        return blocks[0]
-    labels = [block.labels for block in blocks if block.labels is not None]
-    return Block(
-        [id_ for block in blocks for id_ in block.ids],
-        tuple(np.concatenate(parts) for parts in zip(*(b.inputs for b in blocks), strict=True)),
-        np.concatenate(labels) if labels else None,
-    )

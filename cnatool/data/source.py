@@ -6,6 +6,7 @@ order, block by block, in memory that does not grow with their number.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ONE_INPUT",
     "PICTURE_EXTENSIONS",
+    "UNFIT",
     "Block",
     "InputSpec",
     "Source",
@@ -33,6 +35,10 @@ __all__ = [
 
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
 PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+# Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
+# should not reach a terminal.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
 # What labels are called in a file that holds several arrays by name.
