@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.data.streams import DAMAGE, RowArray, StreamSource, check_labels
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             members = archive.infolist()
     except (*DAMAGE, NotImplementedError, ValueError, struct.error) as error:
         raise DataError(
-            f"{path} cannot be read as an .npz archive ({error}). Save it again with numpy.savez."
+            f"{path} cannot be read as an .npz archive ({printable(one_line(error))}). Save it again "
+            "with numpy.savez."
         ) from error
     specs: list[InputSpec] = []
     samples: list[RowArray] = []
@@ -152,7 +153,7 @@ def _row_array(where: str, opener: Opener) -> RowArray:
         shape, fortran, dtype = header()
     except DAMAGE as error:
         raise DataError(
-            f"{where} cannot be read ({error}). Get a whole copy of the file."
+            f"{where} cannot be read ({printable(one_line(error))}). Get a whole copy of the file."
         ) from error
     # What NumPy's parser raises on a hostile header is not limited to ValueError: it evaluates a
     # literal, and that can be nested, cut, or name a dtype that does not exist.

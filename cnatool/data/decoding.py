@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,8 +49,10 @@ _TURN: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
-# Fewer pictures than this are not worth a thread's start.
+# Fewer pictures than this are not worth a thread's start, nor are smaller ones: of these, most of
+# the time goes into Python, which threads do not share out.
 _PART = 8
+_SMALL = 1 << 14
 
 
 def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
@@ -95,7 +97,7 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
     # ValueError, struct.error, EOFError, and others.
     except Exception as error:
         raise DataError(
-            f"{where} is damaged or no picture that is understood ({printable(error)[:200]}). "
+            f"{where} is damaged or no picture that is understood ({printable(one_line(error))}). "
             "Replace it or take it away."
         ) from error
 
@@ -132,7 +134,9 @@ def decoders() -> Iterator[Fill]:
 
             # Several parts a worker: pictures of one folder differ in the time that they take.
             size = max(_PART, math.ceil(len(out) / (4 * workers)))
-            for _ in pool.map(part, range(0, len(out), size)):
+            starts = range(0, len(out), size)
+            small = out.nbytes < _SMALL * len(out)
+            for _ in map(part, starts) if small else pool.map(part, starts):
                 pass
 
         yield fill

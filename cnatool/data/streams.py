@@ -18,6 +18,7 @@ import numpy as np
 
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -120,7 +121,7 @@ class RowArray:
         except DAMAGE as error:
             raise DataError(
                 f"{self.where} is cut short or damaged at row {row} of {self.rows} "
-                f"({str(error) or type(error).__name__}). Get a whole copy of the file."
+                f"({printable(one_line(error))}). Get a whole copy of the file."
             ) from error
 
     def _native(self, block: NDArray[Any]) -> NDArray[Any]:

@@ -197,9 +197,10 @@ def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path, mode: str, ending: s
         open_pictures(tmp_path)
 
 
-def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [2, 160])
+def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path, side: int) -> None:
     for number in range(100):
-        save(tmp_path / "a" / f"{number:03}.png", np.full((2, 2), number, np.uint8))
+        save(tmp_path / "a" / f"{number:03}.png", np.full((side, side), number, np.uint8))
     blocks = list(open_pictures(tmp_path).blocks(64))
     assert [len(block.ids) for block in blocks] == [64, 36]
     for block in blocks:
