@@ -55,8 +55,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             members = archive.infolist()
     except (*DAMAGE, NotImplementedError, ValueError, struct.error) as error:
         raise DataError(
-            f"{path} cannot be read as an .npz archive ({printable(one_line(error))}). Save it again "
-            "with numpy.savez."
+            f"{path} cannot be read as an .npz archive ({printable(one_line(error))}). Save it "
+            "again with numpy.savez."
         ) from error
     specs: list[InputSpec] = []
     samples: list[RowArray] = []
