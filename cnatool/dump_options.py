@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, get_args
 
 from cnatool.backend.choice import Narrowing
 from cnatool.data.preprocess import PreprocessOptions
+from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
 from cnatool.planning import Choices, FeedChoices, RunChoices
 from cnatool.store.records import Kept, Statistic
@@ -40,6 +41,11 @@ class DumpOptions(TypedDict, total=False):
     mean: Sequence[float]
     std: Sequence[float]
     layout: str | None
+    format: str | None
+    labels: str | None
+    split_column: str | None
+    holdout: float | None
+    seed: int
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]
@@ -86,6 +92,13 @@ def choices(
                 tuple(map(float, options.get("mean", ()))),
                 tuple(map(float, options.get("std", ()))),
                 options.get("layout"),
+            ),
+            reading=Reading(
+                form=options.get("format"),
+                labels=options.get("labels"),
+                split_column=options.get("split_column"),
+                holdout=options.get("holdout"),
+                seed=options.get("seed", 0),
             ),
             arrays=dict(options.get("inputs") or {}),
             constants=dict(options.get("constants") or {}),
@@ -140,6 +153,7 @@ def check_apart(store: Path, sources: Sequence[str | Path]) -> None:
     UsageError
         If a source does.
     """
-    for source in map(Path, sources):
-        if source.resolve().is_relative_to(store.resolve()):
+    for source in sources:
+        # What follows :: is an array inside.
+        if Path(str(source).partition("::")[0]).resolve().is_relative_to(store.resolve()):
             raise UsageError(f"{source} lies inside {store}, which this dump would replace.")

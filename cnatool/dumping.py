@@ -53,6 +53,11 @@ def dump(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     layout: str | None = None,
+    format: str | None = None,
+    labels: str | None = None,
+    split_column: str | None = None,
+    holdout: float | None = None,
+    seed: int = 0,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -69,8 +74,8 @@ def dump(
     model : str or Path
         An ONNX file.
     data : str or Path, optional
-        Samples: an IDX images file, a ``.npz``, ``.npy`` or ``.parquet`` file, a folder of pictures
-        by class, or a folder with ``train`` and ``test`` parts of any of these.
+        Samples in one of the formats of docs/data.md, or a folder with ``train`` and ``test`` parts
+        in any of them. ``FILE.h5::NAME`` and ``FOLDER.zarr::NAME`` mean an array inside.
     store : str or Path, optional
         Where the store goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``. By default the model's name
         with ``.zarr``, in the current folder.
@@ -102,6 +107,17 @@ def dump(
     layout : str, optional
         How to arrange a sample for the model, where shapes leave it open: ``[FROM->]TO`` with
         ``chw``, ``hwc``, ``flat``, ``flat-chw``, ``flat-hwc``.
+    format : str, optional
+        What the data are, where their looks leave a choice: ``npz``, ``parquet``, ``pictures``, …
+    labels : str, optional
+        Name of the array or column of labels, where it is not a usual one.
+    split_column : str, optional
+        Name of the column of a table that says which split each row is of.
+    holdout : float, optional
+        Share of the training samples, or of the only ones, to hold out as the split ``test``, or
+        ``val`` where there is a test split already.
+    seed : int
+        Of the draw of samples held out.
     inputs : mapping of str to str, optional
         For each input of the model, the array or column of the data that feeds it, where their
         names differ.
@@ -157,6 +173,11 @@ def dump(
         mean=mean,
         std=std,
         layout=layout,
+        format=format,
+        labels=labels,
+        split_column=split_column,
+        holdout=holdout,
+        seed=seed,
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,

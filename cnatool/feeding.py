@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
-from cnatool.data.find import find_splits, open_source
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.source import Wanted
+from cnatool.data.splits import Reading, open_splits
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -236,7 +236,11 @@ def _options_of(specs: Sequence[FeedSpec], options: PreprocessOptions) -> list[P
 
 
 def opened_sources(
-    data: str | Path | None, splits: Mapping[str, str | Path], wanted: Wanted
+    data: str | Path | None,
+    splits: Mapping[str, str | Path],
+    wanted: Wanted,
+    reading: Reading,
+    note: Callable[[str], None],
 ) -> dict[str, Source]:
     """Open the samples of each split.
 
@@ -248,6 +252,10 @@ def opened_sources(
         Split names and their sources, instead of ``data``.
     wanted : Wanted
         Which arrays become the model's inputs, where a file holds several.
+    reading : Reading
+        How the user wants data read, beyond what is found by looking.
+    note : callable
+        Told where splits share samples.
 
     Raises
     ------
@@ -256,9 +264,7 @@ def opened_sources(
     DataError
         If a source cannot be read, or the splits hold different samples or classes.
     """
-    named = {name: Path(part) for name, part in splits.items()}
-    parts = find_splits(None if data is None else Path(data), named)
-    sources = {name: open_source(part, wanted) for name, part in parts.items()}
+    sources = open_splits(data, splits, wanted, reading, note)
     (first, reference), *others = sources.items()
     for name, source in others:
         if [(i.shape, i.dtype) for i in source.inputs] != [

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess import PreprocessOptions
     from cnatool.data.source import Source
+    from cnatool.data.splits import Reading
     from cnatool.store.records import Statistic, TensorRecord
 
 __all__ = ["Choices", "FeedChoices", "Plan", "RunChoices", "planned"]
@@ -73,6 +74,7 @@ class FeedChoices:
     preprocessing: PreprocessOptions
     arrays: dict[str, str]
     constants: dict[str, ArrayLike]
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def planned(
     network = open_network(model)
     run = RunOptions(provider, running.threads, running.custom_ops, network.optimization)
     wanted = wanted_arrays(network, feeding.arrays, feeding.constants)
-    sources = opened_sources(data, splits, wanted)
+    sources = opened_sources(data, splits, wanted, feeding.reading, note)
     rows = {n: min(s.rows, choices.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
     feed = Feed.planned(network, first, wanted, feeding.preprocessing, feeding.constants)

@@ -32,10 +32,11 @@ class _Dtype(StrEnum):
 def dump(
     model: Annotated[Path, typer.Argument(help="The ONNX file.")],
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            help="Samples: an IDX images file, a .npz, .npy or .parquet file, a folder of pictures "
-            "by class, or a folder with train and test parts of any of these."
+            help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
+            "pictures, WebDataset archives, the files of MNIST or CIFAR, or a folder with train "
+            "and test parts of any of these; FILE.h5::NAME means an array inside."
         ),
     ] = None,
     output: Annotated[
@@ -50,6 +51,28 @@ def dump(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeat it."),
     ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="What DATA is, where its looks leave a choice."
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The array or column of labels, by its name."),
+    ] = None,
+    split_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The column that says which split a row is of."),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Hold out this share of the training samples, drawn by lot, as test (or val).",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw for --holdout.")] = 0,
     keep: Annotated[
         _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
     ] = _Keep.full,
@@ -168,6 +191,11 @@ def dump(
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             layout=layout,
+            format=format_,
+            labels=labels,
+            split_column=split_column,
+            holdout=holdout,
+            seed=seed,
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),

@@ -11,10 +11,10 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from numpy.lib import format as npy
 
-from cnatool.data.source import LABEL_NAMES, ONE_INPUT, InputSpec, Wanted, check_sample
-from cnatool.data.streams import DAMAGE, RowArray, StreamSource
+from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.data.streams import DAMAGE, RowArray, StreamSource, check_labels
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             members = archive.infolist()
     except (*DAMAGE, NotImplementedError, ValueError, struct.error) as error:
         raise DataError(
-            f"{path} cannot be read as an .npz archive ({error}). Save it again with numpy.savez."
+            f"{path} cannot be read as an .npz archive ({printable(one_line(error))}). Save it "
+            "again with numpy.savez."
         ) from error
     specs: list[InputSpec] = []
     samples: list[RowArray] = []
@@ -76,10 +77,12 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
             )
         specs.append(InputSpec(name, rows.dtype.newbyteorder("="), rows.shape))
         samples.append(rows)
-    fed = {spec.name for spec in specs}
-    labels = _member(path, members, tuple(name for name in LABEL_NAMES if name not in fed))
+    label_names = wanted.label_names(spec.name for spec in specs)
+    labels = _member(path, members, label_names)
+    if labels is None and wanted.labels is not None:
+        raise DataError(f"--labels {wanted.labels}: {path} has no such array.")
     if labels is not None:
-        _check_labels(labels[1], samples[0])
+        check_labels(labels[1], samples[0])
     targets = None if labels is None else labels[1]
     return StreamSource(path.name, tuple(specs), tuple(samples), targets)
 
@@ -96,7 +99,7 @@ def open_npy(path: Path) -> StreamSource:
     beside = path.with_name(f"{path.stem}_labels.npy")
     labels = _file(beside) if beside.is_file() else None
     if labels is not None:
-        _check_labels(labels, inputs)
+        check_labels(labels, inputs)
     spec = InputSpec(path.stem, inputs.dtype.newbyteorder("="), inputs.shape)
     return StreamSource(path.name, (spec,), (inputs,), labels)
 
@@ -150,7 +153,7 @@ def _row_array(where: str, opener: Opener) -> RowArray:
         shape, fortran, dtype = header()
     except DAMAGE as error:
         raise DataError(
-            f"{where} cannot be read ({error}). Get a whole copy of the file."
+            f"{where} cannot be read ({printable(one_line(error))}). Get a whole copy of the file."
         ) from error
     # What NumPy's parser raises on a hostile header is not limited to ValueError: it evaluates a
     # literal, and that can be nested, cut, or name a dtype that does not exist.
@@ -192,22 +195,3 @@ def _raw_header(
     # Version 3 differs from 2 in the names of fields alone, and structured arrays are refused.
     parse = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
     return npy.MAGIC_LEN + width + size, partial(cast("Any", parse), text)
-
-
-def _check_labels(labels: RowArray, inputs: RowArray) -> None:
-    if labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
-            "numbers, for example with y.astype('int64')."
-        )
-    if labels.shape:
-        way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
-        raise DataError(
-            f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
-            f"class numbers, {way}."
-        )
-    if labels.rows != inputs.rows:
-        raise DataError(
-            f"{labels.where} has {labels.rows} labels and {inputs.where} has {inputs.rows} "
-            "samples: they must be equally many."
-        )

@@ -1,157 +1,109 @@
-"""From the path that the user gave to sources: what it holds, and which splits it has."""
+"""From a place to a source: which formats there are, and which of them a file or folder is in."""
 
 from __future__ import annotations
 
 import os
-import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnatool.data.location import Location, located
 from cnatool.data.source import ONE_INPUT, Wanted, is_picture
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from cnatool.data.source import Source
 
 # A source's module is imported where it is needed: arrays should not wait for Pillow.
 
-__all__ = ["find_splits", "open_source"]
-
-_ORDER = ("train", "val", "test")
-# MNIST's files call the test split t10k.
-_IDX_STEMS = {"train-": "train", "val-": "val", "test-": "test", "t10k-": "test"}
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_UNDERSTOOD = (
-    "Understood are .npz, .npy, .parquet, IDX (MNIST's files, plain or .gz), and folders of "
-    "pictures with a sub-folder for each class."
-)
+__all__ = ["FORMATS", "Format", "chosen_format", "idx_files", "open_source"]
 
 
-def open_source(path: Path, wanted: Wanted = ONE_INPUT) -> Source:
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One form that samples come in.
+
+    Attributes
+    ----------
+    name : str
+        As in ``--format``.
+    text : str
+        What it is, for messages.
+    fits : callable
+        Tells by names, and a few bytes at most, whether a place looks like it.
+    open : callable
+        Opens a place as it.
+    labels : bool
+        Whether ``--labels`` can say which labels are meant.
+    arrays : bool
+        Whether ``::`` can say which array is meant.
+    """
+
+    name: str
+    text: str
+    fits: Callable[[Location], bool]
+    open: Callable[[Location, Wanted], Source]
+    labels: bool = False
+    arrays: bool = False
+
+
+def open_source(
+    place: Path | Location, wanted: Wanted = ONE_INPUT, form: str | None = None
+) -> Source:
     """Open the samples of one split.
 
     Parameters
     ----------
-    path : Path
-        An ``.npz``, ``.npy`` or ``.parquet`` file, an IDX images file, a folder with one IDX pair,
-        or a folder of pictures by class.
+    place : Path or Location
+        A file or folder in one of the formats.
     wanted : Wanted
         Which arrays are samples, where a file holds several by name.
+    form : str, optional
+        Name of the format; by default what the place looks like.
 
     Raises
     ------
     DataError
-        If there is nothing at the path, it is not understood, or it is damaged.
+        If there is nothing at the path, it is not understood, it could be read in two ways, or it
+        is damaged.
+    UsageError
+        If there is no such format.
     """
-    _check_exists(path)
+    at = place if isinstance(place, Location) else located(place)
     try:
-        return _open_folder(path) if path.is_dir() else _open_file(path, wanted)
+        found = _found(at) if form is None else chosen_format(form)
+        if at.array is not None and not found.arrays:
+            raise DataError(
+                f"{at}: {found.text} has no arrays to choose with ::; give {at.path} alone."
+            )
+        if wanted.labels is not None and not found.labels:
+            raise UsageError(
+                f"--labels {wanted.labels}: {at} is {found.text}, where labels have no name."
+            )
+        return found.open(at, wanted)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"{at} cannot be read ({error.strerror or error}).") from error
 
 
-def find_splits(path: Path | None, named: Mapping[str, Path]) -> dict[str, Path]:
-    """Say which splits there are and where.
-
-    Parameters
-    ----------
-    path : Path or None
-        DATA: one split called ``all``, or a folder with parts called train, val and test: as
-        sub-folders, ``.npz`` or ``.npy`` files, or IDX files (``t10k`` is test).
-    named : mapping of str to Path
-        From ``--split NAME=PATH``, instead of DATA.
-
-    Returns
-    -------
-    dict of str to Path
-        Each path is one for `open_source`; train, val and test first, others in the given order.
+def chosen_format(name: str) -> Format:
+    """Give the format of a name.
 
     Raises
     ------
     UsageError
-        If both or neither are given, or a name is not made of letters, digits, ``_`` and ``-``.
-    DataError
-        If there is nothing at a path, or a folder holds a part twice.
+        If there is none.
     """
-    if named and path is not None:
-        raise UsageError(
-            "DATA and --split were both given: name every split with --split NAME=PATH."
-        )
-    if named:
-        for name, part in named.items():
-            if not _NAME.fullmatch(name):
-                raise UsageError(
-                    f"a split cannot be called {name!r}: use 1 to 64 letters, digits, _ and -."
-                )
-            _check_exists(part)
-        return _in_order(named)
-    if path is None:
-        raise UsageError("there is no data to read: give DATA, or --split NAME=PATH.")
-    _check_exists(path)
-    if not path.is_dir():
-        return {"all": path}
-    try:
-        return _in_order(_parts(path)) or {"all": path}
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
+    for form in FORMATS:
+        if form.name == name:
+            return form
+    raise UsageError(f"--format {name}: there are {', '.join(form.name for form in FORMATS)}.")
 
 
-def _check_exists(path: Path) -> None:
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
-    if not there:
-        raise DataError(f"no such file or folder: {path}")
-
-
-def _in_order(parts: Mapping[str, Path]) -> dict[str, Path]:
-    names = [name for name in _ORDER if name in parts]
-    names += [name for name in parts if name not in _ORDER]
-    return {name: parts[name] for name in names}
-
-
-def _open_file(path: Path, wanted: Wanted) -> Source:
-    from cnatool.data.idx import looks_like_idx, open_idx
-
-    suffix = path.suffix.lower()
-    if suffix in (".npz", ".npy"):
-        from cnatool.data.arrays import open_npy, open_npz
-
-        return open_npz(path, wanted) if suffix == ".npz" else open_npy(path)
-    if suffix == ".parquet":
-        from cnatool.data.parquet import open_parquet
-
-        return open_parquet(path, wanted)
-    # A pipe or a device has no size and cannot be read twice.
-    if path.is_file() and looks_like_idx(path):
-        return open_idx(path)
-    raise DataError(f"{path} is not a file of samples that is understood. {_UNDERSTOOD}")
-
-
-def _open_folder(path: Path) -> Source:
-    pairs = _idx_files(path)
-    if len(pairs) == 1:
-        from cnatool.data.idx import open_idx
-
-        return open_idx(next(iter(pairs.values())))
-    if pairs:
-        names = ", ".join(printable(file.name) for file in pairs.values())
-        raise DataError(f"{path} holds several IDX images files ({names}): give one of them.")
-    with os.scandir(path) as entries:
-        folders = any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
-    if not folders:
-        raise DataError(f"{path} is not a folder of samples that is understood. {_UNDERSTOOD}")
-    from cnatool.data.pictures import open_pictures
-
-    return open_pictures(path)
-
-
-def _idx_files(folder: Path) -> dict[str, Path]:
-    """IDX images files by what stands before ``images``; the plain one of two copies."""
+def idx_files(folder: Path) -> dict[str, Path]:
+    """Give a folder's IDX images files by what stands before ``images``; one of two copies."""
     from cnatool.data.idx import images_stem
 
     found: dict[str, Path] = {}
@@ -163,33 +115,205 @@ def _idx_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    found = [
-        (_IDX_STEMS[stem], file) for stem, file in _idx_files(folder).items() if stem in _IDX_STEMS
-    ]
-    for name in _ORDER:
-        found += [
-            (name, folder / f"{name}{ending}")
-            for ending in (".npz", ".npy", ".parquet")
-            if (folder / f"{name}{ending}").is_file()
-        ]
-        if (folder / name).is_dir() and not _is_class_folder(folder / name):
-            found.append((name, folder / name))
-    parts: dict[str, Path] = {}
-    for name, part in found:
-        if name in parts:
-            raise DataError(
-                f"{folder} holds the split {name} twice, as {parts[name].name} and {part.name}: "
-                f"say which with --split {name}=PATH."
-            )
-        parts[name] = part
-    return parts
+def _found(at: Location) -> Format:
+    fitting = [form for form in FORMATS if form.fits(at)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        ways = " or as ".join(form.text for form in fitting)
+        options = " or ".join(f"--format {form.name}" for form in fitting)
+        raise DataError(f"{at} can be read as {ways}: say which with {options}.")
+    # Class folders without a picture: that source says best what they lack.
+    if at.path.is_dir() and not at.files and _folders(at.path):
+        return chosen_format("pictures")
+    kind = "folder" if at.path.is_dir() else "file"
+    raise DataError(
+        f"{at} is not a {kind} of samples that is understood{_pickled(at.path)}. Understood are "
+        f"{', '.join(form.text for form in FORMATS)}."
+    )
 
 
-def _is_class_folder(folder: Path) -> bool:
-    """Whether pictures lie directly in it: then "train" is a class (a railway's), not a split."""
-    with os.scandir(folder) as entries:
-        return any(
-            is_picture(entry.name) and not entry.name.startswith(".") and not entry.is_dir()
-            for entry in entries
+def _pickled(path: Path) -> str:
+    """Give the way out of pickled data, which are not read."""
+    names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
+    if any(name == "batches.meta" or name.startswith("data_batch_") for name in names):
+        return (
+            " (pickled batches are never unpickled: take CIFAR's binary version, whose files end "
+            "in .bin)"
         )
+    if any(name.endswith((".pkl", ".pickle", ".pt", ".pth")) for name in names):
+        return " (pickled files are never unpickled: save the arrays with numpy.savez)"
+    return ""
+
+
+def _folders(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.path for entry in entries if entry.is_dir() and entry.name[0] != "."]
+
+
+def _suffix(*endings: str) -> Callable[[Location], bool]:
+    return lambda at: at.path.is_file() and at.path.name.lower().endswith(endings)
+
+
+def _pieces(*endings: str) -> Callable[[Location], bool]:
+    return lambda at: bool(at.pieces(*endings))
+
+
+def _open_npz(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.arrays import open_npz
+
+    return open_npz(at.path, wanted)
+
+
+def _open_npy(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.arrays import open_npy
+
+    return open_npy(at.path)
+
+
+def _open_parquet(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.parquet import open_parquet
+
+    return open_parquet(at.pieces(".parquet") or (at.path,), wanted)
+
+
+def _open_csv(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.tables import open_csv
+
+    return open_csv(at.path, wanted)
+
+
+def _is_idx(at: Location) -> bool:
+    from cnatool.data.idx import looks_like_idx
+
+    if at.path.is_dir():
+        return bool(idx_files(at.path)) and not at.files
+    # A pipe or a device has no size and cannot be read twice.
+    return at.path.is_file() and looks_like_idx(at.path)
+
+
+def _open_idx(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.idx import open_idx
+
+    if not at.path.is_dir():
+        return open_idx(at.path)
+    files = idx_files(at.path)
+    if len(files) != 1:
+        names = ", ".join(printable(file.name) for file in files.values()) or "none"
+        raise DataError(f"{at} holds several IDX images files ({names}): give one of them.")
+    return open_idx(next(iter(files.values())))
+
+
+def _is_cifar(name: str) -> Callable[[Location], bool]:
+    def fits(at: Location) -> bool:
+        from cnatool.data.cifar import cifar_kind
+
+        files = at.pieces(".bin")
+        return bool(files) and cifar_kind(files) == name
+
+    return fits
+
+
+def _open_cifar10(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.cifar import open_cifar10
+
+    return open_cifar10(at.pieces(".bin") or (at.path,), wanted.labels)
+
+
+def _open_cifar100(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.cifar import open_cifar100
+
+    return open_cifar100(at.pieces(".bin") or (at.path,), wanted.labels)
+
+
+def _open_safetensors(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.safetensors import open_safetensors
+
+    return open_safetensors(at.path, wanted)
+
+
+def _open_hdf5(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.hdf5 import open_hdf5
+
+    return open_hdf5(at, wanted)
+
+
+def _is_zarr(at: Location) -> bool:
+    if at.path.is_dir():
+        return any((at.path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return at.path.is_file() and at.path.name.lower().endswith(".zarr.zip")
+
+
+def _open_zarr(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.zarr import open_zarr
+
+    return open_zarr(at, wanted)
+
+
+_TARS = (".tar", ".tar.gz", ".tgz")
+
+
+def _open_webdataset(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.webdataset import open_webdataset
+
+    return open_webdataset(at.pieces(*_TARS) or (at.path,), wanted)
+
+
+def _is_pictures(at: Location) -> bool:
+    if not at.path.is_dir() or at.files:
+        return False
+    return any(map(_holds_pictures, _folders(at.path)))
+
+
+def _holds_pictures(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_picture(entry.name) and entry.name[0] != "." for entry in entries)
+
+
+def _open_pictures(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.pictures import open_pictures
+
+    return open_pictures(at.path)
+
+
+_LABEL_TABLES = ("labels.csv", "metadata.csv")
+
+
+def _is_listed(at: Location) -> bool:
+    return at.path.is_dir() and any((at.path / name).is_file() for name in _LABEL_TABLES)
+
+
+def _open_listed(at: Location, wanted: Wanted) -> Source:
+    from cnatool.data.pictures import open_listed_pictures
+
+    return open_listed_pictures(at.path)
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("npz", "a .npz archive", _suffix(".npz"), _open_npz, labels=True),
+    Format("npy", "a .npy file", _suffix(".npy"), _open_npy),
+    Format("parquet", ".parquet files", _pieces(".parquet"), _open_parquet, labels=True),
+    Format("csv", "a .csv or .tsv table", _suffix(".csv", ".tsv"), _open_csv, labels=True),
+    Format("idx", "IDX (MNIST's files, plain or .gz)", _is_idx, _open_idx),
+    Format("cifar10", "CIFAR-10's .bin", _is_cifar("cifar10"), _open_cifar10, labels=True),
+    Format("cifar100", "CIFAR-100's .bin", _is_cifar("cifar100"), _open_cifar100, labels=True),
+    Format(
+        "hdf5",
+        "an HDF5 file",
+        _suffix(".h5", ".hdf5", ".hdf"),
+        _open_hdf5,
+        labels=True,
+        arrays=True,
+    ),
+    Format("zarr", "a Zarr folder or .zarr.zip", _is_zarr, _open_zarr, labels=True, arrays=True),
+    Format("webdataset", "WebDataset .tar files", _pieces(*_TARS), _open_webdataset, labels=True),
+    Format(
+        "safetensors",
+        "a .safetensors file",
+        _suffix(".safetensors"),
+        _open_safetensors,
+        labels=True,
+    ),
+    Format("pictures", "a folder of pictures by class", _is_pictures, _open_pictures),
+    Format("listed", "a folder of pictures with a labels.csv", _is_listed, _open_listed),
+)

@@ -1,186 +1,150 @@
-"""Parquet: columns of numbers or of lists of numbers, streamed through polars."""
+"""Parquet, as dataset hubs and data frames write it: one file, or several of one table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
-from cnatool.data.source import (
-    LABEL_NAMES,
-    ONE_INPUT,
-    Block,
-    InputSpec,
-    Wanted,
-    check_sample,
-    spans,
+from cnatool.data.columns import (
+    TABLE_DAMAGE,
+    Column,
+    ColumnSource,
+    Labels,
+    Numbers,
+    Part,
+    Pictures,
+    named_labels,
 )
+from cnatool.data.decoding import decode_bytes, picture_spec
+from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-__all__ = ["ParquetSource", "open_parquet"]
+__all__ = ["open_parquet"]
 
 
-@dataclass(frozen=True, slots=True)
-class ParquetSource:
-    """A source whose inputs are columns; ids are row numbers."""
-
-    path: Path
-    rows: int
-    inputs: tuple[InputSpec, ...]
-    label: str | None
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
-
-    @property
-    def id_bytes(self) -> int:
-        """Bytes of the largest row number."""
-        return len(str(self.rows))
-
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels."""
-        return self.label is not None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: a column of numbers does not name its values."""
-        return None
-
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Give blocks of ``rows`` samples in order, ``limit`` samples in all.
-
-        Raises
-        ------
-        DataError
-            Where the file turns out to be damaged, or a row differs from the first in shape.
-        UsageError
-            If ``rows`` or ``limit`` cannot be meant.
-        """
-        ranges = list(spans(self.rows, rows, limit))
-        columns = [spec.name for spec in self.inputs] + ([self.label] if self.label else [])
-        frames = _frames(self.path, columns, rows)
-        for start, stop in ranges:
-            frame = next(frames, None)
-            if frame is None or len(frame) < stop - start:
-                raise DataError(f"{self.path} ends before row {stop} of {self.rows}.")
-            frame = frame.head(stop - start)
-            inputs = tuple(self._values(frame, spec, start) for spec in self.inputs)
-            labels = None if self.label is None else _labels(frame[self.label], self.path, start)
-            yield Block([str(row) for row in range(start, stop)], inputs, labels)
-
-    def _values(self, frame: pl.DataFrame, spec: InputSpec, start: int) -> NDArray[Any]:
-        flat = frame[spec.name]
-        where = f"{self.path}, column {spec.name!r},"
-        for size in spec.shape:
-            lengths = flat.list.len() if isinstance(flat.dtype, pl.List) else None
-            if lengths is not None and not (lengths == size).all():
-                raise DataError(
-                    f"{where} has rows of different lengths after row {start}: pad them to one."
-                )
-            flat = flat.explode(empty_as_null=True, keep_nulls=True)
-        if flat.null_count():
-            raise DataError(f"{where} has nulls after row {start}: fill them, or leave rows out.")
-        return np.ascontiguousarray(flat.to_numpy()).reshape(len(frame), *spec.shape)
-
-
-def open_parquet(path: Path, wanted: Wanted = ONE_INPUT) -> ParquetSource:
-    """Open a Parquet file.
+def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
+    """Open a table in one Parquet file or several.
 
     Parameters
     ----------
-    path : Path
-        Columns of numbers, or of lists of numbers that are equally long in every row; optionally
-        a column of integer labels called y, label or labels.
+    paths : sequence of Path
+        Columns of numbers, of lists of numbers that are equally long in every row, or of encoded
+        pictures; optionally one of labels called y, label or labels, whole numbers or names of
+        classes.
     wanted : Wanted
-        Which columns are samples. A model's only input may be called x, inputs, images or data.
+        Which columns are samples. A model's only input may be called x, inputs, images, data,
+        image or img.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or a column is missing or holds no plain numbers.
+        If a file cannot be read, files differ in their columns, or a column is missing or cannot
+        be samples.
     """
-    try:
-        scan = pl.scan_parquet(path)
-        schema = scan.collect_schema()
-        rows = int(scan.select(pl.len()).collect().item())
-        first = scan.head(1).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as Parquet ({printable(str(error))[:200]})."
-        ) from error
-    if not rows:
-        raise DataError(f"{path} holds no samples.")
-    specs = []
-    for names in wanted.names():
-        found = [name for name in names if name in schema]
-        if len(found) != 1:
-            held = ", ".join(printable(name) for name in list(schema)[:20])
+    parts = [_part(path) for path in paths]
+    path, schema = parts[0].path, parts[0].frame.collect_schema()
+    for part in parts[1:]:
+        if part.frame.collect_schema() != schema:
             raise DataError(
-                f"{path} needs one column called {' or '.join(names)} and holds {held}: say which "
-                "column is which with --input INPUT=COLUMN."
+                f"{path} and {part.path} have different columns, so they are not parts of one "
+                "table: give one of them, or each as a --split."
             )
-        specs.append(_spec(path, found[0], first[found[0]]))
-    inputs = {spec.name for spec in specs}
-    label = next((name for name in LABEL_NAMES if name in schema and name not in inputs), None)
-    if label is not None and not schema[label].is_integer():
-        raise DataError(
-            f"{path}, column {label!r}, is {schema[label]}; labels are integers. Save them as "
-            "class numbers."
-        )
-    return ParquetSource(path, rows, tuple(specs), label)
+    held = next((part for part in parts if part.rows), None)
+    if held is None:
+        raise DataError(f"{path} holds no samples.")
+    names, label = wanted.chosen(str(path), schema.names(), "column")
+    try:
+        first = held.frame.select(list(dict.fromkeys(names))).head(1).collect()
+    except TABLE_DAMAGE as error:
+        raise _unreadable(path, error) from error
+    columns = tuple(_column(held.path, first[name]) for name in names)
+    labels = None if label is None else _labels(parts, label, schema[label])
+    split = wanted.split_column
+    if split is not None and split not in schema:
+        text = ", ".join(map(printable, schema.names()[:20]))
+        raise DataError(f"--split-column {split}: {path} has no such column, but {text}.")
+    name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
+    return ColumnSource(name, tuple(parts), columns, labels, split)
 
 
-def _spec(path: Path, name: str, first: pl.Series) -> InputSpec:
-    shape = []
+def _part(path: Path) -> Part:
+    try:
+        # Of a file that is cut, nothing is to be guessed; and a name is no pattern.
+        frame = pl.scan_parquet(path, glob=False)
+        rows = int(frame.select(pl.len()).collect().item())
+    except TABLE_DAMAGE as error:
+        raise _unreadable(path, error) from error
+    return Part(path, rows, frame)
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"{path} cannot be read as Parquet ({printable(one_line(Exception(error)))}). Get a whole "
+        "copy of the file."
+    )
+
+
+def _column(path: Path, first: pl.Series) -> Column:
+    where = f"{path}, column {first.name!r},"
+    kind = first.dtype
+    if isinstance(kind, pl.Struct) and "bytes" in {field.name for field in kind.fields}:
+        return _pictures(where, first.name, first.struct.field("bytes"))
+    if kind == pl.Binary:
+        return _pictures(where, first.name, first)
+    name, shape = first.name, []
     while isinstance(first.dtype, pl.List | pl.Array) and len(first) and first[0] is not None:
         shape.append(len(first[0]))
         first = first.head(1).explode(empty_as_null=True, keep_nulls=True)
     if not first.dtype.is_numeric() and first.dtype != pl.Boolean:
         raise DataError(
-            f"{path}, column {name!r}, holds {first.dtype}: samples are numbers, or lists of "
-            "numbers that are equally long in every row."
+            f"{where} holds {first.dtype}: samples are numbers, lists of numbers that are equally "
+            "long in every row, or encoded pictures."
         )
     dtype = first.head(0).to_numpy().dtype
-    check_sample(f"{path}, column {name!r},", dtype, tuple(shape))
-    return InputSpec(name, dtype, tuple(shape))
+    check_sample(where, dtype, tuple(shape))
+    return Numbers(InputSpec(name, dtype, tuple(shape)))
 
 
-def _frames(path: Path, columns: list[str], rows: int) -> Iterator[pl.DataFrame]:
-    """Give frames of exactly ``rows`` rows, the last one shorter, reading the file once."""
-    scan = pl.scan_parquet(path).select(list(dict.fromkeys(columns)))
-    held: pl.DataFrame | None = None
-    try:
-        for part in scan.collect_batches(chunk_size=rows, maintain_order=True):
-            held = part if held is None else held.vstack(part)
-            while len(held) >= rows:
-                yield held.head(rows)
-                held = held.slice(rows)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} is damaged ({printable(str(error))[:200]}).") from error
-    if held is not None and len(held):
-        yield held
-
-
-def _labels(column: pl.Series, path: Path, start: int) -> NDArray[np.int64]:
-    if column.null_count():
-        raise DataError(f"{path}, column {column.name!r}, has nulls after row {start}.")
-    try:
-        values: NDArray[np.int64] = column.cast(pl.Int64).to_numpy()
-    except pl.exceptions.InvalidOperationError:
+def _pictures(where: str, name: str, contents: pl.Series) -> Pictures:
+    content = contents[0] if contents.dtype == pl.Binary else None
+    if content is None:
         raise DataError(
-            f"{path}, column {column.name!r}, has a label of {column.max()!r} after row {start}, "
-            "which does not fit 64-bit signed integers: renumber the classes."
-        ) from None
-    return np.ascontiguousarray(values)
+            f"{where} row 0, holds no bytes of a picture: save pictures themselves and not their "
+            "paths."
+        )
+    return Pictures(picture_spec(name, decode_bytes(f"{where} row 0,", content)))
+
+
+def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:
+    if kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
+        try:
+            return named_labels(parts, name)
+        except TABLE_DAMAGE as error:
+            raise _unreadable(parts[0].path, error) from error
+    if not kind.is_integer():
+        raise DataError(
+            f"{parts[0].path}, column {name!r}, is {kind}; labels are whole numbers or names of "
+            "classes. Save them as class numbers, or say which column holds them with --labels "
+            "NAME."
+        )
+    return Labels(name, _class_names(parts[0].path, name))
+
+
+def _class_names(path: Path, column: str) -> tuple[str, ...] | None:
+    """Give the names of classes where the metadata has them, as dataset hubs write them."""
+    try:
+        found: Any = json.loads(pl.read_parquet_metadata(path).get("huggingface", "null"))
+        names = found["info"]["features"][column]["names"]
+    # It describes the file and is not needed to read it, so whatever is odd in it is left alone.
+    except (*TABLE_DAMAGE, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None

@@ -1,54 +1,45 @@
-"""A folder of pictures, one sub-folder a class, decoded to 8-bit arrays with Pillow."""
+"""Folders of pictures: a sub-folder for each class, or a table of labels beside them."""
 
 from __future__ import annotations
 
 import os
 import re
-import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from PIL import Image
 
-from cnatool.data.source import PICTURE_EXTENSIONS, Block, InputSpec, is_picture, spans
+from cnatool.data.decoding import decode, decoders, differs, picture_spec
+from cnatool.data.source import PICTURE_EXTENSIONS, UNFIT, Block, InputSpec, is_picture, spans
 from cnatool.errors import DataError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
+    import polars as pl
 
-__all__ = ["PictureSource", "open_pictures"]
+    from cnatool.data.decoding import Pixels
 
-# Only these decoders are tried, whatever a file's name says.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-_CONVERT = {"L": "L", "RGB": "RGB", "1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
-# Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
-# should not reach a terminal.
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_ORIENTATION = 0x0112
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+__all__ = ["LABEL_TABLES", "PictureSource", "open_listed_pictures", "open_pictures"]
+
+# Tables of file names and labels, beside the pictures.
+LABEL_TABLES = ("labels.csv", "metadata.csv")
+
+_FILE_COLUMNS = ("filename", "file_name", "file", "path", "image")
+_LABEL_COLUMNS = ("label", "labels", "class", "y")
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """Pictures in order of class and name; ids are paths relative to the folder."""
+    """Pictures in a fixed order; ids are paths relative to the folder."""
 
     folder: Path
     files: tuple[tuple[str, int], ...]
-    shape: tuple[int, ...]
-    classes: tuple[str, ...]
+    inputs: tuple[InputSpec]
+    classes: tuple[str, ...] | None
 
     @property
     def name(self) -> str:
@@ -66,12 +57,6 @@ class PictureSource:
         return max(len(name.encode()) for name, _ in self.files)
 
     @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """One input of uint8, (H, W) for grey and (H, W, 3) for colour."""
-        layout: Literal["hwc"] | None = "hwc" if len(self.shape) == 3 else None
-        return (InputSpec("pictures", np.dtype(np.uint8), self.shape, layout),)
-
-    @property
     def labelled(self) -> bool:
         """Whether blocks carry labels: always."""
         return True
@@ -86,13 +71,17 @@ class PictureSource:
         UsageError
             If ``rows`` or ``limit`` cannot be meant.
         """
-        for start, stop in spans(self.rows, rows, limit):
-            part = self.files[start:stop]
-            pixels = np.empty((len(part), *self.shape), np.uint8)
-            for row, (name, _) in enumerate(part):
-                pixels[row] = _decode_like(self.folder, name, self.files[0][0], self.shape)
-            labels = np.array([label for _, label in part], np.int64)
-            yield Block([name for name, _ in part], (pixels,), labels)
+        [spec] = self.inputs
+        with decoders() as fill:
+            for start, stop in spans(self.rows, rows, limit):
+                part = self.files[start:stop]
+                names = [name for name, _ in part]
+                pixels = np.empty((len(part), *spec.shape), spec.dtype)
+                fill(pixels, partial(self._row, names))
+                yield Block(names, (pixels,), np.array([label for _, label in part], np.int64))
+
+    def _row(self, names: Sequence[str], row: int) -> Pixels:
+        return _decode(self.folder, names[row], self.files[0][0], self.inputs[0])
 
 
 def open_pictures(folder: Path) -> PictureSource:
@@ -127,10 +116,102 @@ def open_pictures(folder: Path) -> PictureSource:
             f"{folder} holds no pictures in class folders: put each picture "
             f"({' '.join(sorted(PICTURE_EXTENSIONS))}) into a sub-folder named after its class."
         )
-    shape = _decode(folder, firsts[0], None).shape
+    return _source(folder, files, firsts, tuple(classes))
+
+
+def open_listed_pictures(folder: Path) -> PictureSource:
+    """Open pictures that a table beside them lists with their labels, in its order.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``labels.csv`` or ``metadata.csv`` with a column of file names, relative to the
+        folder, and one of labels: whole numbers, or names of classes, which count from 0 in the
+        order of the alphabet.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column or a value, a file is listed twice, is not there, or lies
+        outside the folder, or the first picture is damaged.
+    """
+    import polars as pl
+
+    [table] = [folder / name for name in LABEL_TABLES if (folder / name).is_file()][:1]
+    try:
+        # As text: what looks like a number in one row may be a name in the next.
+        frame = pl.read_csv(table, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{table} cannot be read as a table ({str(error)[:200]}).") from error
+    names = _column(frame, table, _FILE_COLUMNS, "file names")
+    words = _column(frame, table, _LABEL_COLUMNS, "labels")
+    if not names:
+        raise DataError(f"{table} lists no pictures.")
+    labels, classes = _numbered(words)
+    root = folder.resolve()
+    seen: dict[str, int] = {}
+    for row, name in enumerate(names):
+        where = f"{table}, row {row}:"
+        if seen.setdefault(name, row) != row:
+            raise DataError(f"{where} {name!r} is listed in row {seen[name]} as well: keep one.")
+        if UNFIT.search(name) or not (folder / name).resolve().is_relative_to(root):
+            raise DataError(
+                f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
+                "that folder, and copy files there instead of linking to them."
+            )
+        # Opening a pipe would wait for ever.
+        if not (folder / name).is_file():
+            raise DataError(f"{where} there is no file {folder / name}: take the row away.")
+    return _source(folder, list(zip(names, labels, strict=True)), names[:1], classes)
+
+
+def _source(
+    folder: Path,
+    files: list[tuple[str, int]],
+    firsts: Sequence[str],
+    classes: tuple[str, ...] | None,
+) -> PictureSource:
+    path = folder / firsts[0]
+    spec = picture_spec("pictures", decode(str(path), lambda: path.open("rb")))
     for name in firsts[1:]:
-        _decode_like(folder, name, firsts[0], shape)
-    return PictureSource(folder, tuple(files), shape, tuple(classes))
+        _decode(folder, name, firsts[0], spec)
+    return PictureSource(folder, tuple(files), (spec,), classes)
+
+
+def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str) -> list[str]:
+    found = [name for name in frame.columns if name.strip().lower() in names]
+    if len(found) != 1:
+        held = ", ".join(map(printable, frame.columns[:20])) or "nothing"
+        raise DataError(
+            f"{table} needs one column of {meaning}, called {' or '.join(names)}, and holds {held}."
+        )
+    values: list[str | None] = frame[found[0]].to_list()
+    if None in values:
+        raise DataError(f"{table}, row {values.index(None)}, has no value in {found[0]!r}.")
+    return cast("list[str]", values)
+
+
+def _numbered(words: Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
+    if all(re.fullmatch(r"\s*-?\d{1,18}\s*", word, re.ASCII) for word in words):
+        return [int(word) for word in words], None
+    classes = sorted(set(words))
+    number = {name: i for i, name in enumerate(classes)}
+    return [number[word] for word in words], tuple(classes)
+
+
+def _decode(folder: Path, name: str, first: str, spec: InputSpec) -> Pixels:
+    """Decode a picture that must look like the first one; a larger one is not even decoded."""
+    path = folder / name
+    # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then mixes
+    # up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
+    pixels = decode(str(path), lambda: path.open("rb"), spec.shape[0] * spec.shape[1])
+    if differs(pixels, spec):
+        raise DataError(
+            f"{folder}: {first} is {spec.shape} and {name} is {pixels.shape}"
+            + ("" if pixels.dtype == spec.dtype else f", of {pixels.dtype} and not {spec.dtype}")
+            + "; all pictures must have the same size and mode. Resize or convert them first."
+        )
+    return pixels
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
@@ -138,7 +219,7 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in found:
-        if _UNFIT.search(entry.name):
+        if UNFIT.search(entry.name):
             raise DataError(f"{folder} holds a file with the name {entry.name!r}: rename it.")
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
             raise DataError(
@@ -172,80 +253,3 @@ def _pictures_in(folder: Path, name: str) -> list[str]:
                 raise DataError(f"{entry.path} is named like a picture and is not a file.")
             pictures.append(entry.name)
     return pictures
-
-
-def _decode_like(folder: Path, name: str, first: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Decode a picture that must look like the first one; a larger one is not even decoded."""
-    pixels = _decode(folder, name, shape[0] * shape[1])
-    if pixels.shape != shape:
-        raise DataError(
-            f"{folder}: {first} is {shape} and {name} is {pixels.shape}; all pictures must have "
-            "the same size and mode. Resize or convert them first."
-        )
-    return pixels
-
-
-def _decode(folder: Path, name: str, area: int | None) -> NDArray[np.uint8]:
-    """Decode to (H, W) or (H, W, 3); one of another area than asked gives an array of no memory."""
-    path = folder / name
-    try:
-        # Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is
-        # an error here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then
-            # mixes up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
-                mode = _target_mode(path, picture)
-                if area is not None and picture.width * picture.height != area:
-                    shape = (picture.height, picture.width, *((3,) if mode == "RGB" else ()))
-                    return np.broadcast_to(np.uint8(0), shape)
-                picture.load()
-                # After loading: Pillow turns TIFFs by itself and then drops the mark.
-                turn = _TURN.get(picture.getexif().get(_ORIENTATION, 1))
-                pixels = picture if picture.mode == mode else picture.convert(mode)
-                if turn is not None:
-                    pixels = pixels.transpose(turn)
-                return np.asarray(pixels, dtype=np.uint8)
-    except DataError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{path} is too large to be decoded safely: {error} Scale the picture down."
-        ) from error
-    # Pillow's decoders raise whatever a damaged file makes them trip over: OSError, SyntaxError,
-    # ValueError, struct.error, EOFError, and others.
-    except Exception as error:
-        raise DataError(
-            f"{path} is damaged or no picture that is understood ({printable(error)[:200]}). "
-            "Replace it or take it away."
-        ) from error
-
-
-def _target_mode(path: Path, picture: Image.Image) -> str:
-    if picture.has_transparency_data:
-        raise DataError(
-            f"{path} has an alpha channel or transparent colours, and what lies behind is not "
-            "known: save the pictures without transparency."
-        )
-    if picture.mode[0] in "IF" or (picture.format in ("PNG", "TIFF") and _is_wide(picture)):
-        raise DataError(
-            f"{path} has more than 8 bits a channel, which is not read yet: save the pictures with "
-            "8 bits, or all of them as one .npz."
-        )
-    if picture.mode not in _CONVERT:
-        raise DataError(
-            f"{path} is in the mode {picture.mode}, which is not understood: save the pictures as "
-            "8-bit grey or RGB."
-        )
-    if picture.format != "MPO" and getattr(picture, "is_animated", False):
-        raise DataError(
-            f"{path} holds several pictures: save each as a file of its own, or only the first."
-        )
-    return _CONVERT[picture.mode]
-
-
-def _is_wide(picture: Image.Image) -> bool:
-    """Whether Pillow would silently halve 16-bit colour: only its raw mode tells (``RGB;16B``)."""
-    tiles: list[Any] = getattr(picture, "tile", [])
-    return any(re.search(r";16", str(tile)) for tile in tiles)

@@ -6,22 +6,24 @@ order, block by block, in memory that does not grow with their number.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cnatool.errors import DataError, UsageError
+from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = [
-    "LABEL_NAMES",
     "ONE_INPUT",
     "PICTURE_EXTENSIONS",
+    "UNFIT",
     "Block",
     "InputSpec",
     "Source",
@@ -34,9 +36,13 @@ __all__ = [
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
 PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
-_INPUT_NAMES = ("x", "inputs", "images", "data")
+# Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
+# should not reach a terminal.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
 # What labels are called in a file that holds several arrays by name.
-LABEL_NAMES = ("y", "label", "labels")
+_LABEL_NAMES = ("y", "label", "labels")
 
 # A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
 MAX_SAMPLE_BYTES = 2**30
@@ -65,10 +71,16 @@ class Wanted:
         The model's inputs that data feed.
     arrays : dict of str to str
         Names of arrays, by model input, where the user gave them; another has its input's name.
+    labels : str or None
+        Name of the array of labels, where the user gave it.
+    split_column : str or None
+        Name of the column that says which split a row is of.
     """
 
     inputs: tuple[str, ...] = ("x",)
     arrays: dict[str, str] = field(default_factory=dict)
+    labels: str | None = None
+    split_column: str | None = None
 
     def names(self) -> list[tuple[str, ...]]:
         """Give the names that an array may have, for each input.
@@ -78,6 +90,52 @@ class Wanted:
         if len(self.inputs) == 1 and self.inputs[0] not in self.arrays:
             return [tuple(dict.fromkeys((*_INPUT_NAMES, self.inputs[0])))]
         return [(self.arrays.get(name, name),) for name in self.inputs]
+
+    def label_names(self, fed: Iterable[str]) -> tuple[str, ...]:
+        """Give the names that labels may have, where some arrays are samples already."""
+        if self.labels is not None:
+            return (self.labels,)
+        return tuple(name for name in _LABEL_NAMES if name not in set(fed))
+
+    def chosen(
+        self, where: str, held: Iterable[str], noun: str = "array"
+    ) -> tuple[list[str], str | None]:
+        """Say which of the names that a file holds are samples, and which one labels.
+
+        Raises
+        ------
+        DataError
+            If a name is missing, or there is a choice.
+        """
+        held = list(held)
+        inputs = [self._one(where, held, names, noun, "samples") for names in self.names()]
+        names = self.label_names(inputs)
+        if self.labels is None and not set(names).intersection(held):
+            return inputs, None
+        return inputs, self._one(where, held, names, noun, "labels")
+
+    def _one(
+        self, where: str, held: list[str], names: tuple[str, ...], noun: str, meaning: str
+    ) -> str:
+        found = [name for name in names if name in held]
+        option = "--labels NAME"
+        if meaning == "samples":
+            option = (
+                f"--input INPUT={noun.upper()}, or what is constant with --constant INPUT=VALUE"
+            )
+        if not found:
+            text = ", ".join(map(printable, held[:20])) or "nothing"
+            raise DataError(
+                f"{where} needs {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {meaning} called "
+                f"{' or '.join(map(printable, names))} and holds {text}: say which one it is with "
+                f"{option}."
+            )
+        if len(found) > 1:
+            raise DataError(
+                f"{where} holds {' and '.join(map(printable, found))}, and which are the {meaning} "
+                f"is in doubt: say it with {option}."
+            )
+        return found[0]
 
 
 # Of a model with one input.

@@ -18,13 +18,14 @@ import numpy as np
 
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["DAMAGE", "Opener", "RowArray", "StreamSource", "count_bytes"]
+__all__ = ["DAMAGE", "Opener", "RowArray", "StreamSource", "check_labels", "count_bytes"]
 
 Opener = Callable[[], AbstractContextManager[BufferedIOBase]]
 
@@ -120,7 +121,7 @@ class RowArray:
         except DAMAGE as error:
             raise DataError(
                 f"{self.where} is cut short or damaged at row {row} of {self.rows} "
-                f"({str(error) or type(error).__name__}). Get a whole copy of the file."
+                f"({printable(one_line(error))}). Get a whole copy of the file."
             ) from error
 
     def _native(self, block: NDArray[Any]) -> NDArray[Any]:
@@ -182,6 +183,32 @@ class StreamSource:
             labels = files.enter_context(closing(_labels(self.targets, ranges)))
             for (start, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
                 yield Block([str(row) for row in range(start, stop)], tuple(parts), targets)
+
+
+def check_labels(labels: RowArray, inputs: RowArray) -> None:
+    """Refuse an array that cannot be the labels of some samples.
+
+    Raises
+    ------
+    DataError
+        Naming what is wrong and how to save it.
+    """
+    if labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
+            "numbers, for example with y.astype('int64')."
+        )
+    if labels.shape:
+        way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
+        raise DataError(
+            f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
+            f"class numbers, {way}."
+        )
+    if labels.rows != inputs.rows:
+        raise DataError(
+            f"{labels.where} has {labels.rows} labels and {inputs.where} has {inputs.rows} "
+            "samples: they must be equally many."
+        )
 
 
 def count_bytes(file: BufferedIOBase) -> int:

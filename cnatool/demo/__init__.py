@@ -117,7 +117,8 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     StoreWriteError
         If the disk is full or refuses.
     """
-    from cnatool.data.find import find_splits, open_source
+    from cnatool.data.find import open_source
+    from cnatool.data.splits import find_splits
     from cnatool.dumping import dump
     from cnatool.scoring import score
     from cnatool.store.replacing import check_free
@@ -125,7 +126,7 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     rows = []
     with as_file(files("cnatool.demo") / "data") as data:
         models = sorted((data / "networks").glob("*.onnx"))
-        splits = find_splits(data / "digits", {})
+        splits = {n: place.path for n, place in find_splits(data / "digits", {}).items()}
         samples = sum(open_source(split).rows for split in splits.values())
         stores = {model: folder / f"{model.stem}.zarr" for model in models}
         for store in stores.values():

@@ -139,7 +139,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"a": X, "b": X}, "needs an array called x or inputs or images or data and holds a.npy,"),
+        ({"a": X, "b": X}, "needs an array called x or inputs or .* holds a.npy,"),
         ({}, "and holds nothing"),
         ({"x": X, "images": X}, "holds x and images, and which is meant is in doubt"),
         ({"x": X, "y": Y, "labels": Y}, "holds y and labels, and which is meant is in doubt"),

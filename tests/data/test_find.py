@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnatool.data.find import find_splits, open_source
+from cnatool.data.find import open_source
+from cnatool.data.location import Location
+from cnatool.data.splits import find_splits
 from cnatool.errors import DataError, UsageError
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
@@ -41,11 +43,11 @@ def test_open_source_looks_at_the_path(tmp_path: Path) -> None:
 
 
 def test_open_source_says_what_is_understood(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("1,2")
+    (tmp_path / "a.txt").write_text("1,2")
     (tmp_path / "empty").mkdir()
-    for name in ("a.csv", "empty"):
+    for name in ("a.txt", "empty"):
         with pytest.raises(
-            DataError, match=r"not a f.* Understood are \.npz, \.npy, \.parquet, IDX"
+            DataError, match=r"not a f.* Understood are a \.npz archive, .*, IDX \(MNIST's files"
         ) as caught:
             open_source(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
@@ -65,11 +67,11 @@ def test_several_idx_files_are_no_single_source(tmp_path: Path) -> None:
 
 def test_a_file_and_a_plain_folder_are_one_split(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
-    assert find_splits(tmp_path / "a.npy", {}) == {"all": tmp_path / "a.npy"}
+    assert find_splits(tmp_path / "a.npy", {}) == {"all": Location(tmp_path / "a.npy")}
     picture(tmp_path / "p" / "cat" / "1.png")
-    assert find_splits(tmp_path / "p", {}) == {"all": tmp_path / "p"}
+    assert find_splits(tmp_path / "p", {}) == {"all": Location(tmp_path / "p")}
     idx(tmp_path / "i" / "images-idx3-ubyte")
-    assert find_splits(tmp_path / "i", {}) == {"all": tmp_path / "i"}
+    assert find_splits(tmp_path / "i", {}) == {"all": Location(tmp_path / "i")}
 
 
 def test_parts_as_folders_and_files(tmp_path: Path) -> None:
@@ -79,22 +81,25 @@ def test_parts_as_folders_and_files(tmp_path: Path) -> None:
     np.save(tmp_path / "val_labels.npy", np.zeros(3, int))
     splits = find_splits(tmp_path, {})
     assert list(splits) == ["train", "val", "test"]
-    assert splits["val"] == tmp_path / "val.npy"
+    assert splits["val"] == Location(tmp_path / "val.npy")
     assert [open_source(part).rows for part in splits.values()] == [2, 3, 1]
 
 
 def test_one_part_alone_is_that_split(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=np.zeros(3))
-    assert find_splits(tmp_path, {}) == {"train": tmp_path / "train.npz"}
+    assert find_splits(tmp_path, {}) == {"train": Location(tmp_path / "train.npz")}
 
 
 def test_mnist_names(tmp_path: Path) -> None:
     test = idx(tmp_path / "t10k-images-idx3-ubyte.gz")
     train = idx(tmp_path / "train-images.idx3-ubyte")
-    assert list(find_splits(tmp_path, {}).items()) == [("train", train), ("test", test)]
+    assert list(find_splits(tmp_path, {}).items()) == [
+        ("train", Location(train)),
+        ("test", Location(test)),
+    ]
     # Unpacked beside the packed file: the same data.
     plain = idx(tmp_path / "t10k-images-idx3-ubyte")
-    assert find_splits(tmp_path, {})["test"] == plain
+    assert find_splits(tmp_path, {})["test"] == Location(plain)
 
 
 def test_a_part_that_is_there_twice(tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def test_a_part_that_is_there_twice(tmp_path: Path) -> None:
 def test_train_is_a_class_where_pictures_lie_in_it(tmp_path: Path) -> None:
     for name in ("bus", "train"):
         picture(tmp_path / name / "1.png")
-    assert find_splits(tmp_path, {}) == {"all": tmp_path}
+    assert find_splits(tmp_path, {}) == {"all": Location(tmp_path)}
     assert open_source(tmp_path).classes == ("bus", "train")
 
 
@@ -137,7 +142,8 @@ def test_arrays_do_not_wait_for_pillow(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=np.zeros(3))
     (tmp_path / "test").mkdir()
     code = (
-        "import sys; from pathlib import Path; from cnatool.data.find import *;"
+        "import sys; from pathlib import Path; from cnatool.data.splits import *;"
+        "from cnatool.data.find import open_source;"
         f"open_source(find_splits(Path({str(tmp_path)!r}), {{}})['train']);"
         "sys.exit('PIL' in sys.modules)"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnatool.data.pictures import open_pictures
+from cnatool.data.pictures import open_listed_pictures, open_pictures
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -110,9 +110,8 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, ending: s
 @pytest.mark.parametrize(
     ("picture", "text"),
     [
-        (Image.new("RGBA", (4, 3)), "has an alpha channel or transparent colours"),
-        (Image.new("LA", (4, 3)), "has an alpha channel or transparent colours"),
-        (Image.new("I;16", (4, 3)), "has more than 8 bits a channel, which is not read yet"),
+        (Image.new("RGBA", (4, 3)), "has transparent parts, and what lies behind is not known"),
+        (Image.new("LA", (4, 3)), "has transparent parts, and what lies behind is not known"),
     ],
 )
 def test_modes_that_lose_are_refused(tmp_path: Path, picture: Image.Image, text: str) -> None:
@@ -124,10 +123,10 @@ def test_modes_that_lose_are_refused(tmp_path: Path, picture: Image.Image, text:
 
 def test_transparent_palette_float_and_lab_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "p" / "a" / "1.png", Image.new("P", (4, 3)), transparency=0)
-    with pytest.raises(DataError, match="transparent colours"):
+    with pytest.raises(DataError, match="transparent parts"):
         open_pictures(tmp_path / "p")
     save(tmp_path / "f" / "a" / "1.tif", Image.new("F", (4, 3)))
-    with pytest.raises(DataError, match="more than 8 bits"):
+    with pytest.raises(DataError, match="holds numbers of 32 bits"):
         open_pictures(tmp_path / "f")
     save(tmp_path / "l" / "a" / "1.tif", Image.new("LAB", (4, 3)))
     with pytest.raises(DataError, match="mode LAB, which is not understood"):
@@ -148,10 +147,69 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
 def test_16_bit_colour_that_pillow_would_halve_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(png(2, 1, 16, 2, b"\0" + bytes(range(12))))
-    with pytest.raises(DataError, match="more than 8 bits"):
+    with pytest.raises(DataError, match="16 bits a channel and several channels"):
         open_pictures(tmp_path)
     (tmp_path / "a" / "1.png").write_bytes(png(2, 1, 8, 2, b"\0" + bytes(range(6))))
     np.testing.assert_array_equal(read(tmp_path).reshape(-1), range(6))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_16_bit_grey_keeps_its_bits(tmp_path: Path, ending: str) -> None:
+    wide = np.array([[0, 1, 255, 256], [257, 4096, 65534, 65535], [9, 8, 7, 6]], np.uint16)
+    save(tmp_path / "a" / f"1.{ending}", wide)
+    assert open_pictures(tmp_path).inputs[0].dtype == np.uint16
+    np.testing.assert_array_equal(read(tmp_path), [wide])
+    save(tmp_path / "b" / "1.png", GREY)
+    with pytest.raises(DataError, match=r"b/1\.png is \(3, 4\), of uint8 and not uint16; all"):
+        open_pictures(tmp_path)
+
+
+def test_big_endian_16_bit_tiff(tmp_path: Path) -> None:
+    # Written by hand: II and MM differ in the order of bytes alone.
+    pixels = np.array([[1, 256], [515, 65535]], ">u2")
+    tags = [(256, 2), (257, 2), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, 2)]
+    tags.append((279, pixels.nbytes))
+    entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    head = struct.pack(">2sHI", b"MM", 42, 8 + pixels.nbytes)
+    body = struct.pack(">H", len(tags)) + entries + struct.pack(">I", 0)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.tif").write_bytes(head + pixels.tobytes() + body)
+    np.testing.assert_array_equal(read(tmp_path), [pixels])
+    assert read(tmp_path).dtype.isnative
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path, mode: str, ending: str) -> None:
+    if (mode, ending) == ("LA", "webp"):
+        pytest.skip("WebP has no grey")
+    pixels = RGB if mode == "RGBA" else GREY
+    picture = Image.fromarray(pixels).convert(mode)
+    save(
+        tmp_path / "a" / f"1.{ending}", picture, **({"lossless": True} if ending == "webp" else {})
+    )
+    np.testing.assert_array_equal(read(tmp_path), [pixels])
+    picture.putpixel((1, 2), (*picture.getpixel((1, 2))[:-1], 254))
+    save(
+        tmp_path / "a" / f"1.{ending}", picture, **({"lossless": True} if ending == "webp" else {})
+    )
+    with pytest.raises(DataError, match="has transparent parts"):
+        open_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("side", [2, 160])
+def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path, side: int) -> None:
+    for number in range(100):
+        save(tmp_path / "a" / f"{number:03}.png", np.full((side, side), number, np.uint8))
+    blocks = list(open_pictures(tmp_path).blocks(64))
+    assert [len(block.ids) for block in blocks] == [64, 36]
+    for block in blocks:
+        names = [int(name[2:5]) for name in block.ids]
+        assert block.inputs[0][:, 0, 0].tolist() == names
+    for number in (70, 90, 80):
+        (tmp_path / "a" / f"{number:03}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a/070\.png is damaged"):
+        list(open_pictures(tmp_path).blocks(64))
 
 
 def test_several_pictures_in_one_file_are_refused(tmp_path: Path) -> None:
@@ -259,3 +317,49 @@ def test_names_that_cannot_be_ids(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds a file with the name .*: rename it") as caught:
         open_pictures(tmp_path)
     assert "\x1b" not in str(caught.value)
+
+
+def listed(folder: Path, table: str, name: str = "labels.csv") -> Any:
+    for i, file in enumerate(("b.png", "a.png", "deep/c.png")):
+        save(folder / file, GREY + np.uint8(i))
+    (folder / name).write_text(table)
+    return open_listed_pictures(folder)
+
+
+def test_pictures_with_a_table_of_labels(tmp_path: Path) -> None:
+    source = listed(tmp_path, "filename,label\nb.png,7\ndeep/c.png,3\na.png,7\n")
+    assert (source.rows, source.classes, source.labelled) == (3, None, True)
+    [block] = source.blocks(9)
+    assert block.ids == ["b.png", "deep/c.png", "a.png"]
+    assert block.labels.tolist() == [7, 3, 7]
+    np.testing.assert_array_equal(block.inputs[0], [GREY, GREY + 2, GREY + 1])
+
+
+def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
+    source = listed(tmp_path, "label,file_name\ndog,b.png\n01,a.png\n", "metadata.csv")
+    assert source.classes == ("01", "dog")
+    [block] = source.blocks(9)
+    assert block.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("filename\nb.png\n", r"labels\.csv needs one column of labels, called label or .* holds"),
+        ("x,label\nb.png,1\n", "needs one column of file names"),
+        ("filename,label\nb.png,1\nb.png,2\n", "row 1: 'b.png' is listed in row 0 as well"),
+        ("filename,label\nb.png,\n", "row 0, has no value in 'label'"),
+        ("filename,label\nz.png,1\n", "row 0: there is no file"),
+        ("filename,label\n../o.png,1\n", "row 0: '../o.png' is no path of a file inside"),
+        ("filename,label\n/etc/passwd,1\n", "no path of a file inside"),
+        ("filename,label\nlink.png,1\n", "no path of a file inside"),
+        ("filename,label\n", "lists no pictures"),
+        ("filename,label\nb.png,1,2,3\n", "cannot be read as a table"),
+    ],
+)
+def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> None:
+    save(tmp_path / "o.png")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
+    with pytest.raises(DataError, match=text):
+        listed(tmp_path / "d", table)

@@ -1,0 +1,355 @@
+"""Samples that are rows of a table: columns streamed through polars, a bounded frame at a time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from cnatool.data.decoding import decode_bytes, decoders, differs
+from cnatool.data.source import Block, InputSpec, spans
+from cnatool.errors import DataError
+from cnatool.text import one_line, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.data.decoding import Fill, Pixels
+
+__all__ = [
+    "TABLE_DAMAGE",
+    "Column",
+    "ColumnSource",
+    "Labels",
+    "Numbers",
+    "Part",
+    "Pictures",
+    "Place",
+    "named_labels",
+]
+
+# What polars raises over a damaged file. A panic is no Exception there.
+TABLE_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+# Text with more different values than this is no label.
+_MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a table.
+
+    Attributes
+    ----------
+    path : Path
+    rows : int
+    frame : polars.LazyFrame
+        Its rows, not read yet.
+    """
+
+    path: Path
+    rows: int
+    frame: pl.LazyFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the files of a table the rows of a frame lie."""
+
+    parts: tuple[Part, ...]
+    ends: tuple[int, ...]
+    start: int
+
+    def _found(self, row: int) -> tuple[Path, int]:
+        number = bisect_right(self.ends, self.start + row)
+        before = self.ends[number - 1] if number else 0
+        return self.parts[number].path, self.start + row - before
+
+    def id(self, row: int) -> str:
+        """Give the id of a row: its number, after the name of its file if there are several."""
+        path, number = self._found(row)
+        return str(number) if len(self.parts) == 1 else f"{path.name}:{number}"
+
+    def where(self, row: int, column: str) -> str:
+        """Name a value for a message."""
+        path, number = self._found(row)
+        return f"{path}, column {column!r}, row {number},"
+
+
+class Column(Protocol):
+    """How columns become one input."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """The input."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are read."""
+
+    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
+        """Give the input's rows; errors name the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A column of numbers, or of lists of numbers that are equally long in every row."""
+
+    spec: InputSpec
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One column."""
+        return (self.spec.name,)
+
+    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
+        """Give an array (rows, *shape)."""
+        flat, inner = frame[self.spec.name], 1
+        for size in self.spec.shape:
+            if isinstance(flat.dtype, pl.List):
+                lengths = flat.list.len().fill_null(-1).to_numpy()
+                wrong = np.flatnonzero(lengths != size)
+                if len(wrong):
+                    where = place.where(int(wrong[0]) // inner, self.spec.name)
+                    found = int(lengths[wrong[0]])
+                    text = "is missing" if found < 0 else f"has {found} values"
+                    raise DataError(
+                        f"{where} {text} where the first row has {size}: pad lists to one length, "
+                        "or leave the row out."
+                    )
+            flat, inner = flat.explode(empty_as_null=True, keep_nulls=True), inner * size
+        if flat.null_count():
+            row = int(flat.is_null().arg_true()[0]) // inner
+            raise DataError(
+                f"{place.where(row, self.spec.name)} is missing, or has a value that is: fill it, "
+                "or leave the row out."
+            )
+        return np.ascontiguousarray(flat.to_numpy()).reshape(len(frame), *self.spec.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A column of encoded pictures: bytes, or a struct with a field ``bytes``."""
+
+    spec: InputSpec
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One column."""
+        return (self.spec.name,)
+
+    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
+        """Give an array (rows, H, W) or (rows, H, W, 3)."""
+        contents = frame[self.spec.name]
+        if isinstance(contents.dtype, pl.Struct):
+            contents = contents.struct.field("bytes")
+
+        def one(row: int) -> Pixels:
+            where = place.where(row, self.spec.name)
+            content = contents[row]
+            if content is None:
+                raise DataError(
+                    f"{where} holds no bytes of a picture: save pictures themselves and not their "
+                    "paths, or leave the row out."
+                )
+            pixels = decode_bytes(where, content, self.spec.shape[0] * self.spec.shape[1])
+            if differs(pixels, self.spec):
+                raise DataError(
+                    f"{where} is {pixels.shape} of {pixels.dtype} and the first picture "
+                    f"{self.spec.shape} of {self.spec.dtype}; all must have the same size and "
+                    "mode. Resize or convert them first."
+                )
+            return pixels
+
+        pixels = np.empty((len(frame), *self.spec.shape), self.spec.dtype)
+        fill(pixels, one)
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A column of labels: whole numbers, or the names of classes.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str or None
+        Names of the numbers.
+    named : bool
+        Whether the column holds these names and not the numbers.
+    """
+
+    name: str
+    classes: tuple[str, ...] | None = None
+    named: bool = False
+
+    def values(self, frame: pl.DataFrame, place: Place) -> NDArray[np.int64]:
+        """Give the labels of a frame."""
+        column = frame[self.name]
+        if self.named:
+            column = column.cast(pl.String)
+            column = column.replace_strict(
+                list(self.classes or ()), range(len(self.classes or ())), default=None
+            )
+        # Text of a .csv as well; what is no whole number of 64 bits becomes null.
+        numbers = column.cast(pl.Int64, strict=False)
+        wrong = numbers.is_null().arg_true()
+        if len(wrong):
+            row = int(wrong[0])
+            value = frame[self.name][row]
+            raise DataError(
+                f"{place.where(row, self.name)} has "
+                + ("no label." if value is None else f"the label {value!r}.")
+                + " Labels are whole numbers of 64 bits, or names of classes: correct the row, or "
+                "leave it out."
+            )
+        return np.ascontiguousarray(numbers.to_numpy())
+
+
+def named_labels(parts: Sequence[Part], name: str) -> Labels:
+    """Give numbers to the different texts of a column, in the order of the alphabet.
+
+    Raises
+    ------
+    DataError
+        If there are too many for classes.
+    """
+    found: set[str] = set()
+    for part in parts:
+        values = part.frame.select(pl.col(name).cast(pl.String).unique().drop_nulls())
+        found.update(values.head(_MAX_CLASSES + 1).collect(engine="streaming")[name])
+        if len(found) > _MAX_CLASSES:
+            raise DataError(
+                f"{part.path}, column {name!r}, has over {_MAX_CLASSES} different texts, which are "
+                "no labels: say which column holds them with --labels NAME."
+            )
+    return Labels(name, tuple(sorted(found)), named=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSource:
+    """Rows of one table, in one file or several; ids are row numbers, after the file's name."""
+
+    name: str
+    parts: tuple[Part, ...]
+    columns: tuple[Column, ...]
+    labels: Labels | None
+    split_column: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in all files."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of the longest id."""
+        return max(
+            len(place.id(0).encode())
+            for part, end in zip(self.parts, self._ends, strict=True)
+            if part.rows
+            for place in (Place(self.parts, self._ends, end - 1),)
+        )
+
+    @property
+    def _ends(self) -> tuple[int, ...]:
+        return tuple(accumulate(part.rows for part in self.parts))
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What the columns become."""
+        return tuple(column.spec for column in self.columns)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether blocks carry labels."""
+        return self.labels is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the labels, where the file has them."""
+        return None if self.labels is None else self.labels.classes
+
+    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+        """Give blocks of ``rows`` samples in order, ``limit`` samples in all.
+
+        Raises
+        ------
+        DataError
+            Where a file turns out to be damaged, or a row differs from the first.
+        UsageError
+            If ``rows`` or ``limit`` cannot be meant.
+        """
+        ranges = list(spans(self.rows, rows, limit))
+        ends = self._ends
+        names = [name for column in self.columns for name in column.names]
+        names += [self.labels.name] if self.labels else []
+        frames = self._frames(names, rows, ranges[-1][1] if ranges else 0)
+        with decoders() as fill:
+            for start, stop in ranges:
+                frame = next(frames, None)
+                if frame is None or len(frame) < stop - start:
+                    raise DataError(
+                        f"{self.name} ends before row {stop} of {self.rows}. Get a whole copy."
+                    )
+                place = Place(self.parts, ends, start)
+                inputs = tuple(column.values(frame, place, fill) for column in self.columns)
+                labels = None if self.labels is None else self.labels.values(frame, place)
+                yield Block([place.id(row) for row in range(len(frame))], inputs, labels)
+
+    def split_values(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Give each value of the split column, in order of its first row, with its rows.
+
+        Raises
+        ------
+        DataError
+            If a row has none, or there are too many for splits.
+        """
+        assert self.split_column is not None
+        found: dict[str, list[NDArray[np.int64]]] = {}
+        start = 0
+        for frame in self._frames([self.split_column], 1 << 16, self.rows):
+            column = frame[self.split_column].cast(pl.String)
+            place = Place(self.parts, self._ends, start)
+            if column.null_count():
+                row = int(column.is_null().arg_true()[0])
+                raise DataError(f"{place.where(row, self.split_column)} says no split.")
+            for value in column.unique(maintain_order=True):
+                rows = np.flatnonzero((column == value).to_numpy()) + start
+                found.setdefault(value, []).append(rows)
+            if len(found) > 64:
+                raise DataError(
+                    f"{self.name}, column {self.split_column!r}, has over 64 different values: "
+                    "that is no column of splits."
+                )
+            start += len(frame)
+        return [(value, np.concatenate(rows)) for value, rows in found.items()]
+
+    def _frames(self, names: list[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
+        """Give frames of exactly ``rows`` rows, the last one shorter, reading each file once."""
+        held: pl.DataFrame | None = None
+        for part in self.parts:
+            if limit <= 0:
+                break
+            scan = part.frame.select(list(dict.fromkeys(names))).head(limit)
+            limit -= part.rows
+            try:
+                for piece in scan.collect_batches(chunk_size=rows, maintain_order=True):
+                    held = piece if held is None else held.vstack(piece)
+                    while len(held) >= rows:
+                        yield held.head(rows)
+                        held = held.slice(rows)
+            except TABLE_DAMAGE as error:
+                raise DataError(
+                    f"{part.path} is damaged ({printable(one_line(Exception(error)))}). Get a "
+                    "whole copy of the file."
+                ) from error
+        if held is not None and len(held):
+            yield held

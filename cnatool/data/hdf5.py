@@ -1,0 +1,112 @@
+"""Datasets in an HDF5 file."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from cnatool.data.slices import SliceArray, SliceSource, check_slices, sliced
+from cnatool.errors import DataError
+from cnatool.text import one_line, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.data.location import Location
+    from cnatool.data.source import Wanted
+
+__all__ = ["open_hdf5"]
+
+# What h5py raises over a damaged file.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+# Members of a group that are looked at.
+_MAX_MEMBERS = 10_000
+
+
+def open_hdf5(at: Location, wanted: Wanted) -> SliceSource:
+    """Open the datasets of a group: the file's root, or what follows ``::``.
+
+    Parameters
+    ----------
+    at : Location
+        ``array`` names a group, of which arrays are chosen by their names, or the one array of
+        samples; labels are looked for beside it.
+    wanted : Wanted
+        Which arrays are samples.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, there is no such array, or it cannot be samples.
+    """
+    try:
+        with h5py.File(at.path, "r") as file:
+            found = file
+            words = [word for word in (at.array or "").split("/") if word]
+            for word in words:
+                found = _member(found, word, at)
+            group = found if isinstance(found, h5py.Group) else found.parent
+            chosen = None if isinstance(found, h5py.Group) else words[-1]
+            prefix = "/".join(words if chosen is None else words[:-1])
+            if len(group) > _MAX_MEMBERS:
+                raise DataError(f"{at} holds {len(group)} objects: name the array with ::.")
+            members = {name: _dataset(group, name) for name in group}
+            held = {name: member for name, member in members.items() if member is not None}
+            opened = partial(_opened, at.path, prefix)
+            return sliced(at.path.name, str(at), held, wanted, chosen, opened)
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        raise DataError(
+            f"{at} cannot be read as HDF5 ({printable(one_line(error))}). Get a whole copy of the "
+            "file."
+        ) from error
+
+
+def _member(group: Any, word: str, at: Location) -> Any:
+    if not isinstance(group, h5py.Group) or word not in group:
+        held = ", ".join(map(printable, list(group)[:20])) if isinstance(group, h5py.Group) else ""
+        raise DataError(f"{at}: there is no {word!r}, but {held or 'nothing'}.")
+    if isinstance(group.get(word, getlink=True), h5py.ExternalLink):
+        raise DataError(f"{at}: {word!r} leads into another file: copy the array into this one.")
+    return group[word]
+
+
+def _dataset(group: Any, name: str) -> Any:
+    # A link into another file is not followed, and one that leads nowhere is left alone.
+    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        return None
+    found = group.get(name)
+    return found if isinstance(found, h5py.Dataset) else None
+
+
+def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SliceArray:
+    where = f"{path}, array {printable(name)!r},"
+    if dataset.external or dataset.is_virtual:
+        raise DataError(f"{where} keeps its values in other files: copy them into this one.")
+    if dataset.shape is None:
+        raise DataError(f"{where} is empty.")
+    check_slices(where, dataset.dtype, dataset.shape, dataset.chunks)
+    inside = f"{prefix}/{name}"
+    # Unchunked rows lie one after the other.
+    chunk = dataset.chunks[0] if dataset.chunks else 1
+    rows, *shape = dataset.shape
+    read = partial(_rows, path, inside, where)
+    return SliceArray(where, dataset.dtype, rows, tuple(shape), chunk, read)
+
+
+def _rows(path: Path, inside: str, where: str, start: int, stop: int) -> NDArray[Any]:
+    try:
+        with h5py.File(path, "r") as file:
+            values: NDArray[Any] = np.asarray(file[inside][start:stop])
+    except _DAMAGE as error:
+        raise DataError(
+            f"{where} cannot be read from row {start} to {stop} ({printable(one_line(error))}). "
+            "Get a whole copy of the file."
+        ) from error
+    return values

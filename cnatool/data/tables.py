@@ -1,0 +1,202 @@
+"""CSV: the numbers of a row are one sample, but for the columns of labels and splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from cnatool.data.columns import TABLE_DAMAGE, ColumnSource, Labels, Part, Place, named_labels
+from cnatool.data.source import ONE_INPUT, InputSpec, Wanted
+from cnatool.errors import DataError
+from cnatool.text import one_line, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.data.decoding import Fill
+
+__all__ = ["open_csv"]
+
+# Columns that number the rows and are no part of a sample; the empty name is what pandas writes.
+_ROW_NUMBERS = ("", "id", "index")
+_LABELS = ("y", "label", "labels", "target", "class")
+# A line of a table; what is longer is some other file.
+_MAX_HEADER = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Columns of numbers side by side; read as text, so that a wrong one can be named."""
+
+    spec: InputSpec
+    names: tuple[str, ...]
+
+    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
+        kind = pl.Int64 if self.spec.dtype.kind == "i" else pl.Float64
+        cells = np.empty((len(frame), len(self.names)), self.spec.dtype)
+        for i, name in enumerate(self.names):
+            column = _numbers(frame[name], kind)
+            if column.null_count():
+                row = int(column.is_null().arg_true()[0])
+                value = frame[name][row]
+                raise DataError(
+                    f"{place.where(row, name)} is {'empty' if value is None else repr(value)}: "
+                    "fill it with a number, leave the row out, or name the columns to use with "
+                    "--input INPUT=COLUMN,COLUMN."
+                )
+            cells[:, i] = column.to_numpy()
+        return cells.reshape(len(frame), *self.spec.shape)
+
+
+def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
+    """Open a table with a line of names at its head.
+
+    Parameters
+    ----------
+    path : Path
+        Cells separated by commas, semicolons or tabs. A column called y, label, labels, target or
+        class holds the labels; one called id or index, or without a name, is left out.
+    wanted : Wanted
+        Which columns are samples. A model's only input takes all that are left, side by side;
+        ``arrays`` may name several for an input, with commas between them.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has no line of names, or a column is missing or holds text.
+    """
+    try:
+        frame = pl.scan_csv(
+            path,
+            infer_schema=False,
+            separator=_separator(path),
+            glob=False,
+        )
+        names = frame.collect_schema().names()
+        rows = int(frame.select(pl.len()).collect(engine="streaming").item())
+    except TABLE_DAMAGE as error:
+        raise _unreadable(path, error) from error
+    if not rows:
+        raise DataError(f"{path} holds no samples below its line of names.")
+    if all(_is_number(name) for name in names):
+        raise DataError(
+            f"{path} has no line of names at its head, where labels are found: put one before the "
+            "first row."
+        )
+    part = Part(path, rows, frame)
+    label = _label(path, names, wanted)
+    split = wanted.split_column
+    if split is not None and split not in names:
+        raise _missing(path, "--split-column", split, names)
+    chosen = _chosen(path, names, wanted, {label, split})
+    try:
+        whole = _whole(part, [name for given in chosen for name in given[1]])
+        labels = None if label is None else _labels(part, label)
+    except TABLE_DAMAGE as error:
+        raise _unreadable(path, error) from error
+    columns = tuple(
+        _Cells(
+            InputSpec(name, np.dtype(np.int64 if whole.issuperset(used) else float), shape), used
+        )
+        for name, used, shape in chosen
+    )
+    return ColumnSource(path.name, (part,), columns, labels, split)
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"{path} cannot be read as a table ({printable(one_line(Exception(error)))}). Rows need as "
+        "many cells as the line of names, in UTF-8."
+    )
+
+
+def _separator(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.readline(_MAX_HEADER)
+    if len(head) == _MAX_HEADER:
+        raise DataError(f"{path} starts with a line of over {_MAX_HEADER} bytes: it is no table.")
+    return max(",;\t", key=lambda mark: head.count(mark.encode()))
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _missing(path: Path, option: str, name: str, names: list[str]) -> DataError:
+    held = ", ".join(map(printable, names[:20]))
+    return DataError(f"{option} {name}: {path} has no such column, but {held}.")
+
+
+def _label(path: Path, names: list[str], wanted: Wanted) -> str | None:
+    if wanted.labels is not None:
+        if wanted.labels not in names:
+            raise _missing(path, "--labels", wanted.labels, names)
+        return wanted.labels
+    found = [name for name in names if name.strip().lower() in _LABELS]
+    if len(found) > 1:
+        raise DataError(
+            f"{path} holds {' and '.join(found)}, and which are the labels is in doubt: say it "
+            "with --labels NAME."
+        )
+    return found[0] if found else None
+
+
+def _chosen(
+    path: Path, names: list[str], wanted: Wanted, taken: set[str | None]
+) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """Give the name of each input, its columns, and the shape of one sample."""
+    if len(wanted.inputs) == 1 and not wanted.arrays:
+        rest = tuple(
+            name for name in names if name not in taken and name.strip().lower() not in _ROW_NUMBERS
+        )
+        if not rest:
+            raise DataError(f"{path} has no column of numbers besides labels.")
+        return [("columns", rest, (len(rest),))]
+    chosen: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = []
+    for given in wanted.inputs:
+        words = wanted.arrays.get(given, given)
+        used = (words,) if words in names else tuple(words.split(","))
+        for name in used:
+            if name not in names:
+                raise _missing(path, "--input", name, names)
+        chosen.append((given, used, () if len(used) == 1 else (len(used),)))
+    return chosen
+
+
+def _numbers(column: pl.Series, kind: type[pl.Int64 | pl.Float64]) -> pl.Series:
+    return column.str.strip_chars().cast(kind, strict=False)
+
+
+def _whole(part: Part, names: list[str]) -> set[str]:
+    """Say which columns hold whole numbers only; refuse those that hold none at all."""
+    text = [pl.col(name).str.strip_chars() for name in dict.fromkeys(names)]
+    counts = [
+        part.frame.select(cell.cast(kind, strict=False).is_not_null().sum() for cell in text)
+        .collect(engine="streaming")
+        .row(0)
+        for kind in (pl.Int64, pl.Float64)
+    ]
+    whole, numbers = (dict(zip(dict.fromkeys(names), found, strict=True)) for found in counts)
+    for name, count in numbers.items():
+        if not count:
+            raise DataError(
+                f"{part.path}, column {name!r}, holds no numbers: name the columns to use with "
+                "--input INPUT=COLUMN,COLUMN, or that of the labels with --labels NAME."
+            )
+    return {name for name, count in whole.items() if count == part.rows}
+
+
+def _labels(part: Part, name: str) -> Labels:
+    whole = part.frame.select(
+        (pl.col(name).cast(pl.Int64, strict=False).is_not_null() | pl.col(name).is_null()).all()
+    )
+    return Labels(name) if whole.collect(engine="streaming").item() else named_labels([part], name)

@@ -1,0 +1,150 @@
+"""Arrays in a Zarr folder or zip file, version 2 or 3."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+from zipfile import ZipFile
+
+import numpy as np
+import zarr
+
+from cnatool.data.slices import MAX_CHUNK, SliceArray, SliceSource, check_slices, sliced
+from cnatool.errors import DataError
+from cnatool.text import one_line, printable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.data.location import Location
+    from cnatool.data.source import Wanted
+
+__all__ = ["open_zarr"]
+
+# Filters and compressors that turn bytes into plain numbers. Others, pickle among them, are not
+# run over what a stranger wrote.
+_CODECS = frozenset(
+    {
+        *("blosc", "zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "bytes", "transpose"),
+        *("delta", "fixedscaleoffset", "quantize", "shuffle", "bitround", "packbits", "astype"),
+        *("crc32", "crc32c", "adler32", "fletcher32", "sharding_indexed"),
+    }
+)
+_MAX_MEMBERS = 10_000
+
+
+def open_zarr(at: Location, wanted: Wanted) -> SliceSource:
+    """Open the arrays of a group: the root, or what follows ``::``.
+
+    Parameters
+    ----------
+    at : Location
+        ``array`` names a group, of which arrays are chosen by their names, or the one array of
+        samples; labels are looked for beside it.
+    wanted : Wanted
+        Which arrays are samples.
+
+    Raises
+    ------
+    DataError
+        If the metadata are damaged, there is no such array, or it cannot be samples.
+    """
+    words = [word for word in (at.array or "").split("/") if word]
+    if ".." in words:
+        raise DataError(f"{at}: '..' leads out of what is given.")
+    try:
+        found = zarr.open(_store(at), path="/".join(words), mode="r")
+        if isinstance(found, zarr.Group):
+            chosen, group = None, cast("zarr.Group | None", found)
+        else:
+            chosen = words[-1] if words else at.path.stem
+            group = (
+                zarr.open_group(_store(at), path="/".join(words[:-1]), mode="r") if words else None
+            )
+        held = {} if group is None else _arrays(group, at)
+        if isinstance(found, zarr.Array):
+            held[chosen or ""] = found
+        return sliced(at.path.name, str(at), held, wanted, chosen, partial(_opened, at))
+    except DataError:
+        raise
+    # Metadata are JSON, and zarr trips over what is missing or odd in it in any way.
+    except Exception as error:
+        raise _damaged(str(at), error) from error
+
+
+def _store(at: Location) -> Any:
+    if at.path.is_dir():
+        return zarr.storage.LocalStore(at.path, read_only=True)
+    with ZipFile(at.path) as archive:
+        sizes = [member.file_size for member in archive.infolist()]
+    if max(sizes, default=0) > MAX_CHUNK:
+        raise DataError(
+            f"{at.path} holds a member of {max(sizes)} bytes; the limit is {MAX_CHUNK}."
+        )
+    return zarr.storage.ZipStore(at.path, mode="r", read_only=True)
+
+
+def _damaged(where: str, error: Exception) -> DataError:
+    return DataError(
+        f"{where} cannot be read as Zarr ({printable(one_line(error))}). Give a group or an array "
+        "that is there, and get a whole copy of the data."
+    )
+
+
+def _arrays(group: zarr.Group, at: Location) -> dict[str, Any]:
+    held: dict[str, Any] = {}
+    for name, member in group.members(max_depth=0):
+        if isinstance(member, zarr.Array):
+            held[name] = member
+        if len(held) > _MAX_MEMBERS:
+            raise DataError(f"{at} holds over {_MAX_MEMBERS} arrays: name the array with ::.")
+    return held
+
+
+def _opened(at: Location, name: str, array: Any) -> SliceArray:
+    where = f"{at.path}, array {printable(name)!r},"
+    check_slices(where, array.dtype, array.shape, array.chunks)
+    for codec in _names(array):
+        if codec not in _CODECS:
+            raise DataError(
+                f"{where} is encoded with {printable(codec)}, which is not decoded: save it with a "
+                "usual compressor, or none."
+            )
+    rows, *shape = array.shape
+    stored = getattr(array, "shards", None) or array.chunks
+    check_slices(where, array.dtype, array.shape, stored)
+    return SliceArray(
+        where, array.dtype, rows, tuple(shape), array.chunks[0], partial(_rows, array, where)
+    )
+
+
+def _names(array: Any) -> list[str]:
+    """Give the names of all codecs, as the metadata have them."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            name = value.get("id", value.get("name"))
+            if isinstance(name, str):
+                found.append(name.removeprefix("numcodecs."))
+            # Those inside a shard.
+            for key in ("configuration", "codecs", "index_codecs"):
+                walk(value.get(key))
+        elif isinstance(value, list | tuple):
+            for one in value:
+                walk(one)
+
+    metadata = array.metadata.to_dict()
+    for key in ("codecs", "filters", "compressor"):
+        walk(metadata.get(key))
+    return found
+
+
+def _rows(array: Any, where: str, start: int, stop: int) -> NDArray[Any]:
+    try:
+        return np.asarray(array[start:stop])
+    except Exception as error:
+        raise DataError(
+            f"{where} cannot be read from row {start} to {stop} ({printable(one_line(error))}). "
+            "Get a whole copy of the data."
+        ) from error

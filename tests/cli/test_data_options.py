@@ -1,0 +1,98 @@
+"""The options that say what DATA is and which splits it has, through the installed command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+from support.networks import mlp, saved
+
+import cnatool
+from cnatool.data.find import FORMATS
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+X = np.random.default_rng(0).random((40, 64), np.float32)
+Y = np.arange(40) % 4
+
+
+def dump(cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "dump", "net.onnx", *map(str, words), "-o", "s.zarr", "--overwrite"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    saved(mlp((64, 8, 6, 4)), tmp_path / "net.onnx")
+    parts = np.where(np.arange(40) % 5 == 0, "valid", "train")
+    frame = pl.DataFrame({"x": X, "kind": Y, "coarse": Y % 2, "part": parts})
+    frame.write_parquet(tmp_path / "d.parquet")
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["g/pixels"], file["g/y"] = X, Y
+    return tmp_path
+
+
+def test_a_holdout_with_labels_by_name(here: Path) -> None:
+    words = ("d.parquet", "--labels", "kind", "--holdout", "0.25", "--seed", "7")
+    assert dump(here, *words).returncode == 0
+    splits = cnatool.open(here / "s.zarr").splits
+    rows = {name: [int(i) for i in split.ids[:]] for name, split in splits.items()}
+    assert (len(rows["train"]), len(rows["test"])) == (30, 10)
+    assert sorted([*rows["train"], *rows["test"]]) == list(range(40))
+    for name, split in splits.items():
+        np.testing.assert_array_equal(split.inputs()[:], X[rows[name]])
+        np.testing.assert_array_equal(split.labels[:], Y[rows[name]])
+
+
+def test_a_split_column(here: Path) -> None:
+    words = ("d.parquet", "--labels", "coarse", "--split-column", "part")
+    assert dump(here, *words).returncode == 0
+    split = cnatool.open(here / "s.zarr").splits["val"]
+    np.testing.assert_array_equal(split.inputs()[:], X[::5])
+    np.testing.assert_array_equal(split.labels[:], Y[::5] % 2)
+
+
+def test_an_array_inside_a_file_and_a_format(here: Path) -> None:
+    (here / "d.h5").rename(here / "data.bin")
+    assert dump(here, "data.bin::g/pixels", "--format", "hdf5").returncode == 0
+    split = cnatool.open(here / "s.zarr").splits["all"]
+    np.testing.assert_array_equal(split.inputs()[:], X)
+    np.testing.assert_array_equal(split.labels[:], Y)
+
+
+def test_one_file_for_two_splits_is_said(here: Path) -> None:
+    words = ("--split", "train=d.parquet", "--split", "test=d.parquet", "--labels", "kind")
+    result = dump(here, *words)
+    assert result.returncode == 0
+    assert "splits train and test share 40 samples" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("d.parquet", "--holdout", "1.5"), "--holdout 1.5: a share of the samples"),
+        (("d.parquet", "--format", "pickle"), "--format pickle: there are npz, npy"),
+        (("d.parquet::x",), "has no arrays to choose with ::"),
+        (("d.h5::g/z",), "there is no 'z', but pixels, y"),
+        (("d.parquet", "--split-column", "z"), "--split-column z: "),
+    ],
+)
+def test_options_that_cannot_be_meant(here: Path, words: tuple[str, ...], text: str) -> None:
+    result = dump(here, *words)
+    assert result.returncode == 2
+    assert text in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_every_format_is_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    assert [form.name for form in FORMATS if f"| `{form.name}` |" not in text] == []

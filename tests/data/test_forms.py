@@ -1,0 +1,212 @@
+"""The same samples in every form that is read: the same raw inputs, labels and α in the store."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+import zarr
+from PIL import Image
+from support.networks import Builder, saved
+
+import cnatool
+from cnatool.data.find import open_source
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+REAL = 1_000
+
+
+def picture(x: Any, form: str = "png") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(x).save(file, form, **({"lossless": True} if form == "webp" else {}))
+    return file.getvalue()
+
+
+def npz(folder: Path, x: Any, y: Any) -> Path:
+    np.savez_compressed(folder / "d.npz", x=x, y=y)
+    return folder / "d.npz"
+
+
+def npy(folder: Path, x: Any, y: Any) -> Path:
+    np.save(folder / "d.npy", x)
+    np.save(folder / "d_labels.npy", y)
+    return folder / "d.npy"
+
+
+def idx(folder: Path, x: Any, y: Any) -> Path:
+    for name, array in ((f"images-idx{x.ndim}", x), ("labels-idx1", y.astype(np.uint8))):
+        head = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        with gzip.open(folder / f"{name}-ubyte.gz", "wb") as file:
+            file.write(head + array.tobytes())
+    return folder
+
+
+def parquet(folder: Path, x: Any, y: Any) -> Path:
+    half = len(x) // 2
+    for i, rows in enumerate((slice(0, half), slice(half, None))):
+        images = [{"bytes": picture(p), "path": ""} for p in x[rows]]
+        frame = pl.DataFrame({"image": images, "label": y[rows]})
+        frame.write_parquet(folder / f"{i}.parquet", row_group_size=100)
+    return folder
+
+
+def parquet_lists(folder: Path, x: Any, y: Any) -> Path:
+    pl.DataFrame({"x": x, "label": y}).write_parquet(folder / "d.parquet")
+    return folder / "d.parquet"
+
+
+def safetensors(folder: Path, x: Any, y: Any) -> Path:
+    ends = (0, x.nbytes, x.nbytes + y.nbytes)
+    header = {
+        "x": {"dtype": "U8", "shape": x.shape, "data_offsets": ends[:2]},
+        "y": {"dtype": "I64", "shape": y.shape, "data_offsets": ends[1:]},
+    }
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + x.tobytes() + y.astype("<i8").tobytes()
+    (folder / "d.safetensors").write_bytes(content)
+    return folder / "d.safetensors"
+
+
+def hdf5(folder: Path, x: Any, y: Any) -> Path:
+    with h5py.File(folder / "d.h5", "w") as file:
+        file.create_dataset("g/pixels", data=x, chunks=(37, *x.shape[1:]), compression="gzip")
+        file["g/y"] = y
+    return Path(f"{folder}/d.h5::g/pixels")
+
+
+def zarr_(folder: Path, x: Any, y: Any) -> Path:
+    group = zarr.open_group(folder / "d.zarr", mode="w")
+    for name, array in (("x", x), ("labels", y)):
+        made = group.create_array(name, shape=array.shape, dtype=array.dtype)
+        made[...] = array
+    return folder / "d.zarr"
+
+
+def webdataset(folder: Path, x: Any, y: Any) -> Path:
+    with tarfile.open(folder / "d.tar.gz", "w:gz", compresslevel=1) as archive:
+        for row, pixels in enumerate(x):
+            for ending, content in (("png", picture(pixels)), ("cls", b"%d" % y[row])):
+                info = tarfile.TarInfo(f"{row:06}.{ending}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return folder / "d.tar.gz"
+
+
+def cifar10(folder: Path, x: Any, y: Any) -> Path:
+    if x.shape[1:] != (32, 32, 3):
+        pytest.skip("CIFAR's files hold 32×32 RGB alone")
+    with (folder / "data_batch_1.bin").open("wb") as file:
+        for label, pixels in zip(y, x, strict=True):
+            file.write(bytes([label]) + pixels.transpose(2, 0, 1).tobytes())
+    return folder / "data_batch_1.bin"
+
+
+def listed(folder: Path, x: Any, y: Any) -> Path:
+    forms = ("png", "bmp", "tiff", "webp" if x.ndim == 4 else "png")
+    lines = ["filename,label"]
+    for row, pixels in enumerate(x):
+        name = f"{row}.{forms[row % 4]}"
+        (folder / name).write_bytes(picture(pixels, forms[row % 4]))
+        lines.append(f"{name},{y[row]}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+FORMS: tuple[Callable[[Path, Any, Any], Path], ...] = (
+    *(npy, idx, parquet, parquet_lists, safetensors, hdf5, zarr_, webdataset, cifar10, listed),
+)
+
+
+def synthetic() -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (60, 32, 32, 3), np.uint8), rng.integers(0, 10, 60)
+
+
+def grey() -> tuple[Any, Any]:
+    x, y = synthetic()
+    return x[..., 0], y
+
+
+def real(path: Path) -> tuple[Any, Any]:
+    if not path.exists():
+        pytest.skip(f"the data are not at {path}")
+    [block] = open_source(path).blocks(REAL, REAL)
+    return block.inputs[0], block.labels
+
+
+DATA: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "colour": synthetic,
+    "grey": grey,
+    "mnist": lambda: real(SHARED / "mnist" / "train-images-idx3-ubyte.gz"),
+    "cifar10": lambda: real(SHARED / "cifar10" / "train.parquet"),
+}
+
+
+def network(folder: Path, size: int) -> Path:
+    b = Builder()
+    b.gemm("x", "hidden", size, 8)
+    b.node("Relu", ["hidden"], "active")
+    b.gemm("active", "more", 8, 8)
+    b.node("Relu", ["more"], "active2")
+    b.gemm("active2", "logits", 8, 10)
+    return saved(b.model({"x": ("n", size)}, {"logits": ("n", 10)}), folder / "net.onnx")
+
+
+def dumped(model: Path, data: Path, store: Path) -> tuple[Any, Any, Any]:
+    done = cnatool.dump(
+        model, str(data), store, keep="statistics", scale=1 / 255, layout="flat", codec="none"
+    )
+    [split] = done.splits.values()
+    return split.inputs()[:], split.labels[:], cnatool.score_samples(store)["alpha"].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, ...]]:
+    """Samples, the network, and what a store made of an .npz holds, once for each kind of data."""
+    made: dict[str, tuple[Any, ...]] = {}
+
+    def of(name: str) -> tuple[Any, ...]:
+        if name not in made:
+            x, y = DATA[name]()
+            folder = tmp_path_factory.mktemp(name)
+            model = network(folder, x[0].size)
+            made[name] = (x, y, model, dumped(model, npz(folder, x, y), folder / "s.zarr"))
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", DATA)
+def test_every_form_gives_the_same_store(
+    name: str, form: Callable[..., Path], first: Callable[[str], tuple[Any, ...]], tmp_path: Path
+) -> None:
+    x, y, model, (inputs, labels, alpha) = first(name)
+    np.testing.assert_array_equal(inputs, x)
+    np.testing.assert_array_equal(labels, y)
+    (tmp_path / "data").mkdir()
+    found = dumped(model, form(tmp_path / "data", x, y), tmp_path / "s.zarr")
+    assert found[0].dtype == np.uint8
+    np.testing.assert_array_equal(found[0], inputs)
+    np.testing.assert_array_equal(found[1], labels)
+    np.testing.assert_array_equal(found[2], alpha)
+
+
+def test_a_table_gives_the_same_numbers(tmp_path: Path) -> None:
+    x, y = grey()
+    columns = {f"pixel{i}": column for i, column in enumerate(x.reshape(len(x), -1).T)}
+    pl.DataFrame({"label": y, **columns}).write_csv(tmp_path / "d.csv")
+    model = network(tmp_path, x[0].size)
+    inputs, labels, _ = dumped(model, tmp_path / "d.csv", tmp_path / "s.zarr")
+    np.testing.assert_array_equal(inputs, x.reshape(len(x), -1))
+    np.testing.assert_array_equal(labels, y)
