@@ -25,6 +25,7 @@ __all__ = ["open_csv"]
 # Columns that number the rows and are no part of a sample; the empty name is what pandas writes.
 _ROW_NUMBERS = ("", "id", "index")
 _LABELS = ("y", "label", "labels", "target", "class")
+_BATCH = 4_096
 # A line of a table; what is longer is some other file.
 _MAX_HEADER = 1 << 22
 
@@ -178,14 +179,15 @@ def _numbers(column: pl.Series, kind: type[pl.Int64 | pl.Float64]) -> pl.Series:
 
 def _whole(part: Part, names: list[str]) -> set[str]:
     """Say which columns hold whole numbers only; refuse those that hold none at all."""
-    text = [pl.col(name).str.strip_chars() for name in dict.fromkeys(names)]
-    counts = [
-        part.frame.select(cell.cast(kind, strict=False).is_not_null().sum() for cell in text)
-        .collect(engine="streaming")
-        .row(0)
-        for kind in (pl.Int64, pl.Float64)
-    ]
-    whole, numbers = (dict(zip(dict.fromkeys(names), found, strict=True)) for found in counts)
+    names = list(dict.fromkeys(names))
+    whole, numbers = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    # Batch by batch: an aggregation over all rows at once would hold much of the file.
+    for frame in part.frame.select(names).collect_batches(chunk_size=_BATCH, maintain_order=True):
+        for name in names:
+            found = _numbers(frame[name], pl.Float64)
+            numbers[name] += len(found) - found.null_count()
+            found = _numbers(frame[name], pl.Int64)
+            whole[name] += len(found) - found.null_count()
     for name, count in numbers.items():
         if not count:
             raise DataError(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
@@ -71,6 +72,12 @@ def safetensors(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + X.tobytes() + bytes(11))
 
 
+def hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=X, chunks=(4, 4, 3), compression="gzip", fletcher32=True)
+        file["y"] = Y
+
+
 def tar(path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         for i in range(3):
@@ -96,6 +103,7 @@ FORMS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a.parquet": (parquet, "parquet"),
     "lists.parquet": (lists, "parquet"),
     "a.safetensors": (safetensors, "safetensors"),
+    "a.h5": (hdf5, "hdf5"),
     "a.tar": (tar, "webdataset"),
     "a.tar.gz": (tar_gz, "webdataset"),
 }
