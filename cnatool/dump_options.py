@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
 
 from cnatool.backend.choice import Narrowing
+from cnatool.backend.schedule import processors
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from cnatool.store.records import RuntimeRecord
 
 __all__ = ["DumpOptions", "check_apart", "check_options", "choices"]
+
+
+# More would only wait for each other, and each takes memory.
+_THREADS_A_PROCESSOR = 8
 
 
 class DumpOptions(TypedDict, total=False):
@@ -130,6 +135,11 @@ def check_options(options: DumpOptions) -> None:
     for option, count in counts:
         if count is not None and count < 1:
             raise UsageError(f"{option} {count}: at least 1.")
+    threads, most = options.get("threads", 0), _THREADS_A_PROCESSOR * processors()
+    if not 0 <= threads <= most:
+        raise UsageError(
+            f"--threads {threads}: up to {most} on {processors()} processors, or 0 for one each."
+        )
     for key, value in (options.get("tags") or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"tag {key!r}: {value!r}: both must be text.")

@@ -216,6 +216,7 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["-o", "s.zarr.zip"], "a zipped store is read only"),
         (["-o", "s.h5", "--codec", "lz4"], "a .h5 store cannot be compressed with lz4"),
         (["-o", "no/such/store.zarr"], "no such folder"),
+        (["--threads", "100000"], "--threads 100000: up to"),
         (["--split", "train=data/train.npz"], "DATA"),
         (["--std", "0"], "std"),
     ],
