@@ -29,6 +29,8 @@ _CACHED_BYTES = 6 << 20
 _EFFICIENT_BATCH = 8
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
+# A network deeper than this has at most so much of its tensors in memory at one time.
+_REUSED = 4
 # A block is large enough that what is done once for each costs little beside the runs, and small
 # enough that no run waits long for the others at the end. What is stored of it is held whole.
 _BLOCK_BYTES = 128 << 20
@@ -111,7 +113,7 @@ def scheduled(
         )
     sample = _sample_bytes(tensors)
     on_cpu = provider == CPU
-    batch = bound or batch or fitting_batch(tensors, provider)
+    batch = bound or batch or fitting_batch(tensors, provider, held_bytes)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
     stateful = any(_keeps_state(node) for node in network.graph.every_node())
@@ -120,7 +122,9 @@ def scheduled(
     threads = threads or processors()
     if stateful:
         return Schedule(block, batch, 1, threads, stateful)
-    runs = max(1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * sample)))
+    runs = max(
+        1, min(threads, _MOST_RUNS, _RUNS_BYTES // (batch * _live_bytes(tensors, held_bytes)))
+    )
     return Schedule(block, batch, runs, threads // runs, stateful)
 
 
@@ -129,7 +133,7 @@ def _keeps_state(node: onnx.NodeProto) -> bool:
     return node.op_type in _RANDOM or node.domain not in KNOWN_DOMAINS
 
 
-def fitting_batch(tensors: Sequence[TensorRecord], provider: str) -> int:
+def fitting_batch(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
     """Give the samples of one run that suit the processor and its memory.
 
     Parameters
@@ -138,16 +142,30 @@ def fitting_batch(tensors: Sequence[TensorRecord], provider: str) -> int:
         All tensors of a network, by whose sizes memory is judged.
     provider : str
         ONNX Runtime's name of the provider.
+    held_bytes : int
+        What of a sample is held until it is written.
     """
-    sample = _sample_bytes(tensors)
-    fitting = _BATCH_BYTES // sample
+    fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
-        fitting = max(min(_EFFICIENT_BATCH, fitting), _CACHED_BYTES // sample)
+        fitting = max(min(_EFFICIENT_BATCH, fitting), _CACHED_BYTES // _sample_bytes(tensors))
     return _power_of_two(min(_LARGEST_BATCH, fitting))
 
 
+def _live_bytes(tensors: Sequence[TensorRecord], held_bytes: int) -> int:
+    """Give the bytes of a sample that are in memory at one time.
+
+    The runtime gives the memory of a tensor that nobody needs any more to the next one.
+    """
+    sizes = [_bytes(tensor) for tensor in tensors]
+    return max(1, held_bytes, sum(sizes) // _REUSED, *sizes)
+
+
 def _sample_bytes(tensors: Sequence[TensorRecord]) -> int:
-    return max(1, sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors))
+    return max(1, sum(map(_bytes, tensors)))
+
+
+def _bytes(tensor: TensorRecord) -> int:
+    return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
 
 
 def processors() -> int:
