@@ -147,7 +147,7 @@ def fitting_batch(tensors: Sequence[TensorRecord], provider: str, held_bytes: in
     """
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
-        fitting = max(min(_EFFICIENT_BATCH, fitting), _CACHED_BYTES // _sample_bytes(tensors))
+        fitting = min(fitting, max(_EFFICIENT_BATCH, _CACHED_BYTES // _sample_bytes(tensors)))
     return _power_of_two(min(_LARGEST_BATCH, fitting))
 
 
