@@ -249,7 +249,9 @@ def preflight(
 
 
 def _store_path(model: str | Path, store: str | Path | None) -> Path:
-    return Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
+    path = Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
+    format_of(path)  # what is no name of a store is refused before anything is done with it
+    return path
 
 
 def _finished(decided: Decided, begun: Begun) -> None:

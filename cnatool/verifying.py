@@ -21,6 +21,7 @@ from cnatool.store.layout import (
 from cnatool.store.reader import open_store
 from cnatool.store.records import Statistic
 from cnatool.store.row_statistics import row_statistics
+from cnatool.store.tree import faults_of_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -130,7 +131,7 @@ def verify(store: str | Path, *, observer: Progress | None = None) -> Verificati
     except StoreDamagedError as error:
         fault = Fault("attribute", None, _of_store(path, error))
         return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
-    faults: list[Fault] = []
+    faults = [Fault(where, None, problem) for where, problem in faults_of_metadata(path)]
     arrays = read = 0
     for split in opened.splits.values():
         check = _SplitCheck(split, opened.record, observer or _Silent())

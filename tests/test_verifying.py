@@ -192,3 +192,21 @@ def test_a_number_in_place_of_an_infinity(tmp_path: Path) -> None:
     assert isinstance(sums, zarr.Array)
     sums[2, 0] = 3.0
     assert [fault.rows for fault in cnatool.verify(store).faults] == [(2, 3)]
+
+
+def test_metadata_by_which_others_read(made: Path) -> None:
+    """cnatool's own numbers do not depend on them; another library's do."""
+    root = made / "zarr.json"
+    before = root.read_bytes()
+    root.write_bytes(before.replace(b'"separator":"."', b'"separator":"/"', 1))
+    (fault,) = cnatool.verify(made).faults
+    assert "the consolidated metadata in the root" in fault.problem
+    root.write_bytes(before)
+    group = made / "splits" / "zarr.json"
+    content = group.read_bytes()
+    group.write_bytes(content.replace(b"group", b"groop"))
+    assert any("cannot be read" in fault.problem for fault in cnatool.verify(made).faults)
+    group.unlink()
+    assert any("is missing" in fault.problem for fault in cnatool.verify(made).faults)
+    group.write_bytes(content)
+    assert cnatool.verify(made).faults == ()

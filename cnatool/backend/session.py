@@ -109,7 +109,7 @@ class Session:
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, run.optimization)
         for library in run.custom_ops:
             try:
-                options.register_custom_ops_library(str(library))
+                options.register_custom_ops_library(str(library.resolve()))
             except Exception as error:
                 raise UsageError(f"--custom-ops {library}: {_brief(error)}") from error
         # Threads that wait for the next run by spinning take the processor from those that read and

@@ -10,7 +10,7 @@ __all__ = ["schema"]
 
 
 def schema(
-    name: Annotated[str, typer.Argument(help="store, or score.")],
+    name: Annotated[str, typer.Argument(help="store, score, or verify.")],
 ) -> None:
     """Print the JSON Schema of what others read or write."""
     from cnatool.schemas import schema_text

@@ -13,7 +13,7 @@ from cnatool.errors import NotAStoreError
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "ReadableTree",
     "Tree",
     "WritableArray",
+    "faults_of_metadata",
     "format_at",
     "format_of",
     "is_store",
@@ -315,3 +316,17 @@ def is_store(path: Path) -> bool:
     """Tell what is, or by its name should be, a store from other files."""
     named = path.name.endswith((*_FORMATS, ".zarr.zip"))
     return named or path.is_dir() or (path.is_file() and is_hdf5(path))
+
+
+def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
+    """Give what is wrong with metadata that cnatool reads past and other libraries do not.
+
+    Yields
+    ------
+    where, problem : str
+        Only a Zarr folder has such metadata: in HDF5 they carry checksums.
+    """
+    if path.is_dir():
+        from cnatool.store.zarr_metadata import metadata_faults
+
+        yield from metadata_faults(path)

@@ -18,11 +18,20 @@ from cnatool.store.compression import COMPRESSORS
 from cnatool.store.shards import shard_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from cnatool.store.tree import Codec
 
-__all__ = ["MANY_ROWS", "ArrayLayout", "GroupMetadata", "group", "parsed_group", "recognised"]
+__all__ = [
+    "MANY_ROWS",
+    "ArrayLayout",
+    "GroupMetadata",
+    "group",
+    "metadata_faults",
+    "parsed_group",
+    "recognised",
+]
 
 # Of an array that grows, until it is known how many there are.
 MANY_ROWS = 1 << 40
@@ -202,3 +211,45 @@ def _nodes(arrays: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _consolidated(nodes: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "inline", "must_understand": False, "metadata": nodes}
+
+
+def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
+    """Give what is wrong with metadata by which other libraries read a store, and cnatool does not.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+
+    Yields
+    ------
+    where, problem : str
+    """
+    root = msgspec.json.decode((store / "zarr.json").read_bytes())
+    consolidated = root.get("consolidated_metadata")
+    listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if consolidated is not None and not isinstance(listed, dict):
+        yield "zarr.json", "the consolidated metadata hold no table"
+    found: dict[str, object] = {}
+    folders = {p.parent for p in store.rglob("zarr.json")} | {
+        p.parent for p in store.rglob("c*.0*")
+    }
+    for folder in sorted({up for one in folders for up in (one, *one.parents)}):
+        if not folder.is_relative_to(store) or folder == store:
+            continue
+        key = folder.relative_to(store).as_posix()
+        try:
+            found[key] = msgspec.json.decode((folder / "zarr.json").read_bytes())
+            if found[key]["node_type"] != "array":  # type: ignore[index]
+                parsed_group((folder / "zarr.json").read_bytes())
+        except FileNotFoundError:
+            yield key, "zarr.json is missing"
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            yield key, f"zarr.json cannot be read ({error})"
+    if isinstance(listed, dict):
+        for key in sorted(found.keys() | listed.keys()):
+            given = listed.get(key)
+            if isinstance(given, dict):
+                given = {k: v for k, v in given.items() if k != "consolidated_metadata"}
+            if given != found.get(key):
+                yield key, "the consolidated metadata in the root's zarr.json say something else"

@@ -213,6 +213,8 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
         (["--tensors", "conv*"], "--tensors conv*"),
         (["-o", "store.dat"], "a store's name ends in .zarr, .h5 or .hdf5"),
+        (["-o", "."], "a store's name ends in"),
+        (["-o", ""], "a store's name ends in"),
         (["-o", "s.zarr.zip"], "a zipped store is read only"),
         (["-o", "s.h5", "--codec", "lz4"], "a .h5 store cannot be compressed with lz4"),
         (["-o", "no/such/store.zarr"], "no such folder"),
