@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from typing import NoReturn
 
 import typer
@@ -20,6 +21,7 @@ _INTERNAL_ERROR = 4
 _INTERRUPTED = 130
 # A shell's way to say which signal ended a process.
 _SIGNALLED = 128
+_AGAIN_SECONDS = 0.01
 
 
 def main() -> None:
@@ -75,6 +77,20 @@ def _interruptible() -> list[int]:
         received.append(number)
         raise KeyboardInterrupt
 
+    def unraisable(what: sys.UnraisableHookArgs) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt) or not received:
+            sys.__unraisablehook__(what)
+            return
+        # The signal came within a callback of the interpreter's own (a finaliser, a weak
+        # reference), which no exception leaves: what was raised is dropped. Raise it again from a
+        # moment later, when this callback is over.
+        number = received.pop()
+        signal.signal(number, interrupt)
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), number])
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = unraisable
     for each in (signal.SIGINT, signal.SIGTERM):
         # Whoever starts a command in the background may have it ignore Ctrl-C.
         if signal.getsignal(each) is not signal.SIG_IGN:

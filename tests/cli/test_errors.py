@@ -264,3 +264,30 @@ def test_interrupted(here: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "cnatool: interrupted." in errors
+
+
+def test_interrupted_where_no_exception_leaves() -> None:
+    # A finaliser runs wherever the interpreter likes, and what is raised in it is dropped.
+    interrupted = """
+import os, signal, time
+from cnatool import cli
+from cnatool.cli import app
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def run():
+    Dropped()
+    print("after")
+    time.sleep(30)
+
+app.app = run
+cli.main()
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60
+    )
+    assert (process.returncode, process.stdout) == (130, "after\n")
+    assert process.stderr == "cnatool: interrupted.\n"
