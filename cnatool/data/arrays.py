@@ -11,8 +11,9 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from numpy.lib import format as npy
 
+from cnatool.data.rows import RowSource, check_labels
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
-from cnatool.data.streams import DAMAGE, RowArray, StreamSource, check_labels
+from cnatool.data.streams import DAMAGE, RowArray
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -33,7 +34,7 @@ __all__ = ["open_npy", "open_npz"]
 _MAX_HEADER = 10_000
 
 
-def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
+def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
     """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
 
     Parameters
@@ -84,10 +85,10 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
     if labels is not None:
         check_labels(labels[1], samples[0])
     targets = None if labels is None else labels[1]
-    return StreamSource(path.name, tuple(specs), tuple(samples), targets)
+    return RowSource(path.name, tuple(specs), tuple(samples), targets)
 
 
-def open_npy(path: Path) -> StreamSource:
+def open_npy(path: Path) -> RowSource:
     """Open an array of samples (n, …); integer labels are taken from ``<stem>_labels.npy``.
 
     Raises
@@ -101,7 +102,7 @@ def open_npy(path: Path) -> StreamSource:
     if labels is not None:
         check_labels(labels, inputs)
     spec = InputSpec(path.stem, inputs.dtype.newbyteorder("="), inputs.shape)
-    return StreamSource(path.name, (spec,), (inputs,), labels)
+    return RowSource(path.name, (spec,), (inputs,), labels)
 
 
 def _file(path: Path) -> RowArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from cnatool.data.slices import SliceArray, SliceSource, check_slices, sliced
+from cnatool.data.slices import SliceArray, check_slices, sliced
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.location import Location
+    from cnatool.data.rows import RowSource
     from cnatool.data.source import Wanted
 
 __all__ = ["open_hdf5"]
@@ -28,7 +29,7 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError
 _MAX_MEMBERS = 10_000
 
 
-def open_hdf5(at: Location, wanted: Wanted) -> SliceSource:
+def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
     """Open the datasets of a group: the file's root, or what follows ``::``.
 
     Parameters

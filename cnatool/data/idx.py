@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.data.rows import RowSource
 from cnatool.data.source import InputSpec, check_sample
-from cnatool.data.streams import DAMAGE, RowArray, StreamSource, count_bytes
+from cnatool.data.streams import DAMAGE, RowArray, count_bytes
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _GZIP = b"\x1f\x8b"
 _IMAGES = re.compile(r"(?P<stem>.*)images[-.]idx[1-9][0-9]?-[a-z0-9]+(?P<gz>\.gz)?")
 
 
-def open_idx(path: Path) -> StreamSource:
+def open_idx(path: Path) -> RowSource:
     """Open the pictures file of an IDX pair, with the labels file beside it if there is one.
 
     Parameters
@@ -65,7 +66,7 @@ def open_idx(path: Path) -> StreamSource:
     spec = InputSpec("images", images.dtype.newbyteorder("="), images.shape)
     beside = _labels_beside(path)
     labels = None if beside is None else _open_labels(beside, path, images.rows)
-    return StreamSource(path.name, (spec,), (images,), labels)
+    return RowSource(path.name, (spec,), (images,), labels)
 
 
 def looks_like_idx(path: Path) -> bool:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.data.rows import RowSource, check_labels
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
-from cnatool.data.streams import RowArray, StreamSource, check_labels
+from cnatool.data.streams import RowArray
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -46,7 +47,7 @@ class _Tensor:
     stop: int
 
 
-def open_safetensors(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
+def open_safetensors(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
     """Open named arrays.
 
     Parameters
@@ -78,7 +79,7 @@ def open_safetensors(path: Path, wanted: Wanted = ONE_INPUT) -> StreamSource:
         InputSpec(name, rows.dtype.newbyteorder("="), rows.shape)
         for name, rows in zip(names, samples, strict=True)
     ]
-    return StreamSource(path.name, tuple(specs), tuple(samples), labels)
+    return RowSource(path.name, tuple(specs), tuple(samples), labels)
 
 
 def _tensors(path: Path) -> dict[str, _Tensor]:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cnatool.data.source import Block, InputSpec, check_sample, spans
+from cnatool.data.rows import RowSource, check_labels
+from cnatool.data.source import InputSpec, check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
     from numpy.typing import NDArray
 
     from cnatool.data.source import Wanted
 
-__all__ = ["MAX_CHUNK", "SliceArray", "SliceSource", "check_slices", "sliced"]
+__all__ = ["MAX_CHUNK", "SliceArray", "check_slices", "sliced"]
 
 _A = TypeVar("_A")
 
@@ -40,7 +41,7 @@ class SliceArray:
         As of the array; ``shape`` that of one sample.
     chunk : int
         Rows that are stored together.
-    read : callable
+    fetch : callable
         Gives the rows from a start to a stop; raises DataError.
     """
 
@@ -49,9 +50,9 @@ class SliceArray:
     rows: int
     shape: tuple[int, ...]
     chunk: int
-    read: Callable[[int, int], NDArray[Any]]
+    fetch: Callable[[int, int], NDArray[Any]]
 
-    def blocks(self, ranges: Iterable[tuple[int, int]]) -> Iterator[NDArray[Any]]:
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
         """Give the rows of ranges that follow each other, each chunk read once where it fits."""
         row_bytes = max(1, self.dtype.itemsize * math.prod(self.shape))
         chunk = max(1, min(self.chunk, _AHEAD_BYTES // row_bytes))
@@ -61,69 +62,11 @@ class SliceArray:
             if end < stop:
                 until = min(self.rows, math.ceil(stop / chunk) * chunk)
                 # In any layout and byte order; a store takes them as C-contiguous, native.
-                more = np.ascontiguousarray(self.read(end, until)).astype(held.dtype, copy=False)
+                more = np.ascontiguousarray(self.fetch(end, until)).astype(held.dtype, copy=False)
                 held, end = np.concatenate([held, more]) if len(held) else more, until
             # A copy, so that what is handed on does not keep a whole chunk in memory.
             yield held[: stop - start].copy()
             held = held[stop - start :]
-
-
-@dataclass(frozen=True, slots=True)
-class SliceSource:
-    """A source whose inputs, and labels where there are any, are such arrays, read in step."""
-
-    name: str
-    inputs: tuple[InputSpec, ...]
-    samples: tuple[SliceArray, ...]
-    targets: SliceArray | None
-
-    @property
-    def rows(self) -> int:
-        """Number of samples."""
-        return self.samples[0].rows
-
-    @property
-    def id_bytes(self) -> int:
-        """Bytes of the largest row number."""
-        return len(str(self.rows - 1))
-
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels."""
-        return self.targets is not None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: arrays do not name their label values."""
-        return None
-
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Give blocks of ``rows`` samples in order, ``limit`` samples in all.
-
-        Raises
-        ------
-        DataError
-            Where the file turns out to be damaged.
-        UsageError
-            If ``rows`` or ``limit`` cannot be meant.
-        """
-        ranges = list(spans(self.rows, rows, limit))
-        inputs = [array.blocks(ranges) for array in self.samples]
-        targets = None if self.targets is None else self.targets.blocks(ranges)
-        for start, stop in ranges:
-            labels = None if targets is None else self._labels(next(targets), start)
-            parts = tuple(next(blocks) for blocks in inputs)
-            yield Block([str(row) for row in range(start, stop)], parts, labels)
-
-    def _labels(self, values: NDArray[Any], start: int) -> NDArray[np.int64]:
-        assert self.targets is not None
-        if values.dtype == np.uint64 and values.max() > np.uint64(np.iinfo(np.int64).max):
-            row = start + int(values.argmax())
-            raise DataError(
-                f"{self.targets.where} has the label {values.max()} at row {row}, which does not "
-                "fit 64-bit signed integers: renumber the classes."
-            )
-        return values.astype(np.int64, copy=False)
 
 
 def sliced(
@@ -133,7 +76,7 @@ def sliced(
     wanted: Wanted,
     chosen: str | None,
     opened: Callable[[str, _A], SliceArray],
-) -> SliceSource:
+) -> RowSource:
     """Make a source of the arrays of one group.
 
     Parameters
@@ -169,22 +112,19 @@ def sliced(
         names, label = wanted.chosen(where, held)
     samples = [opened(given, held[given]) for given in names]
     targets = None if label is None else opened(label, held[label])
-    for array in [*samples[1:], *([] if targets is None else [targets])]:
+    for array in samples[1:]:
         if array.rows != samples[0].rows:
             raise DataError(
                 f"{array.where} has {array.rows} rows and {samples[0].where} has "
-                f"{samples[0].rows}: samples and labels must be equally many."
+                f"{samples[0].rows}: samples must be equally many."
             )
-    if targets is not None and (targets.dtype.kind not in "iu" or targets.shape):
-        raise DataError(
-            f"{targets.where} is {(targets.rows, *targets.shape)} of {targets.dtype}; labels are "
-            "one axis of integers. Save class numbers."
-        )
+    if targets is not None:
+        check_labels(targets, samples[0])
     specs = tuple(
         InputSpec(given, array.dtype.newbyteorder("="), array.shape)
         for given, array in zip(names, samples, strict=True)
     )
-    return SliceSource(name, specs, tuple(samples), targets)
+    return RowSource(name, specs, tuple(samples), targets)
 
 
 def check_slices(

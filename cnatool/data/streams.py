@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DAMAGE", "Opener", "RowArray", "StreamSource", "check_labels", "count_bytes"]
+__all__ = ["DAMAGE", "Opener", "RowArray", "count_bytes"]
 
 Opener = Callable[[], AbstractContextManager[BufferedIOBase]]
 
@@ -138,79 +137,6 @@ class RowArray:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StreamSource:
-    """A source whose inputs, and labels where there are any, are arrays read in step."""
-
-    name: str
-    inputs: tuple[InputSpec, ...]
-    samples: tuple[RowArray, ...]
-    targets: RowArray | None = None
-
-    @property
-    def rows(self) -> int:
-        """Number of samples."""
-        return self.samples[0].rows
-
-    @property
-    def id_bytes(self) -> int:
-        """Bytes of the largest row number."""
-        return len(str(self.rows))
-
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels."""
-        return self.targets is not None
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """None: arrays do not name their label values."""
-        return None
-
-    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Give blocks of ``rows`` samples in order, ``limit`` samples in all; ids are row numbers.
-
-        Raises
-        ------
-        DataError
-            Where the file turns out to be damaged, naming the row.
-        UsageError
-            If ``rows`` or ``limit`` cannot be meant.
-        """
-        ranges = list(spans(self.rows, rows, limit))
-        with ExitStack() as files:
-            inputs = [files.enter_context(closing(array.read(ranges))) for array in self.samples]
-            labels = files.enter_context(closing(_labels(self.targets, ranges)))
-            for (start, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
-                yield Block([str(row) for row in range(start, stop)], tuple(parts), targets)
-
-
-def check_labels(labels: RowArray, inputs: RowArray) -> None:
-    """Refuse an array that cannot be the labels of some samples.
-
-    Raises
-    ------
-    DataError
-        Naming what is wrong and how to save it.
-    """
-    if labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
-            "numbers, for example with y.astype('int64')."
-        )
-    if labels.shape:
-        way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
-        raise DataError(
-            f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
-            f"class numbers, {way}."
-        )
-    if labels.rows != inputs.rows:
-        raise DataError(
-            f"{labels.where} has {labels.rows} labels and {inputs.where} has {inputs.rows} "
-            "samples: they must be equally many."
-        )
-
-
 def count_bytes(file: BufferedIOBase) -> int:
     """Read a file to its end in bounded memory and say how many bytes it had."""
     size = 0
@@ -238,22 +164,3 @@ def _skip(file: BufferedIOBase, size: int) -> None:
         if not got:
             raise EOFError("the file ends in its header")
         size -= got
-
-
-def _labels(
-    targets: RowArray | None, ranges: Iterable[tuple[int, int]]
-) -> Generator[NDArray[np.int64] | None]:
-    if targets is None:
-        yield from (None for _ in ranges)
-        return
-    start = 0
-    with closing(targets.read(ranges)) as blocks:
-        for block in blocks:
-            if block.dtype == np.uint64 and block.max() > np.uint64(np.iinfo(np.int64).max):
-                row = start + int(block.argmax())
-                raise DataError(
-                    f"{targets.where} has the label {block.max()} at row {row}, which does not fit "
-                    "64-bit signed integers: renumber the classes."
-                )
-            yield block.astype(np.int64, copy=False)
-            start += len(block)

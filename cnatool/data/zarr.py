@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import numpy as np
 import zarr
 
-from cnatool.data.slices import MAX_CHUNK, SliceArray, SliceSource, check_slices, sliced
+from cnatool.data.slices import MAX_CHUNK, SliceArray, check_slices, sliced
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.location import Location
+    from cnatool.data.rows import RowSource
     from cnatool.data.source import Wanted
 
 __all__ = ["open_zarr"]
@@ -33,7 +34,7 @@ _CODECS = frozenset(
 _MAX_MEMBERS = 10_000
 
 
-def open_zarr(at: Location, wanted: Wanted) -> SliceSource:
+def open_zarr(at: Location, wanted: Wanted) -> RowSource:
     """Open the arrays of a group: the root, or what follows ``::``.
 
     Parameters
