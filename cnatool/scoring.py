@@ -6,14 +6,11 @@ import math
 import sys
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.alpha import OutsideError
-from cnatool.metrics.area import curve_area
 from cnatool.metrics.convention import convention as named_convention
-from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.margin import margin_estimate
 from cnatool.results import (
     ConventionResult,
     LayerResult,
@@ -22,9 +19,11 @@ from cnatool.results import (
     ScoreResult,
 )
 from cnatool.score_notes import notes
+from cnatool.scored_inputs import alpha_codec, input_extent
 from cnatool.scored_layers import missing_layers, scored_layers
 from cnatool.scored_output import scored_output
-from cnatool.scored_splits import input_extent, scored_split
+from cnatool.scored_pairs import TEST, TRAIN, pair_scores
+from cnatool.scored_splits import scored_split
 from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Scored", "score", "score_all", "score_samples"]
 
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
-_TRAIN, _TEST = "train", "test"
 # The split of a store that was dumped without names.
 _UNNAMED = "all"
 
@@ -128,11 +126,13 @@ class Scored:
 
     def result(self) -> ScoreResult:
         """Give the scores of the splits and what is measured between them."""
-        gap = self._pair(_gap, self.convention)
-        area = self._pair(_area, self.convention)
-        margin = self._margin()
+        fields = self.convention
+        pair = pair_scores(self.splits, fields)
         model = self.store.record.model
-        splits = {name: split.result() for name, split in self.splits.items()}
+        splits = {
+            name: split.result(fields, stream)
+            for stream, (name, split) in enumerate(self.splits.items())
+        }
         return ScoreResult(
             schema="cnatool.score/1",
             store=str(self.store.path),
@@ -140,6 +140,7 @@ class Scored:
             model=None if model is None else ModelResult(model.name, model.files[0].sha256),
             tags=self.store.record.tags,
             convention=self.described,
+            alpha_codec=alpha_codec(fields),
             layers=tuple(
                 LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
                 for number, layer in enumerate(self.layers, start=1)
@@ -147,34 +148,13 @@ class Scored:
             layers_missing=tuple(self.missing),
             output=OutputResult(self.output.number, self.output.name, self.output.others),
             splits=splits,
-            gap=gap,
-            cna_area=area,
-            margin=margin,
-            cna_margin=_product(margin, area),
-            notes=tuple(notes(self.store, self.convention, self.missing, self.output, splits)),
-        )
-
-    def _pair(self, measure: Any, convention: Convention) -> Estimate:
-        missing = [name for name in (_TRAIN, _TEST) if name not in self.splits]
-        if missing:
-            return Estimate.undefined(f"no split called {' or '.join(missing)}")
-        estimate: Estimate = measure(self.splits[_TRAIN], self.splits[_TEST], convention)
-        return estimate
-
-    def _margin(self) -> Estimate:
-        split = self.splits.get(_TRAIN)
-        if split is None:
-            return Estimate.undefined(f"no split called {_TRAIN}")
-        if split.margins is None or split.kind is None:
-            return Estimate.undefined(split.performance_reason or "no outputs")
-        return margin_estimate(
-            split.margins,
-            form=self.convention.margin,
-            kind=split.kind,
-            fraction=self.convention.margin_fraction,
-            seed=self.convention.margin_seed,
-            percentile=self.convention.margin_percentile,
-            batch=self.convention.margin_batch,
+            gap=pair.gaps[fields.gap],
+            gap_accuracy=pair.gaps["accuracy"],
+            gap_loss=pair.gaps["loss"],
+            cna_area=pair.area,
+            margin=pair.margin,
+            cna_margin=pair.product,
+            notes=tuple(notes(self.store, fields, self.missing, self.output, splits)),
         )
 
     def frame(self) -> polars.DataFrame:
@@ -232,8 +212,8 @@ def score_all(
         others = scored_layers(second, fields)
         _check_same_network(first, second)
         parts = {
-            _TRAIN: (_only_split(first, _TRAIN), layers),
-            _TEST: (_only_split(second, _TEST), others),
+            TRAIN: (_only_split(first, TRAIN), layers),
+            TEST: (_only_split(second, TEST), others),
         }
     splits = [split for split, _ in parts.values()]
     chosen = scored_output(first, splits, output)
@@ -297,33 +277,3 @@ def _check_same_network(first: Store, second: Store) -> None:
             raise MetricError(
                 f"{first.path} and {second.path} cannot be compared: their {what} are not the same."
             )
-
-
-def _gap(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
-    performances = {
-        "accuracy": (train.accuracy(), test.accuracy()),
-        "loss": (train.loss(), test.loss()),
-    }
-    first, second = performances[fields.gap]
-    if first is None or second is None:
-        reason = train.performance_reason or test.performance_reason
-        return Estimate.undefined(reason or f"a split has no {fields.gap}")
-    return Estimate(first - second if fields.gap == "accuracy" else abs(first - second))
-
-
-def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
-    return curve_area(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-    )
-
-
-def _product(margin: Estimate, area: Estimate) -> Estimate:
-    if margin.value is None:
-        return Estimate.undefined(f"the margin is undefined: {margin.reason}")
-    if area.value is None:
-        return Estimate.undefined(f"CNA-A is undefined: {area.reason}")
-    return Estimate(margin.value * area.value)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cnatool.cli.console import key_values, note, say
+from cnatool.cli.console import key_values, note
 
-if TYPE_CHECKING:
-    from cnatool.metrics.estimate import Estimate
-    from cnatool.results import ScoreResult
-
-__all__ = ["print_score", "score"]
+__all__ = ["score"]
 
 
 def score(
@@ -31,9 +27,10 @@ def score(
             "--set",
             metavar="FIELD=VALUE",
             help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
-            "alpha, bins, range, out_of_range, layers, include_output, include_shortcut, "
-            "aggregate, depth, area, window, points, margin, margin_fraction, margin_seed, "
-            "margin_percentile, margin_batch, gap.",
+            "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
+            "aggregate, depth, cna, cna_batch, interval, level, resamples, area_resamples, "
+            "permutations, resample_seed, alpha_groups, area, window, points, margin, "
+            "margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
         ),
     ] = None,
     output: Annotated[
@@ -44,6 +41,12 @@ def score(
             "layer leads to.",
         ),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     samples: Annotated[
         Path | None,
@@ -53,6 +56,7 @@ def score(
     ] = None,
 ) -> None:
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
+    from cnatool.cli.score_tables import print_score
     from cnatool.frames import check_frame_path, write_frame
     from cnatool.scoring import score_all
 
@@ -78,65 +82,4 @@ def score(
     if json:
         typer.echo(result.to_json(), nl=False)
     else:
-        print_score(result)
-
-
-def print_score(result: ScoreResult) -> None:
-    """Print a result as tables."""
-    from cnatool.cli.tables import number, print_table
-
-    say(f"convention {result.convention}\n")
-    print_table(
-        [
-            ("split", "left"),
-            ("samples", "right"),
-            ("accuracy", "right"),
-            ("loss", "right"),
-            ("α mean", "right"),
-            ("β mean", "right"),
-            ("CNA", "right"),
-            ("95 % interval", "right"),
-        ],
-        [
-            [
-                name,
-                str(split.samples),
-                number(split.accuracy),
-                number(split.loss),
-                number(split.alpha.mean),
-                number(split.beta.mean),
-                number(split.cna.value),
-                "–"
-                if split.cna.interval is None
-                else " … ".join(number(edge, 3) for edge in split.cna.interval),
-            ]
-            for name, split in result.splits.items()
-        ],
-    )
-    fields = result.convention.fields
-    rows: list[tuple[str, str, Estimate]] = [
-        ("gap", f"{fields.gap}, train and test", result.gap),
-        ("CNA-A", fields.area, result.cna_area),
-        ("margin", f"{fields.margin}, train", result.margin),
-        ("CNA-M", "margin · CNA-A", result.cna_margin),
-    ]
-    say("")
-    print_table(
-        [("measure", "left"), ("form", "left"), ("value", "right")],
-        [[name, form, number(estimate.value)] for name, form, estimate in rows],
-    )
-    reasons = [f"{name}: {e.reason}" for name, _, e in rows if e.reason is not None]
-    for name, split in result.splits.items():
-        found = (("accuracy, loss", split.performance_reason), ("CNA", split.cna.reason))
-        reasons += [f"{measure} of {name}: {reason}" for measure, reason in found if reason]
-    if reasons:
-        say("\nundefined (–):")
-        for reason in reasons:
-            say(f"  {reason}")
-    layers = ", ".join(f"{layer.depth} {layer.name} ({layer.operator})" for layer in result.layers)
-    say(f"\n{len(result.layers)} layers: {layers}")
-    kinds = {split.outputs for split in result.splits.values()} - {None}
-    read = f", read as {kinds.pop()}" if kinds else ""
-    say(f"output: {result.output.name}{read}")
-    for line in result.notes:
-        say(f"note: {line}")
+        print_score(result, everything=everything)

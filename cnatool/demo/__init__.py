@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from cnatool.metrics.estimate import Correlation, Estimate
+    from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
     from cnatool.observing import Observer
     from cnatool.results import ScoreResult, SplitResult
 
@@ -84,7 +81,7 @@ class DemoCorrelation:
     spearman: Estimate
 
 
-MEASURES: Mapping[str, Callable[[DemoRow], Estimate | Correlation]] = MappingProxyType(
+MEASURES: Mapping[str, Callable[[DemoRow], Cna | Estimate | ResampledEstimate]] = MappingProxyType(
     {
         "CNA train": lambda row: row.train.cna,
         "CNA test": lambda row: row.test.cna,
@@ -170,7 +167,7 @@ def correlations(rows: Sequence[DemoRow]) -> list[DemoCorrelation]:
 
 
 def _correlated(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoCorrelation:
-    from cnatool.metrics.correlation import pearson
+    from cnatool.metrics.correlation import pearson, spearman
     from cnatool.metrics.estimate import Estimate
 
     pairs = [
@@ -182,7 +179,7 @@ def _correlated(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoC
     values, accuracies = [value for value, _ in pairs], [accuracy for _, accuracy in pairs]
     names = (measure, "test accuracy")
     linear = pearson(values, accuracies, names)
-    ranked = pearson(_ranks(values), _ranks(accuracies), names)
+    ranked = spearman(values, accuracies, names)
     return DemoCorrelation(
         measure,
         run,
@@ -190,15 +187,6 @@ def _correlated(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoC
         Estimate(linear.value, linear.reason),
         Estimate(ranked.value, ranked.reason),
     )
-
-
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Rank from 1; equal values share the mean of their ranks."""
-    import numpy as np
-
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    return ranks
 
 
 class _Together:

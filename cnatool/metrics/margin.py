@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -181,8 +182,13 @@ def _paper(rows: NDArray[np.float64], settings: _Settings) -> float:
     """γ = max γ_i over a random subset of the split."""
     n = len(rows)
     size = max(1, round(settings.fraction * n))
-    drawn = np.random.default_rng(settings.seed).choice(n, size, replace=False)
-    return float(rows[drawn, 0].max())
+    return float(rows[_drawn(n, size, settings.seed), 0].max())
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, size: int, seed: int) -> NDArray[np.int64]:
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(n, size, replace=False)
+    return drawn
 
 
 def _reference(rows: NDArray[np.float64], settings: _Settings) -> float:

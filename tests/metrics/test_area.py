@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.metrics.area import curve_area, smoothed_curve
+from cnatool.metrics.area import curve_area
+from cnatool.metrics.smoothing import smoothed_curve
 
 Curve = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
