@@ -178,7 +178,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     coefficients : Coefficients
         The same by every coefficient.
     alpha_groups : tuple of AlphaGroup
-        The split by quantiles of α, lowest first; none where α is not finite.
+        The split by quantiles of α, lowest first.
     """
 
     samples: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cnatool.errors import UsageError
+from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
 from cnatool.store.records import StoreRecord
 from cnatool.verifying import Verification
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
+    "layers": LayerScores,
     "score": ScoreResult,
     "store": StoreRecord,
     "verify": Verification,
 }
 
 _TITLES = {
+    "layers": "What `cnatool layers --json` prints",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
     "verify": "What `cnatool verify --json` prints",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from cnatool.scored_output import ScoredOutput
     from cnatool.store.reader import Split
 
-__all__ = ["ScoredSplit", "scored_split"]
+__all__ = ["ScoredSplit", "named_split", "scored_split", "split_beta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,6 @@ class ScoredSplit:
         )
 
     def _alpha_groups(self, count: int) -> Iterator[AlphaGroup]:
-        if not np.isfinite(self.alpha).all():
-            return
         groups = quantile_groups(self.alpha, count)
         order = np.argsort(groups, kind="stable")
         defined = self.performance_reason is None
@@ -137,16 +136,25 @@ def scored_split(
     DataError, MetricError
         If an input lies outside the histogram, or there are too few layers.
     """
-    try:
+    with named_split(split):
         alpha = split_alpha(split, fields)
-        beta = _beta(split, layers, fields)
+        beta = split_beta(split, layers, fields)
         return _with_performance(split, alpha, beta, fields, output)
+
+
+@contextmanager
+def named_split(split: Split) -> Iterator[None]:
+    """Add to an error of a measure, which knows rows of arrays, where these came from."""
+    try:
+        yield
     except (DataError, MetricError) as error:
-        # The metrics know rows of arrays, not where these came from.
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
 
 
-def _beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> NDArray[np.float64]:
+def split_beta(
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention
+) -> NDArray[np.float64]:
+    """Give β of each sample, (n,), block by block."""
     depths = [layer.depth for layer in layers]
     none = slopes(np.empty((0, len(layers))), depths)
     blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.metrics.alpha import OutsideError
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.results import (
     ConventionResult,
@@ -19,12 +15,12 @@ from cnatool.results import (
     ScoreResult,
 )
 from cnatool.score_notes import notes
-from cnatool.scored_inputs import alpha_codec, input_extent
-from cnatool.scored_layers import missing_layers, scored_layers
+from cnatool.scored_inputs import alpha_codec
+from cnatool.scored_layers import missing_layers
 from cnatool.scored_output import scored_output
-from cnatool.scored_pairs import TEST, TRAIN, pair_scores
+from cnatool.scored_pairs import pair_scores
+from cnatool.scored_parts import range_advice, scored_parts
 from cnatool.scored_splits import scored_split
-from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,13 +32,11 @@ if TYPE_CHECKING:
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.scored_splits import ScoredSplit
-    from cnatool.store.reader import Split
+    from cnatool.store.reader import Store
 
 __all__ = ["Scored", "score", "score_all", "score_samples"]
 
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
-# The split of a store that was dumped without names.
-_UNNAMED = "all"
 
 
 def score(
@@ -203,77 +197,20 @@ def score_all(
     Parameters and errors are those of `score`.
     """
     fields, typed = named_convention(convention, overrides)
-    first = store if isinstance(store, Store) else open_store(store)
-    second = test if isinstance(test, Store) or test is None else open_store(test)
-    layers = scored_layers(first, fields)
-    if second is None:
-        parts = {name: (split, layers) for name, split in first.splits.items()}
-    else:
-        others = scored_layers(second, fields)
-        _check_same_network(first, second)
-        parts = {
-            TRAIN: (_only_split(first, TRAIN), layers),
-            TEST: (_only_split(second, TEST), others),
-        }
-    splits = [split for split, _ in parts.values()]
-    chosen = scored_output(first, splits, output)
-    try:
+    parts = scored_parts(store, test, fields)
+    chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
+    with range_advice(parts):
         scored = {
-            name: scored_split(split, of, fields, chosen) for name, (split, of) in parts.items()
+            name: scored_split(split, layers, fields, chosen)
+            for name, (split, layers) in parts.splits.items()
         }
-    except OutsideError as error:
-        low, high = input_extent(splits)
-        raise DataError(
-            f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
-            f"--set range={_range_around(low, high)} takes in."
-        ) from error
     return Scored(
-        store=first,
-        test_store=second,
+        store=parts.store,
+        test_store=parts.test_store,
         convention=fields,
         described=ConventionResult(convention, typed, fields),
-        layers=layers,
-        missing=missing_layers(first, fields),
+        layers=parts.layers,
+        missing=missing_layers(parts.store, fields),
         output=chosen,
         splits=scored,
     )
-
-
-def _range_around(low: float, high: float) -> str:
-    """Write a range that takes both in, to three digits of its width."""
-    width = min(high - low, sys.float_info.max) or abs(high) or 1.0
-    step = 10.0 ** (math.floor(math.log10(width)) - 2)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return f"{first * step:.12g}:{max(last, first + 1) * step:.12g}"
-
-
-def _only_split(store: Store, name: str) -> Split:
-    """Give the split of this name, or the one split of a store that was dumped without names."""
-    if name in store.splits:
-        return store.splits[name]
-    if list(store.splits) == [_UNNAMED]:
-        return store.splits[_UNNAMED]
-    raise UsageError(
-        f"{store.path} has the splits {', '.join(store.splits) or '(none)'}, and with --test it "
-        f"should have one called {name!r}, or just {_UNNAMED!r}."
-    )
-
-
-def _check_same_network(first: Store, second: Store) -> None:
-    """Refuse to compare a training split of one network with a test split of another."""
-    one, other = first.record, second.record
-    files = [None if r.model is None else [f.sha256 for f in r.model.files] for r in (one, other)]
-    classes = [
-        {split.record.classes for split in store.splits.values()} for store in (first, second)
-    ]
-    for what, same in (
-        ("models", None in files or files[0] == files[1]),
-        ("layers", one.layers == other.layers),
-        ("outputs", one.outputs == other.outputs),
-        ("preprocessing", one.preprocessing == other.preprocessing),
-        ("classes", classes[0] == classes[1]),
-    ):
-        if not same:
-            raise MetricError(
-                f"{first.path} and {second.path} cannot be compared: their {what} are not the same."
-            )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnatool._version import __version__
-from cnatool.cli import convert, demo, dump, inspect, schema, score, verify
+from cnatool.cli import convert, demo, dump, inspect, layers, schema, score, verify
 
 __all__ = ["app"]
 
@@ -50,6 +50,7 @@ app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("dump")(dump.dump)
 app.command("score")(score.score)
+app.command("layers")(layers.layers)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.metrics.correlation import is_constant
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["LayerSums"]
+
+_SAME = 1e-12  # z_d that deviate by less, relative to their mean, differ by rounding only
 
 
 @dataclass(slots=True)
@@ -68,13 +72,12 @@ class LayerSums:
 
     def means(self) -> NDArray[np.float64]:
         """Return the mean z_d over all samples, (L,)."""
-        means: NDArray[np.float64] = self._origin() + self._groups.sum(axis=0) / self.alpha.size
-        return means
+        return self._origin() + self._shift()
 
     def deviations(self) -> NDArray[np.float64]:
         """Return the population's standard deviation of z_d, (L,)."""
-        shift = self._groups.sum(axis=0) / self.alpha.size
-        variance = self._squares / self.alpha.size - shift * shift
+        shift = self._shift()
+        variance = self._squares / max(1, self.alpha.size) - shift * shift
         deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0))
         return deviation
 
@@ -87,8 +90,22 @@ class LayerSums:
     def covariances(self) -> NDArray[np.float64]:
         """Return the covariance of α and z_d, (L,)."""
         # Σ (α − mean α) is 0, so that centring z_d changes nothing.
-        covariance: NDArray[np.float64] = self._products / self.alpha.size
+        covariance: NDArray[np.float64] = self._products / max(1, self.alpha.size)
         return covariance
+
+    def correlations(self) -> NDArray[np.float64]:
+        """Return Pearson's correlation of α and z_d, (L,); NaN where one of them is constant."""
+        deviations = self.deviations()
+        scale = np.maximum(np.abs(self._origin()), np.abs(self.means()))
+        alpha = 0.0 if not self.alpha.size or is_constant(self.alpha) else float(self.alpha.std())
+        varies = (deviations > _SAME * scale) & (alpha > 0)
+        found = np.full(self.layers, np.nan)
+        np.divide(self.covariances(), deviations * alpha, out=found, where=varies)
+        return found.clip(-1, 1)
+
+    def _shift(self) -> NDArray[np.float64]:
+        shift: NDArray[np.float64] = self._groups.sum(axis=0) / max(1, self.alpha.size)
+        return shift
 
     def _origin(self) -> NDArray[np.float64]:
         return np.zeros(self.layers) if self._centre is None else self._centre
