@@ -40,7 +40,8 @@ def concordance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[in
     Parameters
     ----------
     first, second : (n,) int64 array
-        Dense ranks of one sample each, sorted by `first`, and by `second` where that is equal.
+        Ranks from 0 on and below n, one a sample, sorted by `first`, and by `second` where that
+        is equal.
 
     Returns
     -------
