@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import resampled_areas, with_interval
 from cnatool.metrics.estimate import Estimate, ResampledEstimate
@@ -14,7 +16,6 @@ from cnatool.metrics.margin import margin_estimate
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention, Gap
@@ -140,7 +141,8 @@ def _with_intervals(
         form=fields.area,
         window=fields.window,
         points=fields.points,
-        margin=partial(_margin_of_rows, train, fields),
+        margins=np.empty((len(train.alpha), 0)) if train.margins is None else train.margins,
+        margin=partial(_margin_value, train.kind, fields),
         resamples=fields.area_resamples,
         seed=fields.resample_seed,
     )
@@ -152,7 +154,7 @@ def _with_intervals(
     )
 
 
-def _margin_of_rows(train: ScoredSplit, fields: Convention, rows: NDArray[np.intp]) -> float | None:
-    if train.margins is None or train.kind is None:
-        return None
-    return _margin_of(train.margins[rows], train.kind, fields).value
+def _margin_value(
+    kind: OutputKind | None, fields: Convention, rows: NDArray[np.float64]
+) -> float | None:
+    return _margin_of(rows, kind, fields).value if kind is not None and rows.size else None

@@ -37,7 +37,8 @@ def resampled_areas(
     form: AreaForm,
     window: int,
     points: int,
-    margin: Callable[[NDArray[np.intp]], float | None],
+    margins: NDArray[np.float64],
+    margin: Callable[[NDArray[np.float64]], float | None],
     resamples: int,
     seed: int,
 ) -> ResampledAreas:
@@ -52,8 +53,10 @@ def resampled_areas(
         Each (n,) float64 arrays of finite numbers, one value a sample; n ≥ `window`.
     form, window, points
         As of `curve_area`.
+    margins : (n, …) array
+        Of the first split, what `margin` takes.
     margin : callable
-        Takes row numbers of the first split, rising, and gives their γ.
+        Gives γ of a resample, from its rows of `margins` by rising α.
     resamples, seed : int
         How many, and their seed.
 
@@ -68,15 +71,17 @@ def resampled_areas(
         for (alpha, beta), order in zip((first, second), orders, strict=True)
     ]
 
+    ordered_margins = margins[orders[0]]
+
     def statistic(number: int) -> tuple[float, float]:
         splits = []
         gamma: float | None = None
         for stream, ((alpha, beta), order) in enumerate(zip(ordered, orders, strict=True)):
             counts = resample_counts(alpha.size, seed, stream, number)
-            rows = np.repeat(np.arange(alpha.size), counts[order])  # in the order of α
-            splits.append((alpha[rows], beta[rows]))
+            places = np.repeat(np.arange(alpha.size), counts[order])
+            splits.append((alpha[places], beta[places]))
             if stream == 0:
-                gamma = margin(np.repeat(np.arange(alpha.size), counts))
+                gamma = margin(ordered_margins[places])
         area = area_between(*splits, form=form, window=window, points=points).value
         known = math.nan if area is None else area
         return known, known * (math.nan if gamma is None else gamma)

@@ -26,6 +26,7 @@ __all__ = [
 
 _THREADS = min(8, os.cpu_count() or 1)
 _TIE = 1e-10  # correlations that differ by less are equal but for rounding
+_CELL = 1 << 15  # samples
 _ELEMENTS = 1 << 20  # of permuted samples at a time
 
 
@@ -50,7 +51,15 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
         They sum to n.
     """
     generator = np.random.default_rng([seed, stream, number])
-    return np.bincount(generator.integers(0, n, n), minlength=n)
+    # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
+    # first.
+    sizes = [min(_CELL, n - start) for start in range(0, n, _CELL)]
+    draws = generator.multinomial(n, np.array(sizes) / n) if len(sizes) > 1 else [n]
+    cells = [
+        np.bincount(generator.integers(0, size, drawn), minlength=size)
+        for size, drawn in zip(sizes, draws, strict=True)
+    ]
+    return np.concatenate(cells)
 
 
 def resampled(statistic: Callable[[int], tuple[float, ...]], resamples: int) -> NDArray[np.float64]:

@@ -127,7 +127,8 @@ def test_resampled_areas_are_those_of_the_rows_drawn(form: Any) -> None:
         form=form,
         window=7,
         points=50,
-        margin=lambda rows: float(np.percentile(margins[rows], 5)),
+        margins=margins,
+        margin=lambda drawn: float(np.percentile(drawn, 5)),
         resamples=12,
         seed=5,
     )
@@ -155,7 +156,8 @@ def test_a_resample_without_a_margin_has_no_product() -> None:
         form="total",
         window=5,
         points=9,
-        margin=lambda rows: None,
+        margins=np.empty((40, 0)),
+        margin=lambda drawn: None,
         resamples=3,
         seed=0,
     )
@@ -170,7 +172,12 @@ def test_area_intervals_cover_the_area_of_other_samples() -> None:
     for seed in range(60):
         pair = splits(seed + 500, 400, 200)
         values = resampled_areas(
-            *pair, **settings, margin=lambda rows: 1.0, resamples=60, seed=seed
+            *pair,
+            **settings,
+            margins=np.empty(400),
+            margin=lambda drawn: 1.0,
+            resamples=60,
+            seed=seed,
         ).area
         estimate = curve_area(*pair, **settings)
         found = with_interval(estimate, values, 0.95, bounds=(0.0, 1.0))
