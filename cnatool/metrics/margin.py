@@ -165,8 +165,9 @@ def margin_estimate(
         return Estimate.undefined(
             f"the margin {form!r} is taken from logits, and the model outputs probabilities"
         )
-    broken = len(rows) - int(np.count_nonzero(np.isfinite(rows).all(axis=1)))
-    if broken:
+    finite = np.isfinite(rows)
+    if not finite.all():
+        broken = len(rows) - int(np.count_nonzero(finite.all(axis=1)))
         return Estimate.undefined(f"the outputs are not finite for {broken} of {len(rows)} samples")
     return Estimate(float(_FORMS[form](rows, _Settings(fraction, seed, percentile, batch))))
 
@@ -209,7 +210,7 @@ def _weighted_percentile(
     values: NDArray[np.float64], weights: NDArray[np.int64], percentile: float
 ) -> float:
     """Return `numpy.percentile` of each value repeated as often as its weight says."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ends = weights[order].cumsum()
     position = float(ends[-1] - 1) * (percentile / 100)
     index = int(position)
