@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -150,8 +151,15 @@ def _with_intervals(
         with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
         _without_interval(product)
         if product.value is None
-        else with_interval(product, values.area_and_margin, fields.level),
+        else with_interval(
+            product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
+        ),
     )
+
+
+def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
+    """Keep the sign that all resamples have: an area has none, so that it is the margin's."""
+    return -math.inf if (products < 0).any() else 0.0, math.inf if (products > 0).any() else 0.0
 
 
 def _margin_value(
