@@ -79,9 +79,9 @@ def resampled_areas(
         for stream, ((alpha, beta), order) in enumerate(zip(ordered, orders, strict=True)):
             counts = resample_counts(alpha.size, seed, stream, number)
             places = np.repeat(np.arange(alpha.size), counts[order])
-            splits.append((alpha[places], beta[places]))
+            splits.append((alpha.take(places), beta.take(places)))
             if stream == 0:
-                gamma = margin(ordered_margins[places])
+                gamma = margin(ordered_margins.take(places, axis=0))
         area = area_between(*splits, form=form, window=window, points=points).value
         known = math.nan if area is None else area
         return known, known * (math.nan if gamma is None else gamma)

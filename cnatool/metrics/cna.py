@@ -21,6 +21,7 @@ from cnatool.metrics.ranks import concordance, dense_ranks, midranks
 from cnatool.metrics.resampling import (
     independence_test,
     percentile_interval,
+    recentred_interval,
     resample_counts,
     resampled,
 )
@@ -39,6 +40,7 @@ __all__ = ["cna"]
 _Vector: TypeAlias = "NDArray[np.float64]"
 _Statistic: TypeAlias = "Callable[[NDArray[np.int64]], float]"
 
+_NEARLY_ONE = 1 - 1e-15
 _FLAT = 1e-12  # of the variance of the whole split: a resample with less is constant
 
 
@@ -66,7 +68,8 @@ def cna(
     window : int
         Samples in a running mean, for ``smoothed``.
     interval : {"bootstrap", "fisher"}
-        Percentiles over resamples of the samples, or Fisher's interval.
+        From resamples of the samples: their percentiles, for ``smoothed`` their deviation around
+        the value; or Fisher's.
     level : float
         Confidence of the interval.
     resamples, permutations : int
@@ -89,7 +92,7 @@ def cna(
         if resamples:
             statistic = shape.prepare(alpha, beta, window)
             values = resampled(partial(_drawn, statistic, alpha.size, seed, stream), resamples)
-            edges, reason = percentile_interval(values[:, 0], level)
+            edges, reason = shape.interval(found.value, values[:, 0], level)
     elif edges is None:
         reason = shape.without_fisher
     p_value, done = None, 0
@@ -105,10 +108,11 @@ def _drawn(statistic: _Statistic, n: int, seed: int, stream: int, number: int) -
 
 
 class _Form(NamedTuple):
-    """A correlation: its value, how resamples of it are computed, and what is permuted for it."""
+    """A correlation: its value, its resamples and their interval, and what is permuted for it."""
 
     value: Callable[[_Vector, _Vector, int, float], Correlation]
     prepare: Callable[[_Vector, _Vector, int], _Statistic]
+    interval: Callable[[float, _Vector, float], tuple[tuple[float, float] | None, str | None]]
     scores: Callable[[_Vector], _Vector]
     without_fisher: str
 
@@ -187,6 +191,25 @@ def _ratio(covariance: float, first: float, second: float) -> float:
     return min(1.0, max(-1.0, covariance / math.sqrt(first) / math.sqrt(second)))
 
 
+def _percentiles(
+    value: float, resamples: _Vector, level: float
+) -> tuple[tuple[float, float] | None, str | None]:
+    return percentile_interval(resamples, level)
+
+
+def _recentred(
+    value: float, resamples: _Vector, level: float
+) -> tuple[tuple[float, float] | None, str | None]:
+    """Spread the resamples' deviation around the value, on Fisher's scale.
+
+    A resample's curve is rougher than the split's, and its correlation nearer to 0: percentiles
+    can lie beside the value.
+    """
+    inside = np.clip([value, *resamples], -_NEARLY_ONE, _NEARLY_ONE)
+    edges, _, reason = recentred_interval(math.atanh(inside[0]), np.arctanh(inside[1:]), level)
+    return None if edges is None else (math.tanh(edges[0]), math.tanh(edges[1])), reason
+
+
 def _as_they_are(values: _Vector) -> _Vector:
     return values
 
@@ -197,24 +220,28 @@ _FORMS: Mapping[CnaForm, _Form] = {
     "pearson": _Form(
         lambda alpha, beta, window, level: pearson(alpha, beta, level=level),
         _pearson_of_counts,
+        _percentiles,
         _as_they_are,
         _FEW,
     ),
     "spearman": _Form(
         lambda alpha, beta, window, level: spearman(alpha, beta, level=level),
         _spearman_of_counts,
+        _percentiles,
         midranks,
         _FEW,
     ),
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
         _kendall_of_counts,
+        _percentiles,
         midranks,
         _FEW,
     ),
     "smoothed": _Form(
         lambda alpha, beta, window, level: smoothed(alpha, beta, window=window),
         _smoothed_of_counts,
+        _recentred,
         _as_they_are,
         "the points of a smoothed curve are not independent: --set interval=bootstrap",
     ),
