@@ -27,6 +27,7 @@ __all__ = [
 _THREADS = min(8, os.cpu_count() or 1)
 _TIE = 1e-10  # correlations that differ by less are equal but for rounding
 _CELL = 1 << 15  # samples
+_PART = 8  # resamples
 _ELEMENTS = 1 << 20  # of permuted samples at a time
 
 
@@ -78,12 +79,13 @@ def resampled(statistic: Callable[[int], tuple[float, ...]], resamples: int) -> 
     -------
     (resamples, …) float64 array
     """
-    parts = np.array_split(np.arange(resamples), min(_THREADS, resamples))
+    # Small parts: whoever interrupts waits for those that have begun.
+    parts = np.array_split(np.arange(resamples), -(-resamples // _PART))
 
     def some(part: NDArray[np.intp]) -> list[tuple[float, ...]]:
         return [statistic(int(number)) for number in part]
 
-    with ThreadPoolExecutor(len(parts)) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(some, parts))
     return np.concatenate([np.array(values) for values in found])
 
