@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool.data.location import Location, located
-from cnatool.data.source import ONE_INPUT, Wanted, is_picture
+from cnatool.data.source import ONE_INPUT, PLAIN, Wanted, is_picture
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
@@ -83,7 +83,12 @@ def open_source(
             raise UsageError(
                 f"--labels {wanted.labels}: {at} is {found.text}, where labels have no name."
             )
-        return found.open(at, wanted)
+        source = found.open(at, wanted)
+        if wanted.view is PLAIN:
+            return source
+        from cnatool.data.viewed import viewed
+
+        return viewed(source, wanted.view)
     except OSError as error:
         raise DataError(f"{at} cannot be read ({error.strerror or error}).") from error
 
@@ -273,7 +278,7 @@ def _holds_pictures(folder: str) -> bool:
 def _open_pictures(at: Location, wanted: Wanted) -> Source:
     from cnatool.data.pictures import open_pictures
 
-    return open_pictures(at.path)
+    return open_pictures(at.path, wanted.view)
 
 
 _LABEL_TABLES = ("labels.csv", "metadata.csv")
@@ -286,7 +291,7 @@ def _is_listed(at: Location) -> bool:
 def _open_listed(at: Location, wanted: Wanted) -> Source:
     from cnatool.data.pictures import open_listed_pictures
 
-    return open_listed_pictures(at.path)
+    return open_listed_pictures(at.path, wanted.view)
 
 
 FORMATS: tuple[Format, ...] = (

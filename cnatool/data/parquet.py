@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,9 +16,11 @@ from cnatool.data.columns import (
     Numbers,
     Part,
     Pictures,
+    Place,
     named_labels,
+    picture_in,
 )
-from cnatool.data.decoding import decode_bytes, picture_spec
+from cnatool.data.developing import FIRST_READABLE, first_readable, picture_spec
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -25,6 +28,8 @@ from cnatool.text import one_line, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cnatool.data.source import View
 
 __all__ = ["open_parquet"]
 
@@ -64,14 +69,14 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
         first = held.frame.select(list(dict.fromkeys(names))).head(1).collect()
     except TABLE_DAMAGE as error:
         raise _unreadable(path, error) from error
-    columns = tuple(_column(held.path, first[name]) for name in names)
+    columns = tuple(_column(held, first[name], wanted.view) for name in names)
     labels = None if label is None else _labels(parts, label, schema[label])
     split = wanted.split_column
     if split is not None and split not in schema:
         text = ", ".join(map(printable, schema.names()[:20]))
         raise DataError(f"--split-column {split}: {path} has no such column, but {text}.")
     name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
-    return ColumnSource(name, tuple(parts), columns, labels, split)
+    return ColumnSource(name, tuple(parts), columns, labels, split, wanted.view.skip)
 
 
 def _part(path: Path) -> Part:
@@ -91,13 +96,12 @@ def _unreadable(path: Path, error: BaseException) -> DataError:
     )
 
 
-def _column(path: Path, first: pl.Series) -> Column:
-    where = f"{path}, column {first.name!r},"
+def _column(part: Part, first: pl.Series, view: View) -> Column:
+    where = f"{part.path}, column {first.name!r},"
     kind = first.dtype
-    if isinstance(kind, pl.Struct) and "bytes" in {field.name for field in kind.fields}:
-        return _pictures(where, first.name, first.struct.field("bytes"))
-    if kind == pl.Binary:
-        return _pictures(where, first.name, first)
+    fields = {field.name for field in kind.fields} if isinstance(kind, pl.Struct) else set()
+    if "bytes" in fields or kind == pl.Binary:
+        return _pictures(part, first.name, view)
     name, shape = first.name, []
     while isinstance(first.dtype, pl.List | pl.Array) and len(first) and first[0] is not None:
         shape.append(len(first[0]))
@@ -112,14 +116,14 @@ def _column(path: Path, first: pl.Series) -> Column:
     return Numbers(InputSpec(name, dtype, tuple(shape)))
 
 
-def _pictures(where: str, name: str, contents: pl.Series) -> Pictures:
-    content = contents[0] if contents.dtype == pl.Binary else None
-    if content is None:
-        raise DataError(
-            f"{where} row 0, holds no bytes of a picture: save pictures themselves and not their "
-            "paths."
-        )
-    return Pictures(picture_spec(name, decode_bytes(f"{where} row 0,", content)))
+def _pictures(part: Part, name: str, view: View) -> Pictures:
+    try:
+        frame = part.frame.select(name).head(FIRST_READABLE if view.skip else 1).collect()
+    except TABLE_DAMAGE as error:
+        raise _unreadable(part.path, error) from error
+    decoder = partial(picture_in, frame, name, Place((part,), (part.rows,), 0))
+    first, pixels = first_readable(decoder, len(frame), view)
+    return Pictures(name, picture_spec(name, first, pixels, view), view, first)
 
 
 def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:

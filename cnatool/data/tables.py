@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from cnatool.data.columns import TABLE_DAMAGE, ColumnSource, Labels, Part, Place, named_labels
+from cnatool.data.developing import Developed
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -16,9 +17,7 @@ from cnatool.text import one_line, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from cnatool.data.decoding import Fill
+    from cnatool.data.developing import Each
 
 __all__ = ["open_csv"]
 
@@ -37,21 +36,23 @@ class _Cells:
     spec: InputSpec
     names: tuple[str, ...]
 
-    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
+    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
         kind = pl.Int64 if self.spec.dtype.kind == "i" else pl.Float64
         cells = np.empty((len(frame), len(self.names)), self.spec.dtype)
+        faults: dict[int, str] = {}
         for i, name in enumerate(self.names):
             column = _numbers(frame[name], kind)
-            if column.null_count():
-                row = int(column.is_null().arg_true()[0])
+            for row in column.is_null().arg_true().to_list():
                 value = frame[name][row]
-                raise DataError(
+                faults.setdefault(
+                    row,
                     f"{place.where(row, name)} is {'empty' if value is None else repr(value)}: "
                     "fill it with a number, leave the row out, or name the columns to use with "
-                    "--input INPUT=COLUMN,COLUMN."
+                    "--input INPUT=COLUMN,COLUMN.",
                 )
-            cells[:, i] = column.to_numpy()
-        return cells.reshape(len(frame), *self.spec.shape)
+            cells[:, i] = column.fill_null(0).to_numpy()
+        values = cells.reshape(len(frame), *self.spec.shape)
+        return Developed(values, values, faults)
 
 
 def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
@@ -106,7 +107,7 @@ def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
         )
         for name, used, shape in chosen
     )
-    return ColumnSource(path.name, (part,), columns, labels, split)
+    return ColumnSource(path.name, (part,), columns, labels, split, wanted.view.skip)
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:

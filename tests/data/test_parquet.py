@@ -135,8 +135,8 @@ def test_errors_name_the_row(tmp_path: Path, values: list[Any], text: str) -> No
     ("picture", "text"),
     [
         (None, "column 'image', row 7, holds no bytes of a picture"),
-        (RGB[0, :2], r"row 7, is \(2, 3, 3\) of uint8 and the first picture \(4, 3, 3\)"),
-        (RGB[0, ..., 0], r"row 7, is \(4, 3\) of uint8"),
+        (RGB[0, :2], r"row 7, is \(2, 3, 3\) and the first is \(4, 3, 3\)"),
+        (RGB[0, ..., 0], r"row 7, is \(4, 3\) and .* --colour rgb"),
     ],
 )
 def test_pictures_that_differ_are_named(tmp_path: Path, picture: Any, text: str) -> None:
