@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -59,6 +59,7 @@ class CifarSource:
     label: int
     count: int
     classes: tuple[str, ...] | None
+    labelled: ClassVar[bool] = True
 
     @property
     def rows(self) -> int:
@@ -77,11 +78,6 @@ class CifarSource:
     def inputs(self) -> tuple[InputSpec, ...]:
         """One input of 8-bit RGB."""
         return (InputSpec("images", np.dtype(np.uint8), (_SIDE, _SIDE, 3), "hwc"),)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels: always."""
-        return True
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` pictures in order, ``limit`` in all.

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class PictureSource:
     classes: tuple[str, ...] | None
     view: View
     first: str
+    labelled: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -67,11 +68,6 @@ class PictureSource:
     def id_bytes(self) -> int:
         """Bytes of the longest path."""
         return max(len(name.encode()) for name, _ in self.files)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels: always."""
-        return True
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Decode blocks of ``rows`` pictures in order, ``limit`` in all.

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
+from cnatool.store.chunked_array import ChunkedArray
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
 from cnatool.store.fingerprint import data_digests, digest, fingerprint
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.store.reader import Split, Store
-    from cnatool.store.tree import Codec, WritableArray
+    from cnatool.store.tree import Codec
 
 __all__ = ["WRITERS", "SplitWriter", "StoreWriter", "check_codec"]
 
@@ -153,7 +154,7 @@ class StoreWriter:
         )
         layout = split_arrays(self.record, labels=labels)
         sizes = [array.row_bytes for array in layout]
-        arrays: dict[str, _ChunkedArray] = {}
+        arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
                 array = self._tree.create_array(
@@ -166,7 +167,7 @@ class StoreWriter:
                     text_bytes=id_bytes,
                     grows=rows is None,
                 )
-                arrays[spec.key] = _ChunkedArray(array, spec.dtype)
+                arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
         return SplitWriter(self, name, record, arrays, commit_rows(sizes), grows=rows is None)
 
@@ -196,7 +197,7 @@ class StoreWriter:
         layout = split_arrays(self.record, labels=record.labels)
         sizes = [array.row_bytes for array in layout]
         committed = len(split)
-        arrays: dict[str, _ChunkedArray] = {}
+        arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, committed):
             for spec, chunk in zip(layout, chunk_rows(sizes, record.rows), strict=True):
                 key = f"splits/{split.name}/{spec.key}"
@@ -209,7 +210,7 @@ class StoreWriter:
                         "--overwrite."
                     )
                 array = self._tree.reopened_array(key, committed)
-                arrays[spec.key] = _ChunkedArray(array, spec.dtype, committed)
+                arrays[spec.key] = ChunkedArray(array, spec.dtype, committed)
         return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:
@@ -235,7 +236,7 @@ class SplitWriter:
         store: StoreWriter,
         name: str,
         record: SplitRecord,
-        arrays: Mapping[str, _ChunkedArray],
+        arrays: Mapping[str, ChunkedArray],
         commit: int,
         *,
         grows: bool = False,
@@ -377,7 +378,7 @@ class SplitWriter:
         digested = [input_key(i) for i in range(len(self._store.record.inputs))]
         digests = dict(zip(digested + [LABELS] * (labels is not None), self._digests, strict=True))
 
-        def copy_array(key: str, array: _ChunkedArray) -> None:
+        def copy_array(key: str, array: ChunkedArray) -> None:
             for _, rows in split.array(key).blocks():
                 array.append(rows)
                 if key in digests:
@@ -420,43 +421,3 @@ class SplitWriter:
         self._store._update(self._name, record)
         # Only now: a commit that was interrupted makes nothing safe.
         self._record = record
-
-
-class _ChunkedArray:
-    """Collects rows until they fill chunks, so that no chunk is ever written twice."""
-
-    __slots__ = ("_array", "_buffer", "_filled", "dtype", "written")
-
-    def __init__(
-        self, array: WritableArray, dtype: np.dtype[Any] | type[str], written: int = 0
-    ) -> None:
-        self._array = array
-        self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
-        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
-        self._filled = 0
-        self.written = written
-
-    def append(self, rows: NDArray[Any]) -> None:
-        size = self._array.chunk_rows
-        start = 0
-        while start < len(rows):
-            if self._filled == 0 and len(rows) - start >= size:
-                whole = (len(rows) - start) // size * size
-                self._write(rows[start : start + whole])
-                start += whole
-                continue
-            count = min(size - self._filled, len(rows) - start)
-            self._buffer[self._filled : self._filled + count] = rows[start : start + count]
-            self._filled += count
-            start += count
-            if self._filled == size:
-                self.flush()
-
-    def flush(self) -> None:
-        if self._filled:
-            self._write(self._buffer[: self._filled])
-            self._filled = 0
-
-    def _write(self, rows: NDArray[Any]) -> None:
-        self._array.write(self.written, rows.astype(self.dtype, copy=False))
-        self.written += len(rows)

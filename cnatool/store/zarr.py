@@ -274,9 +274,9 @@ class ZarrTree:
             if layout is not None:
                 return ZarrArray(key, layout, folder)
             # It takes a while to import, and is seldom needed.
-            from cnatool.store.zarr_foreign import ForeignArray
+            from cnatool.store.zarr_foreign import array_in_folder
 
-            return ForeignArray(key, folder)
+            return array_in_folder(key, folder)
         except Exception as error:  # zarr raises whatever its parsing met
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
