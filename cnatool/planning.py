@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess import PreprocessOptions
-    from cnatool.data.source import Source
+    from cnatool.data.source import InputSpec, Source
     from cnatool.data.splits import Reading
     from cnatool.store.records import Statistic, TensorRecord
 
@@ -159,7 +159,14 @@ def planned(
     sources = opened_sources(data, splits, wanted, feeding.reading, note)
     rows = {n: min(s.rows, choices.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
-    feed = Feed.planned(network, first, wanted, feeding.preprocessing, feeding.constants)
+    feed = Feed.planned(
+        network,
+        first,
+        wanted,
+        feeding.preprocessing,
+        feeding.reading.view.geometry,
+        feeding.constants,
+    )
     for line in feed.notes:
         note(line)
     for name, source in sources.items():
@@ -200,7 +207,7 @@ def planned(
     record = StoreRecord(
         schema="cnatool.store/1",
         created_by=f"cnatool {__version__}",
-        inputs=tuple(ArrayRecord(i.name, i.dtype.name, i.shape) for i in first.inputs),
+        inputs=tuple(map(_input_record, first.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=kept,
         layers=network.layers.layers,
@@ -284,6 +291,12 @@ def _held_bytes(
     for given in feed.preprocessing:
         held += [(given.shape, given.dtype), (given.source_shape, given.source_dtype)]
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
+
+
+def _input_record(spec: InputSpec) -> ArrayRecord:
+    return ArrayRecord(
+        spec.name, spec.dtype.name, spec.shape, "uint8" if spec.levels else None
+    )
 
 
 def _constant_record(constant: ConstantInput) -> ConstantRecord:

@@ -12,7 +12,13 @@ from cnatool.notfinite import broken_rows
 from cnatool.store.fingerprint import data_digests, digest
 from cnatool.store.layout import IDS, LABELS, input_key
 from cnatool.store.reader import open_store
-from cnatool.store.records import FileRecord, ModelRecord, SplitRecord, StoreRecord
+from cnatool.store.records import (
+    FileRecord,
+    ModelRecord,
+    SkippedSample,
+    SplitRecord,
+    StoreRecord,
+)
 from cnatool.store.tree import Codec, format_at, format_of
 from cnatool.text import printable
 
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from cnatool.planning import Plan
     from cnatool.store.reader import Split, Store, StoredArray
 
-__all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
+__all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable", "taken_rows"]
 
 # Differences that a message lists.
 _LISTED = 3
@@ -68,6 +74,11 @@ def is_complete(store: Store) -> bool:
     return bool(store.splits) and all(s.record.complete for s in store.splits.values())
 
 
+def taken_rows(split: SplitRecord) -> int:
+    """Count the samples of the source that a split has rows of, or that were skipped."""
+    return split.rows + (len(split.skipped) if split.complete else 0)
+
+
 def codec_of(store: Store) -> Codec | None:
     """Say how a store is compressed; None where nothing of it is."""
     arrays = (split.statistics() for split in store.splits.values() if split.record.rows)
@@ -98,7 +109,9 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
         for name, source in plan.sources.items()
     }
     begun = {
-        name: msgspec.structs.replace(r, committed=(), complete=False, fingerprint=None)
+        name: msgspec.structs.replace(
+            r, rows=taken_rows(r), committed=(), complete=False, fingerprint=None, skipped=()
+        )
         for name, r in store.record.splits.items()
     }
     found = list(
@@ -193,8 +206,9 @@ class Past:
         self.digests = data_digests(split.store.record, labels=record.labels)
         self._broken = broken
         self._observer = observer
-        # Rows that were compared.
+        # Rows that were compared, and the samples among them that could not be read.
         self.done = 0
+        self.skipped: list[SkippedSample] = []
         data = [IDS, *map(input_key, range(len(split.store.record.inputs)))]
         data += [LABELS] if record.labels else []
         self._stored = {key: _InStep(split.array(key)) for key in data}
@@ -223,6 +237,7 @@ class Past:
                     "was begun with, so that it cannot be resumed. Bring the data back, or begin "
                     "anew with --overwrite."
                 )
+        self.skipped += [SkippedSample(*one) for one in block.skipped]
         digest(self.digests, block.inputs, block.labels)
         self._broken.add(
             self.split.name, block.ids, broken_rows(block.inputs, count), self._sums.take(count)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.source import Block
+from cnatool.data.blocks import taken
 from cnatool.errors import DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.data.source import Block
     from cnatool.backend.exposed import ExposedModel, Results
     from cnatool.pipeline import Stages
     from cnatool.planning import Plan
@@ -112,7 +113,8 @@ def ran_blocks(
         count = len(block.ids)
         stages.add("model", (time.perf_counter() - start) / schedule.runs)
         return RanBlock(
-            block,
+            # What the model was fed from is not needed any more.
+            replace(block, made=()),
             replace(results, activations=narrowed),
             broken_rows(block.inputs, count),
             reading / count,
@@ -127,7 +129,9 @@ def ran_blocks(
     with closing(blocks):
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
-                block, _ = next(blocks)
+                block, _ = next(blocks, (None, 0))
+                if block is None:
+                    return
                 past.take(block)
                 first += len(block.ids)
         with closing(computed(run, blocks, schedule.runs)) as finished:
@@ -143,8 +147,7 @@ def ran_blocks(
 
 
 def _part(block: Block, rows: slice) -> Block:
-    labels = None if block.labels is None else block.labels[rows]
-    return Block(block.ids[rows], tuple(values[rows] for values in block.inputs), labels)
+    return replace(taken(block, rows), skipped=block.skipped)
 
 
 def _rest(ran: RanBlock, start: int) -> RanBlock:
@@ -153,7 +156,7 @@ def _rest(ran: RanBlock, start: int) -> RanBlock:
     results = ran.results
     return replace(
         ran,
-        block=_part(ran.block, rows),
+        block=taken(ran.block, rows),
         results=replace(
             results,
             outputs=tuple(values[rows] for values in results.outputs),

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["resized", "taken"]
+__all__ = ["regrouped", "taken"]
 
 
-def resized(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
+def regrouped(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
     """Give blocks as long as each of some ranges, from pieces of any lengths.
 
     No more is held than what a block and the piece that ends it take.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from cnatool.data.blocks import resized
+from cnatool.data.blocks import regrouped
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.data.streams import RowArray
 from cnatool.errors import DataError, UsageError
@@ -90,7 +90,7 @@ class CifarSource:
             If ``rows`` or ``limit`` cannot be meant.
         """
         ranges = list(spans(self.rows, rows, limit))
-        yield from resized(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
+        yield from regrouped(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
 
     def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
         """Give what the files hold, a file after the other."""

@@ -120,7 +120,7 @@ def picture_spec(name: str, where: str, pixels: NDArray[Any], view: View) -> Inp
             f"{where} has {pixels.dtype.itemsize * 8} bits a channel, and levels are counted of "
             "8-bit pictures: store the pictures themselves with --keep-inputs values."
         )
-    return InputSpec(name, np.dtype(np.uint32), (_LEVELS,), None, "uint8", fed)
+    return InputSpec(name, np.dtype(np.uint32), (_LEVELS,), levels=True, made=fed)
 
 
 def developed(
@@ -161,11 +161,11 @@ def developed(
         where, pixels = decoder(row, area)
         made = pixels
         if view.geometry is not None:
-            if spec.levels is None:
+            if not spec.levels:
                 _check_alike(first, spec, where, pixels, "Or use --keep-inputs levels")
             made = transformed(pixels, view.geometry)
         _check_alike(first, fed, where, made, _remedy(fed, made))
-        if spec.levels is not None:
+        if spec.levels:
             stored[row] = _levels(pixels)
         elif out is not stored:
             stored[row] = pixels

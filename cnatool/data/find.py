@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool.data.location import Location, located
-from cnatool.data.source import ONE_INPUT, PLAIN, Wanted, is_picture
+from cnatool.data.source import ONE_INPUT, Wanted, is_picture
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
@@ -83,12 +83,7 @@ def open_source(
             raise UsageError(
                 f"--labels {wanted.labels}: {at} is {found.text}, where labels have no name."
             )
-        source = found.open(at, wanted)
-        if wanted.view is PLAIN:
-            return source
-        from cnatool.data.viewed import viewed
-
-        return viewed(source, wanted.view)
+        return found.open(at, wanted)
     except OSError as error:
         raise DataError(f"{at} cannot be read ({error.strerror or error}).") from error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.data.blocks import resized, taken
+from cnatool.data.blocks import regrouped, taken
 from cnatool.data.source import Block, SkippedRow
 from cnatool.errors import DataError
 
@@ -90,11 +90,11 @@ class Readable:
             held.append(good)
             there += len(good.ids)
             if there >= rows:
-                whole, rest = resized(held, [(0, rows), (rows, there)])
+                whole, rest = regrouped(held, [(0, rows), (rows, there)])
                 yield replace(whole, skipped=tuple(skipped))
                 held, there, skipped = [rest] if rest.ids else [], len(rest.ids), []
         if held or skipped:
-            [last] = resized(held, [(0, there)])
+            [last] = regrouped(held, [(0, there)])
             yield replace(last, skipped=tuple(skipped))
 
 

@@ -70,8 +70,8 @@ class InputSpec:
     name, dtype, shape : str, numpy.dtype, tuple of int
     layout : "hwc" or None
         Where the source knows that the axes are height, width, channels.
-    levels : str or None
-        Where not the sample itself is stored but how often each value occurs in it: its dtype.
+    levels : bool
+        Whether not the 8-bit sample itself is stored but how often each value occurs in it.
     made : InputSpec or None
         What the sample became that the model is fed from, where that is not itself.
     """
@@ -80,7 +80,7 @@ class InputSpec:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     layout: Literal["hwc"] | None = None
-    levels: str | None = None
+    levels: bool = False
     made: InputSpec | None = None
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ def viewed(source: Source, view: View) -> Source:
     DataError
         If it holds no pictures, or which axis are the channels is in doubt.
     """
+    view = replace(view, kept=view.kept or "values")
     asked = view.geometry is not None or view.kept == "levels"
     if not asked or any(spec.made or spec.levels for spec in source.inputs):
         return source
@@ -54,10 +55,10 @@ def viewed(source: Source, view: View) -> Source:
             "--colour and --keep-inputs levels are for arrays (height, width), (height, width, "
             "channels) or (channels, height, width)."
         )
-    first = next(source.blocks(1, 1))
+    # All are of one shape, so that an empty one tells what becomes of them.
     specs = tuple(
         picture_spec(
-            spec.name, source.name, _picture(first.inputs[number][0], channels[number]), view
+            spec.name, source.name, _picture(np.zeros(spec.shape, spec.dtype), channels[number]), view
         )
         if number in channels
         else spec

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.blocks import resized
+from cnatool.data.blocks import regrouped
 from cnatool.data.decoding import decode_bytes
 from cnatool.data.developing import (
     FIRST_READABLE,
@@ -123,7 +123,7 @@ class WebDataset:
         """
         ranges = list(spans(self.rows, rows, limit))
         with workers(skip=self.view.skip) as each:
-            yield from resized(self._pieces(rows, each), ranges)
+            yield from regrouped(self._pieces(rows, each), ranges)
 
     def _pieces(self, rows: int, each: Each) -> Iterator[Block]:
         wanted = {*self.fields, *([self.label.field] if self.label else [])}
