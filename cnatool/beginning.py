@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from cnatool.backend.exposed import ExposedModel
-    from cnatool.store.reader import Store
+    from cnatool.store.reader import Split, Store
 
 __all__ = ["Begun", "Decided", "begun_dump", "decided_dump"]
 
@@ -63,7 +63,8 @@ class Decided:
     def left(self) -> dict[str, int]:
         """Rows of each split that are still to be written."""
         splits = {} if self.past is None else self.past.splits
-        return {n: r - (len(splits[n]) if n in splits else 0) for n, r in self.plan.rows.items()}
+        there = {name: _taken(split) for name, split in splits.items()}
+        return {name: rows - there.get(name, 0) for name, rows in self.plan.rows.items()}
 
 
 def decided_dump(
@@ -105,6 +106,11 @@ def decided_dump(
         rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
         observer.note(f"resuming: {there:,} of {rows:,} rows are there")
     return Decided(path, plan, codec, resume, past, observer)
+
+
+def _taken(split: Split) -> int:
+    """Count the samples that need no run any more."""
+    return split.record.taken if split.record.complete else len(split)
 
 
 @dataclass(frozen=True, slots=True)

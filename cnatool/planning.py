@@ -87,6 +87,8 @@ class Plan:
         The model, its batch axis freed where that changes nothing.
     sources, rows : dict
         The samples of each split, and how many of them are taken.
+    skips : bool
+        Of these, those that cannot be read are left out.
     feed : Feed
         How they are fed.
     probed : ProbedNetwork
@@ -110,6 +112,7 @@ class Plan:
     network: Network
     sources: Mapping[str, Source]
     rows: Mapping[str, int]
+    skips: bool
     feed: Feed
     probed: ProbedNetwork
     samples: Samples
@@ -235,6 +238,7 @@ def planned(
         network=network,
         sources=sources,
         rows=rows,
+        skips=feeding.reading.view.skip,
         feed=feed,
         probed=probed,
         samples=samples,
@@ -294,9 +298,7 @@ def _held_bytes(
 
 
 def _input_record(spec: InputSpec) -> ArrayRecord:
-    return ArrayRecord(
-        spec.name, spec.dtype.name, spec.shape, "uint8" if spec.levels else None
-    )
+    return ArrayRecord(spec.name, spec.dtype.name, spec.shape, "uint8" if spec.levels else None)
 
 
 def _constant_record(constant: ConstantInput) -> ConstantRecord:

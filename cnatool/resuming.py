@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cnatool.planning import Plan
     from cnatool.store.reader import Split, Store, StoredArray
 
-__all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable", "taken_rows"]
+__all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
 
 # Differences that a message lists.
 _LISTED = 3
@@ -74,11 +74,6 @@ def is_complete(store: Store) -> bool:
     return bool(store.splits) and all(s.record.complete for s in store.splits.values())
 
 
-def taken_rows(split: SplitRecord) -> int:
-    """Count the samples of the source that a split has rows of, or that were skipped."""
-    return split.rows + (len(split.skipped) if split.complete else 0)
-
-
 def codec_of(store: Store) -> Codec | None:
     """Say how a store is compressed; None where nothing of it is."""
     arrays = (split.statistics() for split in store.splits.values() if split.record.rows)
@@ -105,12 +100,13 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
             source=source.name,
             classes=source.classes,
             available=source.rows,
+            skips=plan.skips,
         )
         for name, source in plan.sources.items()
     }
     begun = {
         name: msgspec.structs.replace(
-            r, rows=taken_rows(r), committed=(), complete=False, fingerprint=None, skipped=()
+            r, rows=r.taken, committed=(), complete=False, fingerprint=None, skipped=()
         )
         for name, r in store.record.splits.items()
     }
@@ -213,6 +209,11 @@ class Past:
         data += [LABELS] if record.labels else []
         self._stored = {key: _InStep(split.array(key)) for key in data}
         self._sums = _InStep(split.statistics())
+
+    @property
+    def samples(self) -> int:
+        """Samples that were compared, those that could not be read among them."""
+        return self.done + len(self.skipped)
 
     def take(self, block: Block) -> None:
         """Compare the next rows.

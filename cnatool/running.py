@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.source import Block
     from cnatool.backend.exposed import ExposedModel, Results
+    from cnatool.data.source import Block
     from cnatool.pipeline import Stages
     from cnatool.planning import Plan
     from cnatool.resuming import Past
@@ -122,7 +122,7 @@ def ran_blocks(
         )
 
     rows, committed = plan.rows[split], 0 if past is None else past.rows
-    if past is not None and past.done == rows:
+    if past is not None and past.samples == rows:
         return
     first = 0
     blocks = prefetched(_timed(plan.sources[split].blocks(schedule.block, rows), stages))

@@ -14,7 +14,17 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CodecOption", "ConstantOption", "CustomOpsOption", "constants"]
+__all__ = [
+    "CodecOption",
+    "ColourOption",
+    "ConstantOption",
+    "CropOption",
+    "CustomOpsOption",
+    "InterpolationOption",
+    "PreprocessOption",
+    "ResizeOption",
+    "constants",
+]
 
 
 class _Codec(StrEnum):
@@ -38,6 +48,35 @@ ConstantOption = Annotated[
         help="An input that is the same for every sample: a number, numbers with commas, or "
         "FILE.npy. Repeat it.",
     ),
+]
+PreprocessOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json|yaml|toml",
+        help="How samples are prepared: a file of docs/preprocessing.md, or of transformers or "
+        "timm; the options below replace what it says.",
+    ),
+]
+ResizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIDE|HxW", help="Resize pictures: the shorter side, or height and width."
+    ),
+]
+CropOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIDE|HxW", help="Then take the middle: a square, or height and width."),
+]
+InterpolationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How to resize: nearest, box, bilinear (by default), hamming, bicubic, lanczos.",
+    ),
+]
+ColourOption = Annotated[
+    str | None,
+    typer.Option(metavar="as-is|rgb|bgr|grey", help="What the channels are turned into."),
 ]
 CustomOpsOption = Annotated[
     list[Path] | None,

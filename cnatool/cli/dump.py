@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.arguments import CodecOption, ConstantOption, CustomOpsOption, constants
+from cnatool.cli.arguments import (
+    CodecOption,
+    ColourOption,
+    ConstantOption,
+    CropOption,
+    CustomOpsOption,
+    InterpolationOption,
+    PreprocessOption,
+    ResizeOption,
+    constants,
+)
 from cnatool.cli.console import ConsoleObserver, key_values, note, say
 from cnatool.errors import UsageError
 
@@ -22,6 +32,16 @@ __all__ = ["dump"]
 class _Keep(StrEnum):
     full = "full"
     statistics = "statistics"
+
+
+class _OnError(StrEnum):
+    stop = "stop"
+    skip = "skip"
+
+
+class _KeepInputs(StrEnum):
+    values = "values"
+    levels = "levels"
 
 
 class _Dtype(StrEnum):
@@ -73,6 +93,17 @@ def dump(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw for --holdout.")] = 0,
+    on_error: Annotated[
+        _OnError,
+        typer.Option(help="At a sample that cannot be read: stop, or skip it and list it."),
+    ] = _OnError.stop,
+    keep_inputs: Annotated[
+        _KeepInputs | None,
+        typer.Option(
+            help="Store raw pictures, or how often each of 256 levels occurs, which is enough for "
+            "α; by default levels where picture files are resized."
+        ),
+    ] = None,
     keep: Annotated[
         _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
     ] = _Keep.full,
@@ -103,6 +134,11 @@ def dump(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A word of your own, kept in the store. Repeat it."),
     ] = None,
+    preprocess: PreprocessOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    interpolation: InterpolationOption = None,
+    colour: ColourOption = None,
     scale: Annotated[
         str | None,
         typer.Option(
@@ -171,6 +207,12 @@ def dump(
     Notes and progress go to standard error; the path of the store to standard output. Nothing is
     written where the store would not fit the disk.
     """
+    from cnatool.data.geometry import (
+        parse_colour,
+        parse_crop,
+        parse_interpolation,
+        parse_resize,
+    )
     from cnatool.dump_options import DumpOptions
     from cnatool.dumping import dump as dump_model
     from cnatool.dumping import preflight
@@ -187,6 +229,11 @@ def dump(
             tags=key_values("--tag", tag or ()),
             provider=provider,
             threads=threads,
+            preprocess=preprocess,
+            resize=parse_resize(resize) if resize else None,
+            crop=parse_crop(crop) if crop else None,
+            interpolation=parse_interpolation(interpolation) if interpolation else None,
+            colour=parse_colour(colour) if colour else None,
             scale=_fraction("--scale", scale),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
@@ -196,6 +243,8 @@ def dump(
             split_column=split_column,
             holdout=holdout,
             seed=seed,
+            on_error=on_error.value,
+            keep_inputs=keep_inputs.value if keep_inputs else None,
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),

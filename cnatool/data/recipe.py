@@ -118,6 +118,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             layout=self.layout,
         )
 
+    def axes(self) -> Literal["hwc", "chw"] | None:
+        """Say how arrays hold pictures, where the layout names it."""
+        start = self.layout.partition("->")[0] if self.layout and "->" in self.layout else ""
+        return next((axes for axes in ("hwc", "chw") if start.strip().endswith(axes)), None)
+
 
 _SCHEMA = "cnatool.preprocess/1"
 _FIELDS = Recipe.__struct_fields__

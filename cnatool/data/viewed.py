@@ -57,9 +57,7 @@ def viewed(source: Source, view: View) -> Source:
         )
     # All are of one shape, so that an empty one tells what becomes of them.
     specs = tuple(
-        picture_spec(
-            spec.name, source.name, _picture(np.zeros(spec.shape, spec.dtype), channels[number]), view
-        )
+        picture_spec(spec.name, source.name, _empty(spec, channels[number]), view)
         if number in channels
         else spec
         for number, spec in enumerate(source.inputs)
@@ -145,6 +143,10 @@ def _channel_axis(source: Source, spec: InputSpec, view: View) -> int | None:
             "say --layout hwc->chw or chw->chw."
         )
     return found[0] if found else None
+
+
+def _empty(spec: InputSpec, axis: int) -> NDArray[Any]:
+    return _picture(np.zeros(spec.shape, spec.dtype), axis)
 
 
 def _picture(values: NDArray[Any], axis: int) -> NDArray[Any]:

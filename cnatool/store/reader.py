@@ -201,6 +201,10 @@ class Split:
         """Raw input ``number`` before preprocessing, (n, …)."""
         return self.array(input_key(number))
 
+    def levels(self, number: int = 0) -> bool:
+        """Say whether `inputs` holds how often each level occurs in a raw input, (n, 256)."""
+        return self.store.record.inputs[number].levels is not None
+
     def outputs(self, number: int = 0) -> StoredArray:
         """Model output ``number``, (n, …)."""
         return self.array(output_key(number))

@@ -349,9 +349,10 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     available : int or None
         Samples of the source, of which those of the split are the first; null where that is not
         known.
+    skips : bool
+        Samples that cannot be read have no row. Until the split is complete ``rows`` counts them.
     skipped : tuple of SkippedSample
-        Samples that were to be among the rows and could not be read. Until the split is complete
-        ``rows`` counts them.
+        Those that were found so far.
     """
 
     rows: int
@@ -362,7 +363,13 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint: str | None = None
     classes: tuple[str, ...] | None = None
     available: int | None = None
+    skips: bool = False
     skipped: tuple[SkippedSample, ...] = ()
+
+    @property
+    def taken(self) -> int:
+        """Samples that were, or are, to have rows: those that were skipped are among them."""
+        return self.rows + (len(self.skipped) if self.complete else 0)
 
 
 class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from cnatool.store.failures import reported
 from cnatool.store.fingerprint import data_digests, digest, fingerprint
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
-from cnatool.store.records import SplitRecord, StoreRecord
+from cnatool.store.records import SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.tree import format_of
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class StoreWriter:
         classes: tuple[str, ...] | None = None,
         available: int | None = None,
         id_bytes: int = 64,
+        skips: bool = False,
     ) -> SplitWriter:
         """Make the arrays of a split.
 
@@ -142,6 +143,8 @@ class StoreWriter:
             Samples of the source, of which these are the first.
         id_bytes : int
             Bytes of UTF-8 that the longest id takes.
+        skips : bool
+            Whether samples may be skipped, and so be missing from ``rows``.
         """
         record = SplitRecord(
             rows=rows or 0,
@@ -151,6 +154,7 @@ class StoreWriter:
             source=source,
             classes=classes,
             available=available,
+            skips=skips,
         )
         layout = split_arrays(self.record, labels=labels)
         sizes = [array.row_bytes for array in layout]
@@ -165,7 +169,7 @@ class StoreWriter:
                     self._codec,
                     axes=spec.axes,
                     text_bytes=id_bytes,
-                    grows=rows is None,
+                    grows=rows is None or skips,
                 )
                 arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
@@ -199,7 +203,7 @@ class StoreWriter:
         committed = len(split)
         arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, committed):
-            for spec, chunk in zip(layout, chunk_rows(sizes, record.rows), strict=True):
+            for spec, chunk in zip(layout, chunk_rows(sizes, record.taken), strict=True):
                 key = f"splits/{split.name}/{spec.key}"
                 found = split.array(spec.key).chunk_rows
                 whole = committed == record.rows or committed % max(1, chunk) == 0
@@ -333,21 +337,29 @@ class SplitWriter:
                 self._set(self._with_committed(rows))
         self._broken = False
 
+    def set_skipped(self, samples: Iterable[SkippedSample]) -> None:
+        """Say which samples up to here have no row; counts with the next commit."""
+        self._record = msgspec.structs.replace(self._record, skipped=tuple(samples))
+
     def finish(self) -> None:
         """Write the last, partial chunks and mark the split complete."""
-        if self._broken or not (self._grows or self._rows == self._record.rows):
+        given = self._rows + (len(self._record.skipped) if self._record.skips else 0)
+        if self._broken or not (self._grows or given == self._record.rows):
             raise StoreWriteError(
                 f"{self._store.path}: split {self._name!r} has {self._rows} of "
                 f"{self._record.rows} rows, so it is not complete."
             )
         with reported(self._store.path, self.committed):
             self._close_arrays()
-            if self._grows:
+            if self._grows or self._rows != self._record.rows:
                 self._store._set_rows(self._name, self._arrays, self._rows)
             record = self._with_committed(self._rows)
             self._set(
                 msgspec.structs.replace(
-                    record, complete=True, fingerprint=fingerprint(self._digests)
+                    record,
+                    rows=self._rows,
+                    complete=True,
+                    fingerprint=fingerprint(self._digests),
                 )
             )
 

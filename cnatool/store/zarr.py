@@ -244,6 +244,8 @@ class ZarrTree:
                 "Dump again with --overwrite, or restore the store from a copy."
             ) from error
         self._metadata[key] = layout.json()
+        if layout.grows:
+            self._growing[key] = layout
         self._arrays.append(array)
         return array
 
