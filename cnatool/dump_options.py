@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DumpOptions",
     "OnError",
+    "PreparedBy",
     "check_apart",
     "check_options",
     "choices",
@@ -41,7 +42,21 @@ OnError = Literal["stop", "skip"]
 _THREADS_A_PROCESSOR = 8
 
 
-class DumpOptions(TypedDict, total=False):
+class PreparedBy(TypedDict, total=False):
+    """The keyword arguments of `dump` that say how samples are prepared."""
+
+    preprocess: str | Path | None
+    resize: int | tuple[int, int] | None
+    crop: int | tuple[int, int] | None
+    interpolation: Interpolation | None
+    colour: Colour | None
+    scale: float | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    layout: str | None
+
+
+class DumpOptions(PreparedBy, total=False):
     """The keyword arguments of `dump`, which `preflight` takes too."""
 
     splits: Mapping[str, str | Path] | None
@@ -54,15 +69,6 @@ class DumpOptions(TypedDict, total=False):
     tags: Mapping[str, str] | None
     provider: str
     threads: int
-    preprocess: str | Path | None
-    resize: int | tuple[int, int] | None
-    crop: int | tuple[int, int] | None
-    interpolation: Interpolation | None
-    colour: Colour | None
-    scale: float | None
-    mean: Sequence[float]
-    std: Sequence[float]
-    layout: str | None
     format: str | None
     labels: str | None
     split_column: str | None

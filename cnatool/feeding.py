@@ -151,6 +151,10 @@ class Feed:
             samples = len(next(iter(values.values())))
             yield values | {one.name: one.array(samples) for one in self.constants}
 
+    def prepared(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Preprocess a block as one batch, not padded, for the inputs that data feed."""
+        return self._preprocessed(block.fed)
+
     def unscaled(self, samples: Samples) -> str | None:
         """Say so where whole numbers up to 255 go in as they are: they look like raw pictures."""
         for given in self.preprocessing:
@@ -216,7 +220,7 @@ def _planned(
     made, text = plan(fed, _target(target, fed.shape), options)
     if fed is given or geometry is None:
         return made, text
-    return msgspec.structs.replace(made, geometry=geometry), f"{geometry}; {text}"
+    return msgspec.structs.replace(made, geometry=geometry), f"{geometry}; then {text}"
 
 
 def _noise(values: NDArray[Any]) -> float:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
+# Skipped samples that are shown unasked.
+_LISTED = 5
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
@@ -47,7 +50,7 @@ def inspect(
         from cnatool.store.reader import open_store
 
         store = open_store(path)
-        _print_store(store)
+        _print_store(store, every=skipped)
         _print_tensors(store.tensors, store.layers, stored=True)
         if layers:
             _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
@@ -78,7 +81,7 @@ def inspect(
     _print_skipped(found.skipped, every=skipped)
 
 
-def _print_store(store: Store) -> None:
+def _print_store(store: Store, *, every: bool) -> None:
     record = store.record
     say(f"{store.path}: store by {record.created_by}")
     if record.model is not None:
@@ -87,6 +90,8 @@ def _print_store(store: Store) -> None:
         runtime = record.runtime
         say(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
     for step in record.preprocessing:
+        if step.geometry is not None:
+            say(f"input {step.input}: {step.geometry}")
         say(
             f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
             f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
@@ -103,6 +108,11 @@ def _print_store(store: Store) -> None:
         say(f"tag {key}={value}")
     for name, split in store.splits.items():
         say(f"split {name}: {_rows_text(split)}, from {split.record.source}")
+        for sample in split.record.skipped[: None if every else _LISTED]:
+            say(f"  skipped {sample.id}: {sample.reason}")
+        more = 0 if every else len(split.record.skipped) - _LISTED
+        if more > 0:
+            say(f"  and {more:,} more (--skipped lists all)")
     say("")
 
 
@@ -113,6 +123,8 @@ def _rows_text(split: Split) -> str:
         text = f"{len(split)} of {record.rows} rows, unfinished"
     elif record.available is not None and record.rows < record.available:
         text = f"{record.rows:,} of {record.available:,} samples"
+    if record.skipped:
+        text += f", {len(record.skipped):,} skipped"
     return f"{text}, {'labels' if record.labels else 'no labels'}"
 
 

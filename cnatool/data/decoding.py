@@ -86,8 +86,8 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
     # ValueError, struct.error, EOFError, and others.
     except Exception as error:
         raise SampleError(
-            f"{where} is damaged or no picture that is understood ({printable(one_line(error))}). "
-            "Replace it or take it away."
+            f"{where} is damaged or no picture that is understood ({printable(one_line(error))}).",
+            "Replace it or take it away",
         ) from error
 
 

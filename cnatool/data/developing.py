@@ -193,7 +193,7 @@ def workers(*, skip: bool = False) -> Iterator[Each]:
                     except SampleError as error:
                         if not skip:
                             raise
-                        faults[row] = str(error)
+                        faults[row] = error.reason
                 return faults
 
             # Several parts a worker: pictures of one folder differ in the time that they take.

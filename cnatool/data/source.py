@@ -58,7 +58,20 @@ MAX_SAMPLE_BYTES = 2**30
 
 
 class SampleError(DataError):
-    """One sample cannot be read; those beside it may be."""
+    """One sample cannot be read; those beside it may be.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong with it, which is kept where it is skipped.
+    advice : str
+        What to do besides skipping it.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        skip = f"{advice}; --on-error skip" if advice else "--on-error skip"
+        super().__init__(f"{reason} {skip} leaves such samples out.")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ class WebDataset:
                 except SampleError as error:
                     if not self.view.skip:
                         raise
-                    faults[row] = str(error)
+                    faults[row] = error.reason
         return Block(ids, tuple(one.stored for one in inputs), labels, made_of(inputs), faults)
 
 

@@ -68,6 +68,21 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     f"more than {_MOST_PIXELS} pixels."
                 )
 
+    def __str__(self) -> str:
+        """Say what is done, for people."""
+        done = [] if self.colour == "as-is" else [f"turned into {self.colour.upper()}"]
+        if self.resize is not None:
+            if isinstance(self.resize, tuple):
+                how = {"cover": "to cover ", "contain": "to lie within "}.get(self.fit or "", "to ")
+                size = f"{how}{self.resize[0]}×{self.resize[1]}"
+            else:
+                side = "longer" if self.fit == "contain" else "shorter"
+                size = f"to a {side} side of {self.resize}"
+            done.append(f"resized {size} ({self.interpolation})")
+        if self.crop is not None:
+            done.append(f"cut to the middle {self.crop[0]}×{self.crop[1]}")
+        return "pictures " + ", ".join(done or ["as they are"])
+
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Give height and width after resizing and before cropping.
 
