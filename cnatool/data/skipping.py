@@ -65,13 +65,32 @@ class Readable:
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` samples that can be read, from the first ``limit`` of all.
 
-        The last one is shorter, and may hold nothing but what was left out.
+        The last one is shorter; there is none without a sample.
 
         Raises
         ------
         DataError
-            If more than `MOST_SKIPPED` samples cannot be read.
+            If more than `MOST_SKIPPED` samples cannot be read, or all of them.
         """
+        # What is left out behind the last block goes with it, so it waits for the next.
+        waiting: Block | None = None
+        for block in self._filled(rows, limit):
+            if waiting is not None and not block.ids:
+                waiting = replace(waiting, skipped=(*waiting.skipped, *block.skipped))
+                continue
+            if waiting is not None:
+                yield waiting
+            waiting = block
+        if waiting is None:
+            return
+        if not waiting.ids:
+            raise DataError(
+                f"{self.name}: none of its samples can be read. {waiting.skipped[0].reason}"
+            )
+        yield waiting
+
+    def _filled(self, rows: int, limit: int | None) -> Iterator[Block]:
+        """Give full blocks, and then one that is not, which may be empty."""
         held: list[Block] = []
         there = found = 0
         skipped: list[SkippedRow] = []
@@ -93,9 +112,11 @@ class Readable:
                 whole, rest = regrouped(held, [(0, rows), (rows, there)])
                 yield replace(whole, skipped=tuple(skipped))
                 held, there, skipped = [rest] if rest.ids else [], len(rest.ids), []
-        if held or skipped:
+        if there:
             [last] = regrouped(held, [(0, there)])
             yield replace(last, skipped=tuple(skipped))
+        elif skipped:
+            yield Block([], (), None, skipped=tuple(skipped))
 
 
 def _good(block: Block) -> Block:

@@ -56,27 +56,30 @@ def viewed(source: Source, view: View) -> Source:
             "channels) or (channels, height, width)."
         )
     # All are of one shape, so that an empty one tells what becomes of them.
-    specs = tuple(
-        picture_spec(spec.name, source.name, _empty(spec, channels[number]), view)
-        if number in channels
-        else spec
+    pictures = {
+        number: picture_spec(spec.name, source.name, _empty(spec, channels[number]), view)
         for number, spec in enumerate(source.inputs)
+        if number in channels
+    }
+    specs = tuple(
+        _described(spec, pictures.get(number)) for number, spec in enumerate(source.inputs)
     )
-    return _Viewed(source, view, specs, channels)
+    return _Viewed(source, view, specs, channels, pictures)
 
 
 @dataclass(frozen=True, slots=True)
 class _Viewed:
     """A source whose arrays of pictures are given as a view says.
 
-    ``channels`` has the axis of the channels, counted from the first of a sample, of each input
-    that is a picture; -1 where there is none.
+    Of each input that is a picture, ``channels`` has the axis of its channels, counted from the
+    first of a sample, -1 where there is none; ``pictures`` describes it with its channels last.
     """
 
     source: Source
     view: View
     inputs: tuple[InputSpec, ...]
     channels: Mapping[int, int]
+    pictures: Mapping[int, InputSpec]
 
     @property
     def name(self) -> str:
@@ -116,12 +119,20 @@ class _Viewed:
     def _developed(self, number: int, values: NDArray[Any], each: Each) -> Developed:
         if number not in self.channels:
             return Developed(values, values, {})
-        spec, axis = self.inputs[number], self.channels[number]
+        spec, axis = self.pictures[number], self.channels[number]
 
         def decoder(row: int, area: int | None) -> tuple[str, NDArray[Any]]:
             return self.name, _picture(values[row], axis)
 
-        return developed(spec, self.view, len(values), decoder, each, self.name)
+        found = developed(spec, self.view, len(values), decoder, each, self.name)
+        # Stored as they came, and not with their channels last.
+        return found if spec.levels else Developed(values, found.fed, found.faults)
+
+
+def _described(spec: InputSpec, picture: InputSpec | None) -> InputSpec:
+    if picture is None or picture.levels:
+        return picture or spec
+    return replace(spec, made=picture.fed)
 
 
 def _channel_axis(source: Source, spec: InputSpec, view: View) -> int | None:

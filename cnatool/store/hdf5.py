@@ -234,7 +234,7 @@ class HDF5Tree:
         )
         return HDF5Array(self, key)
 
-    def reopened_array(self, key: str, committed: int) -> HDF5Array:
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> HDF5Array:
         """Open an array to write the rows that follow the committed ones."""
         return HDF5Array(self, key)
 

@@ -171,7 +171,7 @@ class Tree(ReadableTree, Protocol):
             those that were written, and just those of `set_rows` in the end.
         """
 
-    def reopened_array(self, key: str, committed: int) -> WritableArray:
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
         """Open an array of a reopened tree to write the rows that follow the committed ones.
 
         Parameters
@@ -180,6 +180,8 @@ class Tree(ReadableTree, Protocol):
             Path of the array inside the store.
         committed : int
             Rows that are committed, from the first on: whole chunks, or all.
+        grows : bool
+            Whether `set_rows` will say how many there are.
 
         Raises
         ------

@@ -200,7 +200,7 @@ class StoreWriter:
         record = split.record
         layout = split_arrays(self.record, labels=record.labels)
         sizes = [array.row_bytes for array in layout]
-        committed = len(split)
+        committed, grows = len(split), record.skips and not record.complete
         arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, committed):
             for spec, chunk in zip(layout, chunk_rows(sizes, record.taken), strict=True):
@@ -213,7 +213,7 @@ class StoreWriter:
                         f"committed, and would have got chunks of {chunk} now. Dump again with "
                         "--overwrite."
                     )
-                array = self._tree.reopened_array(key, committed)
+                array = self._tree.reopened_array(key, committed, grows=grows)
                 arrays[spec.key] = ChunkedArray(array, spec.dtype, committed)
         return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests=digests)
 

@@ -222,8 +222,10 @@ class ZarrTree:
         self._arrays.append(array)
         return array
 
-    def reopened_array(self, key: str, committed: int) -> ZarrArrayWriter:
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
         """Open an array to write the rows that follow the committed ones.
+
+        One that grows has room for any number again, whatever was said of it last.
 
         Raises
         ------
@@ -237,6 +239,9 @@ class ZarrTree:
             layout = recognised(metadata)
             if layout is None:
                 raise ValueError("another program wrote it")
+            if grows:
+                shape = (MANY_ROWS, *layout.shape[1:])
+                layout = dataclasses.replace(layout, shape=shape, grows=True)
             array = ZarrArrayWriter(key, layout, folder, committed)
         except (ChunkError, OSError, ValueError) as error:
             raise StoreDamagedError(
@@ -244,7 +249,7 @@ class ZarrTree:
                 "Dump again with --overwrite, or restore the store from a copy."
             ) from error
         self._metadata[key] = layout.json()
-        if layout.grows:
+        if grows:
             self._growing[key] = layout
         self._arrays.append(array)
         return array

@@ -160,7 +160,9 @@ def test_16_bit_grey_keeps_its_bits(tmp_path: Path, ending: str) -> None:
     assert open_pictures(tmp_path).inputs[0].dtype == np.uint16
     np.testing.assert_array_equal(read(tmp_path), [wide])
     save(tmp_path / "b" / "1.png", GREY)
-    with pytest.raises(DataError, match=r"b/1\.png is \(3, 4\) and the first is \(3, 4\), of uint8 and not uint16 "):
+    with pytest.raises(
+        DataError, match=r"b/1\.png is \(3, 4\) and the first is \(3, 4\), of uint8 and not uint16 "
+    ):
         open_pictures(tmp_path)
 
 
@@ -222,7 +224,9 @@ def test_several_pictures_in_one_file_are_refused(tmp_path: Path) -> None:
 def test_the_first_of_each_class_is_compared_at_opening(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", GREY)
     save(tmp_path / "b" / "1.png", GREY.T)
-    with pytest.raises(DataError, match=r"b/1.png is \(4, 3\) and the first is \(3, 4\) \(.*a/1.png\)"):
+    with pytest.raises(
+        DataError, match=r"b/1.png is \(4, 3\) and the first is \(3, 4\) \(.*a/1.png\)"
+    ):
         open_pictures(tmp_path)
     save(tmp_path / "b" / "1.png", RGB)
     with pytest.raises(DataError, match=r"b/1.png is .* --colour rgb"):
@@ -235,7 +239,9 @@ def test_others_are_compared_as_they_are_read(tmp_path: Path) -> None:
     save(tmp_path / "a" / "3.png", np.zeros((50, 50), np.uint8))
     blocks = open_pictures(tmp_path).blocks(2)
     next(blocks)
-    with pytest.raises(DataError, match=r"a/3.png is \(50, 50\) and the first is \(3, 4\) \(.*a/0.png\)"):
+    with pytest.raises(
+        DataError, match=r"a/3.png is \(50, 50\) and the first is \(3, 4\) \(.*a/0.png\)"
+    ):
         next(blocks)
 
 
