@@ -128,6 +128,11 @@ def check_options(options: DumpOptions) -> None:
         raise UsageError(f"keep={keep!r}: full or statistics.")
     if dtype is not None and dtype not in get_args(Narrowing):
         raise UsageError(f"dtype={dtype!r}: float32 or float16.")
+    if dtype is not None and keep == "statistics":
+        raise UsageError(
+            f"--dtype {dtype} narrows activations, and --keep statistics stores none: leave one of "
+            "them out."
+        )
     codec = options.get("codec")
     if codec is not None and codec not in get_args(Codec):
         raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
