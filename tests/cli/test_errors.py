@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import subprocess
 import sys
@@ -157,13 +158,15 @@ def test_places_that_cannot_be_written(here: Path) -> None:
         ["demo", "-o", "/proc"],
     ):
         message = refused(here, 3, *words)
-        assert message.endswith("cannot be written: No such file or directory. Name another path.")
+        # Which of the two the system says depends on the user.
+        why = "(No such file or directory|Permission denied)"
+        assert re.search(rf" cannot be written: {why}\. Name another path\.$", message)
     (here / "folder.csv").mkdir()
     message = refused(here, 3, "score", "net.zarr", "--samples", "folder.csv")
     assert message == (
         "cnatool: --samples folder.csv cannot be written: Is a directory. Name another path."
     )
-    assert "/proc/x cannot be made: No such file" in refused(here, 3, "demo", "-o", "/proc/x")
+    assert "/proc/x cannot be made: " in refused(here, 3, "demo", "-o", "/proc/x")
     assert "net.onnx/x cannot be made: Not a directory" in refused(
         here, 3, "demo", "-o", "net.onnx/x"
     )
@@ -288,7 +291,7 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
             ["--keep", "statistics", "--dtype", "float16"],
             "--dtype float16 narrows activations, and",
         ),
-        (["--batch-size", "1000000000"], ": 1 run of 1,000,000,000 samples at a time holds"),
+        (["--batch-size", "9000000000000"], ": 1 run of 9,000,000,000,000 samples at a time holds"),
     ],
 )
 def test_dump_options(here: Path, words: list[str], text: str) -> None:
