@@ -159,6 +159,11 @@ def check_options(options: DumpOptions) -> None:
         raise UsageError(f"keep_inputs={kept!r}: values or levels.")
     if on_error not in get_args(OnError):
         raise UsageError(f"on_error={on_error!r}: stop or skip.")
+    if dtype is not None and keep == "statistics":
+        raise UsageError(
+            f"--dtype {dtype} narrows activations, and --keep statistics stores none: leave one of "
+            "them out."
+        )
     codec = options.get("codec")
     if codec is not None and codec not in get_args(Codec):
         raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")

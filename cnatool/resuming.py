@@ -176,7 +176,7 @@ def _text(value: Any) -> str:
     elif isinstance(value, tuple):
         words = [str(_title(part)) for part in value]
     else:
-        return str(value)
+        return "none" if value is None else str(value)
     more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
     return (", ".join(words[:_LISTED]) + more) or "none"
 

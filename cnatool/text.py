@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "one_line", "printable", "time_text"]
+__all__ = ["bytes_text", "one_line", "printable", "time_text", "with_operator"]
 
 
 def printable(name: object) -> str:
     """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
     text = str(name)
     return text if text.isprintable() else repr(text)
+
+
+def with_operator(name: str, operator: str) -> str:
+    """Write a tensor's name with the operator that makes it, where that is known."""
+    return f"{name} ({operator})" if operator else name
 
 
 def bytes_text(size: float) -> str:

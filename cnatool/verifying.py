@@ -186,7 +186,7 @@ class _SplitCheck:
                 self._opened[spec.key] = self._split.array(spec.key)
             except StoreDamagedError as error:
                 self._unread.add(spec.key)
-                yield Fault(self._where(spec.key), None, _of_store(self._split.path, error))
+                yield self._unreadable(spec.key, None, error)
         self.arrays = len(self._opened)
 
     def _faults_of_rows(self, start: int, stop: int) -> Iterator[Fault]:
@@ -237,8 +237,7 @@ class _SplitCheck:
                 parts.append(array[first:last])
             except StoreDamagedError as error:
                 broken = True
-                problem = _of_store(self._split.path, error)
-                yield Fault(self._where(key), (first, last), problem)
+                yield self._unreadable(key, (first, last), error)
         if broken:
             return None
         values = np.concatenate(parts)
@@ -277,6 +276,16 @@ class _SplitCheck:
                     f"of tensor {tensor.name!r} in row {first + row} is {found[row]:.9g}, and its "
                     f"values give {truth[row]:.9g}{others}",
                 )
+
+    def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
+        """Make a fault of an error, which need not say once more where it is."""
+        where = self._where(key)
+        problem = _of_store(self._split.path, error).removeprefix(where).lstrip("/: ")
+        problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")
+        if rows is not None:
+            span = f"rows {rows[0]} to {rows[1] - 1}"
+            problem = problem.removeprefix(f"{span} ").replace(f" ({span})", "", 1)
+        return Fault(where, rows, problem)
 
     def _where(self, key: str) -> str:
         return f"splits/{self._split.name}/{key}"

@@ -13,7 +13,7 @@ from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
 from cnatool.store.tree import is_store
-from cnatool.text import bytes_text
+from cnatool.text import bytes_text, with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -178,7 +178,9 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
 
     def made(name: str) -> str:
         tensor = tensors.get(name)
-        return f"{name} (not stored)" if tensor is None else f"{name} ({tensor.operator})"
+        if tensor is None:
+            return f"{name} (not stored)"
+        return with_operator(name, tensor.operator)
 
     say("")
     print_table(
@@ -219,7 +221,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         say(f"  {count} {reason}")
     if every:
         for tensor in skipped:
-            say(f"  {tensor.name} ({tensor.operator}): {tensor.reason}")
+            say(f"  {with_operator(tensor.name, tensor.operator)}: {tensor.reason}")
     else:
         say("  --skipped lists them")
 
