@@ -255,11 +255,14 @@ class Split:
         spec = specs[key]
         array = self._store._tree.array(f"splits/{self.name}/{key}")
         dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
-        # Until a split is complete, arrays that grow may have room for more.
+        # Until a split is complete, arrays that grow may have room for more, and those that lack
+        # what was skipped for less.
         rows = self.record.rows
-        room = rows if self.record.complete else max(rows, array.shape[0] if array.shape else 0)
+        if not self.record.complete:
+            least = len(self) if self.record.skips else rows
+            rows = max(least, array.shape[0] if array.shape else 0)
         for what, found, expected in (
-            ("shape", array.shape, (room, *spec.shape)),
+            ("shape", array.shape, (rows, *spec.shape)),
             ("type", array.dtype.name, dtype),
         ):
             if found != expected:

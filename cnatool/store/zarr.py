@@ -157,6 +157,8 @@ class ZarrTree:
     @classmethod
     def remove(cls, path: Path) -> None:
         """Remove what is left of a store, if anything is."""
+        # Its metadata last: what is left after a kill can be told from anything else.
+        shutil.rmtree(path / "splits", ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
     def attribute(self) -> bytes | None:
