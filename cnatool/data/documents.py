@@ -58,6 +58,7 @@ def read_document(path: Path) -> dict[str, Any]:
         )
     try:
         made = _READERS[form](content.decode("utf-8-sig"))
+        _check(made)
     # ValueError is what all three raise, as do whole numbers with thousands of digits.
     except (ValueError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else printable(one_line(error))
@@ -67,6 +68,17 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(made, dict):
         raise UsageError(f"{path} does not hold fields with values.")
     return made
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """Refuse what later work would stumble over: numbers of any length, and depth."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("a whole number is too large")
+    if depth > _DEEPEST:
+        raise RecursionError
+    if isinstance(value, dict | list):
+        for at in value.values() if isinstance(value, dict) else value:
+            _check(at, depth + 1)
 
 
 def _json(text: str) -> Any:
