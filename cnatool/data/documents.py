@@ -20,6 +20,7 @@ __all__ = ["read_document"]
 # Configurations on model hubs may carry the names of all their classes.
 _MOST_BYTES = {".json": 1 << 22, ".toml": 1 << 16, ".yaml": 1 << 16, ".yml": 1 << 16}
 _DEEPEST = 20
+_LONGEST_LINE = 500
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -98,6 +99,13 @@ def _constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
 
 
+def _toml(text: str) -> Any:
+    # A key of n parts takes tomllib memory in n squared.
+    if max(map(len, text.splitlines()), default=0) > _LONGEST_LINE:
+        raise ValueError(f"a line has more than {_LONGEST_LINE} characters")
+    return tomllib.loads(text)
+
+
 def _yaml(text: str) -> Any:
     # PyYAML comes with zarr as well. Imported here: most runs read no YAML.
     import yaml
@@ -130,7 +138,7 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     ".json": _json,
-    ".toml": tomllib.loads,
+    ".toml": _toml,
     ".yaml": _yaml,
     ".yml": _yaml,
 }
