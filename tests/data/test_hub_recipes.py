@@ -327,7 +327,8 @@ def test_transformers_makes_the_same(tmp_path: Path, name: str, size: tuple[int,
     fields = dict(MODELS[name])
     named = fields.pop("image_processor_type", None) or fields.pop("feature_extractor_type")
     base = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
-    # Slow to import, and gone from one version to the next: by its name.
+    if not hasattr(transformers, base + "Pil"):
+        pytest.skip(f"this transformers has no {base}Pil, which goes by Pillow")
     processor = getattr(transformers, base + "Pil")(**fields)
     picture = noise(*size)
     [expected] = processor(Image.fromarray(picture), return_tensors="np")["pixel_values"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnatool.data.geometry import Geometry
+from cnatool.data.geometry import Geometry, transformed
 from cnatool.data.preprocess import PreprocessOptions
 from cnatool.data.recipe import Recipe, read_recipe
 from cnatool.errors import UsageError
@@ -164,6 +165,33 @@ def test_fields_that_cannot_be_meant(tmp_path: Path, fields: dict[str, Any], tex
     assert str(tmp_path / "file.json") in str(refused.value)
     pattern = text.replace("|", r"\|").replace("+", r"\+")
     assert refused.match(pattern)
+
+
+def test_the_files_of_the_documentation(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "preprocessing.md").read_text("utf-8")
+    blocks = re.findall(r"```(json|yaml|toml)\n(.*?)```", text, re.DOTALL)
+    made = []
+    for number, (form, content) in enumerate(blocks):
+        path = tmp_path / f"{number}.{form}"
+        path.write_text(content, "utf-8")
+        made.append(read_recipe(path))
+    first, second, third, boxed, resnet = made
+    assert first == second == third
+    assert boxed.geometry() == Geometry(
+        resize=(640, 640), fit="contain", crop=(640, 640), fill=(114, 114, 114)
+    )
+    geometry = first.geometry()
+    assert geometry is not None
+    # The worked example: 341×256, from row 16 and column 58.
+    assert geometry.resized(375, 500) == (256, 341)
+    picture = np.arange(256 * 341, dtype=np.uint16).reshape(256, 341)
+    cut = transformed(picture, Geometry(crop=geometry.crop))
+    np.testing.assert_array_equal(cut[..., 0], picture[16:240, 58:282])
+    path = tmp_path / "config.json"
+    cfg = {"input_size": [3, 224, 224], "crop_pct": 0.95, "interpolation": "bicubic"}
+    path.write_text(json.dumps({"pretrained_cfg": cfg}), "utf-8")
+    timm = read_recipe(path)
+    assert (timm.geometry(), timm.options()) == (resnet.geometry(), resnet.options())
 
 
 # --- hostile files ------------------------------------------------------------------------------
