@@ -144,7 +144,7 @@ def _geometry(held: dict[str, Any], kind: _Processor) -> dict[str, Any]:
     made: dict[str, Any] = {}
     crop = _flag(held, "do_center_crop", kind.crop)
     if crop:
-        made["crop"] = _pair("crop_size", held.get("crop_size"))
+        made["crop"] = _pair("crop_size", _said(held.get("crop_size")))
     if _flag(held, "do_resize", True):
         number = kind.resample if held.get("resample") is None else held["resample"]
         if type(number) is not int or not 0 <= number < len(_FILTERS):
@@ -160,7 +160,7 @@ def _geometry(held: dict[str, Any], kind: _Processor) -> dict[str, Any]:
 
 def _size(held: dict[str, Any], kind: _Processor) -> int | list[int]:
     """Give the shorter side, or height and width."""
-    size = held.get("size")
+    size = _said(held.get("size"))
     square = _flag(held, "default_to_square", kind.square) if type(size) is int else None
     if type(size) is int and not square:
         size = {"shortest_edge": size}
@@ -202,7 +202,10 @@ def _colour(held: dict[str, Any], *, mobilevit: bool) -> dict[str, Any]:
 def _arithmetic(held: dict[str, Any], kind: _Processor, *, efficientnet: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"scale": 1.0}
     if _flag(held, "do_rescale", True):
-        made["scale"] = _numbers("rescale_factor", held.get("rescale_factor") or 1 / 255)[0]
+        factor = 1 / 255 if held.get("rescale_factor") is None else held["rescale_factor"]
+        if isinstance(factor, bool) or not isinstance(factor, int | float):
+            raise UsageError("rescale_factor must be a number.")
+        made["scale"] = factor
     mean, std = [0.0], [1.0]
     normalises = _flag(held, "do_normalize", kind.normalises)
     again = efficientnet and _flag(held, "include_top", True)
@@ -227,6 +230,13 @@ def _flag(held: dict[str, Any], name: str, otherwise: bool | None) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{name} must be there, and be true or false.")
     return value
+
+
+def _said(size: Any) -> Any:
+    """Leave out what a size says nothing of."""
+    if isinstance(size, dict):
+        return {name: side for name, side in size.items() if side is not None}
+    return size
 
 
 def _pair(name: str, value: Any) -> list[int]:

@@ -248,9 +248,12 @@ def test_what_is_not_asked_for(tmp_path: Path) -> None:
     assert recipe.options() == PreprocessOptions(1.0)
     recipe = read(tmp_path, {**vit, "do_pad": False, "size_divisor": None, "reduce_labels": True})
     assert recipe.options() == PreprocessOptions(1 / 255)
+    size = {"height": 8, "width": 9, "shortest_edge": None, "longest_edge": None}
+    recipe = read(tmp_path, {**MODELS["swin-tiny"], "size": size, "crop_size": None})
+    assert recipe.geometry() == Geometry(resize=(8, 9), interpolation="bicubic")
     # A file of a whole processor holds that of its pictures.
     nested = {"image_processor": vit, "processor_class": "CLIPProcessor"}
-    assert read(tmp_path, nested) == recipe
+    assert read(tmp_path, nested).options() == PreprocessOptions(1 / 255)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,8 @@ def test_what_is_not_asked_for(tmp_path: Path) -> None:
         ({"image_std": [0.5, 0, 0.5]}, "std 0.5 0 0.5 cannot be meant"),
         ({"image_std": [0.5, 0.5]}, "mean has 3 and std 2 values"),
         ({"rescale_factor": "1/255"}, "rescale_factor must be a number"),
+        ({"rescale_factor": [0.5, 0.5]}, "rescale_factor must be a number"),
+        ({"size": {"height": None, "width": None}}, "size must be in pixels"),
         ({"image_processor_type": "BeitImageProcessor"}, "do_center_crop must be there, and be tr"),
         (
             {"image_processor_type": "EfficientNetImageProcessor", "resample": None},
