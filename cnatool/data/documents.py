@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["read_document"]
 
 # Configurations on model hubs may carry the names of all their classes.
-_MOST_BYTES = {".json": 1 << 22, ".toml": 1 << 16, ".yaml": 1 << 16, ".yml": 1 << 16}
+_MOST_BYTES = {".json": 1 << 22, ".toml": 1 << 14, ".yaml": 1 << 14, ".yml": 1 << 14}
 _DEEPEST = 20
 _LONGEST_LINE = 500
 
@@ -60,8 +60,9 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         made = _READERS[form](content.decode("utf-8-sig"))
         _check(made)
-    # ValueError is what all three raise, as do whole numbers with thousands of digits.
-    except (ValueError, RecursionError) as error:
+    # ValueError is what all three raise, as do whole numbers with thousands of digits; numbers to
+    # base 60, which YAML has, overflow.
+    except (ValueError, OverflowError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else printable(one_line(error))
         raise UsageError(
             f"{path} is no {form[1:].upper()} that is understood ({reason})."
