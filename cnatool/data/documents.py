@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["read_document"]
 
 # Configurations on model hubs may carry the names of all their classes.
-_MOST_BYTES = {".json": 1 << 22, ".toml": 1 << 16, ".yaml": 1 << 16, ".yml": 1 << 16}
+_MOST_BYTES = {".json": 1 << 22, ".toml": 1 << 14, ".yaml": 1 << 14, ".yml": 1 << 14}
 _DEEPEST = 20
+_LONGEST_LINE = 500
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -58,8 +59,10 @@ def read_document(path: Path) -> dict[str, Any]:
         )
     try:
         made = _READERS[form](content.decode("utf-8-sig"))
-    # ValueError is what all three raise, as do whole numbers with thousands of digits.
-    except (ValueError, RecursionError) as error:
+        _check(made)
+    # ValueError is what all three raise, as do whole numbers with thousands of digits; numbers to
+    # base 60, which YAML has, overflow.
+    except (ValueError, OverflowError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else printable(one_line(error))
         raise UsageError(
             f"{path} is no {form[1:].upper()} that is understood ({reason})."
@@ -67,6 +70,17 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(made, dict):
         raise UsageError(f"{path} does not hold fields with values.")
     return made
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """Refuse what later work would stumble over: numbers of any length, and depth."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("a whole number is too large")
+    if depth > _DEEPEST:
+        raise RecursionError
+    if isinstance(value, dict | list):
+        for at in value.values() if isinstance(value, dict) else value:
+            _check(at, depth + 1)
 
 
 def _json(text: str) -> Any:
@@ -84,6 +98,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _toml(text: str) -> Any:
+    # A key of n parts takes tomllib memory in n squared.
+    if max(map(len, text.splitlines()), default=0) > _LONGEST_LINE:
+        raise ValueError(f"a line has more than {_LONGEST_LINE} characters")
+    return tomllib.loads(text)
 
 
 def _yaml(text: str) -> Any:
@@ -118,7 +139,7 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     ".json": _json,
-    ".toml": tomllib.loads,
+    ".toml": _toml,
     ".yaml": _yaml,
     ".yml": _yaml,
 }

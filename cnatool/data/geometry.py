@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _FILTERS = {name: Image.Resampling[name.upper()] for name in get_args(Interpolation)}
-# What Pillow resamples in its own type: others would be rounded or cut off on the way.
+# What Pillow resamples, or its floats hold: others would be rounded or cut off on the way.
 _DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -145,8 +145,13 @@ def _resized(
         return np.asarray(image.resize(target, filter_))
     out = np.empty((*size, picture.shape[2]), picture.dtype)
     for channel in range(picture.shape[2]):
-        image = Image.fromarray(np.ascontiguousarray(picture[..., channel]))
-        out[..., channel] = image.resize(target, filter_)
+        values = np.ascontiguousarray(picture[..., channel])
+        if picture.dtype == np.uint16:
+            # As floats, which hold them all: Pillow before 13 goes wrong where its filters
+            # overshoot 65535.
+            values = values.astype(np.float32)
+        made = np.asarray(Image.fromarray(values).resize(target, filter_))
+        out[..., channel] = made.round().clip(0, 65535) if picture.dtype == np.uint16 else made
     return out
 
 

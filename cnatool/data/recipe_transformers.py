@@ -121,8 +121,10 @@ def transformers_fields(raw: dict[str, Any]) -> dict[str, Any]:
     for field, value in held.items():
         # What is null or false is not asked for, such as do_pad or size_divisor.
         if field not in known and value is not None and value is not False:
-            said = f" {value}" if isinstance(value, bool | int) else ""
-            raise UsageError(f"{printable(field)[:60]}{said} cannot be done here.")
+            raise UsageError(
+                f"{printable(field)[:60]} is not understood here, and asks for something: take it "
+                "away if the model does without."
+            )
     return {
         **_geometry(held, kind),
         **_colour(held, mobilevit=name == "MobileViT"),
@@ -142,11 +144,11 @@ def _geometry(held: dict[str, Any], kind: _Processor) -> dict[str, Any]:
     made: dict[str, Any] = {}
     crop = _flag(held, "do_center_crop", kind.crop)
     if crop:
-        made["crop"] = _pair("crop_size", held.get("crop_size"))
+        made["crop"] = _pair("crop_size", _said(held.get("crop_size")))
     if _flag(held, "do_resize", True):
-        number = held.get("resample", kind.resample)
+        number = kind.resample if held.get("resample") is None else held["resample"]
         if type(number) is not int or not 0 <= number < len(_FILTERS):
-            raise UsageError(f"resample {printable(number)[:40]} must be a number from 0 to 5.")
+            raise UsageError("resample must be there, as Pillow's number of a filter from 0 to 5.")
         made["interpolation"] = _FILTERS[number]
         made["resize"] = _size(held, kind)
         if kind.resizes == "convnext":
@@ -158,7 +160,7 @@ def _geometry(held: dict[str, Any], kind: _Processor) -> dict[str, Any]:
 
 def _size(held: dict[str, Any], kind: _Processor) -> int | list[int]:
     """Give the shorter side, or height and width."""
-    size = held.get("size")
+    size = _said(held.get("size"))
     square = _flag(held, "default_to_square", kind.square) if type(size) is int else None
     if type(size) is int and not square:
         size = {"shortest_edge": size}
@@ -166,7 +168,7 @@ def _size(held: dict[str, Any], kind: _Processor) -> int | list[int]:
         side = _side("size", size["shortest_edge"])
         if kind.resizes == "levit":
             return int(256 / 224 * side)
-        return int(side / _share(held, None)) if kind.resizes == "poolformer" else side
+        return int(side / _share(held, 0.9)) if kind.resizes == "poolformer" else side
     if isinstance(size, dict) and not size.keys() <= {"height", "width"}:
         raise UsageError(f"size with {' and '.join(map(printable, size))} cannot be done here.")
     if kind.resizes in ("convnext", "poolformer"):
@@ -184,7 +186,7 @@ def _convnext(made: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
     return {"resize": int(side / _share(held, 224 / 256)), "crop": [side, side]}
 
 
-def _share(held: dict[str, Any], otherwise: float | None) -> float:
+def _share(held: dict[str, Any], otherwise: float) -> float:
     share = held.get("crop_pct", otherwise)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0.01 <= share <= 1:
         raise UsageError(f"crop_pct {printable(share)[:40]} must be the share that is kept.")
@@ -200,7 +202,10 @@ def _colour(held: dict[str, Any], *, mobilevit: bool) -> dict[str, Any]:
 def _arithmetic(held: dict[str, Any], kind: _Processor, *, efficientnet: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"scale": 1.0}
     if _flag(held, "do_rescale", True):
-        made["scale"] = _numbers("rescale_factor", held.get("rescale_factor", 1 / 255), one=True)[0]
+        factor = 1 / 255 if held.get("rescale_factor") is None else held["rescale_factor"]
+        if isinstance(factor, bool) or not isinstance(factor, int | float):
+            raise UsageError("rescale_factor must be a number.")
+        made["scale"] = factor
     mean, std = [0.0], [1.0]
     normalises = _flag(held, "do_normalize", kind.normalises)
     again = efficientnet and _flag(held, "include_top", True)
@@ -223,10 +228,15 @@ def _flag(held: dict[str, Any], name: str, otherwise: bool | None) -> bool:
     value = held.get(name)
     value = otherwise if value is None else value
     if not isinstance(value, bool):
-        raise UsageError(
-            f"{name} must be true or false, and {'is not there' if name not in held else 'is not'}."
-        )
+        raise UsageError(f"{name} must be there, and be true or false.")
     return value
+
+
+def _said(size: Any) -> Any:
+    """Leave out what a size says nothing of."""
+    if isinstance(size, dict):
+        return {name: side for name, side in size.items() if side is not None}
+    return size
 
 
 def _pair(name: str, value: Any) -> list[int]:
@@ -242,8 +252,8 @@ def _side(name: str, value: Any) -> int:
     return value
 
 
-def _numbers(name: str, value: Any, *, one: bool = False) -> list[float]:
-    values = value if isinstance(value, list) and not one else [value]
+def _numbers(name: str, value: Any) -> list[float]:
+    values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(at, bool) or not isinstance(at, int | float) for at in values):
-        raise UsageError(f"{name} must be {'a number' if one else 'numbers, one a channel'}.")
+        raise UsageError(f"{name} must be a number, or numbers, one a channel.")
     return values

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from cnatool.store.geometry import Colour
     from cnatool.store.records import Preprocessing
 
-__all__ = ["Fed", "fed", "shown"]
+__all__ = ["Fed", "Order", "fed", "shown"]
+
+Order = Literal["chw", "hwc"]
 
 _WHITE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 # Small pictures are magnified to about this, and all lie apart by a stripe of grey.
@@ -53,7 +55,7 @@ class Fed:
     height: int
     width: int
     channels: int
-    order: Literal["chw", "hwc"] = "chw"
+    order: Order = "chw"
     colour: Colour = "as-is"
     scale: float = 1.0
     mean: tuple[float, ...] = ()
@@ -61,7 +63,12 @@ class Fed:
     white: float = 1.0
 
 
-def fed(made: Preprocessing, colour: Colour = "as-is", size: tuple[int, int] | None = None) -> Fed:
+def fed(
+    made: Preprocessing,
+    colour: Colour = "as-is",
+    size: tuple[int, int] | None = None,
+    order: Order | None = None,
+) -> Fed:
     """Say what the numbers mean that a decided preprocessing makes.
 
     Parameters
@@ -72,13 +79,15 @@ def fed(made: Preprocessing, colour: Colour = "as-is", size: tuple[int, int] | N
         What its channels were turned into.
     size : (int, int), optional
         Height and width, where samples are flat and do not tell.
+    order : {"chw", "hwc"}, optional
+        In which their elements lie, where flat samples of 3 channels do not tell.
 
     Raises
     ------
     DataError
         If the samples are no pictures of 1 or 3 channels.
     UsageError
-        If ``size`` is needed, or does not fit.
+        If ``size`` or ``order`` is needed, or ``size`` does not fit.
     """
     source, _, target = made.layout.rpartition("->")
     if len(made.source_shape) == 3:
@@ -87,6 +96,8 @@ def fed(made: Preprocessing, colour: Colour = "as-is", size: tuple[int, int] | N
         c, h, w = (1, *made.source_shape)
     elif len(made.shape) == 3:
         c, h, w = _axes(made.shape, target)
+    elif len(made.source_shape) != 1:
+        raise DataError(f"samples of shape {made.source_shape} are no pictures.")
     elif size is None:
         raise UsageError(f"samples of shape {made.source_shape} are flat: say height and width.")
     else:
@@ -103,7 +114,7 @@ def fed(made: Preprocessing, colour: Colour = "as-is", size: tuple[int, int] | N
         h,
         w,
         c,
-        order=_order(made, target),
+        order=_order(made, target, order if c > 1 else "chw"),
         colour=colour,
         scale=made.scale,
         mean=made.mean,
@@ -193,10 +204,17 @@ def _axes(shape: tuple[int, ...], named: str) -> tuple[int, int, int]:
     return (c, a, b) if named == "hwc" or (named != "chw" and c in (1, 3)) else (a, b, c)
 
 
-def _order(made: Preprocessing, target: str) -> Literal["chw", "hwc"]:
+def _order(made: Preprocessing, target: str, otherwise: Order | None) -> Order:
     """In which order the model's elements lie."""
     if "->" in made.layout:
         return "chw" if target.endswith("chw") else "hwc"
-    # Elements that keep their order lie as they came; with one channel, either way is the same.
-    shape = made.source_shape if len(made.source_shape) == 3 else made.shape
-    return "hwc" if len(shape) != 3 or shape[2] in (1, 3) else "chw"
+    # Elements that keep their order lie as they came.
+    for shape in (made.source_shape, made.shape):
+        if len(shape) == 3:
+            return "hwc" if shape[2] in (1, 3) else "chw"
+    if otherwise is None:
+        raise UsageError(
+            f"samples of shape {made.source_shape} are flat: say whether their channels come first "
+            "or last."
+        )
+    return otherwise
