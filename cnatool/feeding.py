@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -220,7 +221,10 @@ def _planned(
     made, text = plan(fed, _target(target, fed.shape), options)
     if fed is given or geometry is None:
         return made, text
-    return msgspec.structs.replace(made, geometry=geometry), f"{geometry}; then {text}"
+    recorded = msgspec.structs.replace(
+        made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
+    )
+    return recorded, f"{geometry}; then {text}"
 
 
 def _noise(values: NDArray[Any]) -> float:

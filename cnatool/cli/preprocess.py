@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+
+class _Order(StrEnum):
+    chw = "chw"
+    hwc = "hwc"
+
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="See how samples are prepared for a model."
 )
@@ -62,6 +69,10 @@ def show(
     size: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
+    ] = None,
+    order: Annotated[
+        _Order | None,
+        typer.Option(help="In which order flat samples hold their three channels."),
     ] = None,
     preprocess: PreprocessOption = None,
     resize: ResizeOption = None,
@@ -103,7 +114,7 @@ def show(
     for made in found.inputs:
         _say_values(made, found.values[made.input])
     if output is not None:
-        _draw(found, output, size)
+        _draw(found, output, size, order)
 
 
 def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
@@ -123,7 +134,7 @@ def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
         )
 
 
-def _draw(found: Preview, output: Path, size: str | None) -> None:
+def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool.data.geometry import parse_crop
     from cnatool.data.showing import fed, shown
 
@@ -131,7 +142,9 @@ def _draw(found: Preview, output: Path, size: str | None) -> None:
     for made in found.inputs:
         colour = made.geometry.colour if made.geometry else "as-is"
         try:
-            facts = fed(made, colour, parse_crop(size) if size else None)
+            facts = fed(
+                made, colour, parse_crop(size) if size else None, order.value if order else None
+            )
             picture = shown(found.values[made.input], facts)
         except DataError as error:
             refusals.append(error)

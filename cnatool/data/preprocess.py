@@ -225,7 +225,8 @@ def _scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> f
                 f"{_describe(spec, target)}: {source.name} would be cut off to {dtype.name}. Store "
                 f"the data as {dtype.name}."
             )
-        if options.scale is not None or options.mean or options.std:
+        # A file may say that nothing is to be done.
+        if options.scale not in (None, 1.0) or options.mean or options.std:
             raise UsageError(
                 f"input '{target.name}' takes {dtype.name}, and --scale, --mean and --std are for "
                 "float inputs: leave them out."

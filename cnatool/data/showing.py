@@ -99,7 +99,10 @@ def fed(
     elif len(made.source_shape) != 1:
         raise DataError(f"samples of shape {made.source_shape} are no pictures.")
     elif size is None:
-        raise UsageError(f"samples of shape {made.source_shape} are flat: say height and width.")
+        raise UsageError(
+            f"samples of shape {made.source_shape} are flat: say their height and width with "
+            "--size HEIGHTxWIDTH."
+        )
     else:
         h, w = size
         c, rest = divmod(math.prod(made.source_shape), h * w)

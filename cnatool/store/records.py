@@ -296,6 +296,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Empty, one value, or one value a channel; applied after the scale.
     geometry : Geometry or None
         How pictures were resized and cropped, and their colours changed; null where they were not.
+    resized_by : str or None
+        What did so, with its version: results differ between versions in the last levels.
     """
 
     input: str
@@ -308,6 +310,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     geometry: Geometry | None = None
+    resized_by: str | None = None
 
 
 class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -150,7 +150,7 @@ def test_any_number_of_any_size(count: int, size: tuple[int, int]) -> None:
 
 def test_what_cannot_be_shown() -> None:
     _, flat = through(GREY.reshape(4, -1), (600,), None)
-    with pytest.raises(UsageError, match=r"shape \(600,\) are flat: say height and width"):
+    with pytest.raises(UsageError, match=r"shape \(600,\) are flat: say their height and width"):
         fed(flat)
     with pytest.raises(UsageError, match="are no pictures of 7x11"):
         fed(flat, size=(7, 11))
