@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
-from cnatool.data.decoding import decode_bytes
+from cnatool.data.decoding import from_bytes
 from cnatool.data.developing import Developed, developed, made_of, workers
 from cnatool.data.source import Block, InputSpec, SampleError, spans
 from cnatool.errors import DataError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.decoding import Pixels
+    from cnatool.data.decoding import Opener
     from cnatool.data.developing import Each
     from cnatool.data.source import View
 
@@ -196,19 +196,17 @@ class Pictures:
 
     def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
         """Give arrays (rows, H, W) or (rows, H, W, 3), or of levels."""
-        decoder = partial(picture_in, frame, self.column, place)
-        return developed(self.spec, self.view, len(frame), decoder, each, self.first)
+        found = partial(picture_in, frame, self.column, place)
+        return developed(self.spec, self.view, len(frame), found, each, self.first)
 
 
-def picture_in(
-    frame: pl.DataFrame, name: str, place: Place, row: int, area: int | None
-) -> tuple[str, Pixels]:
-    """Decode the picture of a column in a row; gives its name for messages and its pixels.
+def picture_in(frame: pl.DataFrame, name: str, place: Place, row: int) -> tuple[str, Opener]:
+    """Find the picture of a column in a row: its name for messages, and what opens it.
 
     Raises
     ------
     SampleError
-        If there is none, or it is damaged.
+        If there is none.
     """
     contents = frame[name]
     if isinstance(contents.dtype, pl.Struct):
@@ -220,7 +218,7 @@ def picture_in(
             f"{where} holds no bytes of a picture: save pictures themselves and not their paths, "
             "or leave the row out."
         )
-    return where, decode_bytes(where, content, area)
+    return where, from_bytes(content)
 
 
 @dataclass(frozen=True, slots=True)

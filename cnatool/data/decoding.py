@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Opener = Callable[[], AbstractContextManager[BinaryIO]]
     Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-__all__ = ["decode", "decode_bytes"]
+__all__ = ["decode", "decode_image", "from_bytes", "pixels"]
 
 # Only these decoders are tried, whatever a file's name says.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -33,14 +33,14 @@ _CONVERT = {
 }
 _ORIENTATION = 0x0112
 # What a viewer must do with stored rows and columns, by the EXIF standard.
-_TURN: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a.swapaxes(0, 1)[::-1],
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -64,6 +64,24 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
     SampleError
         If the picture is damaged, too large, or would lose something as such an array.
     """
+    found = _decoded(where, opener, area)
+    return pixels(found) if isinstance(found, Image.Image) else found
+
+
+def decode_image(where: str, opener: Opener) -> Image.Image:
+    """Decode as `decode` does, to an image of mode L, RGB or I;16."""
+    found = _decoded(where, opener, None)
+    assert isinstance(found, Image.Image)
+    return found
+
+
+def pixels(picture: Image.Image) -> Pixels:
+    """Give the array of an image of mode L, RGB or I;16."""
+    values = np.asarray(picture)
+    return cast("Pixels", values.astype(_dtype(picture.mode), copy=False))
+
+
+def _decoded(where: str, opener: Opener, area: int | None) -> Image.Image | Pixels:
     try:
         # Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is
         # an error here, the first by a look at the size: filters of warnings are not of a thread.
@@ -76,8 +94,8 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
             picture.load()
             # After loading: Pillow turns TIFFs by itself and then drops the mark.
             turn = _TURN.get(picture.getexif().get(_ORIENTATION, 1))
-            pixels = _values(where, picture, mode)
-            return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+            found = _converted(where, picture, mode)
+            return found if turn is None else found.transpose(turn)
     except SampleError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -91,9 +109,9 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
         ) from error
 
 
-def decode_bytes(where: str, content: bytes, area: int | None = None) -> Pixels:
-    """Decode a picture that is in memory; see `decode`."""
-    return decode(where, lambda: io.BytesIO(content), area)
+def from_bytes(content: bytes) -> Opener:
+    """Give what opens a picture that is in memory."""
+    return lambda: io.BytesIO(content)
 
 
 def _check_size(where: str, picture: Image.Image) -> None:
@@ -139,7 +157,7 @@ def _is_wide(picture: Image.Image) -> bool:
     return any(re.search(r";16", str(tile)) for tile in tiles)
 
 
-def _values(where: str, picture: Image.Image, mode: str) -> Pixels:
+def _converted(where: str, picture: Image.Image, mode: str) -> Image.Image:
     if picture.has_transparency_data:
         with_alpha = None if mode == "I;16" else picture.convert("RGBA" if mode == "RGB" else "LA")
         if with_alpha is None or np.asarray(with_alpha)[..., -1].min() < 255:
@@ -148,10 +166,8 @@ def _values(where: str, picture: Image.Image, mode: str) -> Pixels:
                 "pictures without transparency."
             )
         picture = with_alpha
-    if picture.mode != mode and mode != "I;16":
-        picture = picture.convert(mode)
-    return cast("Pixels", np.asarray(picture).astype(_dtype(mode), copy=False))
+    return picture.convert(mode) if picture.mode != mode and mode != "I;16" else picture
 
 
 def _dtype(mode: str) -> np.dtype[Any]:
-    return np.dtype(np.uint16 if mode == "I;16" else np.uint8)
+    return np.dtype(np.uint16 if mode.startswith("I;16") else np.uint8)

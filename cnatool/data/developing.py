@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from cnatool.data.geometry import transformed
+from cnatool.data.decoding import decode, decode_image, pixels
+from cnatool.data.geometry import transformed, transformed_image
 from cnatool.data.source import InputSpec, SampleError
 from cnatool.errors import DataError
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.data.decoding import Opener
     from cnatool.data.source import View
 
     # Does something for each number below a count, in threads unless each is small; says which
     # could not be done, and why.
     Each = Callable[[int, Callable[[int], None], bool], dict[int, str]]
-    # Gives the name of a picture for messages and its pixels, of which so many are expected.
-    Decoder = Callable[[int, int | None], tuple[str, NDArray[Any]]]
+    # Gives the name of the picture of a number, for messages, and the picture: what opens it as a
+    # file, or its pixels.
+    Finder = Callable[[int], tuple[str, Opener | NDArray[Any]]]
 
 __all__ = [
     "FIRST_READABLE",
@@ -44,6 +47,8 @@ __all__ = [
 _PART = 8
 _SMALL = 1 << 14
 _LEVELS = 256
+# Modes of 8 bits.
+_RESIZED = ("L", "RGB")
 # Where damaged ones are skipped, so many samples are tried for one that is not.
 FIRST_READABLE = 256
 
@@ -72,8 +77,8 @@ def made_of(inputs: Sequence[Developed]) -> tuple[NDArray[Any], ...]:
     return tuple(one.fed for one in inputs)
 
 
-def first_readable(decoder: Decoder, rows: int, view: View) -> tuple[str, NDArray[Any]]:
-    """Give the first picture that can be decoded, after its name.
+def first_readable(found: Finder, rows: int, view: View) -> tuple[str, NDArray[Any]]:
+    """Give the first picture that can be read, after its name.
 
     Raises
     ------
@@ -83,21 +88,22 @@ def first_readable(decoder: Decoder, rows: int, view: View) -> tuple[str, NDArra
     refused: SampleError | None = None
     for row in range(min(rows, FIRST_READABLE) if view.skip else 1):
         try:
-            return decoder(row, None)
+            where, picture = found(row)
+            return where, decode(where, picture) if callable(picture) else picture
         except SampleError as error:
             refused = refused or error
     assert refused is not None
     raise refused
 
 
-def picture_spec(name: str, where: str, pixels: NDArray[Any], view: View) -> InputSpec:
+def picture_spec(name: str, where: str, values: NDArray[Any], view: View) -> InputSpec:
     """Describe an input by its first picture.
 
     Parameters
     ----------
     name, where : str
         The input, and the picture, for messages.
-    pixels : ndarray
+    values : ndarray
         (H, W) or (H, W, C).
     view : View
 
@@ -106,25 +112,25 @@ def picture_spec(name: str, where: str, pixels: NDArray[Any], view: View) -> Inp
     DataError
         If its levels cannot be counted.
     """
-    plain = InputSpec(name, pixels.dtype, pixels.shape, "hwc" if pixels.ndim == 3 else None)
+    plain = InputSpec(name, values.dtype, values.shape, "hwc" if values.ndim == 3 else None)
     if view.geometry is None and view.kept != "levels":
         return plain
     fed = plain
     if view.geometry is not None:
-        made = transformed(pixels, view.geometry)
+        made = transformed(values, view.geometry)
         fed = InputSpec(name, made.dtype, made.shape, "hwc" if made.ndim == 3 else None)
     if view.kept == "values":
         return replace(plain, made=fed)
-    if pixels.dtype != np.uint8:
+    if values.dtype != np.uint8:
         raise DataError(
-            f"{where} has {pixels.dtype.itemsize * 8} bits a channel, and levels are counted of "
+            f"{where} has {values.dtype.itemsize * 8} bits a channel, and levels are counted of "
             "8-bit pictures: store the pictures themselves with --keep-inputs values."
         )
     return InputSpec(name, np.dtype(np.uint32), (_LEVELS,), levels=True, made=fed)
 
 
 def developed(
-    spec: InputSpec, view: View, rows: int, decoder: Decoder, each: Each, first: str
+    spec: InputSpec, view: View, rows: int, found: Finder, each: Each, first: str
 ) -> Developed:
     """Decode the pictures of a block and make of them what the spec says.
 
@@ -136,9 +142,8 @@ def developed(
         What that was made with.
     rows : int
         How many pictures.
-    decoder : callable
-        Gives one by its row. The number of pixels that it is told is what all have, where all must
-        be of one size.
+    found : callable
+        Gives one by its row.
     each : callable
         From `workers`.
     first : str
@@ -154,24 +159,35 @@ def developed(
     fed = spec.fed
     stored = np.empty((rows, *spec.shape), spec.dtype)
     out = stored if fed is spec else np.empty((rows, *fed.shape), fed.dtype)
-    plain = view.geometry is None
-    area = math.prod(fed.shape[:2]) if plain else None
+    geometry = view.geometry
+    # A picture of another size is not even decoded where all must be of one.
+    area = math.prod(fed.shape[:2]) if geometry is None else None
 
     def one(row: int) -> None:
-        where, pixels = decoder(row, area)
-        made = pixels
-        if view.geometry is not None:
-            if not spec.levels:
-                _check_alike(first, spec, where, pixels, "Or use --keep-inputs levels")
-            made = transformed(pixels, view.geometry)
+        where, picture = found(row)
+        if geometry is None:
+            made = values = decode(where, picture, area) if callable(picture) else picture
+        elif not callable(picture):
+            values, made = picture, transformed(picture, geometry)
+        else:
+            image = decode_image(where, picture)
+            if spec.levels and image.mode in _RESIZED:
+                # Without an array of the whole picture, which takes as long as resizing it.
+                made = transformed_image(image, geometry)
+                _check_alike(first, fed, where, made, _remedy(fed, made))
+                stored[row], out[row] = _levels(image), made
+                return
+            values = pixels(image)
+            made = transformed(values, geometry)
+        if out is not stored and not spec.levels:
+            _check_alike(first, spec, where, values, "Or use --keep-inputs levels")
+            stored[row] = values
         _check_alike(first, fed, where, made, _remedy(fed, made))
         if spec.levels:
-            stored[row] = _levels(pixels)
-        elif out is not stored:
-            stored[row] = pixels
+            stored[row] = _levels(Image.fromarray(values))
         out[row] = made
 
-    small = view.geometry is None and out.nbytes < _SMALL * rows
+    small = geometry is None and out.nbytes < _SMALL * rows
     return Developed(stored, out, each(rows, one, small))
 
 
@@ -207,32 +223,30 @@ def workers(*, skip: bool = False) -> Iterator[Each]:
         yield each
 
 
-def _check_alike(
-    first: str, spec: InputSpec, where: str, pixels: NDArray[Any], remedy: str
-) -> None:
-    if pixels.shape == spec.shape and pixels.dtype == spec.dtype:
+def _check_alike(first: str, spec: InputSpec, where: str, found: NDArray[Any], remedy: str) -> None:
+    if found.shape == spec.shape and found.dtype == spec.dtype:
         return
-    kinds = "" if pixels.dtype == spec.dtype else f", of {pixels.dtype} and not {spec.dtype}"
+    kinds = "" if found.dtype == spec.dtype else f", of {found.dtype} and not {spec.dtype}"
     raise DataError(
-        f"{where} is {pixels.shape} and the first is {spec.shape}{kinds} ({first.rstrip(',')}): "
+        f"{where} is {found.shape} and the first is {spec.shape}{kinds} ({first.rstrip(',')}): "
         f"pictures must have the same size and mode. {remedy}."
     )
 
 
-def _remedy(spec: InputSpec, pixels: NDArray[Any]) -> str:
+def _remedy(spec: InputSpec, made: NDArray[Any]) -> str:
     """Say which option makes a picture like the first."""
-    if pixels.dtype != spec.dtype:
+    if made.dtype != spec.dtype:
         return "Save all of them with 8 bits"
     ways = []
-    if pixels.shape[:2] != spec.shape[:2]:
+    if made.shape[:2] != spec.shape[:2]:
         ways.append("--resize HEIGHTxWIDTH, or --resize SIDE --crop HEIGHTxWIDTH")
-    if pixels.shape[2:] != spec.shape[2:]:
+    if made.shape[2:] != spec.shape[2:]:
         ways.append("--colour rgb or --colour grey")
     return f"Make them so with {', and '.join(ways)}"
 
 
-def _levels(pixels: NDArray[Any]) -> NDArray[np.uint32]:
+def _levels(picture: Image.Image) -> NDArray[np.uint32]:
     """Count how often each level occurs, in all channels together."""
-    counts = Image.fromarray(pixels).histogram()
-    levels: NDArray[np.uint32] = np.array(counts, np.uint32).reshape(-1, _LEVELS).sum(0, np.uint32)
+    counts = np.array(picture.histogram(), np.uint32)
+    levels: NDArray[np.uint32] = counts.reshape(-1, _LEVELS).sum(0, np.uint32)
     return levels

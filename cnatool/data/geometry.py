@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -27,6 +28,7 @@ __all__ = [
     "parse_interpolation",
     "parse_resize",
     "transformed",
+    "transformed_image",
 ]
 
 _FILTERS = {name: Image.Resampling[name.upper()] for name in get_args(Interpolation)}
@@ -69,6 +71,20 @@ def transformed(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     if geometry.crop is not None:
         made = _cropped(made, (height, width), geometry)
     return np.ascontiguousarray(made.reshape(height, width, channels))
+
+
+def transformed_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
+    """Do what `transformed` does, to an image of mode L or RGB: an array is made of less."""
+    colours = {"grey": "L", "rgb": "RGB", "bgr": "RGB"}
+    mode = colours.get(geometry.colour, picture.mode)
+    made = picture if picture.mode == mode else picture.convert(mode)
+    height, width = geometry.resized(picture.height, picture.width)
+    made = made.resize((width, height), _FILTERS[geometry.interpolation])
+    values = np.asarray(made).reshape(height, width, -1)
+    rest = msgspec.structs.replace(geometry, resize=None, fit=None)
+    if geometry.colour != "bgr":
+        rest = msgspec.structs.replace(rest, colour="as-is")
+    return transformed(values, rest)
 
 
 def parse_resize(text: str) -> tuple[int, int] | int:

@@ -121,8 +121,8 @@ def _pictures(part: Part, name: str, view: View) -> Pictures:
         frame = part.frame.select(name).head(FIRST_READABLE if view.skip else 1).collect()
     except TABLE_DAMAGE as error:
         raise _unreadable(part.path, error) from error
-    decoder = partial(picture_in, frame, name, Place((part,), (part.rows,), 0))
-    first, pixels = first_readable(decoder, len(frame), view)
+    found = partial(picture_in, frame, name, Place((part,), (part.rows,), 0))
+    first, pixels = first_readable(found, len(frame), view)
     return Pictures(name, picture_spec(name, first, pixels, view), view, first)
 
 

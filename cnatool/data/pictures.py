@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
-from cnatool.data.decoding import decode
 from cnatool.data.developing import developed, first_readable, made_of, picture_spec, workers
 from cnatool.data.source import (
     PICTURE_EXTENSIONS,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from cnatool.data.decoding import Pixels
+    from cnatool.data.decoding import Opener
     from cnatool.data.source import InputSpec, View
 
 __all__ = ["LABEL_TABLES", "PictureSource", "open_listed_pictures", "open_pictures"]
@@ -85,8 +84,8 @@ class PictureSource:
                 part = self.files[start:stop]
                 names = [name for name, _ in part]
                 labels = np.array([label for _, label in part], np.int64)
-                decoder = partial(_decoded, self.folder, names)
-                made = developed(spec, self.view, len(part), decoder, each, self.first)
+                found = partial(_found, self.folder, names)
+                made = developed(spec, self.view, len(part), found, each, self.first)
                 yield Block(names, (made.stored,), labels, made_of([made]), made.faults)
 
 
@@ -185,10 +184,10 @@ def _source(
     ``others`` are compared with it here already.
     """
     names = [name for name, _ in files]
-    first, pixels = first_readable(partial(_decoded, folder, names), len(names), view)
+    first, pixels = first_readable(partial(_found, folder, names), len(names), view)
     spec = picture_spec("pictures", first, pixels, view)
     with workers(skip=view.skip) as each:
-        developed(spec, view, len(others), partial(_decoded, folder, others), each, first)
+        developed(spec, view, len(others), partial(_found, folder, others), each, first)
     return PictureSource(folder, tuple(files), (spec,), classes, view, first)
 
 
@@ -213,14 +212,14 @@ def _numbered(words: Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
     return [number[word] for word in words], tuple(classes)
 
 
-def _decoded(folder: Path, names: Sequence[str], row: int, area: int | None) -> tuple[str, Pixels]:
+def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
     path = folder / names[row]
     # Opening a pipe would wait for ever.
     if not path.is_file():
         raise SampleError(f"{path} is no file.")
     # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then mixes
     # up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
-    return str(path), decode(str(path), lambda: path.open("rb"), area)
+    return str(path), lambda: path.open("rb")
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:

@@ -121,12 +121,12 @@ class _Viewed:
             return Developed(values, values, {})
         spec, axis = self.pictures[number], self.channels[number]
 
-        def decoder(row: int, area: int | None) -> tuple[str, NDArray[Any]]:
+        def found(row: int) -> tuple[str, NDArray[Any]]:
             return self.name, _picture(values[row], axis)
 
-        found = developed(spec, self.view, len(values), decoder, each, self.name)
+        made = developed(spec, self.view, len(values), found, each, self.name)
         # Stored as they came, and not with their channels last.
-        return found if spec.levels else Developed(values, found.fed, found.faults)
+        return made if spec.levels else Developed(values, made.fed, made.faults)
 
 
 def _described(spec: InputSpec, picture: InputSpec | None) -> InputSpec:

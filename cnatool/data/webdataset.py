@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.data.blocks import regrouped
-from cnatool.data.decoding import decode_bytes
+from cnatool.data.decoding import from_bytes
 from cnatool.data.developing import (
     FIRST_READABLE,
     Developed,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.decoding import Pixels
+    from cnatool.data.decoding import Opener
     from cnatool.data.developing import Each
     from cnatool.data.source import View, Wanted
 
@@ -148,8 +148,8 @@ class WebDataset:
         for field, spec in zip(self.fields, self.inputs, strict=True):
             first = f"{self.first}.{field}"
             if is_picture(f"x.{field}"):
-                decoder = partial(_picture, samples, field)
-                made = developed(spec, self.view, len(samples), decoder, each, first)
+                found = partial(_picture, samples, field)
+                made = developed(spec, self.view, len(samples), found, each, first)
             else:
                 made = _arrays(samples, field, spec, each, first)
             inputs.append(made)
@@ -308,16 +308,12 @@ def _content(sample: _Sample, field: str) -> tuple[str, bytes]:
     return f"{sample.where}.{field}", content
 
 
-def _picture(
-    samples: Sequence[_Sample], field: str, row: int, area: int | None
-) -> tuple[str, Pixels]:
+def _picture(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, Opener]:
     where, content = _content(samples[row], field)
-    return where, decode_bytes(where, content, area)
+    return where, from_bytes(content)
 
 
-def _array(
-    samples: Sequence[_Sample], field: str, row: int, area: int | None = None
-) -> tuple[str, NDArray[Any]]:
+def _array(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, NDArray[Any]]:
     where, content = _content(samples[row], field)
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
