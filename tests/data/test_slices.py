@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -205,3 +207,59 @@ def test_damaged_files(tmp_path: Path) -> None:
         opened(path)
     with pytest.raises(DataError, match="'..' leads out"):
         opened(path, "../d.zarr/x")
+
+
+def moved_and_linked(place: Path, to: Path) -> None:
+    place.rename(to)
+    place.symlink_to(to)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("part", ["x", "x/METADATA", "x/CHUNK", "x/CHUNKS"])
+def test_a_link_out_of_a_zarr_folder_is_refused(part: str, version: int, tmp_path: Path) -> None:
+    path = zarred(tmp_path / "d.zarr", {"x": X}, version, chunks=(4, 2, 3))
+    words = {
+        2: {"METADATA": ".zarray", "CHUNK": "1.0.0", "CHUNKS": "."},
+        3: {"METADATA": "zarr.json", "CHUNK": "c/1/0/0", "CHUNKS": "c"},
+    }[version]
+    place = path / "/".join(words.get(word, word) for word in part.split("/"))
+    inside = path / "moved"
+    moved_and_linked(place, inside)
+    if part != "x":
+        # From one place in the folder to another.
+        check(opened(path), X, None)
+    place.unlink()
+    inside.rename(place)
+    moved_and_linked(place, tmp_path / "elsewhere")
+    for array in ("", "x"):
+        with pytest.raises(DataError, match="symbolic link that leaves") as caught:
+            list(opened(path, array).blocks(4))
+        assert f"{path}/x" in str(caught.value)
+
+
+def test_a_zarr_folder_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    moved_and_linked(zarred(tmp_path / "d.zarr", {"x": X, "y": Y}), tmp_path / "elsewhere")
+    check(opened(tmp_path / "d.zarr"), X, Y)
+    (tmp_path / "d.zarr" / "note").symlink_to(tmp_path)  # no array, so it is not looked at
+    check(opened(tmp_path / "d.zarr"), X, Y)
+
+
+def test_a_pipe_in_a_zarr_folder_is_refused(tmp_path: Path) -> None:
+    path = zarred(tmp_path / "d.zarr", {"x": X}, chunks=(4, 2, 3))
+    chunk = path / "x" / "c" / "2" / "0" / "0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        list(opened(path).blocks(4))
+
+
+def test_several_damaged_arrays_are_one_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = zarred(tmp_path / "d.zarr", dict.fromkeys("xyz", X))
+    for name in "xyz":
+        (path / name / "zarr.json").write_text('{"zarr_format": [], "node_type": "array"}')
+    with pytest.raises(DataError, match="cannot be read as Zarr"):
+        opened(path)
+    gc.collect()
+    assert caplog.text == ""
