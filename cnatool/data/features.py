@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,5 +89,4 @@ def feature_columns(names: Iterable[str], taken: set[str | None]) -> tuple[str, 
 
 def missing_column(path: Path, option: str, name: str, names: Sequence[str]) -> DataError:
     """Say that a table has no column that an option names."""
-    held = ", ".join(map(printable, names[:20]))
-    return DataError(f"{option} {name}: {path} has no such column, but {held}.")
+    return DataError(f"{option} {name}: {path} has no such column, but {listed(names)}.")

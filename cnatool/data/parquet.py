@@ -83,8 +83,7 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
     labels = None if label is None else _labels(parts, label, schema[label])
     split = wanted.split_column
     if split is not None and split not in schema:
-        text = ", ".join(map(printable, schema.names()[:20]))
-        raise DataError(f"--split-column {split}: {path} has no such column, but {text}.")
+        raise missing_column(path, "--split-column", split, schema.names())
     name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
     return ColumnSource(name, tuple(parts), columns, labels, split)
 
