@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,50 @@ def test_several_damaged_arrays_are_one_error(
         opened(path)
     gc.collect()
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 1 << 31])
+def test_an_impossible_chunk_of_hdf5_is_refused(tmp_path: Path, size: int) -> None:
+    # HDF5 2.0 reads beyond a chunk that is smaller than its checksum, and takes the process along.
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        options = {"chunks": (5, 2, 3), "compression": "gzip", "fletcher32": True}
+        made = file.create_dataset("x", data=X, **options)
+        made.id.write_direct_chunk((5, 0, 0), b"?" * 77)
+    content = path.read_bytes()
+    entry, wrong = (struct.pack("<IIQ", size, 0, 5) for size in (77, size))
+    assert content.count(entry) == 1
+    path.write_bytes(content.replace(entry, wrong))
+    with pytest.raises(DataError, match="the chunk at row 5 has an impossible size or place"):
+        opened(path)
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_a_short_chunk_of_hdf5_is_refused(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        made = file.create_dataset("x", data=X, chunks=(5, 2, 3), fletcher32=True)
+        made.id.write_direct_chunk((10, 0, 0), b"???")
+        made = file.create_dataset("z", data=X, chunks=(5, 2, 3), compression="gzip")
+        # Left as it is by gzip, the mask says, and too short for that.
+        made.id.write_direct_chunk((15, 0, 0), b"?" * 50, 1)
+    for name, row in (("x", 10), ("z", 15)):
+        with pytest.raises(DataError, match=f"the chunk at row {row} has an impossible size"):
+            opened(path, name)
+
+
+def test_chunks_of_hdf5_that_filters_left_as_they_were(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (23, 50), np.uint8)
+    for x in (noise, np.zeros_like(noise), X):
+        for filters in (
+            {"compression": "gzip"},
+            {"compression": "lzf", "shuffle": True, "fletcher32": True},
+            {"fletcher32": True},
+            {"scaleoffset": 0, "compression": "gzip"} if x.dtype == np.uint8 else {},
+        ):
+            path = h5(tmp_path / "d.h5", {"x": x}, chunks=(5, *x.shape[1:]), **filters)
+            check(opened(path), x, None)
+    # Chunks that nobody has written hold zeros.
+    with h5py.File(tmp_path / "d.h5", "w", userblock_size=512) as file:
+        file.create_dataset("x", X.shape, X.dtype, chunks=(5, 2, 3))[:5] = X[:5]
+    check(opened(tmp_path / "d.h5"), np.where(np.arange(23)[:, None, None] < 5, X, 0), None)
