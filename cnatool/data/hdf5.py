@@ -30,6 +30,13 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError
 _MAX_MEMBERS = 10_000
 # Of Fletcher-32, behind each chunk.
 _CHECKSUM_BYTES = 4
+# Of which only the compressors, gzip and LZF, are ever left out, and change the size.
+_KNOWN_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_LZF,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+}
 
 
 def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
@@ -108,16 +115,16 @@ def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SliceArray:
 
 def _check_chunks(where: str, dataset: Any, size: int) -> None:
     """Refuse chunks that HDF5 would trip over: it trusts what the file says of their sizes."""
-    plain = dataset.dtype.itemsize * math.prod(dataset.chunks)
-    checksum = _CHECKSUM_BYTES if dataset.fletcher32 else 0
-    # A filter that has not made a chunk smaller was left out for it, and the mask says so.
-    whole = plain + checksum
-    resized = dataset.scaleoffset is not None
-    bare = dataset.id.get_create_plist().get_nfilters() == 0
+    made = dataset.id.get_create_plist()
+    filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
+    checksum = _CHECKSUM_BYTES if h5py.h5z.FILTER_FLETCHER32 in filters else 0
+    whole = dataset.dtype.itemsize * math.prod(dataset.chunks) + checksum
+    # A compressor that has not made a chunk smaller was left out for it, and the mask says so.
+    told = filters <= _KNOWN_FILTERS
     wrong: list[int] = []
 
     def look(chunk: Any) -> int | None:
-        exact = bare or (chunk.filter_mask and not resized)
+        exact = not filters or (told and chunk.filter_mask)
         least, most = (whole, whole) if exact else (checksum + 1, MAX_CHUNK)
         offset = chunk.byte_offset
         if not (least <= chunk.size <= most and 0 <= offset <= size - chunk.size):
