@@ -311,3 +311,14 @@ def test_chunks_of_hdf5_that_filters_left_as_they_were(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "d.h5", "w", userblock_size=512) as file:
         file.create_dataset("x", X.shape, X.dtype, chunks=(5, 2, 3))[:5] = X[:5]
     check(opened(tmp_path / "d.h5"), np.where(np.arange(23)[:, None, None] < 5, X, 0), None)
+
+
+def test_a_filter_of_hdf5_without_its_settings(tmp_path: Path) -> None:
+    # h5py looks for gzip's level where it names the filters of an array.
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk((5, 6))
+        made.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((23, 6))
+        h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_FLOAT, space, made)
+    check(opened(tmp_path / "d.h5"), np.zeros((23, 6), np.float32), None)

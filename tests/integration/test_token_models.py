@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
@@ -149,7 +150,7 @@ def test_two_inputs_of_tokens(length: int, model: tuple[Any, Path], tmp_path: Pa
 
 def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> None:
     _, path = model
-    _, _, labels, bare = texts(12)
+    ids, mask, labels, bare = texts(12)
     columns = {"input_ids": bare, "attention_mask": [[1] * len(row) for row in bare]}
     pl.DataFrame(columns | {"label": labels}).write_parquet(tmp_path / "d.parquet")
     done = run(tmp_path, "dump", path, "d.parquet", "-o", "s.zarr")
@@ -160,3 +161,14 @@ def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> 
         f"row has {len(bare[0])}: pad lists to one length"
     ) in done.stderr
     assert not (tmp_path / "s.zarr").exists()
+    # The way out, as docs/data.md has it.
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    [padding] = re.findall(r"```python\n(length = .*?)```", text, re.DOTALL)
+    names = {"frame": pl.read_parquet(tmp_path / "d.parquet"), "pl": pl}
+    exec(padding, names)
+    names["frame"].write_parquet(tmp_path / "d.parquet")
+    assert run(tmp_path, "dump", path, "d.parquet", "-o", "s.zarr").returncode == 0
+    found = arrays(tmp_path / "s.zarr")
+    width = max(map(len, bare))
+    np.testing.assert_array_equal(found["ids"], ids[:, :width])
+    np.testing.assert_array_equal(found["mask"], mask[:, :width])
