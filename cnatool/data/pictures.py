@@ -14,7 +14,7 @@ import numpy as np
 from cnatool.data.decoding import decode, decoders, differs, picture_spec
 from cnatool.data.source import PICTURE_EXTENSIONS, UNFIT, Block, InputSpec, is_picture, spans
 from cnatool.errors import DataError
-from cnatool.text import listed, one_line
+from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -141,8 +141,9 @@ def open_listed_pictures(folder: Path) -> PictureSource:
     try:
         # As text: what looks like a number in one row may be a name in the next.
         frame = pl.read_csv(table, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{table} cannot be read as a table ({one_line(error)}).") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        text = printable(one_line(Exception(error)))
+        raise DataError(f"{table} cannot be read as a table ({text}).") from error
     names = _column(frame, table, _FILE_COLUMNS, "file names")
     words = _column(frame, table, _LABEL_COLUMNS, "labels")
     if not names:
