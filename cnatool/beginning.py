@@ -16,6 +16,7 @@ from cnatool.pipeline import Stages, prefetched
 from cnatool.planning import Plan, planned
 from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
+from cnatool.shared_samples import SharedSamples
 from cnatool.store.replacing import check_free
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import check_codec
@@ -126,6 +127,8 @@ class Begun:
         What the rest will take.
     broken : NotFinite
         Told of every row.
+    shared : SharedSamples
+        Told of every row.
     stages : Stages
         Told how long each stage is busy.
     pasts : mapping of str to Past
@@ -140,6 +143,7 @@ class Begun:
     exposed: ExposedModel
     preflight: Preflight
     broken: NotFinite
+    shared: SharedSamples
     stages: Stages
     pasts: Mapping[str, Past]
     split: str
@@ -172,9 +176,9 @@ def begun_dump(decided: Decided) -> Generator[Begun]:
         plan.statistics,
         plan.run,
     )
-    broken, stages = NotFinite(plan.record.tensors), Stages()
+    broken, shared, stages = NotFinite(plan.record.tensors), SharedSamples(), Stages()
     past = {} if decided.past is None else decided.past.splits
-    pasts = {name: Past(split, broken, decided.observer) for name, split in past.items()}
+    pasts = {name: Past(split, broken, shared, decided.observer) for name, split in past.items()}
     if plan.schedule.stateful:
         # Results depend on the runs before: everything runs once more, in the same order.
         wanted = plan.rows
@@ -191,7 +195,7 @@ def begun_dump(decided: Decided) -> Generator[Begun]:
         trial = first_blocks(ran, plan, sum(left.values()))
         found = estimated(plan, decided.path, trial, decided.codec, left)
         first = _in_turn(trial, ran)
-        yield Begun(plan, exposed, found, broken, stages, pasts, split, first)
+        yield Begun(plan, exposed, found, broken, shared, stages, pasts, split, first)
 
 
 def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:

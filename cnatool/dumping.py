@@ -322,7 +322,7 @@ def _finished(decided: Decided, begun: Begun) -> None:
         raise
     if replaced is not None:
         replaced.remove()
-    for line in begun.broken.notes():
+    for line in (*begun.broken.notes(), *begun.shared.notes()):
         observer.note(line)
 
 
@@ -397,6 +397,7 @@ def _write_split(
         )
         begun.stages.add("compressing and writing", time.perf_counter() - start)
         begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
+        begun.shared.add(split.name, block.ids, one.contents)
         done += len(block.ids)
         observer.progress(split.name, done + len(missing()), rows)
     if not split.complete:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ __all__ = ["Feed", "opened_sources", "wanted_arrays"]
 _PROBE_SAMPLES = 3
 # So many rows are looked at for samples that differ.
 _PROBED_ROWS = 64
+# ... or, of large ones, as many as take this much.
+_PROBED_BYTES = 1 << 28
 
 
 def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterable[str]) -> Wanted:
@@ -184,7 +187,9 @@ class Feed:
             How many; by default three, or as many as the model is bound to.
         """
         count = count or self.batch or _PROBE_SAMPLES
-        looked_at = max(count, _PROBED_ROWS)
+        fed = [spec.fed for spec in source.inputs]
+        size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
+        looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
         block = next(iter(source.blocks(looked_at, looked_at)))
         rows = zip(*block.fed, strict=True)
         seen: dict[tuple[bytes, ...], int] = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.notfinite import broken_rows
+from cnatool.shared_samples import content_hashes
 from cnatool.store.fingerprint import data_digests, digest
 from cnatool.store.layout import IDS, LABELS, input_key
 from cnatool.store.reader import open_store
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cnatool.notfinite import NotFinite
     from cnatool.observing import Observer
     from cnatool.planning import Plan
+    from cnatool.shared_samples import SharedSamples
     from cnatool.store.reader import Split, Store, StoredArray
 
 __all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
@@ -190,17 +192,22 @@ class Past:
         The split in the store.
     broken : NotFinite
         Told of these rows as of those that are still to come.
+    shared : SharedSamples
+        Told of them too.
     observer : Observer
         Told how far the comparison is.
     """
 
-    def __init__(self, split: Split, broken: NotFinite, observer: Observer) -> None:
+    def __init__(
+        self, split: Split, broken: NotFinite, shared: SharedSamples, observer: Observer
+    ) -> None:
         record = split.record
         self.split = split
         self.rows = len(split)
         # Of all rows that were compared, for the split's fingerprint.
         self.digests = data_digests(split.store.record, labels=record.labels)
         self._broken = broken
+        self._shared = shared
         self._observer = observer
         # Rows that were compared, and the samples among them that could not be read.
         self.done = 0
@@ -243,6 +250,7 @@ class Past:
         self._broken.add(
             self.split.name, block.ids, broken_rows(block.inputs, count), self._sums.take(count)
         )
+        self._shared.add(self.split.name, block.ids, content_hashes(block.inputs, count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)
 

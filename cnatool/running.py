@@ -13,6 +13,7 @@ from cnatool.data.blocks import taken
 from cnatool.errors import DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
+from cnatool.shared_samples import content_hashes
 from cnatool.store.layout import keyed_rows
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class RanBlock:
         What the model gave; tensors kept whole in the type that they are stored in.
     broken : ndarray of bool, shape (n,)
         Which samples hold a raw input that is no finite number.
+    contents : ndarray of int64, shape (n,)
+        By which equal raw inputs are found.
     reading, running : float
         Seconds that one sample took in its stage, where it had a thread to itself. The first run
         of a block with several is left out: memory is found and filled in it.
@@ -50,6 +53,7 @@ class RanBlock:
     block: Block
     results: Results
     broken: NDArray[np.bool_]
+    contents: NDArray[np.int64]
     reading: float
     running: float
 
@@ -117,6 +121,7 @@ def ran_blocks(
             replace(block, made=()),
             replace(results, activations=narrowed),
             broken_rows(block.inputs, count),
+            content_hashes(block.inputs, count),
             reading / count,
             watch.seconds(count, schedule.batch),
         )
@@ -164,6 +169,7 @@ def _rest(ran: RanBlock, start: int) -> RanBlock:
             statistics={n: values[rows] for n, values in results.statistics.items()},
         ),
         broken=ran.broken[rows],
+        contents=ran.contents[rows],
     )
 
 

@@ -311,6 +311,10 @@ class ColumnSource:
         return tuple(accumulate(part.rows for part in self.parts))
 
     @property
+    def _where(self) -> str:
+        return self.name if len(self.parts) > 1 else str(self.parts[0].path)
+
+    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """What the columns become."""
         return tuple(column.spec for column in self.columns)
@@ -345,7 +349,7 @@ class ColumnSource:
                 frame = next(frames, None)
                 if frame is None or len(frame) < stop - start:
                     raise DataError(
-                        f"{self.name} ends before row {stop} of {self.rows}. Get a whole copy."
+                        f"{self._where} ends before row {stop} of {self.rows}. Get a whole copy."
                     )
                 place = Place(self.parts, ends, start)
                 inputs = [column.values(frame, place, each) for column in self.columns]

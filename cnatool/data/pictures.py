@@ -22,7 +22,7 @@ from cnatool.data.source import (
     spans,
 )
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,8 +149,9 @@ def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     try:
         # As text: what looks like a number in one row may be a name in the next.
         frame = pl.read_csv(table, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{table} cannot be read as a table ({str(error)[:200]}).") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        text = printable(one_line(Exception(error)))
+        raise DataError(f"{table} cannot be read as a table ({text}).") from error
     names = _column(frame, table, _FILE_COLUMNS, "file names")
     words = _column(frame, table, _LABEL_COLUMNS, "labels")
     if not names:
@@ -194,9 +195,9 @@ def _source(
 def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str) -> list[str]:
     found = [name for name in frame.columns if name.strip().lower() in names]
     if len(found) != 1:
-        held = ", ".join(map(printable, frame.columns[:20])) or "nothing"
         raise DataError(
-            f"{table} needs one column of {meaning}, called {' or '.join(names)}, and holds {held}."
+            f"{table} needs one column of {meaning}, called {' or '.join(names)}, and holds "
+            f"{listed(frame.columns)}."
         )
     values: list[str | None] = frame[found[0]].to_list()
     if None in values:

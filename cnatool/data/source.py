@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from cnatool.errors import DataError, UsageError
-from cnatool.text import printable
+from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -53,6 +53,8 @@ _INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
 # What labels are called in a file that holds several arrays by name.
 _LABEL_NAMES = ("y", "label", "labels")
 
+# NumPy's own limit is 64, the axis of samples among them.
+_MAX_AXES = 32
 # A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
 MAX_SAMPLE_BYTES = 2**30
 
@@ -195,11 +197,10 @@ class Wanted:
                 f"--input INPUT={noun.upper()}, or what is constant with --constant INPUT=VALUE"
             )
         if not found:
-            text = ", ".join(map(printable, held[:20])) or "nothing"
             raise DataError(
                 f"{where} needs {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {meaning} called "
-                f"{' or '.join(map(printable, names))} and holds {text}: say which one it is with "
-                f"{option}."
+                f"{' or '.join(map(printable, names))} and holds {listed(held)}: say which one it "
+                f"is with {option}."
             )
         if len(found) > 1:
             raise DataError(
@@ -335,6 +336,10 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
         raise DataError(
             f"{where} has dtype {dtype}, which is not understood: save it as bool, integers, or "
             "floats of at most 64 bits."
+        )
+    if len(shape) > _MAX_AXES:
+        raise DataError(
+            f"{where} has samples of {len(shape)} axes; the limit is {_MAX_AXES}. Reshape them."
         )
     size = dtype.itemsize
     for dim in shape:

@@ -10,6 +10,7 @@ import polars as pl
 
 from cnatool.data.columns import TABLE_DAMAGE, ColumnSource, Labels, Part, Place, named_labels
 from cnatool.data.developing import Developed
+from cnatool.data.features import feature_columns, label_column, missing_column
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["open_csv"]
 
-# Columns that number the rows and are no part of a sample; the empty name is what pandas writes.
-_ROW_NUMBERS = ("", "id", "index")
-_LABELS = ("y", "label", "labels", "target", "class")
 _BATCH = 4_096
 # A line of a table; what is longer is some other file.
 _MAX_HEADER = 1 << 22
@@ -91,10 +89,10 @@ def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
             "first row."
         )
     part = Part(path, rows, frame)
-    label = _label(path, names, wanted)
+    label = label_column(path, names, wanted)
     split = wanted.split_column
     if split is not None and split not in names:
-        raise _missing(path, "--split-column", split, names)
+        raise missing_column(path, "--split-column", split, names)
     chosen = _chosen(path, names, wanted, {label, split})
     try:
         whole = _whole(part, [name for given in chosen for name in given[1]])
@@ -133,33 +131,12 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _missing(path: Path, option: str, name: str, names: list[str]) -> DataError:
-    held = ", ".join(map(printable, names[:20]))
-    return DataError(f"{option} {name}: {path} has no such column, but {held}.")
-
-
-def _label(path: Path, names: list[str], wanted: Wanted) -> str | None:
-    if wanted.labels is not None:
-        if wanted.labels not in names:
-            raise _missing(path, "--labels", wanted.labels, names)
-        return wanted.labels
-    found = [name for name in names if name.strip().lower() in _LABELS]
-    if len(found) > 1:
-        raise DataError(
-            f"{path} holds {' and '.join(found)}, and which are the labels is in doubt: say it "
-            "with --labels NAME."
-        )
-    return found[0] if found else None
-
-
 def _chosen(
     path: Path, names: list[str], wanted: Wanted, taken: set[str | None]
 ) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
     """Give the name of each input, its columns, and the shape of one sample."""
     if len(wanted.inputs) == 1 and not wanted.arrays:
-        rest = tuple(
-            name for name in names if name not in taken and name.strip().lower() not in _ROW_NUMBERS
-        )
+        rest = feature_columns(names, taken)
         if not rest:
             raise DataError(f"{path} has no column of numbers besides labels.")
         return [("columns", rest, (len(rest),))]
@@ -169,7 +146,7 @@ def _chosen(
         used = (words,) if words in names else tuple(words.split(","))
         for name in used:
             if name not in names:
-                raise _missing(path, "--input", name, names)
+                raise missing_column(path, "--input", name, names)
         chosen.append((given, used, () if len(used) == 1 else (len(used),)))
     return chosen
 

@@ -361,11 +361,14 @@ def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
         ("filename,label\nlink.png,1\n", "no path of a file inside"),
         ("filename,label\n", "lists no pictures"),
         ("filename,label\nb.png,1,2,3\n", "cannot be read as a table"),
+        ('filename,label\nb.png,"at\x02', "cannot be read as a table"),
+        ("f" * 5000 + ",label\nb.png,1\n", "and holds f{60}…, label"),
     ],
 )
 def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> None:
     save(tmp_path / "o.png")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
-    with pytest.raises(DataError, match=text):
+    with pytest.raises(DataError, match=text) as caught:
         listed(tmp_path / "d", table)
+    assert str(caught.value).isprintable()
