@@ -353,7 +353,7 @@ class ColumnSource:
                     )
                 place = Place(self.parts, ends, start)
                 inputs = [column.values(frame, place, each) for column in self.columns]
-                faults = {row: text for one in inputs for row, text in one.faults.items()}
+                faults = {row: text for one in reversed(inputs) for row, text in one.faults.items()}
                 labels = None
                 if self.labels is not None:
                     labels, wrong = self.labels.values(frame, place)

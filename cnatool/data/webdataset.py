@@ -153,7 +153,7 @@ class WebDataset:
             else:
                 made = _arrays(samples, field, spec, each, first)
             inputs.append(made)
-        faults = {row: text for one in inputs for row, text in one.faults.items()}
+        faults = {row: text for one in reversed(inputs) for row, text in one.faults.items()}
         labels = None
         if self.label is not None:
             labels = np.zeros(len(samples), np.int64)
