@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cnatool.data.recipe import Recipe
 from cnatool.errors import UsageError
 from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
@@ -21,6 +22,7 @@ __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
     "layers": LayerScores,
+    "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,
     "verify": Verification,
@@ -28,6 +30,7 @@ SCHEMAS: Mapping[str, type[Any]] = {
 
 _TITLES = {
     "layers": "What `cnatool layers --json` prints",
+    "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
     "verify": "What `cnatool verify --json` prints",

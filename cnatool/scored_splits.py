@@ -72,6 +72,7 @@ class ScoredSplit:
             available=self.split.record.available,
             complete=self.split.record.complete,
             rows=self.split.record.rows,
+            skipped=len(self.split.record.skipped),
             accuracy=self.accuracy(),
             loss=self.loss(),
             performance_reason=self.performance_reason,

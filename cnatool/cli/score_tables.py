@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.cli.console import say
 from cnatool.cli.tables import number, print_table
+from cnatool.text import with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,10 @@ def print_score(result: ScoreResult, *, everything: bool = False) -> None:
         say("\nundefined (–):")
         for reason in reasons:
             say(f"  {reason}")
-    layers = ", ".join(f"{layer.depth} {layer.name} ({layer.operator})" for layer in result.layers)
-    say(f"\n{len(result.layers)} layers: {layers}")
+    layers = [
+        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
+    ]
+    say(f"\n{len(result.layers)} layers: {', '.join(layers)}")
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
     say(f"output: {result.output.name}{read}")
