@@ -12,6 +12,7 @@ import numpy as np
 
 from cnatool._version import __version__
 from cnatool.errors import DataError, UsageError
+from cnatool.recorded_weights import recorded_weights
 from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.store.tree import Codec
+    from cnatool.store.weight_records import WeightsRecord
     from cnatool.store.writer import SplitWriter
 
 __all__ = ["Layer", "Recording", "create_store"]
@@ -59,6 +61,8 @@ class Layer:
         It is a projection on a residual bypass.
     path : int, optional
         Layers on the longest path from the input up to this one; by default its place in the list.
+    groups : int
+        Of a grouped convolution, for the norms of its weights.
     """
 
     preactivation: str
@@ -67,6 +71,7 @@ class Layer:
     output: bool = False
     shortcut: bool = False
     path: int | None = None
+    groups: int = 1
 
 
 def create_store(
@@ -82,6 +87,9 @@ def create_store(
     codec: Codec | None = None,
     tags: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
+    initial_weights: Mapping[str, ArrayLike] | None = None,
+    parameters: int | None = None,
     id_bytes: int = _ID_BYTES,
     overwrite: bool = False,
 ) -> Recording:
@@ -115,6 +123,14 @@ def create_store(
         Words of your own, kept in the store.
     classes : sequence of str, optional
         Names of the label values.
+    weights : mapping of str to array_like, optional
+        Weights of the layers, (out, in, …) each, by the layer's name: the store then holds their
+        norms, for the baselines of `cnatool.score`. They are taken as they are, a normalisation
+        behind them is not folded in.
+    initial_weights : mapping of str to array_like, optional
+        The same before training.
+    parameters : int, optional
+        How many parameters the network has.
     id_bytes : int
         Bytes of UTF-8 that the longest id takes.
     overwrite : bool
@@ -159,18 +175,25 @@ def create_store(
     _check_text("operators", operators.values())
     if not isinstance(id_bytes, int) or id_bytes < 1:
         raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
+    given = _layers(operators, layers, outputs)
+    records = _layer_records(operators, given)
     check_free(Path(path), overwrite=overwrite)
     return Recording(
         Path(path),
         _Description(
             operators=operators,
-            layers=_layer_records(operators, layers, outputs),
+            layers=records,
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             keep=keep,
             statistics=tuple(name for name in get_args(Statistic) if name in {"sum", *statistics}),
             shapes=dict(shapes or {}),
             tags=dict(tags or {}),
+            weights=None
+            if weights is None
+            else recorded_weights(
+                records, [one.groups for one in given], weights, initial_weights, parameters
+            ),
         ),
         codec=codec,
         classes=None if classes is None else tuple(classes),
@@ -178,13 +201,16 @@ def create_store(
     )
 
 
-def _layer_records(
+def _layers(
     tensors: Mapping[str, str], layers: Sequence[str | Layer] | None, outputs: Sequence[str]
-) -> tuple[LayerRecord, ...]:
-    given = [
+) -> list[Layer]:
+    return [
         Layer(one, output=one in outputs) if isinstance(one, str) else one
         for one in (tensors if layers is None else layers)
     ]
+
+
+def _layer_records(tensors: Mapping[str, str], given: Sequence[Layer]) -> tuple[LayerRecord, ...]:
     for layer in given:
         for name in (layer.preactivation, layer.linear or layer.preactivation):
             if name not in tensors:
@@ -215,6 +241,7 @@ class _Description:
     statistics: tuple[Statistic, ...]
     shapes: dict[str, tuple[int, ...]]
     tags: dict[str, str]
+    weights: WeightsRecord | None
 
     def record(self, batch: _Batch) -> StoreRecord:
         """Describe the store by its first batch."""
@@ -250,6 +277,7 @@ class _Description:
             statistics=self.statistics,
             splits={},
             tags=self.tags,
+            weights=self.weights,
         )
 
 

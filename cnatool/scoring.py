@@ -22,6 +22,7 @@ from cnatool.results import (
     ScoreResult,
 )
 from cnatool.score_notes import notes
+from cnatool.scored_baselines import scored_baselines
 from cnatool.scored_layers import missing_layers, scored_layers
 from cnatool.scored_output import scored_output
 from cnatool.scored_splits import input_extent, scored_split
@@ -151,6 +152,7 @@ class Scored:
             cna_area=area,
             margin=margin,
             cna_margin=_product(margin, area),
+            baselines=scored_baselines(self.store, margin, self.splits.get(_TRAIN)),
             notes=tuple(notes(self.store, self.convention, self.missing, self.output, splits)),
         )
 

@@ -11,7 +11,8 @@ from cnatool.backend.linear_maps import linear_map
 from cnatool.backend.parameters import count_parameters, unseen_weights
 from cnatool.backend.path_norm import log_path_norm
 from cnatool.errors import CnatoolError, ModelError
-from cnatool.matrix_norms import BlockMatrix, matrix_norms
+from cnatool.layer_weights import layer_weights
+from cnatool.matrix_norms import BlockMatrix
 from cnatool.store.weight_records import LayerWeights, WeightsRecord
 
 if TYPE_CHECKING:
@@ -125,20 +126,7 @@ class _Weighed:
             reason = f"layer {number + 1} ({operator.result!r}): {error}"
             return LayerWeights(number + 1, operator.weights, None, reason=reason)
         initial = None if before is None else before.initial(number, matrix, self.graph)
-        norms = matrix_norms(matrix, initial)
-        reason = f"the weights of layer {number + 1} ({operator.result!r}) are not finite"
-        return LayerWeights(
-            number=number + 1,
-            name=operator.weights,
-            shape=matrix.shape,
-            blocks=len(matrix.blocks),
-            frobenius=None if norms is None else norms.frobenius,
-            spectral=None if norms is None else norms.spectral,
-            absolute_sum=None if norms is None else norms.absolute_sum,
-            distance=None if norms is None else norms.distance,
-            same_as=same_as,
-            reason=reason if norms is None else None,
-        )
+        return layer_weights(number + 1, operator.weights, matrix, initial, same_as)
 
     def initial(self, number: int, trained: BlockMatrix, of: Graph) -> BlockMatrix:
         """Give the matrix of a layer, which must be of the shape that it has after training."""

@@ -11,9 +11,10 @@ from cnatool.cli.console import key_values, note, say
 
 if TYPE_CHECKING:
     from cnatool.metrics.estimate import Estimate
+    from cnatool.metrics.norms import Baseline
     from cnatool.results import ScoreResult
 
-__all__ = ["print_score", "score"]
+__all__ = ["print_baselines", "print_score", "score"]
 
 
 def score(
@@ -45,6 +46,12 @@ def score(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Also print measures from the norms of the weights; JSON has them."
+        ),
+    ] = False,
     samples: Annotated[
         Path | None,
         typer.Option(
@@ -79,6 +86,8 @@ def score(
         typer.echo(result.to_json(), nl=False)
     else:
         print_score(result)
+        if baselines:
+            print_baselines(result)
 
 
 def print_score(result: ScoreResult) -> None:
@@ -140,3 +149,39 @@ def print_score(result: ScoreResult) -> None:
     say(f"output: {result.output.name}{read}")
     for line in result.notes:
         say(f"note: {line}")
+
+
+def print_baselines(result: ScoreResult) -> None:
+    """Print the measures from the norms of the weights as a table."""
+    from cnatool.cli.tables import number, print_table
+
+    found = result.baselines
+    rows: list[tuple[str, str, Baseline]] = [
+        ("L2", "∏ ‖W‖ / margin", found.l2),
+        ("spectral", "∏ σ₁ / margin", found.spectral),
+        ("L2-path", "path norm / margin", found.l2_path),
+        ("2018 bound", f"from {found.initial or 'initial weights'}", found.bound_2018),
+        ("2018 bound", "from 0", found.bound_2018_from_zero),
+        ("parameter norm", "‖W‖ of all layers", found.parameter_norm),
+        ("L1", "Σ |w| of all layers", found.l1),
+        ("distance", f"from {found.initial or 'initial weights'}", found.distance),
+        ("parameters", "number", found.parameters),
+        ("depth", "layers on a path", found.depth),
+    ]
+    say("")
+    print_table(
+        [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
+        [
+            [name, form, number(one.log), "–" if one.value is None else f"{one.value:.6g}"]
+            for name, form, one in rows
+        ],
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, form, one in rows:
+        if one.reason is not None:
+            text = f"{name} {form}" if name == "2018 bound" else name
+            reasons.setdefault(one.reason, []).append(text)
+    if reasons:
+        say("\nundefined (–):")
+        for reason, names in reasons.items():
+            say(f"  {', '.join(names)}: {reason}")
