@@ -167,24 +167,35 @@ def _iterated(matrix: BlockMatrix, size: int) -> float:
     """
     current = np.linalg.qr(np.random.default_rng(0).standard_normal((size, _BLOCK)))[0]
     basis = images = np.empty((size, 0))
+    value = 0.0
     for step in itertools.count(1):
         image = np.zeros((size, current.shape[1]))
         for part in matrix.tall_parts():
             image += part.T @ (part @ current)
         basis, images = np.hstack([basis, current]), np.hstack([images, image])
-        full = basis.shape[1] + _BLOCK > size
-        if full or step % _PASSES == 0:
+        current = _beyond(basis, image)
+        # Where nothing lies beyond, what was found holds the largest.
+        last = current.shape[1] == 0
+        if last or step % _PASSES == 0:
             projected = basis.T @ images
             values, vectors = np.linalg.eigh((projected + projected.T) / 2)
             value, vector = float(values[-1]), vectors[:, -1]
             residual = float(np.linalg.norm(images @ vector - value * (basis @ vector)))
-            if full or residual <= SPECTRAL_TOLERANCE * value:
+            if last or residual <= SPECTRAL_TOLERANCE * value:
                 break
-        # Twice: once leaves what rounding brought back.
-        for _ in range(2):
-            image -= basis @ (basis.T @ image)
-        current = np.linalg.qr(image)[0]
     return math.sqrt(max(0.0, value))
+
+
+def _beyond(basis: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give an orthonormal basis of what of some vectors lies outside a space."""
+    rest = image[:, : basis.shape[0] - basis.shape[1]]
+    # Once, and again for what rounding left; what is all rounding is not kept.
+    for _ in range(2):
+        lengths = np.linalg.norm(rest, axis=0)
+        rest = rest - basis @ (basis.T @ rest)
+        rest, heights = np.linalg.qr(rest)
+        rest = rest[:, np.abs(np.diag(heights)) > 1e-10 * lengths.max(initial=0.0)]
+    return rest
 
 
 def _largest(matrix: BlockMatrix) -> float:
