@@ -175,6 +175,8 @@ def create_store(
     _check_text("operators", operators.values())
     if not isinstance(id_bytes, int) or id_bytes < 1:
         raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
+    if initial_weights is not None and weights is None:
+        raise UsageError("initial_weights: give weights too, from which their distance is taken.")
     given = _layers(operators, layers, outputs)
     records = _layer_records(operators, given)
     check_free(Path(path), overwrite=overwrite)

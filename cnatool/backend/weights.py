@@ -94,6 +94,10 @@ def check_initial(network: Network, initial: Network) -> None:
         )
 
 
+class _InitialError(ModelError):
+    """The initial weights are not those of the network."""
+
+
 class _Weighed:
     """The linear operators of a graph and the matrices of their weights."""
 
@@ -122,23 +126,26 @@ class _Weighed:
         self._first.setdefault(source, number + 1)
         try:
             matrix = self.matrix(number)
-        except CnatoolError as error:
-            reason = f"layer {number + 1} ({operator.result!r}): {error}"
+            initial = None if before is None else before.initial(number, matrix, self.graph)
+            return layer_weights(number + 1, operator.weights, matrix, initial, same_as)
+        except _InitialError:
+            raise
+        except Exception as error:
+            # The runtime takes more than is foreseen here, and a dump must not fail of it.
+            reason = f"layer {number + 1} ({operator.result!r}): {_reason(error)}"
             return LayerWeights(number + 1, operator.weights, None, reason=reason)
-        initial = None if before is None else before.initial(number, matrix, self.graph)
-        return layer_weights(number + 1, operator.weights, matrix, initial, same_as)
 
     def initial(self, number: int, trained: BlockMatrix, of: Graph) -> BlockMatrix:
         """Give the matrix of a layer, which must be of the shape that it has after training."""
         try:
             matrix = self.matrix(number)
-        except CnatoolError as error:
-            raise ModelError(
+        except Exception as error:
+            raise _InitialError(
                 f"{self.graph.path}: the initial weights of layer {number + 1} cannot be read: "
-                f"{error}."
+                f"{_reason(error)}."
             ) from error
         if matrix.blocks.shape != trained.blocks.shape:
-            raise ModelError(
+            raise _InitialError(
                 f"{self.graph.path} is no initial state of {of.path}: the weights of layer "
                 f"{number + 1} are {_text(matrix)}, and there {_text(trained)}. Export both from "
                 "the same network."
@@ -158,11 +165,13 @@ def _path_norm(
         value = log_path_norm(
             network.graph, network.layers, weighed.constants, shape, weighed.ranks
         )
-    except CnatoolError as error:
-        return None, str(error)
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        # A graph that the runtime takes and whose shapes do not fit each other here.
-        return None, f"the squared network cannot be run: {error}"
+    except Exception as error:
+        return None, _reason(error)
     if not math.isfinite(value):
         return None, "it is 0: no path leads from the input to the output"
     return value, None
+
+
+def _reason(error: Exception) -> str:
+    known = isinstance(error, CnatoolError)
+    return str(error) if known else f"it cannot be computed ({type(error).__name__}: {error})"
