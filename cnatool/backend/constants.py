@@ -132,7 +132,7 @@ class Constants:
         if dtype.isbuiltin == 1 and dtype.kind in "fiub":
             if room < math.prod(shape) * dtype.itemsize:
                 raise ModelError(f"constant {tensor.name!r} is longer than {path.name}")
-            return np.memmap(path, dtype.newbyteorder("<"), "r", offset, shape)
+            return np.asarray(np.memmap(path, dtype.newbyteorder("<"), "r", offset, shape))
         with path.open("rb") as file:
             file.seek(offset)
             octets = file.read(int(told.get("length", room)))

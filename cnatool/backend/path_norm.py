@@ -20,6 +20,7 @@ from cnatool.backend.homogeneous import homogeneous
 from cnatool.backend.linear_maps import linear_map
 from cnatool.backend.windows import convolve, convolve_transposed
 from cnatool.errors import ModelError
+from cnatool.matrix_norms import BlockMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -178,10 +179,9 @@ class _Run:
             raise ModelError(_refusal(node, "has a bias that depends on the input"))
         found = linear_map(operator, self._constants)
         fold = folded(self._graph, operator, found, self._constants, self._ranks, until=target)
-        scale = found.row_scale(fold.scale)[:, :, None]
-        weights = np.square(found.blocks.astype(np.float64) * scale)
+        matrix = BlockMatrix(found.blocks, found.row_scale(fold.scale))
         given = self._tensors[operator.data]
-        result = _Scaled.of(_applied(operator, weights, found.shape, given.values), given.exponent)
+        result = _Scaled.of(_applied(operator, matrix, found.shape, given.values), given.exponent)
         result = _shifted(result, fold, node)
         # Of those in between only the shape is ever asked for.
         self._tensors.update(dict.fromkeys(fold.used, result))
@@ -216,32 +216,42 @@ class _Run:
 
 def _applied(
     operator: LinearOperator,
-    weights: NDArray[np.float64],
+    matrix: BlockMatrix,
     shape: tuple[int, ...],
     values: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Multiply by squared weights, given as the blocks of their matrix."""
+    """Multiply by the squares of weights, which have this shape in the model."""
     node = operator.node
     given = attributes(node)
     if node.op_type in ("Conv", "ConvTranspose"):
-        if "output_shape" in given or (
-            node.op_type == "ConvTranspose" and given.get("auto_pad", b"NOTSET") != b"NOTSET"
-        ):
+        transposed = node.op_type == "ConvTranspose"
+        automatic = given.get("auto_pad", b"NOTSET") != b"NOTSET"
+        if "output_shape" in given or (transposed and automatic):
             raise ModelError(_refusal(node, "has its padding left open"))
-        group, rows, _ = weights.shape
-        kernel = weights.reshape(group, rows, -1, *shape[2:])
-        apply = convolve if node.op_type == "Conv" else convolve_transposed
-        return apply(values, kernel, given)
+        group, rows, _ = matrix.blocks.shape
+        kernel = _squares(matrix).reshape(group, rows, -1, *shape[2:])
+        return (convolve_transposed if transposed else convolve)(values, kernel, given)
     left = operator.weights == node.input[0]
-    if len(shape) == 1:
-        matrix = weights[0, 0]
-    else:
-        turned = weights if left else weights.swapaxes(1, 2)
-        matrix = turned.reshape(*shape[:-2], *turned.shape[1:])
     if given.get("transB" if left else "transA", 0):
         values = values.T
-    product: NDArray[np.float64] = matrix @ values if left else values @ matrix
+    if len(shape) == 2:
+        # In parts: these may be the largest weights that there are.
+        parts = (np.square(part[0]) for part in matrix.parts())
+        products = [part @ values if left else values @ part.T for part in parts]
+        return np.concatenate(products, axis=-2 if left and values.ndim > 1 else -1)
+    weights = _squares(matrix)
+    if len(shape) == 1:
+        whole = weights[0, 0]
+    else:
+        turned = weights if left else weights.swapaxes(1, 2)
+        whole = turned.reshape(*shape[:-2], *turned.shape[1:])
+    product: NDArray[np.float64] = whole @ values if left else values @ whole
     return product
+
+
+def _squares(matrix: BlockMatrix) -> NDArray[np.float64]:
+    whole = matrix.blocks * matrix.scale[:, :, None]
+    return np.square(whole, out=whole)
 
 
 def _shifted(result: _Scaled, fold: Folded, node: onnx.NodeProto) -> _Scaled:
