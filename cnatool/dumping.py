@@ -216,7 +216,7 @@ def dump(
                 for line in found.lines():
                     decided.observer.note(line)
                 if decided.past is None:
-                    record = with_weights(decided.plan, decided.initial)
+                    record = with_weights(decided.plan, decided.initial, decided.observer)
                     decided = replace(decided, plan=replace(decided.plan, record=record))
                 _finished(decided, begun)
         except BaseException:

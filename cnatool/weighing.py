@@ -12,10 +12,14 @@ from cnatool.backend.weights import check_initial, measured_weights
 
 if TYPE_CHECKING:
     from cnatool.backend.network import Network
+    from cnatool.observing import Observer
     from cnatool.planning import Plan
     from cnatool.store.records import StoreRecord
 
 __all__ = ["initial_network", "with_initial", "with_weights"]
+
+# A hundred megabytes of weights take some seconds.
+_LARGE = 100_000_000
 
 
 def initial_network(path: str | Path | None, network: Network) -> Network | None:
@@ -38,8 +42,10 @@ def with_initial(record: StoreRecord, initial: Network | None) -> StoreRecord:
     return msgspec.structs.replace(record, initial=None if initial is None else initial.record)
 
 
-def with_weights(plan: Plan, initial: Network | None) -> StoreRecord:
+def with_weights(plan: Plan, initial: Network | None, observer: Observer) -> StoreRecord:
     """Give the description of a plan's store with the norms of the model's weights.
+
+    The observer is told of it where it takes a while.
 
     Raises
     ------
@@ -49,6 +55,8 @@ def with_weights(plan: Plan, initial: Network | None) -> StoreRecord:
     # The path norm is of a network with one input; others say so themselves.
     given = next(iter(plan.samples.values.values()))
     rows = plan.feed.batch or 1
+    if sum(file.size for file in plan.network.graph.files) > _LARGE:
+        observer.note(f"measuring the weights of {len(plan.record.layers)} layers")
     weights = measured_weights(
         plan.network,
         plan.probed.tensors,
