@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool.backend.convolutions import attributes
 from cnatool.backend.linear_operators import linear_operator
-from cnatool.backend.walk import QUANTIZATION, readers
+from cnatool.backend.walk import FLOATS, QUANTIZATION, readers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Folded", "folded", "linear_operators"]
 
-_UNCHANGED = frozenset({"Cast", "CastLike", "Dropout", "Identity", *QUANTIZATION})
+_UNCHANGED = frozenset({"Dropout", "Identity", *QUANTIZATION})
 # Operators that add a bias of numbers, not of codes.
 _BIASED = frozenset({"Conv", "ConvTranspose", "FusedConv", "FusedGemm", "Gemm"})
 _EPSILON = 1e-5
@@ -49,15 +49,15 @@ class Folded:
         Constants that are added, the operator's own bias among them.
     end : str
         The tensor that holds the result after scale and shift.
-    used : frozenset of str
-        Results of the nodes that are folded.
+    used : tuple of str
+        Results of the operator and of the nodes that are folded.
     """
 
     scale: NDArray[np.float64]
     shift: NDArray[np.float64] | None
     added: tuple[str, ...]
     end: str
-    used: frozenset[str]
+    used: tuple[str, ...]
 
 
 def folded(
@@ -102,7 +102,7 @@ def folded(
         shift = gain * (_along(bias, found.axis) if "Conv" in node.op_type else bias)
     if operator.bias:
         added.append(operator.bias)
-    tensor, used = operator.result, {operator.result}
+    tensor, used = operator.result, [operator.result]
     while operator.nonlinearity is None and operator.summand is None and tensor != until:
         nodes = readers(graph, tensor)
         step = (
@@ -118,8 +118,8 @@ def folded(
             shift = addend if shift is None else shift + addend
         added += [name] if name else []
         tensor = nodes[0].output[0]
-        used.add(tensor)
-    return Folded(scale, shift, tuple(added), tensor, frozenset(used))
+        used.append(tensor)
+    return Folded(scale, shift, tuple(added), tensor, tuple(used))
 
 
 _ONE = np.ones(1)
@@ -136,7 +136,7 @@ def _step(
 ) -> _Step | None:
     """Give the scale, the shift and its constant by which a node changes a tensor, or None."""
     kind, first = node.op_type, node.input[0] == tensor
-    if kind in _UNCHANGED and first:
+    if first and (kind in _UNCHANGED or (kind == "Cast" and attributes(node)["to"] in FLOATS)):
         return _ONE, None, ""
     if kind == "BatchNormalization" and first:
         return _normalization(node, found, constants, ranks)

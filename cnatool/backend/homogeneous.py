@@ -11,6 +11,7 @@ import numpy as np
 
 from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
+from cnatool.backend.walk import FLOATS
 from cnatool.backend.windows import average_pool, max_pool
 from cnatool.errors import ModelError
 
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["homogeneous"]
 
 # Identities on what is not negative.
-_RECTIFIERS = frozenset(
-    {"Abs", "Cast", "CastLike", "Dropout", "Identity", "LeakyRelu", "PRelu", "Relu"}
-)
+_RECTIFIERS = frozenset({"Abs", "Dropout", "Identity", "LeakyRelu", "PRelu", "Relu"})
 # Evaluated as ONNX's reference does; all that is not a setting depends on the input.
 _AS_THEY_ARE = frozenset(
     {
@@ -109,11 +108,13 @@ def homogeneous(
         pass
     elif kind in _OF_VALUES_ALONE and others:
         why = _CONSTANT
-    elif kind == "Mul" and not others:
+    elif kind in ("MatMul", "Mul") and not others:
         why = _GATED
+    elif kind not in (*_OF_VALUES_ALONE, *_WHY) and arrays.keys() != {node.input[0]}:
+        why = "computes with more than one tensor that depends on the input"
     elif first is None:
         pass
-    elif kind in _RECTIFIERS or (kind == "Clip" and _is_relu(node, given, settings)):
+    elif _is_rectifier(node, given, settings):
         return {node.output[0]: first}
     elif kind == "Clip":
         why = "is bounded"
@@ -126,10 +127,12 @@ def homogeneous(
     raise ModelError(f"{kind} (tensor {node.output[0]!r}) {why}")
 
 
-def _is_relu(
+def _is_rectifier(
     node: onnx.NodeProto, given: Mapping[str, Any], settings: Callable[[str], NDArray[Any]]
 ) -> bool:
-    """Say whether a Clip cuts off what is negative and nothing else."""
+    """Say whether an operator gives back what is not negative, as a Clip does that has no top."""
+    if node.op_type != "Clip":
+        return node.op_type in _RECTIFIERS or (node.op_type == "Cast" and given["to"] in FLOATS)
     bounds = {"min": given.get("min", -np.inf), "max": given.get("max", np.inf)}
     for place, name in enumerate(bounds, start=1):
         if place < len(node.input) and node.input[place]:

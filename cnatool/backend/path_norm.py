@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
 from cnatool.backend.folding import folded, linear_operators
 from cnatool.backend.homogeneous import homogeneous
 from cnatool.backend.linear_maps import linear_map
+from cnatool.backend.walk import FLOATS, QUANTIZATION
 from cnatool.backend.windows import convolve, convolve_transposed
 from cnatool.errors import ModelError
 from cnatool.matrix_norms import BlockMatrix
@@ -25,6 +25,7 @@ from cnatool.matrix_norms import BlockMatrix
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import onnx
     from numpy.typing import NDArray
 
     from cnatool.backend.constants import Constants
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["log_path_norm"]
 
 _LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class _Run:
         inputs = self._graph.inputs
         if len(inputs) > 1:
             raise ModelError(f"it takes {len(inputs)} inputs")
-        if inputs[0].type.tensor_type.elem_type not in _FLOATS:
+        if inputs[0].type.tensor_type.elem_type not in FLOATS:
             raise ModelError(f"its input {inputs[0].name!r} holds no floating numbers")
         return str(inputs[0].name)
 
@@ -179,6 +179,9 @@ class _Run:
             raise ModelError(_refusal(node, "has a bias that depends on the input"))
         found = linear_map(operator, self._constants)
         fold = folded(self._graph, operator, found, self._constants, self._ranks, until=target)
+        for name in fold.used:
+            if self._graph.operator(name) in QUANTIZATION:
+                raise ModelError(_refusal(self._graph.producer[name], "is of a quantised graph"))
         matrix = BlockMatrix(found.blocks, found.row_scale(fold.scale))
         given = self._tensors[operator.data]
         result = _Scaled.of(_applied(operator, matrix, found.shape, given.values), given.exponent)

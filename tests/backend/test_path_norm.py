@@ -203,6 +203,8 @@ def after_gemm(operator: str, *more: str, **options: object) -> onnx.ModelProto:
         ("Mul", ["c"], "Mul (tensor 'f') takes a constant, and follows no linear operator"),
         ("Add", ["c"], "Add (tensor 'f') takes a constant, and follows no linear operator"),
         ("Sub", ["x"], "Sub (tensor 'f') subtracts"),
+        ("MatMul", ["x"], "MatMul (tensor 'f') multiplies two tensors that depend on the input"),
+        ("Clip", ["x"], "Clip (tensor 'f') computes with more than one tensor that depends"),
         (
             "BatchNormalization",
             ["scale", "shift", "mean", "scale"],
@@ -214,6 +216,14 @@ def test_what_is_not_homogeneous_is_refused_by_name(
     operator: str, more: list[str], reason: str, tmp_path: Path
 ) -> None:
     assert refused(after_gemm(operator, *more), tmp_path, 4).startswith(reason)
+
+
+def test_a_cast_to_whole_numbers_is_refused(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Cast", [b.gemm("x", "h", 4, 4)], "i", to=TensorProto.INT32)
+    b.gemm(b.node("Cast", ["i"], "f", to=TensorProto.FLOAT), "y", 4, 3)
+    reason = refused(b.model({"x": ("n", 4)}, {"y": ("n", 3)}), tmp_path, 4)
+    assert reason == "Cast (tensor 'i') is not positively homogeneous, or not known to be"
 
 
 def test_a_clip_at_zero_alone_is_a_relu(tmp_path: Path) -> None:
@@ -230,6 +240,18 @@ def test_quantised_activations_are_refused(tmp_path: Path) -> None:
         3, helper.make_node("DequantizeLinear", ["f", "step", "zero"], ["back"])
     )
     assert refused(model, tmp_path, 4) == "QuantizeLinear (tensor 'f') is of a quantised graph"
+
+
+def test_quantised_results_of_a_layer_are_refused(tmp_path: Path) -> None:
+    b = Builder()
+    names = [
+        b.constant("step", np.array(0.1, np.float32)),
+        b.constant("zero", np.array(0, np.int8)),
+    ]
+    b.node("QuantizeLinear", [b.gemm("x", "h", 4, 4), *names], "q")
+    b.gemm(b.node("Relu", [b.node("DequantizeLinear", ["q", *names], "d")], "r"), "y", 4, 3)
+    reason = refused(b.model({"x": ("n", 4)}, {"y": ("n", 3)}), tmp_path, 4)
+    assert reason == "QuantizeLinear (tensor 'q') is of a quantised graph"
 
 
 def test_inputs_that_are_no_single_floating_tensor(tmp_path: Path) -> None:
