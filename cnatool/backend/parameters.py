@@ -22,6 +22,8 @@ __all__ = ["count_parameters", "unseen_weights"]
 _SETTINGS = frozenset(
     {"Clip", "DequantizeLinear", "Pad", "QuantizeLinear", "Range", "Resize", "RoiAlign", "Upsample"}
 )
+# Of these the first inputs alone: behind them come running means, and states to begin with.
+_PARAMETERS = {"BatchNormalization": 3, "GRU": 4, "LSTM": 4, "RNN": 4}
 # Linear operators inside, which the graph does not show.
 _CLOSED = frozenset({"Attention", "GRU", "LSTM", "QAttention", "RNN"})
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}) | _CLOSED
@@ -61,8 +63,7 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
             continue
         if node.output[0] not in graph.dynamic or node.op_type in _SETTINGS:
             continue
-        # of a BatchNormalization gain and bias
-        reads = node.input[:3] if node.op_type == "BatchNormalization" else node.input
+        reads = node.input[: _PARAMETERS.get(node.op_type)]
         for name in filter(constants.has, reads):
             size = constants.size(name)
             if size is not None and size > 1 and constants.is_floating(name):

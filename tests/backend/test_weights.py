@@ -266,12 +266,13 @@ def test_the_initial_weights_of_another_network(
 def test_weights_inside_a_closed_operator_are_named(tmp_path: Path) -> None:
     b = Builder()
     names = [b.weight("w", 1, 12, 6), b.weight("r", 1, 12, 3)]
+    names += [b.weight("bias", 1, 24), "", b.weight("begin", 1, 4, 3)]
     b.node("LSTM", ["x", *names], "h", hidden_size=3)
     b.node("Squeeze", ["h", b.constant("axis", np.array([1]))], "s")
     b.node("MatMul", ["s", b.weight("v", 3, 2)], "y")
     found = measured(b.model({"x": (5, "n", 6)}, {"y": (5, "n", 2)}), tmp_path)
     assert found.unseen == "LSTM (tensor 'h') has weights that no layer shows"
-    assert found.parameters == 72 + 36 + 6
+    assert found.parameters == 72 + 36 + 24 + 6
 
 
 def test_packed_weights_are_not_read(tmp_path: Path) -> None:
