@@ -52,10 +52,11 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
         fold = folds.get(operator.result)
         added = (operator.bias,) if fold is None else fold.added
         biases = {constants.source(name): constants.size(name) or 1 for name in added if name}
-        units = max(biases.values(), default=0)
-        if units and not sizes.keys() >= biases.keys():
-            sizes |= dict.fromkeys(biases, 0)
-            sizes[next(iter(biases))] = units
+        # Several constants that are added make one shift.
+        new = [name for name in biases if name not in sizes]
+        sizes |= dict.fromkeys(new, 0)
+        if new:
+            sizes[new[0]] = max(biases.values())
         source = constants.source(operator.weights)
         sizes[source] = constants.size(operator.weights) or 0
     for node in graph.nodes:
