@@ -16,6 +16,7 @@ from cnatool.pipeline import Stages, prefetched
 from cnatool.planning import Plan, planned
 from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
+from cnatool.shared_samples import SharedSamples
 from cnatool.store.replacing import check_free
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import check_codec
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.exposed import ExposedModel
     from cnatool.backend.network import Network
-    from cnatool.store.reader import Store
+    from cnatool.store.reader import Split, Store
 
 __all__ = ["Begun", "Decided", "begun_dump", "decided_dump"]
 
@@ -68,7 +69,8 @@ class Decided:
     def left(self) -> dict[str, int]:
         """Rows of each split that are still to be written."""
         splits = {} if self.past is None else self.past.splits
-        return {n: r - (len(splits[n]) if n in splits else 0) for n, r in self.plan.rows.items()}
+        there = {name: _taken(split) for name, split in splits.items()}
+        return {name: rows - there.get(name, 0) for name, rows in self.plan.rows.items()}
 
 
 def decided_dump(
@@ -115,6 +117,11 @@ def decided_dump(
     return Decided(path, plan, codec, resume, past, observer, initial)
 
 
+def _taken(split: Split) -> int:
+    """Count the samples that need no run any more."""
+    return split.record.taken if split.record.complete else len(split)
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A dump of which nothing is written yet: its first blocks are through the model.
@@ -127,6 +134,8 @@ class Begun:
     preflight : Preflight
         What the rest will take.
     broken : NotFinite
+        Told of every row.
+    shared : SharedSamples
         Told of every row.
     stages : Stages
         Told how long each stage is busy.
@@ -142,6 +151,7 @@ class Begun:
     exposed: ExposedModel
     preflight: Preflight
     broken: NotFinite
+    shared: SharedSamples
     stages: Stages
     pasts: Mapping[str, Past]
     split: str
@@ -174,9 +184,9 @@ def begun_dump(decided: Decided) -> Generator[Begun]:
         plan.statistics,
         plan.run,
     )
-    broken, stages = NotFinite(plan.record.tensors), Stages()
+    broken, shared, stages = NotFinite(plan.record.tensors), SharedSamples(), Stages()
     past = {} if decided.past is None else decided.past.splits
-    pasts = {name: Past(split, broken, decided.observer) for name, split in past.items()}
+    pasts = {name: Past(split, broken, shared, decided.observer) for name, split in past.items()}
     if plan.schedule.stateful:
         # Results depend on the runs before: everything runs once more, in the same order.
         wanted = plan.rows
@@ -193,7 +203,7 @@ def begun_dump(decided: Decided) -> Generator[Begun]:
         trial = first_blocks(ran, plan, sum(left.values()))
         found = estimated(plan, decided.path, trial, decided.codec, left)
         first = _in_turn(trial, ran)
-        yield Begun(plan, exposed, found, broken, stages, pasts, split, first)
+        yield Begun(plan, exposed, found, broken, shared, stages, pasts, split, first)
 
 
 def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+
+import msgspec
 
 from cnatool.backend.choice import Narrowing
 from cnatool.backend.schedule import processors
-from cnatool.data.preprocess import PreprocessOptions
+from cnatool.data.recipe import Recipe, read_recipe
+from cnatool.data.source import KeptInputs, View
 from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
 from cnatool.planning import Choices, FeedChoices, RunChoices
@@ -20,16 +23,40 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool.observing import Observer
+    from cnatool.store.geometry import Colour, Interpolation
     from cnatool.store.records import RuntimeRecord
 
-__all__ = ["DumpOptions", "check_apart", "check_options", "choices"]
+__all__ = [
+    "DumpOptions",
+    "OnError",
+    "PreparedBy",
+    "check_apart",
+    "check_options",
+    "choices",
+]
 
+
+OnError = Literal["stop", "skip"]
 
 # More would only wait for each other, and each takes memory.
 _THREADS_A_PROCESSOR = 8
 
 
-class DumpOptions(TypedDict, total=False):
+class PreparedBy(TypedDict, total=False):
+    """The keyword arguments of `dump` that say how samples are prepared."""
+
+    preprocess: str | Path | None
+    resize: int | tuple[int, int] | None
+    crop: int | tuple[int, int] | None
+    interpolation: Interpolation | None
+    colour: Colour | None
+    scale: float | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    layout: str | None
+
+
+class DumpOptions(PreparedBy, total=False):
     """The keyword arguments of `dump`, which `preflight` takes too."""
 
     splits: Mapping[str, str | Path] | None
@@ -42,15 +69,13 @@ class DumpOptions(TypedDict, total=False):
     tags: Mapping[str, str] | None
     provider: str
     threads: int
-    scale: float | None
-    mean: Sequence[float]
-    std: Sequence[float]
-    layout: str | None
     format: str | None
     labels: str | None
     split_column: str | None
     holdout: float | None
     seed: int
+    on_error: OnError
+    keep_inputs: KeptInputs | None
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]
@@ -74,7 +99,7 @@ def choices(
         How the dump that is resumed ran, from which comes what ``options`` leave open.
     """
     tensors = options.get("tensors", "all")
-    scale = options.get("scale")
+    recipe = _recipe(options)
     threads = options.get("threads", 0)
     return (
         Choices(
@@ -93,18 +118,19 @@ def choices(
             operator_threads=begun.threads if begun and not threads else None,
         ),
         FeedChoices(
-            preprocessing=PreprocessOptions(
-                None if scale is None else float(scale),
-                tuple(map(float, options.get("mean", ()))),
-                tuple(map(float, options.get("std", ()))),
-                options.get("layout"),
-            ),
+            preprocessing=recipe.options(),
             reading=Reading(
                 form=options.get("format"),
                 labels=options.get("labels"),
                 split_column=options.get("split_column"),
                 holdout=options.get("holdout"),
                 seed=options.get("seed", 0),
+                view=View(
+                    recipe.geometry(),
+                    options.get("keep_inputs"),
+                    options.get("on_error") == "skip",
+                    recipe.axes(),
+                ),
             ),
             arrays=dict(options.get("inputs") or {}),
             constants=dict(options.get("constants") or {}),
@@ -129,6 +155,16 @@ def check_options(options: DumpOptions) -> None:
         raise UsageError(f"keep={keep!r}: full or statistics.")
     if dtype is not None and dtype not in get_args(Narrowing):
         raise UsageError(f"dtype={dtype!r}: float32 or float16.")
+    kept, on_error = options.get("keep_inputs"), options.get("on_error", "stop")
+    if kept is not None and kept not in get_args(KeptInputs):
+        raise UsageError(f"keep_inputs={kept!r}: values or levels.")
+    if on_error not in get_args(OnError):
+        raise UsageError(f"on_error={on_error!r}: stop or skip.")
+    if dtype is not None and keep == "statistics":
+        raise UsageError(
+            f"--dtype {dtype} narrows activations, and --keep statistics stores none: leave one of "
+            "them out."
+        )
     codec = options.get("codec")
     if codec is not None and codec not in get_args(Codec):
         raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
@@ -144,6 +180,29 @@ def check_options(options: DumpOptions) -> None:
     for key, value in (options.get("tags") or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
+
+
+def _recipe(options: DumpOptions) -> Recipe:
+    """Read how samples are prepared: from a file, whose fields the other options replace."""
+    path = options.get("preprocess")
+    recipe = Recipe("cnatool.preprocess/1") if path is None else read_recipe(path)
+    fields: dict[str, Any] = {
+        "resize": options.get("resize"),
+        "crop": options.get("crop"),
+        "interpolation": options.get("interpolation"),
+        "colour": options.get("colour"),
+        "layout": options.get("layout"),
+        "scale": options.get("scale"),
+        "mean": tuple(map(float, options.get("mean", ()))) or None,
+        "std": tuple(map(float, options.get("std", ()))) or None,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "resize" in given:
+        given["fit"] = None
+    recipe = msgspec.structs.replace(recipe, **given)
+    if "interpolation" in given and recipe.resize is None:
+        raise UsageError("--interpolation does nothing without --resize.")
+    return recipe
 
 
 def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:

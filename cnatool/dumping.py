@@ -14,9 +14,11 @@ from cnatool.errors import CnatoolError, NotAStoreError, UsageError
 from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
+from cnatool.store.records import SkippedSample
 from cnatool.store.replacing import Replaced, show_replaced
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import SplitWriter, StoreWriter
+from cnatool.text import printable
 from cnatool.weighing import with_weights
 
 if TYPE_CHECKING:
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
 
     from cnatool.backend.choice import Narrowing
     from cnatool.beginning import Begun, Decided
+    from cnatool.data.source import KeptInputs
+    from cnatool.dump_options import OnError
     from cnatool.forecast import Preflight
     from cnatool.observing import Observer
     from cnatool.running import RanBlock
+    from cnatool.store.geometry import Colour, Interpolation
     from cnatool.store.reader import Store
     from cnatool.store.records import Kept
 
@@ -51,6 +56,11 @@ def dump(
     tags: Mapping[str, str] | None = None,
     provider: str = "cpu",
     threads: int = 0,
+    preprocess: str | Path | None = None,
+    resize: int | tuple[int, int] | None = None,
+    crop: int | tuple[int, int] | None = None,
+    interpolation: Interpolation | None = None,
+    colour: Colour | None = None,
     scale: float | None = None,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -60,6 +70,8 @@ def dump(
     split_column: str | None = None,
     holdout: float | None = None,
     seed: int = 0,
+    on_error: OnError = "stop",
+    keep_inputs: KeptInputs | None = None,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -104,6 +116,18 @@ def dump(
         Where ONNX Runtime runs: ``cpu``, ``cuda``, …
     threads : int
         Threads that run the model; 0 for one a processor.
+    preprocess : str or Path, optional
+        A file that says how samples are prepared, in the form of docs/preprocessing.md, or what
+        model hubs keep: ``preprocessor_config.json`` of transformers, ``config.json`` of timm. The
+        options that follow replace what it says.
+    resize : int or (int, int), optional
+        Resize pictures: the shorter side to a length, or to a height and width.
+    crop : int or (int, int), optional
+        Then take the middle: a square, or a height and width.
+    interpolation : {"nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"}, optional
+        Pillow's filter to resize with; bilinear by default.
+    colour : {"as-is", "rgb", "bgr", "grey"}, optional
+        What the channels of pictures are turned into.
     scale, mean, std : float, sequence of float, sequence of float
         The model receives ``(x * scale - mean) / std``; by default 8-bit pictures are divided by
         255 and anything else stays as it is.
@@ -121,6 +145,13 @@ def dump(
         ``val`` where there is a test split already.
     seed : int
         Of the draw of samples held out.
+    on_error : {"stop", "skip"}
+        What happens at a sample that cannot be read: the dump stops, or the sample gets no row and
+        the store says why.
+    keep_inputs : {"values", "levels"}, optional
+        What is stored of pictures as raw input: their values, or how often each of the 256 levels
+        occurs, from which α's entropy follows and which pictures of any size have. By default
+        levels where files of pictures are resized, cropped or recoloured, and else values.
     inputs : mapping of str to str, optional
         For each input of the model, the array or column of the data that feeds it, where their
         names differ.
@@ -175,6 +206,11 @@ def dump(
         tags=tags,
         provider=provider,
         threads=threads,
+        preprocess=preprocess,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        colour=colour,
         scale=scale,
         mean=mean,
         std=std,
@@ -184,6 +220,8 @@ def dump(
         split_column=split_column,
         holdout=holdout,
         seed=seed,
+        on_error=on_error,
+        keep_inputs=keep_inputs,
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,
@@ -294,7 +332,7 @@ def _finished(decided: Decided, begun: Begun) -> None:
         raise
     if replaced is not None:
         replaced.remove()
-    for line in begun.broken.notes():
+    for line in (*begun.broken.notes(), *begun.shared.notes()):
         observer.note(line)
 
 
@@ -339,16 +377,26 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
         classes=source.classes,
         available=source.rows,
         id_bytes=source.id_bytes,
+        skips=decided.plan.skips,
     )
 
 
 def _write_split(
     split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: Begun, observer: Observer
 ) -> None:
+    past = begun.pasts.get(split.name)
+    skipped: list[SkippedSample] = []
+
+    def missing() -> list[SkippedSample]:
+        """Give all that were skipped up to here; earlier rows are compared by then."""
+        return (past.skipped if past else []) + skipped
+
     done = split.committed
     for one in blocks:
         block, results = one.block, one.results
         start = time.perf_counter()
+        skipped += [SkippedSample(*sample) for sample in block.skipped]
+        split.set_skipped(missing())
         split.append(
             ids=block.ids,
             inputs=block.inputs,
@@ -359,7 +407,19 @@ def _write_split(
         )
         begun.stages.add("compressing and writing", time.perf_counter() - start)
         begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
+        begun.shared.add(split.name, block.ids, one.contents)
         done += len(block.ids)
-        observer.progress(split.name, done, rows)
+        observer.progress(split.name, done + len(missing()), rows)
     if not split.complete:
+        split.set_skipped(missing())
         split.finish()
+    if missing():
+        observer.note(_skipped_text(split.name, missing()))
+
+
+def _skipped_text(split: str, skipped: Sequence[SkippedSample]) -> str:
+    count = len(skipped)
+    return (
+        f"{split}: {count:,} sample{'s' * (count != 1)} could not be read and "
+        f"{'were' if count != 1 else 'was'} skipped; the first: {printable(skipped[0].reason)}"
+    )

@@ -10,7 +10,7 @@
     ├── MetricError        the store cannot give what was asked of it        exit code 2
     ├── StoreDamagedError  a store that is broken                            exit code 3
     ├── StoreInUseError    a store that another process is writing           exit code 3
-    ├── StoreWriteError    a store that cannot be written (disk, rights)     exit code 3
+    ├── StoreWriteError    what cannot be written (disk full, no right to)   exit code 3
     └── BackendError       the runtime refused or failed                     exit code 4
 
 A message is one short paragraph: what, where (file, tensor, row), what to do.
@@ -73,7 +73,7 @@ class StoreInUseError(CnatoolError, OSError):
 
 
 class StoreWriteError(CnatoolError, OSError):
-    """A store that the operating system does not let us write: disk full, no right to."""
+    """A store, or what is told of one, that the operating system does not let us write."""
 
     exit_code = 3
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.network import FeedSpec, Network
-    from cnatool.data.source import Block, Source
+    from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.store.geometry import Geometry
     from cnatool.store.records import Preprocessing
 
 __all__ = ["Feed", "opened_sources", "wanted_arrays"]
@@ -29,6 +33,8 @@ __all__ = ["Feed", "opened_sources", "wanted_arrays"]
 _PROBE_SAMPLES = 3
 # So many rows are looked at for samples that differ.
 _PROBED_ROWS = 64
+# ... or, of large ones, as many as take this much.
+_PROBED_BYTES = 1 << 28
 
 
 def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterable[str]) -> Wanted:
@@ -93,9 +99,12 @@ class Feed:
         source: Source,
         wanted: Wanted,
         options: PreprocessOptions,
+        geometry: Geometry | None,
         constants: Mapping[str, ArrayLike],
     ) -> Feed:
         """Decide how samples are fed.
+
+        ``geometry`` is what the source applies to pictures.
 
         Raises
         ------
@@ -105,7 +114,7 @@ class Feed:
         specs = [feed for feed in network.feeds if feed.name in wanted.inputs]
         if len(specs) != len(source.inputs):
             needs = ", ".join(map(str, specs))
-            gives = ", ".join(f"{i.name!r} {i.shape}" for i in source.inputs)
+            gives = ", ".join(f"{i.name!r} {i.fed.shape}" for i in source.inputs)
             raise DataError(
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
@@ -113,7 +122,7 @@ class Feed:
             )
         batch = network.bound(wanted.inputs)
         planned = [
-            plan(given, _target(spec, given.shape), chosen)
+            _planned(spec, given, chosen, geometry)
             for spec, given, chosen in zip(
                 specs, source.inputs, _options_of(specs, options), strict=True
             )
@@ -136,7 +145,7 @@ class Feed:
         The last batch is padded where the model is bound to a number of samples.
         """
         for start in range(0, len(block.ids), batch):
-            values = self._preprocessed([raw[start : start + batch] for raw in block.inputs])
+            values = self._preprocessed([raw[start : start + batch] for raw in block.fed])
             missing = (self.batch or 0) - len(next(iter(values.values())))
             if missing > 0:
                 values = {
@@ -145,6 +154,10 @@ class Feed:
                 }
             samples = len(next(iter(values.values())))
             yield values | {one.name: one.array(samples) for one in self.constants}
+
+    def prepared(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Preprocess a block as one batch, not padded, for the inputs that data feed."""
+        return self._preprocessed(block.fed)
 
     def unscaled(self, samples: Samples) -> str | None:
         """Say so where whole numbers up to 255 go in as they are: they look like raw pictures."""
@@ -174,15 +187,17 @@ class Feed:
             How many; by default three, or as many as the model is bound to.
         """
         count = count or self.batch or _PROBE_SAMPLES
-        looked_at = max(count, _PROBED_ROWS)
+        fed = [spec.fed for spec in source.inputs]
+        size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
+        looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
         block = next(iter(source.blocks(looked_at, looked_at)))
-        rows = zip(*block.inputs, strict=True)
+        rows = zip(*block.fed, strict=True)
         seen: dict[tuple[bytes, ...], int] = {}
         for i, row in enumerate(rows):
             seen.setdefault(tuple(part.tobytes() for part in row), i)
         chosen = list(seen.values())[:count]
         taken = (chosen * count)[:count]
-        values = self._preprocessed([raw[taken] for raw in block.inputs])
+        values = self._preprocessed([raw[taken] for raw in block.fed])
         rng = np.random.default_rng(0)
         for name, value in values.items():
             filled = value.copy()
@@ -199,6 +214,22 @@ class Feed:
             made.input: apply(values, made)
             for values, made in zip(raw, self.preprocessing, strict=True)
         }
+
+
+def _planned(
+    target: FeedSpec, given: InputSpec, options: PreprocessOptions, geometry: Geometry | None
+) -> tuple[Preprocessing, str]:
+    fed = given.fed
+    if fed is not given and options.layout is not None:
+        # How the arrays held the pictures; these are height, width, channels by now.
+        options = replace(options, layout=options.layout.rpartition("->")[2])
+    made, text = plan(fed, _target(target, fed.shape), options)
+    if fed is given or geometry is None:
+        return made, text
+    recorded = msgspec.structs.replace(
+        made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
+    )
+    return recorded, f"{geometry}; then {text}"
 
 
 def _noise(values: NDArray[Any]) -> float:
@@ -267,9 +298,7 @@ def opened_sources(
     sources = open_splits(data, splits, wanted, reading, note)
     (first, reference), *others = sources.items()
     for name, source in others:
-        if [(i.shape, i.dtype) for i in source.inputs] != [
-            (i.shape, i.dtype) for i in reference.inputs
-        ]:
+        if _forms(source) != _forms(reference):
             raise DataError(
                 f"splits {first!r} and {name!r} hold different samples: "
                 f"{_inputs_text(reference)} and {_inputs_text(source)}. "
@@ -284,10 +313,14 @@ def opened_sources(
     return sources
 
 
+def _forms(source: Source) -> list[tuple[object, ...]]:
+    return [(i.shape, i.dtype, i.fed.shape, i.fed.dtype) for i in source.inputs]
+
+
 def _difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
     names = sorted(set(first or ()) ^ set(second or ()))
     return f"only one of them has {', '.join(map(printable, names[:5]))}"
 
 
 def _inputs_text(source: Source) -> str:
-    return ", ".join(f"{i.shape} {i.dtype}" for i in source.inputs)
+    return ", ".join(f"{i.fed.shape} {i.fed.dtype}" for i in source.inputs)

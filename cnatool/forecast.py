@@ -248,7 +248,8 @@ def check_memory(plan: Plan) -> None:
     if available is None or batches <= available:
         return
     raise UsageError(
-        f"{schedule.runs} runs of {schedule.batch} samples at a time hold "
+        f"{schedule.runs} run{'s' * (schedule.runs != 1)} of {schedule.batch:,} "
+        f"sample{'s' * (schedule.batch != 1)} at a time hold{'s' * (schedule.runs == 1)} "
         f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
         "--batch-size N, --tensors layers, or --keep statistics."
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.errors import UsageError
+from cnatool.errors import StoreWriteError, UsageError
+from cnatool.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,10 +29,12 @@ def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None
     Raises
     ------
     UsageError
-        If the name ends in neither ``.parquet`` nor ``.csv``.
+        If the name ends in neither ``.parquet`` nor ``.csv``, or its folder does not exist.
+    StoreWriteError
+        If the operating system refuses.
     """
     check_frame_path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
         if path.suffix == ".parquet":
             frame.write_parquet(partial, metadata={"cnatool.convention": convention})
@@ -42,7 +45,8 @@ def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None
         partial.replace(path)
     except Exception as error:  # polars raises its own kinds for what the system refuses
         partial.unlink(missing_ok=True)
-        raise UsageError(f"--samples {path}: cannot be written: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else None
+        raise _refused(path, why or one_line(error)) from error
 
 
 def check_frame_path(path: Path) -> None:
@@ -52,8 +56,23 @@ def check_frame_path(path: Path) -> None:
     ------
     UsageError
         If the name ends in neither ``.parquet`` nor ``.csv``, or its folder does not exist.
+    StoreWriteError
+        If no file can be made there.
     """
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--samples {path}: the name must end in .parquet or .csv.")
     if not path.parent.is_dir():
         raise UsageError(f"--samples {path}: no such folder.")
+    try:
+        _partial(path).touch()
+        _partial(path).unlink()
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _refused(path: Path, why: str) -> StoreWriteError:
+    return StoreWriteError(f"--samples {path} cannot be written: {why}. Name another path.")

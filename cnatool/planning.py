@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess import PreprocessOptions
-    from cnatool.data.source import Source
+    from cnatool.data.source import InputSpec, Source
     from cnatool.data.splits import Reading
     from cnatool.store.records import Statistic, TensorRecord
 
@@ -87,6 +87,8 @@ class Plan:
         The model, its batch axis freed where that changes nothing.
     sources, rows : dict
         The samples of each split, and how many of them are taken.
+    skips : bool
+        Of these, those that cannot be read are left out.
     feed : Feed
         How they are fed.
     probed : ProbedNetwork
@@ -110,6 +112,7 @@ class Plan:
     network: Network
     sources: Mapping[str, Source]
     rows: Mapping[str, int]
+    skips: bool
     feed: Feed
     probed: ProbedNetwork
     samples: Samples
@@ -159,7 +162,14 @@ def planned(
     sources = opened_sources(data, splits, wanted, feeding.reading, note)
     rows = {n: min(s.rows, choices.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
-    feed = Feed.planned(network, first, wanted, feeding.preprocessing, feeding.constants)
+    feed = Feed.planned(
+        network,
+        first,
+        wanted,
+        feeding.preprocessing,
+        feeding.reading.view.geometry,
+        feeding.constants,
+    )
     for line in feed.notes:
         note(line)
     for name, source in sources.items():
@@ -200,7 +210,7 @@ def planned(
     record = StoreRecord(
         schema="cnatool.store/1",
         created_by=f"cnatool {__version__}",
-        inputs=tuple(ArrayRecord(i.name, i.dtype.name, i.shape) for i in first.inputs),
+        inputs=tuple(map(_input_record, first.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=kept,
         layers=network.layers.layers,
@@ -228,6 +238,7 @@ def planned(
         network=network,
         sources=sources,
         rows=rows,
+        skips=feeding.reading.view.skip,
         feed=feed,
         probed=probed,
         samples=samples,
@@ -284,6 +295,10 @@ def _held_bytes(
     for given in feed.preprocessing:
         held += [(given.shape, given.dtype), (given.source_shape, given.source_dtype)]
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
+
+
+def _input_record(spec: InputSpec) -> ArrayRecord:
+    return ArrayRecord(spec.name, spec.dtype.name, spec.shape, "uint8" if spec.levels else None)
 
 
 def _constant_record(constant: ConstantInput) -> ConstantRecord:

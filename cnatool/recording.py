@@ -6,35 +6,24 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
-import numpy as np
-
-from cnatool._version import __version__
 from cnatool.errors import DataError, UsageError
+from cnatool.recorded_batches import Description, Form, check_alike, ordered_batch
 from cnatool.recorded_weights import recorded_weights
 from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
-from cnatool.store.records import (
-    ArrayRecord,
-    Kept,
-    LayerRecord,
-    Statistic,
-    StoreRecord,
-    TensorRecord,
-)
+from cnatool.store.records import Kept, LayerRecord, Statistic
 from cnatool.store.replacing import Replaced, check_free
-from cnatool.store.row_statistics import row_statistics
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from cnatool.store.tree import Codec
-    from cnatool.store.weight_records import WeightsRecord
     from cnatool.store.writer import SplitWriter
 
 __all__ = ["Layer", "Recording", "create_store"]
@@ -182,7 +171,7 @@ def create_store(
     check_free(Path(path), overwrite=overwrite)
     return Recording(
         Path(path),
-        _Description(
+        Description(
             operators=operators,
             layers=records,
             inputs=tuple(inputs),
@@ -231,74 +220,6 @@ def _layer_records(tensors: Mapping[str, str], given: Sequence[Layer]) -> tuple[
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Description:
-    """What the caller says of a store; shapes and types follow from the first batch."""
-
-    operators: dict[str, str]
-    layers: tuple[LayerRecord, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    keep: Kept
-    statistics: tuple[Statistic, ...]
-    shapes: dict[str, tuple[int, ...]]
-    tags: dict[str, str]
-    weights: WeightsRecord | None
-
-    def record(self, batch: _Batch) -> StoreRecord:
-        """Describe the store by its first batch."""
-        hidden = {n for layer in self.layers for n in (layer.linear, layer.preactivation)}
-        last = {n for r in self.layers if r.output for n in (r.linear, r.preactivation)}
-        tensors = []
-        for number, (name, operator) in enumerate(self.operators.items()):
-            value = batch.tensors.get(name)
-            output = self.outputs.index(name) if name in self.outputs else None
-            dtype = "float32" if value is None else value.dtype.name
-            is_last = name in last or output is not None
-            tensors.append(
-                TensorRecord(
-                    number=number,
-                    name=name,
-                    operator=operator,
-                    role="output" if is_last else "layer" if name in hidden else "activation",
-                    dtype=dtype,
-                    shape=self.shapes[name] if value is None else value.shape[1:],
-                    batch_axis=0,
-                    kept=self.keep,
-                    output=output,
-                    stored=dtype if self.keep == "full" and output is None else None,
-                )
-            )
-        return StoreRecord(
-            schema="cnatool.store/1",
-            created_by=f"cnatool {__version__}",
-            inputs=_array_records(batch.inputs),
-            outputs=_array_records(batch.outputs),
-            tensors=tuple(tensors),
-            layers=self.layers,
-            statistics=self.statistics,
-            splits={},
-            tags=self.tags,
-            weights=self.weights,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Arrays of one batch, (n, …) each."""
-
-    inputs: dict[str, NDArray[Any]]
-    outputs: dict[str, NDArray[Any]]
-    tensors: dict[str, NDArray[Any]]
-    statistics: dict[str, NDArray[np.float64]]
-    labels: NDArray[np.int64] | None
-    ids: list[str] | None
-
-    @property
-    def rows(self) -> int:
-        return len(next(iter(self.inputs.values())))
-
-
 class Recording:
     """A store that is being filled; made by `create_store`.
 
@@ -311,7 +232,7 @@ class Recording:
     def __init__(
         self,
         path: Path,
-        description: _Description,
+        description: Description,
         *,
         codec: Codec | None,
         classes: tuple[str, ...] | None,
@@ -326,7 +247,7 @@ class Recording:
         self._replaced: Replaced | None = None
         self._writer: StoreWriter | None = None
         self._splits: dict[str, SplitWriter] = {}
-        self._first: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        self._first: dict[str, Form] = {}
         self._over = False
 
     def __enter__(self) -> Self:
@@ -413,13 +334,16 @@ class Recording:
             raise UsageError(f"{self.path}: its context has ended, and nothing can follow.")
         if not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
-        batch = self._batch(inputs, outputs, activations or {}, statistics, labels, ids)
-        alike = self._alike(batch)
+        batch = ordered_batch(
+            self._description, inputs, outputs, activations or {}, statistics, labels, ids
+        )
+        forms = batch.forms()
+        check_alike(forms, self._first)
         if self._writer is None:
             record = self._description.record(batch)
             self._writer = StoreWriter(self.path, record, self._codec)
         # Only now: a batch that was refused says nothing of those that follow.
-        self._first = alike | self._first
+        self._first = forms | self._first
         writer = self._splits.get(split)
         if writer is None:
             writer = self._splits[split] = self._writer.split(
@@ -447,139 +371,9 @@ class Recording:
             statistics=batch.statistics,
         )
 
-    def _batch(
-        self,
-        inputs: ArrayLike | Mapping[str, ArrayLike],
-        outputs: ArrayLike | Mapping[str, ArrayLike],
-        activations: Mapping[str, ArrayLike],
-        statistics: Mapping[str, Mapping[str, ArrayLike]] | None,
-        labels: ArrayLike | None,
-        ids: Sequence[str] | None,
-    ) -> _Batch:
-        """Bring what the caller gave into order; every array has as many rows."""
-        described = self._description
-        given = _named("inputs", inputs, described.inputs)
-        made = _named("outputs", outputs, described.outputs)
-        tensors = {name: _native(value) for name, value in activations.items()}
-        unknown = [name for name in tensors if name not in described.operators]
-        if unknown:
-            raise DataError(f"activations: {unknown[0]!r} is none of the store's tensors.")
-        tensors = {n: made[n] for n in described.operators if n in made} | tensors
-        rows = _rows(next(iter(given.values())))
-        for what, arrays in (("input", given), ("output", made), ("tensor", tensors)):
-            for name, array in arrays.items():
-                _check_array(f"{what} {name!r}", array, rows)
-        targets = None if labels is None else np.asarray(labels)
-        if targets is not None and (targets.dtype.kind not in "iu" or targets.shape != (rows,)):
-            raise DataError(
-                f"labels: {rows} integers, and they are {targets.dtype} of shape {targets.shape}."
-            )
-        if targets is not None and targets.max(initial=0) > np.iinfo(np.int64).max:
-            raise DataError(f"labels: {targets.max()} is beyond 64 bits with a sign.")
-        if ids is not None and len(ids) != rows:
-            raise DataError(f"ids: one for each of {rows} samples, and there are {len(ids)}.")
-        return _Batch(
-            inputs=given,
-            outputs=made,
-            tensors=tensors,
-            statistics=self._statistics(tensors, statistics, rows),
-            labels=None if targets is None else targets.astype(np.int64),
-            ids=None if ids is None else [_id(one) for one in ids],
-        )
-
-    def _statistics(
-        self,
-        tensors: Mapping[str, NDArray[Any]],
-        given: Mapping[str, Mapping[str, ArrayLike]] | None,
-        rows: int,
-    ) -> dict[str, NDArray[np.float64]]:
-        """Give each statistic, (n, T): of the tensors' values, or as the caller computed it."""
-        described = self._description
-        found: dict[str, NDArray[np.float64]] = {
-            name: np.empty((rows, len(described.operators))) for name in described.statistics
-        }
-        for column, name in enumerate(described.operators):
-            if name in tensors:
-                for statistic, values in row_statistics(
-                    tensors[name], described.statistics
-                ).items():
-                    found[statistic][:, column] = values
-                continue
-            if described.keep == "full" or given is None:
-                raise DataError(f"activations: tensor {name!r} is missing.")
-            if name not in described.shapes:
-                raise DataError(f"shapes: that of tensor {name!r} is needed, for means over it.")
-            for statistic in described.statistics:
-                value = np.asarray(given.get(statistic, {}).get(name))
-                if value.shape != (rows,) or value.dtype.kind not in "fiu":
-                    raise DataError(
-                        f"statistics[{statistic!r}][{name!r}]: {rows} numbers, one a sample."
-                    )
-                found[statistic][:, column] = value
-        return found
-
-    def _alike(self, batch: _Batch) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-        """Give type and shape of each array, after comparing them with the first batch's."""
-        named = {f"input {name!r}": value for name, value in batch.inputs.items()}
-        named |= {f"output {name!r}": value for name, value in batch.outputs.items()}
-        named |= {f"tensor {name!r}": value for name, value in batch.tensors.items()}
-        found = {what: (value.dtype, value.shape[1:]) for what, value in named.items()}
-        for what, (dtype, shape) in found.items():
-            first = self._first.get(what, (dtype, shape))
-            if (dtype, shape) != first:
-                raise DataError(
-                    f"{what}: {dtype} {shape} a sample, and in the first batch {first[0]} "
-                    f"{first[1]}."
-                )
-        return found
-
 
 def _check_text(what: str, words: Iterable[object]) -> None:
     """Refuse what would be written and could not be read: the store says it in text."""
     for word in words:
         if not isinstance(word, str):
             raise UsageError(f"{what}: {word!r} is no text.")
-
-
-def _native(value: ArrayLike) -> NDArray[Any]:
-    """Give an array in the byte order of the machine, which is what is stored and hashed."""
-    array = np.asarray(value)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _named(
-    what: str, given: ArrayLike | Mapping[str, ArrayLike], names: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """Give arrays by name, in the store's order."""
-    if not isinstance(given, Mapping):
-        if len(names) != 1:
-            raise DataError(f"{what}: there are {len(names)}, so give them by name.")
-        return {names[0]: _native(given)}
-    if set(given) != set(names):
-        raise DataError(f"{what}: they are {', '.join(names)}, and not {', '.join(given)}.")
-    return {name: _native(given[name]) for name in names}
-
-
-def _id(given: object) -> str:
-    text = str(given)
-    if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise DataError(f"ids: {text!r} holds a character that text in a store cannot.")
-    return text
-
-
-def _rows(array: NDArray[Any]) -> int:
-    return len(array) if array.ndim else 0
-
-
-def _check_array(what: str, array: NDArray[Any], rows: int) -> None:
-    # A long double has no place in the formats.
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise DataError(f"{what}: numbers or booleans, and it is {array.dtype}.")
-    if array.ndim == 0 or len(array) != rows or not rows:
-        raise DataError(f"{what}: shape {array.shape}, and there are {rows} samples.")
-
-
-def _array_records(arrays: Mapping[str, NDArray[Any]]) -> tuple[ArrayRecord, ...]:
-    return tuple(
-        ArrayRecord(name, value.dtype.name, value.shape[1:]) for name, value in arrays.items()
-    )

@@ -122,6 +122,8 @@ class SplitResult(msgspec.Struct, frozen=True):
         Whether the dump of this split was finished.
     rows : int
         Rows that the split has, or will have once its dump is finished.
+    skipped : int
+        Samples that have no row since they could not be read.
     accuracy, loss : float or None
         Share of right predictions, and mean cross-entropy in nats; None where undefined.
     performance_reason : str or None
@@ -138,6 +140,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     available: int | None
     complete: bool
     rows: int
+    skipped: int
     accuracy: float | None
     loss: float | None
     performance_reason: str | None

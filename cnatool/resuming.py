@@ -9,10 +9,17 @@ import numpy as np
 
 from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.notfinite import broken_rows
+from cnatool.shared_samples import content_hashes
 from cnatool.store.fingerprint import data_digests, digest
 from cnatool.store.layout import IDS, LABELS, input_key
 from cnatool.store.reader import open_store
-from cnatool.store.records import FileRecord, ModelRecord, SplitRecord, StoreRecord
+from cnatool.store.records import (
+    FileRecord,
+    ModelRecord,
+    SkippedSample,
+    SplitRecord,
+    StoreRecord,
+)
 from cnatool.store.tree import Codec, format_at, format_of
 from cnatool.text import printable
 
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from cnatool.notfinite import NotFinite
     from cnatool.observing import Observer
     from cnatool.planning import Plan
+    from cnatool.shared_samples import SharedSamples
     from cnatool.store.reader import Split, Store, StoredArray
 
 __all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
@@ -94,11 +102,14 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
             source=source.name,
             classes=source.classes,
             available=source.rows,
+            skips=plan.skips,
         )
         for name, source in plan.sources.items()
     }
     begun = {
-        name: msgspec.structs.replace(r, committed=(), complete=False, fingerprint=None)
+        name: msgspec.structs.replace(
+            r, rows=r.taken, committed=(), complete=False, fingerprint=None, skipped=()
+        )
         for name, r in store.record.splits.items()
     }
     found = list(
@@ -170,7 +181,8 @@ def _text(value: Any) -> str:
     elif isinstance(value, tuple):
         words = [str(_title(part)) for part in value]
     else:
-        return value.name if isinstance(value, ModelRecord) else str(value)
+        value = value.name if isinstance(value, ModelRecord) else value
+        return "none" if value is None else str(value)
     more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
     return (", ".join(words[:_LISTED]) + more) or "none"
 
@@ -184,24 +196,35 @@ class Past:
         The split in the store.
     broken : NotFinite
         Told of these rows as of those that are still to come.
+    shared : SharedSamples
+        Told of them too.
     observer : Observer
         Told how far the comparison is.
     """
 
-    def __init__(self, split: Split, broken: NotFinite, observer: Observer) -> None:
+    def __init__(
+        self, split: Split, broken: NotFinite, shared: SharedSamples, observer: Observer
+    ) -> None:
         record = split.record
         self.split = split
         self.rows = len(split)
         # Of all rows that were compared, for the split's fingerprint.
         self.digests = data_digests(split.store.record, labels=record.labels)
         self._broken = broken
+        self._shared = shared
         self._observer = observer
-        # Rows that were compared.
+        # Rows that were compared, and the samples among them that could not be read.
         self.done = 0
+        self.skipped: list[SkippedSample] = []
         data = [IDS, *map(input_key, range(len(split.store.record.inputs)))]
         data += [LABELS] if record.labels else []
         self._stored = {key: _InStep(split.array(key)) for key in data}
         self._sums = _InStep(split.statistics())
+
+    @property
+    def samples(self) -> int:
+        """Samples that were compared, those that could not be read among them."""
+        return self.done + len(self.skipped)
 
     def take(self, block: Block) -> None:
         """Compare the next rows.
@@ -226,10 +249,12 @@ class Past:
                     "was begun with, so that it cannot be resumed. Bring the data back, or begin "
                     "anew with --overwrite."
                 )
+        self.skipped += [SkippedSample(*one) for one in block.skipped]
         digest(self.digests, block.inputs, block.labels)
         self._broken.add(
             self.split.name, block.ids, broken_rows(block.inputs, count), self._sums.take(count)
         )
+        self._shared.add(self.split.name, block.ids, content_hashes(block.inputs, count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)
 

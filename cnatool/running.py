@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.source import Block
+from cnatool.data.blocks import taken
 from cnatool.errors import DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
+from cnatool.shared_samples import content_hashes
 from cnatool.store.layout import keyed_rows
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.exposed import ExposedModel, Results
+    from cnatool.data.source import Block
     from cnatool.pipeline import Stages
     from cnatool.planning import Plan
     from cnatool.resuming import Past
@@ -41,6 +43,8 @@ class RanBlock:
         What the model gave; tensors kept whole in the type that they are stored in.
     broken : ndarray of bool, shape (n,)
         Which samples hold a raw input that is no finite number.
+    contents : ndarray of int64, shape (n,)
+        By which equal raw inputs are found.
     reading, running : float
         Seconds that one sample took in its stage, where it had a thread to itself. The first run
         of a block with several is left out: memory is found and filled in it.
@@ -49,6 +53,7 @@ class RanBlock:
     block: Block
     results: Results
     broken: NDArray[np.bool_]
+    contents: NDArray[np.int64]
     reading: float
     running: float
 
@@ -112,22 +117,26 @@ def ran_blocks(
         count = len(block.ids)
         stages.add("model", (time.perf_counter() - start) / schedule.runs)
         return RanBlock(
-            block,
+            # What the model was fed from is not needed any more.
+            replace(block, made=()),
             replace(results, activations=narrowed),
             broken_rows(block.inputs, count),
+            content_hashes(block.inputs, count),
             reading / count,
             watch.seconds(count, schedule.batch),
         )
 
     rows, committed = plan.rows[split], 0 if past is None else past.rows
-    if past is not None and past.done == rows:
+    if past is not None and past.samples == rows:
         return
     first = 0
     blocks = prefetched(_timed(plan.sources[split].blocks(schedule.block, rows), stages))
     with closing(blocks):
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
-                block, _ = next(blocks)
+                block, _ = next(blocks, (None, 0))
+                if block is None:
+                    return
                 past.take(block)
                 first += len(block.ids)
         with closing(computed(run, blocks, schedule.runs)) as finished:
@@ -143,8 +152,7 @@ def ran_blocks(
 
 
 def _part(block: Block, rows: slice) -> Block:
-    labels = None if block.labels is None else block.labels[rows]
-    return Block(block.ids[rows], tuple(values[rows] for values in block.inputs), labels)
+    return replace(taken(block, rows), skipped=block.skipped)
 
 
 def _rest(ran: RanBlock, start: int) -> RanBlock:
@@ -153,7 +161,7 @@ def _rest(ran: RanBlock, start: int) -> RanBlock:
     results = ran.results
     return replace(
         ran,
-        block=_part(ran.block, rows),
+        block=taken(ran.block, rows),
         results=replace(
             results,
             outputs=tuple(values[rows] for values in results.outputs),
@@ -161,6 +169,7 @@ def _rest(ran: RanBlock, start: int) -> RanBlock:
             statistics={n: values[rows] for n, values in results.statistics.items()},
         ),
         broken=ran.broken[rows],
+        contents=ran.contents[rows],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cnatool.data.recipe import Recipe
 from cnatool.errors import UsageError
 from cnatool.results import ScoreResult
 from cnatool.store.records import StoreRecord
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
+    "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,
     "verify": Verification,
 }
 
 _TITLES = {
+    "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
     "verify": "What `cnatool verify --json` prints",

@@ -38,10 +38,19 @@ def notes(
     taken = [
         f"{split.samples:,} of {split.available:,} samples of {name}"
         for name, split in splits.items()
-        if split.complete and split.available is not None and split.samples < split.available
+        if split.complete
+        and split.available is not None
+        and split.samples + split.skipped < split.available
     ]
     if taken:
         yield f"scored: the first {', '.join(taken)}"
+    skipped = [
+        f"{split.skipped:,} of {split.samples + split.skipped:,} samples of {name}"
+        for name, split in splits.items()
+        if split.skipped
+    ]
+    if skipped:
+        yield f"could not be read and are left out: {', '.join(skipped)} (inspect lists them)"
     if output.others:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: --output "

@@ -139,7 +139,13 @@ def _kind(
     output = store.record.outputs[number]
     shape, operator = output.shape, splits[0].output_operator(number)
     if np.dtype(output.dtype).kind != "f":
-        return None, f"output {output.name!r} holds {output.dtype}, not scores"
+        reason = f"output {output.name!r} holds {output.dtype}, not scores"
+        if any(tensor.operator == "ZipMap" for tensor in store.record.skipped):
+            reason += (
+                "; the model hands its class probabilities to a ZipMap, which gives no array: "
+                "export it from scikit-learn with zipmap=False"
+            )
+        return None, reason
     one_unit = _is_one_unit(shape)
     if not one_unit and (len(shape) != 1 or not shape[0]):
         return None, f"output {output.name!r} has shape {shape} a sample, not one score a class"

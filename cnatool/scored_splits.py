@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.alpha import entropy, extent
+from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
 from cnatool.metrics.beta import activation_sums, aggregated, slopes
 from cnatool.metrics.correlation import pearson
 from cnatool.metrics.margin import margin_rows
@@ -65,6 +65,7 @@ class ScoredSplit:
             available=self.split.record.available,
             complete=self.split.record.complete,
             rows=self.split.record.rows,
+            skipped=len(self.split.record.skipped),
             accuracy=self.accuracy(),
             loss=self.loss(),
             performance_reason=self.performance_reason,
@@ -104,8 +105,9 @@ def scored_split(
 
 
 def _alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
+    measure = level_entropy if split.levels() else entropy
     blocks = [
-        entropy(
+        measure(
             block,
             bins=fields.bins,
             range=fields.range,
@@ -198,5 +200,9 @@ def _finite(number: float | np.floating[Any]) -> float | None:
 
 def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
     """Give the least and the greatest finite value of the raw inputs of all splits."""
-    blocks = [extent(block) for split in splits for _, block in split.inputs().blocks()]
+    blocks = [
+        (level_extent if split.levels() else extent)(block)
+        for split in splits
+        for _, block in split.inputs().blocks()
+    ]
     return min(low for low, _ in blocks), max(high for _, high in blocks)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "one_line", "printable", "time_text"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["bytes_text", "listed", "one_line", "printable", "time_text", "with_operator"]
+
+# Of what a message lists, so many, and of each no more than so much.
+_LISTED = 20
+_LONGEST = 60
 
 
 def printable(name: object) -> str:
     """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
     text = str(name)
     return text if text.isprintable() else repr(text)
+
+
+def with_operator(name: str, operator: str) -> str:
+    """Write a tensor's name with the operator that makes it, where that is known."""
+    return f"{name} ({operator})" if operator else name
+
+
+def listed(names: Iterable[object]) -> str:
+    """Show names from a file with commas between them, the first of many and the start of long."""
+    shown = [printable(name) for name, _ in zip(names, range(_LISTED), strict=False)]
+    return ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown) or "nothing"
 
 
 def bytes_text(size: float) -> str:

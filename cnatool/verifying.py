@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.layout import ArraySpec
     from cnatool.store.reader import Split, StoredArray
     from cnatool.store.records import StoreRecord, TensorRecord
 
@@ -160,90 +160,89 @@ class _SplitCheck:
         self._statistics: tuple[Statistic, ...] = tuple(
             name for name in get_args(Statistic) if split.has_statistic(name)
         )
+        self._measured = {_values_key(tensor): tensor for tensor in record.tensors}
+        data = [input_key(i) for i in range(len(record.inputs))]
+        data += [LABELS] if split.record.labels else []
+        self._digests = {key: hashlib.sha256() for key in data}
+        self._opened: dict[str, StoredArray] = {}
+        self._unread: set[str] = set()
         self.arrays = 0
         self.bytes = 0
 
     def faults(self) -> Iterator[Fault]:
         """Give what is wrong."""
-        opened: dict[str, StoredArray] = {}
-        for spec in split_arrays(self._record, labels=self._split.record.labels):
-            array = self._opened(spec)
-            if isinstance(array, Fault):
-                yield array
-            else:
-                opened[spec.key] = array
-        self.arrays = len(opened)
+        yield from self._open()
         rows = len(self._split)
-        step = max([array.chunk_rows for array in opened.values()], default=1)
-        data = [input_key(i) for i in range(len(self._record.inputs))]
-        data += [LABELS] if self._split.record.labels else []
-        digests = {key: hashlib.sha256() for key in data}
-        unread: set[str] = set(data) - set(opened)
+        step = max([array.chunk_rows for array in self._opened.values()], default=1)
         self._observer.progress(self._split.name, 0, rows)
-        for start in range(0, rows, step):
-            stop = min(start + step, rows)
-            statistics: dict[Statistic, NDArray[np.float64]] = {}
-            for name in self._statistics:
-                found = yield from self._read(opened, statistic_key(name), start, stop)
-                if found is not None:
-                    statistics[name] = found
-            measured = {self._key(tensor): tensor for tensor in self._record.tensors}
-            for key, array in opened.items():
-                if key.startswith("statistics/") and key != statistic_key("count"):
-                    continue
-                for first in range(start, stop, array.chunk_rows):
-                    last = min(first + array.chunk_rows, stop)
-                    values = yield from self._read(opened, key, first, last)
-                    if values is None:
-                        unread.add(key)
-                    elif key in digests:
-                        digests[key].update(np.ascontiguousarray(values).data)
-                    elif key in measured:
-                        part = {n: v[first - start : last - start] for n, v in statistics.items()}
-                        yield from self._mismatches(measured[key], values, part, first)
+        for start, stop in _ranges(0, rows, step):
+            yield from self._faults_of_rows(start, stop)
             self._observer.progress(self._split.name, stop, rows)
+        yield from self._faults_of_data()
+
+    def _open(self) -> Iterator[Fault]:
+        for spec in split_arrays(self._record, labels=self._split.record.labels):
+            try:
+                self._opened[spec.key] = self._split.array(spec.key)
+            except StoreDamagedError as error:
+                self._unread.add(spec.key)
+                yield self._unreadable(spec.key, None, error)
+        self.arrays = len(self._opened)
+
+    def _faults_of_rows(self, start: int, stop: int) -> Iterator[Fault]:
+        statistics: dict[Statistic, NDArray[np.float64]] = {}
+        for name in self._statistics:
+            found = yield from self._read(statistic_key(name), start, stop)
+            if found is not None:
+                statistics[name] = found
+        for key, array in self._opened.items():
+            if key.startswith("statistics/") and key != statistic_key("count"):
+                continue
+            for first, last in _ranges(start, stop, array.chunk_rows):
+                part = {
+                    name: rows[first - start : last - start] for name, rows in statistics.items()
+                }
+                yield from self._faults_of_chunk(key, first, last, part)
+
+    def _faults_of_chunk(
+        self, key: str, start: int, stop: int, statistics: Mapping[Statistic, NDArray[np.float64]]
+    ) -> Iterator[Fault]:
+        values = yield from self._read(key, start, stop)
+        if values is None:
+            self._unread.add(key)
+        elif key in self._digests:
+            self._digests[key].update(np.ascontiguousarray(values).data)
+        elif key in self._measured:
+            yield from self._mismatches(self._measured[key], values, statistics, start)
+
+    def _faults_of_data(self) -> Iterator[Fault]:
+        """Compare inputs and labels with their fingerprint, if all of them could be read."""
         fingerprint = self._split.record.fingerprint
-        if fingerprint is not None and not unread & set(data):
-            joined = b"".join(digests[key].digest() for key in data)
-            if hashlib.sha256(joined).hexdigest() != fingerprint:
-                where = f"splits/{self._split.name}"
-                yield Fault(where, None, "inputs and labels are not those of the fingerprint")
+        if fingerprint is None or self._unread & self._digests.keys():
+            return
+        joined = b"".join(digest.digest() for digest in self._digests.values())
+        if hashlib.sha256(joined).hexdigest() != fingerprint:
+            where = f"splits/{self._split.name}"
+            yield Fault(where, None, "inputs and labels are not those of the fingerprint")
 
-    def _opened(self, spec: ArraySpec) -> StoredArray | Fault:
-        where = f"splits/{self._split.name}/{spec.key}"
-        try:
-            return self._split.array(spec.key)
-        except StoreDamagedError as error:
-            return Fault(where, None, _of_store(self._split.path, error))
-
-    def _read(
-        self, opened: Mapping[str, StoredArray], key: str, start: int, stop: int
-    ) -> Generator[Fault, None, NDArray[Any] | None]:
+    def _read(self, key: str, start: int, stop: int) -> Generator[Fault, None, NDArray[Any] | None]:
         """Give rows of an array; None after faults, one for each chunk that cannot be read."""
-        if key not in opened:
+        if key not in self._opened:
             return None
-        array = opened[key]
+        array = self._opened[key]
         parts = []
         broken = False
-        for first in range(start, stop, array.chunk_rows):
-            last = min(first + array.chunk_rows, stop)
+        for first, last in _ranges(start, stop, array.chunk_rows):
             try:
                 parts.append(array[first:last])
             except StoreDamagedError as error:
                 broken = True
-                problem = _of_store(self._split.path, error)
-                yield Fault(f"splits/{self._split.name}/{key}", (first, last), problem)
+                yield self._unreadable(key, (first, last), error)
         if broken:
             return None
         values = np.concatenate(parts)
         self.bytes += values.nbytes
         return values
-
-    def _key(self, tensor: TensorRecord) -> str:
-        """Give the key of the array that holds a tensor's values, be it there or not."""
-        if tensor.output is not None:
-            return output_key(tensor.output)
-        return activation_key(tensor.number)
 
     def _mismatches(
         self,
@@ -253,46 +252,99 @@ class _SplitCheck:
         first: int,
     ) -> Iterator[Fault]:
         """Compare statistics with those of the values."""
-        # Narrowed values are not those that the statistics are of.
-        narrowed = tensor.stored is not None and tensor.stored != tensor.dtype
-        tolerance, rounded = _TOLERANCE, 0.0
-        if narrowed and tensor.stored is not None:
-            limits = np.finfo(tensor.stored)
-            tolerance += float(limits.eps)
-            # What is closer to zero than normal numbers is rounded by as much, however small it is.
-            rounded = float(limits.smallest_subnormal)
+        narrowed = _narrowed_to(tensor)
         expected = row_statistics(values, [*stored, "abs_sum", "max", "min"])
-        largest = np.maximum(np.abs(expected["min"]), np.abs(expected["max"]))
-        scales = {"square_sum": row_statistics(values, ["square_sum"])["square_sum"] * 2}
-        scales |= {"min": largest, "max": largest}
-        count = float(np.prod(values.shape[1:]))
-        added = {"min": rounded, "max": rounded}
-        for name, all_found in stored.items():
-            if narrowed and name == "nonzero_count":
+        elements = math.prod(values.shape[1:])
+        for name, rows in stored.items():
+            if narrowed is not None and name == "nonzero_count":
                 continue
-            found = all_found[:, tensor.number]
-            truth = expected[name]
-            scale = scales.get(name, expected["abs_sum"])
-            # An infinity elsewhere among the values allows nothing.
-            scale = np.where(np.isfinite(scale), scale, np.abs(truth))
+            found, truth = rows[:, tensor.number], expected[name]
+            allowed = _allowed_differences(name, expected, elements, narrowed)
             with np.errstate(invalid="ignore"):
-                allowed = tolerance * scale + added.get(name, rounded * count)
-                if name == "square_sum" and rounded:
-                    allowed += 2 * rounded * expected["abs_sum"]
-                near = np.isfinite(truth) & (np.abs(found - truth) <= allowed)
+                right = np.isfinite(truth) & (np.abs(found - truth) <= allowed)
+            right |= (found == truth) | (np.isnan(found) & np.isnan(truth))
             if name in ("min", "max"):
                 # A runtime may or may not pass NaN by.
-                near |= np.isnan(truth)
-            wrong = np.flatnonzero(~(near | (found == truth) | (np.isnan(found) & np.isnan(truth))))
+                right |= np.isnan(truth)
+            wrong = np.flatnonzero(~right)
             if len(wrong):
                 row = int(wrong[0])
                 others = f", and of {len(wrong) - 1} more rows" if len(wrong) > 1 else ""
                 yield Fault(
-                    f"splits/{self._split.name}/{statistic_key(name)}",
+                    self._where(statistic_key(name)),
                     (first + row, first + int(wrong[-1]) + 1),
                     f"of tensor {tensor.name!r} in row {first + row} is {found[row]:.9g}, and its "
                     f"values give {truth[row]:.9g}{others}",
                 )
+
+    def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
+        """Make a fault of an error, which need not say once more where it is."""
+        where = self._where(key)
+        problem = _of_store(self._split.path, error).removeprefix(where).lstrip("/: ")
+        problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")
+        if rows is not None:
+            span = f"rows {rows[0]} to {rows[1] - 1}"
+            problem = problem.removeprefix(f"{span} ").replace(f" ({span})", "", 1)
+        return Fault(where, rows, problem)
+
+    def _where(self, key: str) -> str:
+        return f"splits/{self._split.name}/{key}"
+
+
+def _ranges(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, stop, size):
+        yield first, min(first + size, stop)
+
+
+def _values_key(tensor: TensorRecord) -> str:
+    """Give the key of the array that holds a tensor's values, be it there or not."""
+    if tensor.output is not None:
+        return output_key(tensor.output)
+    return activation_key(tensor.number)
+
+
+def _narrowed_to(tensor: TensorRecord) -> np.finfo[Any] | None:
+    """Give the floating type that stored values were rounded to, after statistics were taken."""
+    if tensor.stored is None or tensor.stored == tensor.dtype:
+        return None
+    return np.finfo(tensor.stored)
+
+
+def _allowed_differences(
+    name: Statistic,
+    expected: Mapping[Statistic, NDArray[np.float64]],
+    elements: int,
+    narrowed: np.finfo[Any] | None,
+) -> NDArray[np.float64]:
+    """Give by how much a statistic may differ from that of the stored values, for each row.
+
+    Parameters
+    ----------
+    name : Statistic
+        Which.
+    expected : mapping of str to ndarray, shape (n,)
+        This one of the stored values, and their ``abs_sum``, ``min`` and ``max``.
+    elements : int
+        Values of a row.
+    narrowed : numpy.finfo or None
+        What the values were rounded to, where they were.
+    """
+    share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
+    # What is closer to zero than normal numbers is rounded by as much, however small it is.
+    least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)
+    with np.errstate(invalid="ignore"):
+        if name in ("min", "max"):
+            scale = np.maximum(np.abs(expected["min"]), np.abs(expected["max"]))
+            rounding: Any = least
+        elif name == "square_sum":
+            scale = 2 * expected[name]
+            rounding = least * (elements + 2 * expected["abs_sum"])
+        else:
+            scale, rounding = expected["abs_sum"], least * elements
+        # An infinity elsewhere among the values allows nothing.
+        scale = np.where(np.isfinite(scale), scale, np.abs(expected[name]))
+        allowed: NDArray[np.float64] = share * scale + rounding
+    return allowed
 
 
 def _of_store(path: Path, error: Exception) -> str:

@@ -166,7 +166,7 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
     [
         ({"constants": {"speed": 1}}, "--constant speed: .* has no such input. It takes 'ids' int"),
         ({"inputs": {"speed": "x"}}, "--input speed: .* has no such input"),
-        ({"inputs": {"ids": "token"}}, "an array called token and holds ids.npy, mask.npy"),
+        ({"inputs": {"ids": "token"}}, "an array called token and holds ids, mask"),
         ({"constants": {"rate": 1}}, "needs an array called state"),
         (
             {"constants": {"rate": [1, 2], "state": 0}},

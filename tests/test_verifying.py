@@ -48,9 +48,12 @@ def test_a_sound_store(made: Path) -> None:
     assert found.arrays == 3 + len(record.outputs) + kept + len(record.statistics)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("keep", ["full", "statistics"])
-def test_sound_stores_of_other_forms(made: Path, keep: str, dtype: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keep", "dtype"), [("full", "float32"), ("full", "float16"), ("statistics", None)]
+)
+def test_sound_stores_of_other_forms(
+    made: Path, keep: str, dtype: str | None, tmp_path: Path
+) -> None:
     cnatool.dump(
         tmp_path / "net.onnx",
         tmp_path / "train.npz",
@@ -152,6 +155,25 @@ def test_the_command(made: Path) -> None:
     assert [fault["where"] for fault in report["faults"]] == [f"splits/{split}/labels"]
     assert run("-q").returncode == 1
     assert run("-q").stderr == ""
+
+
+@pytest.mark.parametrize("form", ["zarr", "h5"])
+def test_a_fault_names_its_array_and_rows_once(form: str, tmp_path: Path) -> None:
+    store = tmp_path / f"s.{form}"
+    x = np.random.default_rng(0).random((4, 3)).astype(np.float32)
+    with cnatool.create_store(store, tensors=["a"], codec="none") as recording:
+        recording.append("train", inputs=x, outputs=x, activations={"a": 2 * x})
+    damaged = store / "splits/train/activations/0/c.0.0" if form == "zarr" else store
+    content = damaged.read_bytes()
+    at = content.index((2 * x).tobytes()) + 5
+    damaged.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    result = subprocess.run(
+        [COMMAND, "verify", str(store), "-q"], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1
+    fault = result.stdout.splitlines()[0]
+    assert fault.startswith("splits/train/activations/0, rows 0 to 3: cannot be read (")
+    assert fault.count("activations/0") == fault.count("rows") == 1
 
 
 def test_no_store(tmp_path: Path) -> None:

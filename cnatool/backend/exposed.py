@@ -13,9 +13,10 @@ import numpy as np
 
 from cnatool.backend.expose import PREFIX, needs_cast, readable
 from cnatool.backend.linear_sums import LinearSums
+from cnatool.backend.reductions import MeasuredTensor
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
-from cnatool.backend.statistics import MeasuredTensor, append_statistics
+from cnatool.backend.statistics import append_statistics
 from cnatool.errors import BackendError
 from cnatool.store.row_statistics import row_statistics
 

@@ -14,7 +14,30 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CodecOption", "ConstantOption", "CustomOpsOption", "constants"]
+    from cnatool.dump_options import PreparedBy
+
+__all__ = [
+    "CodecOption",
+    "ColourOption",
+    "ConstantOption",
+    "CropOption",
+    "CustomOpsOption",
+    "DataArgument",
+    "FormatOption",
+    "InputOption",
+    "InterpolationOption",
+    "LayoutOption",
+    "MeanOption",
+    "ModelArgument",
+    "OnError",
+    "OnErrorOption",
+    "PreprocessOption",
+    "ResizeOption",
+    "ScaleOption",
+    "StdOption",
+    "constants",
+    "prepared_by",
+]
 
 
 class _Codec(StrEnum):
@@ -24,6 +47,57 @@ class _Codec(StrEnum):
     gzip = "gzip"
 
 
+class OnError(StrEnum):
+    """What happens at a sample that cannot be read."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+ModelArgument = Annotated[Path, typer.Argument(help="The ONNX file.")]
+DataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
+        "pictures, WebDataset archives, the files of MNIST or CIFAR, or a folder with train and "
+        "test parts of any of these; FILE.h5::NAME means an array inside."
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help="What DATA is, where its looks leave a choice."),
+]
+OnErrorOption = Annotated[
+    OnError, typer.Option(help="At a sample that cannot be read: stop, or skip it and list it.")
+]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="INPUT=ARRAY",
+        help="The array or column that feeds an input, where their names differ. Repeat it.",
+    ),
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S|1/N", help="Factor for each value; by default 1/255 for 8-bit pictures."
+    ),
+]
+MeanOption = Annotated[
+    str | None,
+    typer.Option(metavar="M[,M…]", help="Taken off after the scale; one, or one a channel."),
+]
+StdOption = Annotated[
+    str | None,
+    typer.Option(metavar="S[,S…]", help="Divided by after the mean; one, or one a channel."),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[FROM->]TO", help="How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc."
+    ),
+]
 CodecOption = Annotated[
     _Codec | None,
     typer.Option(
@@ -39,10 +113,78 @@ ConstantOption = Annotated[
         "FILE.npy. Repeat it.",
     ),
 ]
+PreprocessOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json|yaml|toml",
+        help="How samples are prepared: a file of docs/preprocessing.md, or of transformers or "
+        "timm; the options below replace what it says.",
+    ),
+]
+ResizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIDE|HxW", help="Resize pictures: the shorter side, or height and width."
+    ),
+]
+CropOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIDE|HxW", help="Then take the middle: a square, or height and width."),
+]
+InterpolationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How to resize: nearest, box, bilinear (by default), hamming, bicubic, lanczos.",
+    ),
+]
+ColourOption = Annotated[
+    str | None,
+    typer.Option(metavar="as-is|rgb|bgr|grey", help="What the channels are turned into."),
+]
 CustomOpsOption = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
 ]
+
+
+def prepared_by(
+    preprocess: Path | None,
+    resize: str | None,
+    crop: str | None,
+    interpolation: str | None,
+    colour: str | None,
+    scale: str | None,
+    mean: str | None,
+    std: str | None,
+    layout: str | None,
+) -> PreparedBy:
+    """Read the words that say how samples are prepared.
+
+    Raises
+    ------
+    UsageError
+        Naming the option that is not understood.
+    """
+    # It needs Pillow, for which no help should wait.
+    from cnatool.data.geometry import (
+        parse_colour,
+        parse_crop,
+        parse_interpolation,
+        parse_resize,
+    )
+
+    return {
+        "preprocess": preprocess,
+        "resize": parse_resize(resize) if resize else None,
+        "crop": parse_crop(crop) if crop else None,
+        "interpolation": parse_interpolation(interpolation) if interpolation else None,
+        "colour": parse_colour(colour) if colour else None,
+        "scale": _fraction("--scale", scale),
+        "mean": _numbers("--mean", mean),
+        "std": _numbers("--std", std),
+        "layout": layout,
+    }
 
 
 def constants(words: Sequence[str]) -> dict[str, Any]:
@@ -84,3 +226,22 @@ def _number(word: str) -> float | int | bool:
         return int(word)
     except ValueError:
         return float(word)
+
+
+def _fraction(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} {text}: a number, or a fraction as in 1/255.") from None
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: numbers with commas between them.") from None

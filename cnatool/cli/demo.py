@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.console import ConsoleObserver
-from cnatool.errors import UsageError
+from cnatool.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -63,7 +63,12 @@ def _folder(output: Path | None) -> Iterator[Path]:
         return
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output}: this is no folder. Name another path.")
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreWriteError(
+            f"-o {output} cannot be made: {error.strerror or error}. Name another path."
+        ) from error
     yield output
 
 

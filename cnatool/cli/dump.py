@@ -9,7 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.arguments import CodecOption, ConstantOption, CustomOpsOption, constants
+from cnatool.cli.arguments import (
+    CodecOption,
+    ColourOption,
+    ConstantOption,
+    CropOption,
+    CustomOpsOption,
+    DataArgument,
+    FormatOption,
+    InputOption,
+    InterpolationOption,
+    LayoutOption,
+    MeanOption,
+    ModelArgument,
+    OnError,
+    OnErrorOption,
+    PreprocessOption,
+    ResizeOption,
+    ScaleOption,
+    StdOption,
+    constants,
+    prepared_by,
+)
 from cnatool.cli.console import ConsoleObserver, key_values, note, say
 from cnatool.errors import UsageError
 
@@ -24,21 +45,19 @@ class _Keep(StrEnum):
     statistics = "statistics"
 
 
+class _KeepInputs(StrEnum):
+    values = "values"
+    levels = "levels"
+
+
 class _Dtype(StrEnum):
     float32 = "float32"
     float16 = "float16"
 
 
 def dump(
-    model: Annotated[Path, typer.Argument(help="The ONNX file.")],
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
-            "pictures, WebDataset archives, the files of MNIST or CIFAR, or a folder with train "
-            "and test parts of any of these; FILE.h5::NAME means an array inside."
-        ),
-    ] = None,
+    model: ModelArgument,
+    data: DataArgument = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -51,12 +70,7 @@ def dump(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeat it."),
     ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="NAME", help="What DATA is, where its looks leave a choice."
-        ),
-    ] = None,
+    format_: FormatOption = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The array or column of labels, by its name."),
@@ -73,6 +87,14 @@ def dump(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw for --holdout.")] = 0,
+    on_error: OnErrorOption = OnError.stop,
+    keep_inputs: Annotated[
+        _KeepInputs | None,
+        typer.Option(
+            help="Store raw pictures, or how often each of 256 levels occurs, which is enough for "
+            "α; by default levels where picture files are resized."
+        ),
+    ] = None,
     keep: Annotated[
         _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
     ] = _Keep.full,
@@ -103,39 +125,20 @@ def dump(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A word of your own, kept in the store. Repeat it."),
     ] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(
-            metavar="S|1/N", help="Factor for each value; by default 1/255 for 8-bit pictures."
-        ),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(metavar="M[,M…]", help="Taken off after the scale; one, or one a channel."),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(metavar="S[,S…]", help="Divided by after the mean; one, or one a channel."),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[FROM->]TO",
-            help="How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc.",
-        ),
-    ] = None,
+    preprocess: PreprocessOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    interpolation: InterpolationOption = None,
+    colour: ColourOption = None,
+    scale: ScaleOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
     provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu, cuda, …")] = "cpu",
     threads: Annotated[
         int, typer.Option(min=0, help="Threads that run the model; 0 for one a processor.")
     ] = 0,
-    input_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="INPUT=ARRAY",
-            help="The array or column that feeds an input, where their names differ. Repeat it.",
-        ),
-    ] = None,
+    input_: InputOption = None,
     constant: ConstantOption = None,
     custom_ops: CustomOpsOption = None,
     initial_model: Annotated[
@@ -193,15 +196,16 @@ def dump(
             tags=key_values("--tag", tag or ()),
             provider=provider,
             threads=threads,
-            scale=_fraction("--scale", scale),
-            mean=_numbers("--mean", mean),
-            std=_numbers("--std", std),
-            layout=layout,
+            **prepared_by(
+                preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
+            ),
             format=format_,
             labels=labels,
             split_column=split_column,
             holdout=holdout,
             seed=seed,
+            on_error=on_error.value,
+            keep_inputs=keep_inputs.value if keep_inputs else None,
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),
@@ -227,22 +231,3 @@ def _say_preflight(found: Preflight) -> None:
         say(line)
     if not found.fits:
         raise UsageError(found.refusal)
-
-
-def _fraction(option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / float(below) if slash else float(text)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{option} {text}: a number, or a fraction as in 1/255.") from None
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
-    if text is None:
-        return ()
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text}: numbers with commas between them.") from None

@@ -13,7 +13,7 @@ from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
 from cnatool.store.tree import is_store
-from cnatool.text import bytes_text
+from cnatool.text import bytes_text, with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from cnatool.store.records import LayerRecord, SkippedTensor, TensorRecord
 
 __all__ = ["inspect"]
+
+# Skipped samples that are shown unasked.
+_LISTED = 5
 
 
 def inspect(
@@ -47,7 +50,7 @@ def inspect(
         from cnatool.store.reader import open_store
 
         store = open_store(path)
-        _print_store(store)
+        _print_store(store, every=skipped)
         _print_tensors(store.tensors, store.layers, stored=True)
         if layers:
             _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
@@ -78,7 +81,7 @@ def inspect(
     _print_skipped(found.skipped, every=skipped)
 
 
-def _print_store(store: Store) -> None:
+def _print_store(store: Store, *, every: bool) -> None:
     record = store.record
     say(f"{store.path}: store by {record.created_by}")
     if record.model is not None:
@@ -87,6 +90,8 @@ def _print_store(store: Store) -> None:
         runtime = record.runtime
         say(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
     for step in record.preprocessing:
+        if step.geometry is not None:
+            say(f"input {step.input}: {step.geometry}")
         say(
             f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
             f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
@@ -103,6 +108,11 @@ def _print_store(store: Store) -> None:
         say(f"tag {key}={value}")
     for name, split in store.splits.items():
         say(f"split {name}: {_rows_text(split)}, from {split.record.source}")
+        for sample in split.record.skipped[: None if every else _LISTED]:
+            say(f"  skipped {sample.id}: {sample.reason}")
+        more = 0 if every else len(split.record.skipped) - _LISTED
+        if more > 0:
+            say(f"  and {more:,} more (--skipped lists all)")
     say("")
 
 
@@ -113,6 +123,8 @@ def _rows_text(split: Split) -> str:
         text = f"{len(split)} of {record.rows} rows, unfinished"
     elif record.available is not None and record.rows < record.available:
         text = f"{record.rows:,} of {record.available:,} samples"
+    if record.skipped:
+        text += f", {len(record.skipped):,} skipped"
     return f"{text}, {'labels' if record.labels else 'no labels'}"
 
 
@@ -166,7 +178,9 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
 
     def made(name: str) -> str:
         tensor = tensors.get(name)
-        return f"{name} (not stored)" if tensor is None else f"{name} ({tensor.operator})"
+        if tensor is None:
+            return f"{name} (not stored)"
+        return with_operator(name, tensor.operator)
 
     say("")
     print_table(
@@ -207,7 +221,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         say(f"  {count} {reason}")
     if every:
         for tensor in skipped:
-            say(f"  {tensor.name} ({tensor.operator}): {tensor.reason}")
+            say(f"  {with_operator(tensor.name, tensor.operator)}: {tensor.reason}")
     else:
         say("  --skipped lists them")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.console import key_values, note, say
+from cnatool.text import with_operator
 
 if TYPE_CHECKING:
     from cnatool.metrics.estimate import Estimate
@@ -142,8 +143,10 @@ def print_score(result: ScoreResult) -> None:
         say("\nundefined (–):")
         for reason in reasons:
             say(f"  {reason}")
-    layers = ", ".join(f"{layer.depth} {layer.name} ({layer.operator})" for layer in result.layers)
-    say(f"\n{len(result.layers)} layers: {layers}")
+    layers = [
+        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
+    ]
+    say(f"\n{len(result.layers)} layers: {', '.join(layers)}")
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
     say(f"output: {result.output.name}{read}")

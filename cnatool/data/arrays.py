@@ -64,9 +64,10 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
     for names in wanted.names():
         found = _member(path, members, names)
         if found is None:
-            held = ", ".join(printable(member.filename) for member in members[:20]) or "nothing"
+            held = [printable(member.filename.removesuffix(".npy")) for member in members[:20]]
             raise DataError(
-                f"{path} needs an array called {' or '.join(names)} and holds {held}: save the "
+                f"{path} needs an array called {' or '.join(names)} and holds "
+                f"{', '.join(held) or 'nothing'}: save the "
                 "samples under that name, or say which array is which with --input INPUT=ARRAY, or "
                 "what is the same for every sample with --constant INPUT=VALUE."
             )

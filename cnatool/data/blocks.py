@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["resized", "taken"]
+__all__ = ["regrouped", "taken"]
 
 
-def resized(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
+def regrouped(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
     """Give blocks as long as each of some ranges, from pieces of any lengths.
 
     No more is held than what a block and the piece that ends it take.
@@ -48,6 +49,10 @@ def taken(block: Block, rows: slice | NDArray[np.int64]) -> Block:
         [block.ids[row] for row in numbers],
         tuple(part[rows] for part in block.inputs),
         None if block.labels is None else block.labels[rows],
+        tuple(part[rows] for part in block.made),
+        {i: block.faults[row] for i, row in enumerate(numbers) if row in block.faults}
+        if block.faults
+        else {},
     )
 
 
@@ -57,8 +62,15 @@ def _joined(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
     labels = [block.labels for block in blocks if block.labels is not None]
+    starts = accumulate((len(block.ids) for block in blocks), initial=0)
     return Block(
         [id_ for block in blocks for id_ in block.ids],
         tuple(np.concatenate(parts) for parts in zip(*(b.inputs for b in blocks), strict=True)),
         np.concatenate(labels) if labels else None,
+        tuple(np.concatenate(parts) for parts in zip(*(b.made for b in blocks), strict=True)),
+        {
+            start + row: text
+            for start, block in zip(starts, blocks, strict=False)
+            for row, text in block.faults.items()
+        },
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from cnatool.data.blocks import resized
+from cnatool.data.blocks import regrouped
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.data.streams import RowArray
 from cnatool.errors import DataError, UsageError
@@ -59,6 +59,7 @@ class CifarSource:
     label: int
     count: int
     classes: tuple[str, ...] | None
+    labelled: ClassVar[bool] = True
 
     @property
     def rows(self) -> int:
@@ -78,11 +79,6 @@ class CifarSource:
         """One input of 8-bit RGB."""
         return (InputSpec("images", np.dtype(np.uint8), (_SIDE, _SIDE, 3), "hwc"),)
 
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels: always."""
-        return True
-
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` pictures in order, ``limit`` in all.
 
@@ -94,7 +90,7 @@ class CifarSource:
             If ``rows`` or ``limit`` cannot be meant.
         """
         ranges = list(spans(self.rows, rows, limit))
-        yield from resized(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
+        yield from regrouped(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
 
     def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
         """Give what the files hold, a file after the other."""

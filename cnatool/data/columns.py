@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from cnatool.data.decoding import decode_bytes, decoders, differs
-from cnatool.data.source import Block, InputSpec, spans
+from cnatool.data.decoding import from_bytes
+from cnatool.data.developing import Developed, developed, made_of, workers
+from cnatool.data.source import Block, InputSpec, SampleError, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.decoding import Fill, Pixels
+    from cnatool.data.decoding import Opener
+    from cnatool.data.developing import Each
+    from cnatool.data.source import View
 
 __all__ = [
     "TABLE_DAMAGE",
@@ -33,6 +37,8 @@ __all__ = [
     "Pictures",
     "Place",
     "named_labels",
+    "picture_in",
+    "scattered",
 ]
 
 # What polars raises over a damaged file. A panic is no Exception there.
@@ -94,8 +100,8 @@ class Column(Protocol):
     def names(self) -> tuple[str, ...]:
         """The columns that are read."""
 
-    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
-        """Give the input's rows; errors name the row."""
+    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+        """Give the input's rows, and why some cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,68 +115,110 @@ class Numbers:
         """One column."""
         return (self.spec.name,)
 
-    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
-        """Give an array (rows, *shape)."""
-        flat, inner = frame[self.spec.name], 1
-        for size in self.spec.shape:
-            if isinstance(flat.dtype, pl.List):
-                lengths = flat.list.len().fill_null(-1).to_numpy()
-                wrong = np.flatnonzero(lengths != size)
-                if len(wrong):
-                    where = place.where(int(wrong[0]) // inner, self.spec.name)
-                    found = int(lengths[wrong[0]])
-                    text = "is missing" if found < 0 else f"has {found} values"
-                    raise DataError(
-                        f"{where} {text} where the first row has {size}: pad lists to one length, "
-                        "or leave the row out."
-                    )
-            flat, inner = flat.explode(empty_as_null=True, keep_nulls=True), inner * size
-        if flat.null_count():
-            row = int(flat.is_null().arg_true()[0]) // inner
-            raise DataError(
-                f"{place.where(row, self.spec.name)} is missing, or has a value that is: fill it, "
-                "or leave the row out."
+    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+        """Give arrays (rows, *shape)."""
+        shape = self.spec.shape
+        faults: dict[int, str] = {}
+        rows = np.arange(len(frame))
+        column = frame[self.spec.name]
+        while wrong := _misfits(column, shape):
+            faults |= {
+                int(rows[row]): f"{place.where(int(rows[row]), self.spec.name)} {text}"
+                for row, text in wrong.items()
+            }
+            good = np.setdiff1d(np.arange(len(rows)), list(wrong))
+            rows, column = rows[good], column[good.tolist()]
+        for _ in shape:
+            column = column.explode(empty_as_null=True, keep_nulls=True)
+        values = np.ascontiguousarray(column.to_numpy()).reshape(len(rows), *shape)
+        if faults:
+            values = scattered(values, rows, len(frame))
+        return Developed(values, values, faults)
+
+
+def _misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
+    """Say what is wrong with rows that do not hold lists of a shape; those seen at one look."""
+    inner, rows = 1, len(column)
+    found: dict[int, str] = {}
+    for size in shape:
+        if isinstance(column.dtype, pl.List):
+            lengths = column.list.len().fill_null(-1).to_numpy()
+            for at in np.flatnonzero(lengths != size).tolist():
+                text = "is missing" if lengths[at] < 0 else f"has {lengths[at]} values"
+                found.setdefault(
+                    at // inner,
+                    f"{text} where the first row has {size}: pad lists to one length, or leave the "
+                    "row out.",
+                )
+            if found:
+                return found
+        column, inner = column.explode(empty_as_null=True, keep_nulls=True), inner * size
+    if rows and column.null_count():
+        for at in column.is_null().arg_true().to_list():
+            found.setdefault(
+                at // inner,
+                "is missing, or has a value that is: fill it, or leave the row out.",
             )
-        return np.ascontiguousarray(flat.to_numpy()).reshape(len(frame), *self.spec.shape)
+    return found
+
+
+def scattered(values: NDArray[Any], rows: NDArray[np.intp], count: int) -> NDArray[Any]:
+    """Give an array of ``count`` rows that has values in some of them and zeros elsewhere."""
+    out: NDArray[Any] = np.zeros((count, *values.shape[1:]), values.dtype)
+    out[rows] = values
+    return out
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """A column of encoded pictures: bytes, or a struct with a field ``bytes``."""
+    """A column of encoded pictures: bytes, or a struct with a field ``bytes``.
 
+    Attributes
+    ----------
+    column : str
+    spec : InputSpec
+        From `picture_spec`.
+    view : View
+        What that was made with.
+    first : str
+        The first picture, for messages.
+    """
+
+    column: str
     spec: InputSpec
+    view: View
+    first: str
 
     @property
     def names(self) -> tuple[str, ...]:
         """One column."""
-        return (self.spec.name,)
+        return (self.column,)
 
-    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
-        """Give an array (rows, H, W) or (rows, H, W, 3)."""
-        contents = frame[self.spec.name]
-        if isinstance(contents.dtype, pl.Struct):
-            contents = contents.struct.field("bytes")
+    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+        """Give arrays (rows, H, W) or (rows, H, W, 3), or of levels."""
+        found = partial(picture_in, frame, self.column, place)
+        return developed(self.spec, self.view, len(frame), found, each, self.first)
 
-        def one(row: int) -> Pixels:
-            where = place.where(row, self.spec.name)
-            content = contents[row]
-            if content is None:
-                raise DataError(
-                    f"{where} holds no bytes of a picture: save pictures themselves and not their "
-                    "paths, or leave the row out."
-                )
-            pixels = decode_bytes(where, content, self.spec.shape[0] * self.spec.shape[1])
-            if differs(pixels, self.spec):
-                raise DataError(
-                    f"{where} is {pixels.shape} of {pixels.dtype} and the first picture "
-                    f"{self.spec.shape} of {self.spec.dtype}; all must have the same size and "
-                    "mode. Resize or convert them first."
-                )
-            return pixels
 
-        pixels = np.empty((len(frame), *self.spec.shape), self.spec.dtype)
-        fill(pixels, one)
-        return pixels
+def picture_in(frame: pl.DataFrame, name: str, place: Place, row: int) -> tuple[str, Opener]:
+    """Find the picture of a column in a row: its name for messages, and what opens it.
+
+    Raises
+    ------
+    SampleError
+        If there is none.
+    """
+    contents = frame[name]
+    if isinstance(contents.dtype, pl.Struct):
+        contents = contents.struct.field("bytes")
+    where = place.where(row, name)
+    content = contents[row] if contents.dtype == pl.Binary else None
+    if content is None:
+        raise SampleError(
+            f"{where} holds no bytes of a picture: save pictures themselves and not their paths, "
+            "or leave the row out."
+        )
+    return where, from_bytes(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +238,8 @@ class Labels:
     classes: tuple[str, ...] | None = None
     named: bool = False
 
-    def values(self, frame: pl.DataFrame, place: Place) -> NDArray[np.int64]:
-        """Give the labels of a frame."""
+    def values(self, frame: pl.DataFrame, place: Place) -> tuple[NDArray[np.int64], dict[int, str]]:
+        """Give the labels of a frame, and what is wrong with some of them."""
         column = frame[self.name]
         if self.named:
             column = column.cast(pl.String)
@@ -200,17 +248,16 @@ class Labels:
             )
         # Text of a .csv as well; what is no whole number of 64 bits becomes null.
         numbers = column.cast(pl.Int64, strict=False)
-        wrong = numbers.is_null().arg_true()
-        if len(wrong):
-            row = int(wrong[0])
+        faults = {}
+        for row in numbers.is_null().arg_true().to_list():
             value = frame[self.name][row]
-            raise DataError(
+            faults[row] = (
                 f"{place.where(row, self.name)} has "
                 + ("no label." if value is None else f"the label {value!r}.")
                 + " Labels are whole numbers of 64 bits, or names of classes: correct the row, or "
                 "leave it out."
             )
-        return np.ascontiguousarray(numbers.to_numpy())
+        return np.ascontiguousarray(numbers.fill_null(0).to_numpy()), faults
 
 
 def named_labels(parts: Sequence[Part], name: str) -> Labels:
@@ -242,6 +289,7 @@ class ColumnSource:
     columns: tuple[Column, ...]
     labels: Labels | None
     split_column: str | None = None
+    skip: bool = False
 
     @property
     def rows(self) -> int:
@@ -261,6 +309,10 @@ class ColumnSource:
     @property
     def _ends(self) -> tuple[int, ...]:
         return tuple(accumulate(part.rows for part in self.parts))
+
+    @property
+    def _where(self) -> str:
+        return self.name if len(self.parts) > 1 else str(self.parts[0].path)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -292,17 +344,29 @@ class ColumnSource:
         names = [name for column in self.columns for name in column.names]
         names += [self.labels.name] if self.labels else []
         frames = self._frames(names, rows, ranges[-1][1] if ranges else 0)
-        with decoders() as fill:
+        with workers(skip=self.skip) as each:
             for start, stop in ranges:
                 frame = next(frames, None)
                 if frame is None or len(frame) < stop - start:
                     raise DataError(
-                        f"{self.name} ends before row {stop} of {self.rows}. Get a whole copy."
+                        f"{self._where} ends before row {stop} of {self.rows}. Get a whole copy."
                     )
                 place = Place(self.parts, ends, start)
-                inputs = tuple(column.values(frame, place, fill) for column in self.columns)
-                labels = None if self.labels is None else self.labels.values(frame, place)
-                yield Block([place.id(row) for row in range(len(frame))], inputs, labels)
+                inputs = [column.values(frame, place, each) for column in self.columns]
+                faults = {row: text for one in reversed(inputs) for row, text in one.faults.items()}
+                labels = None
+                if self.labels is not None:
+                    labels, wrong = self.labels.values(frame, place)
+                    faults |= wrong
+                if faults and not self.skip:
+                    raise SampleError(faults[min(faults)])
+                yield Block(
+                    [place.id(row) for row in range(len(frame))],
+                    tuple(one.stored for one in inputs),
+                    labels,
+                    made_of(inputs),
+                    faults,
+                )
 
     def split_values(self) -> list[tuple[str, NDArray[np.int64]]]:
         """Give each value of the split column, in order of its first row, with its rows.

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
 
-from cnatool.data.source import InputSpec
-from cnatool.errors import DataError
+from cnatool.data.source import SampleError
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
@@ -26,10 +21,8 @@ if TYPE_CHECKING:
 
     Opener = Callable[[], AbstractContextManager[BinaryIO]]
     Pixels = NDArray[np.uint8] | NDArray[np.uint16]
-    # Fills the rows of an array, each by the decoder of its number.
-    Fill = Callable[[NDArray[Any], Callable[[int], Pixels]], None]
 
-__all__ = ["decode", "decode_bytes", "decoders", "differs", "picture_spec"]
+__all__ = ["decode", "decode_image", "from_bytes", "pixels"]
 
 # Only these decoders are tried, whatever a file's name says.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -40,19 +33,15 @@ _CONVERT = {
 }
 _ORIENTATION = 0x0112
 # What a viewer must do with stored rows and columns, by the EXIF standard.
-_TURN: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a.swapaxes(0, 1)[::-1],
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
-# Fewer pictures than this are not worth a thread's start, nor are smaller ones: of these, most of
-# the time goes into Python, which threads do not share out.
-_PART = 8
-_SMALL = 1 << 14
 
 
 def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
@@ -72,9 +61,27 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
 
     Raises
     ------
-    DataError
+    SampleError
         If the picture is damaged, too large, or would lose something as such an array.
     """
+    found = _decoded(where, opener, area)
+    return pixels(found) if isinstance(found, Image.Image) else found
+
+
+def decode_image(where: str, opener: Opener) -> Image.Image:
+    """Decode as `decode` does, to an image of mode L, RGB or I;16."""
+    found = _decoded(where, opener, None)
+    assert isinstance(found, Image.Image)
+    return found
+
+
+def pixels(picture: Image.Image) -> Pixels:
+    """Give the array of an image of mode L, RGB or I;16."""
+    values = np.asarray(picture)
+    return cast("Pixels", values.astype(_dtype(picture.mode), copy=False))
+
+
+def _decoded(where: str, opener: Opener, area: int | None) -> Image.Image | Pixels:
     try:
         # Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is
         # an error here, the first by a look at the size: filters of warnings are not of a thread.
@@ -87,59 +94,24 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
             picture.load()
             # After loading: Pillow turns TIFFs by itself and then drops the mark.
             turn = _TURN.get(picture.getexif().get(_ORIENTATION, 1))
-            pixels = _values(where, picture, mode)
-            return pixels if turn is None else np.ascontiguousarray(turn(pixels))
-    except DataError:
+            found = _converted(where, picture, mode)
+            return found if turn is None else found.transpose(turn)
+    except SampleError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, str(error)) from error
     # Pillow's decoders raise whatever a damaged file makes them trip over: OSError, SyntaxError,
     # ValueError, struct.error, EOFError, and others.
     except Exception as error:
-        raise DataError(
-            f"{where} is damaged or no picture that is understood ({printable(one_line(error))}). "
-            "Replace it or take it away."
+        raise SampleError(
+            f"{where} is damaged or no picture that is understood ({printable(one_line(error))}).",
+            "Replace it or take it away",
         ) from error
 
 
-def decode_bytes(where: str, content: bytes, area: int | None = None) -> Pixels:
-    """Decode a picture that is in memory; see `decode`."""
-    return decode(where, lambda: io.BytesIO(content), area)
-
-
-def picture_spec(name: str, pixels: Pixels) -> InputSpec:
-    """Describe an input by its first picture."""
-    layout: Literal["hwc"] | None = "hwc" if pixels.ndim == 3 else None
-    return InputSpec(name, pixels.dtype, pixels.shape, layout)
-
-
-def differs(pixels: Pixels, spec: InputSpec) -> bool:
-    """Whether a picture is of another shape or depth than the first."""
-    return pixels.shape != spec.shape or pixels.dtype != spec.dtype
-
-
-@contextmanager
-def decoders() -> Iterator[Fill]:
-    """Give what fills an array on several threads; its rows are where they would be on one.
-
-    The first row that cannot be decoded is the one whose error is raised.
-    """
-    workers = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="cnatool-decode") as pool:
-
-        def fill(out: NDArray[Any], one: Callable[[int], Pixels]) -> None:
-            def part(start: int) -> None:
-                for row in range(start, min(start + size, len(out))):
-                    out[row] = one(row)
-
-            # Several parts a worker: pictures of one folder differ in the time that they take.
-            size = max(_PART, math.ceil(len(out) / (4 * workers)))
-            starts = range(0, len(out), size)
-            small = out.nbytes < _SMALL * len(out)
-            for _ in map(part, starts) if small else pool.map(part, starts):
-                pass
-
-        yield fill
+def from_bytes(content: bytes) -> Opener:
+    """Give what opens a picture that is in memory."""
+    return lambda: io.BytesIO(content)
 
 
 def _check_size(where: str, picture: Image.Image) -> None:
@@ -150,28 +122,28 @@ def _check_size(where: str, picture: Image.Image) -> None:
         )
 
 
-def _too_large(where: str, text: str) -> DataError:
-    return DataError(f"{where} is too large to be decoded safely: {text} Scale the picture down.")
+def _too_large(where: str, text: str) -> SampleError:
+    return SampleError(f"{where} is too large to be decoded safely: {text} Scale the picture down.")
 
 
 def _target_mode(where: str, picture: Image.Image) -> str:
     if picture.mode in ("I", "F"):
-        raise DataError(
+        raise SampleError(
             f"{where} holds numbers of 32 bits, which are no picture: save the samples as arrays, "
             "for example all of them as one .npz."
         )
     if not picture.mode.startswith("I;16") and _is_wide(picture):
-        raise DataError(
+        raise SampleError(
             f"{where} has 16 bits a channel and several channels, of which Pillow would drop half: "
             "save the pictures with 8 bits, or all of them as one .npz."
         )
     if picture.mode not in _CONVERT:
-        raise DataError(
+        raise SampleError(
             f"{where} is in the mode {picture.mode}, which is not understood: save the pictures as "
             "grey or RGB."
         )
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
-        raise DataError(
+        raise SampleError(
             f"{where} holds several pictures: save each as a file of its own, or only the first."
         )
     return _CONVERT[picture.mode]
@@ -185,19 +157,17 @@ def _is_wide(picture: Image.Image) -> bool:
     return any(re.search(r";16", str(tile)) for tile in tiles)
 
 
-def _values(where: str, picture: Image.Image, mode: str) -> Pixels:
+def _converted(where: str, picture: Image.Image, mode: str) -> Image.Image:
     if picture.has_transparency_data:
         with_alpha = None if mode == "I;16" else picture.convert("RGBA" if mode == "RGB" else "LA")
         if with_alpha is None or np.asarray(with_alpha)[..., -1].min() < 255:
-            raise DataError(
+            raise SampleError(
                 f"{where} has transparent parts, and what lies behind is not known: save the "
                 "pictures without transparency."
             )
         picture = with_alpha
-    if picture.mode != mode and mode != "I;16":
-        picture = picture.convert(mode)
-    return cast("Pixels", np.asarray(picture).astype(_dtype(mode), copy=False))
+    return picture.convert(mode) if picture.mode != mode and mode != "I;16" else picture
 
 
 def _dtype(mode: str) -> np.dtype[Any]:
-    return np.dtype(np.uint16 if mode == "I;16" else np.uint8)
+    return np.dtype(np.uint16 if mode.startswith("I;16") else np.uint8)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cnatool.data.location import Location, located
 from cnatool.data.source import ONE_INPUT, Wanted, is_picture
 from cnatool.errors import DataError, UsageError
+from cnatool.store.tree import holds_store
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -67,13 +68,18 @@ def open_source(
     Raises
     ------
     DataError
-        If there is nothing at the path, it is not understood, it could be read in two ways, or it
-        is damaged.
+        If there is nothing at the path, it is not understood, it could be read in two ways, it is
+        a store, or it is damaged.
     UsageError
         If there is no such format.
     """
     at = place if isinstance(place, Location) else located(place)
     try:
+        if at.array is None and holds_store(at.path):
+            raise DataError(
+                f"{at} is a store that cnatool wrote, not samples. For the raw inputs in it give "
+                f"{at}::splits/SPLIT/inputs/0."
+            )
         found = _found(at) if form is None else chosen_format(form)
         if at.array is not None and not found.arrays:
             raise DataError(
@@ -273,7 +279,7 @@ def _holds_pictures(folder: str) -> bool:
 def _open_pictures(at: Location, wanted: Wanted) -> Source:
     from cnatool.data.pictures import open_pictures
 
-    return open_pictures(at.path)
+    return open_pictures(at.path, wanted.view)
 
 
 _LABEL_TABLES = ("labels.csv", "metadata.csv")
@@ -286,7 +292,7 @@ def _is_listed(at: Location) -> bool:
 def _open_listed(at: Location, wanted: Wanted) -> Source:
     from cnatool.data.pictures import open_listed_pictures
 
-    return open_listed_pictures(at.path)
+    return open_listed_pictures(at.path, wanted.view)
 
 
 FORMATS: tuple[Format, ...] = (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from cnatool.data.slices import SliceArray, check_slices, sliced
+from cnatool.data.slices import MAX_CHUNK, SliceArray, check_slices, sliced
 from cnatool.errors import DataError
-from cnatool.text import one_line, printable
+from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,15 @@ __all__ = ["open_hdf5"]
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 # Members of a group that are looked at.
 _MAX_MEMBERS = 10_000
+# Of Fletcher-32, behind each chunk.
+_CHECKSUM_BYTES = 4
+# Of which only the compressors, gzip and LZF, are ever left out, and change the size.
+_KNOWN_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_LZF,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+}
 
 
 def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
@@ -71,8 +81,8 @@ def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
 
 def _member(group: Any, word: str, at: Location) -> Any:
     if not isinstance(group, h5py.Group) or word not in group:
-        held = ", ".join(map(printable, list(group)[:20])) if isinstance(group, h5py.Group) else ""
-        raise DataError(f"{at}: there is no {word!r}, but {held or 'nothing'}.")
+        held = listed(group if isinstance(group, h5py.Group) else ())
+        raise DataError(f"{at}: there is no {word!r}, but {held}.")
     if isinstance(group.get(word, getlink=True), h5py.ExternalLink):
         raise DataError(f"{at}: {word!r} leads into another file: copy the array into this one.")
     return group[word]
@@ -93,12 +103,43 @@ def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SliceArray:
     if dataset.shape is None:
         raise DataError(f"{where} is empty.")
     check_slices(where, dataset.dtype, dataset.shape, dataset.chunks)
+    if dataset.chunks is not None:
+        _check_chunks(where, dataset, path.stat().st_size)
     inside = f"{prefix}/{name}"
     # Unchunked rows lie one after the other.
     chunk = dataset.chunks[0] if dataset.chunks else 1
     rows, *shape = dataset.shape
     read = partial(_rows, path, inside, where)
     return SliceArray(where, dataset.dtype, rows, tuple(shape), chunk, read)
+
+
+def _check_chunks(where: str, dataset: Any, size: int) -> None:
+    """Refuse chunks that HDF5 would trip over: it trusts what the file says of their sizes."""
+    made = dataset.id.get_create_plist()
+    filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
+    checksum = _CHECKSUM_BYTES if h5py.h5z.FILTER_FLETCHER32 in filters else 0
+    whole = dataset.dtype.itemsize * math.prod(dataset.chunks) + checksum
+    # A compressor that has not made a chunk smaller was left out for it, and the mask says so.
+    told = filters <= _KNOWN_FILTERS
+    wrong: list[int] = []
+
+    def look(chunk: Any) -> int | None:
+        exact = not filters or (told and chunk.filter_mask)
+        least, most = (whole, whole) if exact else (checksum + 1, MAX_CHUNK)
+        offset = chunk.byte_offset
+        if not (least <= chunk.size <= most and 0 <= offset <= size - chunk.size):
+            wrong.append(chunk.chunk_offset[0])
+            return 0
+        return None
+
+    # From HDF5 1.14 on.
+    if hasattr(dataset.id, "chunk_iter"):
+        dataset.id.chunk_iter(look)
+    if wrong:
+        raise DataError(
+            f"{where} is damaged: the chunk at row {wrong[0]} has an impossible size or place. Get "
+            "a whole copy of the file."
+        )
 
 
 def _rows(path: Path, inside: str, where: str, start: int, stop: int) -> NDArray[Any]:

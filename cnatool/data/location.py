@@ -52,8 +52,10 @@ def located(given: str | Path) -> Location:
     Raises
     ------
     DataError
-        If there is nothing at the path.
+        If there is nothing at the path, or no path.
     """
+    if not str(given):
+        raise DataError("DATA is empty: name a file or a folder, or . for the current folder.")
     path, array = Path(given), None
     try:
         there = path.exists()

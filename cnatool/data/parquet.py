@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from cnatool.data.columns import (
@@ -15,9 +18,17 @@ from cnatool.data.columns import (
     Numbers,
     Part,
     Pictures,
+    Place,
     named_labels,
+    picture_in,
 )
-from cnatool.data.decoding import decode_bytes, picture_spec
+from cnatool.data.developing import FIRST_READABLE, first_readable, picture_spec
+from cnatool.data.features import (
+    Features,
+    feature_columns,
+    label_column,
+    missing_column,
+)
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -25,6 +36,8 @@ from cnatool.text import one_line, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cnatool.data.source import View
 
 __all__ = ["open_parquet"]
 
@@ -40,7 +53,8 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
         classes.
     wanted : Wanted
         Which columns are samples. A model's only input may be called x, inputs, images, data,
-        image or img.
+        image or img; where no column is, it takes all columns of numbers side by side, as from a
+        .csv. ``arrays`` may name several for an input, with commas between them.
 
     Raises
     ------
@@ -59,19 +73,64 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
     held = next((part for part in parts if part.rows), None)
     if held is None:
         raise DataError(f"{path} holds no samples.")
-    names, label = wanted.chosen(str(path), schema.names(), "column")
+    chosen, label = _chosen(path, schema, wanted)
+    names = list(dict.fromkeys(name for _, used in chosen for name in used))
     try:
-        first = held.frame.select(list(dict.fromkeys(names))).head(1).collect()
+        first = held.frame.select(names).head(1).collect()
     except TABLE_DAMAGE as error:
         raise _unreadable(path, error) from error
-    columns = tuple(_column(held.path, first[name]) for name in names)
+    columns = tuple(
+        _features(held.path, title, [first[name] for name in used])
+        if title is not None
+        else _column(held, first[used[0]], wanted.view)
+        for title, used in chosen
+    )
     labels = None if label is None else _labels(parts, label, schema[label])
     split = wanted.split_column
     if split is not None and split not in schema:
-        text = ", ".join(map(printable, schema.names()[:20]))
-        raise DataError(f"--split-column {split}: {path} has no such column, but {text}.")
+        raise missing_column(path, "--split-column", split, schema.names())
     name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
-    return ColumnSource(name, tuple(parts), columns, labels, split)
+    return ColumnSource(name, tuple(parts), columns, labels, split, wanted.view.skip)
+
+
+def _chosen(
+    path: Path, schema: pl.Schema, wanted: Wanted
+) -> tuple[list[tuple[str | None, tuple[str, ...]]], str | None]:
+    """Give the columns of each input, with a title where they are features, and the labels'."""
+    names = schema.names()
+    if _are_features(schema, wanted):
+        label = label_column(path, names, wanted)
+        rest = feature_columns(names, {label, wanted.split_column})
+        if rest and not any(schema[n].is_nested() or schema[n] == pl.Binary for n in rest):
+            return [("columns", rest)], label
+    listed = {
+        given: tuple(words.split(","))
+        for given, words in wanted.arrays.items()
+        if "," in words and words not in names
+    }
+    for used in listed.values():
+        for name in used:
+            if name not in names:
+                raise missing_column(path, "--input", name, names)
+    single = tuple(given for given in wanted.inputs if given not in listed)
+    arrays = wanted.arrays if not listed else {n: wanted.arrays.get(n, n) for n in single}
+    found, label = replace(wanted, inputs=single, arrays=arrays).chosen(str(path), names, "column")
+    columns = dict(zip(single, found, strict=True))
+    if listed and label is None:
+        label = label_column(path, names, wanted)
+    return [
+        (given, listed[given]) if given in listed else (None, (columns[given],))
+        for given in wanted.inputs
+    ], label
+
+
+def _are_features(schema: pl.Schema, wanted: Wanted) -> bool:
+    """Whether a model's only input may be made of all columns: none has a name of samples."""
+    return (
+        len(wanted.inputs) == 1
+        and not wanted.arrays
+        and not set(wanted.names()[0]).intersection(schema.names())
+    )
 
 
 def _part(path: Path) -> Part:
@@ -91,13 +150,12 @@ def _unreadable(path: Path, error: BaseException) -> DataError:
     )
 
 
-def _column(path: Path, first: pl.Series) -> Column:
-    where = f"{path}, column {first.name!r},"
+def _column(part: Part, first: pl.Series, view: View) -> Column:
+    where = f"{part.path}, column {first.name!r},"
     kind = first.dtype
-    if isinstance(kind, pl.Struct) and "bytes" in {field.name for field in kind.fields}:
-        return _pictures(where, first.name, first.struct.field("bytes"))
-    if kind == pl.Binary:
-        return _pictures(where, first.name, first)
+    fields = {field.name for field in kind.fields} if isinstance(kind, pl.Struct) else set()
+    if "bytes" in fields or kind == pl.Binary:
+        return _pictures(part, first.name, view)
     name, shape = first.name, []
     while isinstance(first.dtype, pl.List | pl.Array) and len(first) and first[0] is not None:
         shape.append(len(first[0]))
@@ -112,14 +170,28 @@ def _column(path: Path, first: pl.Series) -> Column:
     return Numbers(InputSpec(name, dtype, tuple(shape)))
 
 
-def _pictures(where: str, name: str, contents: pl.Series) -> Pictures:
-    content = contents[0] if contents.dtype == pl.Binary else None
-    if content is None:
-        raise DataError(
-            f"{where} row 0, holds no bytes of a picture: save pictures themselves and not their "
-            "paths."
-        )
-    return Pictures(picture_spec(name, decode_bytes(f"{where} row 0,", content)))
+def _pictures(part: Part, name: str, view: View) -> Pictures:
+    try:
+        frame = part.frame.select(name).head(FIRST_READABLE if view.skip else 1).collect()
+    except TABLE_DAMAGE as error:
+        raise _unreadable(part.path, error) from error
+    found = partial(picture_in, frame, name, Place((part,), (part.rows,), 0))
+    first, pixels = first_readable(found, len(frame), view)
+    return Pictures(name, picture_spec(name, first, pixels, view), view, first)
+
+
+def _features(path: Path, title: str, first: Sequence[pl.Series]) -> Features:
+    for column in first:
+        if not column.dtype.is_numeric() and column.dtype != pl.Boolean:
+            raise DataError(
+                f"{path}, column {column.name!r}, holds {column.dtype} and no numbers: name the "
+                "columns to use with --input INPUT=COLUMN,COLUMN, or that of the labels with "
+                "--labels NAME."
+            )
+    dtype = np.result_type(*(column.head(0).to_numpy().dtype for column in first))
+    check_sample(str(path), dtype, (len(first),))
+    names = tuple(column.name for column in first)
+    return Features(InputSpec(title, dtype, (len(first),)), names)
 
 
 def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:

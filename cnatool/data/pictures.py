@@ -7,21 +7,30 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
-from cnatool.data.decoding import decode, decoders, differs, picture_spec
-from cnatool.data.source import PICTURE_EXTENSIONS, UNFIT, Block, InputSpec, is_picture, spans
+from cnatool.data.developing import developed, first_readable, made_of, picture_spec, workers
+from cnatool.data.source import (
+    PICTURE_EXTENSIONS,
+    PLAIN,
+    UNFIT,
+    Block,
+    SampleError,
+    is_picture,
+    spans,
+)
 from cnatool.errors import DataError
-from cnatool.text import printable
+from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import polars as pl
 
-    from cnatool.data.decoding import Pixels
+    from cnatool.data.decoding import Opener
+    from cnatool.data.source import InputSpec, View
 
 __all__ = ["LABEL_TABLES", "PictureSource", "open_listed_pictures", "open_pictures"]
 
@@ -40,6 +49,9 @@ class PictureSource:
     files: tuple[tuple[str, int], ...]
     inputs: tuple[InputSpec]
     classes: tuple[str, ...] | None
+    view: View
+    first: str
+    labelled: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -56,11 +68,6 @@ class PictureSource:
         """Bytes of the longest path."""
         return max(len(name.encode()) for name, _ in self.files)
 
-    @property
-    def labelled(self) -> bool:
-        """Whether blocks carry labels: always."""
-        return True
-
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Decode blocks of ``rows`` pictures in order, ``limit`` in all.
 
@@ -72,19 +79,17 @@ class PictureSource:
             If ``rows`` or ``limit`` cannot be meant.
         """
         [spec] = self.inputs
-        with decoders() as fill:
+        with workers(skip=self.view.skip) as each:
             for start, stop in spans(self.rows, rows, limit):
                 part = self.files[start:stop]
                 names = [name for name, _ in part]
-                pixels = np.empty((len(part), *spec.shape), spec.dtype)
-                fill(pixels, partial(self._row, names))
-                yield Block(names, (pixels,), np.array([label for _, label in part], np.int64))
-
-    def _row(self, names: Sequence[str], row: int) -> Pixels:
-        return _decode(self.folder, names[row], self.files[0][0], self.inputs[0])
+                labels = np.array([label for _, label in part], np.int64)
+                found = partial(_found, self.folder, names)
+                made = developed(spec, self.view, len(part), found, each, self.first)
+                yield Block(names, (made.stored,), labels, made_of([made]), made.faults)
 
 
-def open_pictures(folder: Path) -> PictureSource:
+def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     """Open a folder whose sub-folders, sorted by name, are the classes 0, 1, ….
 
     Hidden files and files that are no pictures by their extension are ignored. The first picture
@@ -93,7 +98,9 @@ def open_pictures(folder: Path) -> PictureSource:
     Parameters
     ----------
     folder : Path
-        Pictures all of one size and mode, each directly in the folder of its class.
+        Pictures, each directly in the folder of its class; all of one size and mode unless
+        ``view`` makes them so.
+    view : View
 
     Raises
     ------
@@ -116,10 +123,10 @@ def open_pictures(folder: Path) -> PictureSource:
             f"{folder} holds no pictures in class folders: put each picture "
             f"({' '.join(sorted(PICTURE_EXTENSIONS))}) into a sub-folder named after its class."
         )
-    return _source(folder, files, firsts, tuple(classes))
+    return _source(folder, files, firsts, tuple(classes), view)
 
 
-def open_listed_pictures(folder: Path) -> PictureSource:
+def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     """Open pictures that a table beside them lists with their labels, in its order.
 
     Parameters
@@ -128,6 +135,7 @@ def open_listed_pictures(folder: Path) -> PictureSource:
         Holds ``labels.csv`` or ``metadata.csv`` with a column of file names, relative to the
         folder, and one of labels: whole numbers, or names of classes, which count from 0 in the
         order of the alphabet.
+    view : View
 
     Raises
     ------
@@ -141,8 +149,9 @@ def open_listed_pictures(folder: Path) -> PictureSource:
     try:
         # As text: what looks like a number in one row may be a name in the next.
         frame = pl.read_csv(table, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{table} cannot be read as a table ({str(error)[:200]}).") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        text = printable(one_line(Exception(error)))
+        raise DataError(f"{table} cannot be read as a table ({text}).") from error
     names = _column(frame, table, _FILE_COLUMNS, "file names")
     words = _column(frame, table, _LABEL_COLUMNS, "labels")
     if not names:
@@ -159,31 +168,36 @@ def open_listed_pictures(folder: Path) -> PictureSource:
                 f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
                 "that folder, and copy files there instead of linking to them."
             )
-        # Opening a pipe would wait for ever.
-        if not (folder / name).is_file():
+        if not view.skip and not (folder / name).is_file():
             raise DataError(f"{where} there is no file {folder / name}: take the row away.")
-    return _source(folder, list(zip(names, labels, strict=True)), names[:1], classes)
+    return _source(folder, list(zip(names, labels, strict=True)), (), classes, view)
 
 
 def _source(
     folder: Path,
     files: list[tuple[str, int]],
-    firsts: Sequence[str],
+    others: Sequence[str],
     classes: tuple[str, ...] | None,
+    view: View,
 ) -> PictureSource:
-    path = folder / firsts[0]
-    spec = picture_spec("pictures", decode(str(path), lambda: path.open("rb")))
-    for name in firsts[1:]:
-        _decode(folder, name, firsts[0], spec)
-    return PictureSource(folder, tuple(files), (spec,), classes)
+    """Make a source, by what the first picture that can be read is like.
+
+    ``others`` are compared with it here already.
+    """
+    names = [name for name, _ in files]
+    first, pixels = first_readable(partial(_found, folder, names), len(names), view)
+    spec = picture_spec("pictures", first, pixels, view)
+    with workers(skip=view.skip) as each:
+        developed(spec, view, len(others), partial(_found, folder, others), each, first)
+    return PictureSource(folder, tuple(files), (spec,), classes, view, first)
 
 
 def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str) -> list[str]:
     found = [name for name in frame.columns if name.strip().lower() in names]
     if len(found) != 1:
-        held = ", ".join(map(printable, frame.columns[:20])) or "nothing"
         raise DataError(
-            f"{table} needs one column of {meaning}, called {' or '.join(names)}, and holds {held}."
+            f"{table} needs one column of {meaning}, called {' or '.join(names)}, and holds "
+            f"{listed(frame.columns)}."
         )
     values: list[str | None] = frame[found[0]].to_list()
     if None in values:
@@ -199,19 +213,14 @@ def _numbered(words: Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
     return [number[word] for word in words], tuple(classes)
 
 
-def _decode(folder: Path, name: str, first: str, spec: InputSpec) -> Pixels:
-    """Decode a picture that must look like the first one; a larger one is not even decoded."""
-    path = folder / name
+def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
+    path = folder / names[row]
+    # Opening a pipe would wait for ever.
+    if not path.is_file():
+        raise SampleError(f"{path} is no file.")
     # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then mixes
     # up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
-    pixels = decode(str(path), lambda: path.open("rb"), spec.shape[0] * spec.shape[1])
-    if differs(pixels, spec):
-        raise DataError(
-            f"{folder}: {first} is {spec.shape} and {name} is {pixels.shape}"
-            + ("" if pixels.dtype == spec.dtype else f", of {pixels.dtype} and not {spec.dtype}")
-            + "; all pictures must have the same size and mode. Resize or convert them first."
-        )
-    return pixels
+    return str(path), lambda: path.open("rb")
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:

@@ -225,7 +225,8 @@ def _scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> f
                 f"{_describe(spec, target)}: {source.name} would be cut off to {dtype.name}. Store "
                 f"the data as {dtype.name}."
             )
-        if options.scale is not None or options.mean or options.std:
+        # A file may say that nothing is to be done.
+        if options.scale not in (None, 1.0) or options.mean or options.std:
             raise UsageError(
                 f"input '{target.name}' takes {dtype.name}, and --scale, --mean and --std are for "
                 "float inputs: leave them out."
@@ -258,10 +259,7 @@ def _arrange(spec: InputSpec, target: ModelInput, options: PreprocessOptions) ->
     if not groups and options.layout is not None:
         raise UsageError(f"--layout {options.layout} does not lead from one to the other: {said}.")
     if not groups:
-        raise DataError(
-            f"{said}: no arrangement makes one of the other. Resize the samples, or check that "
-            "this model was trained on such data."
-        )
+        raise DataError(f"{said}: no arrangement makes one of the other. {_way(spec, target)}")
     names = [next((one.name for one in group if one.name), "") for group in groups]
     ways = [f"--layout {name}" for name in names if name]
     if len(set(ways)) < 2:
@@ -270,6 +268,38 @@ def _arrange(spec: InputSpec, target: ModelInput, options: PreprocessOptions) ->
             "reshape the samples to the model's shape."
         )
     raise DataError(f"{said}: the order of its elements is in doubt. Say {' or '.join(ways)}.")
+
+
+def _way(spec: InputSpec, target: ModelInput) -> str:
+    """Say what could make a model's input of such samples."""
+    here, there = _picture(spec.shape, spec.layout), _picture(target.shape, None)
+    if here is None or there is None:
+        return "Check that this model was trained on such data."
+    (*size, channels), (height, width, wanted) = here, there
+    ways = []
+    if size != [height, width]:
+        # What most networks for pictures were evaluated with: 224 of 256.
+        side = int(min(height, width) / 0.875)
+        ways.append(
+            f"--resize {height}x{width} squeezes each picture into that size, and --resize {side} "
+            f"--crop {height}x{width} keeps its proportions and takes the middle; say which one, "
+            "as in training"
+        )
+    if channels != wanted:
+        ways.append(f"--colour {'rgb' if wanted == 3 else 'grey'} makes the channels fit")
+    return f"{'; '.join(ways)}."
+
+
+def _picture(shape: tuple[int | None, ...], layout: str | None) -> tuple[int, int, int] | None:
+    """Read a shape as height, width and channels of a picture; None where it is none."""
+    if len(shape) == 2 and None not in shape:
+        shape = (*shape, 1)
+    if len(shape) != 3 or None in shape:
+        return None
+    first, second, last = (dim or 0 for dim in shape)
+    if last in (1, 3) or layout == "hwc":
+        return first, second, last
+    return (second, last, first) if first in (1, 3) else None
 
 
 def _layout(

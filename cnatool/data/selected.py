@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.data.blocks import resized, taken
+from cnatool.data.blocks import regrouped, taken
 from cnatool.data.source import spans
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Selected:
         ranges = list(spans(self.rows, rows, limit))
         if not ranges:
             return
-        yield from resized(self._pieces(rows, int(self.chosen[ranges[-1][1] - 1]) + 1), ranges)
+        yield from regrouped(self._pieces(rows, int(self.chosen[ranges[-1][1] - 1]) + 1), ranges)
 
     def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
         """Give what is chosen of each block among the first rows of the source."""

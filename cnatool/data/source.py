@@ -9,24 +9,31 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from cnatool.errors import DataError, UsageError
-from cnatool.text import printable
+from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from cnatool.store.geometry import Geometry
+
 __all__ = [
     "ONE_INPUT",
     "PICTURE_EXTENSIONS",
+    "PLAIN",
     "UNFIT",
     "Block",
     "InputSpec",
+    "KeptInputs",
+    "SampleError",
+    "SkippedRow",
     "Source",
+    "View",
     "Wanted",
     "check_sample",
     "is_picture",
@@ -40,25 +47,88 @@ PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif"
 # should not reach a terminal.
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+KeptInputs = Literal["values", "levels"]
+
 _INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
 # What labels are called in a file that holds several arrays by name.
 _LABEL_NAMES = ("y", "label", "labels")
 
+# NumPy's own limit is 64, the axis of samples among them.
+_MAX_AXES = 32
 # A header of a few bytes can promise any size; nothing is allocated for a sample beyond this.
 MAX_SAMPLE_BYTES = 2**30
 
 
+class SampleError(DataError):
+    """One sample cannot be read; those beside it may be.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong with it, which is kept where it is skipped.
+    advice : str
+        What to do besides skipping it.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        skip = f"{advice}; --on-error skip" if advice else "--on-error skip"
+        super().__init__(f"{reason} {skip} leaves such samples out.")
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One raw input: its name, its native dtype, and the shape of one sample.
+    """One raw input: its name, and the dtype and shape of one sample as it is stored.
 
-    ``layout`` is ``"hwc"`` where the source knows that the axes are height, width, channels.
+    Attributes
+    ----------
+    name, dtype, shape : str, numpy.dtype, tuple of int
+    layout : "hwc" or None
+        Where the source knows that the axes are height, width, channels.
+    levels : bool
+        Whether not the 8-bit sample itself is stored but how often each value occurs in it.
+    made : InputSpec or None
+        What the sample became that the model is fed from, where that is not itself.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     layout: Literal["hwc"] | None = None
+    levels: bool = False
+    made: InputSpec | None = None
+
+    @property
+    def fed(self) -> InputSpec:
+        """What the model is fed from."""
+        return self.made or self
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a source makes of its samples before it gives them.
+
+    Attributes
+    ----------
+    geometry : Geometry or None
+        How pictures are resized, cropped, and turned into colour or grey.
+    kept : {"values", "levels"} or None
+        What is given to be stored of a picture; None leaves it open: the values, unless pictures
+        pass through a geometry and may have any size.
+    skip : bool
+        Samples that cannot be read are left out.
+    axes : {"hwc", "chw"} or None
+        How arrays hold pictures, where their shape leaves it open.
+    """
+
+    geometry: Geometry | None = None
+    kept: KeptInputs | None = None
+    skip: bool = False
+    axes: Literal["hwc", "chw"] | None = None
+
+
+# Samples as they are, and all of them.
+PLAIN = View()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +145,15 @@ class Wanted:
         Name of the array of labels, where the user gave it.
     split_column : str or None
         Name of the column that says which split a row is of.
+    view : View
+        What is made of samples as they are read.
     """
 
     inputs: tuple[str, ...] = ("x",)
     arrays: dict[str, str] = field(default_factory=dict)
     labels: str | None = None
     split_column: str | None = None
+    view: View = PLAIN
 
     def names(self) -> list[tuple[str, ...]]:
         """Give the names that an array may have, for each input.
@@ -124,11 +197,10 @@ class Wanted:
                 f"--input INPUT={noun.upper()}, or what is constant with --constant INPUT=VALUE"
             )
         if not found:
-            text = ", ".join(map(printable, held[:20])) or "nothing"
             raise DataError(
                 f"{where} needs {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {meaning} called "
-                f"{' or '.join(map(printable, names))} and holds {text}: say which one it is with "
-                f"{option}."
+                f"{' or '.join(map(printable, names))} and holds {listed(held)}: say which one it "
+                f"is with {option}."
             )
         if len(found) > 1:
             raise DataError(
@@ -140,6 +212,21 @@ class Wanted:
 
 # Of a model with one input.
 ONE_INPUT = Wanted()
+
+
+class SkippedRow(NamedTuple):
+    """A sample that was left out.
+
+    Attributes
+    ----------
+    id : str
+        Where it came from.
+    reason : str
+        Why it could not be read.
+    """
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +241,26 @@ class Block:
         One C-contiguous array (rows, *shape) for each of the source's inputs, native byte order.
     labels : ndarray of int64 or None
         Shape (rows,).
+    made : tuple of ndarray
+        What the model is fed from instead of ``inputs``, as many arrays; empty where it is fed
+        from these.
+    faults : dict of int to str
+        Why some of the samples could not be read, by row; their values mean nothing.
+    skipped : tuple of SkippedRow
+        Samples just before these, or among them, that are left out.
     """
 
     ids: list[str]
     inputs: tuple[NDArray[Any], ...]
     labels: NDArray[np.int64] | None
+    made: tuple[NDArray[Any], ...] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
+    skipped: tuple[SkippedRow, ...] = ()
+
+    @property
+    def fed(self) -> tuple[NDArray[Any], ...]:
+        """What the model is fed from."""
+        return self.made or self.inputs
 
 
 class Source(Protocol):
@@ -234,6 +336,10 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
         raise DataError(
             f"{where} has dtype {dtype}, which is not understood: save it as bool, integers, or "
             "floats of at most 64 bits."
+        )
+    if len(shape) > _MAX_AXES:
+        raise DataError(
+            f"{where} has samples of {len(shape)} axes; the limit is {_MAX_AXES}. Reshape them."
         )
     size = dtype.itemsize
     for dim in shape:

@@ -14,14 +14,15 @@ import numpy as np
 from cnatool.data.find import chosen_format, idx_files, open_source
 from cnatool.data.location import Location, located
 from cnatool.data.selected import Selected
-from cnatool.data.source import is_picture
+from cnatool.data.skipping import Readable
+from cnatool.data.source import PLAIN, is_picture
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cnatool.data.source import Source, Wanted
+    from cnatool.data.source import Source, View, Wanted
 
 __all__ = ["Reading", "find_splits", "open_splits"]
 
@@ -67,6 +68,8 @@ class Reading:
         Share of the samples to hold out as a split of its own.
     seed : int
         Of the draw of these samples.
+    view : View
+        What becomes of samples before they are given.
     """
 
     form: str | None = None
@@ -74,6 +77,7 @@ class Reading:
     split_column: str | None = None
     holdout: float | None = None
     seed: int = 0
+    view: View = PLAIN
 
 
 def open_splits(
@@ -105,7 +109,12 @@ def open_splits(
         If a source cannot be read.
     """
     _check(reading)
-    wanted = replace(wanted, labels=reading.labels, split_column=reading.split_column)
+    wanted = replace(
+        wanted,
+        labels=reading.labels,
+        split_column=reading.split_column,
+        view=reading.view,
+    )
     places = find_splits(None if data is None else data, named, reading.form)
     sources = {name: open_source(place, wanted, reading.form) for name, place in places.items()}
     for text in _shared(places, sources):
@@ -114,6 +123,13 @@ def open_splits(
         sources = _by_column(sources, reading.split_column)
     if reading.holdout is not None:
         sources = _held_out(sources, reading.holdout, reading.seed)
+    if reading.view != PLAIN:
+        # It needs Pillow, for which arrays should not wait.
+        from cnatool.data.viewed import viewed
+
+        sources = {name: viewed(source, reading.view) for name, source in sources.items()}
+    if reading.view.skip:
+        sources = {name: Readable(source) for name, source in sources.items()}
     return sources
 
 

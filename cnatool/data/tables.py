@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from cnatool.data.columns import TABLE_DAMAGE, ColumnSource, Labels, Part, Place, named_labels
+from cnatool.data.developing import Developed
+from cnatool.data.features import feature_columns, label_column, missing_column
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -16,15 +18,10 @@ from cnatool.text import one_line, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from cnatool.data.decoding import Fill
+    from cnatool.data.developing import Each
 
 __all__ = ["open_csv"]
 
-# Columns that number the rows and are no part of a sample; the empty name is what pandas writes.
-_ROW_NUMBERS = ("", "id", "index")
-_LABELS = ("y", "label", "labels", "target", "class")
 _BATCH = 4_096
 # A line of a table; what is longer is some other file.
 _MAX_HEADER = 1 << 22
@@ -37,21 +34,23 @@ class _Cells:
     spec: InputSpec
     names: tuple[str, ...]
 
-    def values(self, frame: pl.DataFrame, place: Place, fill: Fill) -> NDArray[Any]:
+    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
         kind = pl.Int64 if self.spec.dtype.kind == "i" else pl.Float64
         cells = np.empty((len(frame), len(self.names)), self.spec.dtype)
+        faults: dict[int, str] = {}
         for i, name in enumerate(self.names):
             column = _numbers(frame[name], kind)
-            if column.null_count():
-                row = int(column.is_null().arg_true()[0])
+            for row in column.is_null().arg_true().to_list():
                 value = frame[name][row]
-                raise DataError(
+                faults.setdefault(
+                    row,
                     f"{place.where(row, name)} is {'empty' if value is None else repr(value)}: "
                     "fill it with a number, leave the row out, or name the columns to use with "
-                    "--input INPUT=COLUMN,COLUMN."
+                    "--input INPUT=COLUMN,COLUMN.",
                 )
-            cells[:, i] = column.to_numpy()
-        return cells.reshape(len(frame), *self.spec.shape)
+            cells[:, i] = column.fill_null(0).to_numpy()
+        values = cells.reshape(len(frame), *self.spec.shape)
+        return Developed(values, values, faults)
 
 
 def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
@@ -90,10 +89,10 @@ def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
             "first row."
         )
     part = Part(path, rows, frame)
-    label = _label(path, names, wanted)
+    label = label_column(path, names, wanted)
     split = wanted.split_column
     if split is not None and split not in names:
-        raise _missing(path, "--split-column", split, names)
+        raise missing_column(path, "--split-column", split, names)
     chosen = _chosen(path, names, wanted, {label, split})
     try:
         whole = _whole(part, [name for given in chosen for name in given[1]])
@@ -106,7 +105,7 @@ def open_csv(path: Path, wanted: Wanted = ONE_INPUT) -> ColumnSource:
         )
         for name, used, shape in chosen
     )
-    return ColumnSource(path.name, (part,), columns, labels, split)
+    return ColumnSource(path.name, (part,), columns, labels, split, wanted.view.skip)
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
@@ -132,33 +131,12 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _missing(path: Path, option: str, name: str, names: list[str]) -> DataError:
-    held = ", ".join(map(printable, names[:20]))
-    return DataError(f"{option} {name}: {path} has no such column, but {held}.")
-
-
-def _label(path: Path, names: list[str], wanted: Wanted) -> str | None:
-    if wanted.labels is not None:
-        if wanted.labels not in names:
-            raise _missing(path, "--labels", wanted.labels, names)
-        return wanted.labels
-    found = [name for name in names if name.strip().lower() in _LABELS]
-    if len(found) > 1:
-        raise DataError(
-            f"{path} holds {' and '.join(found)}, and which are the labels is in doubt: say it "
-            "with --labels NAME."
-        )
-    return found[0] if found else None
-
-
 def _chosen(
     path: Path, names: list[str], wanted: Wanted, taken: set[str | None]
 ) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
     """Give the name of each input, its columns, and the shape of one sample."""
     if len(wanted.inputs) == 1 and not wanted.arrays:
-        rest = tuple(
-            name for name in names if name not in taken and name.strip().lower() not in _ROW_NUMBERS
-        )
+        rest = feature_columns(names, taken)
         if not rest:
             raise DataError(f"{path} has no column of numbers besides labels.")
         return [("columns", rest, (len(rest),))]
@@ -168,7 +146,7 @@ def _chosen(
         used = (words,) if words in names else tuple(words.split(","))
         for name in used:
             if name not in names:
-                raise _missing(path, "--input", name, names)
+                raise missing_column(path, "--input", name, names)
         chosen.append((given, used, () if len(used) == 1 else (len(used),)))
     return chosen
 

@@ -6,13 +6,24 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.blocks import resized
-from cnatool.data.decoding import decode_bytes, decoders, differs, picture_spec
-from cnatool.data.source import Block, InputSpec, check_sample, is_picture, spans
+from cnatool.data.blocks import regrouped
+from cnatool.data.decoding import from_bytes
+from cnatool.data.developing import (
+    FIRST_READABLE,
+    Developed,
+    developed,
+    first_readable,
+    made_of,
+    picture_spec,
+    workers,
+)
+from cnatool.data.source import Block, InputSpec, SampleError, check_sample, is_picture, spans
 from cnatool.data.tarred import members
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -23,8 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.decoding import Fill
-    from cnatool.data.source import Wanted
+    from cnatool.data.decoding import Opener
+    from cnatool.data.developing import Each
+    from cnatool.data.source import View, Wanted
 
 __all__ = ["WebDataset", "open_webdataset"]
 
@@ -51,7 +63,7 @@ class _Label:
     key: str | None
 
     def value(self, sample: _Sample) -> int:
-        content = sample.contents[self.field]
+        where, content = _content(sample, self.field)
         found: Any = None
         if self.key is None:
             found = int(content) if _INTEGER.fullmatch(content) else content[:40]
@@ -59,13 +71,12 @@ class _Label:
             try:
                 found = json.loads(content)[self.key]
             except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise DataError(
-                    f"{sample.where}.{self.field} has no {self.key!r} that can be read "
-                    f"({printable(one_line(error))})."
+                raise SampleError(
+                    f"{where} has no {self.key!r} that can be read ({printable(one_line(error))})."
                 ) from error
         if type(found) is not int or not -(1 << 63) <= found < 1 << 63:
-            raise DataError(
-                f"{sample.where}.{self.field} holds the label {printable(repr(found)[:60])}: "
+            raise SampleError(
+                f"{where} holds the label {printable(repr(found)[:60])}: "
                 "labels are whole numbers of 64 bits."
             )
         return found
@@ -82,6 +93,8 @@ class WebDataset:
     inputs: tuple[InputSpec, ...]
     fields: tuple[str, ...]
     label: _Label | None
+    view: View
+    first: str
 
     @property
     def rows(self) -> int:
@@ -109,47 +122,49 @@ class WebDataset:
             If ``rows`` or ``limit`` cannot be meant.
         """
         ranges = list(spans(self.rows, rows, limit))
-        with decoders() as fill:
-            yield from resized(self._pieces(rows, fill), ranges)
+        with workers(skip=self.view.skip) as each:
+            yield from regrouped(self._pieces(rows, each), ranges)
 
-    def _pieces(self, rows: int, fill: Fill) -> Iterator[Block]:
+    def _pieces(self, rows: int, each: Each) -> Iterator[Block]:
         wanted = {*self.fields, *([self.label.field] if self.label else [])}
         for path, count in zip(self.paths, self.counts, strict=True):
             held: list[_Sample] = []
             ids: list[str] = []
             size = done = 0
             for sample in _samples(path, wanted):
-                missing = sorted(wanted.difference(sample.contents))
-                if missing:
-                    raise DataError(
-                        f"{sample.where} has no .{missing[0]}, which the first sample has: add it, "
-                        "or leave the sample out."
-                    )
                 held.append(sample)
                 ids.append(_id(path, sample.key, several=len(self.paths) > 1))
                 size += sum(map(len, sample.contents.values()))
                 if len(held) == rows or size > _WAITING_BYTES:
-                    yield self._block(ids, held, fill)
+                    yield self._block(ids, held, each)
                     done, held, ids, size = done + len(held), [], [], 0
             if held:
-                yield self._block(ids, held, fill)
+                yield self._block(ids, held, each)
             if done + len(held) != count:
                 raise DataError(f"{path} changed while it was read.")
 
-    def _block(self, ids: list[str], samples: list[_Sample], fill: Fill) -> Block:
+    def _block(self, ids: list[str], samples: list[_Sample], each: Each) -> Block:
         inputs = []
         for field, spec in zip(self.fields, self.inputs, strict=True):
-
-            def one(row: int, field: str = field, spec: InputSpec = spec) -> NDArray[Any]:
-                return _like(samples[row], field, spec)
-
-            values = np.empty((len(samples), *spec.shape), spec.dtype)
-            fill(values, one)
-            inputs.append(values)
+            first = f"{self.first}.{field}"
+            if is_picture(f"x.{field}"):
+                found = partial(_picture, samples, field)
+                made = developed(spec, self.view, len(samples), found, each, first)
+            else:
+                made = _arrays(samples, field, spec, each, first)
+            inputs.append(made)
+        faults = {row: text for one in reversed(inputs) for row, text in one.faults.items()}
         labels = None
         if self.label is not None:
-            labels = np.array([self.label.value(sample) for sample in samples], np.int64)
-        return Block(ids, tuple(inputs), labels)
+            labels = np.zeros(len(samples), np.int64)
+            for row, sample in enumerate(samples):
+                try:
+                    labels[row] = self.label.value(sample)
+                except SampleError as error:
+                    if not self.view.skip:
+                        raise
+                    faults[row] = error.reason
+        return Block(ids, tuple(one.stored for one in inputs), labels, made_of(inputs), faults)
 
 
 def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
@@ -185,13 +200,18 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
         raise DataError(f"{paths[0]} holds no samples.")
     label = _label(first, wanted)
     chosen = _inputs(first, wanted, label)
+    likely = [first]
+    if wanted.view.skip:
+        likely = list(islice(_samples(paths[0], {field for _, field in chosen}), FIRST_READABLE))
     specs = tuple(
-        _spec(name if len(wanted.inputs) > 1 else field, field, _decoded(first, field))
+        _spec(name if len(wanted.inputs) > 1 else field, likely, field, wanted.view)
         for name, field in chosen
     )
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
     fields = tuple(field for _, field in chosen)
-    return WebDataset(name, tuple(paths), tuple(counts), longest, specs, fields, label)
+    return WebDataset(
+        name, tuple(paths), tuple(counts), longest, specs, fields, label, wanted.view, first.where
+    )
 
 
 def _id(path: Path, key: str, *, several: bool) -> str:
@@ -269,38 +289,59 @@ def _inputs(first: _Sample, wanted: Wanted, label: _Label | None) -> list[tuple[
     return chosen
 
 
-def _spec(name: str, field: str, values: NDArray[Any]) -> InputSpec:
+def _spec(name: str, samples: Sequence[_Sample], field: str, view: View) -> InputSpec:
+    """Describe an input by the first of some samples that can be read."""
     if is_picture(f"x.{field}"):
-        return picture_spec(name, values)
+        where, pixels = first_readable(partial(_picture, samples, field), len(samples), view)
+        return picture_spec(name, where, pixels, view)
+    _, values = first_readable(partial(_array, samples, field), len(samples), view)
     return InputSpec(name, values.dtype, values.shape)
 
 
-def _decoded(sample: _Sample, field: str, area: int | None = None) -> NDArray[Any]:
-    where = f"{sample.where}.{field}"
-    content = sample.contents[field]
-    if is_picture(f"x.{field}"):
-        return decode_bytes(where, content, area)
+def _content(sample: _Sample, field: str) -> tuple[str, bytes]:
+    content = sample.contents.get(field)
+    if content is None:
+        raise SampleError(
+            f"{sample.where} has no .{field}, which the first sample has: add it, or leave the "
+            "sample out."
+        )
+    return f"{sample.where}.{field}", content
+
+
+def _picture(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, Opener]:
+    where, content = _content(samples[row], field)
+    return where, from_bytes(content)
+
+
+def _array(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, NDArray[Any]]:
+    where, content = _content(samples[row], field)
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     # NumPy's parser evaluates a literal; see arrays.py.
     except Exception as error:
-        raise DataError(
+        raise SampleError(
             f"{where} is no array that NumPy wrote, or one of objects, which are never unpickled "
             f"({printable(one_line(error))})."
         ) from error
     if not isinstance(values, np.ndarray):
-        raise DataError(f"{where} is an archive of arrays: save one array with numpy.save.")
+        raise SampleError(f"{where} is an archive of arrays: save one array with numpy.save.")
     check_sample(where, values.dtype, values.shape)
-    return np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(values.shape)
+    whole = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    return where, whole.reshape(values.shape)
 
 
-def _like(sample: _Sample, field: str, spec: InputSpec) -> NDArray[Any]:
-    area = spec.shape[0] * spec.shape[1] if is_picture(f"x.{field}") else None
-    values = _decoded(sample, field, area)
-    if differs(values, spec):
-        raise DataError(
-            f"{sample.where}.{field} is {values.shape} of {values.dtype} and the first sample "
-            f"{spec.shape} of {spec.dtype}; all must have the same shape and type. Convert them "
-            "first."
-        )
-    return values
+def _arrays(
+    samples: Sequence[_Sample], field: str, spec: InputSpec, each: Each, first: str
+) -> Developed:
+    rows = np.empty((len(samples), *spec.shape), spec.dtype)
+
+    def one(row: int) -> None:
+        where, values = _array(samples, field, row)
+        if values.shape != spec.shape or values.dtype != spec.dtype:
+            raise SampleError(
+                f"{where} is {values.shape} of {values.dtype} and {first}, the first, "
+                f"{spec.shape} of {spec.dtype}: all must have the same shape and type."
+            )
+        rows[row] = values
+
+    return Developed(rows, rows, each(len(samples), one, True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 from zipfile import ZipFile
 
@@ -10,10 +12,13 @@ import numpy as np
 import zarr
 
 from cnatool.data.slices import MAX_CHUNK, SliceArray, check_slices, sliced
+from cnatool.data.zarr_folder import ZarrFolder
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from cnatool.data.location import Location
@@ -32,6 +37,8 @@ _CODECS = frozenset(
     }
 )
 _MAX_MEMBERS = 10_000
+# Of an array or a group, by which the folder of one is told from others.
+_METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 def open_zarr(at: Location, wanted: Wanted) -> RowSource:
@@ -75,7 +82,7 @@ def open_zarr(at: Location, wanted: Wanted) -> RowSource:
 
 def _store(at: Location) -> Any:
     if at.path.is_dir():
-        return zarr.storage.LocalStore(at.path, read_only=True)
+        return ZarrFolder(at.path)
     with ZipFile(at.path) as archive:
         sizes = [member.file_size for member in archive.infolist()]
     if max(sizes, default=0) > MAX_CHUNK:
@@ -93,13 +100,29 @@ def _damaged(where: str, error: Exception) -> DataError:
 
 
 def _arrays(group: zarr.Group, at: Location) -> dict[str, Any]:
-    held: dict[str, Any] = {}
-    for name, member in group.members(max_depth=0):
-        if isinstance(member, zarr.Array):
-            held[name] = member
-        if len(held) > _MAX_MEMBERS:
-            raise DataError(f"{at} holds over {_MAX_MEMBERS} arrays: name the array with ::.")
-    return held
+    """Open the arrays of a group, one after the other.
+
+    Of several that cannot be opened, zarr, asked for all at a time, writes tracebacks.
+    """
+    consolidated = group.metadata.consolidated_metadata
+    names = _names_in(at.path, group.path) if consolidated is None else consolidated.metadata
+    if len(names) > _MAX_MEMBERS:
+        raise DataError(f"{at} holds over {_MAX_MEMBERS} arrays: name the array with ::.")
+    found = ((name, group[name]) for name in names if "/" not in name)
+    return {name: member for name, member in found if isinstance(member, zarr.Array)}
+
+
+def _names_in(path: Path, inside: str) -> list[str]:
+    """Name the arrays and groups in a group."""
+    if path.is_dir():
+        with os.scandir(path / inside) as entries:
+            folders = sorted(entry.name for entry in entries if entry.is_dir())
+        return [n for n in folders if any((path / inside / n / m).is_file() for m in _METADATA)]
+    with ZipFile(path) as archive:
+        files = [PurePosixPath(name) for name in archive.namelist()]
+    above = PurePosixPath(inside)
+    metadata = {file.parent for file in files if file.name in _METADATA}
+    return sorted(node.name for node in metadata if node.name and node.parent == above)
 
 
 def _opened(at: Location, name: str, array: Any) -> SliceArray:
@@ -144,6 +167,8 @@ def _names(array: Any) -> list[str]:
 def _rows(array: Any, where: str, start: int, stop: int) -> NDArray[Any]:
     try:
         return np.asarray(array[start:stop])
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(
             f"{where} cannot be read from row {start} to {stop} ({printable(one_line(error))}). "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import OutOfRange
 
-__all__ = ["OutsideError", "entropy", "extent"]
+__all__ = ["OutsideError", "entropy", "extent", "level_entropy", "level_extent"]
 
 _ELEMENTS = 1 << 17  # elements counted at a time, of types that need no arithmetic
 _FLOAT_ELEMENTS = 1 << 14  # of floating types, whose intermediate arrays are many
@@ -122,10 +122,54 @@ def entropy(
     else:
         raise DataError(f"Inputs of type {values.dtype} have no histogram.")
     bits = _counted_entropy(flat, tally, first_row)
-    if density:
-        bin_width = (high - low) / bins
-        bits = (bits + math.log2(bin_width)) / bin_width
-    return bits
+    return _density_form(bits, low, high, bins) if density else bits
+
+
+def level_entropy(
+    counts: NDArray[np.integer[Any]],
+    *,
+    bins: int,
+    range: tuple[float, float],
+    out_of_range: OutOfRange,
+    density: bool,
+    first_row: int = 0,
+) -> NDArray[np.float64]:
+    """Return what `entropy` gives for 8-bit pictures, of which only the levels were counted.
+
+    Parameters
+    ----------
+    counts : (n, 256) array
+        How often each of the levels 0 … 255 occurs in each sample.
+    bins, range, out_of_range, density, first_row
+        As of `entropy`.
+
+    Returns
+    -------
+    (n,) float64 array
+
+    Raises
+    ------
+    DataError
+        For a level outside the range, or a sample without any value.
+    """
+    low, high = map(float, range)
+    tally = _Pixels(_Bounds(bins, low, high, out_of_range), np.dtype(np.uint8))
+    tally.check_levels(counts, first_row)
+    numbers = counts.astype(np.intp)
+    widths = numbers.sum(axis=1)
+    bits = np.empty(len(numbers))
+    # Samples of one size together: the fixed point depends on it.
+    for width in np.unique(widths):
+        rows = np.flatnonzero(widths == width)
+        binned = tally.binned(numbers[rows])
+        bits[rows] = _binned_entropy(binned, int(width), rows + first_row)
+    return _density_form(bits, low, high, bins) if density else bits
+
+
+def level_extent(counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """Return what `extent` gives for 8-bit pictures, of which only the levels were counted."""
+    there = np.flatnonzero(counts.any(axis=0))
+    return float(there[0]) / 255, float(there[-1]) / 255
 
 
 @dataclass(frozen=True)
@@ -209,9 +253,12 @@ class _WidePixels:
         outside = ~self.inside[block]
         if outside.any():
             row, column = np.argwhere(outside)[0]
-            level = int(block[row, column])
-            value = level / self.greatest
-            self.bounds.refuse(first_row + int(row), value, f"{level} (as a fraction {value:g})")
+            self.refuse(first_row + int(row), int(block[row, column]))
+
+    def refuse(self, row: int, level: int) -> NoReturn:
+        """Raise the error for a level that no bin takes."""
+        value = level / self.greatest
+        self.bounds.refuse(row, value, f"{level} (as a fraction {value:g})")
 
 
 class _Pixels(_WidePixels):
@@ -229,6 +276,13 @@ class _Pixels(_WidePixels):
         levels = block.view(np.uint8)
         self.check(levels, first_row)
         return levels
+
+    def check_levels(self, counts: NDArray[Any], first_row: int) -> None:
+        """Refuse the first sample with a level outside the range, where that is an error."""
+        outside = np.argwhere(counts[:, ~self.inside]) if self.refusing else np.empty((0, 2))
+        if len(outside):
+            row, number = outside[0]
+            self.refuse(first_row + int(row), int(np.flatnonzero(~self.inside)[int(number)]))
 
     def binned(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
         inside = counts[:, self.kept]
@@ -281,17 +335,31 @@ def _counted_entropy(flat: NDArray[Any], tally: _Tally, first_row: int) -> NDArr
         for left in range(step, width, step):
             part = block[:, left : left + step]
             counts += _row_counts(tally.index(part, first_row + start), tally.size)
-        binned = tally.binned(counts)
-        total = binned.sum(axis=1)
-        if not total.all():
-            row = first_row + start + int(np.argmin(total))
-            raise DataError(
-                f"Sample row {row} has no value inside the range, and nothing is left of it: "
-                "--set range=LO:HI, or --set out_of_range=clip."
-            )
-        spread = _c_log2_c(total, width) - _c_log2_c(binned, width).sum(axis=1)
-        bits[start : start + rows] = np.ldexp(spread / total, -_fraction_bits(width))
+        numbers = np.arange(start, start + len(block)) + first_row
+        bits[start : start + rows] = _binned_entropy(tally.binned(counts), width, numbers)
     return bits
+
+
+def _binned_entropy(
+    binned: NDArray[np.intp], width: int, rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Give the entropy of counts that are those of `width` values a row, or of fewer."""
+    total = binned.sum(axis=1)
+    if not total.all():
+        raise DataError(
+            f"Sample row {rows[np.argmin(total)]} has no value inside the range, and nothing is "
+            "left of it: --set range=LO:HI, or --set out_of_range=clip."
+        )
+    spread = _c_log2_c(total, width) - _c_log2_c(binned, width).sum(axis=1)
+    bits: NDArray[np.float64] = np.ldexp(spread / total, -_fraction_bits(width))
+    return bits
+
+
+def _density_form(
+    bits: NDArray[np.float64], low: float, high: float, bins: int
+) -> NDArray[np.float64]:
+    width = (high - low) / bins
+    return (bits + math.log2(width)) / width
 
 
 def _row_counts(index: NDArray[Any], size: int) -> NDArray[np.intp]:

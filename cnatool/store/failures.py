@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError, StoreWriteError
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["reported"]
+
+
+# Windows knows no quota.
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class reported:  # noqa: N801  a context manager reads as a word
@@ -24,9 +29,15 @@ class reported:  # noqa: N801  a context manager reads as a word
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, CnatoolError):
-            help_ = "Free some space or name another path with -o, and dump again."
-            if self._committed:
-                help_ = f"{self._committed} rows are safe: free some space and go on with --resume."
             raise StoreWriteError(
-                f"{self._path} cannot be written: {error.strerror or error}. {help_}"
+                f"{self._path} cannot be written: {error.strerror or error}. "
+                f"{self._help(full=error.errno in _FULL)}"
             ) from error
+
+    def _help(self, *, full: bool) -> str:
+        if self._committed:
+            way = "free some space and go on" if full else "once it can be written, go on"
+            return f"{self._committed} rows are safe: {way} with --resume."
+        if full:
+            return "Free some space or name another path with -o, and dump again."
+        return "Name another path."

@@ -1,26 +1,25 @@
-"""The store's tree in HDF5: groups, datasets chunked over rows, and the attribute.
+"""The store's tree in HDF5: groups, datasets, the attribute, and the file that holds them.
 
 Everything that cnatool writes carries a checksum: metadata because the file is of HDF5 1.10's kind,
-chunks by the filter Fletcher-32, the attribute by a second one. `cnatool.store.journal` sees to it
-that a crash leaves whole commits.
+chunks by the filter Fletcher-32, the attribute by a second one. `cnatool.store.journaled_file`
+sees to it that a crash leaves whole commits.
 """
 
 from __future__ import annotations
 
-import math
 import mmap
 import threading
 import time
 import weakref
-import zlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import h5py
 import numpy as np
 
-from cnatool.errors import DataError, NotAStoreError, StoreDamagedError
-from cnatool.store.fletcher import fletcher32
-from cnatool.store.journal import JournaledFile, forget, recover
+from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.hdf5_arrays import LEVEL, HDF5Array, is_text
+from cnatool.store.journal import forget, recover
+from cnatool.store.journaled_file import JournaledFile
 from cnatool.store.signature import has_hdf5_signature
 from cnatool.text import one_line
 
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from cnatool.store.tree import Codec
 
-__all__ = ["ATTRIBUTE", "CHECKSUM", "HDF5Array", "HDF5Tree"]
+__all__ = ["ATTRIBUTE", "CHECKSUM", "HDF5Tree"]
 
 ATTRIBUTE = "cnatool"
 # CRC-32C of the attribute in hexadecimal: HDF5 keeps text of more than 64 KiB without a checksum.
@@ -41,155 +38,12 @@ CHECKSUM = "cnatool_crc32c"
 _MARK = b"cnatool.store/"
 # The oldest format whose index of chunks has checksums; every HDF5 since 2016 reads it.
 _VERSIONS = ("v110", "v110")
-_LEVEL = 1
 # Bytes of decoded chunks kept for each dataset that is read.
 _CACHE = 8 << 20
 # A reader that a commit disturbed tries again, after so many seconds more each time.
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 _Found = TypeVar("_Found")
-
-
-class HDF5Array:
-    """One array of the tree: whole chunks go in, row ranges come out.
-
-    Parameters
-    ----------
-    tree : HDF5Tree
-        The open file.
-    key : str
-        Path of the array inside the store.
-
-    Raises
-    ------
-    StoreDamagedError
-        If the dataset is missing, cannot be read, or is none that a store may have.
-    """
-
-    def __init__(self, tree: HDF5Tree, key: str) -> None:
-        self._tree = tree
-        self.key = key
-        self._generation = -1
-        dataset = self._open()
-        self.shape: tuple[int, ...] = dataset.shape
-        self.dtype = np.dtype(object) if _is_text(dataset) else dataset.dtype.newbyteorder("=")
-        self.chunk_rows = int(dataset.chunks[0]) if dataset.chunks else 1
-
-    @property
-    def codec(self) -> Codec | None:
-        """How chunks are compressed; None of text, which always is, and where there are none."""
-        dataset = self._open()
-        if dataset.chunks is None or _is_text(dataset):
-            return None
-        return "gzip" if dataset.compression else "none"
-
-    def _open(self) -> h5py.Dataset:
-        """Give the dataset; anew where the file was opened anew."""
-        if self._generation != self._tree.generation:
-            self._dataset = self._tree.dataset(self.key)
-            self._chunks: dict[int, int] | None = None
-            self._generation = self._tree.generation
-        return self._dataset
-
-    def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Write rows from ``start`` on; ``start`` is a multiple of ``chunk_rows``.
-
-        Chunks are encoded here, byte for byte as HDF5 would do it, because HDF5 lets one thread in
-        at a time. (h5py before 3.16 does not see to that where a chunk is written directly and the
-        driver is Python, which others may interrupt; so its lock is taken here.)
-
-        Raises
-        ------
-        DataError
-            If a text is longer than the array was made for.
-        """
-        dataset = self._open()
-        if _is_text(dataset):
-            rows = _encoded(rows, dataset.dtype, self.key)
-        rows = np.ascontiguousarray(rows, dataset.dtype)
-        if rows.size == 0:
-            return
-        if start + len(rows) > self.shape[0]:
-            self.resize(start + len(rows))
-        rest = (0,) * (len(self.shape) - 1)
-        for first in range(0, len(rows), self.chunk_rows):
-            chunk = rows[first : first + self.chunk_rows]
-            missing = self.chunk_rows - len(chunk)
-            if missing:
-                chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), chunk.dtype)])
-            octets = chunk.reshape(-1).view(np.uint8).data
-            data = zlib.compress(octets, _LEVEL) if dataset.compression else octets
-            sealed = b"".join((data, fletcher32(data).to_bytes(4, "little")))
-            with h5py._objects.phil:
-                dataset.id.write_direct_chunk((start + first, *rest), sealed)
-                self._tree.check()
-
-    def resize(self, rows: int) -> None:
-        """Give a dataset that grows another number of rows."""
-        self.shape = (rows, *self.shape[1:])
-        with h5py._objects.phil:
-            self._open().id.set_extent(self.shape)
-            self._tree.check()
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` up to ``stop``.
-
-        Raises
-        ------
-        StoreDamagedError
-            If a chunk is missing (HDF5 would give zeros for it), cut short, or does not match its
-            checksum.
-        """
-        try:
-            return self._tree.undisturbed(lambda: self._read(start, stop))
-        except StoreDamagedError:
-            raise
-        except Exception as error:
-            raise StoreDamagedError(
-                f"{self._tree.path}: rows {start} to {stop - 1} of array {self.key} cannot be read "
-                f"({one_line(error)}). Dump again, or restore the store from a copy."
-            ) from error
-
-    def _read(self, start: int, stop: int) -> NDArray[Any]:
-        dataset = self._open()
-        if start >= stop or 0 in self.shape:
-            return np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self._check_written(dataset, start, stop)
-        if _is_text(dataset):
-            return _decoded(dataset[start:stop])
-        rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        dataset.read_direct(rows, np.s_[start:stop])
-        return rows
-
-    def _check_written(self, dataset: h5py.Dataset, start: int, stop: int) -> None:
-        if dataset.chunks is None:
-            if not dataset.id.get_storage_size():
-                raise StoreDamagedError(
-                    f"{self._tree.path}: array {self.key} was never written. Dump again, or "
-                    "restore the store from a copy."
-                )
-            return
-        if self._chunks is None:
-            found: dict[int, int] = {}
-
-            def count(chunk: h5py.h5d.StoreInfo) -> None:
-                row = chunk.chunk_offset[0] // self.chunk_rows
-                found[row] = found.get(row, 0) + 1
-
-            dataset.id.chunk_iter(count)
-            self._chunks = found
-        sizes = zip(self.shape[1:], dataset.chunks[1:], strict=True)
-        whole = math.prod(-(-size // chunk) for size, chunk in sizes)
-        rows = self.chunk_rows
-        for chunk in range(start // rows, -(-stop // rows)):
-            if self._chunks.get(chunk, 0) != whole:
-                # Whether a commit came between is known only by opening the file anew.
-                self._chunks = None
-                raise StoreDamagedError(
-                    f"{self._tree.path}: chunk {chunk} of array {self.key} (rows {chunk * rows} to "
-                    f"{min((chunk + 1) * rows, self.shape[0]) - 1}) is missing. "
-                    "Dump again, or restore the store from a copy."
-                )
 
 
 class HDF5Tree:
@@ -365,7 +219,7 @@ class HDF5Tree:
         if chunked:
             layout.set_chunk((chunk_rows, *shape[1:]))
             if codec == "gzip" or dtype is str:
-                layout.set_deflate(_LEVEL)
+                layout.set_deflate(LEVEL)
             layout.set_fletcher32()
         links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
         links.set_create_intermediate_group(True)
@@ -380,7 +234,7 @@ class HDF5Tree:
         )
         return HDF5Array(self, key)
 
-    def reopened_array(self, key: str, committed: int) -> HDF5Array:
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> HDF5Array:
         """Open an array to write the rows that follow the committed ones."""
         return HDF5Array(self, key)
 
@@ -439,7 +293,7 @@ class HDF5Tree:
                 f"{self.path}: the values of array {key} lie in other files. Copy them into the "
                 "store, as h5repack does."
             )
-        if group.dtype.kind not in "fiub" and not _is_text(group):
+        if group.dtype.kind not in "fiub" and not is_text(group):
             raise StoreDamagedError(
                 f"{self.path}: array {key} holds {group.dtype}, neither numbers nor text."
             )
@@ -505,27 +359,6 @@ def _close(file: JournaledFile, root: h5py.File) -> None:
     file.abandon()
     root.close()
     file.close()
-
-
-def _is_text(dataset: h5py.Dataset) -> bool:
-    return h5py.check_string_dtype(dataset.dtype) is not None
-
-
-def _encoded(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.bytes_]:
-    texts = [str(row).encode() for row in rows]
-    most = dtype.itemsize - 1
-    for text in texts:
-        # Text of a fixed length ends at its first zero byte.
-        if len(text) > most or b"\0" in text:
-            raise DataError(
-                f"{text.decode()!r} cannot be stored in {key}, which was made for text of up to "
-                f"{most} bytes without zero bytes. Give the sample another name."
-            )
-    return np.array(texts, dtype)
-
-
-def _decoded(rows: NDArray[Any]) -> NDArray[Any]:
-    return np.array([row.decode() for row in rows], object)
 
 
 def _text(value: object) -> bytes | None:

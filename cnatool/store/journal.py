@@ -1,287 +1,35 @@
-"""A file that changes in whole commits: what a crash leaves is the last commit or the next one.
+"""The journal of a file: what one commit changes of it, on disk before the file is changed.
 
-HDF5 promises nothing about a file whose writer died. Here it never touches committed bytes: what it
-writes beyond the committed end goes to the file, where nothing refers to it yet; what it changes
-before that end waits in memory. A commit makes the new bytes durable, then writes the changed pages
-to a second file, the journal (``NAME.journal``), makes that durable, and only then changes the
-file. A journal that is whole is part of the store, one that is not never happened.
+A journal that is whole is part of the store, one that is not never happened.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import google_crc32c
 
 from cnatool.errors import StoreDamagedError
-from cnatool.store.signature import HDF5_SIGNATURE
+from cnatool.store import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from io import FileIO
     from pathlib import Path
 
-__all__ = ["Buffer", "JournaledFile", "forget", "journal_of", "recover"]
+__all__ = ["Journal", "forget", "journal_of", "recover"]
 
-Buffer = bytes | bytearray | memoryview
-
-_PAGE = 4096
 _MAGIC = b"cnatool journal 1\n"
 # Bytes of the file once the journal is applied, and number of its extents.
 _HEADER = struct.Struct("<QQ")
 # Where an extent goes, and how long it is.
 _EXTENT = struct.Struct("<QQ")
 _CHECKSUM = struct.Struct("<I")
-_SUPERBLOCK = struct.Struct("<8sBBBBQQQ")
-# Before the first commit nothing of the file is durable, and all of it waits in memory.
-_EVERYTHING = 1 << 62
 
 
 def journal_of(path: Path) -> Path:
     """Give the path of a file's journal, which is there only while a commit is under way."""
     return path.with_name(f"{path.name}.journal")
-
-
-class JournaledFile:
-    """A file as h5py's driver ``fileobj`` wants it, and the commits beneath it.
-
-    One thread at a time uses it; HDF5 itself lets no more in.
-
-    Parameters
-    ----------
-    path : Path
-        Where the file is.
-    file : FileIO
-        The file, open.
-    size : int
-        Bytes that it counts as having.
-    boundary : int
-        Bytes before this offset change by a commit only.
-    pages : dict of int to bytearray
-        What differs from the file, by the number of the page.
-    """
-
-    def __init__(
-        self, path: Path, file: FileIO, size: int, boundary: int, pages: dict[int, bytearray]
-    ) -> None:
-        self.path = path
-        self._file = file
-        self._size = size
-        self._boundary = boundary
-        self._pages = pages
-        self._position = 0
-        self._ended = False
-        self._refusal: BaseException | None = None
-        self._seen = _looks(path)
-
-    @classmethod
-    def create(cls, path: Path) -> Self:
-        """Make an empty file at a path that must not exist yet.
-
-        Raises
-        ------
-        OSError
-            If something is there, be it where the journal goes, or the operating system refuses.
-        """
-        # A journal that lost its file belongs to no store any more.
-        forget(path)
-        if journal_of(path).exists():
-            raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
-        return cls(path, _opened(path, "x+b"), 0, _EVERYTHING, {})
-
-    @classmethod
-    def reopened(cls, path: Path) -> Self:
-        """Open a file to go on with it: as its last commit left it, and nothing beyond.
-
-        Raises
-        ------
-        OSError
-            If the operating system refuses, or another's file is where the journal goes.
-        """
-        recover(path)
-        if journal_of(path).exists():
-            raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
-        file = _opened(path, "r+b")
-        size = os.fstat(file.fileno()).st_size
-        end = _committed_end(file)
-        if end is not None and end < size:
-            # Chunks of rows that were never committed.
-            _truncate(file, end)
-            size = end
-        return cls(path, file, size, size, {})
-
-    @classmethod
-    def reader(cls, path: Path) -> Self:
-        """Open a file for reading, as its last commit left it.
-
-        Raises
-        ------
-        OSError
-            If it cannot be opened.
-        """
-        file = _opened(path, "rb")
-        made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
-        journal = _Journal.of(path)
-        if journal is not None:
-            made._size, made._boundary = journal.size, _EVERYTHING
-            for offset, data in journal.extents:
-                made._overlay(offset, memoryview(data))
-        return made
-
-    def __del__(self) -> None:
-        self.close()
-
-    def changed(self) -> bool:
-        """Say whether a writer has been at work in this very file since it was opened."""
-        now = _looks(self.path)
-        return now != self._seen and now[0] == self._seen[0]
-
-    # What the driver calls. HDF5 loses its bearings where a driver fails, or is interrupted: it is
-    # told nothing of it, and `check` raises what happened.
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position; from the start, from the position, or from the end."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Give the position."""
-        return self._position
-
-    def read(self, size: int) -> bytes:
-        """Read up to ``size`` bytes from the position."""
-        data = bytearray(size)
-        return bytes(data[: self.readinto(memoryview(data))])
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer of bytes from the position; give how many there were."""
-        start = self._position
-        # Some h5py give a view of Cython's, which can do less.
-        view = memoryview(buffer)
-        count = max(0, min(len(view), self._size - start))
-        view = view[:count]
-        done = 0
-        try:
-            self._file.seek(start)
-            while done < count and (got := self._file.readinto(view[done:])):
-                done += got
-        except BaseException as error:
-            self._refusal = error
-        # Committed bytes that only memory holds, and gaps that nothing was written to.
-        view[done:] = bytes(count - done)
-        if self._pages:
-            for number, low, high in _spans(start, min(start + count, self._boundary)):
-                page = self._pages.get(number)
-                if page is not None:
-                    at = number * _PAGE
-                    view[low - start : high - start] = page[low - at : high - at]
-        self._position += count
-        return count
-
-    def write(self, data: Buffer) -> int:
-        """Write at the position: into memory before the boundary, to the file beyond it."""
-        view = memoryview(data).cast("B")
-        start = self._position
-        inside = max(0, min(len(view), self._boundary - start))
-        try:
-            self._overlay(start, view[:inside])
-            _write(self._file, start + inside, view[inside:])
-        except BaseException as error:
-            self._refusal = error
-            self.abandon()
-            self._overlay(start, view)
-        self._position += len(view)
-        if view:
-            self._size = max(self._size, self._position)
-        return len(view)
-
-    def truncate(self, size: int) -> int:
-        """Set the size; committed bytes stay in the file until the next commit."""
-        self._size = size
-        return size
-
-    def flush(self) -> None:
-        """Do nothing: only a commit makes anything durable."""
-
-    # What the store calls.
-
-    def check(self) -> None:
-        """Raise what came in the way of reading or writing since the last check, if anything."""
-        refusal, self._refusal = self._refusal, None
-        if refusal is not None:
-            raise refusal
-
-    def commit(self) -> None:
-        """Make everything written so far what a reader finds, however this ends.
-
-        Raises
-        ------
-        OSError
-            If the operating system refuses. Whoever opens the file then finds the last commit or
-            this one, and no other can follow.
-        """
-        self.check()
-        if self._ended:
-            raise OSError("an earlier commit failed, or the file is closed")
-        here = os.fstat(self._file.fileno())
-        if not self.path.exists() or not os.path.samestat(here, self.path.stat()):
-            raise OSError("another file has taken its place while it was written")
-        journal = _Journal(self._size, list(self._extents()))
-        _sync(self._file)
-        try:
-            journal.write(self.path)
-        except BaseException:
-            # Not whole, so it counts for nothing.
-            _remove(journal_of(self.path))
-            raise
-        self._ended = True
-        journal.apply(self._file)
-        _remove(journal_of(self.path))
-        self._pages.clear()
-        self._boundary = self._size
-        self._ended = False
-
-    def abandon(self) -> None:
-        """Lose what was not committed: nothing more reaches the file, and nothing is committed."""
-        self._ended = True
-        self._boundary = _EVERYTHING
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _overlay(self, start: int, view: memoryview) -> None:
-        for number, low, high in _spans(start, start + len(view)):
-            at = number * _PAGE
-            page = self._pages.get(number)
-            if page is None:
-                page = self._pages[number] = bytearray(_PAGE)
-                if high - low < _PAGE:
-                    self._file.seek(at)
-                    self._file.readinto(page)
-            page[low - at : high - at] = view[low - start : high - start]
-
-    def _extents(self) -> Iterator[tuple[int, bytes]]:
-        """Give the pages that differ, neighbours together, up to the boundary."""
-        end = min(self._boundary, self._size)
-        run: list[bytearray] = []
-        first = last = -1
-        for number in sorted(self._pages):
-            if number * _PAGE >= end:
-                break
-            if number != last + 1 and run:
-                yield first * _PAGE, b"".join(run)
-                run = []
-            if not run:
-                first = number
-            run.append(self._pages[number])
-            last = number
-        if run:
-            yield first * _PAGE, b"".join(run)[: end - first * _PAGE]
 
 
 def recover(path: Path) -> None:
@@ -292,9 +40,9 @@ def recover(path: Path) -> None:
     OSError
         If the operating system refuses.
     """
-    journal = _Journal.of(path)
+    journal = Journal.of(path)
     if journal is not None:
-        with _opened(path, "r+b") as file:
+        with disk.opened(path, "r+b") as file:
             journal.apply(file)
     forget(path)
 
@@ -308,10 +56,10 @@ def forget(path: Path) -> None:
         return
     # After a power loss its bytes may be missing, or zero.
     if _MAGIC.startswith(head.rstrip(b"\0")):
-        _remove(journal_of(path))
+        disk.remove(journal_of(path))
 
 
-class _Journal(NamedTuple):
+class Journal(NamedTuple):
     """What one commit changes before the boundary, and the size of the file after it."""
 
     size: int
@@ -350,86 +98,14 @@ class _Journal(NamedTuple):
         table = [_EXTENT.pack(offset, len(data)) for offset, data in self.extents]
         header = _HEADER.pack(self.size, len(table))
         body = b"".join([_MAGIC, header, *table, *(data for _, data in self.extents)])
-        with _opened(journal_of(path), "wb") as file:
-            _write(file, 0, body + _CHECKSUM.pack(google_crc32c.value(body)))
-            _sync(file)
-        _sync_folder(path.parent)
+        with disk.opened(journal_of(path), "wb") as file:
+            disk.write(file, 0, body + _CHECKSUM.pack(google_crc32c.value(body)))
+            disk.sync(file)
+        disk.sync_folder(path.parent)
 
     def apply(self, file: FileIO) -> None:
         """Change a file as the journal says; once more does no harm."""
         for offset, data in self.extents:
-            _write(file, offset, data)
-        _truncate(file, self.size)
-        _sync(file)
-
-
-def _committed_end(file: FileIO) -> int | None:
-    """Give the size that an HDF5 file says it has; None where it is not of the kind written here.
-
-    The superblock holds, after the signature, the version, the bytes of an address and of a length,
-    flags, and the addresses of the base, of its extension and of the end.
-    """
-    head = file.read(_SUPERBLOCK.size) or b""
-    if len(head) < _SUPERBLOCK.size:
-        return None
-    signature, version, address, _, _, base, _, end = _SUPERBLOCK.unpack(head)
-    if signature != HDF5_SIGNATURE or version not in (2, 3) or address != 8 or base:
-        return None
-    return int(end)
-
-
-def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Give ``(page, first byte, end)`` of the pages that a range of bytes touches."""
-    for number in range(start // _PAGE, -(-stop // _PAGE) if start < stop else 0):
-        yield number, max(start, number * _PAGE), min(stop, (number + 1) * _PAGE)
-
-
-def _looks(path: Path) -> tuple[object, ...]:
-    """Give what a writer's work shows in: the file's identity first, then sizes and times."""
-    signs: list[object] = []
-    for part in (path, journal_of(path)):
-        try:
-            found = part.stat()
-        except OSError:
-            signs += [None, None]
-        else:
-            signs += [(found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns)]
-    return tuple(signs)
-
-
-# Every change of a file goes through the functions below.
-
-
-def _opened(path: Path, mode: str) -> FileIO:
-    return path.open(mode, buffering=0)  # type: ignore[return-value]
-
-
-def _write(file: FileIO, offset: int, data: Buffer) -> None:
-    rest = memoryview(data)
-    if rest:
-        file.seek(offset)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
-
-
-def _truncate(file: FileIO, size: int) -> None:
-    file.truncate(size)
-
-
-def _sync(file: FileIO) -> None:
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable, where the system knows such a thing."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+            disk.write(file, offset, data)
+        disk.truncate(file, self.size)
+        disk.sync(file)

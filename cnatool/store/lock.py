@@ -43,6 +43,8 @@ def locked(store: Path) -> Iterator[None]:
     path = store.with_name(f".{store.name}.lock")
     lock = FileLock(path)
     with reported(store, 0):
+        # Where no file can be made, the lock would only say that it is not to be had.
+        path.touch()
         try:
             lock.acquire(blocking=False)
         except Timeout as error:

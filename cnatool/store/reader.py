@@ -201,6 +201,10 @@ class Split:
         """Raw input ``number`` before preprocessing, (n, …)."""
         return self.array(input_key(number))
 
+    def levels(self, number: int = 0) -> bool:
+        """Say whether `inputs` holds how often each level occurs in a raw input, (n, 256)."""
+        return self.store.record.inputs[number].levels is not None
+
     def outputs(self, number: int = 0) -> StoredArray:
         """Model output ``number``, (n, …)."""
         return self.array(output_key(number))
@@ -251,11 +255,14 @@ class Split:
         spec = specs[key]
         array = self._store._tree.array(f"splits/{self.name}/{key}")
         dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
-        # Until a split is complete, arrays that grow may have room for more.
+        # Until a split is complete, arrays that grow may have room for more, and those that lack
+        # what was skipped for less.
         rows = self.record.rows
-        room = rows if self.record.complete else max(rows, array.shape[0] if array.shape else 0)
+        if not self.record.complete:
+            least = len(self) if self.record.skips else rows
+            rows = max(least, array.shape[0] if array.shape else 0)
         for what, found, expected in (
-            ("shape", array.shape, (room, *spec.shape)),
+            ("shape", array.shape, (rows, *spec.shape)),
             ("type", array.dtype.name, dtype),
         ):
             if found != expected:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.store.geometry import Geometry
 from cnatool.store.weight_records import WeightsRecord
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Preprocessing",
     "Role",
     "RuntimeRecord",
+    "SkippedSample",
     "SkippedTensor",
     "SplitRecord",
     "Statistic",
@@ -48,11 +50,16 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Element type of the stored array.
     shape : tuple of int
         Shape for one sample.
+    levels : str or None
+        Where not null, the array does not hold the raw input, whose element type this is, but how
+        often each of its values occurs: ``shape`` is (256,), value 0 first. So pictures of any
+        size have a place in one array, and their entropy with it.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    levels: Literal["uint8"] | None = None
 
 
 class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -269,14 +276,16 @@ class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a raw sample became the model's input: arranged, then ``(x * scale - mean) / std``.
+    """How a raw sample became the model's input.
+
+    Resized and cropped, then arranged, then ``(x * scale - mean) / std``.
 
     Attributes
     ----------
     input : str
         The model input that is fed.
     source_dtype, source_shape : str, tuple of int
-        One raw sample, as stored.
+        One raw sample; where ``geometry`` is not null, after that.
     layout : str
         How its elements were arranged: ``as is``, ``reshape``, or ``SOURCE->TARGET`` with
         ``chw``, ``hwc``, ``flat-chw``, ``flat-hwc``.
@@ -286,6 +295,10 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Factor applied first; 1/255 for 8-bit pictures unless told otherwise.
     mean, std : tuple of float
         Empty, one value, or one value a channel; applied after the scale.
+    geometry : Geometry or None
+        How pictures were resized and cropped, and their colours changed; null where they were not.
+    resized_by : str or None
+        What did so, with its version: results differ between versions in the last levels.
     """
 
     input: str
@@ -297,6 +310,23 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    geometry: Geometry | None = None
+    resized_by: str | None = None
+
+
+class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A sample of the source that has no row, since it could not be read.
+
+    Attributes
+    ----------
+    id : str
+        Where it came from.
+    reason : str
+        Why it could not be read.
+    """
+
+    id: str
+    reason: str
 
 
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -321,7 +351,12 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes : tuple of str or None
         Names of the label values, where the source names them.
     available : int or None
-        Samples of the source, of which ``rows`` are the first; null where that is not known.
+        Samples of the source, of which those of the split are the first; null where that is not
+        known.
+    skips : bool
+        Samples that cannot be read have no row. Until the split is complete ``rows`` counts them.
+    skipped : tuple of SkippedSample
+        Those that were found so far.
     """
 
     rows: int
@@ -332,6 +367,13 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint: str | None = None
     classes: tuple[str, ...] | None = None
     available: int | None = None
+    skips: bool = False
+    skipped: tuple[SkippedSample, ...] = ()
+
+    @property
+    def taken(self) -> int:
+        """Samples that were, or are, to have rows: those that were skipped are among them."""
+        return self.rows + (len(self.skipped) if self.complete else 0)
 
 
 class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

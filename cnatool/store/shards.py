@@ -26,7 +26,7 @@ import math
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
@@ -246,7 +246,7 @@ class ShardReader:
             raise ChunkError(f"chunk {number} does not match its checksum")
         return content
 
-    def _entry(self, file: RawIOBase, shard: int, place: int) -> tuple[int, int]:
+    def _entry(self, file: IO[bytes], shard: int, place: int) -> tuple[int, int]:
         index = self._indexes.get(shard)
         if index is None or index[place, 1] == _NOTHING:
             # A shard that is still being written may have got more chunks since.
@@ -259,12 +259,12 @@ class ShardReader:
         return offset, size
 
 
-def shard_index(file: RawIOBase, counts: Sequence[int]) -> NDArray[np.bool_]:
+def shard_index(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
     """Say which chunks a shard holds that anybody may have written.
 
     Parameters
     ----------
-    file : RawIOBase
+    file : binary file
         The shard, open for reading.
     counts : sequence of int
         Chunks of the shard along each axis.
@@ -279,15 +279,15 @@ def shard_index(file: RawIOBase, counts: Sequence[int]) -> NDArray[np.bool_]:
     return present
 
 
-def _index(file: RawIOBase, chunks: int) -> NDArray[Any]:
+def _index(file: IO[bytes], chunks: int) -> NDArray[Any]:
     """Read the index at the head, or the copy at the end; (chunks, 2) offsets and sizes."""
     size = 16 * chunks + 4
-    for _ in range(_ATTEMPTS):
-        for start in (0, max(0, file.seek(0, os.SEEK_END) - size)):
-            file.seek(start)
-            content = _read(file, size)
-            if len(content) == size and _checked(content[:-4]) == content:
-                return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+    for at_end in (False, True) * _ATTEMPTS:
+        # To find the end of a file inside an archive all of it is unpacked.
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size) if at_end else 0)
+        content = _read(file, size)
+        if len(content) == size and _checked(content[:-4]) == content:
+            return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
     raise ChunkError("the index does not match its checksum")
 
 
@@ -302,7 +302,7 @@ def _truncate(file: RawIOBase, size: int) -> None:
     file.truncate(size)
 
 
-def _read(file: RawIOBase, size: int) -> bytes:
+def _read(file: IO[bytes], size: int) -> bytes:
     """Read so many bytes, fewer only at the file's end: a raw file may give fewer at a time."""
     content = file.read(size) or b""
     while len(content) < size and (more := file.read(size - len(content))):

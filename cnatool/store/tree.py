@@ -9,7 +9,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from cnatool.errors import NotAStoreError
+from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "faults_of_metadata",
     "format_at",
     "format_of",
+    "holds_store",
     "is_store",
 ]
 
@@ -171,7 +172,7 @@ class Tree(ReadableTree, Protocol):
             those that were written, and just those of `set_rows` in the end.
         """
 
-    def reopened_array(self, key: str, committed: int) -> WritableArray:
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
         """Open an array of a reopened tree to write the rows that follow the committed ones.
 
         Parameters
@@ -180,6 +181,8 @@ class Tree(ReadableTree, Protocol):
             Path of the array inside the store.
         committed : int
             Rows that are committed, from the first on: whole chunks, or all.
+        grows : bool
+            Whether `set_rows` will say how many there are.
 
         Raises
         ------
@@ -316,6 +319,19 @@ def is_store(path: Path) -> bool:
     """Tell what is, or by its name should be, a store from other files."""
     named = path.name.endswith((*_FORMATS, ".zarr.zip"))
     return named or path.is_dir() or (path.is_file() and is_hdf5(path))
+
+
+def holds_store(path: Path) -> bool:
+    """Tell a store, by what is in it, from other Zarr and HDF5."""
+    folder = path.is_dir() and (path / "zarr.json").is_file()
+    zipped = path.name.endswith(".zarr.zip")
+    # A pipe cannot be read twice.
+    if not (folder or (path.is_file() and (zipped or is_hdf5(path)))):
+        return False
+    try:
+        return format_at(path).open(path).attribute() is not None
+    except (NotAStoreError, StoreDamagedError):
+        return False
 
 
 def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
+from cnatool.store.chunked_array import ChunkedArray
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.failures import reported
 from cnatool.store.fingerprint import data_digests, digest, fingerprint
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
-from cnatool.store.records import SplitRecord, StoreRecord
+from cnatool.store.records import SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.tree import format_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.store.reader import Split, Store
-    from cnatool.store.tree import Codec, WritableArray
+    from cnatool.store.tree import Codec
 
 __all__ = ["WRITERS", "SplitWriter", "StoreWriter", "check_codec"]
 
@@ -122,6 +123,7 @@ class StoreWriter:
         classes: tuple[str, ...] | None = None,
         available: int | None = None,
         id_bytes: int = 64,
+        skips: bool = False,
     ) -> SplitWriter:
         """Make the arrays of a split.
 
@@ -141,6 +143,8 @@ class StoreWriter:
             Samples of the source, of which these are the first.
         id_bytes : int
             Bytes of UTF-8 that the longest id takes.
+        skips : bool
+            Whether samples may be skipped, and so be missing from ``rows``.
         """
         record = SplitRecord(
             rows=rows or 0,
@@ -150,10 +154,11 @@ class StoreWriter:
             source=source,
             classes=classes,
             available=available,
+            skips=skips,
         )
         layout = split_arrays(self.record, labels=labels)
         sizes = [array.row_bytes for array in layout]
-        arrays: dict[str, _ChunkedArray] = {}
+        arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
                 array = self._tree.create_array(
@@ -164,9 +169,9 @@ class StoreWriter:
                     self._codec,
                     axes=spec.axes,
                     text_bytes=id_bytes,
-                    grows=rows is None,
+                    grows=rows is None or skips,
                 )
-                arrays[spec.key] = _ChunkedArray(array, spec.dtype)
+                arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
         return SplitWriter(self, name, record, arrays, commit_rows(sizes), grows=rows is None)
 
@@ -195,10 +200,10 @@ class StoreWriter:
         record = split.record
         layout = split_arrays(self.record, labels=record.labels)
         sizes = [array.row_bytes for array in layout]
-        committed = len(split)
-        arrays: dict[str, _ChunkedArray] = {}
+        committed, grows = len(split), record.skips and not record.complete
+        arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, committed):
-            for spec, chunk in zip(layout, chunk_rows(sizes, record.rows), strict=True):
+            for spec, chunk in zip(layout, chunk_rows(sizes, record.taken), strict=True):
                 key = f"splits/{split.name}/{spec.key}"
                 found = split.array(spec.key).chunk_rows
                 whole = committed == record.rows or committed % max(1, chunk) == 0
@@ -208,8 +213,8 @@ class StoreWriter:
                         f"committed, and would have got chunks of {chunk} now. Dump again with "
                         "--overwrite."
                     )
-                array = self._tree.reopened_array(key, committed)
-                arrays[spec.key] = _ChunkedArray(array, spec.dtype, committed)
+                array = self._tree.reopened_array(key, committed, grows=grows)
+                arrays[spec.key] = ChunkedArray(array, spec.dtype, committed)
         return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:
@@ -235,7 +240,7 @@ class SplitWriter:
         store: StoreWriter,
         name: str,
         record: SplitRecord,
-        arrays: Mapping[str, _ChunkedArray],
+        arrays: Mapping[str, ChunkedArray],
         commit: int,
         *,
         grows: bool = False,
@@ -332,21 +337,29 @@ class SplitWriter:
                 self._set(self._with_committed(rows))
         self._broken = False
 
+    def set_skipped(self, samples: Iterable[SkippedSample]) -> None:
+        """Say which samples up to here have no row; counts with the next commit."""
+        self._record = msgspec.structs.replace(self._record, skipped=tuple(samples))
+
     def finish(self) -> None:
         """Write the last, partial chunks and mark the split complete."""
-        if self._broken or not (self._grows or self._rows == self._record.rows):
+        given = self._rows + (len(self._record.skipped) if self._record.skips else 0)
+        if self._broken or not (self._grows or given == self._record.rows):
             raise StoreWriteError(
                 f"{self._store.path}: split {self._name!r} has {self._rows} of "
                 f"{self._record.rows} rows, so it is not complete."
             )
         with reported(self._store.path, self.committed):
             self._close_arrays()
-            if self._grows:
+            if self._grows or self._rows != self._record.rows:
                 self._store._set_rows(self._name, self._arrays, self._rows)
             record = self._with_committed(self._rows)
             self._set(
                 msgspec.structs.replace(
-                    record, complete=True, fingerprint=fingerprint(self._digests)
+                    record,
+                    rows=self._rows,
+                    complete=True,
+                    fingerprint=fingerprint(self._digests),
                 )
             )
 
@@ -377,7 +390,7 @@ class SplitWriter:
         digested = [input_key(i) for i in range(len(self._store.record.inputs))]
         digests = dict(zip(digested + [LABELS] * (labels is not None), self._digests, strict=True))
 
-        def copy_array(key: str, array: _ChunkedArray) -> None:
+        def copy_array(key: str, array: ChunkedArray) -> None:
             for _, rows in split.array(key).blocks():
                 array.append(rows)
                 if key in digests:
@@ -420,43 +433,3 @@ class SplitWriter:
         self._store._update(self._name, record)
         # Only now: a commit that was interrupted makes nothing safe.
         self._record = record
-
-
-class _ChunkedArray:
-    """Collects rows until they fill chunks, so that no chunk is ever written twice."""
-
-    __slots__ = ("_array", "_buffer", "_filled", "dtype", "written")
-
-    def __init__(
-        self, array: WritableArray, dtype: np.dtype[Any] | type[str], written: int = 0
-    ) -> None:
-        self._array = array
-        self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
-        self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
-        self._filled = 0
-        self.written = written
-
-    def append(self, rows: NDArray[Any]) -> None:
-        size = self._array.chunk_rows
-        start = 0
-        while start < len(rows):
-            if self._filled == 0 and len(rows) - start >= size:
-                whole = (len(rows) - start) // size * size
-                self._write(rows[start : start + whole])
-                start += whole
-                continue
-            count = min(size - self._filled, len(rows) - start)
-            self._buffer[self._filled : self._filled + count] = rows[start : start + count]
-            self._filled += count
-            start += count
-            if self._filled == size:
-                self.flush()
-
-    def flush(self) -> None:
-        if self._filled:
-            self._write(self._buffer[: self._filled])
-            self._filled = 0
-
-    def _write(self, rows: NDArray[Any]) -> None:
-        self._array.write(self.written, rows.astype(self.dtype, copy=False))
-        self.written += len(rows)

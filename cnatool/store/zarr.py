@@ -157,6 +157,8 @@ class ZarrTree:
     @classmethod
     def remove(cls, path: Path) -> None:
         """Remove what is left of a store, if anything is."""
+        # Its metadata last: what is left after a kill can be told from anything else.
+        shutil.rmtree(path / "splits", ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
     def attribute(self) -> bytes | None:
@@ -222,8 +224,10 @@ class ZarrTree:
         self._arrays.append(array)
         return array
 
-    def reopened_array(self, key: str, committed: int) -> ZarrArrayWriter:
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
         """Open an array to write the rows that follow the committed ones.
+
+        One that grows has room for any number again, whatever was said of it last.
 
         Raises
         ------
@@ -237,6 +241,9 @@ class ZarrTree:
             layout = recognised(metadata)
             if layout is None:
                 raise ValueError("another program wrote it")
+            if grows:
+                shape = (MANY_ROWS, *layout.shape[1:])
+                layout = dataclasses.replace(layout, shape=shape, grows=True)
             array = ZarrArrayWriter(key, layout, folder, committed)
         except (ChunkError, OSError, ValueError) as error:
             raise StoreDamagedError(
@@ -244,6 +251,8 @@ class ZarrTree:
                 "Dump again with --overwrite, or restore the store from a copy."
             ) from error
         self._metadata[key] = layout.json()
+        if grows:
+            self._growing[key] = layout
         self._arrays.append(array)
         return array
 
@@ -274,9 +283,9 @@ class ZarrTree:
             if layout is not None:
                 return ZarrArray(key, layout, folder)
             # It takes a while to import, and is seldom needed.
-            from cnatool.store.zarr_foreign import ForeignArray
+            from cnatool.store.zarr_foreign import array_in_folder
 
-            return ForeignArray(key, folder)
+            return array_in_folder(key, folder)
         except Exception as error:  # zarr raises whatever its parsing met
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened ({one_line(error)}). "

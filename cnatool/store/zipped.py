@@ -2,115 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-import numpy as np
 import zarr
 from zarr.storage import ZipStore
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.zarr import ATTRIBUTE, CHECKSUM
+from cnatool.store.zarr_foreign import ForeignArray
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-__all__ = ["ZippedArray", "ZippedTree"]
+__all__ = ["ZippedTree"]
 
 _METADATA = "zarr.json"
-# What a member may unpack to: a tenth more than the chunk it holds, and a description of any store.
+# What the description of any store unpacks to.
 _LARGEST_METADATA = 256 << 20
-_LONGEST_TEXT = 64 << 10
-_SLACK = 64 << 10
 
 
-class ZippedArray:
-    """One array of the archive: row ranges come out.
+class _Members:
+    """The files of one array inside the archive."""
 
-    Parameters
-    ----------
-    key : str
-        Path of the array inside the store.
-    array : zarr.Array
-        The array itself.
-    where : str
-        Archive, for messages.
-    sizes : mapping of str to int
-        Bytes that each member unpacks to, by its name below the array.
-    """
+    packed = True
 
-    __slots__ = ("_array", "_sizes", "_where", "key")
+    def __init__(self, archive: zipfile.ZipFile, where: Path, folder: str) -> None:
+        self.where = where
+        self._archive = archive
+        self._folder = folder
 
-    def __init__(
-        self, key: str, array: zarr.Array[Any], where: str, sizes: Mapping[str, int]
-    ) -> None:
-        self.key = key
-        self._array = array
-        self._where = where
-        self._sizes = sizes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape, rows first."""
-        return self._array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Element type; object for text."""
-        dtype = np.dtype(self._array.dtype)
-        return dtype if dtype.kind in "fiub" else np.dtype(object)
-
-    @property
-    def chunk_rows(self) -> int:
-        """Rows of one chunk, or of one shard, which is what a member of the archive holds."""
-        return int((self._array.shards or self._array.chunks)[0])
-
-    @property
-    def codec(self) -> None:
-        """None: a zipped store is never gone on with."""
-        return
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` up to ``stop``.
-
-        Raises
-        ------
-        StoreDamagedError
-            If a chunk is missing (Zarr would give zeros for it), unpacks to more than it can hold,
-            or does not match its checksum.
-        """
-        if start >= stop or 0 in self.shape:
-            return np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self._check_members(start, stop)
+    def size(self, name: str) -> int | None:
         try:
-            return np.asarray(self._array[start:stop]).astype(self.dtype, copy=False)
-        except Exception as error:  # every codec raises its own kind
-            raise StoreDamagedError(
-                f"{self._where}: rows {start} to {stop - 1} of array {self.key} cannot be read "
-                f"({one_line(error)}). Dump again, or restore the store from a copy."
-            ) from error
+            return self._archive.getinfo(f"{self._folder}/{name}").file_size
+        except KeyError:
+            return None
 
-    def _check_members(self, start: int, stop: int) -> None:
-        rows, *rest = self._array.shards or self._array.chunks
-        item = self.dtype.itemsize if self.dtype != object else _LONGEST_TEXT
-        most = math.prod((rows, *rest)) * item * 11 // 10 + _SLACK
-        grid = [range(-(-size // chunk)) for size, chunk in zip(self.shape[1:], rest, strict=True)]
-        for place in itertools.product(range(start // rows, -(-stop // rows)), *grid):
-            size = self._sizes.get(self._array.metadata.encode_chunk_key(place))
-            if size is None or size > most:
-                wrong = "is missing" if size is None else f"claims to unpack to {size} bytes"
-                raise StoreDamagedError(
-                    f"{self._where}: chunk {place[0]} of array {self.key} (rows {place[0] * rows} "
-                    f"to {min((place[0] + 1) * rows, self.shape[0]) - 1}) {wrong}. "
-                    "Dump again, or restore the store from a copy."
-                )
+    def open(self, name: str) -> IO[bytes]:
+        return self._archive.open(f"{self._folder}/{name}")
 
 
 class ZippedTree:
@@ -122,16 +53,16 @@ class ZippedTree:
         The archive.
     group : zarr.Group
         The store's root group.
-    sizes : mapping of str to int
-        Bytes that each member unpacks to, by its name below that group.
+    archive : zipfile.ZipFile
+        The archive, open.
     """
 
-    __slots__ = ("_group", "_sizes", "path")
+    __slots__ = ("_archive", "_group", "path")
 
-    def __init__(self, path: Path, group: zarr.Group, sizes: Mapping[str, int]) -> None:
+    def __init__(self, path: Path, group: zarr.Group, archive: zipfile.ZipFile) -> None:
         self.path = path
         self._group = group
-        self._sizes = sizes
+        self._archive = archive
 
     @classmethod
     def open(cls, path: Path) -> ZippedTree:
@@ -145,12 +76,12 @@ class ZippedTree:
             If its metadata cannot be read.
         """
         try:
-            with zipfile.ZipFile(path) as archive:
-                members = {member.filename: member.file_size for member in archive.infolist()}
+            archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise NotAStoreError(
                 f"{path} is no cnatool store: it cannot be read as a ZIP file ({one_line(error)})."
             ) from None
+        members = {member.filename: member.file_size for member in archive.infolist()}
         folders = {name.split("/", 1)[0] for name in members if "/" in name}
         prefixes = [f"{folder}/" for folder in folders if f"{folder}/{_METADATA}" in members]
         if _METADATA in members:
@@ -177,8 +108,7 @@ class ZippedTree:
                 f"{path}: {prefix}{_METADATA} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
-        inside = {n.removeprefix(prefix): size for n, size in members.items()}
-        return cls(path, group, inside)
+        return cls(path, group, archive)
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
@@ -190,7 +120,7 @@ class ZippedTree:
         value = self._group.attrs.get(CHECKSUM)
         return None if value is None else str(value)
 
-    def array(self, key: str) -> ZippedArray:
+    def array(self, key: str) -> ForeignArray:
         """Open an array.
 
         Raises
@@ -207,9 +137,5 @@ class ZippedTree:
             ) from error
         if not isinstance(array, zarr.Array):
             raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
-        sizes = {
-            name.removeprefix(f"{key}/"): size
-            for name, size in self._sizes.items()
-            if name.startswith(f"{key}/")
-        }
-        return ZippedArray(key, array, str(self.path), sizes)
+        prefix = f"{self._group.path}/".lstrip("/")
+        return ForeignArray(key, array, _Members(self._archive, self.path, f"{prefix}{key}"))

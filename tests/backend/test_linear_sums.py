@@ -19,10 +19,11 @@ from cnatool.backend.expose import readable
 from cnatool.backend.exposed import ExposedModel
 from cnatool.backend.feeds import Samples
 from cnatool.backend.graph import load_graph
-from cnatool.backend.linear_sums import Leaf, LinearSum, LinearSums
+from cnatool.backend.linear_sums import LinearSums
 from cnatool.backend.measured import exposed_model
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions, Session
+from cnatool.backend.sum_terms import Leaf, LinearSum
 
 
 def values_of(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -131,7 +131,7 @@ def test_norms_survive_conversion_and_resumption(here: Path) -> None:
     same = run("dump", "net.onnx", "data", "--initial-model", "initial.onnx", "--resume", cwd=here)
     assert "there is nothing left to do" in same.stderr
     other = run("dump", "net.onnx", "data", "--resume", cwd=here, code=2)
-    assert "initial initial.onnx in the store and None now" in other.stderr
+    assert "initial initial.onnx in the store and none now" in other.stderr
 
 
 def test_another_network_is_no_initial_state(here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.networks import Builder, mlp, saved
+
+import cnatool
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 
@@ -121,6 +124,69 @@ def test_two_inputs_and_one_array(here: Path) -> None:
     assert "needs an array called z" in message
 
 
+def test_arrays_of_an_archive_are_named_as_one_saved_them(here: Path) -> None:
+    np.savez(here / "many.npz", a=np.zeros((5, 64)), b=np.zeros((5, 64)))
+    assert "and holds a, b: save" in refused(here, 2, "dump", "net.onnx", "many.npz")
+
+
+def test_a_store_in_place_of_data(here: Path) -> None:
+    for name in ("net.zarr", "net.h5"):
+        assert run("dump", "net.onnx", "data", "-o", name, cwd=here).returncode == 0
+    (here / "net.zarr").rename(here / "folder")
+    for words in (["folder"], ["net.h5"], ["--split", "train=net.h5"]):
+        message = refused(here, 2, "dump", "net.onnx", *words, "-o", "s.zarr")
+        assert "is a store that cnatool wrote, not samples" in message
+    assert "give net.h5::splits/SPLIT/inputs/0." in message
+    words = ("net.onnx", "net.h5::splits/train/inputs/0", "-o", "s.zarr")
+    assert run("dump", *words, cwd=here).returncode == 0
+
+
+def test_data_without_a_name(here: Path) -> None:
+    for words in ([""], ["--split", "train="]):
+        assert "DATA is empty" in refused(here, 2, "dump", "net.onnx", *words)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that takes no files")
+def test_places_that_cannot_be_written(here: Path) -> None:
+    assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
+    for words in (
+        ["dump", "net.onnx", "data", "-o", "/proc/x.zarr"],
+        ["dump", "net.onnx", "data", "-o", "/proc/x.h5"],
+        ["convert", "net.zarr", "/proc/x.h5"],
+        ["score", "net.zarr", "--samples", "/proc/x.csv"],
+        ["score", "net.zarr", "--samples", "/proc/x.parquet"],
+        ["demo", "-o", "/proc"],
+    ):
+        message = refused(here, 3, *words)
+        # Which of the two the system says depends on the user.
+        why = "(No such file or directory|Permission denied)"
+        assert re.search(rf" cannot be written: {why}\. Name another path\.$", message)
+    (here / "folder.csv").mkdir()
+    message = refused(here, 3, "score", "net.zarr", "--samples", "folder.csv")
+    assert message == (
+        "cnatool: --samples folder.csv cannot be written: Is a directory. Name another path."
+    )
+    assert "/proc/x cannot be made: " in refused(here, 3, "demo", "-o", "/proc/x")
+    assert "net.onnx/x cannot be made: Not a directory" in refused(
+        here, 3, "demo", "-o", "net.onnx/x"
+    )
+
+
+def test_resuming_without_what_was_stored(here: Path) -> None:
+    assert run("dump", "net.onnx", "data", cwd=here).returncode == 0
+    message = refused(here, 2, "dump", "net.onnx", "data", "--resume", "--keep", "statistics")
+    assert "stored float32 in the store and none now" in message
+    assert "None" not in message
+
+
+def test_layers_whose_operator_nobody_named(here: Path) -> None:
+    x = np.random.default_rng(0).random((9, 4)).astype(np.float32)
+    with cnatool.create_store(here / "s.zarr", tensors=["a", "b"]) as store:
+        store.append("train", inputs=x, outputs=x, activations={"a": x, "b": x * x})
+    assert "\n2 layers: 1 a, 2 b\n" in run("score", "s.zarr", cwd=here).stdout
+    assert "()" not in run("inspect", "s.zarr", "--layers", cwd=here).stdout
+
+
 def test_output_path_that_exists(here: Path) -> None:
     (here / "taken.zarr").mkdir()
     message = refused(here, 2, "dump", "net.onnx", "data", "-o", "taken.zarr")
@@ -221,6 +287,11 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--threads", "100000"], "--threads 100000: up to"),
         (["--split", "train=data/train.npz"], "DATA"),
         (["--std", "0"], "std"),
+        (
+            ["--keep", "statistics", "--dtype", "float16"],
+            "--dtype float16 narrows activations, and",
+        ),
+        (["--batch-size", "9000000000000"], ": 1 run of 9,000,000,000,000 samples at a time holds"),
     ],
 )
 def test_dump_options(here: Path, words: list[str], text: str) -> None:

@@ -139,7 +139,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"a": X, "b": X}, "needs an array called x or inputs or .* holds a.npy,"),
+        ({"a": X, "b": X}, "needs an array called x or inputs or .* holds a,"),
         ({}, "and holds nothing"),
         ({"x": X, "images": X}, "holds x and images, and which is meant is in doubt"),
         ({"x": X, "y": Y, "labels": Y}, "holds y and labels, and which is meant is in doubt"),
@@ -275,7 +275,7 @@ def test_names_from_the_archive_are_escaped(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_npz(tmp_path / "a.npz")
     assert "\x1b" not in str(caught.value)
-    assert r"\x1b[31mred.npy" in str(caught.value)
+    assert r"\x1b[31mred" in str(caught.value)
 
 
 def test_a_reader_that_stops_early_leaves_no_file_open(tmp_path: Path) -> None:

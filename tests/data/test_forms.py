@@ -1,4 +1,4 @@
-"""The same samples in every form that is read: the same raw inputs, labels and α in the store."""
+"""The same samples in every form that is read: the same raw inputs, labels, α and β."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ import pytest
 import zarr
 from PIL import Image
 from support.networks import Builder, saved
+from typer.testing import CliRunner
 
 import cnatool
+from cnatool.cli.app import app
 from cnatool.data.find import open_source
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -111,6 +113,28 @@ def cifar10(folder: Path, x: Any, y: Any) -> Path:
     return folder / "data_batch_1.bin"
 
 
+def pictures(folder: Path, x: Any, y: Any) -> Path:
+    for row, pixels in enumerate(x):
+        (folder / f"class {y[row]}").mkdir(exist_ok=True)
+        (folder / f"class {y[row]}" / f"{row:04}.png").write_bytes(picture(pixels))
+    return folder
+
+
+def table(x: Any, y: Any) -> pl.DataFrame:
+    columns = x.reshape(len(x), -1).T
+    return pl.DataFrame({"label": y} | {f"pixel{i}": values for i, values in enumerate(columns)})
+
+
+def parquet_columns(folder: Path, x: Any, y: Any) -> Path:
+    table(x, y).write_parquet(folder / "d.parquet")
+    return folder / "d.parquet"
+
+
+def csv(folder: Path, x: Any, y: Any) -> Path:
+    table(x, y).write_csv(folder / "d.csv")
+    return folder / "d.csv"
+
+
 def listed(folder: Path, x: Any, y: Any) -> Path:
     forms = ("png", "bmp", "tiff", "webp" if x.ndim == 4 else "png")
     lines = ["filename,label"]
@@ -123,7 +147,8 @@ def listed(folder: Path, x: Any, y: Any) -> Path:
 
 
 FORMS: tuple[Callable[[Path, Any, Any], Path], ...] = (
-    *(npy, idx, parquet, parquet_lists, safetensors, hdf5, zarr_, webdataset, cifar10, listed),
+    *(npy, idx, parquet, parquet_lists, parquet_columns, csv, safetensors, hdf5, zarr_),
+    *(webdataset, cifar10, pictures, listed),
 )
 
 
@@ -158,16 +183,27 @@ def network(folder: Path, size: int) -> Path:
     b.node("Relu", ["hidden"], "active")
     b.gemm("active", "more", 8, 8)
     b.node("Relu", ["more"], "active2")
-    b.gemm("active2", "logits", 8, 10)
+    b.node("Relu", [b.gemm("active2", "last", 8, 8)], "active3")
+    b.gemm("active3", "logits", 8, 10)
     return saved(b.model({"x": ("n", size)}, {"logits": ("n", 10)}), folder / "net.onnx")
 
 
-def dumped(model: Path, data: Path, store: Path) -> tuple[Any, Any, Any]:
-    done = cnatool.dump(
-        model, str(data), store, keep="statistics", scale=1 / 255, layout="flat", codec="none"
-    )
-    [split] = done.splits.values()
-    return split.inputs()[:], split.labels[:], cnatool.score_samples(store)["alpha"].to_numpy()
+def run(*words: object) -> None:
+    # The command itself, without a process for each.
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, (done.exception, done.output)
+
+
+def dumped(model: Path, data: Path, folder: Path) -> tuple[Any, ...]:
+    """Give raw inputs, labels, α and β as ``cnatool dump`` and ``cnatool score`` leave them."""
+    store, table = folder / "s.zarr", folder / "s.parquet"
+    words = ("--keep", "statistics", "--scale", "1/255", "--layout", "flat", "--codec", "none")
+    run("dump", model, data, "-o", store, *words)
+    run("score", store, "--samples", table)
+    [split] = cnatool.open(store).splits.values()
+    scored = pl.read_parquet(table)
+    assert scored["label"].to_list() == split.labels[:].tolist()
+    return split.inputs()[:], split.labels[:], scored["alpha"].to_numpy(), scored["beta"].to_numpy()
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +216,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any
             x, y = DATA[name]()
             folder = tmp_path_factory.mktemp(name)
             model = network(folder, x[0].size)
-            made[name] = (x, y, model, dumped(model, npz(folder, x, y), folder / "s.zarr"))
+            made[name] = (x, y, model, dumped(model, npz(folder, x, y), folder))
         return made[name]
 
     return of
@@ -191,22 +227,26 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any
 def test_every_form_gives_the_same_store(
     name: str, form: Callable[..., Path], first: Callable[[str], tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    x, y, model, (inputs, labels, alpha) = first(name)
+    x, y, model, (inputs, labels, alpha, beta) = first(name)
     np.testing.assert_array_equal(inputs, x)
     np.testing.assert_array_equal(labels, y)
+    assert len(np.unique(alpha)) > 1
+    assert len(np.unique(beta)) == len(np.unique(x, axis=0))
     (tmp_path / "data").mkdir()
-    found = dumped(model, form(tmp_path / "data", x, y), tmp_path / "s.zarr")
-    assert found[0].dtype == np.uint8
-    np.testing.assert_array_equal(found[0], inputs)
-    np.testing.assert_array_equal(found[1], labels)
-    np.testing.assert_array_equal(found[2], alpha)
-
-
-def test_a_table_gives_the_same_numbers(tmp_path: Path) -> None:
-    x, y = grey()
-    columns = {f"pixel{i}": column for i, column in enumerate(x.reshape(len(x), -1).T)}
-    pl.DataFrame({"label": y, **columns}).write_csv(tmp_path / "d.csv")
-    model = network(tmp_path, x[0].size)
-    inputs, labels, _ = dumped(model, tmp_path / "d.csv", tmp_path / "s.zarr")
-    np.testing.assert_array_equal(inputs, x.reshape(len(x), -1))
-    np.testing.assert_array_equal(labels, y)
+    found = dumped(model, form(tmp_path / "data", x, y), tmp_path)
+    # Text holds whole numbers, and not how many bits they had.
+    assert found[0].dtype == (np.int64 if form is csv else np.uint8)
+    if form in (csv, parquet_columns):
+        x = x.reshape(len(x), -1)
+    if form is not pictures:
+        np.testing.assert_array_equal(found[0], x)
+        np.testing.assert_array_equal(found[1], y)
+        np.testing.assert_allclose(found[2], alpha, rtol=0, atol=1e-12 if form is csv else 0)
+        np.testing.assert_array_equal(found[3], beta)
+        return
+    # Class after class. In another batch, a sum may be rounded otherwise.
+    order = np.argsort(y, kind="stable")
+    np.testing.assert_array_equal(found[0], x[order])
+    np.testing.assert_array_equal(found[1], y[order])
+    np.testing.assert_array_equal(found[2], alpha[order])
+    np.testing.assert_allclose(found[3], beta[order], rtol=1e-5, atol=1e-5)

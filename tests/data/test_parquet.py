@@ -135,8 +135,8 @@ def test_errors_name_the_row(tmp_path: Path, values: list[Any], text: str) -> No
     ("picture", "text"),
     [
         (None, "column 'image', row 7, holds no bytes of a picture"),
-        (RGB[0, :2], r"row 7, is \(2, 3, 3\) of uint8 and the first picture \(4, 3, 3\)"),
-        (RGB[0, ..., 0], r"row 7, is \(4, 3\) of uint8"),
+        (RGB[0, :2], r"row 7, is \(2, 3, 3\) and the first is \(4, 3, 3\)"),
+        (RGB[0, ..., 0], r"row 7, is \(4, 3\) and .* --colour rgb"),
     ],
 )
 def test_pictures_that_differ_are_named(tmp_path: Path, picture: Any, text: str) -> None:
@@ -160,7 +160,16 @@ def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "wanted", "text"),
     [
-        ({"a": [1]}, Wanted(), "needs a column of samples called x or .* and holds a: say which"),
+        ({"a": [[1]]}, Wanted(), "needs a column of samples called x or .* and holds a: say which"),
+        (
+            {"a": [b"1"]},
+            Wanted(),
+            "needs a column of samples called x or .* and holds a: say which",
+        ),
+        ({"a": [1], "b": ["?"]}, Wanted(), "'b', holds String and no numbers: name the columns"),
+        ({"label": [1]}, Wanted(), "needs a column of samples called x or .* and holds label"),
+        ({"a": [1]}, Wanted(("in",), {"in": "a,z"}), "--input z: .* has no such column, but a"),
+        ({"a": [1], "y": [1], "class": [1]}, Wanted(), "y and class, .* labels is in doubt"),
         ({"x": [1], "data": [1]}, Wanted(), "holds x and data, and which are the samples is in"),
         (
             {"x": [1], "y": [1], "label": [1]},
@@ -195,4 +204,39 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     labels = pl.Series([0, 2**63, 1], dtype=pl.UInt64)
     pl.DataFrame({"x": [1, 2, 3], "y": labels}).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=f"'y', row 1, has the label {2**63}"):
+        list(open_parquet([tmp_path / "a.parquet"]).blocks(2))
+
+
+def test_a_column_for_each_feature(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "id": [7, 8, 9],
+            "height": pl.Series([1.5, 2.5, 3.5], dtype=pl.Float32),
+            "class": ["a", "b", "a"],
+            "width": pl.Series([-1, 2, 300], dtype=pl.Int16),
+            "part": ["train", "test", "train"],
+        }
+    )
+    frame.write_parquet(tmp_path / "a.parquet")
+    source = open_parquet([tmp_path / "a.parquet"], Wanted(split_column="part"))
+    [spec] = source.inputs
+    assert (spec.name, spec.shape, spec.dtype) == ("columns", (2,), np.float32)
+    _, [values], labels = joined(source, 2)
+    assert values.tolist() == [[1.5, -1], [2.5, 2], [3.5, 300]]
+    assert labels.tolist() == [0, 1, 0]
+    # By name, in the user's order, beside an input that is a column.
+    wanted = Wanted(("both", "id"), {"both": "width,height"})
+    source = open_parquet([tmp_path / "a.parquet"], wanted)
+    assert [(spec.name, spec.shape) for spec in source.inputs] == [("both", (2,)), ("id", ())]
+    _, [both, ids], labels = joined(source, 2)
+    assert both.tolist() == [[-1, 1.5], [2, 2.5], [300, 3.5]]
+    assert ids.tolist() == [7, 8, 9]
+    assert labels.tolist() == [0, 1, 0]
+
+
+def test_a_feature_that_is_missing(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"a": [1, 2, 3, 4], "b": [1.0, 2.0, 3.0, None]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    text = r"a\.parquet, column 'b', row 3, is empty: fill it with a number, leave the row out"
+    with pytest.raises(DataError, match=text):
         list(open_parquet([tmp_path / "a.parquet"]).blocks(2))

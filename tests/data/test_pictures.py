@@ -160,7 +160,9 @@ def test_16_bit_grey_keeps_its_bits(tmp_path: Path, ending: str) -> None:
     assert open_pictures(tmp_path).inputs[0].dtype == np.uint16
     np.testing.assert_array_equal(read(tmp_path), [wide])
     save(tmp_path / "b" / "1.png", GREY)
-    with pytest.raises(DataError, match=r"b/1\.png is \(3, 4\), of uint8 and not uint16; all"):
+    with pytest.raises(
+        DataError, match=r"b/1\.png is \(3, 4\) and the first is \(3, 4\), of uint8 and not uint16 "
+    ):
         open_pictures(tmp_path)
 
 
@@ -222,10 +224,12 @@ def test_several_pictures_in_one_file_are_refused(tmp_path: Path) -> None:
 def test_the_first_of_each_class_is_compared_at_opening(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", GREY)
     save(tmp_path / "b" / "1.png", GREY.T)
-    with pytest.raises(DataError, match=r"a/1.png is \(3, 4\) and b/1.png is \(4, 3\); all"):
+    with pytest.raises(
+        DataError, match=r"b/1.png is \(4, 3\) and the first is \(3, 4\) \(.*a/1.png\)"
+    ):
         open_pictures(tmp_path)
     save(tmp_path / "b" / "1.png", RGB)
-    with pytest.raises(DataError, match=r"a/1.png is \(3, 4\) and b/1.png is \(3, 4, 3\); all"):
+    with pytest.raises(DataError, match=r"b/1.png is .* --colour rgb"):
         open_pictures(tmp_path)
 
 
@@ -235,7 +239,9 @@ def test_others_are_compared_as_they_are_read(tmp_path: Path) -> None:
     save(tmp_path / "a" / "3.png", np.zeros((50, 50), np.uint8))
     blocks = open_pictures(tmp_path).blocks(2)
     next(blocks)
-    with pytest.raises(DataError, match=r"a/0.png is \(3, 4\) and a/3.png is \(50, 50\); all"):
+    with pytest.raises(
+        DataError, match=r"a/3.png is \(50, 50\) and the first is \(3, 4\) \(.*a/0.png\)"
+    ):
         next(blocks)
 
 
@@ -355,11 +361,14 @@ def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
         ("filename,label\nlink.png,1\n", "no path of a file inside"),
         ("filename,label\n", "lists no pictures"),
         ("filename,label\nb.png,1,2,3\n", "cannot be read as a table"),
+        ('filename,label\nb.png,"at\x02', "cannot be read as a table"),
+        ("f" * 5000 + ",label\nb.png,1\n", "and holds f{60}…, label"),
     ],
 )
 def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> None:
     save(tmp_path / "o.png")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
-    with pytest.raises(DataError, match=text):
+    with pytest.raises(DataError, match=text) as caught:
         listed(tmp_path / "d", table)
+    assert str(caught.value).isprintable()

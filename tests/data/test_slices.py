@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
+import os
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -205,3 +208,117 @@ def test_damaged_files(tmp_path: Path) -> None:
         opened(path)
     with pytest.raises(DataError, match="'..' leads out"):
         opened(path, "../d.zarr/x")
+
+
+def moved_and_linked(place: Path, to: Path) -> None:
+    place.rename(to)
+    place.symlink_to(to)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("part", ["x", "x/METADATA", "x/CHUNK", "x/CHUNKS"])
+def test_a_link_out_of_a_zarr_folder_is_refused(part: str, version: int, tmp_path: Path) -> None:
+    path = zarred(tmp_path / "d.zarr", {"x": X}, version, chunks=(4, 2, 3))
+    words = {
+        2: {"METADATA": ".zarray", "CHUNK": "1.0.0", "CHUNKS": "."},
+        3: {"METADATA": "zarr.json", "CHUNK": "c/1/0/0", "CHUNKS": "c"},
+    }[version]
+    place = path / "/".join(words.get(word, word) for word in part.split("/"))
+    inside = path / "moved"
+    moved_and_linked(place, inside)
+    if part != "x":
+        # From one place in the folder to another.
+        check(opened(path), X, None)
+    place.unlink()
+    inside.rename(place)
+    moved_and_linked(place, tmp_path / "elsewhere")
+    for array in ("", "x"):
+        with pytest.raises(DataError, match="symbolic link that leaves") as caught:
+            list(opened(path, array).blocks(4))
+        assert f"{path}/x" in str(caught.value)
+
+
+def test_a_zarr_folder_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    moved_and_linked(zarred(tmp_path / "d.zarr", {"x": X, "y": Y}), tmp_path / "elsewhere")
+    check(opened(tmp_path / "d.zarr"), X, Y)
+    (tmp_path / "d.zarr" / "note").symlink_to(tmp_path)  # no array, so it is not looked at
+    check(opened(tmp_path / "d.zarr"), X, Y)
+
+
+def test_a_pipe_in_a_zarr_folder_is_refused(tmp_path: Path) -> None:
+    path = zarred(tmp_path / "d.zarr", {"x": X}, chunks=(4, 2, 3))
+    chunk = path / "x" / "c" / "2" / "0" / "0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        list(opened(path).blocks(4))
+
+
+def test_several_damaged_arrays_are_one_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = zarred(tmp_path / "d.zarr", dict.fromkeys("xyz", X))
+    for name in "xyz":
+        (path / name / "zarr.json").write_text('{"zarr_format": [], "node_type": "array"}')
+    with pytest.raises(DataError, match="cannot be read as Zarr"):
+        opened(path)
+    gc.collect()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 1 << 31])
+def test_an_impossible_chunk_of_hdf5_is_refused(tmp_path: Path, size: int) -> None:
+    # HDF5 2.0 reads beyond a chunk that is smaller than its checksum, and takes the process along.
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        options = {"chunks": (5, 2, 3), "compression": "gzip", "fletcher32": True}
+        made = file.create_dataset("x", data=X, **options)
+        made.id.write_direct_chunk((5, 0, 0), b"?" * 77)
+    content = path.read_bytes()
+    entry, wrong = (struct.pack("<IIQ", size, 0, 5) for size in (77, size))
+    assert content.count(entry) == 1
+    path.write_bytes(content.replace(entry, wrong))
+    with pytest.raises(DataError, match="the chunk at row 5 has an impossible size or place"):
+        opened(path)
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_a_short_chunk_of_hdf5_is_refused(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        made = file.create_dataset("x", data=X, chunks=(5, 2, 3), fletcher32=True)
+        made.id.write_direct_chunk((10, 0, 0), b"???")
+        made = file.create_dataset("z", data=X, chunks=(5, 2, 3), compression="gzip")
+        # Left as it is by gzip, the mask says, and too short for that.
+        made.id.write_direct_chunk((15, 0, 0), b"?" * 50, 1)
+    for name, row in (("x", 10), ("z", 15)):
+        with pytest.raises(DataError, match=f"the chunk at row {row} has an impossible size"):
+            opened(path, name)
+
+
+def test_chunks_of_hdf5_that_filters_left_as_they_were(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (23, 50), np.uint8)
+    for x in (noise, np.zeros_like(noise), X):
+        for filters in (
+            {"compression": "gzip"},
+            {"compression": "lzf", "shuffle": True, "fletcher32": True},
+            {"fletcher32": True},
+            {"scaleoffset": 0, "compression": "gzip"} if x.dtype == np.uint8 else {},
+        ):
+            path = h5(tmp_path / "d.h5", {"x": x}, chunks=(5, *x.shape[1:]), **filters)
+            check(opened(path), x, None)
+    # Chunks that nobody has written hold zeros.
+    with h5py.File(tmp_path / "d.h5", "w", userblock_size=512) as file:
+        file.create_dataset("x", X.shape, X.dtype, chunks=(5, 2, 3))[:5] = X[:5]
+    check(opened(tmp_path / "d.h5"), np.where(np.arange(23)[:, None, None] < 5, X, 0), None)
+
+
+def test_a_filter_of_hdf5_without_its_settings(tmp_path: Path) -> None:
+    # h5py looks for gzip's level where it names the filters of an array.
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk((5, 6))
+        made.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((23, 6))
+        h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_FLOAT, space, made)
+    check(opened(tmp_path / "d.h5"), np.zeros((23, 6), np.float32), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from support.layer_truth import Truth, assert_layers, dumped
+
+import cnatool
 
 ROWS = 5
 
@@ -120,6 +124,29 @@ def test_sklearn_classifier(classes: int, tmp_path: Path) -> None:
     assert_layers(store, truths)
     roles = {tensor.name: tensor.role for tensor in store.tensors}
     assert roles["probabilities"] == "output"
+
+
+def test_sklearn_probabilities_behind_a_zipmap(tmp_path: Path) -> None:
+    skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 6), np.float32), rng.integers(0, 3, 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network = MLPClassifier((8, 7), max_iter=3, random_state=0).fit(x, y)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    command = Path(sys.executable).parent / "cnatool"
+    for options in ({}, {"zipmap": False}):
+        exported = skl2onnx.to_onnx(network, x[:1], options=options)
+        (tmp_path / "model.onnx").write_bytes(exported.SerializeToString())
+        cnatool.dump(
+            tmp_path / "model.onnx", tmp_path / "data.npz", tmp_path / "s.zarr", overwrite=True
+        )
+        scored = subprocess.run(
+            [command, "score", tmp_path / "s.zarr"], capture_output=True, text=True, timeout=60
+        )
+        assert scored.returncode == 0, scored.stderr
+        hidden = "export it from scikit-learn with zipmap=False" in scored.stdout
+        assert hidden == (not options)
 
 
 def _run(keras: Any, model: Any, tensors: list[Any]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -20,7 +20,7 @@ from support.stores import append, arrays, check_rows, record
 
 import cnatool
 from cnatool.errors import NotAStoreError
-from cnatool.store import hdf5, journal, writer
+from cnatool.store import disk, hdf5, journal, writer
 from cnatool.store.fingerprint import data_digests, digest
 from cnatool.store.reader import open_store
 from cnatool.store.records import StoreRecord
@@ -42,8 +42,8 @@ class Disk:
         self.done: list[tuple[object, ...]] = []
         self._files: dict[int, int] = {}
         self._count = 0
-        for name in ("_opened", "_write", "_truncate", "_sync", "_sync_folder", "_remove"):
-            monkeypatch.setattr(journal, name, getattr(self, name)(getattr(journal, name)))
+        for name in ("opened", "write", "truncate", "sync", "sync_folder", "remove"):
+            monkeypatch.setattr(disk, name, getattr(self, f"_{name}")(getattr(disk, name)))
 
     def _opened(self, real):
         def opened(path: Path, mode: str) -> FileIO:
@@ -262,7 +262,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
 ) -> None:
     """A full disk may refuse any write; what is safe stays so, and nothing hangs or crashes."""
     data = arrays(ROWS)
-    write = journal._write
+    write = disk.write
     for limit in range(0, 200, 3):
         path = tmp_path / f"{limit}.h5"
         left = iter(range(limit))
@@ -272,7 +272,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
                 raise OSError(28, "No space left on device")
             write(file, offset, content)
 
-        monkeypatch.setattr(journal, "_write", refusing)
+        monkeypatch.setattr(disk, "write", refusing)
         try:
             dumped(path, data)
         except OSError as error:
@@ -280,7 +280,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
         else:
             refused = None
         assert refused is None or "No space left on device" in str(refused)
-        monkeypatch.setattr(journal, "_write", write)
+        monkeypatch.setattr(disk, "write", write)
         found(path, data)
 
 

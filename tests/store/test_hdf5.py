@@ -339,7 +339,7 @@ def test_a_store_moves_as_its_last_commit_left_it(path: Path, monkeypatch) -> No
     write(path, data)
     old = path.read_bytes()
     path.rename(path.with_name("old.h5"))
-    monkeypatch.setattr(journal._Journal, "apply", lambda *_: (_ for _ in ()).throw(OSError(5)))
+    monkeypatch.setattr(journal.Journal, "apply", lambda *_: (_ for _ in ()).throw(OSError(5)))
     with pytest.raises(OSError, match="5"):
         StoreWriter(path, record())
     monkeypatch.undo()

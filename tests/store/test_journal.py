@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnatool.errors import StoreDamagedError
-from cnatool.store.journal import JournaledFile, forget, journal_of, recover
+from cnatool.store.journal import forget, journal_of, recover
+from cnatool.store.journaled_file import JournaledFile
 
 SIZES = st.integers(0, 3 * 4096)
 STEPS = st.one_of(

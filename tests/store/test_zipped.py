@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
+import google_crc32c
+import numpy as np
 import pytest
+import zarr
 from support.stores import append, arrays, check_rows, record
+from zarr.storage import ZipStore
 
 import cnatool
 from cnatool.errors import NotAStoreError, StoreDamagedError
@@ -81,10 +86,36 @@ def test_missing_and_broken_chunks(folder: Path) -> None:
     (folder / "splits/train/labels/c.0").unlink()
     split = open_store(zipped(folder, "")).splits["train"]
     assert len(split.inputs()[:]) == 20_000
-    with pytest.raises(StoreDamagedError, match=r"chunk 0 of array .*labels .*is missing"):
+    with pytest.raises(
+        StoreDamagedError, match=r"of array .*labels \(rows 0 to 19999, in c.0\) is missing"
+    ):
         split.labels[:]
     with pytest.raises(StoreDamagedError, match="rows 0 to 19999 of array splits/train/outputs/0"):
         split.outputs()[:]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("prefix", ["", "s.zarr/"])
+def test_chunks_missing_inside_a_shard(prefix: str, compression: int, folder: Path) -> None:
+    """Zarr gives zeros for a chunk that its shard's index does not list."""
+    shard = folder / "splits/train/inputs/0/c.0.0.0"
+    chunk_rows = open_store(folder).splits["train"].inputs().chunk_rows
+    chunks = -(-20_000 // chunk_rows)
+    assert chunks > 1
+    content = bytearray(shard.read_bytes())
+    size = 16 * chunks
+    content[16:32] = b"\xff" * 16
+    content[size : size + 4] = struct.pack("<I", google_crc32c.value(bytes(content[:size])))
+    shard.write_bytes(content)
+    path = zipped(folder, prefix, compression=compression)
+    read = zarr.open_group(ZipStore(path), path=prefix, mode="r")["splits/train/inputs/0"]
+    assert not np.any(read[chunk_rows : 2 * chunk_rows])
+    inputs = open_store(path).splits["train"].inputs()
+    np.testing.assert_array_equal(inputs[:chunk_rows], arrays(20_000)["inputs"][:chunk_rows])
+    for rows in (slice(None), slice(chunk_rows, chunk_rows + 1), slice(0, chunk_rows + 1)):
+        with pytest.raises(StoreDamagedError, match=r"a chunk of array .*inputs/0 .* is missing"):
+            inputs[rows]
+    assert "splits/train/inputs/0" in [fault.where for fault in cnatool.verify(path).faults]
 
 
 def test_a_bomb_is_not_unpacked(folder: Path) -> None:

@@ -1,0 +1,159 @@
+"""``cnatool preprocess``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnatool.cli.arguments import (
+    ColourOption,
+    ConstantOption,
+    CropOption,
+    DataArgument,
+    FormatOption,
+    InputOption,
+    InterpolationOption,
+    LayoutOption,
+    MeanOption,
+    ModelArgument,
+    OnError,
+    OnErrorOption,
+    PreprocessOption,
+    ResizeOption,
+    ScaleOption,
+    StdOption,
+    constants,
+    prepared_by,
+)
+from cnatool.cli.console import key_values, note, say
+from cnatool.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.previewing import Preview
+    from cnatool.store.records import Preprocessing
+
+__all__ = ["app"]
+
+
+class _Order(StrEnum):
+    chw = "chw"
+    hwc = "hwc"
+
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="See how samples are prepared for a model."
+)
+
+
+@app.callback()
+def _group() -> None:
+    """See how samples are prepared for a model."""
+
+
+@app.command("show")
+def show(
+    model: ModelArgument,
+    data: DataArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, max=256, help="How many, from the first split's start.")
+    ] = 16,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
+    ] = None,
+    order: Annotated[
+        _Order | None,
+        typer.Option(help="In which order flat samples hold their three channels."),
+    ] = None,
+    preprocess: PreprocessOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    interpolation: InterpolationOption = None,
+    colour: ColourOption = None,
+    scale: ScaleOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    format_: FormatOption = None,
+    on_error: OnErrorOption = OnError.stop,
+    input_: InputOption = None,
+    constant: ConstantOption = None,
+) -> None:
+    """Say what a model would be fed, and draw it as a picture to look at.
+
+    Nothing is run. The options are those of dump.
+    """
+    from cnatool.previewing import preview
+
+    if output is not None and output.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: the picture is a .png file.")
+    prepared = prepared_by(
+        preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
+    )
+    found = preview(
+        model,
+        data,
+        samples=samples,
+        format=format_,
+        on_error=on_error.value,
+        inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
+        constants=constants(constant or ()),
+        **prepared,
+    )
+    for line in found.notes:
+        say(line)
+    for made in found.inputs:
+        _say_values(made, found.values[made.input])
+    if output is not None:
+        _draw(found, output, size, order)
+
+
+def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
+    """Print the range of what an input receives, channel by channel."""
+    import numpy as np
+
+    axis = made.layout.endswith("chw") and len(made.shape) == 3
+    last = made.layout.endswith("hwc") and len(made.shape) == 3
+    rows = values.astype(np.float64)
+    channels = np.moveaxis(rows, 1, -1) if axis else rows
+    channels = channels.reshape(-1, channels.shape[-1] if axis or last else 1)
+    for number, channel in enumerate(channels.T):
+        name = f"channel {number}" if channels.shape[1] > 1 else f"input {made.input!r}"
+        say(
+            f"{name}: mean {channel.mean():.4g}, standard deviation {channel.std():.4g}, "
+            f"from {channel.min():.4g} to {channel.max():.4g} over {len(values)} samples"
+        )
+
+
+def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
+    from cnatool.data.geometry import parse_crop
+    from cnatool.data.showing import fed, shown
+
+    refusals = []
+    for made in found.inputs:
+        colour = made.geometry.colour if made.geometry else "as-is"
+        try:
+            facts = fed(
+                made, colour, parse_crop(size) if size else None, order.value if order else None
+            )
+            picture = shown(found.values[made.input], facts)
+        except DataError as error:
+            refusals.append(error)
+            continue
+        try:
+            output.write_bytes(picture)
+        except OSError as error:
+            raise UsageError(f"{output} cannot be written ({error.strerror or error}).") from error
+        note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
+        typer.echo(output)
+        return
+    raise refusals[0]

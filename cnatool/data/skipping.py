@@ -1,0 +1,125 @@
+"""Samples that cannot be read, left out of what a source gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.data.blocks import regrouped, taken
+from cnatool.data.source import Block, SkippedRow
+from cnatool.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cnatool.data.source import InputSpec, Source
+
+__all__ = ["MOST_SKIPPED", "Readable"]
+
+# A source of which more cannot be read is not one with a few damaged samples; and all are listed.
+MOST_SKIPPED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """The samples of a source that can be read.
+
+    How many these are shows as they are read: ``rows`` counts all, and ``blocks`` says what it
+    left out.
+    """
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """As of all samples."""
+        return self.source.name
+
+    @property
+    def rows(self) -> int:
+        """Number of samples, those that cannot be read too."""
+        return self.source.rows
+
+    @property
+    def id_bytes(self) -> int:
+        """As of all samples."""
+        return self.source.id_bytes
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """As of all samples."""
+        return self.source.inputs
+
+    @property
+    def labelled(self) -> bool:
+        """As of all samples."""
+        return self.source.labelled
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """As of all samples."""
+        return self.source.classes
+
+    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+        """Give blocks of ``rows`` samples that can be read, from the first ``limit`` of all.
+
+        The last one is shorter; there is none without a sample.
+
+        Raises
+        ------
+        DataError
+            If more than `MOST_SKIPPED` samples cannot be read, or all of them.
+        """
+        # What is left out behind the last block goes with it, so it waits for the next.
+        waiting: Block | None = None
+        for block in self._filled(rows, limit):
+            if waiting is not None and not block.ids:
+                waiting = replace(waiting, skipped=(*waiting.skipped, *block.skipped))
+                continue
+            if waiting is not None:
+                yield waiting
+            waiting = block
+        if waiting is None:
+            return
+        if not waiting.ids:
+            raise DataError(
+                f"{self.name}: none of its samples can be read. {waiting.skipped[0].reason}"
+            )
+        yield waiting
+
+    def _filled(self, rows: int, limit: int | None) -> Iterator[Block]:
+        """Give full blocks, and then one that is not, which may be empty."""
+        held: list[Block] = []
+        there = found = 0
+        skipped: list[SkippedRow] = []
+        for block in self.source.blocks(rows, limit):
+            skipped += [SkippedRow(block.ids[row], text) for row, text in block.faults.items()]
+            found += len(block.faults)
+            if found > MOST_SKIPPED:
+                raise DataError(
+                    f"{self.name}: over {MOST_SKIPPED:,} samples cannot be read, the last because "
+                    f"{skipped[-1].reason}"
+                )
+            good = _good(block)
+            if not held and not skipped and len(good.ids) == rows:
+                yield good
+                continue
+            held.append(good)
+            there += len(good.ids)
+            if there >= rows:
+                whole, rest = regrouped(held, [(0, rows), (rows, there)])
+                yield replace(whole, skipped=tuple(skipped))
+                held, there, skipped = [rest] if rest.ids else [], len(rest.ids), []
+        if there:
+            [last] = regrouped(held, [(0, there)])
+            yield replace(last, skipped=tuple(skipped))
+        elif skipped:
+            yield Block([], (), None, skipped=tuple(skipped))
+
+
+def _good(block: Block) -> Block:
+    if not block.faults:
+        return block
+    return taken(block, np.setdiff1d(np.arange(len(block.ids)), list(block.faults)))

@@ -1,0 +1,266 @@
+"""Pictures as users have them, resized and cropped for a model: through the installed command."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from support.dumps import command, same_arrays
+from support.networks import Builder, saved
+
+import cnatool
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+TRAIN, TEST = 60, 20
+DAMAGED = ("train/b/007.png", "train/b/055.png", "test/a/010.png")
+
+
+def run(cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A network for RGB pictures of 16×16, and pictures that are all of another size."""
+    net = Builder(0)
+    net.conv("x", "z1", 3, 4, 3)
+    net.node("Relu", ["z1"], "a1")
+    net.conv("a1", "z2", 4, 5, 3)
+    net.node("Relu", ["z2"], "a2")
+    net.node("GlobalAveragePool", ["a2"], "p")
+    net.node("Flatten", ["p"], "f")
+    net.gemm("f", "y", 5, 2)
+    saved(net.model({"x": ("N", 3, 16, 16)}, {"y": ("N", 2)}), tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", TRAIN), ("test", TEST)):
+        for i in range(count):
+            h, w = (int(side) for side in rng.integers(12, 40, 2))
+            shape = (h, w) if i % 5 == 0 else (h, w, 3)
+            path = tmp_path / "data" / split / "ab"[i % 2] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
+    return tmp_path
+
+
+def damage(folder: Path) -> None:
+    for name in DAMAGED:
+        path = folder / "data" / name
+        path.write_bytes(path.read_bytes()[:70])
+
+
+def literally(path: Path, offset: Callable[[float], int] = round) -> np.ndarray[Any, Any]:
+    """Shorter side 18, bicubic; the middle 16×16; RGB: with Pillow alone.
+
+    torchvision rounds the corner's place half to even, transformers rounds it down.
+    """
+    picture = Image.open(path).convert("RGB")
+    w, h = picture.size
+    size = (18, int(18 * h / w)) if w <= h else (int(18 * w / h), 18)
+    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    left, top = offset((size[0] - 16) / 2), offset((size[1] - 16) / 2)
+    return np.asarray(picture.crop((left, top, left + 16, top + 16)))
+
+
+def entropy(path: Path) -> float:
+    values = np.asarray(Image.open(path))
+    p = np.unique(values, return_counts=True)[1] / values.size
+    return float(-(p * np.log2(p)).sum())
+
+
+WORDS = ("--resize", "18", "--crop", "16", "--interpolation", "bicubic", "--colour", "rgb")
+NORMAL = ("--mean", "0.5,0.4,0.3", "--std", "0.2")
+OWN = {
+    "schema": "cnatool.preprocess/1",
+    "resize": 18,
+    "crop": 16,
+    "interpolation": "bicubic",
+    "colour": "rgb",
+    "mean": [0.5, 0.4, 0.3],
+    "std": 0.2,
+}
+TRANSFORMERS = {
+    "image_processor_type": "ViTImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 18},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 16, "width": 16},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.2, 0.2],
+    "do_convert_rgb": True,
+}
+
+
+@pytest.mark.parametrize("way", ["options", "own.json", "preprocessor_config.json"])
+def test_the_model_is_fed_what_training_fed_it(way: str, here: Path) -> None:
+    words: tuple[str, ...] = WORDS + NORMAL
+    if way != "options":
+        (here / way).write_text(json.dumps(OWN if way == "own.json" else TRANSFORMERS))
+        words = ("--preprocess", way)
+    result = run(here, "dump", "net.onnx", "data", *words)
+    assert result.returncode == 0, result.stderr
+    assert "shorter side of 18 (bicubic), cut to the middle 16×16" in result.stderr
+    splits = cnatool.open(here / "net.zarr").splits
+    for name in ("train", "test"):
+        paths = [here / "data" / name / one for one in splits[name].ids[:]]
+        offset = int if way == "preprocessor_config.json" else round
+        np.savez(here / f"{name}.npz", x=[literally(path, offset) for path in paths])
+        made = run(here, "dump", "net.onnx", f"{name}.npz", "-o", "by.zarr", "--overwrite", *NORMAL)
+        assert made.returncode == 0, made.stderr
+        fed = cnatool.open(here / "by.zarr").splits["all"]
+        np.testing.assert_allclose(splits[name].outputs()[:], fed.outputs()[:], rtol=1e-6)
+    assert run(here, "score", "net.zarr", "--samples", "s.csv").returncode == 0
+    frame = pl.read_csv(here / "s.csv")
+    expected = [entropy(here / "data" / r["split"] / r["id"]) for r in frame.to_dicts()]
+    np.testing.assert_allclose(frame["alpha"], expected, rtol=1e-12)
+
+
+def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
+    x = np.random.default_rng(1).integers(0, 256, (50, 16, 16, 3), np.uint8) // 3
+    np.savez(here / "x.npz", x=x)
+    for convention in ("paper", "reference"):
+        alphas = []
+        for kept in ("values", "levels"):
+            words = ("x.npz", "--keep-inputs", kept, "-o", f"{kept}.zarr", "--overwrite")
+            assert run(here, "dump", "net.onnx", *words).returncode == 0
+            words = (f"{kept}.zarr", "--convention", convention, "--samples", f"{kept}.parquet")
+            result = run(here, "score", *words)
+            assert result.returncode == 0, result.stderr
+            alphas.append(pl.read_parquet(here / f"{kept}.parquet")["alpha"])
+        assert alphas[0].to_list() == alphas[1].to_list()
+
+
+@pytest.mark.parametrize("form", ["zarr", "h5"])
+def test_damaged_pictures_are_skipped_and_listed(form: str, here: Path) -> None:
+    damage(here)
+    store = f"s.{form}"
+    words = ("dump", "net.onnx", "data", "-o", store, *WORDS)
+    result = run(here, *words)
+    assert result.returncode == 2
+    assert "007.png is damaged" in result.stderr
+    assert "--on-error skip leaves such samples out" in result.stderr
+    result = run(here, *words, "--on-error", "skip")
+    assert result.returncode == 0, result.stderr
+    assert "train: 2 samples could not be read and were skipped" in result.stderr
+    assert run(here, "verify", store).returncode == 0
+    splits = cnatool.open(here / store).splits
+    skipped = [f"{name}/{one.id}" for name in splits for one in splits[name].record.skipped]
+    assert skipped == list(DAMAGED)
+    for name, rows in (("train", TRAIN - 2), ("test", TEST - 1)):
+        split = splits[name]
+        assert (len(split), split.record.rows, split.record.taken) == (
+            rows,
+            rows,
+            rows + 3 - len([one for one in DAMAGED if not one.startswith(name)]),
+        )
+        assert len(split.ids[:]) == len(split.outputs()[:]) == len(split.labels[:]) == rows
+    listed = run(here, "inspect", store).stdout
+    assert "58 of 60 samples, 2 skipped" in listed
+    assert "skipped b/007.png: " in listed
+    score = run(here, "score", store)
+    assert "2 of 60 samples of train, 1 of 20 samples of test (inspect" in score.stdout
+    found = json.loads(run(here, "score", store, "--json").stdout)
+    assert (found["splits"]["train"]["samples"], found["splits"]["train"]["skipped"]) == (58, 2)
+    # A store with fewer rows than samples is resumed, converted and left alone as any other.
+    again = run(here, *words, "--on-error", "skip", "--resume")
+    assert "is complete" in again.stderr
+    assert run(here, *words, "--resume").returncode == 2
+    other = "t.h5" if form == "zarr" else "t.zarr"
+    assert run(here, "convert", store, other).returncode == 0
+    assert run(here, "verify", other).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["zarr", "h5"])
+def test_killed_dumps_that_skip_are_resumed(form: str, here: Path) -> None:
+    # Enough rows for several commits, with damaged ones on both sides of most.
+    for i in range(60, 400):
+        shutil.copy(here / f"data/train/a/{i % 30 * 2:03}.png", here / f"data/train/a/{i}.png")
+    damage(here)
+    for i in range(63, 400, 29):
+        (here / f"data/train/a/{i}.png").write_bytes(b"x")
+    words = ("net.onnx", "data", *WORDS, "--on-error", "skip", "--batch-size", 16)
+    start = time.monotonic()
+    subprocess.run(command("dump", *words, "-o", f"whole.{form}"), cwd=here, check=True)
+    seconds = time.monotonic() - start
+    assert len(cnatool.open(here / f"whole.{form}").splits["train"].record.skipped) == 14
+    lots = random.Random(form)
+    store = here / f"s.{form}"
+    for _ in range(4):
+        for _ in range(3):
+            process = subprocess.Popen(
+                command("dump", *words, "-o", store.name, "--resume"),
+                cwd=here,
+                stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+            time.sleep(lots.uniform(0.4, 1) * seconds)
+            process.kill()
+            process.wait()
+        done = command("dump", *words, "-o", store.name, "--resume")
+        ended = subprocess.run(done, cwd=here, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        same_arrays(store, here / f"whole.{form}")
+        shutil.rmtree(store) if form == "zarr" else store.unlink()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "--resize HEIGHTxWIDTH, or --resize SIDE --crop HEIGHTxWIDTH"),
+        (("--resize", "18"), "--crop HEIGHTxWIDTH"),
+        (("--resize", "20x20", "--colour", "rgb"), "--resize 16x16 squeezes each picture"),
+        (("--resize", "16x16", "--colour", "grey"), "--colour rgb makes the channels fit"),
+        (("--resize", "big"), "--resize 'big' is not understood"),
+        (("--interpolation", "bicubik", "--resize", "16"), "there are nearest, box"),
+        (("--interpolation", "bicubic"), "does nothing without --resize"),
+        (("--preprocess", "none.json"), "none.json"),
+        ((*WORDS, "--keep-inputs", "values"), "Or use --keep-inputs levels"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(words: tuple[str, ...], text: str, here: Path) -> None:
+    result = run(here, "dump", "net.onnx", "data", *words)
+    assert result.returncode == 2
+    assert text in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (here / "net.zarr").exists()
+
+
+def test_two_ways_to_make_a_picture_fit_are_both_shown(here: Path) -> None:
+    np.savez(here / "x.npz", x=np.zeros((9, 32, 32, 3), np.uint8))
+    result = run(here, "dump", "net.onnx", "x.npz")
+    assert result.returncode == 2
+    assert "--resize 16x16 squeezes each picture into that size" in result.stderr
+    assert "--resize 18 --crop 16x16 keeps its proportions" in result.stderr
+
+
+def test_preprocess_show_draws_what_is_fed(here: Path) -> None:
+    words = ("preprocess", "show", "net.onnx", "data", *WORDS, *NORMAL, "--samples", "4")
+    result = run(here, *words, "-o", "fed.png")
+    assert result.returncode == 0, result.stderr
+    assert "resized to a shorter side of 18 (bicubic)" in result.stdout
+    drawn = np.asarray(Image.open(here / "fed.png").convert("RGB"))
+    first = literally(sorted((here / "data/train/a").iterdir())[0])
+    times = round(96 / 16)
+    np.testing.assert_array_equal(drawn[2 : 2 + 96 : times, 2 : 2 + 96 : times], first)
+    values = np.stack([literally(p) for p in sorted((here / "data/train/a").iterdir())[:4]])
+    red = (values[..., 0] / 255 - 0.5) / 0.2
+    assert f"channel 0: mean {red.mean():.4g}, standard deviation {red.std():.4g}" in result.stdout
+    unwritable = run(here, *words, "-o", "no/fed.png")
+    assert unwritable.returncode == 2
+    assert "no/fed.png cannot be written" in unwritable.stderr
