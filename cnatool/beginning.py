@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,13 @@ from cnatool.shared_samples import SharedSamples
 from cnatool.store.replacing import check_free
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import check_codec
+from cnatool.weighing import initial_network, with_initial
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from cnatool.backend.exposed import ExposedModel
+    from cnatool.backend.network import Network
     from cnatool.store.reader import Split, Store
 
 __all__ = ["Begun", "Decided", "begun_dump", "decided_dump"]
@@ -46,6 +48,8 @@ class Decided:
     past : Store or None
         The store that it goes on with; None where it begins at the start.
     observer : Observer
+    initial : Network or None
+        The model of the initial weights.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Decided:
     resume: bool
     past: Store | None
     observer: Observer
+    initial: Network | None
 
     @property
     def begins_anew(self) -> bool:
@@ -91,7 +96,8 @@ def decided_dump(
         # What is resumed and holds no row is begun anew.
         check_free(path, overwrite=resume or options.get("overwrite", False), resumes=True)
     check_codec(path, options.get("codec"))
-    check_apart(path, [model, *([data] if data is not None else []), *splits.values()])
+    before = options.get("initial_model")
+    check_apart(path, [one for one in (model, data, before, *splits.values()) if one is not None])
     plan = planned(
         Path(model),
         data,
@@ -100,13 +106,15 @@ def decided_dump(
         observer.note,
     )
     check_memory(plan)
+    initial = initial_network(before, plan.network)
+    plan = replace(plan, record=with_initial(plan.record, initial))
     codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
     if past is not None:
         check_same(past, plan, codec)
     if past is not None and not is_complete(past):
         rows, there = sum(plan.rows.values()), sum(map(len, past.splits.values()))
         observer.note(f"resuming: {there:,} of {rows:,} rows are there")
-    return Decided(path, plan, codec, resume, past, observer)
+    return Decided(path, plan, codec, resume, past, observer, initial)
 
 
 def _taken(split: Split) -> int:

@@ -79,6 +79,7 @@ class DumpOptions(PreparedBy, total=False):
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]
+    initial_model: str | Path | None
     codec: Codec | None
     overwrite: bool
     resume: bool

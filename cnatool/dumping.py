@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from cnatool.store.replacing import Replaced, show_replaced
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import SplitWriter, StoreWriter
 from cnatool.text import printable
+from cnatool.weighing import with_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +75,7 @@ def dump(
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
+    initial_model: str | Path | None = None,
     codec: Codec | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -156,6 +159,9 @@ def dump(
         Inputs that are the same for every sample. A number fills the input's declared shape.
     custom_ops : sequence of str or Path
         Libraries of custom operators. They run as part of this process: name only what you trust.
+    initial_model : str or Path, optional
+        The same network before training, an ONNX file: the store then holds how far the weights
+        moved.
     codec : {"lz4", "zstd", "gzip", "none"}, optional
         How the store is compressed. In Zarr LZ4 by default, which is fast; Zstandard is smaller,
         gzip known to every reader. In HDF5 ``none`` by default, or ``gzip``.
@@ -219,6 +225,7 @@ def dump(
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,
+        initial_model=initial_model,
         codec=codec,
         overwrite=overwrite,
         resume=resume,
@@ -246,6 +253,9 @@ def dump(
                     raise UsageError(found.refusal)
                 for line in found.lines():
                     decided.observer.note(line)
+                if decided.past is None:
+                    record = with_weights(decided.plan, decided.initial, decided.observer)
+                    decided = replace(decided, plan=replace(decided.plan, record=record))
                 _finished(decided, begun)
         except BaseException:
             if decided.past is not None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.store.weight_records import WeightsRecord
+
 __all__ = ["Batch", "Description", "Form", "check_alike", "ordered_batch"]
 
 # Element type, and shape for one sample.
@@ -89,6 +91,8 @@ class Description:
         Shapes for one sample of the tensors of which statistics alone will be given.
     tags : dict of str to str
         Words of the caller's own.
+    weights : WeightsRecord or None
+        Norms of the weights, where the caller gave these.
     """
 
     operators: dict[str, str]
@@ -99,6 +103,7 @@ class Description:
     statistics: tuple[Statistic, ...]
     shapes: dict[str, tuple[int, ...]]
     tags: dict[str, str]
+    weights: WeightsRecord | None
 
     def record(self, batch: Batch) -> StoreRecord:
         """Describe the store by its first batch."""
@@ -134,6 +139,7 @@ class Description:
             statistics=self.statistics,
             splits={},
             tags=self.tags,
+            weights=self.weights,
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from cnatool.errors import DataError, UsageError
 from cnatool.recorded_batches import Description, Form, check_alike, ordered_batch
+from cnatool.recorded_weights import recorded_weights
 from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import Kept, LayerRecord, Statistic
@@ -49,6 +50,8 @@ class Layer:
         It is a projection on a residual bypass.
     path : int, optional
         Layers on the longest path from the input up to this one; by default its place in the list.
+    groups : int
+        Of a grouped convolution, for the norms of its weights.
     """
 
     preactivation: str
@@ -57,6 +60,7 @@ class Layer:
     output: bool = False
     shortcut: bool = False
     path: int | None = None
+    groups: int = 1
 
 
 def create_store(
@@ -72,6 +76,9 @@ def create_store(
     codec: Codec | None = None,
     tags: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
+    initial_weights: Mapping[str, ArrayLike] | None = None,
+    parameters: int | None = None,
     id_bytes: int = _ID_BYTES,
     overwrite: bool = False,
 ) -> Recording:
@@ -105,6 +112,14 @@ def create_store(
         Words of your own, kept in the store.
     classes : sequence of str, optional
         Names of the label values.
+    weights : mapping of str to array_like, optional
+        Weights of the layers, (out, in, …) each, by the layer's name: the store then holds their
+        norms, for the baselines of `cnatool.score`. They are taken as they are, a normalisation
+        behind them is not folded in.
+    initial_weights : mapping of str to array_like, optional
+        The same before training.
+    parameters : int, optional
+        How many parameters the network has.
     id_bytes : int
         Bytes of UTF-8 that the longest id takes.
     overwrite : bool
@@ -149,18 +164,27 @@ def create_store(
     _check_text("operators", operators.values())
     if not isinstance(id_bytes, int) or id_bytes < 1:
         raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
+    if initial_weights is not None and weights is None:
+        raise UsageError("initial_weights: give weights too, from which their distance is taken.")
+    given = _layers(operators, layers, outputs)
+    records = _layer_records(operators, given)
     check_free(Path(path), overwrite=overwrite)
     return Recording(
         Path(path),
         Description(
             operators=operators,
-            layers=_layer_records(operators, layers, outputs),
+            layers=records,
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             keep=keep,
             statistics=tuple(name for name in get_args(Statistic) if name in {"sum", *statistics}),
             shapes=dict(shapes or {}),
             tags=dict(tags or {}),
+            weights=None
+            if weights is None
+            else recorded_weights(
+                records, [one.groups for one in given], weights, initial_weights, parameters
+            ),
         ),
         codec=codec,
         classes=None if classes is None else tuple(classes),
@@ -168,13 +192,16 @@ def create_store(
     )
 
 
-def _layer_records(
+def _layers(
     tensors: Mapping[str, str], layers: Sequence[str | Layer] | None, outputs: Sequence[str]
-) -> tuple[LayerRecord, ...]:
-    given = [
+) -> list[Layer]:
+    return [
         Layer(one, output=one in outputs) if isinstance(one, str) else one
         for one in (tensors if layers is None else layers)
     ]
+
+
+def _layer_records(tensors: Mapping[str, str], given: Sequence[Layer]) -> tuple[LayerRecord, ...]:
     for layer in given:
         for name in (layer.preactivation, layer.linear or layer.preactivation):
             if name not in tensors:

@@ -8,10 +8,12 @@ import msgspec
 
 from cnatool.metrics.convention import Convention, written
 from cnatool.metrics.estimate import Cna, Estimate, MinibatchCna, ResampledEstimate
+from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
 
 __all__ = [
     "AlphaGroup",
+    "BaselinesResult",
     "Coefficients",
     "ConventionResult",
     "Distribution",
@@ -199,6 +201,58 @@ class SplitResult(msgspec.Struct, frozen=True):
     alpha_groups: tuple[AlphaGroup, ...]
 
 
+class BaselinesResult(msgspec.Struct, frozen=True):
+    """Measures from the norms of the weights, which others are compared with (paper Fig. 8-9).
+
+    Products and sums go over all linear operators, whichever of them the convention counts as
+    layers of β. γ is ``margin`` of the same result.
+
+    Attributes
+    ----------
+    layers : int
+        Number of linear operators, d of the bounds.
+    training_samples : int or None
+        m of the bounds: samples of the training split's source, or where that is not known those
+        that were scored; None without such a split.
+    initial : str or None
+        Name of the model that holds the initial weights; None where there is none.
+    l2 : Baseline
+        ∏ ‖W_l‖_F / γ.
+    spectral : Baseline
+        ∏ σ_1(W_l) / γ.
+    l2_path : Baseline
+        Root of the sum of the outputs, on ones, of the network with every parameter squared, / γ.
+    bound_2018 : Baseline
+        The bound of Neyshabur et al. 2018, with h_l the output units of a layer:
+        d · (∏ σ_1(W_l) / γ) · sqrt(Σ_l h_l ‖W_l − W_l⁰‖_F² / σ_1(W_l)²) / √m.
+    bound_2018_from_zero : Baseline
+        The same with 0 for the initial weights W_l⁰.
+    parameter_norm, l1 : Baseline
+        Square root of the sum of squares of all weights, and sum of their absolute values; shared
+        weights count once.
+    distance : Baseline
+        Square root of Σ ‖W_l − W_l⁰‖_F².
+    parameters : Baseline
+        Number of parameters.
+    depth : Baseline
+        Linear operators on the longest path.
+    """
+
+    layers: int
+    training_samples: int | None
+    initial: str | None
+    l2: Baseline
+    spectral: Baseline
+    l2_path: Baseline
+    bound_2018: Baseline
+    bound_2018_from_zero: Baseline
+    parameter_norm: Baseline
+    l1: Baseline
+    distance: Baseline
+    parameters: Baseline
+    depth: Baseline
+
+
 class ScoreResult(msgspec.Struct, frozen=True):
     """Everything `cnatool score` says of a store.
 
@@ -234,6 +288,8 @@ class ScoreResult(msgspec.Struct, frozen=True):
         γ of the training split.
     cna_margin : ResampledEstimate
         CNA-M = γ · CNA-A (paper eq. 7).
+    baselines : BaselinesResult
+        Measures from the norms of the weights and γ.
     notes : tuple of str
         What a reader of these numbers should know beside them.
     """
@@ -255,6 +311,7 @@ class ScoreResult(msgspec.Struct, frozen=True):
     cna_area: ResampledEstimate
     margin: Estimate
     cna_margin: ResampledEstimate
+    baselines: BaselinesResult
     notes: tuple[str, ...]
 
     def to_json(self) -> str:

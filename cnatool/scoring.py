@@ -15,10 +15,11 @@ from cnatool.results import (
     ScoreResult,
 )
 from cnatool.score_notes import notes
+from cnatool.scored_baselines import scored_baselines
 from cnatool.scored_inputs import alpha_codec
 from cnatool.scored_layers import missing_layers
 from cnatool.scored_output import scored_output
-from cnatool.scored_pairs import pair_scores
+from cnatool.scored_pairs import TRAIN, pair_scores
 from cnatool.scored_parts import range_advice, scored_parts
 from cnatool.scored_splits import scored_split
 
@@ -148,6 +149,7 @@ class Scored:
             cna_area=pair.area,
             margin=pair.margin,
             cna_margin=pair.product,
+            baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
             notes=tuple(notes(self.store, fields, self.missing, self.output, splits)),
         )
 

@@ -501,3 +501,22 @@ def test_which_stage_was_the_slowest(here: Here) -> None:
         zip(("reading", "model", "compressing and writing"), found.groups()[1:], strict=True)
     )
     assert int(shares[found[1]]) == max(map(int, shares.values())) <= 100
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_norms_of_weights_are_kept_and_their_last_digits_not_compared(
+    name: str, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initial = saved(mlp(seed=5), here.folder / "initial.onnx")
+    whole = here.whole(name, initial_model=initial)
+    path = here.cut(name, initial_model=initial)
+    begun = cnatool.open(path).record.weights
+    assert begun is not None
+    assert begun.layers[0].distance is not None
+    other = saved(mlp(seed=6), here.folder / "other.onnx")
+    text = "initial files 'initial.onnx' sha256 .* in the store and .* now"
+    here.refused(UsageError, text, store=name, initial_model=other)
+    here.refused(UsageError, "initial initial.onnx in the store and none now", store=name)
+    # Another build of the linear algebra would give other digits: the store's own stay.
+    monkeypatch.setattr("cnatool.dumping.with_weights", None)
+    same_arrays(here.dump(name, resume=True, initial_model=initial).path, whole)

@@ -64,8 +64,8 @@ class LinearOperator:
     node : NodeProto
     data, weights : str
         The operand that depends on the input, and the one that does not.
-    biased : bool
-        It adds a bias by itself.
+    bias : str
+        The bias that it adds by itself; empty where there is none.
     summand : str or None
         A tensor that is added to its result within the operator.
     nonlinearity : str or None
@@ -77,10 +77,15 @@ class LinearOperator:
     node: onnx.NodeProto
     data: str
     weights: str
-    biased: bool
+    bias: str
     summand: str | None
     nonlinearity: str | None
     codes: bool
+
+    @property
+    def biased(self) -> bool:
+        """Whether it adds a bias by itself."""
+        return bool(self.bias)
 
     @property
     def result(self) -> str:
@@ -129,7 +134,7 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
         node=node,
         data=operands[0],
         weights=operands[1],
-        biased=bias is not None and bool(_input(node, bias)),
+        bias="" if bias is None else _input(node, bias),
         summand=None if summand is None else _input(node, summand) or None,
         nonlinearity=nonlinearity or None,
         codes=quantised or node.op_type in _INTEGER,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph import Graph
     from cnatool.backend.linear_operators import LinearOperator
 
-__all__ = ["QUANTIZATION", "SHAPE_CHANGES", "Walk", "passes", "readers", "walk"]
+__all__ = ["FLOATS", "QUANTIZATION", "SHAPE_CHANGES", "Walk", "passes", "readers", "walk"]
 
 SHAPE_CHANGES = frozenset(
     {
@@ -70,7 +70,7 @@ _MOMENTS = (
 )
 # More than the longest such spelling has.
 _MOST_MOMENT_NODES = 24
-_FLOATS = frozenset(
+FLOATS = frozenset(
     {
         onnx.TensorProto.BFLOAT16,
         onnx.TensorProto.DOUBLE,
@@ -171,7 +171,7 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
         pair = [reader.op_type for reader in readers(graph, node.output[0])]
         return first and pair == ["DequantizeLinear"] and not clips_at_zero(graph, node, 2)
     if node.op_type == "Cast":
-        return any(given.name == "to" and given.i in _FLOATS for given in node.attribute)
+        return any(given.name == "to" and given.i in FLOATS for given in node.attribute)
     if node.op_type in SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
         return first
     if node.op_type == "QLinearAdd":

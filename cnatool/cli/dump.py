@@ -141,6 +141,12 @@ def dump(
     input_: InputOption = None,
     constant: ConstantOption = None,
     custom_ops: CustomOpsOption = None,
+    initial_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The network before training, for how far its weights moved."
+        ),
+    ] = None,
     codec: CodecOption = None,
     overwrite: Annotated[
         bool,
@@ -203,6 +209,7 @@ def dump(
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),
+            initial_model=initial_model,
             codec=codec.value if codec else None,
             overwrite=overwrite,
             resume=resume,

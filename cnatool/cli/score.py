@@ -48,6 +48,12 @@ def score(
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Also print measures from the norms of the weights; JSON has them."
+        ),
+    ] = False,
     samples: Annotated[
         Path | None,
         typer.Option(
@@ -56,6 +62,7 @@ def score(
     ] = None,
 ) -> None:
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
+    from cnatool.cli.baseline_tables import print_baselines
     from cnatool.cli.score_tables import print_score
     from cnatool.frames import check_frame_path, write_frame
     from cnatool.scoring import score_all
@@ -83,3 +90,5 @@ def score(
         typer.echo(result.to_json(), nl=False)
     else:
         print_score(result, everything=everything)
+        if baselines:
+            print_baselines(result)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cnatool.store.records import SplitRecord, StoreRecord
+    from cnatool.store.weight_records import WeightsRecord
 
 __all__ = ["SPLIT_NAME", "contradictions"]
 
@@ -55,10 +56,28 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
             yield f"{name!r} has the impossible shape {shape}"
     if any(not 0 < layer.path <= len(record.layers) for layer in record.layers):
         yield "a layer lies on a path longer than there are layers"
+    if record.weights is not None:
+        yield from _weight_contradictions(record.weights, len(record.layers))
     for name, split in record.splits.items():
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is no name of a split"
         yield from _split_contradictions(name, split)
+
+
+def _weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
+    if [layer.number for layer in weights.layers] != list(range(1, layers + 1)):
+        yield f"it has {layers} layers, and norms of the weights of others"
+    for layer in weights.layers:
+        norms = (layer.frobenius, layer.spectral, layer.absolute_sum)
+        missing = layer.shape is None or any(norm is None for norm in norms)
+        if missing and layer.reason is None:
+            yield f"norms of layer {layer.number} are missing, and no reason is given"
+        if any(number is not None and number < 0 for number in (*norms, layer.distance)):
+            yield f"a norm of layer {layer.number} is negative"
+        if layer.shape is not None and min(layer.shape) < 1:
+            yield f"the weights of layer {layer.number} have the impossible shape {layer.shape}"
+    if (weights.parameters or 0) < 0 or weights.depth < 0:
+        yield "its number of parameters or its depth is negative"
 
 
 def _split_contradictions(name: str, split: SplitRecord) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cnatool.store.geometry import Geometry
+from cnatool.store.weight_records import WeightsRecord
 
 __all__ = [
     "ArrayRecord",
@@ -413,6 +414,11 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The model inputs that data did not feed.
     tags : dict of str to str
         Words of the user's own.
+    initial : ModelRecord or None
+        The same network before training, to which the distances in ``weights`` are; null where
+        none was given.
+    weights : WeightsRecord or None
+        Norms of the network's weights, which need the model; null where nobody gave them.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -430,3 +436,5 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preprocessing: tuple[Preprocessing, ...] = ()
     constants: tuple[ConstantRecord, ...] = ()
     tags: dict[str, str] = {}
+    initial: ModelRecord | None = None
+    weights: WeightsRecord | None = None

@@ -1,0 +1,154 @@
+"""Baselines from norms of weights and a margin, in logarithms: products of norms overflow.
+
+METRICS.md, section "Norm- and margin-based baselines".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from cnatool.metrics.estimate import Estimate
+
+__all__ = [
+    "Baseline",
+    "from_log",
+    "norm_product",
+    "over_margin",
+    "plain",
+    "root_sum_of_squares",
+    "spectral_bound",
+]
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """One baseline, by itself and as its logarithm.
+
+    Attributes
+    ----------
+    value : float or None
+        Always finite; None where the measure is undefined or larger than a number can be.
+    log : float or None
+        Natural logarithm; None where the measure is undefined or zero.
+    reason : str or None
+        Why one of them is missing; None where both are there.
+    """
+
+    value: float | None
+    log: float | None
+    reason: str | None = None
+
+    @classmethod
+    def undefined(cls, reason: str) -> Baseline:
+        """Return the baseline that has neither, for this reason."""
+        return cls(None, None, reason)
+
+
+def from_log(log: float) -> Baseline:
+    """Return the measure of this logarithm, -inf for zero.
+
+    Parameters
+    ----------
+    log : float
+    """
+    if log == -math.inf:
+        return Baseline(0.0, None, "it is 0, which has no logarithm")
+    if not math.isfinite(log):
+        return Baseline.undefined("the norms are not finite")
+    try:
+        value = math.exp(log)
+    except OverflowError:
+        return Baseline(None, log, "it is larger than a number can be; its logarithm is there")
+    return Baseline(value, log)
+
+
+def plain(value: float) -> Baseline:
+    """Return a measure that is no product, of its value.
+
+    Parameters
+    ----------
+    value : float
+        At least 0.
+    """
+    if not math.isfinite(value):
+        return Baseline.undefined("the norms are not finite")
+    return Baseline(value, math.log(value)) if value else from_log(-math.inf)
+
+
+def norm_product(norms: ArrayLike) -> float:
+    """Return log ∏_l ‖W_l‖.
+
+    Parameters
+    ----------
+    norms : (L,) array_like
+        At least 0.
+    """
+    with np.errstate(divide="ignore"):
+        return float(np.log(np.asarray(norms, np.float64)).sum())
+
+
+def spectral_bound(
+    spectral: ArrayLike, distances: ArrayLike, units: ArrayLike, samples: int
+) -> float:
+    """Return the logarithm of the bound of Neyshabur et al. 2018, before it is divided by γ.
+
+    d · ∏_l σ_l · sqrt(Σ_l h_l ‖W_l − W_l⁰‖² / σ_l²) / √m, with d the number of layers.
+
+    Parameters
+    ----------
+    spectral : (L,) array_like
+        σ_l, the largest singular value of each layer's weights; above 0.
+    distances : (L,) array_like
+        ‖W_l − W_l⁰‖ in the Frobenius norm.
+    units : (L,) array_like
+        h_l, output units of each layer.
+    samples : int
+        m, training samples.
+    """
+    with np.errstate(divide="ignore"):
+        sigma = np.log(np.asarray(spectral, np.float64))
+        distance = np.log(np.asarray(distances, np.float64))
+        terms = np.log(np.asarray(units, np.float64)) + 2 * (distance - sigma)
+    total = float(np.logaddexp.reduce(terms))
+    return math.log(len(sigma)) + float(sigma.sum()) + 0.5 * total - 0.5 * math.log(samples)
+
+
+def over_margin(log: float, margin: Estimate) -> Baseline:
+    """Divide a measure by γ.
+
+    Parameters
+    ----------
+    log : float
+        Logarithm of the measure, -inf for zero.
+    margin : Estimate
+        γ of the training split.
+
+    Returns
+    -------
+    Baseline
+        Undefined, with the reason, where γ is undefined or not positive.
+    """
+    if margin.value is None:
+        return Baseline.undefined(f"the margin is undefined: {margin.reason}")
+    if margin.value <= 0:
+        return Baseline.undefined(
+            f"the margin is {margin.value:g}, and only one above 0 can be divided by"
+        )
+    return from_log(log - math.log(margin.value))
+
+
+def root_sum_of_squares(norms: ArrayLike) -> float:
+    """Return the Frobenius norm of several matrices together.
+
+    Parameters
+    ----------
+    norms : (L,) array_like
+        That of each.
+    """
+    return math.hypot(*np.asarray(norms, np.float64).tolist())

@@ -1,0 +1,119 @@
+"""The norm- and margin-based baselines of a store: from the norms that it holds of its weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.metrics.norms import (
+    Baseline,
+    norm_product,
+    over_margin,
+    plain,
+    root_sum_of_squares,
+    spectral_bound,
+)
+from cnatool.results import BaselinesResult
+
+if TYPE_CHECKING:
+    from cnatool.metrics.estimate import Estimate
+    from cnatool.scored_splits import ScoredSplit
+    from cnatool.store.reader import Store
+    from cnatool.store.weight_records import WeightsRecord
+
+__all__ = ["scored_baselines"]
+
+_NO_INITIAL = "the initial weights are not known: dump with --initial-model FILE"
+
+
+def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
+    """Give the baselines of a network.
+
+    Parameters
+    ----------
+    store : Store
+    margin : Estimate
+        γ of the training split, as the convention has it.
+    train : ScoredSplit or None
+        That split.
+    """
+    record = store.record
+    samples = None
+    if train is not None:
+        samples = train.split.record.available or len(train.alpha)
+    weights = record.weights
+    if weights is None:
+        reason = "the store holds no norms of weights: dump the model anew, or give weights="
+        measures = dict.fromkeys(_MEASURES, Baseline.undefined(reason))
+    else:
+        measures = _of_layers(weights, margin, samples) | {
+            "l2_path": _path(weights, margin),
+            "parameters": Baseline.undefined("the number of parameters is not known")
+            if weights.parameters is None
+            else plain(weights.parameters),
+            "depth": plain(weights.depth),
+        }
+    return BaselinesResult(
+        layers=len(record.layers),
+        training_samples=samples,
+        initial=None if record.initial is None else record.initial.name,
+        **measures,
+    )
+
+
+_OF_LAYERS = (
+    "l2",
+    "spectral",
+    "bound_2018",
+    "bound_2018_from_zero",
+    "parameter_norm",
+    "l1",
+    "distance",
+)
+_MEASURES = (*_OF_LAYERS, "l2_path", "parameters", "depth")
+
+
+def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
+    if weights.log_path_norm is None:
+        return Baseline.undefined(weights.path_norm_reason or "there is no path norm")
+    return over_margin(weights.log_path_norm, margin)
+
+
+def _of_layers(
+    weights: WeightsRecord, margin: Estimate, samples: int | None
+) -> dict[str, Baseline]:
+    """Give the measures that are products or sums over all layers."""
+    layers = weights.layers
+    unread = next((layer.reason for layer in layers if layer.reason is not None), None)
+    reason = unread or weights.unseen
+    if reason is None and not layers:
+        reason = "the store lists no linear operators"
+    if reason is not None:
+        return dict.fromkeys(_OF_LAYERS, Baseline.undefined(reason))
+    frobenius = [layer.frobenius or 0.0 for layer in layers]
+    spectral = [layer.spectral or 0.0 for layer in layers]
+    units = [layer.shape[0] if layer.shape else 0 for layer in layers]
+    distances = [layer.distance for layer in layers if layer.distance is not None]
+    moved = len(distances) == len(layers)
+    own = [number for number, layer in enumerate(layers) if layer.same_as is None]
+
+    def bound(of: list[float]) -> Baseline:
+        if samples is None:
+            return Baseline.undefined("no split called train")
+        if not samples:
+            return Baseline.undefined("the training split has no samples")
+        if not all(spectral):
+            number = spectral.index(0.0) + 1
+            return Baseline.undefined(f"the weights of layer {number} are all 0")
+        return over_margin(spectral_bound(spectral, of, units, samples), margin)
+
+    return {
+        "l2": over_margin(norm_product(frobenius), margin),
+        "spectral": over_margin(norm_product(spectral), margin),
+        "bound_2018": bound(distances) if moved else Baseline.undefined(_NO_INITIAL),
+        "bound_2018_from_zero": bound(frobenius),
+        "parameter_norm": plain(root_sum_of_squares([frobenius[n] for n in own])),
+        "l1": plain(sum(layers[n].absolute_sum or 0.0 for n in own)),
+        "distance": plain(root_sum_of_squares([distances[n] for n in own]))
+        if moved
+        else Baseline.undefined(_NO_INITIAL),
+    }
