@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-import msgspec
-
 from cnatool.backend.choice import Narrowing
 from cnatool.backend.schedule import processors
-from cnatool.data.recipe import Recipe, read_recipe
+from cnatool.data.recipe import Recipe, read_recipe, replaced
 from cnatool.data.source import KeptInputs, View
 from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
@@ -185,6 +183,8 @@ def check_options(options: DumpOptions) -> None:
 def _recipe(options: DumpOptions) -> Recipe:
     """Read how samples are prepared: from a file, whose fields the other options replace."""
     path = options.get("preprocess")
+    if path is not None and not isinstance(path, str | Path):
+        raise UsageError(f"preprocess={path!r}: the path of a file.")
     recipe = Recipe("cnatool.preprocess/1") if path is None else read_recipe(path)
     fields: dict[str, Any] = {
         "resize": options.get("resize"),
@@ -193,16 +193,23 @@ def _recipe(options: DumpOptions) -> Recipe:
         "colour": options.get("colour"),
         "layout": options.get("layout"),
         "scale": options.get("scale"),
-        "mean": tuple(map(float, options.get("mean", ()))) or None,
-        "std": tuple(map(float, options.get("std", ()))) or None,
+        "mean": _floats("mean", options.get("mean", ())),
+        "std": _floats("std", options.get("std", ())),
     }
     given = {name: value for name, value in fields.items() if value is not None}
     if "resize" in given:
         given["fit"] = None
-    recipe = msgspec.structs.replace(recipe, **given)
+    recipe = replaced(recipe, given)
     if "interpolation" in given and recipe.resize is None:
         raise UsageError("--interpolation does nothing without --resize.")
     return recipe
+
+
+def _floats(name: str, values: Sequence[float]) -> tuple[float, ...] | None:
+    try:
+        return tuple(map(float, values)) or None
+    except (TypeError, ValueError):
+        raise UsageError(f"{name}={values!r}: numbers.") from None
 
 
 def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:

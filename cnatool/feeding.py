@@ -12,6 +12,7 @@ import numpy as np
 
 from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
+from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
 from cnatool.errors import DataError, UsageError
@@ -190,7 +191,7 @@ class Feed:
         fed = [spec.fed for spec in source.inputs]
         size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
         looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
-        block = next(iter(source.blocks(looked_at, looked_at)))
+        block = first_block(source, looked_at)
         rows = zip(*block.fed, strict=True)
         seen: dict[tuple[bytes, ...], int] = {}
         for i, row in enumerate(rows):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool.backend.network import open_network
+from cnatool.data.skipping import first_block
 from cnatool.dump_options import DumpOptions, check_options, choices
-from cnatool.errors import DataError
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
 
 if TYPE_CHECKING:
@@ -75,7 +75,5 @@ def preview(
     source = next(iter(sources.values()))
     geometry = feeding.reading.view.geometry
     feed = Feed.planned(network, source, wanted, feeding.preprocessing, geometry, feeding.constants)
-    block = next(iter(source.blocks(samples, samples)), None)
-    if block is None:
-        raise DataError(f"{source.name} has no samples.")
+    block = first_block(source, samples)
     return Preview(block.ids, feed.preprocessing, feed.prepared(block), feed.notes)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
+from contextlib import ExitStack, contextmanager
+from threading import Condition
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
 
 from cnatool.data.source import SampleError
+from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     Opener = Callable[[], AbstractContextManager[BinaryIO]]
     Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-__all__ = ["decode", "decode_image", "from_bytes", "pixels"]
+__all__ = ["decode", "decoded_image", "from_bytes", "pixels"]
 
 # Only these decoders are tried, whatever a file's name says.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -64,15 +69,18 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
     SampleError
         If the picture is damaged, too large, or would lose something as such an array.
     """
-    found = _decoded(where, opener, area)
-    return pixels(found) if isinstance(found, Image.Image) else found
+    with ExitStack() as held:
+        found = _decoded(where, opener, area, held)
+        return pixels(found) if isinstance(found, Image.Image) else found
 
 
-def decode_image(where: str, opener: Opener) -> Image.Image:
-    """Decode as `decode` does, to an image of mode L, RGB or I;16."""
-    found = _decoded(where, opener, None)
-    assert isinstance(found, Image.Image)
-    return found
+@contextmanager
+def decoded_image(where: str, opener: Opener) -> Iterator[Image.Image]:
+    """Decode as `decode` does, to an image of mode L, RGB or I;16; it counts until it is left."""
+    with ExitStack() as held:
+        found = _decoded(where, opener, None, held)
+        assert isinstance(found, Image.Image)
+        yield found
 
 
 def pixels(picture: Image.Image) -> Pixels:
@@ -81,7 +89,33 @@ def pixels(picture: Image.Image) -> Pixels:
     return cast("Pixels", values.astype(_dtype(picture.mode), copy=False))
 
 
-def _decoded(where: str, opener: Opener, area: int | None) -> Image.Image | Pixels:
+class _Room:
+    """Lets threads decode until together they hold too many pixels; one of any size may."""
+
+    def __init__(self, pixels: int) -> None:
+        self._free = self._all = pixels
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for some pixels, and hold it."""
+        size = min(pixels, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+# A picture of ten kilobytes can unpack to a gigabyte, and there is a thread for each processor.
+_ROOM = _Room(1 << 26)
+
+
+def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> Image.Image | Pixels:
     try:
         # Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is
         # an error here, the first by a look at the size: filters of warnings are not of a thread.
@@ -91,18 +125,23 @@ def _decoded(where: str, opener: Opener, area: int | None) -> Image.Image | Pixe
             if area is not None and picture.width * picture.height != area:
                 shape = (picture.height, picture.width, *((3,) if mode == "RGB" else ()))
                 return np.broadcast_to(np.zeros((), _dtype(mode)), shape)
+            held.enter_context(_ROOM.taken(picture.width * picture.height))
             picture.load()
             # After loading: Pillow turns TIFFs by itself and then drops the mark.
             turn = _TURN.get(picture.getexif().get(_ORIENTATION, 1))
             found = _converted(where, picture, mode)
             return found if turn is None else found.transpose(turn)
-    except SampleError:
+    except (SampleError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, str(error)) from error
     # Pillow's decoders raise whatever a damaged file makes them trip over: OSError, SyntaxError,
     # ValueError, struct.error, EOFError, and others.
     except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in (None, errno.ENOENT):
+            # Not the picture is at fault: too many open files, a disk that fails.
+            raise DataError(f"{where} cannot be read ({os.strerror(number)}).") from error
         raise SampleError(
             f"{where} is damaged or no picture that is understood ({printable(one_line(error))}).",
             "Replace it or take it away",
@@ -160,7 +199,9 @@ def _is_wide(picture: Image.Image) -> bool:
 def _converted(where: str, picture: Image.Image, mode: str) -> Image.Image:
     if picture.has_transparency_data:
         with_alpha = None if mode == "I;16" else picture.convert("RGBA" if mode == "RGB" else "LA")
-        if with_alpha is None or np.asarray(with_alpha)[..., -1].min() < 255:
+        # The least value of the last channel, without an array of all.
+        least = None if with_alpha is None else with_alpha.getchannel("A").getextrema()[0]
+        if with_alpha is None or cast("int", least) < 255:
             raise SampleError(
                 f"{where} has transparent parts, and what lies behind is not known: save the "
                 "pictures without transparency."

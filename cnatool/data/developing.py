@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from cnatool.data.decoding import decode, decode_image, pixels
+from cnatool.data.decoding import decode, decoded_image, pixels
 from cnatool.data.geometry import transformed, transformed_image
 from cnatool.data.source import InputSpec, SampleError
 from cnatool.errors import DataError
@@ -21,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+    from PIL import Image
 
     from cnatool.data.decoding import Opener
     from cnatool.data.source import View
+    from cnatool.store.geometry import Geometry
 
     # Does something for each number below a count, in threads unless each is small; says which
     # could not be done, and why.
@@ -163,29 +164,39 @@ def developed(
     # A picture of another size is not even decoded where all must be of one.
     area = math.prod(fed.shape[:2]) if geometry is None else None
 
-    def one(row: int) -> None:
-        where, picture = found(row)
-        if geometry is None:
-            made = values = decode(where, picture, area) if callable(picture) else picture
-        elif not callable(picture):
-            values, made = picture, transformed(picture, geometry)
-        else:
-            image = decode_image(where, picture)
-            if spec.levels and image.mode in _RESIZED:
-                # Without an array of the whole picture, which takes as long as resizing it.
-                made = transformed_image(image, geometry)
-                _check_alike(first, fed, where, made, _remedy(fed, made))
-                stored[row], out[row] = _levels(image), made
-                return
-            values = pixels(image)
-            made = transformed(values, geometry)
+    def from_image(row: int, where: str, image: Image.Image, geometry: Geometry) -> None:
+        # Without an array of the whole picture, which takes as long as resizing it.
+        with _named(where):
+            made = transformed_image(image, geometry)
+        _check_alike(first, fed, where, made, _remedy(fed, made))
+        levels = np.array(image.histogram(), np.uint32).reshape(-1, _LEVELS)
+        stored[row], out[row] = levels.sum(axis=0, dtype=np.uint32), made
+
+    def from_values(row: int, where: str, values: NDArray[Any]) -> None:
+        made = values
+        if geometry is not None:
+            with _named(where):
+                made = transformed(values, geometry)
         if out is not stored and not spec.levels:
             _check_alike(first, spec, where, values, "Or use --keep-inputs levels")
             stored[row] = values
         _check_alike(first, fed, where, made, _remedy(fed, made))
         if spec.levels:
-            stored[row] = _levels(Image.fromarray(values))
+            stored[row] = np.bincount(values.ravel(), minlength=_LEVELS)
         out[row] = made
+
+    def one(row: int) -> None:
+        where, picture = found(row)
+        if not callable(picture):
+            from_values(row, where, picture)
+        elif geometry is None:
+            from_values(row, where, decode(where, picture, area))
+        else:
+            with decoded_image(where, picture) as image:
+                if spec.levels and image.mode in _RESIZED:
+                    from_image(row, where, image, geometry)
+                else:
+                    from_values(row, where, pixels(image))
 
     small = geometry is None and out.nbytes < _SMALL * rows
     return Developed(stored, out, each(rows, one, small))
@@ -245,8 +256,10 @@ def _remedy(spec: InputSpec, made: NDArray[Any]) -> str:
     return f"Make them so with {', and '.join(ways)}"
 
 
-def _levels(picture: Image.Image) -> NDArray[np.uint32]:
-    """Count how often each level occurs, in all channels together."""
-    counts = np.array(picture.histogram(), np.uint32)
-    levels: NDArray[np.uint32] = counts.reshape(-1, _LEVELS).sum(0, np.uint32)
-    return levels
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say which picture it is that cannot be brought to a size."""
+    try:
+        yield
+    except DataError as error:
+        raise SampleError(f"{where.rstrip(',')}: {error}") from error

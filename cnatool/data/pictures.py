@@ -37,6 +37,9 @@ __all__ = ["LABEL_TABLES", "PictureSource", "open_listed_pictures", "open_pictur
 # Tables of file names and labels, beside the pictures.
 LABEL_TABLES = ("labels.csv", "metadata.csv")
 
+# First pictures of classes that are held at a time.
+_COMPARED = 32
+
 _FILE_COLUMNS = ("filename", "file_name", "file", "path", "image")
 _LABEL_COLUMNS = ("label", "labels", "class", "y")
 
@@ -188,7 +191,10 @@ def _source(
     first, pixels = first_readable(partial(_found, folder, names), len(names), view)
     spec = picture_spec("pictures", first, pixels, view)
     with workers(skip=view.skip) as each:
-        developed(spec, view, len(others), partial(_found, folder, others), each, first)
+        # A few at a time: there may be thousands of classes.
+        for start in range(0, len(others), _COMPARED):
+            part = others[start : start + _COMPARED]
+            developed(spec, view, len(part), partial(_found, folder, part), each, first)
     return PictureSource(folder, tuple(files), (spec,), classes, view, first)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,9 +20,12 @@ from cnatool.data.recipe_timm import is_timm, timm_fields
 from cnatool.data.recipe_transformers import is_transformers, transformers_fields
 from cnatool.errors import UsageError
 from cnatool.store.geometry import Colour, Fit, Geometry, Interpolation, Offset, Value
-from cnatool.text import printable
+from cnatool.text import one_line, printable
 
-__all__ = ["Recipe", "read_recipe"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Recipe", "read_recipe", "replaced"]
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -149,6 +152,21 @@ def read_recipe(path: str | Path) -> Recipe:
         return _recipe(raw)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def replaced(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """Give a recipe with some fields replaced.
+
+    Raises
+    ------
+    UsageError
+        If a field cannot be meant, naming it.
+    """
+    try:
+        given = {name: msgspec.to_builtins(value) for name, value in fields.items()}
+    except TypeError as error:
+        raise UsageError(f"how samples are prepared: {one_line(error)}.") from error
+    return _converted({**msgspec.to_builtins(recipe), "schema": _SCHEMA, **given})
 
 
 def _recipe(raw: dict[str, Any]) -> Recipe:

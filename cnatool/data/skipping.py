@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -12,14 +13,32 @@ from cnatool.data.source import Block, SkippedRow
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from cnatool.data.source import InputSpec, Source
 
-__all__ = ["MOST_SKIPPED", "Readable"]
+__all__ = ["MOST_SKIPPED", "Readable", "first_block"]
 
 # A source of which more cannot be read is not one with a few damaged samples; and all are listed.
 MOST_SKIPPED = 10_000
+
+
+def first_block(source: Source, rows: int) -> Block:
+    """Give the first samples of a source: as many as are asked for, or can be read.
+
+    Raises
+    ------
+    DataError
+        If there are none, or none can be read.
+    """
+    # Those that cannot be read come on top of the limit; a source without such reads no further.
+    limit = None if isinstance(source, Readable) else rows
+    blocks = source.blocks(rows, limit)
+    with closing(cast("Generator[Block]", blocks)):
+        block = next(blocks, None)
+    if block is None:
+        raise DataError(f"{source.name} has no samples.")
+    return block
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,7 +351,9 @@ class SplitWriter:
             )
         with reported(self._store.path, self.committed):
             self._close_arrays()
-            if self._grows or self._rows != self._record.rows:
+            # Where samples may be skipped there is room for any number of rows until now, even if
+            # none was.
+            if self._grows or self._record.skips:
                 self._store._set_rows(self._name, self._arrays, self._rows)
             record = self._with_committed(self._rows)
             self._set(

@@ -20,6 +20,7 @@ from support.dumps import command, same_arrays
 from support.networks import Builder, saved
 
 import cnatool
+from cnatool.errors import UsageError
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 TRAIN, TEST = 60, 20
@@ -189,6 +190,51 @@ def test_damaged_pictures_are_skipped_and_listed(form: str, here: Path) -> None:
     other = "t.h5" if form == "zarr" else "t.zarr"
     assert run(here, "convert", store, other).returncode == 0
     assert run(here, "verify", other).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["zarr", "h5"])
+def test_skipping_where_nothing_is_damaged(form: str, here: Path) -> None:
+    words = ("dump", "net.onnx", "data", "-o", f"s.{form}", *WORDS, "--on-error", "skip")
+    for more in ((), ("--resume",)):
+        assert run(here, *words, *more).returncode == 0
+        assert run(here, "verify", f"s.{form}").returncode == 0
+        splits = cnatool.open(here / f"s.{form}").splits
+        assert [len(split.outputs()[:]) for split in splits.values()] == [TRAIN, TEST]
+        assert run(here, "score", f"s.{form}").returncode == 0
+
+
+def test_many_damaged_pictures_at_the_start(here: Path) -> None:
+    source = here / "data/train/a/002.png"
+    for i in range(150):
+        (here / f"data/train/a/-{i:03}.png").write_bytes(b"x")
+    words = (*WORDS, "--on-error", "skip", "--split", "train=data/train")
+    result = run(here, "dump", "net.onnx", *words)
+    assert result.returncode == 0, result.stderr
+    assert "150 samples could not be read" in result.stderr
+    words = ("preprocess", "show", "net.onnx", "data/train", *WORDS)
+    result = run(here, *words, "--on-error", "skip", "--format", "pictures", "--samples", "4")
+    assert result.returncode == 0, result.stderr
+    assert source.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"colour": "purple"}, "colour: invalid enum value 'purple'"),
+        ({"resize": (8,)}, "resize: expected array of length 2"),
+        ({"resize": 8.0}, "resize: expected int"),
+        ({"resize": True}, "resize: expected int"),
+        ({"crop": "8"}, "crop: expected int"),
+        ({"resize": 8, "interpolation": "x"}, "interpolation: invalid enum value"),
+        ({"resize": np.int64(8)}, "numpy.int64"),
+        ({"mean": ["a"]}, "mean=.*numbers"),
+        ({"preprocess": 3}, "preprocess=3"),
+    ],
+)
+def test_what_cannot_be_meant_from_python(options: Any, text: str, here: Path) -> None:
+    with pytest.raises(UsageError, match=text):
+        cnatool.dump(here / "net.onnx", here / "data", here / "s.zarr", **options)
+    assert not (here / "s.zarr").exists()
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tarfile
+import threading
+import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from cnatool.data import decoding
+from cnatool.data.decoding import decode
 from cnatool.data.skipping import MOST_SKIPPED, Readable
-from cnatool.data.source import Block, InputSpec, Source, View, Wanted
+from cnatool.data.source import Block, InputSpec, SampleError, Source, View, Wanted
 from cnatool.data.splits import Reading, open_splits
 from cnatool.data.viewed import viewed
 from cnatool.errors import DataError, UsageError
@@ -271,6 +277,62 @@ def test_arrays_are_resized_as_files_are(axes: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(block.fed[0], [literally(picture) for picture in given])
     block = joined(opened(tmp_path / "a.npz", View(SQUARE, "levels")))
     np.testing.assert_array_equal(block.inputs[0], [counted(picture) for picture in given])
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 1), (1, 7, 5), (7, 5), (7, 5, 3), (3, 7, 5)])
+def test_levels_of_arrays_of_any_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (COUNT, *shape), np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(COUNT))
+    block = joined(opened(tmp_path / "a.npz", View(kept="levels")))
+    expected = [np.bincount(sample.ravel(), minlength=256) for sample in x]
+    np.testing.assert_array_equal(block.inputs[0], expected)
+
+
+def test_not_every_error_is_a_damaged_picture(tmp_path: Path) -> None:
+    def failing(error: Exception) -> Any:
+        def opener() -> Any:
+            raise error
+
+        return opener
+
+    for error in (OSError(errno.EMFILE, "too many"), OSError(errno.EIO, "disk")):
+        with pytest.raises(DataError, match=r"a.png cannot be read") as caught:
+            decode("a.png", failing(error))
+        assert not isinstance(caught.value, SampleError)
+    with pytest.raises(MemoryError):
+        decode("a.png", failing(MemoryError()))
+    with pytest.raises(SampleError):
+        decode("a.png", failing(OSError(errno.ENOENT, "gone")))
+
+
+def test_pictures_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
+    given = pictures()
+    given[3] = Image.new("RGB", (1, 60_000))
+    path = written("parquet", tmp_path / "d", [*map(png, given)])
+    with pytest.raises(DataError, match=r"row 3: a picture of 60000×1 would be resized"):
+        joined(opened(path, View(Geometry(resize=64, crop=(8, 8), colour="rgb"))))
+    block = joined(opened(path, View(Geometry(resize=64, crop=(8, 8), colour="rgb"), skip=True)))
+    assert [one.id for one in block.skipped] == ["3"]
+
+
+def test_large_pictures_are_not_decoded_all_at_once() -> None:
+    room, most, now = decoding._Room(1000), [0], [0]
+    lock = threading.Lock()
+
+    def one(pixels: int) -> None:
+        with room.taken(pixels):
+            with lock:
+                now[0] += pixels
+                most[0] = max(most[0], now[0])
+            time.sleep(0.001)
+            with lock:
+                now[0] -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, [400, 700, 100, 300] * 20))
+    assert 700 <= most[0] <= 1000
+    one(5000)
+    assert now[0] == 0
 
 
 @pytest.mark.parametrize(
