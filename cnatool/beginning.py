@@ -168,8 +168,10 @@ class Begun:
 
 
 @contextmanager
-def begun_dump(decided: Decided) -> Generator[Begun]:
+def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
     """Run the first blocks, and judge by them what the rest will take.
+
+    The observer is told of the split that is begun with if ``announced``.
 
     Splits that are finished are compared with their data first, so that data that are not those of
     the store are found before anything is written. Leaving the context ends all threads.
@@ -199,6 +201,9 @@ def begun_dump(decided: Decided) -> Generator[Begun]:
                     for block in read:
                         one.take(block)
     split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
+    if announced:
+        there = pasts[split].rows if split in pasts else 0
+        decided.observer.progress(split, there, plan.rows[split])
     with closing(ran_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
         trial = first_blocks(ran, plan, sum(left.values()))
         found = estimated(plan, decided.path, trial, decided.codec, left)

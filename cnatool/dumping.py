@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dump", "preflight"]
 
+# About as much work is lost at most where a dump is cut off.
+_COMMIT_SECONDS = 60.0
+
 
 def dump(
     model: str | Path,
@@ -292,7 +295,8 @@ def preflight(
         As `dump`.
     """
     check_options(options)
-    with begun_dump(decided_dump(model, data, _store_path(model, store), options)) as begun:
+    decided = decided_dump(model, data, _store_path(model, store), options)
+    with begun_dump(decided, announced=False) as begun:
         return begun.preflight
 
 
@@ -378,6 +382,7 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
         available=source.rows,
         id_bytes=source.id_bytes,
         skips=decided.plan.skips,
+        most=begun.preflight.rows_in(_COMMIT_SECONDS),
     )
 
 

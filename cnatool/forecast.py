@@ -102,6 +102,10 @@ class Preflight:
             f"{''.join(f'{way}, ' for way in self.ways)}or another disk."
         ).replace("Use or another", "Use another")
 
+    def rows_in(self, seconds: float) -> int | None:
+        """Say how many samples take so long; None where that is not known."""
+        return int(sum(self.samples.values()) * seconds / self.seconds) if self.seconds else None
+
     def lines(self) -> list[str]:
         """Say it to people."""
         rows = sum(self.samples.values())
@@ -170,7 +174,7 @@ def estimated(
         samples=dict(left),
         tensors=len(plan.record.tensors),
         sample_bytes=sum(array.row_bytes for array in arrays),
-        disk_bytes=round(rows * row_bytes),
+        disk_bytes=_disk_bytes(plan, arrays, stored, codec, left),
         free_bytes=free,
         seconds=rows * _row_seconds(plan, trial, writing),
         memory_bytes=peak,
@@ -200,6 +204,24 @@ def _row_bytes_stored(
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
         stored[array.key] = encoded_bytes(joined, codec) / count
     return stored
+
+
+def _disk_bytes(
+    plan: Plan,
+    arrays: Sequence[ArraySpec],
+    stored: Mapping[str, float],
+    codec: Codec,
+    left: Mapping[str, int],
+) -> int:
+    """Give the bytes of all rows that are left; where nothing is compressed, of whole chunks."""
+    sizes = [array.row_bytes for array in arrays]
+    total = 0.0
+    for name, count in left.items():
+        chunks = chunk_rows(sizes, plan.rows[name])
+        for array, chunk in zip(arrays, chunks, strict=True):
+            padded = codec == "none" and isinstance(array.dtype, np.dtype)
+            total += stored[array.key] * (-(-count // chunk) * chunk if padded else count)
+    return round(total)
 
 
 def _row_seconds(plan: Plan, trial: Sequence[RanBlock], writing: float) -> float:

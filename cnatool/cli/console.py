@@ -65,7 +65,8 @@ class ConsoleObserver:
         self._quiet = quiet
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._started: dict[str, float] = {}
+        # When each split was begun, and with how many rows.
+        self._started: dict[str, tuple[float, int]] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -109,8 +110,8 @@ class ConsoleObserver:
         if self._quiet:
             return
         now = time.monotonic()
-        elapsed = now - self._started.setdefault(split, now)
-        rate = f"{done / elapsed:,.0f} samples/s" if elapsed else ""
+        since, there = self._started.setdefault(split, (now, done))
+        rate = f"{(done - there) / (now - since):,.0f} samples/s" if done > there else ""
         if self._bar is not None:
             if split not in self._tasks:
                 self._tasks[split] = self._bar.add_task(split, total=rows, rate=rate)

@@ -89,7 +89,11 @@ def _print_store(store: Store, *, every: bool) -> None:
     if record.runtime is not None:
         runtime = record.runtime
         say(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
+    steps = zip(record.preprocessing, record.inputs, strict=False)
+    levels = [step.input for step, given in steps if given.levels]
     for step in record.preprocessing:
+        if step.input in levels:
+            say(f"input {step.input}: stored as counts of its 256 levels")
         if step.geometry is not None:
             say(f"input {step.input}: {step.geometry}")
         say(

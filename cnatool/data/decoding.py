@@ -6,12 +6,13 @@ import errno
 import io
 import os
 import re
+import warnings
 from contextlib import ExitStack, contextmanager
 from threading import Condition
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cnatool.data.source import SampleError
 from cnatool.errors import DataError
@@ -37,6 +38,9 @@ _CONVERT = {
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "I;16"),
 }
 _ORIENTATION = 0x0112
+# Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is an error
+# here, the first by a look at the size: filters of warnings are not of a thread.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # What a viewer must do with stored rows and columns, by the EXIF standard.
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -117,8 +121,6 @@ _ROOM = _Room(1 << 26)
 
 def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> Image.Image | Pixels:
     try:
-        # Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is
-        # an error here, the first by a look at the size: filters of warnings are not of a thread.
         with opener() as file, Image.open(file, formats=_FORMATS) as picture:
             _check_size(where, picture)
             mode = _target_mode(where, picture)
@@ -134,7 +136,13 @@ def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> I
     except (SampleError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(where, str(error)) from error
+        limit = Image.MAX_IMAGE_PIXELS
+        raise _too_large(where, f"it has more pixels than the limit, {limit}.") from error
+    except UnidentifiedImageError as error:
+        raise SampleError(
+            f"{where} is damaged or no picture that is understood (none of {', '.join(_FORMATS)}).",
+            "Replace it or take it away",
+        ) from error
     # Pillow's decoders raise whatever a damaged file makes them trip over: OSError, SyntaxError,
     # ValueError, struct.error, EOFError, and others.
     except Exception as error:

@@ -124,8 +124,9 @@ def picture_spec(name: str, where: str, values: NDArray[Any], view: View) -> Inp
         return replace(plain, made=fed)
     if values.dtype != np.uint8:
         raise DataError(
-            f"{where} has {values.dtype.itemsize * 8} bits a channel, and levels are counted of "
-            "8-bit pictures: store the pictures themselves with --keep-inputs values."
+            f"{where.rstrip(',')} has {values.dtype.itemsize * 8} bits a channel, and levels are "
+            "counted of 8-bit pictures: save all with 8 bits, or, if they are of one size, store "
+            "the pictures themselves with --keep-inputs values."
         )
     return InputSpec(name, np.dtype(np.uint32), (_LEVELS,), levels=True, made=fed)
 
@@ -235,19 +236,23 @@ def workers(*, skip: bool = False) -> Iterator[Each]:
 
 
 def _check_alike(first: str, spec: InputSpec, where: str, found: NDArray[Any], remedy: str) -> None:
-    if found.shape == spec.shape and found.dtype == spec.dtype:
+    if found.dtype != spec.dtype:
+        bits = [8 * one.itemsize for one in (found.dtype, spec.dtype)]
+        raise SampleError(
+            f"{where.rstrip(',')} has {bits[0]} bits a channel and the first picture {bits[1]} "
+            f"({first.rstrip(',')}).",
+            "Save all of them alike",
+        )
+    if found.shape == spec.shape:
         return
-    kinds = "" if found.dtype == spec.dtype else f", of {found.dtype} and not {spec.dtype}"
     raise DataError(
-        f"{where} is {found.shape} and the first is {spec.shape}{kinds} ({first.rstrip(',')}): "
+        f"{where} is {found.shape} and the first is {spec.shape} ({first.rstrip(',')}): "
         f"pictures must have the same size and mode. {remedy}."
     )
 
 
 def _remedy(spec: InputSpec, made: NDArray[Any]) -> str:
     """Say which option makes a picture like the first."""
-    if made.dtype != spec.dtype:
-        return "Save all of them with 8 bits"
     ways = []
     if made.shape[:2] != spec.shape[:2]:
         ways.append("--resize HEIGHTxWIDTH, or --resize SIDE --crop HEIGHTxWIDTH")

@@ -132,6 +132,11 @@ def _found(at: Location) -> Format:
     # Class folders without a picture: that source says best what they lack.
     if at.path.is_dir() and not at.files and _folders(at.path):
         return chosen_format("pictures")
+    if at.path.is_dir() and not at.files and _holds_pictures(str(at.path)):
+        raise DataError(
+            f"{at} holds pictures without classes: put each into a sub-folder named after its "
+            "class, or list them with their labels in labels.csv beside them."
+        )
     kind = "folder" if at.path.is_dir() else "file"
     raise DataError(
         f"{at} is not a {kind} of samples that is understood{_pickled(at.path)}. Understood are "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,8 @@ LABEL_TABLES = ("labels.csv", "metadata.csv")
 
 # First pictures of classes that are held at a time.
 _COMPARED = 32
+# Endings of names that a note lists.
+_LISTED = 5
 
 _FILE_COLUMNS = ("filename", "file_name", "file", "path", "image")
 _LABEL_COLUMNS = ("label", "labels", "class", "y")
@@ -46,7 +49,10 @@ _LABEL_COLUMNS = ("label", "labels", "class", "y")
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """Pictures in a fixed order; ids are paths relative to the folder."""
+    """Pictures in a fixed order; ids are paths relative to the folder.
+
+    ``left_alone`` says what other files lie among them.
+    """
 
     folder: Path
     files: tuple[tuple[str, int], ...]
@@ -54,6 +60,7 @@ class PictureSource:
     classes: tuple[str, ...] | None
     view: View
     first: str
+    left_alone: str = ""
     labelled: ClassVar[bool] = True
 
     @property
@@ -113,10 +120,11 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     """
     files: list[tuple[str, int]] = []
     firsts: list[str] = []
+    left_alone: Counter[str] = Counter()
     try:
         classes = _class_folders(folder)
         for label, name in enumerate(classes):
-            names = _pictures_in(folder, name)
+            names = _pictures_in(folder, name, left_alone)
             files += [(f"{name}/{picture}", label) for picture in names]
             firsts += [f"{name}/{picture}" for picture in names[:1]]
     except OSError as error:
@@ -126,7 +134,7 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
             f"{folder} holds no pictures in class folders: put each picture "
             f"({' '.join(sorted(PICTURE_EXTENSIONS))}) into a sub-folder named after its class."
         )
-    return _source(folder, files, firsts, tuple(classes), view)
+    return _source(folder, files, firsts, tuple(classes), view, left_alone)
 
 
 def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
@@ -182,6 +190,7 @@ def _source(
     others: Sequence[str],
     classes: tuple[str, ...] | None,
     view: View,
+    left_alone: Counter[str] | None = None,
 ) -> PictureSource:
     """Make a source, by what the first picture that can be read is like.
 
@@ -190,12 +199,15 @@ def _source(
     names = [name for name, _ in files]
     first, pixels = first_readable(partial(_found, folder, names), len(names), view)
     spec = picture_spec("pictures", first, pixels, view)
+    # Pictures that are resized may differ, and need not be looked at before their turn.
+    others = others if view.geometry is None else ()
     with workers(skip=view.skip) as each:
         # A few at a time: there may be thousands of classes.
         for start in range(0, len(others), _COMPARED):
             part = others[start : start + _COMPARED]
             developed(spec, view, len(part), partial(_found, folder, part), each, first)
-    return PictureSource(folder, tuple(files), (spec,), classes, view, first)
+    others_text = _left_alone_text(folder, left_alone or Counter())
+    return PictureSource(folder, tuple(files), (spec,), classes, view, first, others_text)
 
 
 def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str) -> list[str]:
@@ -254,7 +266,19 @@ def _class_folders(folder: Path) -> list[str]:
     return [entry.name for entry in entries if entry.is_dir()]
 
 
-def _pictures_in(folder: Path, name: str) -> list[str]:
+def _left_alone_text(folder: Path, endings: Counter[str]) -> str:
+    if not endings:
+        return ""
+    count = endings.total()
+    kinds = ", ".join(printable(ending) for ending, _ in endings.most_common(_LISTED))
+    return (
+        f"{count:,} file{'s' * (count != 1)} in {folder} {'are' if count != 1 else 'is'} left "
+        f"alone, being no picture{'s' * (count != 1)} by {'their' if count != 1 else 'its'} "
+        f"name{'s' * (count != 1)} ({kinds})"
+    )
+
+
+def _pictures_in(folder: Path, name: str, left_alone: Counter[str]) -> list[str]:
     pictures = []
     for entry in _entries(folder / name, folder.resolve()):
         if entry.is_dir():
@@ -267,4 +291,6 @@ def _pictures_in(folder: Path, name: str) -> list[str]:
             if not entry.is_file():
                 raise DataError(f"{entry.path} is named like a picture and is not a file.")
             pictures.append(entry.name)
+        else:
+            left_alone[Path(entry.name).suffix or "no ending"] += 1
     return pictures

@@ -117,7 +117,7 @@ def open_splits(
     )
     places = find_splits(None if data is None else data, named, reading.form)
     sources = {name: open_source(place, wanted, reading.form) for name, place in places.items()}
-    for text in _shared(places, sources):
+    for text in (*_left_alone(sources), *_shared(places, sources)):
         warn(text)
     if reading.split_column is not None:
         sources = _by_column(sources, reading.split_column)
@@ -319,6 +319,11 @@ def _held_out(sources: Mapping[str, Source], share: float, seed: int) -> dict[st
     return {name: parts[name] for name in _ORDER if name in parts} | {
         name: part for name, part in parts.items() if name not in (*_ORDER, given)
     }
+
+
+def _left_alone(sources: Mapping[str, Source]) -> list[str]:
+    texts = [getattr(source, "left_alone", "") for source in sources.values()]
+    return [text for text in texts if text]
 
 
 def _shared(places: Mapping[str, Location], sources: Mapping[str, Source]) -> list[str]:

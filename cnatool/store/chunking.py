@@ -19,18 +19,21 @@ _COMMIT = 1024 * _MIB
 _MOST_ROWS = 8192
 
 
-def commit_rows(row_bytes: Sequence[int]) -> int:
+def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
     """Rows between two commits: a power of two, fewer where a row is large.
 
     Parameters
     ----------
     row_bytes : sequence of int
         Bytes of one row of each array of a split.
+    most : int, optional
+        Where more would take too long.
     """
-    return _power_of_two(min(_MOST_ROWS, max(64, _COMMIT // max(1, sum(row_bytes)))))
+    rows = min(_COMMIT // max(1, sum(row_bytes)), most or _MOST_ROWS)
+    return _power_of_two(min(_MOST_ROWS, max(64, rows)))
 
 
-def chunk_rows(row_bytes: Sequence[int], rows: int | None) -> list[int]:
+def chunk_rows(row_bytes: Sequence[int], rows: int | None, most: int | None = None) -> list[int]:
     """Rows of a chunk for each array: powers of two that divide `commit_rows`.
 
     A chunk holds up to 4 MiB, less where there are so many arrays that buffering a chunk of each
@@ -42,10 +45,12 @@ def chunk_rows(row_bytes: Sequence[int], rows: int | None) -> list[int]:
         Bytes of one row of each array of a split.
     rows : int or None
         Rows of the split; None where they are not known.
+    most : int, optional
+        As of `commit_rows`.
     """
     target = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUFFERS // max(1, len(row_bytes))))
-    most = commit_rows(row_bytes)
-    sizes = (_power_of_two(min(most, max(1, target // max(1, size)))) for size in row_bytes)
+    commit = commit_rows(row_bytes, most)
+    sizes = (_power_of_two(min(commit, max(1, target // max(1, size)))) for size in row_bytes)
     return [size if rows is None else min(size, rows) for size in sizes]
 
 

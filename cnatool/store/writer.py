@@ -124,6 +124,7 @@ class StoreWriter:
         available: int | None = None,
         id_bytes: int = 64,
         skips: bool = False,
+        most: int | None = None,
     ) -> SplitWriter:
         """Make the arrays of a split.
 
@@ -145,6 +146,8 @@ class StoreWriter:
             Bytes of UTF-8 that the longest id takes.
         skips : bool
             Whether samples may be skipped, and so be missing from ``rows``.
+        most : int, optional
+            Rows between two commits at most.
         """
         record = SplitRecord(
             rows=rows or 0,
@@ -160,7 +163,7 @@ class StoreWriter:
         sizes = [array.row_bytes for array in layout]
         arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, 0):
-            for spec, chunk in zip(layout, chunk_rows(sizes, rows), strict=True):
+            for spec, chunk in zip(layout, chunk_rows(sizes, rows, most), strict=True):
                 array = self._tree.create_array(
                     f"splits/{name}/{spec.key}",
                     (rows or 0, *spec.shape),
@@ -173,7 +176,8 @@ class StoreWriter:
                 )
                 arrays[spec.key] = ChunkedArray(array, spec.dtype)
             self._update(name, record)
-        return SplitWriter(self, name, record, arrays, commit_rows(sizes), grows=rows is None)
+        commit = commit_rows(sizes, most)
+        return SplitWriter(self, name, record, arrays, commit, grows=rows is None)
 
     def _set_rows(self, split: str, keys: Iterable[str], rows: int) -> None:
         for key in keys:
@@ -203,19 +207,21 @@ class StoreWriter:
         committed, grows = len(split), record.skips and not record.complete
         arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, committed):
-            for spec, chunk in zip(layout, chunk_rows(sizes, record.taken), strict=True):
-                key = f"splits/{split.name}/{spec.key}"
-                found = split.array(spec.key).chunk_rows
-                whole = committed == record.rows or committed % max(1, chunk) == 0
-                if found != max(1, chunk) or not whole:
+            chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
+            # How far apart commits were to be: a split that is one chunk does not tell.
+            largest = max(chunks.values())
+            commit = largest if largest < record.taken else commit_rows(sizes)
+            for spec in layout:
+                key, chunk = f"splits/{split.name}/{spec.key}", chunks[spec.key]
+                whole = committed == record.rows or committed % chunk == 0
+                if not whole or (chunk != record.taken and commit % chunk):
                     raise StoreDamagedError(
-                        f"{self.path}: array {key} has chunks of {found} rows, {committed} rows "
-                        f"committed, and would have got chunks of {chunk} now. Dump again with "
-                        "--overwrite."
+                        f"{self.path}: array {key} has chunks of {chunk} rows and {committed} rows "
+                        "committed, and cannot be gone on with. Dump again with --overwrite."
                     )
                 array = self._tree.reopened_array(key, committed, grows=grows)
                 arrays[spec.key] = ChunkedArray(array, spec.dtype, committed)
-        return SplitWriter(self, split.name, record, arrays, commit_rows(sizes), digests=digests)
+        return SplitWriter(self, split.name, record, arrays, commit, digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:
         splits = {**self.record.splits, name: split}

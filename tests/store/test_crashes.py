@@ -140,8 +140,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make commits often and chunks small."""
-    monkeypatch.setattr(writer, "commit_rows", lambda sizes: 16)
-    monkeypatch.setattr(writer, "chunk_rows", lambda sizes, rows: [8] * len(sizes))
+    monkeypatch.setattr(writer, "commit_rows", lambda sizes, most=None: 16)
+    monkeypatch.setattr(writer, "chunk_rows", lambda sizes, rows, most=None: [8] * len(sizes))
 
 
 def dumped(path: Path, data: dict[str, np.ndarray]) -> None:
@@ -290,8 +290,8 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from support.stores import append, arrays, record
 from cnatool.store import writer
-writer.commit_rows = lambda sizes: 64
-writer.chunk_rows = lambda sizes, rows: [16] * len(sizes)
+writer.commit_rows = lambda sizes, most=None: 64
+writer.chunk_rows = lambda sizes, rows, most=None: [16] * len(sizes)
 data = arrays(4000)
 store = writer.StoreWriter(Path(sys.argv[1]), record())
 split = store.split("train", 4000, source="made", labels=True, id_bytes=11)
