@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,9 +77,11 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
     chosen, label = _chosen(path, schema, wanted)
     names = list(dict.fromkeys(name for _, used in chosen for name in used))
     try:
-        first = held.frame.select(names).head(1).collect()
+        first = held.frame.select(names).head(FIRST_READABLE if wanted.view.skip else 1).collect()
     except TABLE_DAMAGE as error:
         raise _unreadable(path, error) from error
+    if wanted.view.skip:
+        first = _typical(first)
     columns = tuple(
         _features(held.path, title, [first[name] for name in used])
         if title is not None
@@ -131,6 +134,23 @@ def _are_features(schema: pl.Schema, wanted: Wanted) -> bool:
         and not wanted.arrays
         and not set(wanted.names()[0]).intersection(schema.names())
     )
+
+
+def _typical(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give the first row with lists as long as most have: what differs from it is damaged."""
+    forms = list(zip(*(_lengths(column) for column in frame.iter_columns()), strict=True))
+    [(form, _)] = Counter(forms).most_common(1)
+    return frame[forms.index(form)]
+
+
+def _lengths(column: pl.Series) -> list[int]:
+    """Give how many values each row has in all: 1 of a plain one, -1 where it is missing."""
+    if isinstance(column.dtype, pl.List | pl.Array):
+        nested = isinstance(column.dtype.inner, pl.List | pl.Array)
+        return [
+            -1 if row is None else sum(_lengths(row), 0) if nested else len(row) for row in column
+        ]
+    return [-1 if missing else 1 for missing in column.is_null()]
 
 
 def _part(path: Path) -> Part:

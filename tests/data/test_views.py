@@ -236,6 +236,15 @@ def test_rows_of_a_table_that_do_not_fit(
         assert text in one.reason
 
 
+@pytest.mark.parametrize("first", [None, [1.0], [1.0, None]])
+def test_the_first_row_may_be_damaged(first: Any, tmp_path: Path) -> None:
+    column = [first, [1.0, 2.0], [3.0, 4.0], [6.0, 7.0], [5.0]]
+    pl.DataFrame({"x": column, "y": range(5)}).write_parquet(tmp_path / "a.parquet")
+    block = joined(opened(tmp_path / "a.parquet", View(skip=True)))
+    np.testing.assert_array_equal(block.inputs[0], column[1:4])
+    assert [one.id for one in block.skipped] == ["0", "4"]
+
+
 def test_rows_of_a_table_without_a_number_or_a_label(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b,y\n1,2,0\nx,3,1\n4,,2\n5,6,\n7,8,3\n")
     with pytest.raises(DataError, match=r"column 'a', row 1, is 'x'.*--on-error skip leaves"):
