@@ -139,6 +139,10 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
         for kept in ("values", "levels"):
             words = ("x.npz", "--keep-inputs", kept, "-o", f"{kept}.zarr", "--overwrite")
             assert run(here, "dump", "net.onnx", *words).returncode == 0
+            split = cnatool.open(here / f"{kept}.zarr").splits["all"]
+            assert split.holds_levels() == (kept == "levels")
+            counted = [np.bincount(one.ravel(), minlength=256) for one in x]
+            np.testing.assert_array_equal(split.inputs()[:], x if kept == "values" else counted)
             words = (f"{kept}.zarr", "--convention", convention, "--samples", f"{kept}.parquet")
             result = run(here, "score", *words)
             assert result.returncode == 0, result.stderr
