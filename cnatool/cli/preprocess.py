@@ -14,9 +14,13 @@ from cnatool.cli.arguments import (
     CropOption,
     DataArgument,
     FormatOption,
+    HoldoutOption,
     InputOption,
     InterpolationOption,
+    KeepInputsOption,
+    LabelsOption,
     LayoutOption,
+    LimitOption,
     MeanOption,
     ModelArgument,
     OnError,
@@ -24,6 +28,9 @@ from cnatool.cli.arguments import (
     PreprocessOption,
     ResizeOption,
     ScaleOption,
+    SeedOption,
+    SplitColumnOption,
+    SplitOption,
     StdOption,
     constants,
     prepared_by,
@@ -64,8 +71,12 @@ def show(
         typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, max=256, help="How many, from the first split's start.")
+        int, typer.Option(min=1, max=256, help="How many, from the split's start.")
     ] = 16,
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="The split to look at; by default the first."),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
@@ -83,14 +94,22 @@ def show(
     mean: MeanOption = None,
     std: StdOption = None,
     layout: LayoutOption = None,
+    split: SplitOption = None,
     format_: FormatOption = None,
+    labels: LabelsOption = None,
+    split_column: SplitColumnOption = None,
+    holdout: HoldoutOption = None,
+    seed: SeedOption = 0,
     on_error: OnErrorOption = OnError.stop,
+    keep_inputs: KeepInputsOption = None,
+    limit: LimitOption = None,
     input_: InputOption = None,
     constant: ConstantOption = None,
 ) -> None:
     """Say what a model would be fed, and draw it as a picture to look at.
 
-    Nothing is run. The options are those of dump.
+    Nothing is run. All that dump can be told of data, and of how they are prepared, is an option
+    here too.
     """
     from cnatool.previewing import preview
 
@@ -103,8 +122,16 @@ def show(
         model,
         data,
         samples=samples,
+        split=of,
+        splits=key_values("--split", split or (), "NAME=PATH"),
         format=format_,
+        labels=labels,
+        split_column=split_column,
+        holdout=holdout,
+        seed=seed,
         on_error=on_error.value,
+        keep_inputs=keep_inputs.value if keep_inputs else None,
+        limit=limit,
         inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
         constants=constants(constant or ()),
         **prepared,

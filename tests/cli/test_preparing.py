@@ -273,3 +273,37 @@ def test_preprocess_show_draws_what_is_fed(here: Path) -> None:
     unwritable = run(here, *words, "-o", "no/fed.png")
     assert unwritable.returncode == 2
     assert "no/fed.png cannot be written" in unwritable.stderr
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ("b", ("--split", "a=data/test", "--split", "b=data/train", *WORDS)),
+        ("test", ("data/train", "--holdout", "0.4", "--seed", "3", "--limit", "5", *WORDS)),
+        (
+            "val",
+            ("x.parquet", "--split-column", "part", "--labels", "z", "--layout", "flat-chw->chw"),
+        ),
+    ],
+)
+def test_preprocess_show_reads_what_dump_reads(of: str, words: tuple[str, ...], here: Path) -> None:
+    x = np.random.default_rng(2).uniform(size=(30, 768)).astype(np.float32)
+    parts = ["val" if row % 3 == 1 else "train" for row in range(30)]
+    pl.DataFrame({"x": x, "part": parts, "z": range(30)}).write_parquet(here / "x.parquet")
+    assert run(here, "dump", "net.onnx", *words).returncode == 0
+    split = cnatool.open(here / "net.zarr").splits[of]
+    size = ("--size", "16x16", "--order", "chw")
+    shown = run(here, "preprocess", "show", "net.onnx", *words, "--of", of, *size, "-o", "fed.png")
+    assert shown.returncode == 0, shown.stderr
+    assert f"drew {min(16, len(split))} samples, the first of them {split.ids[0]}\n" in shown.stderr
+    refused = run(here, "preprocess", "show", "net.onnx", *words, "--of", "none")
+    assert refused.returncode == 2
+    assert "there is no split none; there are " in refused.stderr
+
+
+def test_preprocess_show_refuses_inputs_that_dump_could_not_keep(here: Path) -> None:
+    words = ("preprocess", "show", "net.onnx", "data", *WORDS)
+    assert run(here, *words, "--keep-inputs", "levels").returncode == 0
+    refused = run(here, *words, "--keep-inputs", "values")
+    assert refused.returncode == 2
+    assert "Or use --keep-inputs levels" in refused.stderr
