@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +41,8 @@ from cnatool.cli.console import key_values, note, say
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from cnatool.previewing import Preview
@@ -105,6 +109,9 @@ def show(
     limit: LimitOption = None,
     input_: InputOption = None,
     constant: ConstantOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a picture that is already there.")
+    ] = False,
 ) -> None:
     """Say what a model would be fed, and draw it as a picture to look at.
 
@@ -113,8 +120,10 @@ def show(
     """
     from cnatool.previewing import preview
 
-    if output is not None and output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: the picture is a .png file.")
+    splits = key_values("--split", split or (), "NAME=PATH")
+    if output is not None:
+        sources = [one for one in (model, data, *splits.values()) if one is not None]
+        _check_output(output, sources, overwrite=overwrite)
     prepared = prepared_by(
         preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
     )
@@ -123,7 +132,7 @@ def show(
         data,
         samples=samples,
         split=of,
-        splits=key_values("--split", split or (), "NAME=PATH"),
+        splits=splits,
         format=format_,
         labels=labels,
         split_column=split_column,
@@ -142,6 +151,20 @@ def show(
         _say_values(made, found.values[made.input])
     if output is not None:
         _draw(found, output, size, order)
+
+
+def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Refuse to draw over what is read, or without a word over anything else."""
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: the picture is a .png file.")
+    for source in sources:
+        # What follows :: is an array inside.
+        if output.resolve().is_relative_to(Path(str(source).partition("::")[0]).resolve()):
+            raise UsageError(
+                f"-o {output} is in {source}, which is only read: draw to another folder."
+            )
+    if not overwrite and os.path.lexists(output):
+        raise UsageError(f"{output} is already there: name another file, or pass --overwrite.")
 
 
 def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
@@ -164,6 +187,7 @@ def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
 def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool.data.geometry import parse_crop
     from cnatool.data.showing import fed, shown
+    from cnatool.store.durable import replace_file
 
     refusals = []
     for made in found.inputs:
@@ -176,9 +200,12 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
         except DataError as error:
             refusals.append(error)
             continue
+        partial = output.with_name(f".{output.name}.partial")
         try:
-            output.write_bytes(picture)
+            replace_file(output, picture, partial)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
             raise UsageError(f"{output} cannot be written ({error.strerror or error}).") from error
         note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
         typer.echo(output)

@@ -301,6 +301,33 @@ def test_preprocess_show_reads_what_dump_reads(of: str, words: tuple[str, ...], 
     assert "there is no split none; there are " in refused.stderr
 
 
+def test_preprocess_show_draws_over_nothing(here: Path) -> None:
+    (here / "model.png").write_bytes((here / "net.onnx").read_bytes())
+    (here / "other.png").write_bytes(b"another")
+    (here / "folder.png").mkdir()
+    sample = next((here / "data/train/a").iterdir())
+    kept = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    words = ("preprocess", "show", "model.png", *WORDS)
+    both = ("--split", "a=data/train", "--split", "b=data/test")
+    for where, text in (
+        (("data", "-o", sample), "which is only read"),
+        (("data", "-o", "data/new.png"), "which is only read"),
+        (("data", "-o", "model.png"), "is in model.png, which is only read"),
+        ((*both, "-o", "data/test/new.png"), "is in data/test, which is only read"),
+        ((*both, "-o", "folder.png"), "folder.png cannot be written"),
+        ((*both, "-o", "other.png/a.png"), "other.png/a.png cannot be written"),
+    ):
+        refused = run(here, *words, *where, "--overwrite")
+        assert refused.returncode == 2
+        assert text in refused.stderr
+    refused = run(here, *words, "data", "-o", "other.png")
+    assert refused.returncode == 2
+    assert "other.png is already there: name another file, or pass --over" in refused.stderr
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == kept
+    assert run(here, *words, "data", "-o", "other.png", "--overwrite").returncode == 0
+    assert (here / "other.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_preprocess_show_refuses_inputs_that_dump_could_not_keep(here: Path) -> None:
     words = ("preprocess", "show", "net.onnx", "data", *WORDS)
     assert run(here, *words, "--keep-inputs", "levels").returncode == 0
