@@ -186,7 +186,10 @@ def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
         plan.statistics,
         plan.run,
     )
-    broken, shared, stages = NotFinite(plan.record.tensors), SharedSamples(), Stages()
+    finished = [] if plan.schedule.stateful else [name for name, rows in left.items() if not rows]
+    # Finished splits are read first.
+    last = [*finished, *(name for name in plan.rows if name not in finished)][-1]
+    broken, shared, stages = NotFinite(plan.record.tensors), SharedSamples(last), Stages()
     past = {} if decided.past is None else decided.past.splits
     pasts = {name: Past(split, broken, shared, decided.observer) for name, split in past.items()}
     if plan.schedule.stateful:

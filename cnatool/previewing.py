@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cnatool.backend.network import open_network
 from cnatool.data.skipping import first_block
 from cnatool.dump_options import DumpOptions, check_options, choices
+from cnatool.errors import UsageError
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
+from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,9 +51,10 @@ def preview(
     data: str | Path | None = None,
     *,
     samples: int = 16,
+    split: str | None = None,
     **options: Unpack[DumpOptions],
 ) -> Preview:
-    """Prepare the first samples of the first split as `dump` would.
+    """Prepare the first samples of a split as `dump` would.
 
     Parameters
     ----------
@@ -59,6 +62,8 @@ def preview(
         As of `cnatool.dump`.
     samples : int
         How many, at least 1.
+    split : str, optional
+        Of which split; by default the first.
 
     Raises
     ------
@@ -66,14 +71,18 @@ def preview(
         As `cnatool.dump`.
     """
     check_options(options)
-    _, _, feeding = choices(options, None)
+    chosen, _, feeding = choices(options, None)
     network = open_network(Path(model))
     wanted = wanted_arrays(network, feeding.arrays, feeding.constants)
     sources = opened_sources(
         data, options.get("splits") or {}, wanted, feeding.reading, lambda _: None
     )
-    source = next(iter(sources.values()))
+    # What is done with all splits depends on the first.
+    first = next(iter(sources.values()))
+    source = first if split is None else sources.get(split)
+    if source is None:
+        raise UsageError(f"there is no split {printable(split)}; there are {listed(sources)}.")
     geometry = feeding.reading.view.geometry
-    feed = Feed.planned(network, source, wanted, feeding.preprocessing, geometry, feeding.constants)
-    block = first_block(source, samples)
+    feed = Feed.planned(network, first, wanted, feeding.preprocessing, geometry, feeding.constants)
+    block = first_block(source, min(samples, chosen.limit or samples))
     return Preview(block.ids, feed.preprocessing, feed.prepared(block), feed.notes)

@@ -12,6 +12,7 @@ from cnatool.data.recipe import Recipe
 from cnatool.errors import UsageError
 from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
+from cnatool.schema_titles import TITLES
 from cnatool.store.records import StoreRecord
 from cnatool.verifying import Verification
 
@@ -26,14 +27,6 @@ SCHEMAS: Mapping[str, type[Any]] = {
     "score": ScoreResult,
     "store": StoreRecord,
     "verify": Verification,
-}
-
-_TITLES = {
-    "layers": "What `cnatool layers --json` prints",
-    "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
-    "score": "What `cnatool score --json` prints",
-    "store": "The attribute `cnatool` at the root of a store",
-    "verify": "What `cnatool verify --json` prints",
 }
 
 
@@ -54,7 +47,7 @@ def schema_text(name: str) -> str:
         raise UsageError(f"there is no schema {name!r}; there are {', '.join(SCHEMAS)}.")
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": _TITLES[name],
+        "title": TITLES[name],
         **msgspec.json.schema(SCHEMAS[name]),
     }
     for definition in schema["$defs"].values():

@@ -29,7 +29,7 @@ def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
     DataError, MetricError
         If the inputs are not what the form takes.
     """
-    measure = (_OF_LEVELS if split.levels() else _OF_VALUES)[fields.alpha]
+    measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
     blocks = [measure(block, fields, start) for start, block in split.inputs().blocks()]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
@@ -42,7 +42,7 @@ def alpha_codec(fields: Convention) -> str | None:
 def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
     """Give the least and the greatest finite value of the raw inputs of all splits."""
     blocks = [
-        (level_extent if split.levels() else extent)(block)
+        (level_extent if split.holds_levels() else extent)(block)
         for split in splits
         for _, block in split.inputs().blocks()
     ]

@@ -39,9 +39,19 @@ def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int6
 
 
 class SharedSamples:
-    """Counts the samples of a split that an earlier one holds too; eight bytes are kept of each."""
+    """Counts the samples of a split that an earlier one holds too.
 
-    def __init__(self) -> None:
+    Eight bytes are kept of each sample, and twice that while those of a split are sorted; nothing
+    of the last split.
+
+    Parameters
+    ----------
+    last : str or None
+        The split that no other will be compared with; None if that is not known.
+    """
+
+    def __init__(self, last: str | None = None) -> None:
+        self._last = last
         # Ascending, of the splits that were left; and of the one that is being read.
         self._past: dict[str, list[NDArray[np.int64]]] = {}
         self._split = ""
@@ -75,7 +85,8 @@ class SharedSamples:
                 first = str(ids[int(there.argmax())])
                 count, known = self._found.get((split, other), (0, first))
                 self._found[split, other] = (count + int(there.sum()), known)
-        self._blocks.append(contents)
+        if split != self._last:
+            self._blocks.append(contents)
         self._rows[split] = self._rows.get(split, 0) + len(contents)
 
     def notes(self) -> list[str]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -29,6 +31,13 @@ def test_schema_is_a_schema_with_a_word_on_each_field(name: str) -> None:
 
 def test_no_leftover_schemas() -> None:
     assert sorted(p.name for p in FOLDER.iterdir()) == sorted(f"{n}.schema.json" for n in SCHEMAS)
+
+
+def test_the_help_lists_them() -> None:
+    words = [Path(sys.executable).parent / "cnatool", "schema", "--help"]
+    text = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    *others, last = SCHEMAS
+    assert f"{', '.join(others)}, or {last}." in " ".join(text.split())
 
 
 def test_no_such_schema() -> None:

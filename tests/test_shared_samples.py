@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def inputs(rows: list[tuple[int, int]]) -> tuple[Any, ...]:
 @settings(max_examples=200, deadline=None)
 @given(parts=st.lists(samples, min_size=1, max_size=4), block=st.integers(1, 5))
 def test_counted_as_by_comparing_all_with_all(parts: list[Any], block: int) -> None:
-    found = SharedSamples()
+    found = SharedSamples(f"s{len(parts) - 1}")
     for number, part in enumerate(parts):
         for start in range(0, len(part), block):
             rows = part[start : start + block]
@@ -51,6 +52,23 @@ def test_counted_as_by_comparing_all_with_all(parts: list[Any], block: int) -> N
         for split, other, count, first in expected
     ]
     assert sorted(found.notes()) == sorted(lines)
+
+
+def test_nothing_is_kept_of_the_last_split() -> None:
+    rows, block = 1 << 17, 1 << 12
+    shared = SharedSamples("test")
+    tracemalloc.start()
+    try:
+        for split, first in (("train", 0), ("test", rows - 1)):
+            for start in range(first, first + rows, block):
+                contents = np.arange(start, start + block)
+                shared.add(split, [str(number) for number in contents], contents)
+        # Eight bytes of each sample of train; as much of test would be twice that.
+        assert tracemalloc.get_traced_memory()[0] < 12 * rows
+    finally:
+        tracemalloc.stop()
+    [note] = shared.notes()
+    assert note.startswith(f"1 of the {rows:,} samples of split test have the raw input")
 
 
 def test_bits_count_and_so_does_the_order_of_inputs() -> None:

@@ -24,9 +24,13 @@ __all__ = [
     "CustomOpsOption",
     "DataArgument",
     "FormatOption",
+    "HoldoutOption",
     "InputOption",
     "InterpolationOption",
+    "KeepInputsOption",
+    "LabelsOption",
     "LayoutOption",
+    "LimitOption",
     "MeanOption",
     "ModelArgument",
     "OnError",
@@ -34,6 +38,9 @@ __all__ = [
     "PreprocessOption",
     "ResizeOption",
     "ScaleOption",
+    "SeedOption",
+    "SplitColumnOption",
+    "SplitOption",
     "StdOption",
     "constants",
     "prepared_by",
@@ -45,6 +52,11 @@ class _Codec(StrEnum):
     lz4 = "lz4"
     zstd = "zstd"
     gzip = "gzip"
+
+
+class _KeepInputs(StrEnum):
+    values = "values"
+    levels = "levels"
 
 
 class OnError(StrEnum):
@@ -66,6 +78,34 @@ DataArgument = Annotated[
 FormatOption = Annotated[
     str | None,
     typer.Option("--format", metavar="NAME", help="What DATA is, where its looks leave a choice."),
+]
+SplitOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeat it."),
+]
+LabelsOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The array or column of labels, by its name.")
+]
+SplitColumnOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The column that says which split a row is of.")
+]
+HoldoutOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Hold out this share of the training samples, drawn by lot, as test (or val).",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the draw for --holdout.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Take the first N samples of each split.")
+]
+KeepInputsOption = Annotated[
+    _KeepInputs | None,
+    typer.Option(
+        help="Store raw pictures, or how often each of 256 levels occurs, which is enough for α; "
+        "by default levels where picture files are resized."
+    ),
 ]
 OnErrorOption = Annotated[
     OnError, typer.Option(help="At a sample that cannot be read: stop, or skip it and list it.")

@@ -17,9 +17,13 @@ from cnatool.cli.arguments import (
     CustomOpsOption,
     DataArgument,
     FormatOption,
+    HoldoutOption,
     InputOption,
     InterpolationOption,
+    KeepInputsOption,
+    LabelsOption,
     LayoutOption,
+    LimitOption,
     MeanOption,
     ModelArgument,
     OnError,
@@ -27,6 +31,9 @@ from cnatool.cli.arguments import (
     PreprocessOption,
     ResizeOption,
     ScaleOption,
+    SeedOption,
+    SplitColumnOption,
+    SplitOption,
     StdOption,
     constants,
     prepared_by,
@@ -45,11 +52,6 @@ class _Keep(StrEnum):
     statistics = "statistics"
 
 
-class _KeepInputs(StrEnum):
-    values = "values"
-    levels = "levels"
-
-
 class _Dtype(StrEnum):
     float32 = "float32"
     float16 = "float16"
@@ -66,35 +68,14 @@ def dump(
             help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
         ),
     ] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeat it."),
-    ] = None,
+    split: SplitOption = None,
     format_: FormatOption = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The array or column of labels, by its name."),
-    ] = None,
-    split_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The column that says which split a row is of."),
-    ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Hold out this share of the training samples, drawn by lot, as test (or val).",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw for --holdout.")] = 0,
+    labels: LabelsOption = None,
+    split_column: SplitColumnOption = None,
+    holdout: HoldoutOption = None,
+    seed: SeedOption = 0,
     on_error: OnErrorOption = OnError.stop,
-    keep_inputs: Annotated[
-        _KeepInputs | None,
-        typer.Option(
-            help="Store raw pictures, or how often each of 256 levels occurs, which is enough for "
-            "α; by default levels where picture files are resized."
-        ),
-    ] = None,
+    keep_inputs: KeepInputsOption = None,
     keep: Annotated[
         _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
     ] = _Keep.full,
@@ -118,9 +99,7 @@ def dump(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples of one run; by default what fits the cache.")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Take the first N samples of each split.")
-    ] = None,
+    limit: LimitOption = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A word of your own, kept in the store. Repeat it."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +16,13 @@ from cnatool.cli.arguments import (
     CropOption,
     DataArgument,
     FormatOption,
+    HoldoutOption,
     InputOption,
     InterpolationOption,
+    KeepInputsOption,
+    LabelsOption,
     LayoutOption,
+    LimitOption,
     MeanOption,
     ModelArgument,
     OnError,
@@ -24,6 +30,9 @@ from cnatool.cli.arguments import (
     PreprocessOption,
     ResizeOption,
     ScaleOption,
+    SeedOption,
+    SplitColumnOption,
+    SplitOption,
     StdOption,
     constants,
     prepared_by,
@@ -32,6 +41,8 @@ from cnatool.cli.console import key_values, note, say
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from cnatool.previewing import Preview
@@ -64,8 +75,12 @@ def show(
         typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, max=256, help="How many, from the first split's start.")
+        int, typer.Option(min=1, max=256, help="How many, from the split's start.")
     ] = 16,
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="The split to look at; by default the first."),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
@@ -83,19 +98,32 @@ def show(
     mean: MeanOption = None,
     std: StdOption = None,
     layout: LayoutOption = None,
+    split: SplitOption = None,
     format_: FormatOption = None,
+    labels: LabelsOption = None,
+    split_column: SplitColumnOption = None,
+    holdout: HoldoutOption = None,
+    seed: SeedOption = 0,
     on_error: OnErrorOption = OnError.stop,
+    keep_inputs: KeepInputsOption = None,
+    limit: LimitOption = None,
     input_: InputOption = None,
     constant: ConstantOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a picture that is already there.")
+    ] = False,
 ) -> None:
     """Say what a model would be fed, and draw it as a picture to look at.
 
-    Nothing is run. The options are those of dump.
+    Nothing is run. All that dump can be told of data, and of how they are prepared, is an option
+    here too.
     """
     from cnatool.previewing import preview
 
-    if output is not None and output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: the picture is a .png file.")
+    splits = key_values("--split", split or (), "NAME=PATH")
+    if output is not None:
+        sources = [one for one in (model, data, *splits.values()) if one is not None]
+        _check_output(output, sources, overwrite=overwrite)
     prepared = prepared_by(
         preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
     )
@@ -103,8 +131,16 @@ def show(
         model,
         data,
         samples=samples,
+        split=of,
+        splits=splits,
         format=format_,
+        labels=labels,
+        split_column=split_column,
+        holdout=holdout,
+        seed=seed,
         on_error=on_error.value,
+        keep_inputs=keep_inputs.value if keep_inputs else None,
+        limit=limit,
         inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
         constants=constants(constant or ()),
         **prepared,
@@ -115,6 +151,20 @@ def show(
         _say_values(made, found.values[made.input])
     if output is not None:
         _draw(found, output, size, order)
+
+
+def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Refuse to draw over what is read, or without a word over anything else."""
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: the picture is a .png file.")
+    for source in sources:
+        # What follows :: is an array inside.
+        if output.resolve().is_relative_to(Path(str(source).partition("::")[0]).resolve()):
+            raise UsageError(
+                f"-o {output} is in {source}, which is only read: draw to another folder."
+            )
+    if not overwrite and os.path.lexists(output):
+        raise UsageError(f"{output} is already there: name another file, or pass --overwrite.")
 
 
 def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
@@ -137,6 +187,7 @@ def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
 def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool.data.geometry import parse_crop
     from cnatool.data.showing import fed, shown
+    from cnatool.store.durable import replace_file
 
     refusals = []
     for made in found.inputs:
@@ -149,9 +200,12 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
         except DataError as error:
             refusals.append(error)
             continue
+        partial = output.with_name(f".{output.name}.partial")
         try:
-            output.write_bytes(picture)
+            replace_file(output, picture, partial)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
             raise UsageError(f"{output} cannot be written ({error.strerror or error}).") from error
         note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
         typer.echo(output)

@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from cnatool.schema_titles import TITLES
+
 __all__ = ["schema"]
+
+*_FIRST, _LAST = TITLES
 
 
 def schema(
-    name: Annotated[str, typer.Argument(help="store, score, or verify.")],
+    name: Annotated[str, typer.Argument(help=f"{', '.join(_FIRST)}, or {_LAST}.")],
 ) -> None:
     """Print the JSON Schema of what others read or write."""
     from cnatool.schemas import schema_text

@@ -129,12 +129,19 @@ def _yaml(text: str) -> Any:
 
 def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     if node.tag == "tag:yaml.org,2002:map":
-        return _once([(str(_plain(loader, key)), _plain(loader, at)) for key, at in node.value])
+        return _once([(_key(loader, key), _plain(loader, at)) for key, at in node.value])
     if node.tag == "tag:yaml.org,2002:seq":
         return [_plain(loader, at) for at in node.value]
     if not isinstance(node.value, str):
         raise ValueError(f"{node.tag} is not understood")
     return loader.construct_object(node)
+
+
+def _key(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    key = _plain(loader, node)
+    if not isinstance(key, str):
+        raise ValueError(f"the name {printable(key)[:40]} is no text: put it in quotes")
+    return key
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

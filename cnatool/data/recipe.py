@@ -19,13 +19,16 @@ from cnatool.data.preprocess import PreprocessOptions
 from cnatool.data.recipe_timm import is_timm, timm_fields
 from cnatool.data.recipe_transformers import is_transformers, transformers_fields
 from cnatool.errors import UsageError
-from cnatool.store.geometry import Colour, Fit, Geometry, Interpolation, Offset, Value
+from cnatool.store.geometry import Colour, Fit, Geometry, Interpolation, Offset
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Recipe", "read_recipe", "replaced"]
+
+# Of 16 bits.
+_MOST_FILL = (1 << 16) - 1
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -48,8 +51,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         The middle part that is kept: a square, or height and width; what is smaller is padded.
     offset : {"even", "down"}
         Where the middle lies between two pixels: half to even, or down.
-    fill : tuple of int
-        What is padded with: empty for black, one value, or one a channel.
+    fill : int or tuple of int
+        What is padded with, from 0 to 65535: empty for black, one value, or one a channel.
     layout : str or None
         ``[FROM->]TO`` out of chw, hwc, flat-chw, flat-hwc and flat; null where shapes tell.
     scale : float or str or None
@@ -65,7 +68,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     interpolation: Interpolation = "bilinear"
     crop: int | tuple[int, int] | None = None
     offset: Offset = "even"
-    fill: tuple[Value, ...] = ()
+    fill: int | tuple[int, ...] = ()
     layout: str | None = None
     scale: float | str | None = None
     mean: float | tuple[float, ...] = ()
@@ -74,8 +77,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     def __post_init__(self) -> None:
         if self.fit is not None and self.resize is None:
             raise UsageError(f"fit {self.fit!r} says how it is resized: give resize as well.")
-        if self.fill and self.crop is None:
+        if self.fill != () and self.crop is None:
             raise UsageError("fill is what a crop is padded with: give crop as well.")
+        # Not as a constraint of the type; see `Geometry`.
+        outside = [value for value in self._fill if not 0 <= value <= _MOST_FILL]
+        if outside:
+            raise UsageError(f"fill {outside[0]}: give values from 0 to {_MOST_FILL}.")
         # All that they refuse is refused at reading.
         self.geometry()
         options = self.options()
@@ -99,6 +106,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
                 "or one for each channel."
             )
 
+    @property
+    def _fill(self) -> tuple[int, ...]:
+        return (self.fill,) if isinstance(self.fill, int) else self.fill
+
     def geometry(self) -> Geometry | None:
         """Give what is done to pictures before they are numbers; None if nothing is."""
         made = Geometry(
@@ -108,7 +119,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             colour=self.colour,
             fit=self.fit,
             offset=self.offset if self.crop else "even",
-            fill=self.fill,
+            fill=self._fill,
         )
         return None if made == Geometry() else made
 

@@ -253,6 +253,8 @@ def _side(name: str, value: Any) -> int:
 
 
 def _numbers(name: str, value: Any) -> list[float]:
+    if value is None:
+        raise UsageError(f"{name} must be there, as a number, or numbers, one a channel.")
     values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(at, bool) or not isinstance(at, int | float) for at in values):
         raise UsageError(f"{name} must be a number, or numbers, one a channel.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from cnatool.data.blocks import regrouped
 from cnatool.data.decoding import from_bytes
 from cnatool.data.developing import (
-    FIRST_READABLE,
     Developed,
     developed,
     first_readable,
@@ -29,7 +28,7 @@ from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -200,11 +199,8 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
         raise DataError(f"{paths[0]} holds no samples.")
     label = _label(first, wanted)
     chosen = _inputs(first, wanted, label)
-    likely = [first]
-    if wanted.view.skip:
-        likely = list(islice(_samples(paths[0], {field for _, field in chosen}), FIRST_READABLE))
     specs = tuple(
-        _spec(name if len(wanted.inputs) > 1 else field, likely, field, wanted.view)
+        _spec(name if len(wanted.inputs) > 1 else field, paths[0], counts[0], field, wanted.view)
         for name, field in chosen
     )
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
@@ -218,7 +214,7 @@ def _id(path: Path, key: str, *, several: bool) -> str:
     return f"{path.name}:{key}" if several else key
 
 
-def _samples(path: Path, wanted: set[str] | None) -> Iterator[_Sample]:
+def _samples(path: Path, wanted: set[str] | None) -> Generator[_Sample]:
     """Give the samples of an archive; of the first, all members are read where none are named."""
     held: _Sample | None = None
     seen: set[str] = set()
@@ -289,13 +285,21 @@ def _inputs(first: _Sample, wanted: Wanted, label: _Label | None) -> list[tuple[
     return chosen
 
 
-def _spec(name: str, samples: Sequence[_Sample], field: str, view: View) -> InputSpec:
-    """Describe an input by the first of some samples that can be read."""
-    if is_picture(f"x.{field}"):
-        where, pixels = first_readable(partial(_picture, samples, field), len(samples), view)
-        return picture_spec(name, where, pixels, view)
-    _, values = first_readable(partial(_array, samples, field), len(samples), view)
-    return InputSpec(name, values.dtype, values.shape)
+def _spec(name: str, path: Path, rows: int, field: str, view: View) -> InputSpec:
+    """Describe an input by the first sample of an archive that can be read."""
+    with closing(_samples(path, {field})) as samples:
+        # Rows are asked for in order, and one sample is held at a time.
+        def following() -> list[_Sample]:
+            found = next(samples, None)
+            if found is None:
+                raise DataError(f"{path} changed while it was read.")
+            return [found]
+
+        if is_picture(f"x.{field}"):
+            where, pixels = first_readable(lambda _: _picture(following(), field, 0), rows, view)
+            return picture_spec(name, where, pixels, view)
+        _, values = first_readable(lambda _: _array(following(), field, 0), rows, view)
+        return InputSpec(name, values.dtype, values.shape)
 
 
 def _content(sample: _Sample, field: str) -> tuple[str, bytes]:

@@ -157,6 +157,11 @@ def level_entropy(
     tally.check_levels(counts, first_row)
     numbers = counts.astype(np.intp)
     widths = numbers.sum(axis=1)
+    if not widths.all():
+        raise DataError(
+            f"Sample row {first_row + np.argmin(widths)} counts no level, as no picture does: dump "
+            "the data again."
+        )
     bits = np.empty(len(numbers))
     # Samples of one size together: the fixed point depends on it.
     for width in np.unique(widths):
@@ -169,6 +174,8 @@ def level_entropy(
 def level_extent(counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
     """Return what `extent` gives for 8-bit pictures, of which only the levels were counted."""
     there = np.flatnonzero(counts.any(axis=0))
+    if not there.size:
+        return math.inf, -math.inf
     return float(there[0]) / 255, float(there[-1]) / 255
 
 

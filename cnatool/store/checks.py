@@ -20,6 +20,8 @@ __all__ = ["SPLIT_NAME", "contradictions"]
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What a store can hold: no array is larger, and no number in JSON is exact beyond it.
 _MOST = 1 << 53
+# What counts of levels are.
+_COUNTS = ("uint32", (256,))
 
 
 def contradictions(record: StoreRecord) -> Iterator[str]:
@@ -49,6 +51,15 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
     for array in (*record.inputs, *record.outputs):
         if not _is_dtype(array.dtype):
             yield f"{array.name!r} has the unknown type {array.dtype!r}"
+    for given in record.inputs:
+        if given.levels is not None and (given.dtype, given.shape) != _COUNTS:
+            yield (
+                f"{given.name!r} should count levels, which are {_COUNTS[1]} of {_COUNTS[0]}, and "
+                f"is {given.shape} of {given.dtype}"
+            )
+    for made in record.outputs:
+        if made.levels is not None:
+            yield f"{made.name!r} is an output, and should count levels as only inputs can"
     shapes = [(array.name, array.shape) for array in (*record.inputs, *record.outputs)]
     shapes += [(tensor.name, tensor.shape) for tensor in record.tensors]
     for name, shape in shapes:

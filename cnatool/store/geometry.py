@@ -12,13 +12,13 @@ import msgspec
 
 from cnatool.errors import DataError, UsageError
 
-__all__ = ["Colour", "Fit", "Geometry", "Interpolation", "Offset", "Value"]
+__all__ = ["Colour", "Fit", "Geometry", "Interpolation", "Offset"]
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Colour = Literal["as-is", "rgb", "bgr", "grey"]
 Fit = Literal["cover", "contain"]
 Offset = Literal["even", "down"]
-Value = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_Value = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 # A small file must not be able to ask for any amount of memory: 64 million pixels are 200 MB of
 # 8-bit RGB.
@@ -55,7 +55,7 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     colour: Colour = "as-is"
     fit: Fit | None = None
     offset: Offset = "even"
-    fill: tuple[Value, ...] = ()
+    fill: tuple[_Value, ...] = ()
 
     def __post_init__(self) -> None:
         # Not as constraints of the types: msgspec (0.22) corrupts memory where a constrained

@@ -198,11 +198,15 @@ class Split:
         return self.array(LABELS) if self.record.labels else None
 
     def inputs(self, number: int = 0) -> StoredArray:
-        """Raw input ``number`` before preprocessing, (n, …)."""
+        """Raw input ``number`` before preprocessing, (n, …).
+
+        Where `holds_levels` says so, these are counts instead, (n, 256) uint32: how often each of
+        the levels 0 … 255 occurs in a sample.
+        """
         return self.array(input_key(number))
 
-    def levels(self, number: int = 0) -> bool:
-        """Say whether `inputs` holds how often each level occurs in a raw input, (n, 256)."""
+    def holds_levels(self, number: int = 0) -> bool:
+        """Say whether `inputs` counts the levels of a raw input instead of holding it."""
         return self.store.record.inputs[number].levels is not None
 
     def outputs(self, number: int = 0) -> StoredArray:

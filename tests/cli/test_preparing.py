@@ -140,6 +140,10 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
         for kept in ("values", "levels"):
             words = ("x.npz", "--keep-inputs", kept, "-o", f"{kept}.zarr", "--overwrite")
             assert run(here, "dump", "net.onnx", *words).returncode == 0
+            split = cnatool.open(here / f"{kept}.zarr").splits["all"]
+            assert split.holds_levels() == (kept == "levels")
+            counted = [np.bincount(one.ravel(), minlength=256) for one in x]
+            np.testing.assert_array_equal(split.inputs()[:], x if kept == "values" else counted)
             words = (f"{kept}.zarr", "--convention", convention, "--samples", f"{kept}.parquet")
             result = run(here, "score", *words)
             assert result.returncode == 0, result.stderr
@@ -315,3 +319,64 @@ def test_preprocess_show_draws_what_is_fed(here: Path) -> None:
     unwritable = run(here, *words, "-o", "no/fed.png")
     assert unwritable.returncode == 2
     assert "no/fed.png cannot be written" in unwritable.stderr
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ("b", ("--split", "a=data/test", "--split", "b=data/train", *WORDS)),
+        ("test", ("data/train", "--holdout", "0.4", "--seed", "3", "--limit", "5", *WORDS)),
+        (
+            "val",
+            ("x.parquet", "--split-column", "part", "--labels", "z", "--layout", "flat-chw->chw"),
+        ),
+    ],
+)
+def test_preprocess_show_reads_what_dump_reads(of: str, words: tuple[str, ...], here: Path) -> None:
+    x = np.random.default_rng(2).uniform(size=(30, 768)).astype(np.float32)
+    parts = ["val" if row % 3 == 1 else "train" for row in range(30)]
+    pl.DataFrame({"x": x, "part": parts, "z": range(30)}).write_parquet(here / "x.parquet")
+    assert run(here, "dump", "net.onnx", *words).returncode == 0
+    split = cnatool.open(here / "net.zarr").splits[of]
+    size = ("--size", "16x16", "--order", "chw")
+    shown = run(here, "preprocess", "show", "net.onnx", *words, "--of", of, *size, "-o", "fed.png")
+    assert shown.returncode == 0, shown.stderr
+    assert f"drew {min(16, len(split))} samples, the first of them {split.ids[0]}\n" in shown.stderr
+    refused = run(here, "preprocess", "show", "net.onnx", *words, "--of", "none")
+    assert refused.returncode == 2
+    assert "there is no split none; there are " in refused.stderr
+
+
+def test_preprocess_show_draws_over_nothing(here: Path) -> None:
+    (here / "model.png").write_bytes((here / "net.onnx").read_bytes())
+    (here / "other.png").write_bytes(b"another")
+    (here / "folder.png").mkdir()
+    sample = next((here / "data/train/a").iterdir())
+    kept = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    words = ("preprocess", "show", "model.png", *WORDS)
+    both = ("--split", "a=data/train", "--split", "b=data/test")
+    for where, text in (
+        (("data", "-o", sample), "which is only read"),
+        (("data", "-o", "data/new.png"), "which is only read"),
+        (("data", "-o", "model.png"), "is in model.png, which is only read"),
+        ((*both, "-o", "data/test/new.png"), "is in data/test, which is only read"),
+        ((*both, "-o", "folder.png"), "folder.png cannot be written"),
+        ((*both, "-o", "other.png/a.png"), "other.png/a.png cannot be written"),
+    ):
+        refused = run(here, *words, *where, "--overwrite")
+        assert refused.returncode == 2
+        assert text in refused.stderr
+    refused = run(here, *words, "data", "-o", "other.png")
+    assert refused.returncode == 2
+    assert "other.png is already there: name another file, or pass --over" in refused.stderr
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == kept
+    assert run(here, *words, "data", "-o", "other.png", "--overwrite").returncode == 0
+    assert (here / "other.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_preprocess_show_refuses_inputs_that_dump_could_not_keep(here: Path) -> None:
+    words = ("preprocess", "show", "net.onnx", "data", *WORDS)
+    assert run(here, *words, "--keep-inputs", "levels").returncode == 0
+    refused = run(here, *words, "--keep-inputs", "values")
+    assert refused.returncode == 2
+    assert "Or use --keep-inputs levels" in refused.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -106,11 +107,12 @@ FLOATS = st.floats(1e-3, 1e3)
         fit=st.sampled_from([None, "cover", "contain"]),
         interpolation=st.sampled_from(["nearest", "lanczos"]),
         crop=st.none() | st.integers(1, 999),
+        fill=st.integers(0, 65535) | st.just((1, 2, 3)) | st.just(()),
         layout=st.sampled_from([None, "chw", "flat-hwc->chw"]),
         scale=st.none() | FLOATS | st.sampled_from(["1/255", "-2e3", "0.5/3"]),
         mean=FLOATS | st.just((1.0, 2.0, 3.0)),
         std=FLOATS | st.just((1.0, 2.0, 3.0)),
-    )
+    ).map(lambda fields: fields if fields["crop"] else fields | {"fill": ()})
 )
 @settings(suppress_health_check=[SHARED_FOLDER])
 def test_a_recipe_survives_its_file_and_fits_the_schema(
@@ -121,6 +123,18 @@ def test_a_recipe_survives_its_file_and_fits_the_schema(
     path.write_bytes(msgspec.json.encode(made))
     assert read_recipe(path) == made
     VALIDATOR.validate(json.loads(path.read_bytes()))
+
+
+def test_one_value_to_pad_with_is_that_of_every_channel(tmp_path: Path) -> None:
+    alone, each = own(tmp_path, crop=5, fill=128), own(tmp_path, crop=5, fill=[128] * 3)
+    picture = np.zeros((3, 3, 3), np.uint8)
+    made = [transformed(picture, recipe.geometry() or Geometry()) for recipe in (alone, each)]
+    np.testing.assert_array_equal(*made)
+    assert made[0][0].tolist() == [[128] * 3] * 5
+    # What a constrained type corrupted shows at a collection.
+    kept = [own(tmp_path, crop=5, resize=[7, 7], fill=128) for _ in range(100)]
+    gc.collect()
+    assert kept == [kept[0]] * 100
 
 
 @pytest.mark.parametrize(
@@ -143,7 +157,10 @@ def test_a_recipe_survives_its_file_and_fits_the_schema(
         ({"colour": None}, "colour: expected str, got null"),
         ({"fit": "cover"}, "fit 'cover' says how it is resized: give resize as well"),
         ({"fill": [0]}, "fill is what a crop is padded with: give crop as well"),
-        ({"crop": 3, "fill": [-1]}, r"fill\[0\]: expected int >= 0"),
+        ({"fill": 0}, "fill is what a crop is padded with: give crop as well"),
+        ({"crop": 3, "fill": [0, -1]}, "fill -1: give values from 0 to 65535"),
+        ({"crop": 3, "fill": 65536}, "fill 65536: give values from 0 to 65535"),
+        ({"crop": 3, "fill": 0.5}, "fill: expected int | array, got float"),
         ({"layout": "cwh"}, "layout 'cwh' is not understood: give TARGET or SOURCE->TARGET"),
         ({"scale": 0}, "scale 0 cannot be meant: give finite numbers other than 0"),
         ({"scale": "1/0"}, "scale '1/0' is no number: give one, or a fraction as in 1/255"),
@@ -241,7 +258,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a.json", "[1]", "does not hold fields with values"),
         ("a.json", "{}", "this says nothing that is understood: add"),
         ("a.yaml", "a: 2020-01-01\nb: !!binary aGk=", "this says nothing that is understood"),
-        ("a.yaml", "? [a, b]\n: 1", "this says nothing that is understood"),
+        ("a.yaml", "? [a, b]\n: 1", "the name ['a', 'b'] is no text: put it in quotes"),
+        ("a.yaml", "1: 2", "the name 1 is no text: put it in quotes"),
+        ("a.yaml", "a: {on: 2}", "the name True is no text: put it in quotes"),
+        ("a.yaml", "~: 2", "the name None is no text: put it in quotes"),
+        ("a.yaml", "'1': 2", "this says nothing that is understood"),
         ("a.yaml", "--- {}\n--- {}", "is no YAML that is understood"),
         ("a.txt", "{}", "give a file .json, .toml, .yaml, .yml"),
     ],

@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnatool.data.source import ONE_INPUT, Source, Wanted
+from cnatool.data.source import ONE_INPUT, Source, View, Wanted
 from cnatool.data.splits import Reading, open_splits
 from cnatool.data.webdataset import open_webdataset
 from cnatool.errors import DataError
@@ -151,6 +153,21 @@ def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
             archive.addfile(info)
         with pytest.raises(DataError, match=r"0\.png, is a link or no plain file"):
             open_webdataset([path], ONE_INPUT)
+
+
+def test_one_sample_is_held_until_one_can_be_read(tmp_path: Path) -> None:
+    values = np.zeros((1 << 20,), np.uint8)
+    members = [(f"{i:03}.npy", npy(values)[: -1 if i < 20 else None]) for i in range(40)]
+    path = packed(tmp_path / "a.tar", members)
+    tracemalloc.start()
+    try:
+        source = open_webdataset([path], replace(ONE_INPUT, view=View(skip=True)))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert source.inputs[0].shape == values.shape
+    faults = [row for block in source.blocks(40) for row in block.faults]
+    assert faults == list(range(20))
 
 
 def test_a_cut_or_broken_archive_is_never_a_shorter_one(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.alpha import entropy
+from cnatool.metrics.alpha import entropy, level_entropy, level_extent
 
 PAPER: dict[str, Any] = {
     "bins": 256,
@@ -242,6 +242,17 @@ def test_a_sample_of_which_nothing_is_left(dtype: Any) -> None:
     with pytest.raises(DataError) as caught:
         entropy(x, bins=9, range=(0.5 / top, 2.0), out_of_range="drop", density=False, first_row=7)
     assert str(caught.value).startswith("Sample row 507 has no value inside the range")
+
+
+def test_counts_of_no_level() -> None:
+    counts = np.zeros((3, 256), np.uint32)
+    assert level_extent(counts) == (np.inf, -np.inf)
+    counts[0, 7] = counts[2, 9] = 4
+    assert level_extent(counts) == (7 / 255, 9 / 255)
+    with pytest.raises(DataError, match="Sample row 101 counts no level"):
+        level_entropy(
+            counts, bins=256, range=(0, 1), out_of_range="error", density=False, first_row=100
+        )
 
 
 def test_a_range_that_holds_no_level_at_all() -> None:

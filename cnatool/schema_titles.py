@@ -1,0 +1,18 @@
+"""What each JSON Schema describes; apart from their records, for which no help should wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["TITLES"]
+
+TITLES: Mapping[str, str] = {
+    "layers": "What `cnatool layers --json` prints",
+    "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
+    "score": "What `cnatool score --json` prints",
+    "store": "The attribute `cnatool` at the root of a store",
+    "verify": "What `cnatool verify --json` prints",
+}
