@@ -11,7 +11,7 @@ from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
 from cnatool.metrics.compression import codec_text, compressed_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split
 
 __all__ = ["alpha_codec", "input_extent", "split_alpha"]
+
+_LEVELS = 256
 
 
 def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
@@ -30,7 +32,7 @@ def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
         If the inputs are not what the form takes.
     """
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
-    blocks = [measure(block, fields, start) for start, block in split.inputs().blocks()]
+    blocks = [measure(block, fields, start) for start, block in _blocks(split)]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
@@ -44,9 +46,15 @@ def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
     blocks = [
         (level_extent if split.holds_levels() else extent)(block)
         for split in splits
-        for _, block in split.inputs().blocks()
+        for _, block in _blocks(split)
     ]
     return min(low for low, _ in blocks), max(high for _, high in blocks)
+
+
+def _blocks(split: Split) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Give raw inputs, or the counts of their levels without the checksum that follows these."""
+    for start, block in split.inputs().blocks():
+        yield start, block[:, :_LEVELS] if split.holds_levels() else block
 
 
 def _histogram(

@@ -199,8 +199,9 @@ def _source(
     names = [name for name, _ in files]
     first, pixels = first_readable(partial(_found, folder, names), len(names), view)
     spec = picture_spec("pictures", first, pixels, view)
-    # Pictures that are resized may differ, and need not be looked at before their turn.
-    others = others if view.geometry is None else ()
+    if spec.levels and view.geometry is not None and view.geometry.is_fixed:
+        # They may differ, and need not be looked at before their turn.
+        others = ()
     with workers(skip=view.skip) as each:
         # A few at a time: there may be thousands of classes.
         for start in range(0, len(others), _COMPARED):

@@ -20,8 +20,8 @@ __all__ = ["SPLIT_NAME", "contradictions"]
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What a store can hold: no array is larger, and no number in JSON is exact beyond it.
 _MOST = 1 << 53
-# What counts of levels are.
-_COUNTS = ("uint32", (256,))
+# What counts of levels are, with the checksum that follows them.
+_COUNTS = ("uint32", (257,))
 
 
 def contradictions(record: StoreRecord) -> Iterator[str]:

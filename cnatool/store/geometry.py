@@ -68,6 +68,12 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     f"more than {_MOST_PIXELS} pixels."
                 )
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether pictures of any size and colours become alike."""
+        sized = self.crop is not None or (isinstance(self.resize, tuple) and self.fit is None)
+        return sized and self.colour != "as-is"
+
     def __str__(self) -> str:
         """Say what is done, for people."""
         done = [] if self.colour == "as-is" else [f"turned into {self.colour.upper()}"]

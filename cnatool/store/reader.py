@@ -200,7 +200,7 @@ class Split:
     def inputs(self, number: int = 0) -> StoredArray:
         """Raw input ``number`` before preprocessing, (n, …).
 
-        Where `holds_levels` says so, these are counts instead, (n, 256) uint32: how often each of
+        Where `holds_levels` says so, these are counts instead, (n, 257) uint32: how often each of
         the levels 0 … 255 occurs in a sample.
         """
         return self.array(input_key(number))

@@ -52,8 +52,9 @@ class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Shape for one sample.
     levels : str or None
         Where not null, the array does not hold the raw input, whose element type this is, but how
-        often each of its values occurs: ``shape`` is (256,), value 0 first. So pictures of any
-        size have a place in one array, and their entropy with it.
+        often each of its values occurs, value 0 first, and then the CRC-32 of the picture as it
+        was after resizing: ``shape`` is (257,). So pictures of any size have a place in one array,
+        and their entropy with it.
     """
 
     name: str

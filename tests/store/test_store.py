@@ -157,7 +157,7 @@ def test_attribute_of_another_shape(
         (["tensors", 1, "stored"], "object", "tensor 'a/b' has the unknown type 'object'"),
         (["tensors", 1, "shape"], [-2, 3], r"'a/b' has the impossible shape \(-2, 3\)"),
         (["inputs", 0, "dtype"], "nonsense", "'x' has the unknown type 'nonsense'"),
-        (["inputs", 0, "levels"], "uint8", r"are \(256,\) of uint32, and is \(8, 8\) of uint8"),
+        (["inputs", 0, "levels"], "uint8", r"are \(257,\) of uint32, and is \(8, 8\) of uint8"),
         (["outputs", 0, "levels"], "uint8", "'out' is an output, and should count levels"),
         (["outputs"], [], "it lists no inputs or no outputs"),
         (["splits", "../x"], None, "'../x' is no name of a split"),
