@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cnatool.recording import Layer, Recording, create_store
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
+    from cnatool.store.flatness_records import Flatness
     from cnatool.store.reader import Split, Store, StoredArray
     from cnatool.store.reader import open_store as open
     from cnatool.verifying import Verification, verify
@@ -40,6 +41,7 @@ __all__ = [
     "BackendError",
     "CnatoolError",
     "DataError",
+    "Flatness",
     "Layer",
     "MetricError",
     "ModelError",
@@ -70,6 +72,7 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
+    "Flatness": ("cnatool.store.flatness_records", "Flatness"),
     "Layer": ("cnatool.recording", "Layer"),
     "Observer": ("cnatool.observing", "Observer"),
     "Preflight": ("cnatool.forecast", "Preflight"),

@@ -185,6 +185,17 @@ class BaselinesResult(msgspec.Struct, frozen=True):
         Number of parameters.
     depth : Baseline
         Linear operators on the longest path.
+    pac_bayes_flatness, pac_bayes_mag_flatness : Baseline
+        1/σ² and 1/σ′²: σ is the largest Gaussian noise on each weight that costs no more than 0.1
+        of the training accuracy (or what the dump says), σ′ that relative to the weight (Jiang et
+        al. 2019).
+    pac_bayes_init, pac_bayes_orig : Baseline
+        ‖w − w⁰‖² / (4σ²) + ln(m/σ) + 10, and the same with 0 for the initial weights w⁰.
+    pac_bayes_mag_init, pac_bayes_mag_orig : Baseline
+        ¼ Σ_i ln((ε² + (σ′² + 1) ‖v‖²/ω) / (ε² + σ′² (w_i − w_i⁰)²)) + ln(m/σ′) + 10 with
+        v = w − w⁰, and with v = w; ω is the number of weights.
+    pac_bayes_mag_from_zero : Baseline
+        The same with 0 for w⁰ throughout.
     """
 
     layers: int
@@ -200,6 +211,13 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     distance: Baseline
     parameters: Baseline
     depth: Baseline
+    pac_bayes_flatness: Baseline
+    pac_bayes_init: Baseline
+    pac_bayes_orig: Baseline
+    pac_bayes_mag_flatness: Baseline
+    pac_bayes_mag_init: Baseline
+    pac_bayes_mag_orig: Baseline
+    pac_bayes_mag_from_zero: Baseline
 
 
 class ScoreResult(msgspec.Struct, frozen=True):

@@ -104,6 +104,30 @@ class Constants:
         tensor = self._tensor(through)
         return tensor is not None and tensor.data_type in _FLOATING
 
+    def weights(self, name: str) -> str:
+        """Give the constant whose numbers another holds as they are, in a shape of its own.
+
+        Where they are dequantised, or computed, that is the result.
+        """
+        while (node := self.graph.producer.get(name)) is not None:
+            if node.op_type not in _ARRANGED | {"Cast"} or not self.has(name):
+                break
+            name = node.input[0]
+        return name
+
+    def element_type(self, name: str) -> int:
+        """Give ONNX's number of a constant's element type; that of floats where it is not known."""
+        tensor = self._tensor(name)
+        node = self.graph.producer.get(name)
+        if tensor is not None:
+            return int(tensor.data_type)
+        if node is None or node.op_type == "Constant" or not node.input:
+            return onnx.TensorProto.FLOAT
+        if node.op_type == "Cast":
+            return int(next(given.i for given in node.attribute if given.name == "to"))
+        # Dequantised values are of the type of their scale.
+        return self.element_type(node.input[1 if node.op_type == "DequantizeLinear" else 0])
+
     def _tensor(self, name: str) -> onnx.TensorProto | None:
         if name in self._initializers:
             return self._initializers[name]
