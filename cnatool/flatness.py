@@ -86,7 +86,6 @@ class _Measurement:
         self._total = 2 * EVALUATIONS * settings.draws * len(self._samples.labels)
         self._done = 0
 
-        started = time.perf_counter()
         outputs: list[NDArray[Any]] = []
 
         def plain_outputs(number: int) -> list[NDArray[Any]]:
@@ -105,6 +104,9 @@ class _Measurement:
         checked_labels(scores, self._samples.labels)
         self._classes = scores.shape[1]
         self._correct = sum(map(self._hits, outputs, self._samples.labels_of(outputs)))
+        started = time.perf_counter()
+        self._model.add_noise((settings.seed, 0), 0.0)
+        self._outputs(noise=False)
         self._tell(time.perf_counter() - started)
 
     def record(self, initial: Network | None) -> FlatnessRecord:
@@ -114,7 +116,7 @@ class _Measurement:
         total = math.fsum(square_sum(value) for value in values.values())
         unit = math.sqrt(total / self._model.count)
         if not math.isfinite(unit) or not unit:
-            raise ModelError("the weights are all 0" if not unit else "weights are not finite")
+            raise ModelError("the weights are all 0" if not unit else "the weights are not finite")
         plain = self._searched("plain", unit, None)
         magnitude = self._searched("magnitude-aware", 1.0, _EPSILON)
         self._advance(self._total - self._done)
@@ -168,7 +170,8 @@ class _Measurement:
                 if lost - left > allowed:
                     break
             else:
-                accuracies[sigma] = accuracy - lost / samples / settings.draws
+                every = samples * settings.draws
+                accuracies[sigma] = (self._correct * settings.draws - lost) / every
             finished += settings.draws * samples
             self._advance(finished - self._done)
             return lost <= allowed
