@@ -10,6 +10,7 @@ from cnatool.metrics.convention import Convention, written
 from cnatool.metrics.estimate import Correlation, Estimate
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
+from cnatool.store.flatness_records import Flatness
 
 __all__ = [
     "BaselinesResult",
@@ -185,10 +186,12 @@ class BaselinesResult(msgspec.Struct, frozen=True):
         Number of parameters.
     depth : Baseline
         Linear operators on the longest path.
+    flatness : Flatness or None
+        How the dump measured flatness; None where it did not.
     pac_bayes_flatness, pac_bayes_mag_flatness : Baseline
-        1/σ² and 1/σ′²: σ is the largest Gaussian noise on each weight that costs no more than 0.1
-        of the training accuracy (or what the dump says), σ′ that relative to the weight (Jiang et
-        al. 2019).
+        1/σ² and 1/σ′²: σ is the largest Gaussian noise on each weight with which training accuracy
+        falls by no more than ``flatness.target``, σ′ that relative to the weight (Jiang et al.
+        2019).
     pac_bayes_init, pac_bayes_orig : Baseline
         ‖w − w⁰‖² / (4σ²) + ln(m/σ) + 10, and the same with 0 for the initial weights w⁰.
     pac_bayes_mag_init, pac_bayes_mag_orig : Baseline
@@ -211,6 +214,7 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     distance: Baseline
     parameters: Baseline
     depth: Baseline
+    flatness: Flatness | None
     pac_bayes_flatness: Baseline
     pac_bayes_init: Baseline
     pac_bayes_orig: Baseline

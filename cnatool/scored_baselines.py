@@ -58,6 +58,7 @@ def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) 
         training_samples=samples,
         initial=None if record.initial is None else record.initial.name,
         **measures,
+        flatness=None if record.flatness is None else record.flatness.settings,
         **scored_flatness(record.flatness, samples, _no_samples(samples)),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError, ModelError
@@ -36,6 +37,7 @@ _FLOATING = frozenset(
         onnx.TensorProto.FLOAT8E5M2,
     }
 )
+_BYTES = int(onnx.TensorProto.UINT8)
 
 
 class Constants:
@@ -121,12 +123,17 @@ class Constants:
         node = self.graph.producer.get(name)
         if tensor is not None:
             return int(tensor.data_type)
-        if node is None or node.op_type == "Constant" or not node.input:
-            return onnx.TensorProto.FLOAT
+        if node is None:
+            return int(onnx.TensorProto.FLOAT)
+        given = attributes(node)
         if node.op_type == "Cast":
-            return int(next(given.i for given in node.attribute if given.name == "to"))
-        # Dequantised values are of the type of their scale.
-        return self.element_type(node.input[1 if node.op_type == "DequantizeLinear" else 0])
+            return int(given["to"])
+        if node.op_type == "QuantizeLinear":
+            return self.element_type(node.input[2]) if len(node.input) > 2 else _BYTES
+        # Dequantised values are of the type of their scale; shapes and such say nothing.
+        reads = node.input[1:2] if node.op_type == "DequantizeLinear" else node.input
+        kinds = [self.element_type(one) for one in reads if one]
+        return next((kind for kind in kinds if kind in _FLOATING), int(onnx.TensorProto.FLOAT))
 
     def _tensor(self, name: str) -> onnx.TensorProto | None:
         if name in self._initializers:

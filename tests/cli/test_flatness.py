@@ -98,6 +98,7 @@ def test_scores_are_the_formulas(here: Path) -> None:
         "pac_bayes_mag_from_zero": aware(w, w),
     }
     found = scored(here)["baselines"]
+    assert found["flatness"] == kept["settings"]
     for name, value in truth.items():
         assert found[name]["value"] == pytest.approx(value, rel=1e-9), name
         assert found[name]["log"] == pytest.approx(math.log(value), abs=1e-9), name
@@ -117,6 +118,8 @@ def test_both_formats_hold_the_same_bytes(here: Path) -> None:
 def test_without_it_the_measures_say_how_to_get_them(here: Path) -> None:
     run("dump", "net.onnx", "data", "-o", "none.zarr", "-q", cwd=here)
     found = scored(here, store="none.zarr")["baselines"]
+    assert found["flatness"] is None
+    assert "pac-bayes" not in run("score", "none.zarr", "--baselines", cwd=here).stdout
     assert found["pac_bayes_flatness"] == {
         "value": None,
         "log": None,
