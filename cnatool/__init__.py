@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cnatool.converting import convert
     from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
+    from cnatool.layer_results import LayerScores
+    from cnatool.layer_scores import score_layers
     from cnatool.observing import Observer
     from cnatool.recording import Layer, Recording, create_store
     from cnatool.results import ScoreResult
@@ -43,6 +45,7 @@ __all__ = [
     "DataError",
     "Flatness",
     "Layer",
+    "LayerScores",
     "MetricError",
     "ModelError",
     "NotAStoreError",
@@ -65,6 +68,7 @@ __all__ = [
     "open",
     "preflight",
     "score",
+    "score_layers",
     "score_samples",
     "verify",
 ]
@@ -74,6 +78,7 @@ __all__ = [
 _LAZY = {
     "Flatness": ("cnatool.store.flatness_records", "Flatness"),
     "Layer": ("cnatool.recording", "Layer"),
+    "LayerScores": ("cnatool.layer_results", "LayerScores"),
     "Observer": ("cnatool.observing", "Observer"),
     "Preflight": ("cnatool.forecast", "Preflight"),
     "Recording": ("cnatool.recording", "Recording"),
@@ -88,6 +93,7 @@ _LAZY = {
     "open": ("cnatool.store.reader", "open_store"),
     "preflight": ("cnatool.dumping", "preflight"),
     "score": ("cnatool.scoring", "score"),
+    "score_layers": ("cnatool.layer_scores", "score_layers"),
     "score_samples": ("cnatool.scoring", "score_samples"),
     "verify": ("cnatool.verifying", "verify"),
 }

@@ -15,6 +15,7 @@ def test_public_names() -> None:
         "DataError",
         "Flatness",
         "Layer",
+        "LayerScores",
         "MetricError",
         "ModelError",
         "NotAStoreError",
@@ -37,6 +38,7 @@ def test_public_names() -> None:
         "open",
         "preflight",
         "score",
+        "score_layers",
         "score_samples",
         "verify",
     ]
