@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +22,7 @@ from cnatool.store.flatness_records import FlatnessRecord, NoiseRecord
 from cnatool.text import bytes_text, time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -60,7 +61,7 @@ def with_flatness(plan: Plan, initial: Network | None, observer: Observer) -> St
     if asked is None:
         return plan.record
     try:
-        found = _Measurement(plan, asked.settings, observer).record(initial)
+        found = _Measurement(plan, asked.settings, initial, observer).record()
     except Exception as error:
         # The runtime takes more than is foreseen here, and a dump must not fail of it.
         known = isinstance(error, CnatoolError)
@@ -73,7 +74,9 @@ def with_flatness(plan: Plan, initial: Network | None, observer: Observer) -> St
 class _Measurement:
     """The measurement of one network."""
 
-    def __init__(self, plan: Plan, settings: Flatness, observer: Observer) -> None:
+    def __init__(
+        self, plan: Plan, settings: Flatness, initial: Network | None, observer: Observer
+    ) -> None:
         if plan.schedule.stateful:
             raise ModelError(
                 "the model draws random numbers or has custom operators, so that two runs differ"
@@ -82,6 +85,9 @@ class _Measurement:
         self._settings = settings
         self._observer = observer
         self._weights = Weights(plan.network.graph, plan.run.custom_ops)
+        self._initial = None
+        if initial is not None:
+            self._initial = Weights(initial.graph, plan.run.custom_ops)
         self._samples = _Samples(plan, settings.samples)
         self._total = 2 * EVALUATIONS * settings.draws * len(self._samples.labels)
         self._done = 0
@@ -109,11 +115,12 @@ class _Measurement:
         self._outputs(noise=False)
         self._tell(time.perf_counter() - started)
 
-    def record(self, initial: Network | None) -> FlatnessRecord:
+    def record(self) -> FlatnessRecord:
         """Measure everything."""
         samples, values = len(self._samples.labels), self._model.values
-        before = self._before(initial)
-        total = math.fsum(square_sum(value) for value in values.values())
+        total = math.fsum(map(square_sum, values.values()))
+        # Before the search, so that weights that do not fit end it before it begins.
+        moved = self._summed(square_sum)
         unit = math.sqrt(total / self._model.count)
         if not math.isfinite(unit) or not unit:
             raise ModelError("the weights are all 0" if not unit else "the weights are not finite")
@@ -122,11 +129,9 @@ class _Measurement:
         self._advance(self._total - self._done)
         logs = moved_logs = None
         if magnitude.sigma is not None:
-            logs = math.fsum(log_sum(v, magnitude.sigma, _EPSILON) for v in values.values())
-            if before is not None:
-                moved_logs = math.fsum(
-                    log_sum(v, magnitude.sigma, _EPSILON, before[n]) for n, v in values.items()
-                )
+            logs_of = partial(log_sum, sigma=magnitude.sigma, epsilon=_EPSILON)
+            logs = math.fsum(map(logs_of, values.values()))
+            moved_logs = self._summed(logs_of)
         return FlatnessRecord(
             settings=self._settings,
             split=self._samples.split,
@@ -135,14 +140,23 @@ class _Measurement:
             accuracy=self._correct / samples,
             weights=self._model.count,
             square_sum=total,
-            distance_square_sum=None
-            if before is None
-            else math.fsum(square_sum(v, before[n]) for n, v in values.items()),
+            distance_square_sum=moved,
             plain=plain,
             magnitude=magnitude,
             epsilon=_EPSILON,
             log_sum=logs,
             distance_log_sum=moved_logs,
+        )
+
+    def _summed(self, term: Callable[..., float]) -> float | None:
+        """Sum over the distances to the initial weights, of which one tensor is read at a time."""
+        initial, values = self._initial, self._model.values
+        if initial is None:
+            return None
+        layers = self._weights.layers
+        return math.fsum(
+            term(value, less=initial.of_layer(layers[name], self._weights))
+            for name, value in values.items()
         )
 
     def _searched(self, kind: str, unit: float, epsilon: float | None) -> NoiseRecord:
@@ -185,21 +199,6 @@ class _Measurement:
                 reason=f"accuracy falls by no more than {target:g} however large the {kind} noise"
             )
         return NoiseRecord(found.low, found.high, accuracies[found.low])
-
-    def _before(self, initial: Network | None) -> Mapping[str, NDArray[Any]] | None:
-        """Read the initial weights, in the form that the trained ones have."""
-        if initial is None:
-            return None
-        weights = Weights(initial.graph, self._plan.run.custom_ops)
-        found = {name: weights.of_layer(n) for name, n in self._weights.layers.items()}
-        for name, value in self._model.values.items():
-            if found[name].shape != value.shape:
-                raise ModelError(
-                    f"the weights of layer {self._weights.layers[name] + 1} have the shape "
-                    f"{value.shape} in {self._plan.network.graph.path}, and "
-                    f"{found[name].shape} in {initial.graph.path}"
-                )
-        return found
 
     def _outputs(self, *, noise: bool) -> list[NDArray[Any]]:
         """Run all samples."""

@@ -325,6 +325,23 @@ def test_scores_say_what_they_lack() -> None:
     }
 
 
+def test_initial_weights_in_another_form_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    w = np.random.default_rng(0).normal(size=(6, 6))
+    x = np.random.default_rng(1).normal(size=(40, 6)).astype("f4")
+    y = (x @ w.T).argmax(axis=1)
+    initial = tmp_path / "initial.onnx"
+    moved = w + 0.5
+    saved(linear(moved), initial)
+    found = measured(tmp_path, linear(w), x, y, initial_model=initial)
+    assert found.distance_square_sum == pytest.approx(36 * 0.25)
+    b = Builder()
+    b.node("Gemm", ["x", b.constant("w", moved.T.astype("f4"))], "y")
+    saved(b.model({"x": ("n", 6)}, {"y": ("n", 6)}), initial)
+    found = measured(tmp_path, linear(w), x, y, initial_model=initial)
+    assert found.reason is not None
+    assert "keeps the weights of layer 1 in another form than" in found.reason
+
+
 def test_the_only_split_is_taken_and_of_several_that_of_training(tmp_path: Path) -> None:
     saved(features(), tmp_path / "net.onnx")
     for name, part in (("train", slice(0, 900)), ("val", slice(900, 1100)), ("test", slice(1100))):

@@ -63,6 +63,7 @@ class Weights:
         # The first layer that has each, counted from 0.
         self.layers: dict[str, int] = {}
         self._names: list[str] = []
+        self._forms: list[tuple[str, ...]] = []
         for number, operator in enumerate(linear_operators(graph)):
             name = constants.weights(operator.weights)
             if constants.element_type(name) not in _FLOATS:
@@ -72,6 +73,7 @@ class Weights:
                 )
             self.layers.setdefault(name, number)
             self._names.append(name)
+            self._forms.append(_form(graph, operator.node, operator.weights, name))
         if not self.layers:
             raise ModelError("the model has no linear operator with weights")
         self.types = {name: constants.element_type(name) for name in self.layers}
@@ -83,9 +85,22 @@ class Weights:
         fed = self.types[name] in _FED and value.dtype.kind == "f"
         return np.ascontiguousarray(value if fed else value.astype(np.float32))
 
-    def of_layer(self, number: int) -> NDArray[Any]:
-        """Read the weights of a layer, counted from 0."""
-        return self.values(self._names[number])
+    def of_layer(self, number: int, like: Weights) -> NDArray[Any]:
+        """Read the weights of a layer, counted from 0, where another model keeps them alike.
+
+        Raises
+        ------
+        ModelError
+            If it keeps them in another order.
+        """
+        found = self.values(self._names[number])
+        shape = like.values(like._names[number]).shape
+        if self._forms[number] != like._forms[number] or found.shape != shape:
+            raise ModelError(
+                f"{self._constants.graph.path} keeps the weights of layer {number + 1} in another "
+                f"form than {like._constants.graph.path}: export both in the same way"
+            )
+        return found
 
 
 class NoisyModel:
@@ -163,6 +178,15 @@ class NoisyModel:
         fed = {self._fed[name]: value for name, value in values.items()}
         (result,) = self._session.run(self._outputs, {**feeds, **fed})
         return self._axis.samples_first(np.asarray(result))
+
+
+def _form(graph: Graph, operator: onnx.NodeProto, read: str, kept: str) -> tuple[str, ...]:
+    """Say what tells where an operator's weights are in the constant that holds them."""
+    nodes = [operator]
+    while read != kept:
+        nodes.append(graph.producer[read])
+        read = nodes[-1].input[0]
+    return tuple(f"{node.op_type} {sorted(map(str, node.attribute))}" for node in nodes)
 
 
 def square_sum(value: NDArray[Any], less: NDArray[Any] | None = None) -> float:
