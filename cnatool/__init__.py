@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cnatool.recording import Layer, Recording, create_store
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
+    from cnatool.store.flatness_records import Flatness
     from cnatool.store.reader import Split, Store, StoredArray
     from cnatool.store.reader import open_store as open
     from cnatool.verifying import Verification, verify
@@ -42,6 +43,7 @@ __all__ = [
     "BackendError",
     "CnatoolError",
     "DataError",
+    "Flatness",
     "Layer",
     "LayerScores",
     "MetricError",
@@ -74,6 +76,7 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
+    "Flatness": ("cnatool.store.flatness_records", "Flatness"),
     "Layer": ("cnatool.recording", "Layer"),
     "LayerScores": ("cnatool.layer_results", "LayerScores"),
     "Observer": ("cnatool.observing", "Observer"),

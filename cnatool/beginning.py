@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cnatool.backend.measured import exposed_model
-from cnatool.dump_options import DumpOptions, check_apart, choices
+from cnatool.dump_options import DumpOptions, check_apart, choices, flatness_settings
+from cnatool.flatness import flatness_text
 from cnatool.forecast import Preflight, check_memory, estimated, first_blocks
 from cnatool.notfinite import NotFinite
 from cnatool.observing import Observer, Silent
@@ -17,6 +20,7 @@ from cnatool.planning import Plan, planned
 from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
 from cnatool.shared_samples import SharedSamples
+from cnatool.store.flatness_records import FlatnessRecord
 from cnatool.store.replacing import check_free
 from cnatool.store.tree import Codec, format_of
 from cnatool.store.writer import check_codec
@@ -107,7 +111,13 @@ def decided_dump(
     )
     check_memory(plan)
     initial = initial_network(before, plan.network)
-    plan = replace(plan, record=with_initial(plan.record, initial))
+    record = with_initial(plan.record, initial)
+    settings = flatness_settings(options)
+    if settings is not None:
+        record = msgspec.structs.replace(record, flatness=FlatnessRecord(settings))
+        if past is None:
+            observer.note(flatness_text(settings, plan))
+    plan = replace(plan, record=record)
     codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
     if past is not None:
         check_same(past, plan, codec)

@@ -12,6 +12,7 @@ from cnatool.data.source import KeptInputs, View
 from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
 from cnatool.planning import Choices, FeedChoices, RunChoices
+from cnatool.store.flatness_records import Flatness
 from cnatool.store.records import Kept, Statistic
 from cnatool.store.tree import Codec
 
@@ -31,6 +32,7 @@ __all__ = [
     "check_apart",
     "check_options",
     "choices",
+    "flatness_settings",
 ]
 
 
@@ -78,6 +80,7 @@ class DumpOptions(PreparedBy, total=False):
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]
     initial_model: str | Path | None
+    flatness: Flatness | bool
     codec: Codec | None
     overwrite: bool
     resume: bool
@@ -175,9 +178,29 @@ def check_options(options: DumpOptions) -> None:
         raise UsageError(
             f"--threads {threads}: up to {most} on {processors()} processors, or 0 for one each."
         )
+    _check_flatness(options)
     for key, value in (options.get("tags") or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
+
+
+def flatness_settings(options: DumpOptions) -> Flatness | None:
+    """Say how flatness is to be measured; None where it is not."""
+    asked = options.get("flatness", False)
+    return asked if isinstance(asked, Flatness) else Flatness() if asked else None
+
+
+def _check_flatness(options: DumpOptions) -> None:
+    settings = flatness_settings(options)
+    if settings is None:
+        return
+    for name, count in (("samples", settings.samples), ("draws", settings.draws)):
+        if count < 1:
+            raise UsageError(f"--flatness-{name} {count}: at least 1.")
+    if not 0 < settings.target < 1:
+        raise UsageError(f"--flatness-target {settings.target:g}: between 0 and 1.")
+    if settings.seed < 0:
+        raise UsageError(f"--seed {settings.seed}: 0 or more.")
 
 
 def _recipe(options: DumpOptions) -> Recipe:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cnatool.beginning import begun_dump, decided_dump
 from cnatool.dump_options import DumpOptions, check_options
 from cnatool.errors import CnatoolError, NotAStoreError, UsageError
+from cnatool.flatness import with_flatness
 from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cnatool.forecast import Preflight
     from cnatool.observing import Observer
     from cnatool.running import RanBlock
+    from cnatool.store.flatness_records import Flatness
     from cnatool.store.geometry import Colour, Interpolation
     from cnatool.store.reader import Store
     from cnatool.store.records import Kept
@@ -79,6 +81,7 @@ def dump(
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
     initial_model: str | Path | None = None,
+    flatness: Flatness | bool = False,
     codec: Codec | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -165,6 +168,9 @@ def dump(
     initial_model : str or Path, optional
         The same network before training, an ONNX file: the store then holds how far the weights
         moved.
+    flatness : Flatness or bool
+        Measure how much noise on its weights the network bears before accuracy on its first
+        training samples falls by 0.1; a `Flatness` says how.
     codec : {"lz4", "zstd", "gzip", "none"}, optional
         How the store is compressed. In Zarr LZ4 by default, which is fast; Zstandard is smaller,
         gzip known to every reader. In HDF5 ``none`` by default, or ``gzip``.
@@ -229,6 +235,7 @@ def dump(
         constants=constants,
         custom_ops=custom_ops,
         initial_model=initial_model,
+        flatness=flatness,
         codec=codec,
         overwrite=overwrite,
         resume=resume,
@@ -257,8 +264,7 @@ def dump(
                 for line in found.lines():
                     decided.observer.note(line)
                 if decided.past is None:
-                    record = with_weights(decided.plan, decided.initial, decided.observer)
-                    decided = replace(decided, plan=replace(decided.plan, record=record))
+                    decided = _measured(decided)
                 _finished(decided, begun)
         except BaseException:
             if decided.past is not None:
@@ -338,6 +344,14 @@ def _finished(decided: Decided, begun: Begun) -> None:
         replaced.remove()
     for line in (*begun.broken.notes(), *begun.shared.notes()):
         observer.note(line)
+
+
+def _measured(decided: Decided) -> Decided:
+    """Measure what the store tells of the model itself."""
+    plan, initial, observer = decided.plan, decided.initial, decided.observer
+    plan = replace(plan, record=with_weights(plan, initial, observer))
+    plan = replace(plan, record=with_flatness(plan, initial, observer))
+    return replace(decided, plan=plan)
 
 
 def _unfinished(decided: Decided) -> str:

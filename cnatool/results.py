@@ -10,6 +10,7 @@ from cnatool.metrics.convention import Convention, written
 from cnatool.metrics.estimate import Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
+from cnatool.store.flatness_records import Flatness
 
 __all__ = [
     "AlphaGroup",
@@ -236,6 +237,19 @@ class BaselinesResult(msgspec.Struct, frozen=True):
         Number of parameters.
     depth : Baseline
         Linear operators on the longest path.
+    flatness : Flatness or None
+        How the dump measured flatness; None where it did not.
+    pac_bayes_flatness, pac_bayes_mag_flatness : Baseline
+        1/σ² and 1/σ′²: σ is the largest Gaussian noise on each weight with which training accuracy
+        falls by no more than ``flatness.target``, σ′ that relative to the weight (Jiang et al.
+        2019).
+    pac_bayes_init, pac_bayes_orig : Baseline
+        ‖w − w⁰‖² / (4σ²) + ln(m/σ) + 10, and the same with 0 for the initial weights w⁰.
+    pac_bayes_mag_init, pac_bayes_mag_orig : Baseline
+        ¼ Σ_i ln((ε² + (σ′² + 1) ‖v‖²/ω) / (ε² + σ′² (w_i − w_i⁰)²)) + ln(m/σ′) + 10 with
+        v = w − w⁰, and with v = w; ω is the number of weights.
+    pac_bayes_mag_from_zero : Baseline
+        The same with 0 for w⁰ throughout.
     """
 
     layers: int
@@ -251,6 +265,14 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     distance: Baseline
     parameters: Baseline
     depth: Baseline
+    flatness: Flatness | None
+    pac_bayes_flatness: Baseline
+    pac_bayes_init: Baseline
+    pac_bayes_orig: Baseline
+    pac_bayes_mag_flatness: Baseline
+    pac_bayes_mag_init: Baseline
+    pac_bayes_mag_orig: Baseline
+    pac_bayes_mag_from_zero: Baseline
 
 
 class ScoreResult(msgspec.Struct, frozen=True):

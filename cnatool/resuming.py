@@ -11,6 +11,7 @@ from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.notfinite import broken_rows
 from cnatool.shared_samples import content_hashes
 from cnatool.store.fingerprint import data_digests, digest
+from cnatool.store.flatness_records import FlatnessRecord
 from cnatool.store.layout import IDS, LABELS, input_key
 from cnatool.store.reader import open_store
 from cnatool.store.records import (
@@ -112,13 +113,18 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
         )
         for name, r in store.record.splits.items()
     }
+    flatness = store.record.flatness
+    there = msgspec.structs.replace(
+        store.record,
+        splits=begun,
+        # These follow from the model's files and from how they are measured, but for last digits.
+        weights=None,
+        flatness=None if flatness is None else FlatnessRecord(flatness.settings),
+    )
     found = list(
         _differences(
             "",
-            # Norms of weights are those of the model's files, but for the last digit.
-            _Compared(
-                msgspec.structs.replace(store.record, splits=begun, weights=None), codec_of(store)
-            ),
+            _Compared(there, codec_of(store)),
             _Compared(msgspec.structs.replace(plan.record, splits=splits), codec),
         )
     )

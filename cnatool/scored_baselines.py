@@ -13,6 +13,7 @@ from cnatool.metrics.norms import (
     spectral_bound,
 )
 from cnatool.results import BaselinesResult
+from cnatool.scored_flatness import scored_flatness
 
 if TYPE_CHECKING:
     from cnatool.metrics.estimate import Estimate
@@ -57,6 +58,8 @@ def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) 
         training_samples=samples,
         initial=None if record.initial is None else record.initial.name,
         **measures,
+        flatness=None if record.flatness is None else record.flatness.settings,
+        **scored_flatness(record.flatness, samples, _no_samples(samples)),
     )
 
 
@@ -70,6 +73,10 @@ _OF_LAYERS = (
     "distance",
 )
 _MEASURES = (*_OF_LAYERS, "l2_path", "parameters", "depth")
+
+
+def _no_samples(samples: int | None) -> str:
+    return "no split called train" if samples is None else "the training split has no samples"
 
 
 def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
@@ -97,10 +104,8 @@ def _of_layers(
     own = [number for number, layer in enumerate(layers) if layer.same_as is None]
 
     def bound(of: list[float]) -> Baseline:
-        if samples is None:
-            return Baseline.undefined("no split called train")
         if not samples:
-            return Baseline.undefined("the training split has no samples")
+            return Baseline.undefined(_no_samples(samples))
         if not all(spectral):
             number = spectral.index(0.0) + 1
             return Baseline.undefined(f"the weights of layer {number} are all 0")

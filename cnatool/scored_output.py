@@ -17,14 +17,14 @@ from cnatool.metrics.performance import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.store.reader import Split, Store
-    from cnatool.store.records import ArrayRecord
+    from cnatool.store.records import ArrayRecord, StoreRecord
 
-__all__ = ["ScoredOutput", "scored_output"]
+__all__ = ["ScoredOutput", "dumped_output", "scored_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +94,46 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
             )
         left = [names.index(name)]
     else:
-        left = _likely(store)
-    chosen = outputs[left[0]]
-    kind, reason = _kind(store, splits, left[0])
-    return ScoredOutput(
-        number=left[0],
-        name=chosen.name,
-        others=tuple(outputs[number].name for number in left[1:]),
-        kind=kind,
-        reason=reason,
-    )
+        left = _likely(store.record)
+    if not splits:
+        return _output(store.record, left, (None, "the store has no splits"))
+    blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
+    operator = splits[0].output_operator(left[0])
+    return _output(store.record, left, _kind(store.record, left[0], operator, blocks))
 
 
-def _likely(store: Store) -> list[int]:
-    outputs = store.record.outputs
-    led_to = {name for layer in store.layers for name in layer.leads_to}
-    led_to |= _last_layers(store)
+def dumped_output(
+    record: StoreRecord,
+    operators: Sequence[str],
+    blocks: Callable[[int], Iterable[NDArray[Any]]],
+) -> ScoredOutput:
+    """Choose an output as `scored_output` does, where there is no store yet.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        Of the store that will be.
+    operators : sequence of str
+        What makes each output.
+    blocks : callable
+        Gives blocks of rows of the output of a number.
+    """
+    left = _likely(record)
+    kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
+    return _output(record, left, kind)
+
+
+def _output(
+    record: StoreRecord, left: Sequence[int], kind: tuple[OutputKind | None, str | None]
+) -> ScoredOutput:
+    names = [record.outputs[number].name for number in left]
+    return ScoredOutput(left[0], names[0], tuple(names[1:]), *kind)
+
+
+def _likely(record: StoreRecord) -> list[int]:
+    outputs = record.outputs
+    led_to = {name for layer in record.layers for name in layer.leads_to}
+    led_to |= _last_layers(record)
     evidence: list[Callable[[ArrayRecord], bool]] = [
         lambda output: np.dtype(output.dtype).kind == "f",
         lambda output: output.name in led_to,
@@ -121,26 +145,24 @@ def _likely(store: Store) -> list[int]:
     return left
 
 
-def _last_layers(store: Store) -> set[str]:
+def _last_layers(record: StoreRecord) -> set[str]:
     """Give the tensors of layers that are an output themselves."""
-    return {n for r in store.layers if r.output for n in (r.linear, r.preactivation)}
+    return {n for r in record.layers if r.output for n in (r.linear, r.preactivation)}
 
 
 def _kind(
-    store: Store, splits: Sequence[Split], number: int
+    record: StoreRecord, number: int, operator: str | None, blocks: Iterable[NDArray[Any]]
 ) -> tuple[OutputKind | None, str | None]:
     """Say what an output holds, the same for all splits; or None, and why it is no class scores.
 
     What the graph says counts first: the operator that makes the output. Where it is not known or
     tells nothing, the values decide.
     """
-    if not splits:
-        return None, "the store has no splits"
-    output = store.record.outputs[number]
-    shape, operator = output.shape, splits[0].output_operator(number)
+    output = record.outputs[number]
+    shape = output.shape
     if np.dtype(output.dtype).kind != "f":
         reason = f"output {output.name!r} holds {output.dtype}, not scores"
-        if any(tensor.operator == "ZipMap" for tensor in store.record.skipped):
+        if any(tensor.operator == "ZipMap" for tensor in record.skipped):
             reason += (
                 "; the model hands its class probabilities to a ZipMap, which gives no array: "
                 "export it from scikit-learn with zipmap=False"
@@ -154,10 +176,10 @@ def _kind(
     if operator == "Sigmoid":
         return None, "the output is a sigmoid a unit: independent scores, not one distribution"
     # Without an operator nobody said that nothing follows the layer: its values must.
-    if one_unit and operator and output.name in _last_layers(store):
+    if one_unit and operator and output.name in _last_layers(record):
         return "logits", None
     look = _one_unit_kind if one_unit else output_kind
-    kinds = {look(block) for split in splits for _, block in split.outputs(number).blocks()}
+    kinds = {look(block) for block in blocks}
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
 
 

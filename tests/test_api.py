@@ -13,6 +13,7 @@ def test_public_names() -> None:
         "BackendError",
         "CnatoolError",
         "DataError",
+        "Flatness",
         "Layer",
         "LayerScores",
         "MetricError",

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError, ModelError
@@ -36,6 +37,7 @@ _FLOATING = frozenset(
         onnx.TensorProto.FLOAT8E5M2,
     }
 )
+_BYTES = int(onnx.TensorProto.UINT8)
 
 
 class Constants:
@@ -103,6 +105,35 @@ class Constants:
             through = node.input[0]
         tensor = self._tensor(through)
         return tensor is not None and tensor.data_type in _FLOATING
+
+    def weights(self, name: str) -> str:
+        """Give the constant whose numbers another holds as they are, in a shape of its own.
+
+        Where they are dequantised, or computed, that is the result.
+        """
+        while (node := self.graph.producer.get(name)) is not None:
+            if node.op_type not in _ARRANGED | {"Cast"} or not self.has(name):
+                break
+            name = node.input[0]
+        return name
+
+    def element_type(self, name: str) -> int:
+        """Give ONNX's number of a constant's element type; that of floats where it is not known."""
+        tensor = self._tensor(name)
+        node = self.graph.producer.get(name)
+        if tensor is not None:
+            return int(tensor.data_type)
+        if node is None:
+            return int(onnx.TensorProto.FLOAT)
+        given = attributes(node)
+        if node.op_type == "Cast":
+            return int(given["to"])
+        if node.op_type == "QuantizeLinear":
+            return self.element_type(node.input[2]) if len(node.input) > 2 else _BYTES
+        # Dequantised values are of the type of their scale; shapes and such say nothing.
+        reads = node.input[1:2] if node.op_type == "DequantizeLinear" else node.input
+        kinds = [self.element_type(one) for one in reads if one]
+        return next((kind for kind in kinds if kind in _FLOATING), int(onnx.TensorProto.FLOAT))
 
     def _tensor(self, name: str) -> onnx.TensorProto | None:
         if name in self._initializers:

@@ -96,7 +96,7 @@ HoldoutOption = Annotated[
         help="Hold out this share of the training samples, drawn by lot, as test (or val).",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the draw for --holdout.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of draws, --holdout's and --flatness's.")]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Take the first N samples of each split.")
 ]

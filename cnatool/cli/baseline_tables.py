@@ -30,6 +30,16 @@ def print_baselines(result: ScoreResult) -> None:
         ("parameters", "number", found.parameters),
         ("depth", "layers on a path", found.depth),
     ]
+    noise: list[tuple[str, str, Baseline]] = [
+        ("pac-bayes-flatness", "1/σ²", found.pac_bayes_flatness),
+        ("pac-bayes-init", "‖w − w⁰‖² and σ", found.pac_bayes_init),
+        ("pac-bayes-orig", "‖w‖² and σ", found.pac_bayes_orig),
+        ("pac-bayes-mag-flatness", "1/σ′²", found.pac_bayes_mag_flatness),
+        ("pac-bayes-mag-init", "w − w⁰ and σ′", found.pac_bayes_mag_init),
+        ("pac-bayes-mag-orig", "‖w‖², w − w⁰ and σ′", found.pac_bayes_mag_orig),
+        ("pac-bayes-mag-from-zero", "w and σ′", found.pac_bayes_mag_from_zero),
+    ]
+    rows += noise if found.flatness is not None else []
     say("")
     print_table(
         [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],

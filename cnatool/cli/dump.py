@@ -43,6 +43,7 @@ from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
     from cnatool.forecast import Preflight
+    from cnatool.store.flatness_records import Flatness
 
 __all__ = ["dump"]
 
@@ -126,6 +127,23 @@ def dump(
             metavar="FILE", help="The network before training, for how far its weights moved."
         ),
     ] = None,
+    flatness: Annotated[
+        bool,
+        typer.Option(
+            "--flatness",
+            help="Measure how much noise on its weights the network bears, before the first row.",
+        ),
+    ] = False,
+    flatness_samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Training samples for --flatness; 2000.")
+    ] = None,
+    flatness_draws: Annotated[
+        int | None, typer.Option(metavar="N", help="Draws of noise for --flatness; 10.")
+    ] = None,
+    flatness_target: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Accuracy that --flatness lets go; 0.1."),
+    ] = None,
     codec: CodecOption = None,
     overwrite: Annotated[
         bool,
@@ -189,6 +207,13 @@ def dump(
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),
             initial_model=initial_model,
+            flatness=_flatness(
+                seed,
+                asked=flatness,
+                samples=flatness_samples,
+                draws=flatness_draws,
+                target=flatness_target,
+            ),
             codec=codec.value if codec else None,
             overwrite=overwrite,
             resume=resume,
@@ -202,6 +227,24 @@ def dump(
     typer.echo(store.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(store.path))}")
+
+
+def _flatness(seed: int, *, asked: bool, **given: float | None) -> Flatness | bool:
+    """Read how flatness is to be measured.
+
+    Raises
+    ------
+    UsageError
+        If that is said, and it is not to be.
+    """
+    import msgspec
+
+    from cnatool.store.flatness_records import Flatness
+
+    fields = {name: value for name, value in given.items() if value is not None}
+    if fields and not asked:
+        raise UsageError(f"--flatness-{next(iter(fields))}: pass --flatness too.")
+    return asked and msgspec.convert({**fields, "seed": seed}, Flatness)
 
 
 def _say_preflight(found: Preflight) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cnatool.store.flatness_records import FlatnessRecord
     from cnatool.store.records import SplitRecord, StoreRecord
     from cnatool.store.weight_records import WeightsRecord
 
@@ -69,6 +70,8 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
         yield "a layer lies on a path longer than there are layers"
     if record.weights is not None:
         yield from _weight_contradictions(record.weights, len(record.layers))
+    if record.flatness is not None:
+        yield from _flatness_contradictions(record.flatness)
     for name, split in record.splits.items():
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is no name of a split"
@@ -89,6 +92,28 @@ def _weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]
             yield f"the weights of layer {layer.number} have the impossible shape {layer.shape}"
     if (weights.parameters or 0) < 0 or weights.depth < 0:
         yield "its number of parameters or its depth is negative"
+
+
+def _flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
+    if flatness.settings.samples < 1 or flatness.settings.draws < 1:
+        yield "its flatness was measured over no samples or no draws"
+    for noise in (flatness.plain, flatness.magnitude):
+        if noise is None:
+            continue
+        if noise.sigma is None:
+            if noise.reason is None:
+                yield "a scale of noise is missing, and no reason is given"
+        elif noise.sigma <= 0:
+            yield f"noise of scale {noise.sigma:g} cannot be"
+    measured = (flatness.weights, flatness.square_sum, flatness.plain, flatness.magnitude)
+    if None in measured:
+        if flatness.reason is None:
+            yield "its flatness is missing, and no reason is given"
+    elif not (flatness.weights or 0) > 0 or not (flatness.epsilon or 0) > 0:
+        yield "its flatness is of no weights, or without ε"
+    sums = (flatness.square_sum, flatness.distance_square_sum)
+    if any(number is not None and number < 0 for number in sums):
+        yield "a sum of squares of its weights is negative"
 
 
 def _split_contradictions(name: str, split: SplitRecord) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.store.flatness_records import FlatnessRecord
 from cnatool.store.geometry import Geometry
 from cnatool.store.weight_records import WeightsRecord
 
@@ -420,6 +421,8 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         none was given.
     weights : WeightsRecord or None
         Norms of the network's weights, which need the model; null where nobody gave them.
+    flatness : FlatnessRecord or None
+        How much noise on its weights the network bears; null where nobody asked for it.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -439,3 +442,4 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: dict[str, str] = {}
     initial: ModelRecord | None = None
     weights: WeightsRecord | None = None
+    flatness: FlatnessRecord | None = None
