@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from cnatool.metrics.convention import Convention, written
-from cnatool.metrics.estimate import Cna, Estimate, MinibatchCna, ResampledEstimate
+from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
 from cnatool.store.flatness_records import Flatness
@@ -306,6 +306,8 @@ class ScoreResult(msgspec.Struct, frozen=True):
         Both forms: accuracy(train) − accuracy(test), and |loss(train) − loss(test)|.
     cna_area : ResampledEstimate
         CNA-A, the area between the (α, β)-curves of train and test (paper eq. 5).
+    cna_area_by_chance : ChanceArea
+        CNA-A of splits that do not differ, which is above 0 as well.
     margin : Estimate
         γ of the training split.
     cna_margin : ResampledEstimate
@@ -331,6 +333,7 @@ class ScoreResult(msgspec.Struct, frozen=True):
     gap_accuracy: Estimate
     gap_loss: Estimate
     cna_area: ResampledEstimate
+    cna_area_by_chance: ChanceArea
     margin: Estimate
     cna_margin: ResampledEstimate
     baselines: BaselinesResult

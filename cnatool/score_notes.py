@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import Convention
     from cnatool.results import SplitResult
     from cnatool.scored_output import ScoredOutput
+    from cnatool.scored_pairs import PairScores
     from cnatool.store.reader import Store
 
 __all__ = ["notes"]
@@ -23,6 +24,7 @@ def notes(
     missing: Sequence[str],
     output: ScoredOutput,
     splits: Mapping[str, SplitResult],
+    pair: PairScores,
 ) -> Iterator[str]:
     """Give a line for each thing that is not as one would take for granted.
 
@@ -34,6 +36,7 @@ def notes(
         Of `missing_layers`.
     output : ScoredOutput
     splits : mapping of str to SplitResult
+    pair : PairScores
     """
     taken = [
         f"{split.samples:,} of {split.available:,} samples of {name}"
@@ -65,3 +68,11 @@ def notes(
     ruled = convention.layers in ("preactivation", "linear")
     if ruled and not convention.include_output and not any(layer.output for layer in store.layers):
         yield "no layer leads to an output, so all count as hidden ones (inspect --layers)"
+    chance = pair.chance
+    if chance.mean is not None:
+        yield (
+            f"CNA-A is above 0 by chance alone: {chance.mean:.4f} ± {chance.std:.4f} with train "
+            "and test relabelled at random; its interval is no test of a difference, its p is one"
+        )
+    elif pair.area.value is not None and not convention.area_resamples:
+        yield "CNA-A is above 0 by chance alone: --set area_resamples=100 says how far"

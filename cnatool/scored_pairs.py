@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.metrics.area import curve_area
-from cnatool.metrics.area_resampling import resampled_areas, with_interval
-from cnatool.metrics.estimate import Estimate, ResampledEstimate
+from cnatool.metrics.area_resampling import (
+    chance_area,
+    relabelled_areas,
+    resampled_areas,
+    with_interval,
+)
+from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
 from cnatool.metrics.margin import margin_estimate
 
 if TYPE_CHECKING:
@@ -38,12 +43,15 @@ class PairScores:
         Both forms of the generalisation gap.
     area, margin, product : ResampledEstimate, Estimate, ResampledEstimate
         CNA-A, γ and CNA-M.
+    chance : ChanceArea
+        CNA-A of splits that do not differ.
     """
 
     gaps: Mapping[Gap, Estimate]
     area: ResampledEstimate
     margin: Estimate
     product: ResampledEstimate
+    chance: ChanceArea
 
 
 def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairScores:
@@ -58,6 +66,7 @@ def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairSc
             area=_without_interval(absent),
             margin=margin,
             product=_without_interval(_product(margin, absent)),
+            chance=ChanceArea.unknown(f"no split called {missing}"),
         )
     area = curve_area(
         (train.alpha, train.beta),
@@ -73,6 +82,7 @@ def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairSc
         area=area_interval,
         margin=margin,
         product=product_interval,
+        chance=_chance(train, test, area, fields),
     )
 
 
@@ -155,6 +165,25 @@ def _with_intervals(
             product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
         ),
     )
+
+
+def _chance(
+    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention
+) -> ChanceArea:
+    if area.value is None:
+        return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
+    if not fields.area_resamples:
+        return ChanceArea.unknown("no relabellings are drawn")
+    values = relabelled_areas(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
+        relabellings=fields.area_resamples,
+        seed=fields.resample_seed,
+    )
+    return chance_area(area.value, values)
 
 
 def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:

@@ -147,10 +147,11 @@ class Scored:
             gap_accuracy=pair.gaps["accuracy"],
             gap_loss=pair.gaps["loss"],
             cna_area=pair.area,
+            cna_area_by_chance=pair.chance,
             margin=pair.margin,
             cna_margin=pair.product,
             baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
-            notes=tuple(notes(self.store, fields, self.missing, self.output, splits)),
+            notes=tuple(notes(self.store, fields, self.missing, self.output, splits, pair)),
         )
 
     def frame(self) -> polars.DataFrame:

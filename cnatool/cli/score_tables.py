@@ -11,7 +11,7 @@ from cnatool.text import with_operator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cnatool.metrics.estimate import Estimate, ResampledEstimate
+    from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
     from cnatool.results import ScoreResult
 
 __all__ = ["print_score"]
@@ -81,9 +81,17 @@ def _print_pair(result: ScoreResult) -> None:
             ("form", "left"),
             ("value", "right"),
             (_interval_header(result), "right"),
+            ("by chance", "right"),
+            ("p", "right"),
         ],
         [
-            [name, form, number(found.value), _interval(getattr(found, "interval", None))]
+            [
+                name,
+                form,
+                number(found.value),
+                _interval(getattr(found, "interval", None)),
+                *(_by_chance(result.cna_area_by_chance) if name == "CNA-A" else ("", "")),
+            ]
             for name, form, found in _pair_rows(result)
         ],
     )
@@ -159,6 +167,8 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
             yield f"{measure}: {found.reason}"
         elif reason := getattr(found, "interval_reason", None):
             yield f"interval of {measure}: {reason}"
+    if result.cna_area.value is not None and result.cna_area_by_chance.reason is not None:
+        yield f"CNA-A by chance: {result.cna_area_by_chance.reason}"
     for name, split in result.splits.items():
         for measure, reason in (
             ("accuracy, loss", split.performance_reason),
@@ -167,6 +177,10 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
         ):
             if reason is not None:
                 yield f"{measure} of {name}: {reason}"
+
+
+def _by_chance(chance: ChanceArea) -> tuple[str, str]:
+    return number(chance.mean), "–" if chance.p_value is None else f"{chance.p_value:.2g}"
 
 
 def _interval_header(result: ScoreResult) -> str:

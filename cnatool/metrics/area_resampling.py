@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cnatool.metrics.area import area_between
-from cnatool.metrics.estimate import ResampledEstimate
+from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
 
 if TYPE_CHECKING:
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import AreaForm
     from cnatool.metrics.estimate import Estimate
 
-__all__ = ["ResampledAreas", "resampled_areas", "with_interval"]
+__all__ = [
+    "ResampledAreas",
+    "chance_area",
+    "relabelled_areas",
+    "resampled_areas",
+    "with_interval",
+]
+
+_EQUAL = 1e-12  # areas that differ by less are equal but for rounding
 
 
 class ResampledAreas(NamedTuple):
@@ -102,3 +110,77 @@ def with_interval(
     if edges is not None:
         edges = max(edges[0], bounds[0]), min(edges[1], bounds[1])
     return ResampledEstimate(estimate.value, edges, reason, bias)
+
+
+def relabelled_areas(
+    first: Curve,
+    second: Curve,
+    *,
+    form: AreaForm,
+    window: int,
+    points: int,
+    relabellings: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return CNA-A after dealing the samples of both splits out anew, into splits of their sizes.
+
+    Parameters
+    ----------
+    first, second, form, window, points
+        As of `resampled_areas`.
+    relabellings, seed : int
+        How many, and their seed.
+
+    Returns
+    -------
+    (relabellings,) float64 array
+        NaN where CNA-A is undefined.
+    """
+    alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    size, total = first[0].size, alpha.size
+    # Equal α in an order that does not know the splits either.
+    order = np.random.default_rng([seed, size, total]).permutation(total)
+    order = order[np.argsort(alpha[order], kind="stable")]
+    alpha, beta = alpha[order], beta[order]
+
+    def statistic(number: int) -> tuple[float]:
+        generator = np.random.default_rng([seed, size, total, 1 + number])
+        dealt = np.zeros(total, np.bool_)
+        dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
+        area = area_between(
+            (alpha[dealt], beta[dealt]),
+            (alpha[~dealt], beta[~dealt]),
+            form=form,
+            window=window,
+            points=points,
+        ).value
+        return (math.nan if area is None else area,)
+
+    return resampled(statistic, relabellings)[:, 0]
+
+
+def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:
+    """Compare CNA-A with what relabelled splits give, a permutation test with one side.
+
+    Parameters
+    ----------
+    area : float
+        Of the splits as they are.
+    values : (n,) float64 array
+        Of `relabelled_areas`.
+    """
+    broken = int(np.count_nonzero(np.isnan(values)))
+    if broken:
+        return ChanceArea.unknown(
+            f"CNA-A is undefined for {broken} of {values.size} random relabellings of the splits"
+        )
+    mean, least = float(values.mean()), 1 / (1 + values.size)
+    as_large = int(np.count_nonzero(values >= area - _EQUAL))
+    return ChanceArea(
+        mean=mean,
+        std=float(values.std()),
+        excess=area - mean,
+        p_value=(1 + as_large) * least,
+        p_least=least,
+        relabellings=values.size,
+    )

@@ -87,7 +87,8 @@ class Convention(msgspec.Struct, frozen=True):
     level : float
         Confidence of every interval.
     resamples, area_resamples : int
-        Bootstrap resamples for CNA, and for CNA-A and CNA-M; 0 for no interval.
+        Bootstrap resamples for CNA, and for CNA-A and CNA-M; 0 for no interval. As many times
+        as ``area_resamples`` the splits are relabelled at random, for CNA-A by chance.
     permutations : int
         Least number of permutations behind a p-value; 0 for none.
     resample_seed : int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Cna", "Correlation", "Estimate", "MinibatchCna", "ResampledEstimate"]
+__all__ = ["ChanceArea", "Cna", "Correlation", "Estimate", "MinibatchCna", "ResampledEstimate"]
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -127,3 +127,38 @@ class ResampledEstimate(msgspec.Struct, frozen=True):
     interval_reason: str | None = None
     bias: float | None = None
     reason: str | None = None
+
+
+class ChanceArea(msgspec.Struct, frozen=True):
+    """What CNA-A is where two splits do not differ, or the reason why that is unknown.
+
+    The samples of both splits are dealt out anew at random, into splits of the same sizes.
+
+    Attributes
+    ----------
+    mean, std : float or None
+        Of CNA-A over these relabellings.
+    excess : float or None
+        CNA-A − mean: what is more than chance.
+    p_value : float or None
+        Share of relabellings, the true one among them, with a CNA-A that is as large.
+    p_least : float or None
+        The least p-value that so many relabellings can give.
+    relabellings : int
+        How many, without the true one.
+    reason : str or None
+        Why there are no numbers; None where there are.
+    """
+
+    mean: float | None
+    std: float | None
+    excess: float | None
+    p_value: float | None
+    p_least: float | None
+    relabellings: int
+    reason: str | None = None
+
+    @classmethod
+    def unknown(cls, reason: str) -> ChanceArea:
+        """Return what has no numbers, for this reason."""
+        return cls(None, None, None, None, None, 0, reason)

@@ -121,6 +121,14 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
     assert "95 % interval" in short
     low, high = found["cna_area"]["interval"]
     assert f"{low:.3f} … {high:.3f}" in short
+    chance = found["cna_area_by_chance"]
+    assert chance["excess"] == found["cna_area"]["value"] - chance["mean"]
+    assert chance["relabellings"] == 100
+    (row,) = (line for line in short.splitlines() if line.startswith("CNA-A"))
+    assert row.split()[-2:] == [f"{chance['mean']:.4f}", f"{chance['p_value']:.2g}"]
+    (line,) = (note for note in found["notes"] if note.startswith("CNA-A is above 0 by chance"))
+    assert f"alone: {chance['mean']:.4f} ± {chance['std']:.4f} with train and test" in line
+    assert f"note: {line}" in short
     for split in found["splits"].values():
         low, high = split["cna"]["interval"]
         assert f"{low:.3f} … {high:.3f}" in short
@@ -191,6 +199,8 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
     for name in ("gap", "gap_accuracy", "gap_loss", "cna_area", "margin", "cna_margin"):
         assert found[name]["value"] is None
         assert found[name]["reason"]
+    assert found["cna_area_by_chance"]["reason"].startswith("CNA-A is undefined: a split has 20")
+    assert not found["notes"]
     assert found["cna_area"]["interval"] is found["cna_margin"]["interval"] is None
     text = run("score", "net.zarr", "--all", cwd=tmp_path)
     assert "CNA of train: α is the same for all 20 samples" in text
@@ -209,6 +219,8 @@ def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]
         assert one["interval"] is None
         assert one["interval_reason"] == "no resamples are drawn"
     assert found["splits"]["train"]["cna"]["p_value"] is None
+    assert found["cna_area_by_chance"]["reason"] == "no relabellings are drawn"
+    assert any("--set area_resamples=100 says how far" in note for note in found["notes"])
     text = run("score", "net.zarr", *words, cwd=here[0])
     assert "interval of CNA of train: no resamples are drawn" in text
     assert "interval of CNA-A: no resamples are drawn" in text
