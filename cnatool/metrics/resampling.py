@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from statistics import NormalDist
@@ -25,7 +26,9 @@ __all__ = [
 ]
 
 _THREADS = min(8, os.cpu_count() or 1)
+_LEAST = 20  # resamples behind a deviation
 _TIE = 1e-10  # correlations that differ by less are equal but for rounding
+_ROUNDING = 1e-6  # of 2 / (1 − level)
 _CELL = 1 << 15  # samples
 _PART = 8  # resamples
 _ELEMENTS = 1 << 20  # of permuted samples at a time
@@ -93,8 +96,11 @@ def resampled(statistic: Callable[[int], tuple[float, ...]], resamples: int) -> 
 def percentile_interval(
     values: NDArray[np.float64], level: float
 ) -> tuple[tuple[float, float] | None, str | None]:
-    """Return the interval between two percentiles of the resamples, or why there is none."""
-    reason = _unusable(values)
+    """Return the interval between two percentiles of the resamples, or why there is none.
+
+    It needs 2 / (1 − level) resamples, one for each end beyond it.
+    """
+    reason = _unusable(values, level, math.ceil(2 / (1 - level) - _ROUNDING))
     if reason is not None:
         return None, reason
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -107,22 +113,25 @@ def recentred_interval(
     """Return value ± z times the resamples' deviation, and their bias; or why there is none.
 
     The deviation is taken around the resamples' own mean: what resampling itself adds to the
-    number, its bias, does not move the interval.
+    number, its bias, does not move the interval. It needs 20 resamples.
 
     Returns
     -------
     interval, bias, reason
     """
-    reason = _unusable(values)
+    reason = _unusable(values, level, _LEAST)
     if reason is not None:
         return None, None, reason
     half = NormalDist().inv_cdf((1 + level) / 2) * float(values.std(ddof=1))
     return (value - half, value + half), float(values.mean()) - value, None
 
 
-def _unusable(values: NDArray[np.float64]) -> str | None:
-    if values.size < 2:
-        return "an interval needs at least two resamples"
+def _unusable(values: NDArray[np.float64], level: float, least: int) -> str | None:
+    if values.size < least:
+        return (
+            f"an interval of {100 * level:.12g} % needs at least {least} resamples, and there are "
+            f"{values.size}"
+        )
     broken = int(np.count_nonzero(np.isnan(values)))
     if broken:
         return f"the measure is undefined for {broken} of {values.size} resamples"

@@ -204,6 +204,6 @@ def test_area_intervals_cover_the_area_of_other_samples() -> None:
 
 
 def test_an_area_is_never_below_zero() -> None:
-    found = with_interval(Estimate(0.01), np.array([0.0, 0.1, 0.2]), 0.95, bounds=(0.0, 1.0))
+    found = with_interval(Estimate(0.01), np.array([0.0, 0.1, 0.2] * 7), 0.95, bounds=(0.0, 1.0))
     assert found.interval is not None
     assert found.interval[0] == 0

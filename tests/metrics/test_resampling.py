@@ -58,11 +58,29 @@ def test_intervals() -> None:
 
 
 def test_resamples_without_a_value_leave_no_interval() -> None:
-    values = np.array([1.0, np.nan, 2.0])
-    text = "the measure is undefined for 1 of 3 resamples"
+    values = np.array([1.0, np.nan, 2.0] + 20 * [3.0])
+    text = "the measure is undefined for 1 of 23 resamples"
     assert percentile_interval(values, 0.9) == (None, text)
     assert recentred_interval(1.0, values, 0.9) == (None, None, text)
-    assert percentile_interval(values[:1], 0.9)[1] == "an interval needs at least two resamples"
+
+
+@pytest.mark.parametrize(("level", "least"), [(0.5, 4), (0.9, 20), (0.95, 40), (0.999, 2000)])
+def test_too_few_resamples_leave_no_interval(level: float, least: int) -> None:
+    values = np.random.default_rng(0).normal(size=least)
+    assert percentile_interval(values, level)[0] is not None
+    edges, reason = percentile_interval(values[1:], level)
+    assert edges is None
+    percent = f"{100 * level:g} %"
+    assert reason == (
+        f"an interval of {percent} needs at least {least} resamples, and there are {least - 1}"
+    )
+    twenty = np.random.default_rng(0).normal(size=20)
+    assert recentred_interval(0.0, twenty, level)[0] is not None
+    assert recentred_interval(0.0, twenty[1:], level) == (
+        None,
+        None,
+        f"an interval of {percent} needs at least 20 resamples, and there are 19",
+    )
 
 
 def shifted(a: np.ndarray, b: np.ndarray) -> list[float]:
