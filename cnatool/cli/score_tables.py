@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from cnatool.cli.console import say
 from cnatool.cli.tables import number, print_table
+from cnatool.metrics.estimate import ResampledEstimate
 from cnatool.text import with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
+    from cnatool.metrics.estimate import ChanceArea, Estimate
     from cnatool.results import ScoreResult
 
 __all__ = ["print_score"]
@@ -25,7 +26,7 @@ def print_score(result: ScoreResult, *, everything: bool = False) -> None:
     if everything:
         _print_coefficients(result)
         _print_alpha_groups(result)
-    reasons = list(_reasons(result))
+    reasons = [*_reasons(result), *(_further_reasons(result) if everything else ())]
     if reasons:
         say("\nundefined (–):")
         for reason in reasons:
@@ -89,7 +90,7 @@ def _print_pair(result: ScoreResult) -> None:
                 name,
                 form,
                 number(found.value),
-                _interval(getattr(found, "interval", None)),
+                _interval(found.interval) if isinstance(found, ResampledEstimate) else "",
                 *(_by_chance(result.cna_area_by_chance) if name == "CNA-A" else ("", "")),
             ]
             for name, form, found in _pair_rows(result)
@@ -162,11 +163,12 @@ def _print_alpha_groups(result: ScoreResult) -> None:
 
 
 def _reasons(result: ScoreResult) -> Iterator[str]:
+    fields = result.convention.fields
     for measure, _, found in _pair_rows(result):
         if found.reason is not None:
             yield f"{measure}: {found.reason}"
-        elif reason := getattr(found, "interval_reason", None):
-            yield f"interval of {measure}: {reason}"
+        elif isinstance(found, ResampledEstimate) and found.interval_reason is not None:
+            yield f"interval of {measure}: {found.interval_reason}"
     if result.cna_area.value is not None and result.cna_area_by_chance.reason is not None:
         yield f"CNA-A by chance: {result.cna_area_by_chance.reason}"
     for name, split in result.splits.items():
@@ -174,9 +176,39 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
             ("accuracy, loss", split.performance_reason),
             ("CNA", split.cna.reason),
             ("interval of CNA", split.cna.interval_reason),
+            ("p of CNA", None if fields.permutations else "no permutations are drawn"),
         ):
             if reason is not None:
                 yield f"{measure} of {name}: {reason}"
+
+
+def _further_reasons(result: ScoreResult) -> Iterator[str]:
+    """Give what `_reasons` does not, of what is printed with everything."""
+    fields = result.convention.fields
+    for form, gap in (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)):
+        if form != fields.gap and gap.reason is not None:
+            yield f"gap ({form}): {gap.reason}"
+    for name, split in result.splits.items():
+        of = split.coefficients
+        for measure, reason in (
+            ("Pearson", of.pearson.reason),
+            ("Spearman", of.spearman.reason),
+            ("Kendall τ-b", of.kendall.reason),
+            ("smoothed", of.smoothed.reason),
+            (f"batches of {fields.cna_batch}", of.minibatches.reason),
+        ):
+            # What holds for all coefficients is said of CNA.
+            if reason is not None and reason != split.cna.reason:
+                yield f"{measure} of {name}: {reason}"
+        if split.performance_reason is not None:
+            yield f"error, loss of the groups of {name}: {split.performance_reason}"
+        empty = [str(i) for i, one in enumerate(split.alpha_groups, start=1) if not one.samples]
+        if empty:
+            why = ", as equal α are never divided" if split.samples else ""
+            yield f"groups {', '.join(empty)} of {name}: no samples{why}"
+        broken = any(one.samples and one.alpha_mean is None for one in split.alpha_groups)
+        if broken:
+            yield f"α of the groups of {name}: {split.cna.reason}"
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:

@@ -205,10 +205,27 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
     text = run("score", "net.zarr", "--all", cwd=tmp_path)
     assert "CNA of train: α is the same for all 20 samples" in text
     assert "CNA-A: a split has 20 samples, fewer than the window of 25" in text
+    assert "\n  gap (loss): the split has no labels\n" in text
+    assert "\n  error, loss of the groups of train: the split has no labels\n" in text
+    assert "\n  groups 1, 2, 4, 5 of test: no samples, as equal α are never divided\n" in text
     assert "nan" not in text.lower()
     text = run("layers", "net.zarr", cwd=tmp_path)
     assert "CNA of train: α is the same for all 20 samples" in text
     assert "nan" not in text.lower()
+
+
+def test_each_dash_has_its_reason(tmp_path: Path) -> None:
+    record_network(tmp_path / "net.zarr", {"train": 20, "test": 24})
+    text = run("score", "net.zarr", "--all", "--set", "resamples=5", cwd=tmp_path)
+    said = text.partition("undefined (–):")[2]
+    for name, rows in (("train", 20), ("test", 24)):
+        (line,) = (line for line in said.splitlines() if f"  smoothed of {name}: " in line)
+        assert line.endswith(f"{rows} samples are too few for a curve by windows of 25")
+        assert (
+            f"  batches of 128 of {name}: {rows} samples do not fill a minibatch of 128\n" in said
+        )
+        assert f"  interval of CNA of {name}: an interval of 95 % needs at least 40 " in said
+    assert "smoothed of" not in run("score", "net.zarr", cwd=tmp_path)
 
 
 def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]) -> None:
@@ -223,6 +240,7 @@ def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]
     assert any("--set area_resamples=100 says how far" in note for note in found["notes"])
     text = run("score", "net.zarr", *words, cwd=here[0])
     assert "interval of CNA of train: no resamples are drawn" in text
+    assert "p of CNA of train: no permutations are drawn" in text
     assert "interval of CNA-A: no resamples are drawn" in text
 
 
