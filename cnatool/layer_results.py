@@ -30,6 +30,8 @@ class LayerPart(msgspec.Struct, frozen=True):
         is undefined.
     correlation : float or None
         Pearson's correlation of α and z_d; None where one of them is constant.
+    reason : str or None
+        Why there is no number, for those that are None; None where there are all.
     """
 
     number: int
@@ -39,6 +41,7 @@ class LayerPart(msgspec.Struct, frozen=True):
     beta: float | None
     cna: float | None
     correlation: float | None
+    reason: str | None
 
 
 class GroupProfile(msgspec.Struct, frozen=True):
@@ -54,6 +57,8 @@ class GroupProfile(msgspec.Struct, frozen=True):
         Mean of their β.
     z : tuple of float or None
         Mean z_d of each layer.
+    reason : str or None
+        Why there is no number, for those that are None; None where there are all.
     """
 
     samples: int
@@ -62,6 +67,7 @@ class GroupProfile(msgspec.Struct, frozen=True):
     alpha_max: float | None
     beta: float | None
     z: tuple[float | None, ...]
+    reason: str | None
 
 
 class SampleProfile(msgspec.Struct, frozen=True):

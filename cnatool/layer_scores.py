@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool.errors import UsageError
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["score_layers"]
 
+_NO_SAMPLES = "no samples"
+_TOO_LARGE = "z is too large for float64"
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 
 
@@ -135,7 +138,7 @@ def _split_layers(
         rows=len(alpha),
         beta=_mean(beta),
         cna=Estimate(cna.value, cna.reason),
-        layers=tuple(_parts(sums, coefficients, alpha, beta, defined=cna.value is not None)),
+        layers=tuple(_parts(sums, coefficients, alpha, beta, cna.reason)),
         groups=tuple(_groups(sums, groups, alpha, beta)),
         samples=tuple(
             SampleProfile(
@@ -155,25 +158,45 @@ def _parts(
     coefficients: NDArray[np.float64],
     alpha: NDArray[np.float64],
     beta: NDArray[np.float64],
-    *,
-    defined: bool,
+    undefined: str | None,
 ) -> Iterator[LayerPart]:
-    means, deviations, correlations = sums.means(), sums.deviations(), sums.correlations()
+    """Give each layer's part; `undefined` is why there is no CNA."""
+    defined = undefined is None
     with np.errstate(invalid="ignore", over="ignore"):
+        means, deviations, correlations = sums.means(), sums.deviations(), sums.correlations()
         of_beta = coefficients * means
         of_cna = coefficients * sums.covariances()
         if defined:
             of_cna /= alpha.std() * beta.std()
     for layer, coefficient in enumerate(coefficients):
-        yield LayerPart(
+        part = LayerPart(
             number=layer + 1,
             coefficient=float(coefficient),
-            mean=_finite(means[layer]),
-            std=_finite(deviations[layer]),
-            beta=_finite(of_beta[layer]),
-            cna=_finite(of_cna[layer]) if defined else None,
+            mean=_finite(means[layer]) if len(alpha) else None,
+            std=_finite(deviations[layer]) if len(alpha) else None,
+            # A product with 0 can be −0.
+            beta=_finite(of_beta[layer] + 0.0) if len(alpha) else None,
+            cna=_finite(of_cna[layer] + 0.0) if defined else None,
             correlation=_finite(correlations[layer]),
+            reason=None,
         )
+        broken = int(sums.broken()[:, layer].sum())
+        reason = _part_reason(part, broken, len(alpha), undefined)
+        yield msgspec.structs.replace(part, reason=reason)
+
+
+def _part_reason(part: LayerPart, broken: int, n: int, undefined: str | None) -> str | None:
+    if not n:
+        return _NO_SAMPLES
+    if broken:
+        return f"z is not finite for {broken} of {n} samples"
+    if None in (part.mean, part.std, part.beta):
+        return _TOO_LARGE
+    if undefined is not None:
+        return f"CNA is undefined: {undefined}"
+    if part.correlation is None:
+        return f"z is the same for all {n} samples"
+    return _TOO_LARGE if part.cna is None else None
 
 
 def _groups(
@@ -185,14 +208,27 @@ def _groups(
     for group, z in enumerate(sums.group_means()):
         inside = groups == group
         of_alpha = alpha[inside]
-        yield GroupProfile(
+        broken = int(sums.broken()[group].max(initial=0))
+        profile = GroupProfile(
             samples=len(of_alpha),
-            alpha_min=float(of_alpha.min()) if len(of_alpha) else None,
+            alpha_min=_finite(of_alpha.min()) if len(of_alpha) else None,
             alpha_mean=_mean(of_alpha),
-            alpha_max=float(of_alpha.max()) if len(of_alpha) else None,
+            alpha_max=_finite(of_alpha.max()) if len(of_alpha) else None,
             beta=_mean(beta[inside]),
             z=tuple(map(_finite, z)),
+            reason=None,
         )
+        yield msgspec.structs.replace(profile, reason=_group_reason(profile, broken))
+
+
+def _group_reason(group: GroupProfile, broken: int) -> str | None:
+    if not group.samples:
+        return _NO_SAMPLES
+    if broken:
+        return f"z is not finite for {broken} of {group.samples} samples"
+    if group.alpha_mean is None:
+        return f"α is not finite for all {group.samples} samples"
+    return _TOO_LARGE if None in (group.beta, *group.z) else None
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -123,12 +124,48 @@ def test_constant_inputs_have_no_cna_and_a_reason(tmp_path: Path) -> None:
     assert split.cna.reason == "β is not finite for 1 of 30 samples"
     assert [part.cna for part in split.layers] == [None, None]
     assert [part.correlation for part in split.layers] == [None, None]
+    undefined = "CNA is undefined: β is not finite for 1 of 30 samples"
+    broken = "z is not finite for 1 of 30 samples"
+    assert [part.reason for part in split.layers] == [undefined, broken]
+    assert {group.reason for group in split.groups} == {"no samples", broken}
     assert split.layers[0].mean is not None
     assert (split.layers[1].mean, split.layers[1].std, split.beta) == (None, None, None)
     assert split.samples[0].z[1] is None
     # All samples share one α, so that they are one group.
     assert sorted(group.samples for group in split.groups) == [0, 0, 0, 0, 30]
     json.loads(got.to_json(), parse_constant=lambda word: pytest.fail(word))
+
+
+@pytest.mark.parametrize("value", [7.0, np.inf, 1e308])
+def test_each_null_has_a_reason(value: float, tmp_path: Path) -> None:
+    names = ["fc1", "fc2", "fc3", "logits"]
+    rng = np.random.default_rng(0)
+    with cnatool.create_store(tmp_path / "s.zarr", tensors=names, outputs=["logits"]) as store:
+        store.append(
+            "train",
+            inputs=rng.integers(0, 256, (40, 4, 4), np.uint8),
+            labels=rng.integers(0, 3, 40),
+            outputs=rng.normal(size=(40, 3)),
+            activations={
+                "fc1": rng.normal(size=(40, 5)),
+                "fc2": -np.abs(rng.normal(size=(40, 5))),
+                "fc3": np.full((40, 1), value),
+            },
+        )
+    split = cnatool.score_layers(tmp_path / "s.zarr").splits["train"]
+    for part in split.layers:
+        numbers = (part.mean, part.std, part.beta, part.cna, part.correlation)
+        assert (None in numbers) == (part.reason is not None)
+        assert all(math.copysign(1, number) > 0 for number in numbers if number == 0)
+    for group in split.groups:
+        numbers = (group.alpha_min, group.alpha_mean, group.alpha_max, group.beta, *group.z)
+        assert (None in numbers) == (group.reason is not None)
+    if value == 7:
+        assert [part.reason for part in split.layers] == [
+            None,
+            None,
+            "z is the same for all 40 samples",
+        ]
 
 
 def test_sums_lose_no_digits_to_a_large_mean_or_to_blocks() -> None:

@@ -10,6 +10,8 @@ import typer
 from cnatool.cli.console import key_values, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cnatool.layer_results import GroupProfile, LayerScores, SampleProfile, SplitLayers
 
 __all__ = ["layers"]
@@ -57,10 +59,24 @@ def layers(
         _print_parts(scores, split)
         say(f"\nmean z by quantiles of α{', and of single samples' if split.samples else ''}\n")
         _print_profiles(scores, split)
-        if split.cna.reason is not None:
-            say(f"\nundefined (–):\n  CNA of {name}: {split.cna.reason}")
+        reasons = list(_reasons(scores, split))
+        if reasons:
+            say("\nundefined (–):")
+            for what, reason in reasons:
+                say(f"  {what} of {name}: {reason}")
     if scores.alpha_codec is not None:
         say(f"\nα: {scores.alpha_codec}")
+
+
+def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str]]:
+    if split.cna.reason is not None:
+        yield "CNA", split.cna.reason
+    for layer, part in zip(scores.layers, split.layers, strict=True):
+        if part.reason is not None:
+            yield layer.name, part.reason
+    for place, group in enumerate(split.groups, start=1):
+        if group.reason is not None:
+            yield f"group {place}", group.reason
 
 
 def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
@@ -101,7 +117,10 @@ def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
     from cnatool.cli.tables import number, print_table
 
     headers = [
-        f"{number(group.alpha_min, 2)} … {number(group.alpha_max, 2)}" for group in split.groups
+        f"{number(group.alpha_min, 2)} … {number(group.alpha_max, 2)}"
+        if group.samples
+        else "no samples"
+        for group in split.groups
     ]
     headers += [f"{one.id} (α {number(one.alpha, 2)})" for one in split.samples]
     columns: list[GroupProfile | SampleProfile] = [*split.groups, *split.samples]

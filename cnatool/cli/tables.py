@@ -47,5 +47,5 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Write a number for a table; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """Write a number for a table, no zero with a sign; a dash where there is none."""
+    return "–" if value is None else f"{value:z.{digits}f}"

@@ -41,17 +41,22 @@ class LayerSums:
     _groups: NDArray[np.float64] = field(init=False)
     _squares: NDArray[np.float64] = field(init=False)
     _products: NDArray[np.float64] = field(init=False)
+    _broken: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         self._groups = np.zeros((self.count, self.layers))
         self._squares = np.zeros(self.layers)
         self._products = np.zeros(self.layers)
+        self._broken = np.zeros((self.count, self.layers), np.int64)
 
     def add(self, start: int, z: NDArray[np.float64]) -> None:
         """Take in rows of z, (rows, L), from row `start` on.
 
         Values that are not finite make what they touch not finite.
         """
+        infinite, here = ~np.isfinite(z), self.groups[start : start + len(z)]
+        if infinite.any():
+            np.add.at(self._broken, here, infinite)
         with np.errstate(invalid="ignore", over="ignore"):
             if self._centre is None:
                 self._centre = z.mean(axis=0)
@@ -69,6 +74,10 @@ class LayerSums:
         """Return how many samples each group has, (groups,)."""
         sizes: NDArray[np.int64] = np.bincount(self.groups, minlength=self.count)
         return sizes
+
+    def broken(self) -> NDArray[np.int64]:
+        """Return of how many samples of each group z_d is not finite, (groups, L)."""
+        return self._broken
 
     def means(self) -> NDArray[np.float64]:
         """Return the mean z_d over all samples, (L,)."""

@@ -211,6 +211,9 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
     assert "nan" not in text.lower()
     text = run("layers", "net.zarr", cwd=tmp_path)
     assert "CNA of train: α is the same for all 20 samples" in text
+    assert "fc1 of train: CNA is undefined: α is the same for all 20 samples\n" in text
+    assert "group 1 of train: no samples\n" in text
+    assert "-0.0000" not in text
     assert "nan" not in text.lower()
 
 
@@ -256,7 +259,7 @@ def test_layers(here: tuple[Path, dict[str, Recorded]]) -> None:
         assert f"{split['cna']['value']:.4f}" in text
         for part in split["layers"]:
             for field in ("mean", "std", "coefficient", "beta", "cna", "correlation"):
-                assert f"{part[field]:.4f}" in text
+                assert f"{part[field]:z.4f}" in text
         for group in split["groups"]:
             assert all(f"{value:.4f}" in text for value in group["z"])
         (sample,) = split["samples"]
