@@ -98,7 +98,13 @@ class SplitLayers(msgspec.Struct, frozen=True):
     Attributes
     ----------
     rows : int
-        Samples.
+        Samples that were scored.
+    complete : bool
+        Whether the dump of this split was finished.
+    rows_wanted : int
+        Rows that the split has, or will have once its dump is finished.
+    skipped : int
+        Samples that have no row since they could not be read.
     beta : float or None
         Mean of β; None where not finite, or where there are no samples.
     cna : Estimate
@@ -112,6 +118,9 @@ class SplitLayers(msgspec.Struct, frozen=True):
     """
 
     rows: int
+    complete: bool
+    rows_wanted: int
+    skipped: int
     beta: float | None
     cna: Estimate
     layers: tuple[LayerPart, ...]
@@ -140,6 +149,8 @@ class LayerScores(msgspec.Struct, frozen=True):
         The layers, in execution order.
     splits : dict of str to SplitLayers
         Each split.
+    notes : tuple of str
+        What a reader of these numbers should know beside them.
     """
 
     schema: Literal["cnatool.layers/1"]
@@ -151,6 +162,7 @@ class LayerScores(msgspec.Struct, frozen=True):
     alpha_codec: str | None
     layers: tuple[LayerResult, ...]
     splits: dict[str, SplitLayers]
+    notes: tuple[str, ...]
 
     def to_json(self) -> str:
         """Write the result as one JSON document; the same result gives the same bytes."""

@@ -23,7 +23,9 @@ from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.layer_sums import LayerSums
 from cnatool.results import ConventionResult, LayerResult, ModelResult
+from cnatool.score_notes import layer_notes
 from cnatool.scored_inputs import alpha_codec, split_alpha
+from cnatool.scored_layers import missing_layers
 from cnatool.scored_parts import range_advice, scored_parts
 from cnatool.scored_splits import named_split
 from cnatool.scored_sums import z_blocks
@@ -102,6 +104,14 @@ def score_layers(
             for number, layer in enumerate(parts.layers, start=1)
         ),
         splits=splits,
+        notes=tuple(
+            layer_notes(
+                parts.store,
+                fields,
+                missing_layers(parts.store, fields),
+                {name: split for name, (split, _) in parts.splits.items()},
+            )
+        ),
     )
 
 
@@ -136,6 +146,9 @@ def _split_layers(
     cna = pearson(alpha, beta)
     return SplitLayers(
         rows=len(alpha),
+        complete=split.record.complete,
+        rows_wanted=split.record.rows,
+        skipped=len(split.record.skipped),
         beta=_mean(beta),
         cna=Estimate(cna.value, cna.reason),
         layers=tuple(_parts(sums, coefficients, alpha, beta, cna.reason)),

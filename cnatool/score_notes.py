@@ -8,12 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cnatool.metrics.convention import Convention
-    from cnatool.results import SplitResult
     from cnatool.scored_output import ScoredOutput
     from cnatool.scored_pairs import PairScores
-    from cnatool.store.reader import Store
+    from cnatool.store.reader import Split, Store
 
-__all__ = ["notes"]
+__all__ = ["layer_notes", "notes", "unfinished"]
 
 _NAMED = 3
 
@@ -23,7 +22,7 @@ def notes(
     convention: Convention,
     missing: Sequence[str],
     output: ScoredOutput,
-    splits: Mapping[str, SplitResult],
+    splits: Mapping[str, Split],
     pair: PairScores,
 ) -> Iterator[str]:
     """Give a line for each thing that is not as one would take for granted.
@@ -35,30 +34,60 @@ def notes(
     missing : sequence of str
         Of `missing_layers`.
     output : ScoredOutput
-    splits : mapping of str to SplitResult
+    splits : mapping of str to Split
     pair : PairScores
     """
-    taken = [
-        f"{split.samples:,} of {split.available:,} samples of {name}"
-        for name, split in splits.items()
-        if split.complete
-        and split.available is not None
-        and split.samples + split.skipped < split.available
-    ]
-    if taken:
-        yield f"scored: the first {', '.join(taken)}"
-    skipped = [
-        f"{split.skipped:,} of {split.samples + split.skipped:,} samples of {name}"
-        for name, split in splits.items()
-        if split.skipped
-    ]
-    if skipped:
-        yield f"could not be read and are left out: {', '.join(skipped)} (inspect lists them)"
+    yield from _data_notes(splits)
     if output.others:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: --output "
             "NAME chooses"
         )
+    yield from _rule_notes(store, convention, missing)
+    chance = pair.chance
+    if chance.mean is not None:
+        yield (
+            f"CNA-A is above 0 by chance alone: {chance.mean:.4f} ± {chance.std:.4f} with train "
+            "and test relabelled at random; its interval is no test of a difference, its p is one"
+        )
+    elif pair.area.value is not None and not convention.area_resamples:
+        yield "CNA-A is above 0 by chance alone: --set area_resamples=100 says how far"
+
+
+def layer_notes(
+    store: Store, convention: Convention, missing: Sequence[str], splits: Mapping[str, Split]
+) -> Iterator[str]:
+    """Give those lines of `notes` that hold without an output, and without a pair of splits."""
+    yield from _data_notes(splits)
+    yield from _rule_notes(store, convention, missing)
+
+
+def unfinished(name: str, scored: int, rows: int) -> str:
+    """Say that the dump of a split is not finished."""
+    return f"split {name}: the dump is not finished; {scored} of {rows} rows are scored"
+
+
+def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
+    taken = [
+        f"{len(split):,} of {split.record.available:,} samples of {name}"
+        for name, split in splits.items()
+        if split.record.complete
+        and split.record.available is not None
+        and len(split) + len(split.record.skipped) < split.record.available
+    ]
+    if taken:
+        yield f"scored: the first {', '.join(taken)}"
+    skipped = [
+        f"{len(split.record.skipped):,} of {len(split) + len(split.record.skipped):,} samples of "
+        f"{name}"
+        for name, split in splits.items()
+        if split.record.skipped
+    ]
+    if skipped:
+        yield f"could not be read and are left out: {', '.join(skipped)} (inspect lists them)"
+
+
+def _rule_notes(store: Store, convention: Convention, missing: Sequence[str]) -> Iterator[str]:
     if missing:
         more = ", …" if len(missing) > _NAMED else ""
         yield (
@@ -68,11 +97,3 @@ def notes(
     ruled = convention.layers in ("preactivation", "linear")
     if ruled and not convention.include_output and not any(layer.output for layer in store.layers):
         yield "no layer leads to an output, so all count as hidden ones (inspect --layers)"
-    chance = pair.chance
-    if chance.mean is not None:
-        yield (
-            f"CNA-A is above 0 by chance alone: {chance.mean:.4f} ± {chance.std:.4f} with train "
-            "and test relabelled at random; its interval is no test of a difference, its p is one"
-        )
-    elif pair.area.value is not None and not convention.area_resamples:
-        yield "CNA-A is above 0 by chance alone: --set area_resamples=100 says how far"

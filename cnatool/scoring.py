@@ -128,6 +128,7 @@ class Scored:
             name: split.result(fields, stream)
             for stream, (name, split) in enumerate(self.splits.items())
         }
+        read = {name: split.split for name, split in self.splits.items()}
         return ScoreResult(
             schema="cnatool.score/1",
             store=str(self.store.path),
@@ -151,7 +152,7 @@ class Scored:
             margin=pair.margin,
             cna_margin=pair.product,
             baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
-            notes=tuple(notes(self.store, fields, self.missing, self.output, splits, pair)),
+            notes=tuple(notes(self.store, fields, self.missing, self.output, read, pair)),
         )
 
     def frame(self) -> polars.DataFrame:

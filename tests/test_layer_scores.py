@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 from support.recorded import Recorded, record_network
+from support.stores import changed_attribute
 
 import cnatool
 from cnatool.errors import MetricError, UsageError
@@ -166,6 +172,42 @@ def test_each_null_has_a_reason(value: float, tmp_path: Path) -> None:
             None,
             "z is the same for all 40 samples",
         ]
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    with changed(tmp_path) as attribute:
+        attribute["splits"]["train"]["available"] = 1000
+        attribute["splits"]["test"]["skipped"] = [{"id": "a.png", "reason": "broken"}]
+    layers, score = (
+        cnatool.score_layers(tmp_path / "net.zarr"),
+        cnatool.score(tmp_path / "net.zarr"),
+    )
+    assert layers.notes == (
+        "scored: the first 260 of 1,000 samples of train",
+        "could not be read and are left out: 1 of 121 samples of test (inspect lists them)",
+        *layers.notes[2:],
+    )
+    assert layers.notes == score.notes[: len(layers.notes)]
+    split = layers.splits["test"]
+    assert (split.complete, split.rows, split.rows_wanted, split.skipped) == (True, 120, 120, 1)
+
+
+def test_an_unfinished_dump_is_said(tmp_path: Path) -> None:
+    with changed(tmp_path) as attribute:
+        attribute["splits"]["test"].update(committed=[], complete=False)
+    words = [Path(sys.executable).parent / "cnatool", "layers", tmp_path / "net.zarr"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert "split test: the dump is not finished; 0 of 120 rows are scored" in done.stderr
+    split = cnatool.score_layers(tmp_path / "net.zarr").splits["test"]
+    assert (split.complete, split.rows, split.rows_wanted) == (False, 0, 120)
+    assert {part.reason for part in split.layers} == {"no samples"}
+
+
+@contextmanager
+def changed(folder: Path) -> Iterator[Any]:
+    record_network(folder / "net.zarr", ROWS)
+    with changed_attribute(folder / "net.zarr") as attribute:
+        yield attribute
 
 
 def test_sums_lose_no_digits_to_a_large_mean_or_to_blocks() -> None:

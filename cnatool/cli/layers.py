@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.console import key_values, say
+from cnatool.cli.console import key_values, note, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,7 @@ def layers(
 ) -> None:
     """Show z over depth, and what each layer contributes to β and CNA."""
     from cnatool.layer_scores import score_layers
+    from cnatool.score_notes import unfinished
 
     scores = score_layers(
         store,
@@ -50,6 +51,9 @@ def layers(
         overrides=key_values("--set", set_ or ()),
         samples=sample or (),
     )
+    for name, split in scores.splits.items():
+        if not split.complete:
+            note(unfinished(name, split.rows, split.rows_wanted))
     if json:
         typer.echo(scores.to_json(), nl=False)
         return
@@ -66,6 +70,10 @@ def layers(
                 say(f"  {what} of {name}: {reason}")
     if scores.alpha_codec is not None:
         say(f"\nα: {scores.alpha_codec}")
+    if scores.notes:
+        say("")
+    for line in scores.notes:
+        say(f"note: {line}")
 
 
 def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str]]:

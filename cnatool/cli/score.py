@@ -65,6 +65,7 @@ def score(
     from cnatool.cli.baseline_tables import print_baselines
     from cnatool.cli.score_tables import print_score
     from cnatool.frames import check_frame_path, write_frame
+    from cnatool.score_notes import unfinished
     from cnatool.scoring import score_all
 
     if samples is not None:
@@ -79,10 +80,7 @@ def score(
     result = scored.result()
     for name, split in result.splits.items():
         if not split.complete:
-            note(
-                f"split {name}: the dump is not finished; {split.samples} of {split.rows} rows are "
-                "scored"
-            )
+            note(unfinished(name, split.samples, split.rows))
     if samples is not None:
         write_frame(scored.frame(), samples, convention=str(result.convention))
         note(f"wrote {samples}")
