@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["print_score"]
 
+_ROUNDED = 1 + 1e-9
+
 
 def print_score(result: ScoreResult, *, everything: bool = False) -> None:
     """Print a result as tables; with `everything` also what a first look does not need."""
@@ -55,7 +57,7 @@ def _print_splits(result: ScoreResult) -> None:
             ("β mean", "right"),
             ("CNA", "right"),
             (_interval_header(result), "right"),
-            ("p", "right"),
+            (_p_header(result), "right"),
         ],
         [
             [
@@ -67,7 +69,7 @@ def _print_splits(result: ScoreResult) -> None:
                 number(split.beta.mean),
                 number(split.cna.value),
                 _interval(split.cna.interval),
-                "–" if split.cna.p_value is None else f"{split.cna.p_value:.2g}",
+                _p(split.cna.p_value, split.cna.p_least),
             ]
             for name, split in result.splits.items()
         ],
@@ -212,7 +214,20 @@ def _further_reasons(result: ScoreResult) -> Iterator[str]:
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:
-    return number(chance.mean), "–" if chance.p_value is None else f"{chance.p_value:.2g}"
+    return number(chance.mean), _p(chance.p_value, chance.p_least)
+
+
+def _p(value: float | None, least: float | None) -> str:
+    """Write a p-value; at the least that there can be, as a bound."""
+    if value is None or least is None:
+        return "–"
+    return f"{'≤ ' if value <= least * _ROUNDED else ''}{value:.2g}"
+
+
+def _p_header(result: ScoreResult) -> str:
+    tested = {split.cna.p_statistic for split in result.splits.values()} - {None}
+    named = result.convention.fields.cna
+    return "".join(["p", *(f" ({one})" for one in tested if one != named)])
 
 
 def _interval_header(result: ScoreResult) -> str:

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 
 from cnatool.metrics.correlation import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import CnaForm, IntervalForm
-    from cnatool.metrics.estimate import Correlation
+    from cnatool.metrics.estimate import Correlation, PStatistic
 
 __all__ = ["cna"]
 
@@ -95,12 +96,20 @@ def cna(
             edges, reason = shape.interval(found.value, values[:, 0], level)
     elif edges is None:
         reason = shape.without_fisher
-    p_value, done = None, 0
-    if permutations:
-        p_value, done = independence_test(
-            shape.scores(alpha), shape.scores(beta), permutations=permutations, seed=seed
-        )
-    return Cna(found.value, edges, reason, found.interval, p_value, done)
+    test = Cna(found.value, edges, reason, found.interval)
+    if not permutations:
+        return test
+    scores = _SCORES[shape.tested]
+    p_value, done = independence_test(
+        scores(alpha), scores(beta), permutations=permutations, seed=seed
+    )
+    return msgspec.structs.replace(
+        test,
+        p_value=p_value,
+        p_least=1 / (1 + done),
+        p_statistic=shape.tested,
+        permutations=done,
+    )
 
 
 def _drawn(statistic: _Statistic, n: int, seed: int, stream: int, number: int) -> tuple[float]:
@@ -108,12 +117,12 @@ def _drawn(statistic: _Statistic, n: int, seed: int, stream: int, number: int) -
 
 
 class _Form(NamedTuple):
-    """A correlation: its value, its resamples and their interval, and what is permuted for it."""
+    """A correlation: its value, its resamples and their interval, and what is tested for it."""
 
     value: Callable[[_Vector, _Vector, int, float], Correlation]
     prepare: Callable[[_Vector, _Vector, int], _Statistic]
     interval: Callable[[float, _Vector, float], tuple[tuple[float, float] | None, str | None]]
-    scores: Callable[[_Vector], _Vector]
+    tested: PStatistic
     without_fisher: str
 
 
@@ -214,6 +223,10 @@ def _as_they_are(values: _Vector) -> _Vector:
     return values
 
 
+_SCORES: Mapping[PStatistic, Callable[[_Vector], _Vector]] = {
+    "pearson": _as_they_are,
+    "spearman": midranks,
+}
 _FEW = "too few samples for Fisher's interval"
 
 _FORMS: Mapping[CnaForm, _Form] = {
@@ -221,28 +234,28 @@ _FORMS: Mapping[CnaForm, _Form] = {
         lambda alpha, beta, window, level: pearson(alpha, beta, level=level),
         _pearson_of_counts,
         _percentiles,
-        _as_they_are,
+        "pearson",
         _FEW,
     ),
     "spearman": _Form(
         lambda alpha, beta, window, level: spearman(alpha, beta, level=level),
         _spearman_of_counts,
         _percentiles,
-        midranks,
+        "spearman",
         _FEW,
     ),
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
         _kendall_of_counts,
         _percentiles,
-        midranks,
+        "spearman",
         _FEW,
     ),
     "smoothed": _Form(
         lambda alpha, beta, window, level: smoothed(alpha, beta, window=window),
         _smoothed_of_counts,
         _recentred,
-        _as_they_are,
+        "pearson",
         "the points of a smoothed curve are not independent: --set interval=bootstrap",
     ),
 }

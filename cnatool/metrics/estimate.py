@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
-__all__ = ["ChanceArea", "Cna", "Correlation", "Estimate", "MinibatchCna", "ResampledEstimate"]
+__all__ = [
+    "ChanceArea",
+    "Cna",
+    "Correlation",
+    "Estimate",
+    "MinibatchCna",
+    "PStatistic",
+    "ResampledEstimate",
+]
+
+PStatistic: TypeAlias = Literal["pearson", "spearman"]
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -89,6 +101,10 @@ class Cna(msgspec.Struct, frozen=True):
     p_value : float or None
         Of a permutation test that α and β are independent: by Pearson's correlation for the forms
         ``pearson`` and ``smoothed``, by Spearman's for ``spearman`` and ``kendall``.
+    p_least : float or None
+        The least p-value that so many permutations can give.
+    p_statistic : {"pearson", "spearman"} or None
+        What the permutation test is of.
     permutations : int
         Permutations behind the p-value.
     reason : str or None
@@ -100,6 +116,8 @@ class Cna(msgspec.Struct, frozen=True):
     interval_reason: str | None = None
     fisher: tuple[float, float] | None = None
     p_value: float | None = None
+    p_least: float | None = None
+    p_statistic: PStatistic | None = None
     permutations: int = 0
     reason: str | None = None
 

@@ -68,13 +68,24 @@ def test_fisher_and_p_value(form: Any) -> None:
         )
     else:
         assert got.interval == got.fisher == expected[form](a, b, level=0.8).interval
-    assert (got.p_value, got.permutations) == (0.01, 99)
+    assert (got.p_value, got.p_least, got.permutations) == (0.01, 0.01, 99)
     ranked = form in ("spearman", "kendall")
+    assert got.p_statistic == ("spearman" if ranked else "pearson")
     if ranked:  # ranks are all that counts
         assert cna(a**3, np.exp(b), form=form, **DEFAULTS).p_value == got.p_value
+        weak = normal(0.12, 90, 3)  # where p is not the least there is
+        ranks = [scipy.stats.rankdata(values) for values in weak]
+        p_value = cna(*weak, form=form, **DEFAULTS).p_value
+        assert p_value == cna(*ranks, form="pearson", **DEFAULTS).p_value
+        assert p_value != cna(*weak, form="pearson", **DEFAULTS).p_value
     bare = cna(a, b, form=form, **DEFAULTS | {"resamples": 0, "permutations": 0})
     assert (bare.interval, bare.interval_reason) == (None, "no resamples are drawn")
-    assert (bare.p_value, bare.permutations) == (None, 0)
+    assert (bare.p_value, bare.p_least, bare.p_statistic, bare.permutations) == (
+        None,
+        None,
+        None,
+        0,
+    )
 
 
 def test_what_is_undefined_has_a_reason_and_nothing_else() -> None:
