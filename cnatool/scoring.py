@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -125,8 +126,9 @@ class Scored:
         pair = pair_scores(self.splits, fields)
         model = self.store.record.model
         splits = {
-            name: split.result(fields, stream)
-            for stream, (name, split) in enumerate(self.splits.items())
+            # By its name, whatever other splits there are.
+            name: split.result(fields, zlib.crc32(name.encode()))
+            for name, split in self.splits.items()
         }
         read = {name: split.split for name, split in self.splits.items()}
         return ScoreResult(

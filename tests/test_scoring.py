@@ -8,7 +8,9 @@ from support.networks import Builder, mlp, saved
 from support.stores import changed_attribute
 
 import cnatool
+from cnatool import scored_pairs
 from cnatool.errors import MetricError, UsageError
+from cnatool.metrics.area_resampling import ResampledAreas
 
 
 def digits(folder: Path, **splits: int) -> Path:
@@ -27,6 +29,37 @@ def test_splits_of_two_networks_are_not_compared(tmp_path: Path) -> None:
         cnatool.dump(path, data / f"{split}.npz", tmp_path / f"{split}.zarr")
     with pytest.raises(MetricError, match="cannot be compared: their models are not the same"):
         cnatool.score(tmp_path / "train.zarr", tmp_path / "test.zarr")
+
+
+def test_intervals_do_not_depend_on_the_place_of_a_split(tmp_path: Path) -> None:
+    data = digits(tmp_path / "data", train=60, test=60)
+    np.savez(data / "again.npz", **np.load(data / "train.npz"))
+    path = saved(mlp(), tmp_path / "net.onnx")
+    sources = {name: data / f"{name}.npz" for name in ("train", "test", "again")}
+    found = []
+    for number, names in enumerate((("train", "test", "again"), ("again", "test"))):
+        store = tmp_path / f"{number}.zarr"
+        cnatool.dump(path, store=store, splits={name: sources[name] for name in names})
+        found.append(cnatool.score(store).splits)
+    first, second = found
+    assert first["test"].cna == second["test"].cna
+    assert first["again"].cna == second["again"].cna
+    # The same samples under two names: two streams of resamples.
+    assert first["train"].cna.value == first["again"].cna.value
+    assert first["train"].cna.interval != first["again"].cna.interval
+
+
+def test_the_interval_of_an_area_ends_at_0_and_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = np.array([-9.0, 9.0] * 20)
+    monkeypatch.setattr(
+        scored_pairs, "resampled_areas", lambda *_, **__: ResampledAreas(wide, abs(wide))
+    )
+    data = digits(tmp_path / "data", train=60, test=60)
+    cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), data, tmp_path / "s.zarr")
+    result = cnatool.score(tmp_path / "s.zarr")
+    assert result.cna_area.interval == (0.0, 1.0)
 
 
 def test_splits_are_not_renamed(tmp_path: Path) -> None:

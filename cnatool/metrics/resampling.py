@@ -44,7 +44,7 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
     seed : int
         Seed of all resamples.
     stream : int
-        Which split; resamples of two splits are independent.
+        Which split, at least 0; resamples of two splits are independent.
     number : int
         Which resample. Each has a generator of its own, so that none depends on how many there
         are, nor on which thread makes it.
