@@ -64,7 +64,8 @@ def curve_area(
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
         if a.size < window:
             return Estimate.undefined(
-                f"a split has {a.size} samples, fewer than the window of {window}"
+                f"a split has {a.size} sample{'' if a.size == 1 else 's'}, fewer than the window "
+                f"of {window}"
             )
         for name, values in (("α", a), ("β", b)):
             broken = values.size - int(np.count_nonzero(np.isfinite(values)))

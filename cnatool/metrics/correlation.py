@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _NAMES = ("α", "β")
+_POINTS = 10  # of a smoothed curve
 _SAME = 1e-12  # values that differ by less, relative to the greatest, differ by rounding only
 
 
@@ -114,14 +115,15 @@ def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
     -------
     Correlation
         Without an interval, as the points of a smoothed curve are not independent. Undefined as
-        `pearson` is, and for fewer samples than the window.
+        `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line.
     """
     columns = _checked(alpha, beta, _NAMES)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
-    if n <= window:
-        return Correlation.undefined(f"{n} samples are too few for a curve by windows of {window}")
+    if n - window + 1 < _POINTS:
+        few = f"{n} sample{'' if n == 1 else 's'} are too few for a curve by windows of {window}"
+        return Correlation.undefined(f"{few}: it needs {window + _POINTS - 1}")
     curve = smoothed_curve(*columns, window)
     for name, values in zip(_NAMES, curve, strict=True):
         if is_constant(values):

@@ -234,7 +234,9 @@ def test_each_dash_has_its_reason(tmp_path: Path) -> None:
     said = text.partition("undefined (–):")[2]
     for name, rows in (("train", 20), ("test", 24)):
         (line,) = (line for line in said.splitlines() if f"  smoothed of {name}: " in line)
-        assert line.endswith(f"{rows} samples are too few for a curve by windows of 25")
+        assert line.endswith(
+            f"{rows} samples are too few for a curve by windows of 25: it needs 34"
+        )
         assert (
             f"  batches of 128 of {name}: {rows} samples do not fill a minibatch of 128\n" in said
         )

@@ -212,6 +212,8 @@ def test_reasons(form: str) -> None:
     full, short = (ramp, ramp), (ramp[:24], ramp[:24])
     few = "a split has 24 samples, fewer than the window of 25"
     assert reason(full, short, form) == reason(short, full, form) == few
+    one = "a split has 1 sample, fewer than the window of 25"
+    assert reason((ramp[:1], ramp[:1]), full, form) == one
     assert reason((ones, ramp), (ones, ramp), form) == "α is the same along both curves"
     assert reason((ramp, ones), (ramp, ones), form) == "β is the same along both curves"
     just_enough = curve_area((ramp[:25], ramp[:25]), full, form="reference", window=25, points=9)

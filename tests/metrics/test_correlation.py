@@ -179,7 +179,12 @@ def test_smoothed_is_the_correlation_of_running_means(window: int) -> None:
 
 def test_smoothed_that_there_is_not() -> None:
     a, b = tied(3, 25, 2)
-    assert smoothed(a, b, window=25).reason == "25 samples are too few for a curve by windows of 25"
+    few = "25 samples are too few for a curve by windows of 25: it needs 34"
+    assert smoothed(a, b, window=25).reason == few
+    a, b = tied(3, 34, 2)
+    assert smoothed(a, b, window=25).value is not None
+    assert smoothed(a[:33], b[:33], window=25).value is None
+    a, b = a[:25], b[:25]
     zigzag = np.arange(26) % 2 * 1.0
     got = smoothed(np.arange(26.0), zigzag, window=2)
     assert got.reason == "β is the same all along the smoothed curve"
