@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +16,7 @@ from cnatool.layer_results import (
     SplitLayers,
 )
 from cnatool.metrics.beta import slope_coefficients, slopes
+from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
@@ -27,7 +27,7 @@ from cnatool.score_notes import layer_notes
 from cnatool.scored_inputs import alpha_codec, split_alpha
 from cnatool.scored_layers import missing_layers
 from cnatool.scored_parts import range_advice, scored_parts
-from cnatool.scored_splits import named_split
+from cnatool.scored_splits import finite, named_split
 from cnatool.scored_sums import z_blocks
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ __all__ = ["score_layers"]
 
 _NO_SAMPLES = "no samples"
 _TOO_LARGE = "z is too large for float64"
-_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 
 
 def score_layers(
@@ -52,7 +51,7 @@ def score_layers(
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = NO_OVERRIDES,
     samples: Sequence[str] = (),
 ) -> LayerScores:
     """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
@@ -157,9 +156,9 @@ def _split_layers(
             SampleProfile(
                 id=rows[row],
                 row=row,
-                alpha=_finite(alpha[row]),
-                beta=_finite(beta[row]),
-                z=tuple(map(_finite, z)),
+                alpha=finite(alpha[row]),
+                beta=finite(beta[row]),
+                z=tuple(map(finite, z)),
             )
             for row, z in sorted(profiles.items())
         ),
@@ -185,12 +184,12 @@ def _parts(
         part = LayerPart(
             number=layer + 1,
             coefficient=float(coefficient),
-            mean=_finite(means[layer]) if len(alpha) else None,
-            std=_finite(deviations[layer]) if len(alpha) else None,
+            mean=finite(means[layer]) if len(alpha) else None,
+            std=finite(deviations[layer]) if len(alpha) else None,
             # A product with 0 can be −0.
-            beta=_finite(of_beta[layer] + 0.0) if len(alpha) else None,
-            cna=_finite(of_cna[layer] + 0.0) if defined else None,
-            correlation=_finite(correlations[layer]),
+            beta=finite(of_beta[layer] + 0.0) if len(alpha) else None,
+            cna=finite(of_cna[layer] + 0.0) if defined else None,
+            correlation=finite(correlations[layer]),
             reason=None,
         )
         broken = int(sums.broken()[:, layer].sum())
@@ -224,11 +223,11 @@ def _groups(
         broken = int(sums.broken()[group].max(initial=0))
         profile = GroupProfile(
             samples=len(of_alpha),
-            alpha_min=_finite(of_alpha.min()) if len(of_alpha) else None,
+            alpha_min=finite(of_alpha.min()) if len(of_alpha) else None,
             alpha_mean=_mean(of_alpha),
-            alpha_max=_finite(of_alpha.max()) if len(of_alpha) else None,
+            alpha_max=finite(of_alpha.max()) if len(of_alpha) else None,
             beta=_mean(beta[inside]),
-            z=tuple(map(_finite, z)),
+            z=tuple(map(finite, z)),
             reason=None,
         )
         yield msgspec.structs.replace(profile, reason=_group_reason(profile, broken))
@@ -246,8 +245,4 @@ def _group_reason(group: GroupProfile, broken: int) -> str | None:
 
 def _mean(values: NDArray[np.float64]) -> float | None:
     with np.errstate(invalid="ignore", over="ignore"):
-        return _finite(values.mean()) if len(values) else None
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if np.isfinite(number) else None
+        return finite(values.mean()) if len(values) else None

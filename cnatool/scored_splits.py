@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cnatool.scored_output import ScoredOutput
     from cnatool.store.reader import Split
 
-__all__ = ["ScoredSplit", "named_split", "scored_split", "split_beta"]
+__all__ = ["ScoredSplit", "finite", "named_split", "scored_split", "split_beta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _distribution(values: NDArray[np.float64]) -> Distribution:
         return Distribution(None, None, None, None)
     with np.errstate(invalid="ignore"):
         numbers = (values.mean(), values.std(), values.min(), values.max())
-    return Distribution(*(_finite(number) for number in numbers))
+    return Distribution(*(finite(number) for number in numbers))
 
 
 def _mean(values: NDArray[Any] | None, rows: NDArray[np.int64]) -> float | None:
@@ -214,5 +214,6 @@ def _estimate(found: Correlation) -> Estimate:
     return Estimate(found.value, found.reason)
 
 
-def _finite(number: float | np.floating[Any]) -> float | None:
+def finite(number: float | np.floating[Any]) -> float | None:
+    """Give a number where it is finite, else None."""
     return float(number) if np.isfinite(number) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.results import (
     ConventionResult,
@@ -38,15 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Scored", "score", "score_all", "score_samples"]
 
-_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
-
 
 def score(
     store: str | Path | Store,
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
 ) -> ScoreResult:
     """Score a store: α, β and CNA of each split, CNA-A and CNA-M between train and test.
@@ -90,7 +88,7 @@ def score_samples(
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
 ) -> polars.DataFrame:
     """Score a store sample by sample.
@@ -195,7 +193,7 @@ def score_all(
     test: str | Path | Store | None = None,
     *,
     convention: str = "paper",
-    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
 ) -> Scored:
     """Score a store once, for both its result and its frame of samples.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONVENTIONS",
+    "NO_OVERRIDES",
     "Aggregate",
     "AlphaForm",
     "AreaForm",
@@ -46,6 +47,8 @@ AreaForm = Literal["total", "largest", "reference"]
 MarginForm = Literal["paper", "percentile", "reference", "min", "mean", "median"]
 Gap = Literal["accuracy", "loss"]
 
+
+NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 
 # More bins, points or resamples than this is a slip of the finger, and would not fit memory.
 _MOST = 1 << 24
@@ -192,7 +195,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
 
 
 def convention(
-    name: str, overrides: Mapping[str, object] = MappingProxyType({})
+    name: str, overrides: Mapping[str, object] = NO_OVERRIDES
 ) -> tuple[Convention, dict[str, Any]]:
     """Return the convention of this name, and its overrides as typed values.
 
