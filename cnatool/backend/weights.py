@@ -10,6 +10,7 @@ from cnatool.backend.folding import folded, linear_operators
 from cnatool.backend.linear_maps import linear_map
 from cnatool.backend.parameters import count_parameters, unseen_weights
 from cnatool.backend.path_norm import log_path_norm
+from cnatool.backend.unfolded import unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.layer_weights import layer_weights
 from cnatool.matrix_norms import BlockMatrix
@@ -75,6 +76,7 @@ def measured_weights(
         log_path_norm=value,
         path_norm_reason=reason,
         unseen=unseen_weights(graph, weighed.constants),
+        unfolded=_unfolded(weighed),
     )
 
 
@@ -151,6 +153,15 @@ class _Weighed:
                 "the same network."
             )
         return matrix
+
+
+def _unfolded(weighed: _Weighed) -> str | None:
+    used = {name for fold in weighed.folds.values() for name in fold.used}
+    try:
+        return unfolded_scale(weighed.graph, weighed.constants, used)
+    except Exception as error:
+        # A dump must not fail of it.
+        return f"a scale of the data cannot be read: {_reason(error)}"
 
 
 def _text(matrix: BlockMatrix) -> str:
