@@ -115,7 +115,8 @@ def create_store(
     weights : mapping of str to array_like, optional
         Weights of the layers, (out, in, …) each, by the layer's name: the store then holds their
         norms, for the baselines of `cnatool.score`. They are taken as they are, a normalisation
-        behind them is not folded in.
+        behind them is not folded in. Layers that are given one and the same array share it: it
+        counts once in sums over weights, and for each of them in products.
     initial_weights : mapping of str to array_like, optional
         The same before training.
     parameters : int, optional
