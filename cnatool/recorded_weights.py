@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from cnatool.store.records import LayerRecord
 
-__all__ = ["recorded_weights"]
+__all__ = ["check_units", "recorded_weights"]
 
 # Whether of an array or of what one is made from, its address, its type, strides and lengths.
 _Memory = tuple[str, int, str, tuple[tuple[int, int], ...]]
@@ -68,6 +69,41 @@ def recorded_weights(
         depth=max((layer.path for layer in layers), default=0),
         path_norm_reason="it needs the network itself: dump an ONNX export of it",
     )
+
+
+def check_units(
+    record: WeightsRecord | None,
+    layers: Sequence[LayerRecord],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Make sure that weights have as many units as the tensors of their layers.
+
+    A tensor's units are on the first or the last axis of a sample.
+
+    Parameters
+    ----------
+    record : WeightsRecord or None
+    layers : sequence of LayerRecord
+        In the same order.
+    shapes : mapping of str to tuple of int
+        For one sample, of the tensors of which it is known.
+
+    Raises
+    ------
+    UsageError
+        If they have not, as where weights are given as (in, out).
+    """
+    for layer, measured in zip(layers, () if record is None else record.layers, strict=False):
+        shape = shapes.get(layer.linear)
+        if measured.shape is None or shape is None:
+            continue
+        units = measured.shape[0]
+        if units not in ({shape[0], shape[-1]} if shape else {1}):
+            has = f"has {math.prod(shape)}" if len(shape) < 2 else f"is {shape} for a sample"
+            raise UsageError(
+                f"weights[{measured.name!r}] has {units} units, tensor {layer.linear!r} {has}: "
+                "give (out, in, …)."
+            )
 
 
 def _measured(

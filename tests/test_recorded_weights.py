@@ -37,7 +37,8 @@ def recorded(path: Path, layers: list[cnatool.Layer] = LAYERS, **given: Any) -> 
             inputs=RNG.integers(0, 256, (60, 8, 8), np.uint8),
             outputs=np.eye(10, dtype=np.float32)[y] * 3,
             activations={
-                n: RNG.normal(size=(60, 5)).astype(np.float32) for n in ("first", "second")
+                n: RNG.normal(size=(60, len(given.get("weights", WEIGHTS).get(n, WEIGHTS[n]))))
+                for n in ("first", "second")
             },
             labels=y,
         )
@@ -155,6 +156,47 @@ def test_a_layer_without_weights_takes_the_products_away(tmp_path: Path) -> None
 def test_what_no_weights_can_be(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         recorded(tmp_path / "s.zarr", **given)
+
+
+@pytest.mark.parametrize("known", ["at the first batch", "at opening"])
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [((6,), True), ((6, 4, 4), True), ((4, 4, 6), True), ((64,), False), ((8, 6, 8), False)],
+)
+def test_units_are_those_of_the_tensor(
+    known: str, shape: tuple[int, ...], fits: bool, tmp_path: Path
+) -> None:
+    weights = {"a": np.ones((6, 64), np.float32)}
+    opening = known == "at opening"
+
+    def write() -> None:
+        with cnatool.create_store(
+            tmp_path / "s.zarr",
+            tensors=["a", "y"],
+            outputs=["y"],
+            weights=weights,
+            keep="statistics" if opening else "full",
+            shapes={"a": shape} if opening else None,
+        ) as store:
+            assert fits or not opening
+            value = np.ones((3, *shape), np.float32)
+            given = {"statistics": {"sum": {"a": np.ones(3)}}} if opening else {}
+            store.append(
+                "train",
+                inputs=np.zeros((3, 2)),
+                outputs=np.zeros((3, 2), np.float32),
+                activations=None if opening else {"a": value},
+                **given,
+            )
+
+    if fits:
+        write()
+        assert cnatool.verify(tmp_path / "s.zarr").faults == ()
+        return
+    told = r"tensor 'a' (has 64|is \(8, 6, 8\) for a sample): give \(out, in, …\)\.$"
+    with pytest.raises(UsageError, match=r"weights\['a'\] has 6 units, " + told):
+        write()
+    assert not (tmp_path / "s.zarr").exists()
 
 
 @pytest.mark.parametrize(
