@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cnatool.backend.constants import Constants
@@ -47,7 +48,8 @@ def measured_weights(
     tensors : sequence of TensorRecord
         What a probe told of its tensors.
     shape : sequence of int
-        Of its input, the sample axis first; for the path norm.
+        Of its input, the sample axis first; for the path norm, which takes one sample where the
+        model can be run on one.
     initial : Network, optional
         The same network before training, to which distances are taken.
     custom_ops : tuple of Path
@@ -68,7 +70,8 @@ def measured_weights(
         check_initial(network, initial)
         before = _Weighed(initial.graph, Constants(initial.graph, custom_ops), ranks={})
     layers = [weighed.layer(number, before) for number in range(len(weighed.operators))]
-    value, reason = _path_norm(network, weighed, shape)
+    sizes = {t.name: math.prod(t.shape) for t in tensors}
+    value, reason = _path_norm(network, weighed, shape, sizes)
     return WeightsRecord(
         layers=tuple(layers),
         parameters=count_parameters(graph, weighed.constants, weighed.folds),
@@ -170,12 +173,18 @@ def _text(matrix: BlockMatrix) -> str:
 
 
 def _path_norm(
-    network: Network, weighed: _Weighed, shape: Sequence[int]
+    network: Network, weighed: _Weighed, shape: Sequence[int], sizes: Mapping[str, int]
 ) -> tuple[float | None, str | None]:
+    graph, layers, constants = network.graph, network.layers, weighed.constants
+    value = None
+    if shape[0] > 1:
+        # All samples are the same, so one is enough unless a constant holds their number.
+        with suppress(Exception):
+            one = (1, *shape[1:])
+            value = log_path_norm(graph, layers, constants, one, weighed.ranks, sizes)
     try:
-        value = log_path_norm(
-            network.graph, network.layers, weighed.constants, shape, weighed.ranks
-        )
+        if value is None:
+            value = log_path_norm(graph, layers, constants, shape, weighed.ranks)
     except Exception as error:
         return None, _reason(error)
     if not math.isfinite(value):
