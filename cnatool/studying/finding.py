@@ -1,0 +1,96 @@
+"""Which stores a study is of, and what to call them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnatool.studying.results import NotScored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["find_stores", "paired_store", "store_ids"]
+
+# A store's name without its ending names the network.
+_ENDINGS = (".zarr.zip", ".zarr", ".hdf5", ".h5")
+
+
+def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScored]]:
+    """Find the stores at some places: a store itself, or all of a folder and of its folders.
+
+    Parameters
+    ----------
+    places : iterable of str or Path
+
+    Returns
+    -------
+    list of Path
+        In the order of the places, those of a folder by name; each once. A place that is no
+        folder is taken as it is, whatever is there.
+    list of NotScored
+        Folders without a store.
+    """
+    stores: dict[Path, Path] = {}
+    empty = []
+    for place in map(Path, places):
+        found = [place]
+        if place.is_dir() and not _is_zarr(place):
+            found = list(_stores_below(place))
+            if not found:
+                empty.append(NotScored(str(place), "no store is in this folder"))
+        for path in found:
+            stores.setdefault(path.resolve(), path)
+    return list(stores.values()), empty
+
+
+def _is_zarr(folder: Path) -> bool:
+    return folder.name.endswith(".zarr") or (folder / "zarr.json").exists()
+
+
+def _stores_below(folder: Path) -> Iterable[Path]:
+    for where, folders, files in os.walk(folder):
+        here = Path(where)
+        shown = sorted(name for name in folders if not name.startswith("."))
+        # What is inside a Zarr store is none of its own.
+        folders[:] = [name for name in shown if not _is_zarr(here / name)]
+        stores = [name for name in shown if name not in folders]
+        stores += [n for n in files if n.endswith(_ENDINGS) and not n.startswith(".")]
+        yield from (here / name for name in sorted(stores))
+
+
+def store_ids(stores: Sequence[Path]) -> list[str]:
+    """Name each store: its name without the ending, after as many folders as tell all apart."""
+    names = [Path(_without_ending(path.name)) for path in stores]
+    parts = [
+        (*path.resolve().parent.parts[1:], name.name)
+        for path, name in zip(stores, names, strict=True)
+    ]
+    ids = [name.name for name in names]
+    deepest = max(map(len, parts), default=1)
+    for depth in range(2, deepest + 1):
+        double = {name for name, count in Counter(ids).items() if count > 1}
+        if not double:
+            return ids
+        ids = [
+            "/".join(part[-depth:]) if name in double else name
+            for part, name in zip(parts, ids, strict=True)
+        ]
+    # The same network in two formats, in one folder.
+    double = {name for name, count in Counter(ids).items() if count > 1}
+    return [
+        f"{name}{path.name.removeprefix(_without_ending(path.name))}" if name in double else name
+        for path, name in zip(stores, ids, strict=True)
+    ]
+
+
+def _without_ending(name: str) -> str:
+    ending = next((e for e in _ENDINGS if name.endswith(e) and name != e), "")
+    return name.removesuffix(ending)
+
+
+def paired_store(store: Path, folder: Path) -> Path:
+    """Give where the test split's store of a store should be: in `folder`, under the same name."""
+    return folder / store.name
