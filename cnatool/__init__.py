@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cnatool.converting import convert
     from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
+    from cnatool.layer_results import LayerScores
+    from cnatool.layer_scores import score_layers
     from cnatool.observing import Observer
     from cnatool.recording import Layer, Recording, create_store
     from cnatool.results import ScoreResult
@@ -41,6 +43,7 @@ __all__ = [
     "CnatoolError",
     "DataError",
     "Layer",
+    "LayerScores",
     "MetricError",
     "ModelError",
     "NotAStoreError",
@@ -63,6 +66,7 @@ __all__ = [
     "open",
     "preflight",
     "score",
+    "score_layers",
     "score_samples",
     "verify",
 ]
@@ -71,6 +75,7 @@ __all__ = [
 # when it is first used.
 _LAZY = {
     "Layer": ("cnatool.recording", "Layer"),
+    "LayerScores": ("cnatool.layer_results", "LayerScores"),
     "Observer": ("cnatool.observing", "Observer"),
     "Preflight": ("cnatool.forecast", "Preflight"),
     "Recording": ("cnatool.recording", "Recording"),
@@ -85,6 +90,7 @@ _LAZY = {
     "open": ("cnatool.store.reader", "open_store"),
     "preflight": ("cnatool.dumping", "preflight"),
     "score": ("cnatool.scoring", "score"),
+    "score_layers": ("cnatool.layer_scores", "score_layers"),
     "score_samples": ("cnatool.scoring", "score_samples"),
     "verify": ("cnatool.verifying", "verify"),
 }

@@ -7,12 +7,14 @@ from typing import Any, Literal
 import msgspec
 
 from cnatool.metrics.convention import Convention, written
-from cnatool.metrics.estimate import Correlation, Estimate
+from cnatool.metrics.estimate import Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
 
 __all__ = [
+    "AlphaGroup",
     "BaselinesResult",
+    "Coefficients",
     "ConventionResult",
     "Distribution",
     "LayerResult",
@@ -109,6 +111,49 @@ class Distribution(msgspec.Struct, frozen=True):
     max: float | None
 
 
+class Coefficients(msgspec.Struct, frozen=True):
+    """The correlation of α and β by every coefficient, whichever the convention names.
+
+    Attributes
+    ----------
+    pearson, spearman, kendall : Estimate
+        Pearson's r, Spearman's ρ, and Kendall's τ-b.
+    smoothed : Estimate
+        Pearson's r of the smoothed curves.
+    minibatches : MinibatchCna
+        Pearson's r over minibatches in row order.
+    """
+
+    pearson: Estimate
+    spearman: Estimate
+    kendall: Estimate
+    smoothed: Estimate
+    minibatches: MinibatchCna
+
+
+class AlphaGroup(msgspec.Struct, frozen=True):
+    """The samples of one quantile of α; samples of equal α are never divided.
+
+    Attributes
+    ----------
+    samples : int
+        How many; none where too many samples have equal α.
+    alpha_min, alpha_mean, alpha_max : float or None
+        Their α; None where there are no samples.
+    error : float or None
+        Share of wrong predictions (paper Fig. 6).
+    loss : float or None
+        Mean cross-entropy in nats.
+    """
+
+    samples: int
+    alpha_min: float | None
+    alpha_mean: float | None
+    alpha_max: float | None
+    error: float | None
+    loss: float | None
+
+
 class SplitResult(msgspec.Struct, frozen=True):
     """The scores of one split.
 
@@ -132,8 +177,12 @@ class SplitResult(msgspec.Struct, frozen=True):
         What the model's output was taken for.
     alpha, beta : Distribution
         Input complexity and use of depth over the samples.
-    cna : Correlation
-        Correlation of α and β (paper eq. 2–3).
+    cna : Cna
+        Correlation of α and β (paper eq. 2–3), by the coefficient that the convention names.
+    coefficients : Coefficients
+        The same by every coefficient.
+    alpha_groups : tuple of AlphaGroup
+        The split by quantiles of α, lowest first.
     """
 
     samples: int
@@ -147,7 +196,9 @@ class SplitResult(msgspec.Struct, frozen=True):
     outputs: OutputKind | None
     alpha: Distribution
     beta: Distribution
-    cna: Correlation
+    cna: Cna
+    coefficients: Coefficients
+    alpha_groups: tuple[AlphaGroup, ...]
 
 
 class BaselinesResult(msgspec.Struct, frozen=True):
@@ -217,6 +268,8 @@ class ScoreResult(msgspec.Struct, frozen=True):
         The tags that the store was dumped with.
     convention : ConventionResult
         The convention behind every number.
+    alpha_codec : str or None
+        What compressed the inputs, with its version and setting; None for other forms of α.
     layers : tuple of LayerResult
         The layers that β was computed over.
     layers_missing : tuple of str
@@ -227,11 +280,13 @@ class ScoreResult(msgspec.Struct, frozen=True):
         The scores of each split.
     gap : Estimate
         Generalisation gap between train and test, in the form that the convention names.
-    cna_area : Estimate
+    gap_accuracy, gap_loss : Estimate
+        Both forms: accuracy(train) − accuracy(test), and |loss(train) − loss(test)|.
+    cna_area : ResampledEstimate
         CNA-A, the area between the (α, β)-curves of train and test (paper eq. 5).
     margin : Estimate
         γ of the training split.
-    cna_margin : Estimate
+    cna_margin : ResampledEstimate
         CNA-M = γ · CNA-A (paper eq. 7).
     baselines : BaselinesResult
         Measures from the norms of the weights and γ.
@@ -245,14 +300,17 @@ class ScoreResult(msgspec.Struct, frozen=True):
     model: ModelResult | None
     tags: dict[str, str]
     convention: ConventionResult
+    alpha_codec: str | None
     layers: tuple[LayerResult, ...]
     layers_missing: tuple[str, ...]
     output: OutputResult
     splits: dict[str, SplitResult]
     gap: Estimate
-    cna_area: Estimate
+    gap_accuracy: Estimate
+    gap_loss: Estimate
+    cna_area: ResampledEstimate
     margin: Estimate
-    cna_margin: Estimate
+    cna_margin: ResampledEstimate
     baselines: BaselinesResult
     notes: tuple[str, ...]
 

@@ -10,6 +10,7 @@ import msgspec
 
 from cnatool.data.recipe import Recipe
 from cnatool.errors import UsageError
+from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
 from cnatool.store.records import StoreRecord
 from cnatool.verifying import Verification
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
+    "layers": LayerScores,
     "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,
@@ -27,6 +29,7 @@ SCHEMAS: Mapping[str, type[Any]] = {
 }
 
 _TITLES = {
+    "layers": "What `cnatool layers --json` prints",
     "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",

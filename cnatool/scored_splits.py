@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
-from cnatool.metrics.beta import activation_sums, aggregated, slopes
-from cnatool.metrics.correlation import pearson
+from cnatool.metrics.beta import slopes
+from cnatool.metrics.cna import cna
+from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
+from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import margin_rows
 from cnatool.metrics.performance import cross_entropy
-from cnatool.results import Distribution, SplitResult
+from cnatool.results import AlphaGroup, Coefficients, Distribution, SplitResult
+from cnatool.scored_inputs import split_alpha
+from cnatool.scored_sums import z_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
+    from cnatool.metrics.estimate import Correlation
     from cnatool.metrics.performance import OutputKind
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.store.reader import Split
 
-__all__ = ["ScoredSplit", "input_extent", "scored_split"]
+__all__ = ["ScoredSplit", "named_split", "scored_split", "split_beta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,11 @@ class ScoredSplit:
             return None
         return float(self.losses.mean())
 
-    def result(self) -> SplitResult:
-        """Sum the split up."""
+    def result(self, fields: Convention, stream: int) -> SplitResult:
+        """Sum the split up; resamples are drawn from the stream of this number."""
+        alpha, beta = self.alpha, self.beta
         return SplitResult(
-            samples=len(self.alpha),
+            samples=len(alpha),
             available=self.split.record.available,
             complete=self.split.record.complete,
             rows=self.split.record.rows,
@@ -70,10 +77,45 @@ class ScoredSplit:
             loss=self.loss(),
             performance_reason=self.performance_reason,
             outputs=self.kind,
-            alpha=_distribution(self.alpha),
-            beta=_distribution(self.beta),
-            cna=pearson(self.alpha, self.beta),
+            alpha=_distribution(alpha),
+            beta=_distribution(beta),
+            cna=cna(
+                alpha,
+                beta,
+                form=fields.cna,
+                window=fields.window,
+                interval=fields.interval,
+                level=fields.level,
+                resamples=fields.resamples,
+                permutations=fields.permutations,
+                seed=fields.resample_seed,
+                stream=stream,
+            ),
+            coefficients=Coefficients(
+                pearson=_estimate(pearson(alpha, beta)),
+                spearman=_estimate(spearman(alpha, beta)),
+                kendall=_estimate(kendall(alpha, beta)),
+                smoothed=_estimate(smoothed(alpha, beta, window=fields.window)),
+                minibatches=minibatches(alpha, beta, rows=fields.cna_batch),
+            ),
+            alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
         )
+
+    def _alpha_groups(self, count: int) -> Iterator[AlphaGroup]:
+        groups = quantile_groups(self.alpha, count)
+        order = np.argsort(groups, kind="stable")
+        defined = self.performance_reason is None
+        wrong = None if self.predictions is None else self.predictions != self.labels
+        for rows in np.split(order, np.searchsorted(groups[order], np.arange(1, count))):
+            alpha = _distribution(self.alpha[rows])
+            yield AlphaGroup(
+                samples=len(rows),
+                alpha_min=alpha.min,
+                alpha_mean=alpha.mean,
+                alpha_max=alpha.max,
+                error=_mean(wrong, rows) if defined else None,
+                loss=_mean(self.losses, rows) if defined else None,
+            )
 
 
 def scored_split(
@@ -95,59 +137,29 @@ def scored_split(
     DataError, MetricError
         If an input lies outside the histogram, or there are too few layers.
     """
-    try:
-        alpha = _alpha(split, fields)
-        beta = slopes(_z(split, layers, fields), [layer.depth for layer in layers])
+    with named_split(split):
+        alpha = split_alpha(split, fields)
+        beta = split_beta(split, layers, fields)
         return _with_performance(split, alpha, beta, fields, output)
+
+
+@contextmanager
+def named_split(split: Split) -> Iterator[None]:
+    """Add to an error of a measure, which knows rows of arrays, where these came from."""
+    try:
+        yield
     except (DataError, MetricError) as error:
-        # The metrics know rows of arrays, not where these came from.
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
 
 
-def _alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
-    measure = level_entropy if split.levels() else entropy
-    blocks = [
-        measure(
-            block,
-            bins=fields.bins,
-            range=fields.range,
-            out_of_range=fields.out_of_range,
-            density=fields.alpha == "entropy-density",
-            first_row=start,
-        )
-        for start, block in split.inputs().blocks()
-    ]
-    return np.concatenate(blocks) if blocks else np.empty(0)
-
-
-def _z(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> NDArray[np.float64]:
-    """Give z_d, (n, L): from the stored sums, or where there are none from whole activations."""
-    z = np.empty((len(split), len(layers)))
-    if split.has_statistic("sum"):
-        columns = [layer.tensor.number for layer in layers]
-        for start, block in split.statistics("sum").blocks():
-            z[start : start + len(block)] = block[:, columns]
-    else:
-        for column, layer in enumerate(layers):
-            for start, block in split.activations(layer.tensor.name).blocks():
-                z[start : start + len(block), column] = activation_sums(block)
-    for column, layer in enumerate(layers):
-        if layer.tensor.varies and fields.aggregate != "sum":
-            z[:, column] /= _element_counts(split, layer, fields)
-        else:
-            z[:, column] = aggregated(z[:, column], layer.tensor.shape, fields.aggregate)
-    return z
-
-
-def _element_counts(split: Split, layer: ScoredLayer, fields: Convention) -> NDArray[np.float64]:
-    """Give the elements of each sample of a layer whose shape depends on the data."""
-    if fields.aggregate != "mean" or not split.has_statistic("count"):
-        raise MetricError(
-            f"the shape of layer {layer.tensor.name!r} depends on the data, so "
-            f"aggregate={fields.aggregate} is not defined for it: --set aggregate=sum."
-        )
-    counts: NDArray[np.float64] = split.statistics("count")[:][:, layer.tensor.number]
-    return np.maximum(counts, 1)
+def split_beta(
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention
+) -> NDArray[np.float64]:
+    """Give β of each sample, (n,), block by block."""
+    depths = [layer.depth for layer in layers]
+    none = slopes(np.empty((0, len(layers))), depths)
+    blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]
+    return np.concatenate([none, *blocks])
 
 
 def _with_performance(
@@ -194,15 +206,13 @@ def _distribution(values: NDArray[np.float64]) -> Distribution:
     return Distribution(*(_finite(number) for number in numbers))
 
 
+def _mean(values: NDArray[Any] | None, rows: NDArray[np.int64]) -> float | None:
+    return None if values is None or not len(rows) else float(values[rows].mean())
+
+
+def _estimate(found: Correlation) -> Estimate:
+    return Estimate(found.value, found.reason)
+
+
 def _finite(number: float | np.floating[Any]) -> float | None:
     return float(number) if np.isfinite(number) else None
-
-
-def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
-    """Give the least and the greatest finite value of the raw inputs of all splits."""
-    blocks = [
-        (level_extent if split.levels() else extent)(block)
-        for split in splits
-        for _, block in split.inputs().blocks()
-    ]
-    return min(low for low, _ in blocks), max(high for _, high in blocks)

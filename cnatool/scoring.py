@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.metrics.alpha import OutsideError
-from cnatool.metrics.area import curve_area
 from cnatool.metrics.convention import convention as named_convention
-from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.margin import margin_estimate
 from cnatool.results import (
     ConventionResult,
     LayerResult,
@@ -23,10 +16,12 @@ from cnatool.results import (
 )
 from cnatool.score_notes import notes
 from cnatool.scored_baselines import scored_baselines
-from cnatool.scored_layers import missing_layers, scored_layers
+from cnatool.scored_inputs import alpha_codec
+from cnatool.scored_layers import missing_layers
 from cnatool.scored_output import scored_output
-from cnatool.scored_splits import input_extent, scored_split
-from cnatool.store.reader import Store, open_store
+from cnatool.scored_pairs import TRAIN, pair_scores
+from cnatool.scored_parts import range_advice, scored_parts
+from cnatool.scored_splits import scored_split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +33,11 @@ if TYPE_CHECKING:
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.scored_splits import ScoredSplit
-    from cnatool.store.reader import Split
+    from cnatool.store.reader import Store
 
 __all__ = ["Scored", "score", "score_all", "score_samples"]
 
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
-_TRAIN, _TEST = "train", "test"
-# The split of a store that was dumped without names.
-_UNNAMED = "all"
 
 
 def score(
@@ -129,11 +121,13 @@ class Scored:
 
     def result(self) -> ScoreResult:
         """Give the scores of the splits and what is measured between them."""
-        gap = self._pair(_gap, self.convention)
-        area = self._pair(_area, self.convention)
-        margin = self._margin()
+        fields = self.convention
+        pair = pair_scores(self.splits, fields)
         model = self.store.record.model
-        splits = {name: split.result() for name, split in self.splits.items()}
+        splits = {
+            name: split.result(fields, stream)
+            for stream, (name, split) in enumerate(self.splits.items())
+        }
         return ScoreResult(
             schema="cnatool.score/1",
             store=str(self.store.path),
@@ -141,6 +135,7 @@ class Scored:
             model=None if model is None else ModelResult(model.name, model.files[0].sha256),
             tags=self.store.record.tags,
             convention=self.described,
+            alpha_codec=alpha_codec(fields),
             layers=tuple(
                 LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
                 for number, layer in enumerate(self.layers, start=1)
@@ -148,35 +143,14 @@ class Scored:
             layers_missing=tuple(self.missing),
             output=OutputResult(self.output.number, self.output.name, self.output.others),
             splits=splits,
-            gap=gap,
-            cna_area=area,
-            margin=margin,
-            cna_margin=_product(margin, area),
-            baselines=scored_baselines(self.store, margin, self.splits.get(_TRAIN)),
-            notes=tuple(notes(self.store, self.convention, self.missing, self.output, splits)),
-        )
-
-    def _pair(self, measure: Any, convention: Convention) -> Estimate:
-        missing = [name for name in (_TRAIN, _TEST) if name not in self.splits]
-        if missing:
-            return Estimate.undefined(f"no split called {' or '.join(missing)}")
-        estimate: Estimate = measure(self.splits[_TRAIN], self.splits[_TEST], convention)
-        return estimate
-
-    def _margin(self) -> Estimate:
-        split = self.splits.get(_TRAIN)
-        if split is None:
-            return Estimate.undefined(f"no split called {_TRAIN}")
-        if split.margins is None or split.kind is None:
-            return Estimate.undefined(split.performance_reason or "no outputs")
-        return margin_estimate(
-            split.margins,
-            form=self.convention.margin,
-            kind=split.kind,
-            fraction=self.convention.margin_fraction,
-            seed=self.convention.margin_seed,
-            percentile=self.convention.margin_percentile,
-            batch=self.convention.margin_batch,
+            gap=pair.gaps[fields.gap],
+            gap_accuracy=pair.gaps["accuracy"],
+            gap_loss=pair.gaps["loss"],
+            cna_area=pair.area,
+            margin=pair.margin,
+            cna_margin=pair.product,
+            baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
+            notes=tuple(notes(self.store, fields, self.missing, self.output, splits)),
         )
 
     def frame(self) -> polars.DataFrame:
@@ -225,107 +199,20 @@ def score_all(
     Parameters and errors are those of `score`.
     """
     fields, typed = named_convention(convention, overrides)
-    first = store if isinstance(store, Store) else open_store(store)
-    second = test if isinstance(test, Store) or test is None else open_store(test)
-    layers = scored_layers(first, fields)
-    if second is None:
-        parts = {name: (split, layers) for name, split in first.splits.items()}
-    else:
-        others = scored_layers(second, fields)
-        _check_same_network(first, second)
-        parts = {
-            _TRAIN: (_only_split(first, _TRAIN), layers),
-            _TEST: (_only_split(second, _TEST), others),
-        }
-    splits = [split for split, _ in parts.values()]
-    chosen = scored_output(first, splits, output)
-    try:
+    parts = scored_parts(store, test, fields)
+    chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
+    with range_advice(parts):
         scored = {
-            name: scored_split(split, of, fields, chosen) for name, (split, of) in parts.items()
+            name: scored_split(split, layers, fields, chosen)
+            for name, (split, layers) in parts.splits.items()
         }
-    except OutsideError as error:
-        low, high = input_extent(splits)
-        raise DataError(
-            f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
-            f"--set range={_range_around(low, high)} takes in."
-        ) from error
     return Scored(
-        store=first,
-        test_store=second,
+        store=parts.store,
+        test_store=parts.test_store,
         convention=fields,
         described=ConventionResult(convention, typed, fields),
-        layers=layers,
-        missing=missing_layers(first, fields),
+        layers=parts.layers,
+        missing=missing_layers(parts.store, fields),
         output=chosen,
         splits=scored,
     )
-
-
-def _range_around(low: float, high: float) -> str:
-    """Write a range that takes both in, to three digits of its width."""
-    width = min(high - low, sys.float_info.max) or abs(high) or 1.0
-    step = 10.0 ** (math.floor(math.log10(width)) - 2)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return f"{first * step:.12g}:{max(last, first + 1) * step:.12g}"
-
-
-def _only_split(store: Store, name: str) -> Split:
-    """Give the split of this name, or the one split of a store that was dumped without names."""
-    if name in store.splits:
-        return store.splits[name]
-    if list(store.splits) == [_UNNAMED]:
-        return store.splits[_UNNAMED]
-    raise UsageError(
-        f"{store.path} has the splits {', '.join(store.splits) or '(none)'}, and with --test it "
-        f"should have one called {name!r}, or just {_UNNAMED!r}."
-    )
-
-
-def _check_same_network(first: Store, second: Store) -> None:
-    """Refuse to compare a training split of one network with a test split of another."""
-    one, other = first.record, second.record
-    files = [None if r.model is None else [f.sha256 for f in r.model.files] for r in (one, other)]
-    classes = [
-        {split.record.classes for split in store.splits.values()} for store in (first, second)
-    ]
-    for what, same in (
-        ("models", None in files or files[0] == files[1]),
-        ("layers", one.layers == other.layers),
-        ("outputs", one.outputs == other.outputs),
-        ("preprocessing", one.preprocessing == other.preprocessing),
-        ("classes", classes[0] == classes[1]),
-    ):
-        if not same:
-            raise MetricError(
-                f"{first.path} and {second.path} cannot be compared: their {what} are not the same."
-            )
-
-
-def _gap(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
-    performances = {
-        "accuracy": (train.accuracy(), test.accuracy()),
-        "loss": (train.loss(), test.loss()),
-    }
-    first, second = performances[fields.gap]
-    if first is None or second is None:
-        reason = train.performance_reason or test.performance_reason
-        return Estimate.undefined(reason or f"a split has no {fields.gap}")
-    return Estimate(first - second if fields.gap == "accuracy" else abs(first - second))
-
-
-def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
-    return curve_area(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-    )
-
-
-def _product(margin: Estimate, area: Estimate) -> Estimate:
-    if margin.value is None:
-        return Estimate.undefined(f"the margin is undefined: {margin.reason}")
-    if area.value is None:
-        return Estimate.undefined(f"CNA-A is undefined: {area.reason}")
-    return Estimate(margin.value * area.value)

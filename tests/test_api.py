@@ -14,6 +14,7 @@ def test_public_names() -> None:
         "CnatoolError",
         "DataError",
         "Layer",
+        "LayerScores",
         "MetricError",
         "ModelError",
         "NotAStoreError",
@@ -36,6 +37,7 @@ def test_public_names() -> None:
         "open",
         "preflight",
         "score",
+        "score_layers",
         "score_samples",
         "verify",
     ]

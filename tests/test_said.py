@@ -14,7 +14,7 @@ import pytest
 from support.networks import Builder, mlp, saved
 
 import cnatool
-from cnatool.scoring import _range_around
+from cnatool.scored_parts import _range_around
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnatool._version import __version__
-from cnatool.cli import convert, demo, dump, inspect, preprocess, schema, score, verify
+from cnatool.cli import convert, demo, dump, inspect, layers, preprocess, schema, score, verify
 
 __all__ = ["app"]
 
@@ -51,6 +51,7 @@ app.command("inspect")(inspect.inspect)
 app.command("dump")(dump.dump)
 app.add_typer(preprocess.app, name="preprocess")
 app.command("score")(score.score)
+app.command("layers")(layers.layers)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

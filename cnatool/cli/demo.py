@@ -41,14 +41,14 @@ def demo(
     ] = None,
 ) -> None:
     """Dump and score small networks over handwritten digits, as they learn."""
-    from cnatool.demo import correlations, run_demo
+    from cnatool.demo import CONVENTION, correlations, run_demo
 
     with _folder(output) as folder, ConsoleObserver() as observer:
         rows = run_demo(folder, observer)
     train, test = rows[-1].train.samples, rows[-1].test.samples
     typer.echo(f"{len(rows)} networks over 8×8 digits, {train} for training, {test} for testing:")
     typer.echo(_ABOUT)
-    typer.echo(f"convention {rows[0].score.convention}\n")
+    typer.echo(f"convention {CONVENTION}; `cnatool score` also gives intervals\n")
     _print_networks(rows)
     typer.echo("\ncorrelation with test accuracy\n")
     _print_correlations(rows, correlations(rows))

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cnatool.cli.console import key_values, note, say
-from cnatool.text import with_operator
+from cnatool.cli.console import key_values, note
 
-if TYPE_CHECKING:
-    from cnatool.metrics.estimate import Estimate
-    from cnatool.metrics.norms import Baseline
-    from cnatool.results import ScoreResult
-
-__all__ = ["print_baselines", "print_score", "score"]
+__all__ = ["score"]
 
 
 def score(
@@ -33,9 +27,10 @@ def score(
             "--set",
             metavar="FIELD=VALUE",
             help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
-            "alpha, bins, range, out_of_range, layers, include_output, include_shortcut, "
-            "aggregate, depth, area, window, points, margin, margin_fraction, margin_seed, "
-            "margin_percentile, margin_batch, gap.",
+            "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
+            "aggregate, depth, cna, cna_batch, interval, level, resamples, area_resamples, "
+            "permutations, resample_seed, alpha_groups, area, window, points, margin, "
+            "margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
         ),
     ] = None,
     output: Annotated[
@@ -46,6 +41,12 @@ def score(
             "layer leads to.",
         ),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     baselines: Annotated[
         bool,
@@ -61,6 +62,8 @@ def score(
     ] = None,
 ) -> None:
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
+    from cnatool.cli.baseline_tables import print_baselines
+    from cnatool.cli.score_tables import print_score
     from cnatool.frames import check_frame_path, write_frame
     from cnatool.scoring import score_all
 
@@ -86,105 +89,6 @@ def score(
     if json:
         typer.echo(result.to_json(), nl=False)
     else:
-        print_score(result)
+        print_score(result, everything=everything)
         if baselines:
             print_baselines(result)
-
-
-def print_score(result: ScoreResult) -> None:
-    """Print a result as tables."""
-    from cnatool.cli.tables import number, print_table
-
-    say(f"convention {result.convention}\n")
-    print_table(
-        [
-            ("split", "left"),
-            ("samples", "right"),
-            ("accuracy", "right"),
-            ("loss", "right"),
-            ("α mean", "right"),
-            ("β mean", "right"),
-            ("CNA", "right"),
-            ("95 % interval", "right"),
-        ],
-        [
-            [
-                name,
-                str(split.samples),
-                number(split.accuracy),
-                number(split.loss),
-                number(split.alpha.mean),
-                number(split.beta.mean),
-                number(split.cna.value),
-                "–"
-                if split.cna.interval is None
-                else " … ".join(number(edge, 3) for edge in split.cna.interval),
-            ]
-            for name, split in result.splits.items()
-        ],
-    )
-    fields = result.convention.fields
-    rows: list[tuple[str, str, Estimate]] = [
-        ("gap", f"{fields.gap}, train and test", result.gap),
-        ("CNA-A", fields.area, result.cna_area),
-        ("margin", f"{fields.margin}, train", result.margin),
-        ("CNA-M", "margin · CNA-A", result.cna_margin),
-    ]
-    say("")
-    print_table(
-        [("measure", "left"), ("form", "left"), ("value", "right")],
-        [[name, form, number(estimate.value)] for name, form, estimate in rows],
-    )
-    reasons = [f"{name}: {e.reason}" for name, _, e in rows if e.reason is not None]
-    for name, split in result.splits.items():
-        found = (("accuracy, loss", split.performance_reason), ("CNA", split.cna.reason))
-        reasons += [f"{measure} of {name}: {reason}" for measure, reason in found if reason]
-    if reasons:
-        say("\nundefined (–):")
-        for reason in reasons:
-            say(f"  {reason}")
-    layers = [
-        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
-    ]
-    say(f"\n{len(result.layers)} layers: {', '.join(layers)}")
-    kinds = {split.outputs for split in result.splits.values()} - {None}
-    read = f", read as {kinds.pop()}" if kinds else ""
-    say(f"output: {result.output.name}{read}")
-    for line in result.notes:
-        say(f"note: {line}")
-
-
-def print_baselines(result: ScoreResult) -> None:
-    """Print the measures from the norms of the weights as a table."""
-    from cnatool.cli.tables import number, print_table
-
-    found = result.baselines
-    rows: list[tuple[str, str, Baseline]] = [
-        ("L2", "∏ ‖W‖ / margin", found.l2),
-        ("spectral", "∏ σ₁ / margin", found.spectral),
-        ("L2-path", "path norm / margin", found.l2_path),
-        ("2018 bound", f"from {found.initial or 'initial weights'}", found.bound_2018),
-        ("2018 bound", "from 0", found.bound_2018_from_zero),
-        ("parameter norm", "‖W‖ of all layers", found.parameter_norm),
-        ("L1", "Σ |w| of all layers", found.l1),
-        ("distance", f"from {found.initial or 'initial weights'}", found.distance),
-        ("parameters", "number", found.parameters),
-        ("depth", "layers on a path", found.depth),
-    ]
-    say("")
-    print_table(
-        [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
-        [
-            [name, form, number(one.log), "–" if one.value is None else f"{one.value:.6g}"]
-            for name, form, one in rows
-        ],
-    )
-    reasons: dict[str, list[str]] = {}
-    for name, form, one in rows:
-        if one.reason is not None:
-            text = f"{name} {form}" if name == "2018 bound" else name
-            reasons.setdefault(one.reason, []).append(text)
-    if reasons:
-        say("\nundefined (–):")
-        for reason, names in reasons.items():
-            say(f"  {', '.join(names)}: {reason}")

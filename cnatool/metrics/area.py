@@ -8,6 +8,7 @@ import numpy as np
 
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.smoothing import running_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,50 +17,19 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import AreaForm
 
-__all__ = ["curve_area", "largest_lobe", "reference_area", "smoothed_curve", "total_area"]
+__all__ = [
+    "Curve",
+    "area_between",
+    "curve_area",
+    "largest_lobe",
+    "reference_area",
+    "total_area",
+]
 
 Curve: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
 
+_APART = "the two curves have no interval of α in common"
 _ROUNDING = 1e-12  # normalised α or β that differ by less are equal
-
-
-def smoothed_curve(
-    alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sort by α, ties in row order, and take the running mean of both over full windows.
-
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        One value a sample, n ≥ `window`.
-    window : int
-        Samples in a mean.
-
-    Returns
-    -------
-    alpha, beta : (n − window + 1,) float64 array
-    """
-    order = np.argsort(alpha, kind="stable")
-    return _running_mean(alpha[order], window), _running_mean(beta[order], window)
-
-
-def _running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Average every full window, in time that does not grow with the window.
-
-    The values are cut into pieces as long as the window, so that each window is the end of one
-    piece and the start of the next: sums of at most `window` values, where the difference of two
-    cumulative sums over the split would lose digits to the length of the split.
-    """
-    count = values.size - window + 1
-    pieces = np.zeros((-(-values.size // window), window))
-    pieces.ravel()[: values.size] = values
-    starts = pieces.cumsum(axis=1).ravel()
-    ends = pieces[:, ::-1].cumsum(axis=1)[:, ::-1].ravel()
-    sums = starts[window - 1 : values.size].copy()
-    inner = np.arange(count) % window != 0  # a window that is one whole piece is its start alone
-    sums[inner] += ends[:count][inner]
-    result: NDArray[np.float64] = sums / window
-    return result
 
 
 def curve_area(
@@ -89,7 +59,7 @@ def curve_area(
         Undefined, with the reason, where a split has fewer samples than the window, where α or β
         is not finite or is constant, and where the curves have no interval of α in common.
     """
-    curves: list[Curve] = []
+    splits: list[Curve] = []
     for alpha, beta in (first, second):
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
         if a.size < window:
@@ -102,9 +72,20 @@ def curve_area(
                 return Estimate.undefined(
                     f"{name} is not finite for {broken} of {values.size} samples of a split"
                 )
-        curves.append(smoothed_curve(a, b, window))
-    for name, axis in (("α", 0), ("β", 1)):
-        if is_constant(np.concatenate([curve[axis] for curve in curves])):
+        order = np.argsort(a, kind="stable")
+        splits.append((a[order], b[order]))
+    return area_between(*splits, form=form, window=window, points=points)
+
+
+def area_between(
+    first: Curve, second: Curve, *, form: AreaForm, window: int, points: int
+) -> Estimate:
+    """Return CNA-A of splits whose finite (α, β) are sorted by α; parameters as `curve_area`."""
+    curves = [
+        (running_mean(alpha, window), running_mean(beta, window)) for alpha, beta in (first, second)
+    ]
+    for name, one, other in zip("αβ", *curves, strict=True):
+        if is_constant(np.concatenate([one, other])):
             return Estimate.undefined(f"{name} is the same along both curves")
     return _FORMS[form](*_normalised(*curves), points)
 
@@ -130,10 +111,19 @@ def total_area(first: Curve, second: Curve) -> Estimate:
     first, second : (alpha, beta)
         Normalised curves, α ascending.
     """
-    pieces = _signed_pieces(first, second)
-    if pieces is None:
-        return Estimate.undefined("the two curves have no interval of α in common")
-    return Estimate(float(np.abs(pieces).sum()))
+    found = _differences(first, second)
+    if found is None:
+        return Estimate.undefined(_APART)
+    difference, width = found
+    crossing = _crossings(difference)
+    distance = np.abs(difference)
+    left, right = distance[:-1], distance[1:]
+    # Between two knots a trapezium; a crossing makes two triangles of it, smaller by w·l·r / (l+r).
+    # Sums of products: the threads of a matrix product cost more than they save here.
+    area = ((left + right) * width).sum() / 2
+    left, right = left[crossing], right[crossing]
+    area -= (left * right / (left + right) * width[crossing]).sum()
+    return Estimate(float(area))
 
 
 def largest_lobe(first: Curve, second: Curve) -> Estimate:
@@ -144,9 +134,10 @@ def largest_lobe(first: Curve, second: Curve) -> Estimate:
     first, second : (alpha, beta)
         Normalised curves, α ascending.
     """
-    pieces = _signed_pieces(first, second)
-    if pieces is None:
-        return Estimate.undefined("the two curves have no interval of α in common")
+    found = _differences(first, second)
+    if found is None:
+        return Estimate.undefined(_APART)
+    pieces = _signed_pieces(*found)
     pieces = pieces[pieces != 0]
     if not pieces.size:
         return Estimate(0.0)
@@ -186,23 +177,43 @@ _FORMS: Mapping[str, Callable[[Curve, Curve, int], Estimate]] = {
 }
 
 
-def _signed_pieces(first: Curve, second: Curve) -> NDArray[np.float64] | None:
-    """Return ∫ (f_1 − f_2) dα over consecutive pieces that no crossing divides; None for none."""
+def _differences(
+    first: Curve, second: Curve
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return f_1 − f_2 at every knot of either curve, and the knots' distances; None for none."""
     (a1, b1), (a2, b2) = _merged(*first), _merged(*second)
     low, high = max(a1[0], a2[0]), min(a1[-1], a2[-1])
     if low >= high:
         return None
-    inner = np.concatenate([a1, a2])
-    inner = inner[(inner > low) & (inner < high)]
-    knots = np.unique(np.concatenate([[low], inner, [high]]))
+    knots = np.sort(np.concatenate([a1, a2]), kind="stable")  # merges two runs
+    start, stop = np.searchsorted(knots, low), np.searchsorted(knots, high, side="right")
+    knots = knots[start:stop]
+    width = np.diff(knots)
+    if not width.all():
+        knots = np.concatenate([knots[:1], knots[1:][width > 0]])
+        width = width[width > 0]
     difference = np.interp(knots, a1, b1) - np.interp(knots, a2, b2)
     difference[np.abs(difference) < _ROUNDING] = 0  # curves that run together do not cross
-    left, right, width = difference[:-1], difference[1:], np.diff(knots)
-    crossing = np.sign(left) * np.sign(right) < 0
+    return difference, width
+
+
+def _crossings(difference: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the numbers of the gaps between knots in which the difference changes its sign."""
+    above, below = difference > 0, difference < 0
+    return np.flatnonzero((above[:-1] & below[1:]) | (below[:-1] & above[1:]))
+
+
+def _signed_pieces(
+    difference: NDArray[np.float64], width: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return ∫ (f_1 − f_2) dα over consecutive pieces that no crossing divides."""
+    left, right = difference[:-1], difference[1:]
     # Without a crossing one trapezium; with one at the share t of the width, two triangles.
-    share = np.divide(left, left - right, out=np.zeros_like(left), where=crossing)
-    before = np.where(crossing, left * share, left + right)
-    after = np.where(crossing, right * (1 - share), 0.0)
+    before, after = left + right, np.zeros_like(left)
+    crossing = _crossings(difference)
+    share = left[crossing] / (left[crossing] - right[crossing])
+    before[crossing] = left[crossing] * share
+    after[crossing] = right[crossing] * (1 - share)
     pieces: NDArray[np.float64] = np.stack([before, after], axis=1) * width[:, None] / 2
     return pieces.ravel()
 
@@ -210,5 +221,7 @@ def _signed_pieces(first: Curve, second: Curve) -> NDArray[np.float64] | None:
 def _merged(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> Curve:
     """Merge points of equal α into their mean."""
     starts = np.flatnonzero(np.diff(alpha, prepend=-np.inf) > _ROUNDING)
+    if starts.size == alpha.size:
+        return alpha, beta
     counts = np.diff(starts, append=alpha.size)
     return alpha[starts], np.add.reduceat(beta, starts) / counts

@@ -23,25 +23,31 @@ __all__ = [
     "Aggregate",
     "AlphaForm",
     "AreaForm",
+    "CnaForm",
+    "Codec",
     "Convention",
     "Depth",
     "Gap",
+    "IntervalForm",
     "MarginForm",
     "OutOfRange",
     "convention",
     "written",
 ]
 
-AlphaForm = Literal["entropy", "entropy-density"]
+AlphaForm = Literal["entropy", "entropy-density", "compression"]
+Codec = Literal["zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"]
 OutOfRange = Literal["error", "drop", "clip"]
 Aggregate = Literal["sum", "mean", "channel-mean", "channel-mean-spatial"]
 Depth = Literal["index", "path"]
+CnaForm = Literal["pearson", "spearman", "kendall", "smoothed"]
+IntervalForm = Literal["bootstrap", "fisher"]
 AreaForm = Literal["total", "largest", "reference"]
 MarginForm = Literal["paper", "percentile", "reference", "min", "mean", "median"]
 Gap = Literal["accuracy", "loss"]
 
 
-# More bins or points than this is a slip of the finger, and would not fit memory.
+# More bins, points or resamples than this is a slip of the finger, and would not fit memory.
 _MOST = 1 << 24
 
 
@@ -50,8 +56,11 @@ class Convention(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    alpha : {"entropy", "entropy-density"}
-        Input complexity: −Σ p log2 p over the bins, or the same formula over NumPy's densities.
+    alpha : {"entropy", "entropy-density", "compression"}
+        Input complexity: −Σ p log2 p over the bins, the same formula over NumPy's densities, or
+        compressed bytes / raw bytes.
+    codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
+        What compresses, for ``compression``; the last three take 8-bit pictures.
     bins : int
         Equal bins of the histogram.
     range : (float, float)
@@ -69,6 +78,22 @@ class Convention(msgspec.Struct, frozen=True):
         tensors with spatial axes and ``sum`` for all others.
     depth : {"index", "path"}
         A layer's abscissa: its place in execution order, or on the longest path from the input.
+    cna : {"pearson", "spearman", "kendall", "smoothed"}
+        Which correlation CNA is; the last is Pearson's of the smoothed curves.
+    cna_batch : int
+        Rows in a minibatch, for CNA over minibatches.
+    interval : {"bootstrap", "fisher"}
+        Whose interval CNA has.
+    level : float
+        Confidence of every interval.
+    resamples, area_resamples : int
+        Bootstrap resamples for CNA, and for CNA-A and CNA-M; 0 for no interval.
+    permutations : int
+        Least number of permutations behind a p-value; 0 for none.
+    resample_seed : int
+        Seed of resamples and permutations.
+    alpha_groups : int
+        Groups of samples by quantiles of α.
     area : {"total", "largest", "reference"}
         Form of CNA-A.
     window, points : int
@@ -86,6 +111,7 @@ class Convention(msgspec.Struct, frozen=True):
     """
 
     alpha: AlphaForm = "entropy"
+    codec: Codec = "zlib"
     bins: int = 256
     range: tuple[float, float] = (0.0, 1.0)
     out_of_range: OutOfRange = "error"
@@ -94,6 +120,15 @@ class Convention(msgspec.Struct, frozen=True):
     include_shortcut: bool = True
     aggregate: Aggregate = "sum"
     depth: Depth = "index"
+    cna: CnaForm = "pearson"
+    cna_batch: int = 128
+    interval: IntervalForm = "bootstrap"
+    level: float = 0.95
+    resamples: int = 1000
+    area_resamples: int = 100
+    permutations: int = 999
+    resample_seed: int = 0
+    alpha_groups: int = 5
     area: AreaForm = "total"
     window: int = 25
     points: int = 100
@@ -110,6 +145,13 @@ class Convention(msgspec.Struct, frozen=True):
             (1 <= self.bins <= _MOST, "bins", f"from 1 to {_MOST}"),
             (math.isfinite(high - low) and low < high, "range", "LO:HI with LO below HI"),
             (bool(self.layers.strip()), "layers", "a rule, a name, a glob or @FILE"),
+            (self.cna_batch >= 2, "cna_batch", "at least 2"),
+            (0 < self.level < 1, "level", "above 0 and below 1"),
+            (0 <= self.resamples <= _MOST, "resamples", f"from 0 to {_MOST}"),
+            (0 <= self.area_resamples <= _MOST, "area_resamples", f"from 0 to {_MOST}"),
+            (0 <= self.permutations <= _MOST, "permutations", f"from 0 to {_MOST}"),
+            (self.resample_seed >= 0, "resample_seed", "at least 0"),
+            (1 <= self.alpha_groups <= _MOST, "alpha_groups", f"from 1 to {_MOST}"),
             (self.window >= 1, "window", "at least 1"),
             (2 <= self.points <= _MOST, "points", f"from 2 to {_MOST}"),
             (0 < self.margin_fraction <= 1, "margin_fraction", "above 0, at most 1"),

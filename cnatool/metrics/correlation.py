@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnatool.errors import MetricError
-from cnatool.metrics.estimate import Correlation
+from cnatool.metrics.estimate import Correlation, MinibatchCna
+from cnatool.metrics.ranks import concordance, dense_ranks, midranks
+from cnatool.metrics.smoothing import smoothed_curve
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["is_constant", "pearson"]
+__all__ = [
+    "is_constant",
+    "kendall",
+    "minibatches",
+    "pearson",
+    "smoothed",
+    "spearman",
+    "standardised",
+]
 
-_Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_NAMES = ("α", "β")
 _SAME = 1e-12  # values that differ by less, relative to the greatest, differ by rounding only
 
 
-def pearson(a: ArrayLike, b: ArrayLike, names: tuple[str, str] = ("α", "β")) -> Correlation:
-    """Return Pearson's correlation of `a` and `b` (paper eq. 2–3), with its 95 % interval.
+def pearson(
+    a: ArrayLike, b: ArrayLike, names: tuple[str, str] = _NAMES, *, level: float = 0.95
+) -> Correlation:
+    """Return Pearson's correlation of `a` and `b` (paper eq. 2–3), with its interval.
 
-    The interval is Fisher's: tanh(artanh r ± 1.96 / sqrt(n − 3)), for n of at least 4.
+    The interval is Fisher's: tanh(artanh r ± z / sqrt(n − 3)), for n of at least 4.
 
     Parameters
     ----------
@@ -30,6 +43,8 @@ def pearson(a: ArrayLike, b: ArrayLike, names: tuple[str, str] = ("α", "β")) -
         One value a sample.
     names : (str, str)
         What to call `a` and `b` in a reason.
+    level : float
+        Confidence of the interval; z is the normal distribution's quantile for it.
 
     Returns
     -------
@@ -42,47 +57,182 @@ def pearson(a: ArrayLike, b: ArrayLike, names: tuple[str, str] = ("α", "β")) -
     MetricError
         Where `a` and `b` are not two vectors of one length.
     """
-    columns = [np.asarray(values, np.float64) for values in (a, b)]
-    if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
-        raise MetricError(
-            f"A correlation needs two vectors of one length: {names[0]} has shape "
-            f"{columns[0].shape}, {names[1]} {columns[1].shape}."
-        )
+    columns = _checked(a, b, names)
+    if isinstance(columns, str):
+        return Correlation.undefined(columns)
+    r = _product_moment(*columns)
+    return Correlation(r, _fisher(r, len(columns[0]), level, spread=1.0, lost=3))
+
+
+def spearman(
+    a: ArrayLike, b: ArrayLike, names: tuple[str, str] = _NAMES, *, level: float = 0.95
+) -> Correlation:
+    """Return Spearman's ρ: Pearson's correlation of the ranks, equal values sharing their mean.
+
+    Parameters, reasons and errors are those of `pearson`. The interval is Fisher's with the
+    variance (1 + ρ²/2) / (n − 3) (Bonett & Wright 2000).
+    """
+    columns = _checked(a, b, names)
+    if isinstance(columns, str):
+        return Correlation.undefined(columns)
+    rho = _product_moment(*map(midranks, columns))
+    spread = math.sqrt(1 + rho * rho / 2)
+    return Correlation(rho, _fisher(rho, len(columns[0]), level, spread=spread, lost=3))
+
+
+def kendall(
+    a: ArrayLike, b: ArrayLike, names: tuple[str, str] = _NAMES, *, level: float = 0.95
+) -> Correlation:
+    """Return Kendall's τ-b, in O(n log n).
+
+    τ-b = (C − D) / sqrt(P_a P_b), with C concordant and D discordant pairs of samples, and P_a, P_b
+    the pairs that differ in `a` and in `b`. Parameters, reasons and errors are those of `pearson`.
+    The interval is Fisher's with the variance 0.437 / (n − 4) (Fieller, Hartley & Pearson 1957).
+    """
+    columns = _checked(a, b, names)
+    if isinstance(columns, str):
+        return Correlation.undefined(columns)
+    first, second = map(dense_ranks, columns)
+    order = np.lexsort((second, first))
+    difference, of_first, of_second = concordance(first[order], second[order])
+    tau = difference / math.sqrt(of_first) / math.sqrt(of_second)
+    tau = min(1.0, max(-1.0, tau))
+    return Correlation(tau, _fisher(tau, first.size, level, spread=math.sqrt(0.437), lost=4))
+
+
+def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
+    """Return Pearson's correlation of the smoothed curves: running means, by rising α.
+
+    Parameters
+    ----------
+    alpha, beta : (n,) array
+        One value a sample.
+    window : int
+        Samples in a running mean.
+
+    Returns
+    -------
+    Correlation
+        Without an interval, as the points of a smoothed curve are not independent. Undefined as
+        `pearson` is, and for fewer samples than the window.
+    """
+    columns = _checked(alpha, beta, _NAMES)
+    if isinstance(columns, str):
+        return Correlation.undefined(columns)
     n = columns[0].size
-    if n < 2:
-        return Correlation.undefined(f"a correlation needs at least two samples, and there are {n}")
-    for name, values in zip(names, columns, strict=True):
-        broken = n - int(np.count_nonzero(np.isfinite(values)))
-        if broken:
-            return Correlation.undefined(f"{name} is not finite for {broken} of {n} samples")
-    for name, values in zip(names, columns, strict=True):
+    if n <= window:
+        return Correlation.undefined(f"{n} samples are too few for a curve by windows of {window}")
+    curve = smoothed_curve(*columns, window)
+    for name, values in zip(_NAMES, curve, strict=True):
         if is_constant(values):
-            return Correlation.undefined(f"{name} is the same for all {n} samples")
-    first, second = (_standardised(values) for values in columns)
-    r = min(1.0, max(-1.0, float(first @ second)))
-    return Correlation(r, _fisher_interval(r, n))
+            return Correlation.undefined(f"{name} is the same all along the smoothed curve")
+    return Correlation(_product_moment(*curve))
 
 
-def is_constant(values: NDArray[np.float64]) -> bool:
-    """Say whether finite values are all the same but for rounding."""
-    greatest = np.abs(values).max()
+def minibatches(alpha: ArrayLike, beta: ArrayLike, *, rows: int) -> MinibatchCna:
+    """Return mean and deviation of Pearson's correlation over minibatches in row order.
+
+    Parameters
+    ----------
+    alpha, beta : (n,) array
+        One value a sample.
+    rows : int
+        Rows in a minibatch; what is left at the end is too little for one and left out.
+
+    Returns
+    -------
+    MinibatchCna
+        Undefined, with the reason, where no minibatch has a correlation.
+    """
+    columns = _checked(alpha, beta, _NAMES)
+    if isinstance(columns, str):
+        return MinibatchCna(None, None, 0, 0, columns)
+    count = columns[0].size // rows
+    if not count:
+        reason = f"{columns[0].size} samples do not fill a minibatch of {rows}"
+        return MinibatchCna(None, None, 0, 0, reason)
+    batches = [values[: count * rows].reshape(count, rows) for values in columns]
+    defined = np.all([~is_constant(batch) for batch in batches], axis=0)
+    undefined = count - int(np.count_nonzero(defined))
+    if undefined == count:
+        return MinibatchCna(None, None, 0, count, "α or β is the same all through each minibatch")
+    first, second = (standardised(batch[defined]) for batch in batches)
+    r = (first * second).sum(axis=1)
+    return MinibatchCna(float(r.mean()), float(r.std()), len(r), undefined)
+
+
+def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say of each row of finite values whether they are all the same but for rounding.
+
+    Parameters
+    ----------
+    values : (…, n) array
+
+    Returns
+    -------
+    (…) array of bool
+    """
+    low, high = values.min(axis=-1), values.max(axis=-1)
     # Halved, so that values of opposite sign do not overflow.
-    return bool(values.max() / 2 - values.min() / 2 <= _SAME / 2 * greatest)
+    same: NDArray[np.bool_] = high / 2 - low / 2 <= _SAME / 2 * np.maximum(abs(low), abs(high))
+    return same
 
 
-def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre, and scale to length 1. Scaled before, so that no square over- or underflows."""
-    centred: NDArray[np.float64] = values / np.abs(values).max()
-    centred -= centred.mean()
-    centred /= np.abs(centred).max()
-    centred /= math.sqrt(centred @ centred)
+def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre each row, and scale it to length 1; no row is constant.
+
+    Scaled before, so that no square over- or underflows.
+
+    Parameters
+    ----------
+    values : (…, n) array
+
+    Returns
+    -------
+    (…, n) float64 array
+    """
+    centred: NDArray[np.float64] = values / np.abs(values).max(axis=-1, keepdims=True)
+    centred -= centred.mean(axis=-1, keepdims=True)
+    centred /= np.abs(centred).max(axis=-1, keepdims=True)
+    centred /= np.sqrt((centred * centred).sum(axis=-1, keepdims=True))
     return centred
 
 
-def _fisher_interval(r: float, n: int) -> tuple[float, float] | None:
-    if n < 4:
+def _checked(
+    a: ArrayLike, b: ArrayLike, names: tuple[str, str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | str:
+    """Give both as float64; or the reason why they have no correlation."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise MetricError(
+            f"A correlation needs two vectors of one length: {names[0]} has shape "
+            f"{first.shape}, {names[1]} {second.shape}."
+        )
+    n = first.size
+    if n < 2:
+        return f"a correlation needs at least two samples, and there are {n}"
+    for name, values in zip(names, (first, second), strict=True):
+        broken = n - int(np.count_nonzero(np.isfinite(values)))
+        if broken:
+            return f"{name} is not finite for {broken} of {n} samples"
+    for name, values in zip(names, (first, second), strict=True):
+        if is_constant(values):
+            return f"{name} is the same for all {n} samples"
+    return first, second
+
+
+def _product_moment(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return min(1.0, max(-1.0, float(standardised(a) @ standardised(b))))
+
+
+def _fisher(
+    r: float, n: int, level: float, *, spread: float, lost: int
+) -> tuple[float, float] | None:
+    """Give tanh(artanh r ± z · spread / sqrt(n − lost))."""
+    if n <= lost:
         return None
     if abs(r) == 1:
         return r, r
-    centre, half = math.atanh(r), _Z_95 / math.sqrt(n - 3)
+    centre = math.atanh(r)
+    half = NormalDist().inv_cdf((1 + level) / 2) * spread / math.sqrt(n - lost)
     return math.tanh(centre - half), math.tanh(centre + half)

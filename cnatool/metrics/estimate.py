@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Correlation", "Estimate"]
+__all__ = ["Cna", "Correlation", "Estimate", "MinibatchCna", "ResampledEstimate"]
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -28,14 +28,14 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Correlation(msgspec.Struct, frozen=True):
-    """A correlation coefficient with its interval, or the reason why it is undefined.
+    """A correlation coefficient with Fisher's interval, or the reason why it is undefined.
 
     Attributes
     ----------
     value : float or None
         In [−1, 1]; None where the correlation is undefined.
     interval : (float, float) or None
-        95 % confidence interval; None where there are too few samples for one.
+        Confidence interval; None where there are too few samples for one.
     reason : str or None
         Why there is no value; None where there is one.
     """
@@ -48,3 +48,82 @@ class Correlation(msgspec.Struct, frozen=True):
     def undefined(cls, reason: str) -> Correlation:
         """Return the correlation that has no value, for this reason."""
         return cls(None, None, reason)
+
+
+class MinibatchCna(msgspec.Struct, frozen=True):
+    """CNA over minibatches in row order, or the reason why it is undefined.
+
+    Attributes
+    ----------
+    mean, std : float or None
+        Of Pearson's correlations of the minibatches; the deviation is the population's.
+    batches : int
+        Whole minibatches in which the correlation is defined.
+    undefined : int
+        Whole minibatches in which it is not; they are left out.
+    reason : str or None
+        Why there is no mean; None where there is one.
+    """
+
+    mean: float | None
+    std: float | None
+    batches: int
+    undefined: int
+    reason: str | None = None
+
+
+class Cna(msgspec.Struct, frozen=True):
+    """The CNA of a split with its uncertainty, or the reason why it is undefined.
+
+    Attributes
+    ----------
+    value : float or None
+        In [−1, 1]; None where the correlation is undefined.
+    interval : (float, float) or None
+        Confidence interval, of the kind and level that the convention names.
+    interval_reason : str or None
+        Why a value has no interval.
+    fisher : (float, float) or None
+        Fisher's interval of that level, whatever the convention names; None for the smoothed CNA,
+        whose points are not independent, and where there are too few samples.
+    p_value : float or None
+        Of a permutation test that α and β are independent: by Pearson's correlation for the forms
+        ``pearson`` and ``smoothed``, by Spearman's for ``spearman`` and ``kendall``.
+    permutations : int
+        Permutations behind the p-value.
+    reason : str or None
+        Why there is no value; None where there is one.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    interval_reason: str | None = None
+    fisher: tuple[float, float] | None = None
+    p_value: float | None = None
+    permutations: int = 0
+    reason: str | None = None
+
+
+class ResampledEstimate(msgspec.Struct, frozen=True):
+    """A number with its bootstrap interval, or the reason why it is undefined.
+
+    Attributes
+    ----------
+    value : float or None
+        Always finite; None where the measure is undefined.
+    interval : (float, float) or None
+        Confidence interval, of the level that the convention names.
+    interval_reason : str or None
+        Why a value has no interval.
+    bias : float or None
+        Mean over the resamples − value: what resampling adds to the number, which the interval
+        leaves out.
+    reason : str or None
+        Why there is no value; None where there is one.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    interval_reason: str | None = None
+    bias: float | None = None
+    reason: str | None = None

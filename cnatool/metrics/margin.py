@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -164,8 +165,9 @@ def margin_estimate(
         return Estimate.undefined(
             f"the margin {form!r} is taken from logits, and the model outputs probabilities"
         )
-    broken = len(rows) - int(np.count_nonzero(np.isfinite(rows).all(axis=1)))
-    if broken:
+    finite = np.isfinite(rows)
+    if not finite.all():
+        broken = len(rows) - int(np.count_nonzero(finite.all(axis=1)))
         return Estimate.undefined(f"the outputs are not finite for {broken} of {len(rows)} samples")
     return Estimate(float(_FORMS[form](rows, _Settings(fraction, seed, percentile, batch))))
 
@@ -181,8 +183,13 @@ def _paper(rows: NDArray[np.float64], settings: _Settings) -> float:
     """γ = max γ_i over a random subset of the split."""
     n = len(rows)
     size = max(1, round(settings.fraction * n))
-    drawn = np.random.default_rng(settings.seed).choice(n, size, replace=False)
-    return float(rows[drawn, 0].max())
+    return float(rows[_drawn(n, size, settings.seed), 0].max())
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, size: int, seed: int) -> NDArray[np.int64]:
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(n, size, replace=False)
+    return drawn
 
 
 def _reference(rows: NDArray[np.float64], settings: _Settings) -> float:
@@ -203,7 +210,7 @@ def _weighted_percentile(
     values: NDArray[np.float64], weights: NDArray[np.int64], percentile: float
 ) -> float:
     """Return `numpy.percentile` of each value repeated as often as its weight says."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ends = weights[order].cumsum()
     position = float(ends[-1] - 1) * (percentile / 100)
     index = int(position)

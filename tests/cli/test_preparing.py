@@ -144,6 +144,11 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
             assert result.returncode == 0, result.stderr
             alphas.append(pl.read_parquet(here / f"{kept}.parquet")["alpha"])
         assert alphas[0].to_list() == alphas[1].to_list()
+    compression = ("--set", "alpha=compression", "--set", "codec=png")
+    assert run(here, "score", "values.zarr", *compression).returncode == 0
+    refused = run(here, "score", "levels.zarr", *compression)
+    assert refused.returncode == 2
+    assert "only how often each level occurs is stored of the inputs" in refused.stderr
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])

@@ -14,14 +14,12 @@ import numpy as np
 import onnx
 import pytest
 import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 import cnatool
 from cnatool.cli.demo import _print_correlations, _print_networks
-from cnatool.demo import MEASURES, DemoRow, _ranks, correlations, run_demo
-from cnatool.metrics.estimate import Correlation
+from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
+from cnatool.metrics.estimate import Cna
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,11 +177,6 @@ def test_correlations_are_scipys(rows: list[DemoRow]) -> None:
         assert one.spearman.value == pytest.approx(scipy.stats.spearmanr(values, accuracies)[0])
 
 
-@given(st.lists(st.sampled_from([-1.5, 0.0, 0.25, 2.0]), max_size=12))
-def test_ranks_are_scipys(values: list[float]) -> None:
-    assert _ranks(values).tolist() == scipy.stats.rankdata(values).tolist()
-
-
 def test_what_is_undefined_is_left_out_and_said(
     rows: list[DemoRow], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +184,7 @@ def test_what_is_undefined_is_left_out_and_said(
     for place in range(8):
         splits = dict(broken[place].score.splits)
         splits["test"] = msgspec.structs.replace(
-            splits["test"], cna=Correlation.undefined("β is the same for all 500 samples")
+            splits["test"], cna=Cna(None, reason="β is the same for all 500 samples")
         )
         score = msgspec.structs.replace(broken[place].score, splits=splits)
         broken[place] = DemoRow("sgd", broken[place].epoch, broken[place].store, score)

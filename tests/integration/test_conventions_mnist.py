@@ -185,7 +185,7 @@ def _assert_same(result: cnatool.ScoreResult, expected: dict[str, float], *, rel
             for word in ("mean", "std", "min", "max"):
                 found[f"{name} {letter} {word}"] = getattr(values, word)
         found[f"{name} cna"] = split.cna.value
-        found[f"{name} cna from"], found[f"{name} cna to"] = split.cna.interval
+        found[f"{name} cna from"], found[f"{name} cna to"] = split.cna.fisher
     found["gap"] = result.gap.value
     found["area"] = result.cna_area.value
     found["margin"] = result.margin.value

@@ -218,7 +218,7 @@ def test_scores_from_hooks(key: str, convention: str, every: dict[str, Exported]
         found = result.splits[split]
         assert found.cna.value == pytest.approx(expected.statistic, abs=2e-5)
         interval = expected.confidence_interval(0.95)
-        assert found.cna.interval == pytest.approx((interval.low, interval.high), abs=2e-5)
+        assert found.cna.fisher == pytest.approx((interval.low, interval.high), abs=2e-5)
 
 
 @pytest.mark.parametrize("key", EXPORTS)

@@ -265,3 +265,14 @@ def test_samples_without_values() -> None:
 def test_a_type_without_order() -> None:
     with pytest.raises(DataError, match=r"^Inputs of type complex128 have no histogram"):
         entropy(np.zeros((2, 3), complex), **PAPER)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([np.uint8, np.uint16, np.int32, np.float32]))
+def test_the_order_of_pixels_does_not_matter(seed: int, dtype: Any) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 30, (3, 5, 7)).astype(dtype)
+    mixed = rng.permuted(x.reshape(3, -1), axis=1).reshape(3, 7, 5)
+    spans: Any = {"bins": 64, "range": (0.0, 32.0), "out_of_range": "error", "density": False}
+    if x.dtype.kind == "u":
+        spans["range"] = (0.0, 1.0)
+    assert entropy(mixed, **spans).tolist() == entropy(x, **spans).tolist()

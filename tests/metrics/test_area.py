@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.metrics.area import curve_area, smoothed_curve
+from cnatool.metrics.area import curve_area
+from cnatool.metrics.smoothing import smoothed_curve
 
 Curve = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -228,3 +229,24 @@ def test_no_common_interval(form: str, shift: float) -> None:
     ramp = np.arange(30.0)
     expected = "the two curves have no interval of α in common"
     assert reason((ramp, ramp), (ramp + shift, ramp), form, window=1) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    form=st.sampled_from(FORMS),
+    sizes=st.tuples(st.integers(8, 60), st.integers(8, 60)),
+    window=st.integers(1, 8),
+    seed=st.integers(0, 10_000),
+)
+def test_any_two_splits_in_either_order(
+    form: str, sizes: tuple[int, int], window: int, seed: int
+) -> None:
+    first, second = noisy(seed, sizes[0], 1.0, 1), noisy(seed + 1, sizes[1], -1.0, 1)
+    there = curve_area(first, second, form=form, window=window, points=20)  # type: ignore[arg-type]
+    back = curve_area(second, first, form=form, window=window, points=20)  # type: ignore[arg-type]
+    assert there.reason == back.reason
+    if there.value is not None:
+        assert back.value == pytest.approx(there.value, rel=1e-9, abs=1e-12)
+        assert 0 <= there.value <= 1
+    same = curve_area(first, first, form=form, window=window, points=20)  # type: ignore[arg-type]
+    assert same.value is None or same.value == pytest.approx(0, abs=1e-12)

@@ -111,3 +111,14 @@ def test_layers_at_one_depth() -> None:
 def test_depths_that_do_not_fit() -> None:
     with pytest.raises(MetricError, match=r"2 depths for activations of shape \(5, 3\)"):
         slopes(np.zeros((5, 3)), [1, 2])
+
+
+@given(st.integers(0, 10_000), st.floats(-5, 5), st.floats(-5, 5))
+def test_beta_is_linear_in_the_activations(seed: int, one: float, other: float) -> None:
+    rng = np.random.default_rng(seed)
+    depths = rng.permutation(8)[:5]
+    first, second = rng.normal(size=(2, 4, 5, 6))  # samples, layers, elements
+    together = activation_sums((one * first + other * second).reshape(20, 6)).reshape(4, 5)
+    apart = [activation_sums(z.reshape(20, 6)).reshape(4, 5) for z in (first, second)]
+    expected = one * slopes(apart[0], depths) + other * slopes(apart[1], depths)
+    np.testing.assert_allclose(slopes(together, depths), expected, rtol=1e-9, atol=1e-9)

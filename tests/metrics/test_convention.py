@@ -9,6 +9,7 @@ from cnatool.metrics.convention import CONVENTIONS, Convention, convention
 # METRICS.md, section "Conventions", field for field.
 PAPER = {
     "alpha": "entropy",
+    "codec": "zlib",
     "bins": 256,
     "range": (0.0, 1.0),
     "out_of_range": "error",
@@ -17,6 +18,15 @@ PAPER = {
     "include_shortcut": True,
     "aggregate": "sum",
     "depth": "index",
+    "cna": "pearson",
+    "cna_batch": 128,
+    "interval": "bootstrap",
+    "level": 0.95,
+    "resamples": 1000,
+    "area_resamples": 100,
+    "permutations": 999,
+    "resample_seed": 0,
+    "alpha_groups": 5,
     "area": "total",
     "window": 25,
     "points": 100,
@@ -93,7 +103,7 @@ def test_an_unknown_field_lists_the_fields() -> None:
     with pytest.raises(UsageError) as caught:
         convention("paper", {"bin": "3"})
     text = str(caught.value)
-    assert text.startswith("A convention has no field 'bin': choose alpha, bins, range, ")
+    assert text.startswith("A convention has no field 'bin': choose alpha, codec, bins, range, ")
     assert text.endswith("margin_batch or gap.")
     assert all(field in text for field in PAPER)
 
@@ -112,6 +122,14 @@ def test_an_unknown_field_lists_the_fields() -> None:
         ("range", "0:nan", "range=0:nan: must be LO:HI with LO below HI."),
         ("range", "0:inf", "range=0:inf: must be LO:HI with LO below HI."),
         ("layers", " ", "layers=: must be a rule, a name, a glob or @FILE."),
+        ("cna", "tau", "cna=tau: choose pearson, spearman, kendall or smoothed."),
+        ("cna_batch", "1", "cna_batch=1: must be at least 2."),
+        ("level", "1", "level=1: must be above 0 and below 1."),
+        ("resamples", "-1", "resamples=-1: must be from 0 to 16777216."),
+        ("area_resamples", "-1", "area_resamples=-1: must be from 0 to 16777216."),
+        ("permutations", "-1", "permutations=-1: must be from 0 to 16777216."),
+        ("resample_seed", "-1", "resample_seed=-1: must be at least 0."),
+        ("alpha_groups", "0", "alpha_groups=0: must be from 1 to 16777216."),
         ("window", "0", "window=0: must be at least 1."),
         ("points", "1", "points=1: must be from 2 to 16777216."),
         ("margin_fraction", "0", "margin_fraction=0: must be above 0, at most 1."),

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from statistics import NormalDist
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
-from cnatool.metrics.correlation import pearson
+from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
 
 
 @pytest.mark.parametrize("n", [4, 5, 50, 10_000])
@@ -96,3 +99,116 @@ def test_what_is_not_finite_is_counted() -> None:
 def test_shapes_that_do_not_fit(other: np.ndarray) -> None:
     with pytest.raises(MetricError, match=r"α has shape \(3,\), β \("):
         pearson(np.zeros(3), other)
+
+
+COEFFICIENTS: Any = [pearson, spearman, kendall]
+SCIPY = {
+    pearson: scipy.stats.pearsonr,
+    spearman: scipy.stats.spearmanr,
+    kendall: scipy.stats.kendalltau,
+}
+# Deviation of artanh: 1 / sqrt(n − 3), Bonett & Wright, Fieller, Hartley & Pearson.
+DEVIATION = {
+    pearson: lambda n, r: (1 / (n - 3)) ** 0.5,
+    spearman: lambda n, r: ((1 + r * r / 2) / (n - 3)) ** 0.5,
+    kendall: lambda n, r: (0.437 / (n - 4)) ** 0.5,
+}
+
+
+def tied(seed: int, n: int, decimals: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=n)
+    return np.round(a, decimals), np.round(rng.normal(size=n) - 0.7 * a, decimals)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+@pytest.mark.parametrize("n", [5, 6, 33, 1000, 4097])
+def test_coefficients_are_scipys(coefficient: Any, n: int, decimals: int) -> None:
+    a, b = tied(n, n, decimals)
+    expected = SCIPY[coefficient](a, b).statistic
+    got = coefficient(a, b, level=0.9)
+    assert got.value == pytest.approx(expected, rel=1e-12, abs=1e-14)
+    half = NormalDist().inv_cdf(0.95) * DEVIATION[coefficient](n, expected)
+    edges = np.tanh(np.arctanh(expected) + half), np.tanh(np.arctanh(expected) - half)
+    assert got.interval == pytest.approx(sorted(edges), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_coefficients_of_what_has_none(coefficient: Any) -> None:
+    ramp = np.arange(6.0)
+    assert coefficient(ramp, np.ones(6)).reason == "β is the same for all 6 samples"
+    assert coefficient(ramp[:1], ramp[:1]).value is None
+    assert coefficient(ramp, ramp).value == pytest.approx(1, abs=1e-12)
+    assert coefficient(ramp, -ramp).value == pytest.approx(-1, abs=1e-12)
+    assert coefficient(ramp[:3], [2.0, 0.0, 1.0]).interval is None
+
+
+@given(
+    st.sampled_from(COEFFICIENTS),
+    st.integers(0, 1000),
+    st.floats(0.01, 100),
+    st.floats(-100, 100),
+    st.floats(0.01, 100),
+    st.floats(-100, 100),
+)
+def test_positive_slopes_and_shifts_change_nothing(
+    coefficient: Any, seed: int, slope: float, shift: float, other: float, by: float
+) -> None:
+    # Powers of two and eighths, so that ties stay ties.
+    slope, other = 2.0 ** round(np.log2(slope)), 2.0 ** round(np.log2(other))
+    a, b = (np.round(values * 8) / 8 for values in tied(seed, 30, 3))
+    expected = coefficient(a, b).value
+    shift, by = round(shift * 8) / 8, round(by * 8) / 8
+    assert coefficient(slope * a + shift, other * b + by).value == pytest.approx(expected, abs=1e-9)
+    assert coefficient(a, -b).value == pytest.approx(-expected, abs=1e-9)
+    assert coefficient(b, a).value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("window", [1, 4, 25])
+def test_smoothed_is_the_correlation_of_running_means(window: int) -> None:
+    a, b = tied(3, 80, 1)
+    rows = sorted(range(80), key=lambda row: a[row])
+    means = [
+        [np.mean(values[rows[i : i + window]]) for i in range(80 - window + 1)] for values in (a, b)
+    ]
+    got = smoothed(a, b, window=window)
+    assert got.value == pytest.approx(scipy.stats.pearsonr(*means).statistic, rel=1e-10)
+    assert got.interval is None
+
+
+def test_smoothed_that_there_is_not() -> None:
+    a, b = tied(3, 25, 2)
+    assert smoothed(a, b, window=25).reason == "25 samples are too few for a curve by windows of 25"
+    zigzag = np.arange(26) % 2 * 1.0
+    got = smoothed(np.arange(26.0), zigzag, window=2)
+    assert got.reason == "β is the same all along the smoothed curve"
+    assert smoothed(a, np.ones(25), window=2).reason == "β is the same for all 25 samples"
+
+
+@pytest.mark.parametrize(("n", "rows"), [(128, 128), (1000, 128), (1000, 10), (9, 2)])
+def test_minibatches_are_taken_in_row_order(n: int, rows: int) -> None:
+    a, b = tied(n, n, 3)
+    expected = [
+        scipy.stats.pearsonr(a[i : i + rows], b[i : i + rows]).statistic
+        for i in range(0, n - rows + 1, rows)
+    ]
+    got = minibatches(a, b, rows=rows)
+    assert got.mean == pytest.approx(np.mean(expected), rel=1e-10)
+    assert got.std == pytest.approx(np.std(expected), rel=1e-9, abs=1e-12)
+    assert (got.batches, got.undefined) == (n // rows, 0)
+
+
+def test_minibatches_without_a_correlation_are_left_out_and_counted() -> None:
+    a, b = tied(1, 40, 3)
+    a[10:20] = 5
+    b[30:] = 1e-200
+    got = minibatches(a, b, rows=10)
+    values = [scipy.stats.pearsonr(a[i : i + 10], b[i : i + 10]).statistic for i in (0, 20)]
+    assert got.mean == pytest.approx(np.mean(values))
+    assert (got.batches, got.undefined) == (2, 2)
+    none = minibatches(np.repeat([0.0, 1.0], 10), np.arange(20.0), rows=10)
+    assert (none.mean, none.std, none.batches, none.undefined) == (None, None, 0, 2)
+    assert none.reason == "α or β is the same all through each minibatch"
+    assert minibatches(a, b, rows=41).reason == "40 samples do not fill a minibatch of 41"
+    assert minibatches(a, a * np.nan, rows=4).reason == "β is not finite for 40 of 40 samples"

@@ -1,0 +1,115 @@
+"""``cnatool layers``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnatool.cli.console import key_values, say
+
+if TYPE_CHECKING:
+    from cnatool.layer_results import GroupProfile, LayerScores, SampleProfile, SplitLayers
+
+__all__ = ["layers"]
+
+
+def layers(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    test: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
+    ] = "paper",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
+        ),
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Show the sample with this id as well. Repeat it."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Show z over depth, and what each layer contributes to β and CNA."""
+    from cnatool.layer_scores import score_layers
+
+    scores = score_layers(
+        store,
+        test,
+        convention=convention,
+        overrides=key_values("--set", set_ or ()),
+        samples=sample or (),
+    )
+    if json:
+        typer.echo(scores.to_json(), nl=False)
+        return
+    say(f"convention {scores.convention}")
+    for name, split in scores.splits.items():
+        say(f"\n{name}, {split.rows} samples\n")
+        _print_parts(scores, split)
+        say(f"\nmean z by quantiles of α{', and of single samples' if split.samples else ''}\n")
+        _print_profiles(scores, split)
+        if split.cna.reason is not None:
+            say(f"\nundefined (–):\n  CNA of {name}: {split.cna.reason}")
+    if scores.alpha_codec is not None:
+        say(f"\nα: {scores.alpha_codec}")
+
+
+def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
+    from cnatool.cli.tables import number, print_table
+
+    rows = [
+        [
+            str(layer.depth),
+            layer.name,
+            layer.operator,
+            number(part.mean),
+            number(part.std),
+            number(part.correlation),
+            number(part.coefficient),
+            number(part.beta),
+            number(part.cna),
+        ]
+        for layer, part in zip(scores.layers, split.layers, strict=True)
+    ]
+    total = ["", "all", "", "", "", "", "", number(split.beta), number(split.cna.value)]
+    print_table(
+        [
+            ("depth", "right"),
+            ("layer", "left"),
+            ("operator", "left"),
+            ("mean z", "right"),
+            ("deviation", "right"),
+            ("with α", "right"),
+            ("c", "right"),
+            ("β", "right"),
+            ("CNA", "right"),
+        ],
+        [*rows, total],
+    )
+
+
+def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
+    from cnatool.cli.tables import number, print_table
+
+    headers = [
+        f"{number(group.alpha_min, 2)} … {number(group.alpha_max, 2)}" for group in split.groups
+    ]
+    headers += [f"{one.id} (α {number(one.alpha, 2)})" for one in split.samples]
+    columns: list[GroupProfile | SampleProfile] = [*split.groups, *split.samples]
+    rows = [
+        [str(layer.depth), layer.name, *(number(column.z[place]) for column in columns)]
+        for place, layer in enumerate(scores.layers)
+    ]
+    print_table(
+        [("depth", "right"), ("layer", "left"), *((header, "right") for header in headers)],
+        [*rows, ["", "β", *(number(column.beta) for column in columns)]],
+    )

@@ -1,0 +1,204 @@
+"""Scoring layer by layer: z_d over depth, and each layer's part in β and CNA."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.errors import UsageError
+from cnatool.layer_results import (
+    GroupProfile,
+    LayerPart,
+    LayerScores,
+    SampleProfile,
+    SplitLayers,
+)
+from cnatool.metrics.beta import slope_coefficients, slopes
+from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.correlation import pearson
+from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.groups import quantile_groups
+from cnatool.metrics.layer_sums import LayerSums
+from cnatool.results import ConventionResult, LayerResult, ModelResult
+from cnatool.scored_inputs import alpha_codec, split_alpha
+from cnatool.scored_parts import range_advice, scored_parts
+from cnatool.scored_splits import named_split
+from cnatool.scored_sums import z_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import Convention
+    from cnatool.scored_layers import ScoredLayer
+    from cnatool.store.reader import Split, Store
+
+__all__ = ["score_layers"]
+
+_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
+
+
+def score_layers(
+    store: str | Path | Store,
+    test: str | Path | Store | None = None,
+    *,
+    convention: str = "paper",
+    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    samples: Sequence[str] = (),
+) -> LayerScores:
+    """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
+
+    β = Σ c_d z_d is linear in the layers, and so is its covariance with α: a layer's part in the
+    mean of β is c_d · mean z_d, and in CNA c_d · cov(α, z_d) / (σ_α σ_β).
+
+    Parameters
+    ----------
+    store, test, convention, overrides
+        As of `cnatool.score`.
+    samples : sequence of str
+        Ids of samples whose z_d is wanted, in whichever split they are.
+
+    Returns
+    -------
+    LayerScores
+
+    Raises
+    ------
+    UsageError
+        If no split has a sample of that id; beside the errors of `cnatool.score`.
+    """
+    fields, typed = named_convention(convention, overrides)
+    parts = scored_parts(store, test, fields)
+    found = {name: _rows(split, samples) for name, (split, _) in parts.splits.items()}
+    for sample in samples:
+        if not any(sample in rows.values() for rows in found.values()):
+            raise UsageError(
+                f"--sample {sample}: {parts.store.path} has no sample of that id; "
+                "`cnatool score --samples FILE` writes them all."
+            )
+    with range_advice(parts):
+        splits = {
+            name: _split_layers(split, layers, fields, found[name])
+            for name, (split, layers) in parts.splits.items()
+        }
+    model = parts.store.record.model
+    return LayerScores(
+        schema="cnatool.layers/1",
+        store=str(parts.store.path),
+        test_store=None if parts.test_store is None else str(parts.test_store.path),
+        model=None if model is None else ModelResult(model.name, model.files[0].sha256),
+        tags=parts.store.record.tags,
+        convention=ConventionResult(convention, typed, fields),
+        alpha_codec=alpha_codec(fields),
+        layers=tuple(
+            LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
+            for number, layer in enumerate(parts.layers, start=1)
+        ),
+        splits=splits,
+    )
+
+
+def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
+    """Find the rows that have one of these ids."""
+    if not samples:
+        return {}
+    wanted = set(samples)
+    return {
+        start + place: str(name)
+        for start, block in split.ids.blocks()
+        for place, name in enumerate(block)
+        if name in wanted
+    }
+
+
+def _split_layers(
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention, rows: Mapping[int, str]
+) -> SplitLayers:
+    depths = [layer.depth for layer in layers]
+    with named_split(split):
+        coefficients = slope_coefficients(depths)
+        alpha = split_alpha(split, fields)
+        beta, profiles = np.empty(len(alpha)), {}
+        groups = quantile_groups(alpha, fields.alpha_groups)
+        sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
+        for start, z in z_blocks(split, layers, fields):
+            beta[start : start + len(z)] = slopes(z, depths)
+            sums.add(start, z)
+            here = (row for row in rows if start <= row < start + len(z))
+            profiles.update({row: z[row - start] for row in here})
+    cna = pearson(alpha, beta)
+    return SplitLayers(
+        rows=len(alpha),
+        beta=_mean(beta),
+        cna=Estimate(cna.value, cna.reason),
+        layers=tuple(_parts(sums, coefficients, alpha, beta, defined=cna.value is not None)),
+        groups=tuple(_groups(sums, groups, alpha, beta)),
+        samples=tuple(
+            SampleProfile(
+                id=rows[row],
+                row=row,
+                alpha=_finite(alpha[row]),
+                beta=_finite(beta[row]),
+                z=tuple(map(_finite, z)),
+            )
+            for row, z in sorted(profiles.items())
+        ),
+    )
+
+
+def _parts(
+    sums: LayerSums,
+    coefficients: NDArray[np.float64],
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    *,
+    defined: bool,
+) -> Iterator[LayerPart]:
+    means, deviations, correlations = sums.means(), sums.deviations(), sums.correlations()
+    with np.errstate(invalid="ignore", over="ignore"):
+        of_beta = coefficients * means
+        of_cna = coefficients * sums.covariances()
+        if defined:
+            of_cna /= alpha.std() * beta.std()
+    for layer, coefficient in enumerate(coefficients):
+        yield LayerPart(
+            number=layer + 1,
+            coefficient=float(coefficient),
+            mean=_finite(means[layer]),
+            std=_finite(deviations[layer]),
+            beta=_finite(of_beta[layer]),
+            cna=_finite(of_cna[layer]) if defined else None,
+            correlation=_finite(correlations[layer]),
+        )
+
+
+def _groups(
+    sums: LayerSums,
+    groups: NDArray[np.int64],
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+) -> Iterator[GroupProfile]:
+    for group, z in enumerate(sums.group_means()):
+        inside = groups == group
+        of_alpha = alpha[inside]
+        yield GroupProfile(
+            samples=len(of_alpha),
+            alpha_min=float(of_alpha.min()) if len(of_alpha) else None,
+            alpha_mean=_mean(of_alpha),
+            alpha_max=float(of_alpha.max()) if len(of_alpha) else None,
+            beta=_mean(beta[inside]),
+            z=tuple(map(_finite, z)),
+        )
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _finite(values.mean()) if len(values) else None
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

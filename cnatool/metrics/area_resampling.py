@@ -1,0 +1,104 @@
+"""How far other samples would have moved CNA-A and CNA-M. METRICS.md, section "CNA-A"."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cnatool.metrics.area import area_between
+from cnatool.metrics.estimate import ResampledEstimate
+from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.area import Curve
+    from cnatool.metrics.convention import AreaForm
+    from cnatool.metrics.estimate import Estimate
+
+__all__ = ["ResampledAreas", "resampled_areas", "with_interval"]
+
+
+class ResampledAreas(NamedTuple):
+    """What each resample of two splits gives; NaN where it is undefined."""
+
+    area: NDArray[np.float64]
+    area_and_margin: NDArray[np.float64]
+
+
+def resampled_areas(
+    first: Curve,
+    second: Curve,
+    *,
+    form: AreaForm,
+    window: int,
+    points: int,
+    margins: NDArray[np.float64],
+    margin: Callable[[NDArray[np.float64]], float | None],
+    resamples: int,
+    seed: int,
+) -> ResampledAreas:
+    """Return CNA-A, and its product with the margin of the first split, of each resample.
+
+    Both splits are resampled, each by itself; curves are smoothed and normalised jointly anew. The
+    margin is that of the very samples that make the first curve.
+
+    Parameters
+    ----------
+    first, second : (alpha, beta)
+        Each (n,) float64 arrays of finite numbers, one value a sample; n ≥ `window`.
+    form, window, points
+        As of `curve_area`.
+    margins : (n, …) array
+        Of the first split, what `margin` takes.
+    margin : callable
+        Gives γ of a resample, from its rows of `margins` by rising α.
+    resamples, seed : int
+        How many, and their seed.
+
+    Returns
+    -------
+    ResampledAreas
+        Of `resamples` values each.
+    """
+    orders = [np.argsort(alpha, kind="stable") for alpha, _ in (first, second)]
+    ordered = [
+        (alpha[order], beta[order])
+        for (alpha, beta), order in zip((first, second), orders, strict=True)
+    ]
+
+    ordered_margins = margins[orders[0]]
+
+    def statistic(number: int) -> tuple[float, float]:
+        splits = []
+        gamma: float | None = None
+        for stream, ((alpha, beta), order) in enumerate(zip(ordered, orders, strict=True)):
+            counts = resample_counts(alpha.size, seed, stream, number)
+            places = np.repeat(np.arange(alpha.size), counts[order])
+            splits.append((alpha.take(places), beta.take(places)))
+            if stream == 0:
+                gamma = margin(ordered_margins.take(places, axis=0))
+        area = area_between(*splits, form=form, window=window, points=points).value
+        known = math.nan if area is None else area
+        return known, known * (math.nan if gamma is None else gamma)
+
+    found = resampled(statistic, resamples)
+    return ResampledAreas(found[:, 0], found[:, 1])
+
+
+def with_interval(
+    estimate: Estimate,
+    values: NDArray[np.float64],
+    level: float,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> ResampledEstimate:
+    """Return a defined estimate with the interval that its resamples give, within bounds."""
+    assert estimate.value is not None, "only a value has an interval"
+    edges, bias, reason = recentred_interval(estimate.value, values, level)
+    if edges is not None:
+        edges = max(edges[0], bounds[0]), min(edges[1], bounds[1])
+    return ResampledEstimate(estimate.value, edges, reason, bias)

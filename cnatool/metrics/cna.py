@@ -1,0 +1,248 @@
+"""CNA with its uncertainty: the coefficient that a convention names. METRICS.md, section "CNA"."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from cnatool.metrics.correlation import (
+    is_constant,
+    kendall,
+    pearson,
+    smoothed,
+    spearman,
+    standardised,
+)
+from cnatool.metrics.estimate import Cna
+from cnatool.metrics.ranks import concordance, dense_ranks, midranks
+from cnatool.metrics.resampling import (
+    independence_test,
+    percentile_interval,
+    recentred_interval,
+    resample_counts,
+    resampled,
+)
+from cnatool.metrics.smoothing import running_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import CnaForm, IntervalForm
+    from cnatool.metrics.estimate import Correlation
+
+__all__ = ["cna"]
+
+_Vector: TypeAlias = "NDArray[np.float64]"
+_Statistic: TypeAlias = "Callable[[NDArray[np.int64]], float]"
+
+_NEARLY_ONE = 1 - 1e-15
+_FLAT = 1e-12  # of the variance of the whole split: a resample with less is constant
+
+
+def cna(
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    *,
+    form: CnaForm,
+    window: int,
+    interval: IntervalForm,
+    level: float,
+    resamples: int,
+    permutations: int,
+    seed: int,
+    stream: int,
+) -> Cna:
+    """Return CNA in one of its forms, with its interval and the p-value of a permutation test.
+
+    Parameters
+    ----------
+    alpha, beta : (n,) float64 array
+        One value a sample.
+    form : {"pearson", "spearman", "kendall", "smoothed"}
+        Which correlation.
+    window : int
+        Samples in a running mean, for ``smoothed``.
+    interval : {"bootstrap", "fisher"}
+        From resamples of the samples: their percentiles, for ``smoothed`` their deviation around
+        the value; or Fisher's.
+    level : float
+        Confidence of the interval.
+    resamples, permutations : int
+        How many of each; 0 for no bootstrap interval, and for no p-value.
+    seed, stream : int
+        Seed of all draws, and which split it is, as of `resample_counts`.
+
+    Returns
+    -------
+    Cna
+        Undefined, with the reason, as the form's own function is.
+    """
+    shape = _FORMS[form]
+    found = shape.value(alpha, beta, window, level)
+    if found.value is None:
+        return Cna(None, reason=found.reason)
+    edges, reason = found.interval, None
+    if interval == "bootstrap":
+        edges, reason = None, "no resamples are drawn"
+        if resamples:
+            statistic = shape.prepare(alpha, beta, window)
+            values = resampled(partial(_drawn, statistic, alpha.size, seed, stream), resamples)
+            edges, reason = shape.interval(found.value, values[:, 0], level)
+    elif edges is None:
+        reason = shape.without_fisher
+    p_value, done = None, 0
+    if permutations:
+        p_value, done = independence_test(
+            shape.scores(alpha), shape.scores(beta), permutations=permutations, seed=seed
+        )
+    return Cna(found.value, edges, reason, found.interval, p_value, done)
+
+
+def _drawn(statistic: _Statistic, n: int, seed: int, stream: int, number: int) -> tuple[float]:
+    return (statistic(resample_counts(n, seed, stream, number)),)
+
+
+class _Form(NamedTuple):
+    """A correlation: its value, its resamples and their interval, and what is permuted for it."""
+
+    value: Callable[[_Vector, _Vector, int, float], Correlation]
+    prepare: Callable[[_Vector, _Vector, int], _Statistic]
+    interval: Callable[[float, _Vector, float], tuple[tuple[float, float] | None, str | None]]
+    scores: Callable[[_Vector], _Vector]
+    without_fisher: str
+
+
+def _pearson_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+    """Prepare Pearson's correlation of a resample: counts times moments."""
+    a, b = (standardised(values) * math.sqrt(values.size) for values in (alpha, beta))
+    moments = np.stack([a, b, a * a, b * b, a * b])
+
+    def statistic(counts: NDArray[np.int64]) -> float:
+        means = np.einsum("ij,j->i", moments, counts.astype(np.float64)) / counts.size
+        mean_a, mean_b, square_a, square_b, product = map(float, means)
+        return _ratio(
+            product - mean_a * mean_b, square_a - mean_a * mean_a, square_b - mean_b * mean_b
+        )
+
+    return statistic
+
+
+def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+    """Prepare Spearman's ρ of a resample: a rank is a sum of the counts below it."""
+    groups = [dense_ranks(values) for values in (alpha, beta)]
+    middle = (alpha.size + 1) / 2
+
+    def statistic(counts: NDArray[np.int64]) -> float:
+        weights = counts.astype(np.float64)
+        ranks = []
+        for group in groups:
+            sizes = np.bincount(group, weights)
+            ranks.append((np.cumsum(sizes) - (sizes - 1) / 2 - middle)[group])
+        first, second = ranks
+        products = (first * second, first * first, second * second)
+        sums = [float((product * weights).sum()) for product in products]
+        # In units of the variance of untied ranks.
+        unit = weights.size**3 / 12
+        return _ratio(*(one / unit for one in sums))
+
+    return statistic
+
+
+def _kendall_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+    """Prepare Kendall's τ-b of a resample, which stays sorted by α as the split is."""
+    first, second = dense_ranks(alpha), dense_ranks(beta)
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+
+    def statistic(counts: NDArray[np.int64]) -> float:
+        rows = np.repeat(np.arange(counts.size), counts[order])
+        difference, of_first, of_second = concordance(first[rows], second[rows])
+        if not of_first or not of_second:
+            return math.nan
+        return difference / math.sqrt(of_first) / math.sqrt(of_second)
+
+    return statistic
+
+
+def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+    """Prepare the correlation of a resample's smoothed curve."""
+    order = np.argsort(alpha, kind="stable")
+    first, second = alpha[order], beta[order]
+
+    def statistic(counts: NDArray[np.int64]) -> float:
+        rows = np.repeat(np.arange(counts.size), counts[order])
+        curve = [running_mean(values[rows], window) for values in (first, second)]
+        if any(is_constant(values) for values in curve):
+            return math.nan
+        one, other = map(standardised, curve)
+        return float((one * other).sum())
+
+    return statistic
+
+
+def _ratio(covariance: float, first: float, second: float) -> float:
+    if min(first, second) <= _FLAT:
+        return math.nan
+    return min(1.0, max(-1.0, covariance / math.sqrt(first) / math.sqrt(second)))
+
+
+def _percentiles(
+    value: float, resamples: _Vector, level: float
+) -> tuple[tuple[float, float] | None, str | None]:
+    return percentile_interval(resamples, level)
+
+
+def _recentred(
+    value: float, resamples: _Vector, level: float
+) -> tuple[tuple[float, float] | None, str | None]:
+    """Spread the resamples' deviation around the value, on Fisher's scale.
+
+    A resample's curve is rougher than the split's, and its correlation nearer to 0: percentiles
+    can lie beside the value.
+    """
+    inside = np.clip([value, *resamples], -_NEARLY_ONE, _NEARLY_ONE)
+    edges, _, reason = recentred_interval(math.atanh(inside[0]), np.arctanh(inside[1:]), level)
+    return None if edges is None else (math.tanh(edges[0]), math.tanh(edges[1])), reason
+
+
+def _as_they_are(values: _Vector) -> _Vector:
+    return values
+
+
+_FEW = "too few samples for Fisher's interval"
+
+_FORMS: Mapping[CnaForm, _Form] = {
+    "pearson": _Form(
+        lambda alpha, beta, window, level: pearson(alpha, beta, level=level),
+        _pearson_of_counts,
+        _percentiles,
+        _as_they_are,
+        _FEW,
+    ),
+    "spearman": _Form(
+        lambda alpha, beta, window, level: spearman(alpha, beta, level=level),
+        _spearman_of_counts,
+        _percentiles,
+        midranks,
+        _FEW,
+    ),
+    "kendall": _Form(
+        lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
+        _kendall_of_counts,
+        _percentiles,
+        midranks,
+        _FEW,
+    ),
+    "smoothed": _Form(
+        lambda alpha, beta, window, level: smoothed(alpha, beta, window=window),
+        _smoothed_of_counts,
+        _recentred,
+        _as_they_are,
+        "the points of a smoothed curve are not independent: --set interval=bootstrap",
+    ),
+}

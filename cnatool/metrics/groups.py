@@ -1,0 +1,35 @@
+"""Groups of samples by quantiles of α. METRICS.md, section "Task performance"; paper Fig. 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.metrics.ranks import midranks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["quantile_groups"]
+
+
+def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.int64]:
+    """Return each sample's group, 0 … groups − 1 by rising α.
+
+    A sample goes where the middle of the ranks of its α lies, so that equal α are never divided:
+    with many equal ones groups are of unequal size, and some may be empty.
+
+    Parameters
+    ----------
+    alpha : (n,) float64 array
+        One finite value a sample.
+    groups : int
+        At least 1.
+
+    Returns
+    -------
+    (n,) int64 array
+    """
+    share = (midranks(alpha) - 0.5) / max(1, alpha.size)
+    return (share * groups).astype(np.int64)

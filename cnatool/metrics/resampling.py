@@ -1,0 +1,175 @@
+"""The bootstrap, and a permutation test: how far other samples would have moved a number."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.metrics.correlation import standardised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "independence_test",
+    "percentile_interval",
+    "recentred_interval",
+    "resample_counts",
+    "resampled",
+]
+
+_THREADS = min(8, os.cpu_count() or 1)
+_TIE = 1e-10  # correlations that differ by less are equal but for rounding
+_CELL = 1 << 15  # samples
+_PART = 8  # resamples
+_ELEMENTS = 1 << 20  # of permuted samples at a time
+
+
+def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.int64]:
+    """Return how often each of n samples is in a resample: n draws with replacement.
+
+    Parameters
+    ----------
+    n : int
+        Samples, and draws.
+    seed : int
+        Seed of all resamples.
+    stream : int
+        Which split; resamples of two splits are independent.
+    number : int
+        Which resample. Each has a generator of its own, so that none depends on how many there
+        are, nor on which thread makes it.
+
+    Returns
+    -------
+    (n,) int64 array
+        They sum to n.
+    """
+    generator = np.random.default_rng([seed, stream, number])
+    # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
+    # first.
+    sizes = [min(_CELL, n - start) for start in range(0, n, _CELL)]
+    draws = generator.multinomial(n, np.array(sizes) / n) if len(sizes) > 1 else [n]
+    cells = [
+        np.bincount(generator.integers(0, size, drawn), minlength=size)
+        for size, drawn in zip(sizes, draws, strict=True)
+    ]
+    return np.concatenate(cells)
+
+
+def resampled(statistic: Callable[[int], tuple[float, ...]], resamples: int) -> NDArray[np.float64]:
+    """Return a statistic of each resample, computed on several threads.
+
+    Memory is that of one resample a thread.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes a resample's number and gives one or more values, NaN where undefined.
+    resamples : int
+        At least 1.
+
+    Returns
+    -------
+    (resamples, …) float64 array
+    """
+    # Small parts: whoever interrupts waits for those that have begun.
+    parts = np.array_split(np.arange(resamples), -(-resamples // _PART))
+
+    def some(part: NDArray[np.intp]) -> list[tuple[float, ...]]:
+        return [statistic(int(number)) for number in part]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(some, parts))
+    return np.concatenate([np.array(values) for values in found])
+
+
+def percentile_interval(
+    values: NDArray[np.float64], level: float
+) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the interval between two percentiles of the resamples, or why there is none."""
+    reason = _unusable(values)
+    if reason is not None:
+        return None, reason
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return (float(low), float(high)), None
+
+
+def recentred_interval(
+    value: float, values: NDArray[np.float64], level: float
+) -> tuple[tuple[float, float] | None, float | None, str | None]:
+    """Return value ± z times the resamples' deviation, and their bias; or why there is none.
+
+    The deviation is taken around the resamples' own mean: what resampling itself adds to the
+    number, its bias, does not move the interval.
+
+    Returns
+    -------
+    interval, bias, reason
+    """
+    reason = _unusable(values)
+    if reason is not None:
+        return None, None, reason
+    half = NormalDist().inv_cdf((1 + level) / 2) * float(values.std(ddof=1))
+    return (value - half, value + half), float(values.mean()) - value, None
+
+
+def _unusable(values: NDArray[np.float64]) -> str | None:
+    if values.size < 2:
+        return "an interval needs at least two resamples"
+    broken = int(np.count_nonzero(np.isnan(values)))
+    if broken:
+        return f"the measure is undefined for {broken} of {values.size} resamples"
+    return None
+
+
+def independence_test(
+    a: NDArray[np.float64], b: NDArray[np.float64], *, permutations: int, seed: int
+) -> tuple[float, int]:
+    """Return the p-value of a permutation test that `a` and `b` are independent, two-sided.
+
+    The statistic is |Σ a b| of the standardised values, which is Pearson's correlation, or
+    Spearman's where ranks are given. Exact: the share of permutations, the identity among them,
+    with a statistic that is as large.
+
+    For n > `permutations` samples the permutations are the n cyclic shifts of `b` against `a` in
+    a random order of the samples: they are a group, so that the test is exact, and one Fourier
+    transform gives all their correlations (Hemerik & Goeman 2018 on such tests). For fewer
+    samples, permutations are drawn.
+
+    Parameters
+    ----------
+    a, b : (n,) float64 array
+        Neither is constant.
+    permutations : int
+        The least number, at least 1.
+    seed : int
+        Seed of the order, or of the draws.
+
+    Returns
+    -------
+    float, int
+        The p-value, and the permutations behind it, without the identity.
+    """
+    n = a.size
+    generator = np.random.default_rng([seed, n])
+    first, second = standardised(a), standardised(b)
+    least = abs(float(first @ second)) - _TIE
+    if n > permutations:
+        order = generator.permutation(n)
+        spectrum = np.fft.rfft(first[order])
+        spectrum *= np.fft.rfft(second[order]).conj()
+        shifted = np.fft.irfft(spectrum, n)[1:]
+        return (1 + int(np.count_nonzero(np.abs(shifted) >= least))) / n, n - 1
+    found, step = 0, max(1, _ELEMENTS // n)
+    for start in range(0, permutations, step):
+        rows = min(step, permutations - start)
+        shuffled = generator.permuted(np.broadcast_to(second, (rows, n)), axis=1)
+        found += int(np.count_nonzero(np.abs(shuffled @ first) >= least))
+    return (1 + found) / (1 + permutations), permutations

@@ -1,0 +1,87 @@
+"""α of each sample of a split: the one place where scoring reads raw inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from cnatool.errors import MetricError
+from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
+from cnatool.metrics.compression import codec_text, compressed_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import AlphaForm, Convention
+    from cnatool.store.reader import Split
+
+__all__ = ["alpha_codec", "input_extent", "split_alpha"]
+
+
+def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
+    """Give α of each sample, (n,), block by block.
+
+    Raises
+    ------
+    DataError, MetricError
+        If the inputs are not what the form takes.
+    """
+    measure = (_OF_LEVELS if split.levels() else _OF_VALUES)[fields.alpha]
+    blocks = [measure(block, fields, start) for start, block in split.inputs().blocks()]
+    return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def alpha_codec(fields: Convention) -> str | None:
+    """Say what compresses the inputs; None where nothing does."""
+    return codec_text(fields.codec) if fields.alpha == "compression" else None
+
+
+def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
+    """Give the least and the greatest finite value of the raw inputs of all splits."""
+    blocks = [
+        (level_extent if split.levels() else extent)(block)
+        for split in splits
+        for _, block in split.inputs().blocks()
+    ]
+    return min(low for low, _ in blocks), max(high for _, high in blocks)
+
+
+def _histogram(
+    measure: Callable[..., NDArray[np.float64]], *, density: bool
+) -> Callable[[NDArray[Any], Convention, int], NDArray[np.float64]]:
+    def of_block(block: NDArray[Any], fields: Convention, first_row: int) -> NDArray[np.float64]:
+        return measure(
+            block,
+            bins=fields.bins,
+            range=fields.range,
+            out_of_range=fields.out_of_range,
+            density=density,
+            first_row=first_row,
+        )
+
+    return of_block
+
+
+def _no_order(block: NDArray[Any], fields: Convention, first_row: int) -> NDArray[np.float64]:
+    raise MetricError(
+        "only how often each level occurs is stored of the inputs, and their compression depends "
+        "on the order: dump pictures of one size, whose inputs are stored whole, or "
+        "--set alpha=entropy."
+    )
+
+
+_Measure: TypeAlias = "Callable[[NDArray[Any], Convention, int], NDArray[np.float64]]"
+
+_OF_VALUES: Mapping[AlphaForm, _Measure] = {
+    "entropy": _histogram(entropy, density=False),
+    "entropy-density": _histogram(entropy, density=True),
+    "compression": lambda block, fields, row: compressed_share(block, fields.codec),
+}
+_OF_LEVELS: Mapping[AlphaForm, _Measure] = {
+    "entropy": _histogram(level_entropy, density=False),
+    "entropy-density": _histogram(level_entropy, density=True),
+    "compression": _no_order,
+}

@@ -1,0 +1,168 @@
+"""What is measured between the training split and the test split: gaps, CNA-A, margin, CNA-M."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.metrics.area import curve_area
+from cnatool.metrics.area_resampling import resampled_areas, with_interval
+from cnatool.metrics.estimate import Estimate, ResampledEstimate
+from cnatool.metrics.margin import margin_estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import Convention, Gap
+    from cnatool.metrics.performance import OutputKind
+    from cnatool.scored_splits import ScoredSplit
+
+__all__ = ["TEST", "TRAIN", "PairScores", "pair_scores"]
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """The measures of a result that take two splits, or the training split alone.
+
+    Attributes
+    ----------
+    gaps : mapping of str to Estimate
+        Both forms of the generalisation gap.
+    area, margin, product : ResampledEstimate, Estimate, ResampledEstimate
+        CNA-A, γ and CNA-M.
+    """
+
+    gaps: Mapping[Gap, Estimate]
+    area: ResampledEstimate
+    margin: Estimate
+    product: ResampledEstimate
+
+
+def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairScores:
+    """Measure between the splits called train and test; undefined where one is not there."""
+    train, test = splits.get(TRAIN), splits.get(TEST)
+    margin = _margin(train, fields)
+    if train is None or test is None:
+        missing = " or ".join(name for name in (TRAIN, TEST) if name not in splits)
+        absent = Estimate.undefined(f"no split called {missing}")
+        return PairScores(
+            gaps=dict.fromkeys(_GAPS, absent),
+            area=_without_interval(absent),
+            margin=margin,
+            product=_without_interval(_product(margin, absent)),
+        )
+    area = curve_area(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
+    )
+    product = _product(margin, area)
+    area_interval, product_interval = _with_intervals(train, test, area, product, fields)
+    return PairScores(
+        gaps={form: _gap(train, test, form) for form in _GAPS},
+        area=area_interval,
+        margin=margin,
+        product=product_interval,
+    )
+
+
+def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
+    both, distance = _GAPS[form]
+    first, second = both(train), both(test)
+    if first is None or second is None:
+        reason = train.performance_reason or test.performance_reason
+        return Estimate.undefined(reason or f"a split has no {form}")
+    return Estimate(distance(first, second))
+
+
+_GAPS: Mapping[
+    Gap, tuple[Callable[[ScoredSplit], float | None], Callable[[float, float], float]]
+] = {
+    "accuracy": (lambda split: split.accuracy(), lambda train, test: train - test),
+    "loss": (lambda split: split.loss(), lambda train, test: abs(train - test)),
+}
+
+
+def _margin(split: ScoredSplit | None, fields: Convention) -> Estimate:
+    if split is None:
+        return Estimate.undefined(f"no split called {TRAIN}")
+    if split.margins is None or split.kind is None:
+        return Estimate.undefined(split.performance_reason or "no outputs")
+    return _margin_of(split.margins, split.kind, fields)
+
+
+def _margin_of(rows: NDArray[np.float64], kind: OutputKind, fields: Convention) -> Estimate:
+    return margin_estimate(
+        rows,
+        form=fields.margin,
+        kind=kind,
+        fraction=fields.margin_fraction,
+        seed=fields.margin_seed,
+        percentile=fields.margin_percentile,
+        batch=fields.margin_batch,
+    )
+
+
+def _product(margin: Estimate, area: Estimate) -> Estimate:
+    if margin.value is None:
+        return Estimate.undefined(f"the margin is undefined: {margin.reason}")
+    if area.value is None:
+        return Estimate.undefined(f"CNA-A is undefined: {area.reason}")
+    return Estimate(margin.value * area.value)
+
+
+def _without_interval(estimate: Estimate) -> ResampledEstimate:
+    reason = None if estimate.value is None else "no resamples are drawn"
+    return ResampledEstimate(estimate.value, interval_reason=reason, reason=estimate.reason)
+
+
+def _with_intervals(
+    train: ScoredSplit,
+    test: ScoredSplit,
+    area: Estimate,
+    product: Estimate,
+    fields: Convention,
+) -> tuple[ResampledEstimate, ResampledEstimate]:
+    """Resample both splits, where there is an area to resample."""
+    if area.value is None or not fields.area_resamples:
+        return _without_interval(area), _without_interval(product)
+    values = resampled_areas(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
+        margins=np.empty((len(train.alpha), 0)) if train.margins is None else train.margins,
+        margin=partial(_margin_value, train.kind, fields),
+        resamples=fields.area_resamples,
+        seed=fields.resample_seed,
+    )
+    return (
+        with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
+        _without_interval(product)
+        if product.value is None
+        else with_interval(
+            product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
+        ),
+    )
+
+
+def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
+    """Keep the sign that all resamples have: an area has none, so that it is the margin's."""
+    return -math.inf if (products < 0).any() else 0.0, math.inf if (products > 0).any() else 0.0
+
+
+def _margin_value(
+    kind: OutputKind | None, fields: Convention, rows: NDArray[np.float64]
+) -> float | None:
+    return _margin_of(rows, kind, fields).value if kind is not None and rows.size else None

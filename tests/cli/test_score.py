@@ -1,0 +1,239 @@
+"""`cnatool score` and `cnatool layers`, as installed, on a recorded store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from support.recorded import Recorded, record_network
+
+import cnatool
+from cnatool.schemas import schema_text
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+ROWS = {"train": 300, "test": 150}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Recorded]]:
+    folder = tmp_path_factory.mktemp("here")
+    return folder, record_network(folder / "net.zarr", ROWS)
+
+
+def run(*words: object, cwd: Path) -> str:
+    result = subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(*words: object, cwd: Path) -> str:
+    result = subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def document(name: str, *words: object, cwd: Path) -> Any:
+    """The JSON of a command: valid, and without a NaN."""
+    text = run(name, "net.zarr", *words, "--json", cwd=cwd)
+    found = json.loads(text, parse_constant=lambda word: pytest.fail(word))
+    jsonschema.validate(found, json.loads(schema_text(name)))
+    return found
+
+
+def alpha_beta(one: Recorded) -> tuple[np.ndarray, np.ndarray]:
+    counts = [np.unique(x, return_counts=True)[1] for x in one.x]
+    alpha = np.array([scipy.stats.entropy(count, base=2) for count in counts])
+    # Equal histograms have equal α.
+    return alpha.round(10), (one.z[:, 2] - one.z[:, 0]) / 2
+
+
+def test_every_coefficient_and_group(here: tuple[Path, dict[str, Recorded]]) -> None:
+    folder, truth = here
+    found = document("score", "--set", "cna_batch=50", "--set", "alpha_groups=4", cwd=folder)
+    for split, one in truth.items():
+        alpha, beta = alpha_beta(one)
+        got = found["splits"][split]["coefficients"]
+        for name, function in (
+            ("pearson", scipy.stats.pearsonr),
+            ("spearman", scipy.stats.spearmanr),
+            ("kendall", scipy.stats.kendalltau),
+        ):
+            assert got[name]["value"] == pytest.approx(function(alpha, beta)[0], rel=1e-5)
+        batches = [
+            scipy.stats.pearsonr(alpha[i : i + 50], beta[i : i + 50])[0]
+            for i in range(0, len(alpha), 50)
+        ]
+        assert got["minibatches"]["mean"] == pytest.approx(np.mean(batches), rel=1e-5)
+        assert got["minibatches"]["std"] == pytest.approx(np.std(batches), rel=1e-4)
+
+        wrong = one.o.argmax(axis=1) != one.y
+        losses = -scipy.special.log_softmax(one.o, axis=1)[np.arange(len(alpha)), one.y]
+        groups = found["splits"][split]["alpha_groups"]
+        assert sum(group["samples"] for group in groups) == len(alpha)
+        for group in groups:
+            inside = (alpha >= group["alpha_min"] - 1e-9) & (alpha <= group["alpha_max"] + 1e-9)
+            assert group["samples"] == inside.sum()
+            assert group["error"] == pytest.approx(wrong[inside].mean())
+            assert group["loss"] == pytest.approx(losses[inside].mean(), rel=1e-5)
+    train, test = (found["splits"][split] for split in ROWS)
+    assert found["gap_accuracy"]["value"] == train["accuracy"] - test["accuracy"]
+    assert found["gap_loss"]["value"] == abs(train["loss"] - test["loss"])
+    assert found["gap"] == found["gap_accuracy"]
+
+
+@pytest.mark.parametrize("form", ["pearson", "spearman", "kendall", "smoothed"])
+def test_the_convention_chooses_the_coefficient(
+    form: str, here: tuple[Path, dict[str, Recorded]]
+) -> None:
+    words = ("--set", f"cna={form}", "--set", "resamples=50", "--set", "area_resamples=20")
+    found = document("score", *words, cwd=here[0])
+    for split in found["splits"].values():
+        assert split["cna"]["value"] == split["coefficients"][form]["value"]
+        low, high = split["cna"]["interval"]
+        assert low <= split["cna"]["value"] <= high
+    low, high = found["cna_area"]["interval"]
+    assert low < found["cna_area"]["value"] < high
+    assert found["cna_margin"]["interval"][0] < found["cna_margin"]["value"]
+    assert found["convention"]["fields"]["cna"] == form
+
+
+def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> None:
+    folder, _ = here
+    found = document("score", cwd=folder)
+    short, long = (
+        run("score", "net.zarr", cwd=folder),
+        run("score", "net.zarr", "--all", cwd=folder),
+    )
+    assert "95 % interval" in short
+    low, high = found["cna_area"]["interval"]
+    assert f"{low:.3f} … {high:.3f}" in short
+    for split in found["splits"].values():
+        low, high = split["cna"]["interval"]
+        assert f"{low:.3f} … {high:.3f}" in short
+        for coefficient in ("spearman", "kendall", "smoothed"):
+            value = split["coefficients"][coefficient]["value"]
+            assert f"{value:.4f}" in long
+        assert f"{split['coefficients']['minibatches']['mean']:.4f} ±" in long
+        assert all(f"{group['error']:.4f}" in long for group in split["alpha_groups"])
+    assert "Kendall" not in short
+    assert f"{found['gap_loss']['value']:.4f} (loss)" in long
+    ninety = run("score", "net.zarr", "--set", "level=0.9", cwd=folder)
+    assert "90 % interval" in ninety
+
+
+def test_alpha_by_compression(here: tuple[Path, dict[str, Recorded]]) -> None:
+    folder, truth = here
+    found = document("score", "--set", "alpha=compression", cwd=folder)
+    for split, one in truth.items():
+        expected = [len(zlib.compress(x.tobytes(), 9)) / x.nbytes for x in one.x]
+        assert found["splits"][split]["alpha"]["mean"] == pytest.approx(np.mean(expected))
+    assert found["alpha_codec"] == f"zlib {zlib.ZLIB_RUNTIME_VERSION}, level 9"
+    assert document("score", cwd=folder)["alpha_codec"] is None
+    table = run("score", "net.zarr", "--set", "alpha=compression", "--set", "codec=png", cwd=folder)
+    assert table.startswith("convention paper+alpha=compression+codec=png\n")
+    assert "\nα: PNG of Pillow " in table
+    layers = document("layers", "--set", "alpha=compression", cwd=folder)
+    assert layers["alpha_codec"] == found["alpha_codec"]
+
+
+def test_codecs_for_pictures_refuse_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = ["fc1", "fc2", "logits"]
+    with cnatool.create_store(tmp_path / "net.zarr", tensors=names, outputs=["logits"]) as store:
+        store.append(
+            "train",
+            inputs=rng.integers(0, 50, (30, 12)),
+            labels=rng.integers(0, 3, 30),
+            outputs=rng.normal(size=(30, 3)),
+            activations={"fc1": rng.normal(size=(30, 5)), "fc2": rng.normal(size=(30, 5))},
+        )
+    words = ("score", "net.zarr", "--set", "alpha=compression", "--set")
+    message = refused(*words, "codec=png", cwd=tmp_path)
+    assert "split 'train': codec=png takes 8-bit pictures, and the inputs are int64" in message
+    assert run(*words, "codec=zstd", cwd=tmp_path)
+    assert "codec=gif: choose zlib, " in refused(*words, "codec=gif", cwd=tmp_path)
+
+
+def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = ["fc1", "fc2", "logits"]
+    with cnatool.create_store(tmp_path / "net.zarr", tensors=names, outputs=["logits"]) as store:
+        for split, rows in (("train", 20), ("test", 3)):
+            store.append(
+                split,
+                inputs=np.full((rows, 4, 4), 3, np.uint8),
+                labels=None,
+                outputs=rng.normal(size=(rows, 3)),
+                activations={"fc1": rng.normal(size=(rows, 5)), "fc2": np.ones((rows, 5))},
+            )
+    found = document("score", cwd=tmp_path)
+    for split in found["splits"].values():
+        assert split["cna"]["value"] is split["cna"]["interval"] is split["cna"]["p_value"] is None
+        for name in ("pearson", "spearman", "kendall", "smoothed"):
+            assert split["coefficients"][name]["value"] is None
+            assert "α is the same for all" in split["coefficients"][name]["reason"]
+        assert split["coefficients"]["minibatches"]["reason"]
+        assert [group["error"] for group in split["alpha_groups"]] == [None] * 5
+    for name in ("gap", "gap_accuracy", "gap_loss", "cna_area", "margin", "cna_margin"):
+        assert found[name]["value"] is None
+        assert found[name]["reason"]
+    assert found["cna_area"]["interval"] is found["cna_margin"]["interval"] is None
+    text = run("score", "net.zarr", "--all", cwd=tmp_path)
+    assert "CNA of train: α is the same for all 20 samples" in text
+    assert "CNA-A: a split has 20 samples, fewer than the window of 25" in text
+    assert "nan" not in text.lower()
+    text = run("layers", "net.zarr", cwd=tmp_path)
+    assert "CNA of train: α is the same for all 20 samples" in text
+    assert "nan" not in text.lower()
+
+
+def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]) -> None:
+    words = [f"--set={field}=0" for field in ("resamples", "area_resamples", "permutations")]
+    found = document("score", *words, cwd=here[0])
+    for one in (found["splits"]["train"]["cna"], found["cna_area"], found["cna_margin"]):
+        assert one["value"] is not None
+        assert one["interval"] is None
+        assert one["interval_reason"] == "no resamples are drawn"
+    assert found["splits"]["train"]["cna"]["p_value"] is None
+    text = run("score", "net.zarr", *words, cwd=here[0])
+    assert "interval of CNA of train: no resamples are drawn" in text
+    assert "interval of CNA-A: no resamples are drawn" in text
+
+
+def test_layers(here: tuple[Path, dict[str, Recorded]]) -> None:
+    folder, _ = here
+    found = document("layers", "--sample", "5", cwd=folder)
+    assert found == json.loads(
+        cnatool.score_layers(folder / "net.zarr", samples=["5"]).to_json()
+    ) | {"store": "net.zarr"}
+    text = run("layers", "net.zarr", "--sample", "5", cwd=folder)
+    assert text.startswith("convention paper\n\ntrain, 300 samples\n")
+    for split in found["splits"].values():
+        assert f"{split['cna']['value']:.4f}" in text
+        for part in split["layers"]:
+            for field in ("mean", "std", "coefficient", "beta", "cna", "correlation"):
+                assert f"{part[field]:.4f}" in text
+        for group in split["groups"]:
+            assert all(f"{value:.4f}" in text for value in group["z"])
+        (sample,) = split["samples"]
+        assert f"5 (α {sample['alpha']:.2f})" in text
+    assert "--sample x: net.zarr has no sample of that id" in refused(
+        "layers", "net.zarr", "--sample", "x", cwd=folder
+    )
+    assert run("layers", "net.zarr", "--set", "depth=path", cwd=folder).startswith(
+        "convention paper+depth=path\n"
+    )
