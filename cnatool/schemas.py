@@ -13,6 +13,7 @@ from cnatool.errors import UsageError
 from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
 from cnatool.store.records import StoreRecord
+from cnatool.studying.results import StudyResult
 from cnatool.verifying import Verification
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ SCHEMAS: Mapping[str, type[Any]] = {
     "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,
+    "study": StudyResult,
     "verify": Verification,
 }
 
@@ -33,6 +35,7 @@ _TITLES = {
     "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
+    "study": "What `cnatool study --json` prints",
     "verify": "What `cnatool verify --json` prints",
 }
 

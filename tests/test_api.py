@@ -28,6 +28,8 @@ def test_public_names() -> None:
         "StoreInUseError",
         "StoreWriteError",
         "StoredArray",
+        "Study",
+        "StudyResult",
         "UsageError",
         "Verification",
         "__version__",
@@ -39,6 +41,7 @@ def test_public_names() -> None:
         "score",
         "score_layers",
         "score_samples",
+        "study",
         "verify",
     ]
     for name in cnatool.__all__:
@@ -50,7 +53,9 @@ def test_names_are_functions_whatever_was_imported_before() -> None:
     import cnatool.dumping
     import cnatool.forecast
     import cnatool.scoring
+    import cnatool.studying.study
 
+    assert callable(cnatool.study)
     assert callable(cnatool.dump)
     assert callable(cnatool.preflight)
     assert callable(cnatool.score)

@@ -59,10 +59,13 @@ class ConsoleObserver:
     ----------
     quiet : bool
         Say nothing.
+    unit : str
+        What is counted, as the rate names it; no rate where empty.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, unit: str = "samples") -> None:
         self._quiet = quiet
+        self._unit = unit
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
@@ -110,7 +113,7 @@ class ConsoleObserver:
             return
         now = time.monotonic()
         elapsed = now - self._started.setdefault(split, now)
-        rate = f"{done / elapsed:,.0f} samples/s" if elapsed else ""
+        rate = f"{done / elapsed:,.0f} {self._unit}/s" if elapsed and self._unit else ""
         if self._bar is not None:
             if split not in self._tasks:
                 self._tasks[split] = self._bar.add_task(split, total=rows, rate=rate)

@@ -10,7 +10,9 @@ __all__ = ["schema"]
 
 
 def schema(
-    name: Annotated[str, typer.Argument(help="store, score, or verify.")],
+    name: Annotated[
+        str, typer.Argument(help="layers, preprocess, score, store, study, or verify.")
+    ],
 ) -> None:
     """Print the JSON Schema of what others read or write."""
     from cnatool.schemas import schema_text

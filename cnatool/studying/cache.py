@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +13,8 @@ from cnatool.errors import StoreWriteError
 from cnatool.results import ConventionResult, ScoreResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cnatool.store.reader import Store
 
 __all__ = ["ScoreCache", "score_key"]

@@ -79,7 +79,10 @@ def percentile_interval(
     (low, high) or None, and a reason or None
     """
     if clusters < LEAST_CLUSTERS:
-        return None, f"an interval needs at least {LEAST_CLUSTERS} clusters, and there are {clusters}"
+        return (
+            None,
+            f"an interval needs at least {LEAST_CLUSTERS} clusters, and there are {clusters}",
+        )
     defined = values[~np.isnan(values)]
     broken = values.size - defined.size
     if defined.size < 2 or broken > _MOST_BROKEN * values.size:

@@ -16,18 +16,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["COEFFICIENTS", "Coefficient", "is_constant", "weighted_coefficient"]
+__all__ = ["COEFFICIENTS", "Coefficient", "weighted_coefficient"]
 
 Coefficient = Literal["pearson", "spearman", "kendall_a", "kendall_b"]
 
-_SAME = 1e-12  # values that differ by less, relative to the greatest, differ by rounding only
+_SAME = 1e-12  # variance of what varies by rounding only, where that of all networks is about 1
 _ELEMENTS = 1 << 22  # of a block of signs
-
-
-def is_constant(values: NDArray[np.float64]) -> bool:
-    """Say whether finite values are all the same but for rounding."""
-    greatest = np.abs(values).max()
-    return bool(values.max() / 2 - values.min() / 2 <= _SAME / 2 * greatest)
 
 
 def weighted_coefficient(
@@ -75,7 +69,8 @@ def _pearson(
         covariance = weights @ (first * second) / size - means[0] * means[1]
         r = covariance / np.sqrt(variances[0]) / np.sqrt(variances[1])
     r[(variances[0] <= _SAME) | (variances[1] <= _SAME)] = np.nan
-    return np.clip(r, -1, 1)
+    clipped: NDArray[np.float64] = np.clip(r, -1, 1)
+    return clipped
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -105,18 +100,14 @@ def _spearman(
     return np.clip(rho, -1, 1)
 
 
-def _midranks(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _midranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give each network the mean rank, less ½, of its value under each weighting, (B, n)."""
     _, groups = np.unique(values, return_inverse=True)
     of_group = _group_sums(groups, weights)
     return (np.cumsum(of_group, axis=1) - of_group / 2)[:, groups]
 
 
-def _group_sums(
-    groups: NDArray[np.intp], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _group_sums(groups: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum the weights of each group, (B, groups)."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
@@ -168,9 +159,7 @@ def _concordance(
 
 COEFFICIENTS: Mapping[
     Coefficient,
-    Callable[
-        [NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]
-    ],
+    Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
 ] = MappingProxyType(
     {
         "pearson": _pearson,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError, MetricError
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "ScoredNetwork", "collect"]
 
 _NETWORKS = "networks"
+# A study is of the numbers themselves; how sure each is would take most of the time.
+_NO_INTERVALS: Mapping[str, object] = MappingProxyType(
+    {"resamples": 0, "area_resamples": 0, "permutations": 0}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,9 @@ def collect(
     StoreWriteError
         If a score cannot be kept.
     """
-    fields, typed = named_convention(convention, overrides)
+    _, typed = named_convention(convention, overrides)
+    without = {**_NO_INTERVALS, **overrides}
+    fields, _ = named_convention(convention, without)
     described = ConventionResult(convention, typed, fields)
     stores, not_scored = find_stores(places)
     networks = []
@@ -133,9 +140,7 @@ def collect(
             key = score_key(first, second, described, output)
             found = None if cache is None else cache.get(key)
             if found is None:
-                kept = score(
-                    first, second, convention=convention, overrides=overrides, output=output
-                )
+                kept = score(first, second, convention=convention, overrides=without, output=output)
             else:
                 kept, reused = found, reused + 1
         except (CnatoolError, OSError) as error:
@@ -143,7 +148,7 @@ def collect(
         else:
             if cache is not None and found is None:
                 cache.put(key, kept)
-            networks.append(_network(name, first, second, kept))
+            networks.append(_network(name, first, second, kept, str(described)))
         observer.progress(_NETWORKS, done, len(stores))
     return Collection(described, networks, not_scored, reused)
 
@@ -162,7 +167,9 @@ def _finished(path: Path) -> Store:
     return store
 
 
-def _network(name: str, store: Store, test: Store | None, scored: ScoreResult) -> ScoredNetwork:
+def _network(
+    name: str, store: Store, test: Store | None, scored: ScoreResult, convention: str
+) -> ScoredNetwork:
     numbers = list(measured(scored))
     return ScoredNetwork(
         id=name,
@@ -170,7 +177,7 @@ def _network(name: str, store: Store, test: Store | None, scored: ScoreResult) -
         path=str(store.path),
         test_path=None if test is None else str(test.path),
         model=None if scored.model is None else scored.model.sha256,
-        convention=str(scored.convention),
+        convention=convention,
         tags=dict(store.record.tags),
         values={column: value for column, value, _ in numbers},
         reasons={column: reason for column, _, reason in numbers if reason is not None},

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cnatool.metrics.estimate import Estimate
+    from cnatool.metrics.estimate import Estimate, ResampledEstimate
     from cnatool.metrics.norms import Baseline
     from cnatool.results import ScoreResult, SplitResult
     from cnatool.studying.results import MeasureKind
 
-__all__ = ["TAG", "TARGETS", "TEXTS", "measure_kind", "measured", "tag_column"]
+__all__ = ["TAG", "TARGETS", "TEXTS", "is_variant", "measure_kind", "measured", "tag_column"]
 
 TAG = "tag."
 TEXTS = ("id", "path", "test_path", "model", "convention")
@@ -30,6 +30,7 @@ _BASELINES = (
     "parameters",
     "depth",
 )
+_CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed")
 # What any claim about generalisation must beat.
 _TRIVIAL = frozenset(
     {"log.parameter_norm", "log.l1", "log.distance", "log.parameters", "log.depth"}
@@ -52,13 +53,20 @@ def measure_kind(column: str) -> MeasureKind | None:
     return "norm" if column.startswith("log.") else "measure"
 
 
+def is_variant(column: str) -> bool:
+    """Say whether a measure is but another form of one that there is."""
+    return ".cna." in column or column.endswith(".std")
+
+
 def measured(score: ScoreResult) -> Iterator[tuple[str, float | None, str | None]]:
     """Give every number of a score with its column, or the reason why it is undefined."""
     for name, split in score.splits.items():
         for column, value, reason in _of_split(split):
             yield f"{name}.{column}", value, reason
-    estimates: tuple[tuple[str, Estimate], ...] = (
+    estimates: tuple[tuple[str, Estimate | ResampledEstimate], ...] = (
         ("gap", score.gap),
+        ("gap_accuracy", score.gap_accuracy),
+        ("gap_loss", score.gap_loss),
         ("cna_area", score.cna_area),
         ("margin", score.margin),
         ("cna_margin", score.cna_margin),
@@ -79,3 +87,8 @@ def _of_split(split: SplitResult) -> Iterator[tuple[str, float | None, str | Non
         yield f"{name}.mean", spread.mean, reason
         yield f"{name}.std", spread.std, reason
     yield "cna", split.cna.value, split.cna.reason
+    for name in _CNA_FORMS:
+        found: Estimate = getattr(split.coefficients, name)
+        yield f"cna.{name}", found.value, found.reason
+    batches = split.coefficients.minibatches
+    yield "cna.minibatches", batches.mean, batches.reason

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool.studying.coefficients import is_constant
+from cnatool.metrics.correlation import is_constant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

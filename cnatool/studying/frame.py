@@ -33,8 +33,7 @@ def networks_frame(networks: Sequence[ScoredNetwork]) -> polars.DataFrame:
     tags = sorted({tag for one in networks for tag in one.tags})
     columns = list(dict.fromkeys(column for one in networks for column in one.values))
     data: dict[str, polars.Series] = {
-        name: pl.Series(name, [getattr(one, name) for one in networks], pl.String)
-        for name in TEXTS
+        name: pl.Series(name, [getattr(one, name) for one in networks], pl.String) for name in TEXTS
     }
     for tag in tags:
         name = tag_column(tag)

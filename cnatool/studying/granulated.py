@@ -1,4 +1,4 @@
-"""Granulated Kendall Ψ (Jiang et al. 2019, eq. 4-5): rank agreement one hyperparameter at a time."""
+"""Granulated Kendall Ψ (Jiang et al. 2019): rank agreement, one hyperparameter at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["CoupledPairs", "coupled_pairs", "granulated_kendall"]
+
+
+_ELEMENTS = 1 << 22  # of a block of pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def granulated_kendall(
             continue
         signs = np.sign(measure[pairs.first] - measure[pairs.second])
         signs *= np.sign(target[pairs.first] - target[pairs.second])
-        step = max(1, (1 << 22) // len(signs))
+        step = max(1, _ELEMENTS // len(signs))
         for start in range(0, len(weights), step):
             rows = slice(start, start + step)
             count = weights[rows][:, pairs.first] * weights[rows][:, pairs.second]

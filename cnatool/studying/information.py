@@ -1,4 +1,4 @@
-"""Conditional mutual information K (Jiang et al. 2019, eq. 8-10).
+"""Conditional mutual information K (Jiang et al. 2019).
 
 Whether what a measure says of two networks' order still tells something when it is known how
 their hyperparameters differ.
@@ -104,7 +104,9 @@ def conditional_information(
         step = max(1, _ELEMENTS // n)
         for start in range(0, len(rows), step):
             some = rows[start : start + step, None]
-            symbols = 3 * (np.sign(measure[some] - measure) + 1) + np.sign(target[some] - target) + 1
+            symbols = (
+                3 * (np.sign(measure[some] - measure) + 1) + np.sign(target[some] - target) + 1
+            )
             keys = codes * 9 + symbols.astype(np.intp)
             counts += np.bincount(keys[some != np.arange(n)], minlength=number * 9)
         table = counts.reshape(number, 3, 3)
@@ -122,4 +124,3 @@ def _entropy_sum(counts: NDArray[np.float64]) -> float:
     """Give −Σ c ln c."""
     present = counts[counts > 0]
     return -float((present * np.log(present)).sum())
-

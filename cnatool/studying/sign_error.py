@@ -102,9 +102,7 @@ def sign_errors(
         )
     losses[None] = np.concatenate([np.empty(0), *losses.values()])
     left_out[None] = sum(left_out.values())
-    return {
-        name: _summary(losses[name], left_out[name], least_pairs) for name in (None, *axes)
-    }
+    return {name: _summary(losses[name], left_out[name], least_pairs) for name in (None, *axes)}
 
 
 def _losses(
