@@ -34,6 +34,7 @@ def test_no_leftover_schemas() -> None:
 def test_no_such_schema() -> None:
     with pytest.raises(
         UsageError,
-        match=r"there is no schema 'x'; there are layers, preprocess, score, store, study, verify\.",
+        match=r"there is no schema 'x'; there are layers, preprocess, score, store, study, "
+        r"verify\.",
     ):
         schema_text("x")

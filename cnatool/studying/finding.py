@@ -63,27 +63,24 @@ def _stores_below(folder: Path) -> Iterable[Path]:
 
 def store_ids(stores: Sequence[Path]) -> list[str]:
     """Name each store: its name without the ending, after as many folders as tell all apart."""
-    names = [Path(_without_ending(path.name)) for path in stores]
+    places = [path.resolve() for path in stores]
+    names = [_without_ending(path.name) for path in places]
+    here = Counter((path.parent, name) for path, name in zip(places, names, strict=True))
+    # The same network in two formats, in one folder, has only its ending to tell them apart.
     parts = [
-        (*path.resolve().parent.parts[1:], name.name)
-        for path, name in zip(stores, names, strict=True)
+        (*path.parent.parts, name if here[path.parent, name] == 1 else path.name)
+        for path, name in zip(places, names, strict=True)
     ]
-    ids = [name.name for name in names]
-    deepest = max(map(len, parts), default=1)
-    for depth in range(2, deepest + 1):
-        double = {name for name, count in Counter(ids).items() if count > 1}
-        if not double:
-            return ids
+    depth = 1
+    ids = [part[-1] for part in parts]
+    while len(set(ids)) < len(ids):
+        depth += 1
+        counts = Counter(ids)
         ids = [
-            "/".join(part[-depth:]) if name in double else name
+            "/".join(part[-depth:]) if counts[name] > 1 else name
             for part, name in zip(parts, ids, strict=True)
         ]
-    # The same network in two formats, in one folder.
-    double = {name for name, count in Counter(ids).items() if count > 1}
-    return [
-        f"{name}{path.name.removeprefix(_without_ending(path.name))}" if name in double else name
-        for path, name in zip(stores, ids, strict=True)
-    ]
+    return ids
 
 
 def _without_ending(name: str) -> str:

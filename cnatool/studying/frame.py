@@ -72,11 +72,7 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
         if path.suffix not in (".parquet", ".csv"):
             raise UsageError(f"{name}: the name must end in .parquet or .csv.")
         try:
-            frame = (
-                pl.read_parquet(path)
-                if path.suffix == ".parquet"
-                else pl.read_csv(path, infer_schema_length=None)
-            )
+            frame = pl.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
         except Exception as error:  # polars raises its own kinds for what it cannot read
             raise DataError(f"{name} cannot be read: {one_line(error)}.") from error
     if "id" not in frame.columns:
@@ -89,6 +85,20 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
     double = frame.filter(frame["id"].is_duplicated())["id"].unique(maintain_order=True)
     if len(double):
         raise DataError(f"{name}: the id {listed(double[:1])} is there more than once.")
+    return frame
+
+
+def _csv(path: Path) -> polars.DataFrame:
+    """Read CSV; ``nan`` and ``inf`` do not make a column of numbers one of words."""
+    import polars as pl
+
+    frame = pl.read_csv(path, infer_schema_length=None)
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype == pl.String:
+            numbers = column.cast(pl.Float64, strict=False)
+            if numbers.null_count() == column.null_count():
+                frame = frame.with_columns(numbers)
     return frame
 
 

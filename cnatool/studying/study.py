@@ -237,7 +237,7 @@ def _settings(
         resamples=resamples,
         seed=seed,
         level=LEVEL,
-        least_pairs=least_pairs,
+        least_pairs=float(least_pairs),
         test_samples=_test_samples(networks, collection),
     )
 
