@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.estimate import Estimate
 from cnatool.studying.clusters import cluster_weights, percentile_interval
-from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficient
+from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficients
 from cnatool.studying.columns import TARGETS
 from cnatool.studying.curves import bins_by, quadratic_fit
 from cnatool.studying.granulated import coupled_pairs, granulated_kendall
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.studying.coefficients import Coefficient
     from cnatool.studying.results import MeasureKind
 
     Statistics = Callable[[NDArray[np.float64]], Sequence[NDArray[np.float64]]]
@@ -37,6 +36,17 @@ if TYPE_CHECKING:
 __all__ = ["Networks", "binned", "correlated", "difference", "told_beyond"]
 
 _LEAST_NETWORKS = 3
+
+
+class Resampled(NamedTuple):
+    """K statistics of some networks, and of each of B resamples.
+
+    The resamples of the same number of clusters are the same, so that statistics can be compared.
+    """
+
+    values: NDArray[np.float64]
+    resamples: NDArray[np.float64] | None
+    clusters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class Networks:
         Their H names.
     resamples, seed, level
         Of the bootstrap.
+    kept : dict
+        Coefficients that are needed again.
     """
 
     values: Mapping[str, NDArray[np.float64]]
@@ -67,6 +79,7 @@ class Networks:
     resamples: int
     seed: int
     level: float
+    kept: dict[tuple[bytes, str, str], Resampled] = field(default_factory=dict)
 
     def common(self, *columns: str) -> NDArray[np.intp]:
         """Give the networks that have all of these numbers."""
@@ -86,8 +99,8 @@ class Networks:
         """Give the cluster of each of some networks, numbered from 0 on."""
         return np.unique(self.clusters[rows], return_inverse=True)[1].ravel()
 
-    def estimates(self, rows: NDArray[np.intp], statistics: Statistics) -> list[StudyEstimate]:
-        """Give statistics of some networks, with intervals from the same resamples.
+    def resampled(self, rows: NDArray[np.intp], statistics: Statistics) -> Resampled:
+        """Give statistics of some networks, and of each resample of their clusters.
 
         Parameters
         ----------
@@ -97,18 +110,40 @@ class Networks:
             Takes (B, m) weights and gives K arrays of (B,) values.
         """
         clusters = self.clusters_of(rows)
-        number = int(clusters.max()) + 1
-        values = [float(value[0]) for value in statistics(np.ones((1, len(rows))))]
+        values = np.stack(statistics(np.ones((1, len(rows)))))[:, 0]
         if not self.resamples:
-            return [StudyEstimate(value, None, None, "no resamples are drawn") for value in values]
+            return Resampled(values, None, int(clusters.max()) + 1)
         blocks = [
             np.stack(statistics(weights))
             for weights in cluster_weights(clusters, resamples=self.resamples, seed=self.seed)
         ]
+        return Resampled(values, np.concatenate(blocks, axis=1), int(clusters.max()) + 1)
+
+    def coefficients(
+        self, rows: NDArray[np.intp], target: str, measure: str, *, keep: bool = False
+    ) -> Resampled:
+        """Give the correlation coefficients over some networks; `keep` them for the next time."""
+        key = (rows.tobytes(), target, measure)
+        if key in self.kept:
+            return self.kept[key]
+        a, b = self.values[measure][rows], self.values[target][rows]
+        found = self.resampled(rows, lambda w: weighted_coefficients(a, b, w))
+        if keep:
+            self.kept[key] = found
+        return found
+
+    def estimates(self, found: Resampled) -> list[StudyEstimate]:
+        """Give each statistic with its interval."""
+        if found.resamples is None:
+            return [
+                StudyEstimate(float(v), None, None, "no resamples are drawn") for v in found.values
+            ]
         estimates = []
-        for value, resampled in zip(values, np.concatenate(blocks, axis=1), strict=True):
-            interval, reason = percentile_interval(resampled, clusters=number, level=self.level)
-            estimates.append(StudyEstimate(value, interval, None, reason))
+        for value, resamples in zip(found.values, found.resamples, strict=True):
+            interval, reason = percentile_interval(
+                resamples, clusters=found.clusters, level=self.level
+            )
+            estimates.append(StudyEstimate(float(value), interval, None, reason))
         return estimates
 
 
@@ -120,9 +155,7 @@ def correlated(
     reason = networks.reason(rows, measure, target)
     a, b = networks.values[measure][rows], networks.values[target][rows]
     if reason is None:
-        found = networks.estimates(
-            rows, lambda w: [weighted_coefficient(name, a, b, w) for name in COEFFICIENTS]
-        )
+        found = networks.estimates(networks.coefficients(rows, target, measure, keep=group is None))
     else:
         found = [StudyEstimate(None, None, reason)] * len(COEFFICIENTS)
     pearson, spearman, kendall_a, kendall_b = found
@@ -148,36 +181,27 @@ def difference(networks: Networks, target: str, first: str, second: str) -> Iter
     """
     rows = networks.common(target, first, second)
     reason = networks.reason(rows, first, second, target)
-    b = networks.values[target][rows]
-    one, other = (networks.values[name][rows] for name in (first, second))
-    for name in COEFFICIENTS:
-        if reason is None:
-            of_values, of_magnitudes = networks.estimates(rows, _differences(name, one, other, b))
-        else:
-            of_values = of_magnitudes = StudyEstimate(None, None, reason)
-        yield Difference(
-            target,
-            first,
-            second,
-            name,
-            len(rows),
-            len(np.unique(networks.clusters[rows])),
-            of_values,
-            of_magnitudes,
-        )
+    if reason is None:
+        one, other = (networks.coefficients(rows, target, name) for name in (first, second))
+        of_values = networks.estimates(_minus(one, other))
+        of_magnitudes = networks.estimates(_minus(_magnitude(one), _magnitude(other)))
+    else:
+        of_values = of_magnitudes = [StudyEstimate(None, None, reason)] * len(COEFFICIENTS)
+    clusters = len(np.unique(networks.clusters[rows]))
+    for name, signed, unsigned in zip(COEFFICIENTS, of_values, of_magnitudes, strict=True):
+        yield Difference(target, first, second, name, len(rows), clusters, signed, unsigned)
 
 
-def _differences(
-    name: Coefficient,
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    b: NDArray[np.float64],
-) -> Statistics:
-    def statistics(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        one, other = (weighted_coefficient(name, a, b, weights) for a in (first, second))
-        return [one - other, np.abs(one) - np.abs(other)]
+def _minus(one: Resampled, other: Resampled) -> Resampled:
+    resamples = None
+    if one.resamples is not None and other.resamples is not None:
+        resamples = one.resamples - other.resamples
+    return Resampled(one.values - other.values, resamples, one.clusters)
 
-    return statistics
+
+def _magnitude(found: Resampled) -> Resampled:
+    resamples = None if found.resamples is None else np.abs(found.resamples)
+    return Resampled(np.abs(found.values), resamples, found.clusters)
 
 
 def told_beyond(
@@ -212,7 +236,9 @@ def told_beyond(
     if np.isnan(parts).all():
         psi = StudyEstimate(None, None, "no two networks differ in one hyperparameter alone")
     else:
-        (psi,) = networks.estimates(rows, lambda w: [granulated_kendall(a, b, axes, w)[0]])
+        (psi,) = networks.estimates(
+            networks.resampled(rows, lambda w: [granulated_kendall(a, b, axes, w)[0]])
+        )
     errors = sign_errors(
         a,
         b,

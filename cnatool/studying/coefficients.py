@@ -6,17 +6,14 @@ resamples come from a few matrix products.
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
 
-__all__ = ["COEFFICIENTS", "Coefficient", "weighted_coefficient"]
+__all__ = ["COEFFICIENTS", "Coefficient", "WeightedCoefficients", "weighted_coefficients"]
 
 Coefficient = Literal["pearson", "spearman", "kendall_a", "kendall_b"]
 
@@ -24,53 +21,74 @@ _SAME = 1e-12  # variance of what varies by rounding only, where that of all net
 _ELEMENTS = 1 << 22  # of a block of signs
 
 
-def weighted_coefficient(
-    coefficient: Coefficient,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    weights: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return a correlation coefficient of `a` and `b` under each weighting.
+class WeightedCoefficients(NamedTuple):
+    """Each coefficient under each weighting, (B,) float64; NaN where it is undefined."""
 
-    Weights that are whole numbers give the coefficient of the networks repeated so many times,
-    but for Kendall's τ-a: there a network makes no pair with its own repetition, which would count
-    as a tie and pull τ-a towards 0.
+    pearson: NDArray[np.float64]
+    spearman: NDArray[np.float64]
+    kendall_a: NDArray[np.float64]
+    kendall_b: NDArray[np.float64]
+
+
+COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "kendall_a", "kendall_b")
+
+
+def weighted_coefficients(
+    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+) -> WeightedCoefficients:
+    """Return the correlation coefficients of `a` and `b` under each weighting.
+
+    They are those of the networks repeated so many times, but for Kendall's τ-a: there a network
+    makes no pair with its own repetition, which would count as a tie and pull τ-a towards 0.
+
+    Spearman's ρ takes midranks. With C concordant and D discordant pairs of networks, τ-a is
+    (C − D) over all pairs, τ-b (C − D) / sqrt(P_a P_b) with P_a, P_b the pairs that differ in `a`
+    and in `b`.
 
     Parameters
     ----------
-    coefficient : {"pearson", "spearman", "kendall_a", "kendall_b"}
-        Spearman's ρ takes midranks. With C concordant and D discordant pairs of networks, τ-a is
-        (C − D) over all pairs, τ-b (C − D) / sqrt(P_a P_b) with P_a, P_b the pairs that differ in
-        `a` and in `b`.
     a, b : (n,) float64 array
         One finite value a network; neither is constant.
     weights : (B, n) float64 array
-        Not negative.
+        Whole numbers, not all of them 0 in a row.
 
     Returns
     -------
-    (B,) float64 array
+    WeightedCoefficients
         NaN where `a` or `b` is constant over the networks that have a weight.
     """
-    return COEFFICIENTS[coefficient](a, b, weights)
+    size = weights.sum(axis=1)
+    groups = [np.unique(values, return_inverse=True)[1] for values in (a, b)]
+    sums = [_group_sums(of, weights) for of in groups]
+    ranks = [
+        (np.cumsum(of_group, axis=1) - of_group / 2)[:, of] / size[:, None] - 0.5
+        for of, of_group in zip(groups, sums, strict=True)
+    ]
+    varies = np.all([(of_group > 0).sum(axis=1) > 1 for of_group in sums], axis=0)
+    difference = np.where(varies, _concordance(a, b, weights), np.nan)
+    pairs = size**2 - (weights**2).sum(axis=1)
+    untied = [size**2 - (of_group**2).sum(axis=1) for of_group in sums]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kendall_a = difference / pairs
+        kendall_b = difference / np.sqrt(untied[0]) / np.sqrt(untied[1])
+    return WeightedCoefficients(
+        _pearson(a, b, weights, size),
+        _spearman(ranks[0], ranks[1], weights / size[:, None]),
+        kendall_a,
+        np.clip(kendall_b, -1, 1),
+    )
 
 
 def _pearson(
-    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    size: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     first, second = _scaled(a), _scaled(b)
-    size = weights.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = [weights @ first / size, weights @ second / size]
-        variances = [
-            weights @ values**2 / size - mean**2
-            for values, mean in zip((first, second), means, strict=True)
-        ]
-        covariance = weights @ (first * second) / size - means[0] * means[1]
-        r = covariance / np.sqrt(variances[0]) / np.sqrt(variances[1])
-    r[(variances[0] <= _SAME) | (variances[1] <= _SAME)] = np.nan
-    clipped: NDArray[np.float64] = np.clip(r, -1, 1)
-    return clipped
+    products = np.stack([first, second, first**2, second**2, first * second], axis=1)
+    mean_a, mean_b, square_a, square_b, product = (weights @ products / size[:, None]).T
+    return _correlation(square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b)
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,88 +101,47 @@ def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _spearman(
-    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+    first: NDArray[np.float64], second: NDArray[np.float64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    size = weights.sum(axis=1, keepdims=True)
-    first, second = (_midranks(values, weights) / size - 0.5 for values in (a, b))
-    share = weights / size
-    means = [(share * ranks).sum(axis=1) for ranks in (first, second)]
+    mean_a, mean_b, square_a, square_b, product = (
+        np.einsum("bi,bi->b", share, values)
+        for values in (first, second, first**2, second**2, first * second)
+    )
+    return _correlation(square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b)
+
+
+def _correlation(
+    variance_a: NDArray[np.float64],
+    variance_b: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        variances = [
-            (share * ranks**2).sum(axis=1) - mean**2
-            for ranks, mean in zip((first, second), means, strict=True)
-        ]
-        covariance = (share * first * second).sum(axis=1) - means[0] * means[1]
-        rho: NDArray[np.float64] = covariance / np.sqrt(variances[0]) / np.sqrt(variances[1])
-    rho[(variances[0] <= _SAME) | (variances[1] <= _SAME)] = np.nan
-    return np.clip(rho, -1, 1)
-
-
-def _midranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give each network the mean rank, less ½, of its value under each weighting, (B, n)."""
-    _, groups = np.unique(values, return_inverse=True)
-    of_group = _group_sums(groups, weights)
-    return (np.cumsum(of_group, axis=1) - of_group / 2)[:, groups]
+        r = covariance / np.sqrt(variance_a) / np.sqrt(variance_b)
+    r[(variance_a <= _SAME) | (variance_b <= _SAME)] = np.nan
+    clipped: NDArray[np.float64] = np.clip(r, -1, 1)
+    return clipped
 
 
 def _group_sums(groups: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum the weights of each group, (B, groups)."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    sums: NDArray[np.float64] = np.add.reduceat(weights[:, order], starts, axis=1)
+    ordered: NDArray[np.float64] = weights[:, order]
+    if len(starts) == len(groups):
+        return ordered
+    sums: NDArray[np.float64] = np.add.reduceat(ordered, starts, axis=1)
     return sums
 
 
-def _kendall_a(
-    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
-    return _concordance(a, b, weights, pairs)
-
-
-def _kendall_b(
-    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    untied = [
-        weights.sum(axis=1) ** 2
-        - (_group_sums(np.unique(values, return_inverse=True)[1], weights) ** 2).sum(axis=1)
-        for values in (a, b)
-    ]
-    tau = _concordance(a, b, weights, np.sqrt(untied[0]) * np.sqrt(untied[1]))
-    return np.clip(tau, -1, 1)
-
-
 def _concordance(
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    pairs: NDArray[np.float64],
+    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Give twice (C − D) over `pairs`; NaN where `a` or `b` does not vary."""
+    """Give twice C − D. Sums of whole numbers below 2^24 are exact in single precision."""
     total = np.zeros(len(weights))
-    varies = [np.zeros(len(weights), bool), np.zeros(len(weights), bool)]
-    for number, values in enumerate((a, b)):
-        groups = np.unique(values, return_inverse=True)[1]
-        varies[number] = (_group_sums(groups, weights) > 0).sum(axis=1) > 1
+    single = weights.astype(np.float32)
     step = max(1, _ELEMENTS // len(a))
     for start in range(0, len(a), step):
         rows = slice(start, start + step)
-        signs = np.sign(a[rows, None] - a) * np.sign(b[rows, None] - b)
-        total += ((weights @ signs.T) * weights[:, rows]).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: NDArray[np.float64] = total / pairs
-    found[~(varies[0] & varies[1])] = np.nan
-    return found
-
-
-COEFFICIENTS: Mapping[
-    Coefficient,
-    Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
-] = MappingProxyType(
-    {
-        "pearson": _pearson,
-        "spearman": _spearman,
-        "kendall_a": _kendall_a,
-        "kendall_b": _kendall_b,
-    }
-)
+        signs = (np.sign(a[rows, None] - a) * np.sign(b[rows, None] - b)).astype(np.float32)
+        total += np.einsum("bi,bi->b", single @ signs.T, weights[:, rows])
+    return total

@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficient
+from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficients
 
 
 def tau_a(a: np.ndarray, b: np.ndarray) -> float:
@@ -26,6 +26,12 @@ PEERS = {
     "kendall_a": tau_a,
     "kendall_b": lambda a, b: scipy.stats.kendalltau(a, b).statistic,
 }
+
+
+def weighted_coefficient(
+    name: str, a: np.ndarray, b: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    return getattr(weighted_coefficients(a, b, weights), name)
 
 
 def whole(name: str, a: np.ndarray, b: np.ndarray) -> float:
