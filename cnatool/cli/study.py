@@ -108,24 +108,29 @@ def study(
     from cnatool.cli.study_tables import print_study
     from cnatool.studying.study import study as run_study
 
-    with ConsoleObserver(unit="") as observer:
-        found = run_study(
-            stores or (),
-            frame=from_,
-            folder=folder,
-            test=test,
-            convention=convention,
-            overrides=key_values("--set", set_ or ()),
-            output=output,
-            by=by,
-            cluster=cluster,
-            hyperparameters=None if hyperparameters is None else _words(hyperparameters),
-            compare=None if compare is None else [_pair(text) for text in compare],
-            resamples=resamples,
-            seed=seed,
-            least_pairs=pairs,
-            observer=observer,
-        )
+    try:
+        with ConsoleObserver(unit="") as observer:
+            found = run_study(
+                stores or (),
+                frame=from_,
+                folder=folder,
+                test=test,
+                convention=convention,
+                overrides=key_values("--set", set_ or ()),
+                output=output,
+                by=by,
+                cluster=cluster,
+                hyperparameters=None if hyperparameters is None else _words(hyperparameters),
+                compare=None if compare is None else [_pair(text) for text in compare],
+                resamples=resamples,
+                seed=seed,
+                least_pairs=pairs,
+                observer=observer,
+            )
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"scores so far are in {folder}; the same command goes on from there")
+        raise
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")

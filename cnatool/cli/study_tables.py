@@ -121,7 +121,8 @@ def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> 
             if one.pearson.interval_reason is not None:
                 without.setdefault(one.pearson.interval_reason, []).append(one.measure)
         elif one.networks or one.measure not in told:
-            reasons.setdefault(one.pearson.reason, []).append(one.measure)
+            reason = one.pearson.reason.removeprefix(f"{one.measure} is ")
+            reasons.setdefault(reason, []).append(one.measure)
     for missing in result.undefined:
         if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
             text = f"undefined for {missing.networks} networks: {missing.reason}"
