@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from cnatool.studying.results import NotScored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["find_stores", "paired_store", "store_ids"]
 
@@ -31,34 +30,44 @@ def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScore
         In the order of the places, those of a folder by name; each once. A place that is no
         folder is taken as it is, whatever is there.
     list of NotScored
-        Folders without a store.
+        Folders without a store, or that cannot be read.
     """
     stores: dict[Path, Path] = {}
-    empty = []
+    nothing = []
     for place in map(Path, places):
         found = [place]
         if place.is_dir() and not _is_zarr(place):
-            found = list(_stores_below(place))
-            if not found:
-                empty.append(NotScored(str(place), "no store is in this folder"))
+            unread: list[NotScored] = []
+            found = list(_stores_below(place, {place.resolve()}, unread))
+            if not found and not unread:
+                unread = [NotScored(str(place), "no store is in this folder")]
+            nothing += unread
         for path in found:
             stores.setdefault(path.resolve(), path)
-    return list(stores.values()), empty
+    return list(stores.values()), nothing
 
 
 def _is_zarr(folder: Path) -> bool:
     return folder.name.endswith(".zarr") or (folder / "zarr.json").exists()
 
 
-def _stores_below(folder: Path) -> Iterable[Path]:
-    for where, folders, files in os.walk(folder):
-        here = Path(where)
-        shown = sorted(name for name in folders if not name.startswith("."))
-        # What is inside a Zarr store is none of its own.
-        folders[:] = [name for name in shown if not _is_zarr(here / name)]
-        stores = [name for name in shown if name not in folders]
-        stores += [n for n in files if n.endswith(_ENDINGS) and not n.startswith(".")]
-        yield from (here / name for name in sorted(stores))
+def _stores_below(folder: Path, seen: set[Path], unread: list[NotScored]) -> Iterator[Path]:
+    """Give the stores of a folder and of its folders, each of which is looked into once."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        unread.append(NotScored(str(folder), f"it cannot be read: {error.strerror or error}"))
+        return
+    for path in entries:
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir() or _is_zarr(path):
+            # What is inside a Zarr store is none of its own.
+            if path.name.endswith(_ENDINGS) or path.is_dir():
+                yield path
+        elif path.resolve() not in seen:
+            seen.add(path.resolve())
+            yield from _stores_below(path, seen, unread)
 
 
 def store_ids(stores: Sequence[Path]) -> list[str]:

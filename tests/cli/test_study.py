@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -136,6 +139,43 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) -> None:
     assert message in run(*words, cwd=here, code=2).stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    words = [COMMAND, "demo", "-o", "demo"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=300)
+    return folder
+
+
+def test_family_of_the_demo(demo: Path) -> None:
+    result = run("demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
+    assert "36 networks, 4 clusters by run" in result.stdout
+    assert "all: an interval needs at least 5 clusters, and there are 4" in result.stdout
+    networks = cnatool.study(demo / "demo", resamples=0).networks
+    accuracy = networks["test.accuracy"].to_numpy()
+    for measure in ("margin", "cna_margin", "test.cna", "train.accuracy"):
+        values = networks[measure].to_numpy()
+        row = next(line for line in result.stdout.splitlines() if f"{measure} " in line)
+        assert [float(word) for word in row.split()[-3:]] == [
+            pytest.approx(peer(values, accuracy).statistic, abs=0.0051)
+            for peer in (scipy.stats.pearsonr, scipy.stats.spearmanr, scipy.stats.kendalltau)
+        ]
+
+
+def test_interrupted_study_goes_on(demo: Path) -> None:
+    words = [COMMAND, "study", "demo", "-o", "cut", "--resamples", "0"]
+    with subprocess.Popen(words, cwd=demo, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and len(list((demo / "cut").glob("scores/*.json"))) < 3:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "scores so far are in cut; the same command goes on from there" in said
+    again = run("demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
+    assert 3 <= int(re.search(r"(\d+) scores were there already", again.stderr)[1]) <= 36
+    assert again.stdout == run("demo", "--resamples", 0, "--json", cwd=demo).stdout
 
 
 def test_studying_needs_no_runtime(here: Path) -> None:

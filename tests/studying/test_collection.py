@@ -243,6 +243,29 @@ def test_folders_are_searched_and_ids_tell_apart(tmp_path: Path) -> None:
     assert len(set(store_ids(stores))) == len(stores)
 
 
+def test_folders_that_link_to_each_other_or_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs/a/x.zarr").mkdir(parents=True)
+    (tmp_path / "elsewhere/y.zarr").mkdir(parents=True)
+    (tmp_path / "runs/back").symlink_to(tmp_path / "runs")
+    (tmp_path / "runs/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs/secret").mkdir()
+    listing = Path.iterdir
+
+    def refusing(path: Path) -> object:
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    stores, unread = find_stores([tmp_path / "runs"])
+    assert [path.name for path in stores] == ["x.zarr", "y.zarr"]
+    assert [(Path(one.path).name, one.reason) for one in unread] == [
+        ("secret", "it cannot be read: Permission denied")
+    ]
+
+
 def test_kept_scores_are_small_and_valid(family: Path, tmp_path: Path) -> None:
     from cnatool.results import ScoreResult
 
