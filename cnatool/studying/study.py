@@ -11,8 +11,9 @@ import numpy as np
 
 from cnatool.errors import DataError, UsageError
 from cnatool.observing import Silent
-from cnatool.studying.analysis import Networks, binned, correlated, difference, told_beyond
-from cnatool.studying.columns import TAG, TARGETS, is_variant, measure_kind, tag_column
+from cnatool.studying.analysis import binned, correlated, difference, told_beyond
+from cnatool.studying.arrays import network_groups, networks_arrays
+from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
 from cnatool.studying.results import StudyResult, StudySettings
 from cnatool.text import listed
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import polars
-    from numpy.typing import NDArray
 
     from cnatool.observing import Observer
     from cnatool.studying.collection import Collection
@@ -123,6 +123,7 @@ def study(
     StoreWriteError
         If the folder cannot be written.
     """
+    from cnatool.studying.frame import frame_from
     from cnatool.studying.writing import check_folder, write_study
 
     observer = Silent() if observer is None else observer
@@ -131,9 +132,10 @@ def study(
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
+    other = None if frame is None else frame_from(frame)
     places = [stores] if isinstance(stores, str | Path) else list(stores)
     collection = _collected(places, where, test, convention, overrides, output, observer)
-    networks = _together(collection, frame)
+    networks = _together(collection, other)
     settings = _settings(
         networks, by, cluster, hyperparameters, resamples, seed, least_pairs, collection
     )
@@ -171,12 +173,9 @@ def _collected(
     )
 
 
-def _together(
-    collection: Collection | None, frame: str | Path | polars.DataFrame | None
-) -> polars.DataFrame:
-    from cnatool.studying.frame import frame_from, joined, networks_frame
+def _together(collection: Collection | None, other: polars.DataFrame | None) -> polars.DataFrame:
+    from cnatool.studying.frame import joined, networks_frame
 
-    other = None if frame is None else frame_from(frame)
     if collection is None:
         if other is None:
             raise UsageError("there is nothing to study: give stores, or --from a frame.")
@@ -266,8 +265,8 @@ def _result(
 ) -> StudyResult:
     if not settings.targets:
         raise DataError(f"the networks have none of the columns {' and '.join(TARGETS)}.")
-    arrays = _arrays(networks, settings)
-    groups = _groups(networks, settings.by)
+    arrays = networks_arrays(networks, settings)
+    groups = network_groups(networks, settings.by)
     pairs = _compared(arrays.kinds, compare)
     wanted = [(target, measure) for measure in arrays.kinds for target in settings.targets]
     steps = len(wanted) * (1 + len(groups)) + len(pairs) * len(settings.targets)
@@ -316,71 +315,6 @@ def _result(
         bins=tuple(binned(arrays)),
         notes=tuple(_notes(networks, settings)),
     )
-
-
-def _arrays(networks: polars.DataFrame, settings: StudySettings) -> Networks:
-    import polars as pl
-
-    values = {
-        name: networks[name].fill_null(float("nan")).to_numpy().astype(np.float64)
-        for name, kind in networks.schema.items()
-        if kind == pl.Float64
-    }
-    kinds: dict[str, MeasureKind] = {}
-    for name in values:
-        kind = measure_kind(name)
-        if kind is not None and not _repeats(name, values):
-            kinds[name] = kind
-    order = ("measure", "norm", "trivial")
-    kinds = dict(sorted(kinds.items(), key=lambda item: order.index(item[1])))
-    clusters = np.arange(len(networks))
-    if settings.cluster is not None:
-        clusters = _codes(networks, settings.cluster)
-    levels = [_codes(networks, tag) for tag in settings.hyperparameters]
-    return Networks(
-        values=values,
-        kinds=kinds,
-        clusters=clusters,
-        levels=np.stack(levels, axis=1) if levels else np.empty((len(networks), 0), np.intp),
-        hyperparameters=settings.hyperparameters,
-        resamples=settings.resamples,
-        seed=settings.seed,
-        level=settings.level,
-    )
-
-
-def _repeats(name: str, values: Mapping[str, NDArray[np.float64]]) -> bool:
-    """Say whether this is the form of CNA that the convention calls CNA."""
-    whole, cna, form = name.rpartition(".cna.")
-    return bool(cna and form) and np.array_equal(
-        values[name], values.get(f"{whole}.cna", np.empty(0)), equal_nan=True
-    )
-
-
-def _codes(networks: polars.DataFrame, tag: str) -> NDArray[np.intp]:
-    """Give each network the number of its value of a tag, in order; no value is the first one."""
-    # A text that no tag can be.
-    texts = [("", "") if text is None else ("+", text) for text in networks[tag_column(tag)]]
-    numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
-    return np.array([numbers[text] for text in texts], np.intp)
-
-
-def _groups(networks: polars.DataFrame, by: str | None) -> dict[str | None, NDArray[np.intp]]:
-    """Give the networks of each group: all of them, and those of each value of the tag."""
-    groups: dict[str | None, NDArray[np.intp]] = {None: np.arange(len(networks))}
-    if by is not None:
-        texts = networks[tag_column(by)].to_list()
-        for value in sorted({text for text in texts if text is not None}, key=_natural):
-            groups[value] = np.array([i for i, text in enumerate(texts) if text == value], np.intp)
-    return groups
-
-
-def _natural(text: str) -> tuple[int, float, str]:
-    """Order numbers by their size, before words."""
-    try:
-        return 0, float(text), text
-    except ValueError:
-        return 1, 0.0, text
 
 
 def _compared(

@@ -202,6 +202,15 @@ def test_a_frame_joins_by_id_and_replaces(family: Path) -> None:
     assert rows["elsewhere"]["margin"] == 0.75
 
 
+def test_a_frame_stands_where_no_store_could_be_scored() -> None:
+    frame = pl.DataFrame({"id": ["a", "b", "c"], "gap": [1.0, 2, 3], "m": [3.0, 2, 1]})
+    study = cnatool.study("nowhere.zarr", frame=frame, resamples=0)
+    assert study.networks["id"].to_list() == ["a", "b", "c"]
+    assert len(study.result.not_scored) == 1
+    (one,) = study.result.correlations
+    assert one.pearson.value == pytest.approx(-1)
+
+
 def test_test_splits_in_stores_of_their_own(tmp_path: Path, family: Path) -> None:
     data = family.parent / "data"
     for part in ("train", "test"):
