@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from cnatool.store.flatness_records import Flatness
     from cnatool.store.reader import Split, Store, StoredArray
     from cnatool.store.reader import open_store as open
+    from cnatool.studying.results import StudyResult
+    from cnatool.studying.study import Study, study
     from cnatool.verifying import Verification, verify
 
 __all__ = [
@@ -59,6 +61,8 @@ __all__ = [
     "StoreInUseError",
     "StoreWriteError",
     "StoredArray",
+    "Study",
+    "StudyResult",
     "UsageError",
     "Verification",
     "__version__",
@@ -70,6 +74,7 @@ __all__ = [
     "score",
     "score_layers",
     "score_samples",
+    "study",
     "verify",
 ]
 
@@ -86,6 +91,8 @@ _LAZY = {
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
+    "Study": ("cnatool.studying.study", "Study"),
+    "StudyResult": ("cnatool.studying.results", "StudyResult"),
     "Verification": ("cnatool.verifying", "Verification"),
     "convert": ("cnatool.converting", "convert"),
     "create_store": ("cnatool.recording", "create_store"),
@@ -95,6 +102,7 @@ _LAZY = {
     "score": ("cnatool.scoring", "score"),
     "score_layers": ("cnatool.layer_scores", "score_layers"),
     "score_samples": ("cnatool.scoring", "score_samples"),
+    "study": ("cnatool.studying.study", "study"),
     "verify": ("cnatool.verifying", "verify"),
 }
 

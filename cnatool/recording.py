@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from cnatool.errors import DataError, UsageError
 from cnatool.recorded_batches import Description, Form, check_alike, ordered_batch
-from cnatool.recorded_weights import recorded_weights
+from cnatool.recorded_weights import check_units, recorded_weights
 from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import Kept, LayerRecord, Statistic
@@ -114,8 +114,10 @@ def create_store(
         Names of the label values.
     weights : mapping of str to array_like, optional
         Weights of the layers, (out, in, …) each, by the layer's name: the store then holds their
-        norms, for the baselines of `cnatool.score`. They are taken as they are, a normalisation
-        behind them is not folded in.
+        norms, for the baselines of `cnatool.score`. The first or the last axis of the layer's
+        tensor has ``out`` units. Weights are taken as they are, a normalisation
+        behind them is not folded in. Layers that are given one and the same array share it: it
+        counts once in sums over weights, and for each of them in products.
     initial_weights : mapping of str to array_like, optional
         The same before training.
     parameters : int, optional
@@ -169,6 +171,11 @@ def create_store(
     given = _layers(operators, layers, outputs)
     records = _layer_records(operators, given)
     check_free(Path(path), overwrite=overwrite)
+    measured = None
+    if weights is not None:
+        groups = [one.groups for one in given]
+        measured = recorded_weights(records, groups, weights, initial_weights, parameters)
+    check_units(measured, records, shapes or {})
     return Recording(
         Path(path),
         Description(
@@ -180,11 +187,7 @@ def create_store(
             statistics=tuple(name for name in get_args(Statistic) if name in {"sum", *statistics}),
             shapes=dict(shapes or {}),
             tags=dict(tags or {}),
-            weights=None
-            if weights is None
-            else recorded_weights(
-                records, [one.groups for one in given], weights, initial_weights, parameters
-            ),
+            weights=measured,
         ),
         codec=codec,
         classes=None if classes is None else tuple(classes),
@@ -341,6 +344,8 @@ class Recording:
         check_alike(forms, self._first)
         if self._writer is None:
             record = self._description.record(batch)
+            shapes = {tensor.name: tensor.shape for tensor in record.tensors}
+            check_units(record.weights, record.layers, shapes)
             self._writer = StoreWriter(self.path, record, self._codec)
         # Only now: a batch that was refused says nothing of those that follow.
         self._first = forms | self._first

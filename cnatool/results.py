@@ -206,7 +206,8 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     """Measures from the norms of the weights, which others are compared with (paper Fig. 8-9).
 
     Products and sums go over all linear operators, whichever of them the convention counts as
-    layers of β. γ is ``margin`` of the same result.
+    layers of β. γ is ``margin`` of the same result; the quotients by it have what is
+    divided as their ``log_norm``.
 
     Attributes
     ----------

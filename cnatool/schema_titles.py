@@ -14,5 +14,6 @@ TITLES: Mapping[str, str] = {
     "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
+    "study": "What `cnatool study --json` prints",
     "verify": "What `cnatool verify --json` prints",
 }

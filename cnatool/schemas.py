@@ -14,6 +14,7 @@ from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
 from cnatool.schema_titles import TITLES
 from cnatool.store.records import StoreRecord
+from cnatool.studying.results import StudyResult
 from cnatool.verifying import Verification
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ SCHEMAS: Mapping[str, type[Any]] = {
     "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,
+    "study": StudyResult,
     "verify": Verification,
 }
 

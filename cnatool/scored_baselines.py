@@ -103,7 +103,14 @@ def _of_layers(
     moved = len(distances) == len(layers)
     own = [number for number, layer in enumerate(layers) if layer.same_as is None]
 
+    def product(norms: list[float]) -> Baseline:
+        if weights.unfolded is not None:
+            return Baseline.undefined(weights.unfolded)
+        return over_margin(norm_product(norms), margin)
+
     def bound(of: list[float]) -> Baseline:
+        if weights.unfolded is not None:
+            return Baseline.undefined(weights.unfolded)
         if not samples:
             return Baseline.undefined(_no_samples(samples))
         if not all(spectral):
@@ -112,8 +119,8 @@ def _of_layers(
         return over_margin(spectral_bound(spectral, of, units, samples), margin)
 
     return {
-        "l2": over_margin(norm_product(frobenius), margin),
-        "spectral": over_margin(norm_product(spectral), margin),
+        "l2": product(frobenius),
+        "spectral": product(spectral),
         "bound_2018": bound(distances) if moved else Baseline.undefined(_NO_INITIAL),
         "bound_2018_from_zero": bound(frobenius),
         "parameter_norm": plain(root_sum_of_squares([frobenius[n] for n in own])),

@@ -29,6 +29,8 @@ def test_public_names() -> None:
         "StoreInUseError",
         "StoreWriteError",
         "StoredArray",
+        "Study",
+        "StudyResult",
         "UsageError",
         "Verification",
         "__version__",
@@ -40,6 +42,7 @@ def test_public_names() -> None:
         "score",
         "score_layers",
         "score_samples",
+        "study",
         "verify",
     ]
     for name in cnatool.__all__:
@@ -51,7 +54,9 @@ def test_names_are_functions_whatever_was_imported_before() -> None:
     import cnatool.dumping
     import cnatool.forecast
     import cnatool.scoring
+    import cnatool.studying.study
 
+    assert callable(cnatool.study)
     assert callable(cnatool.dump)
     assert callable(cnatool.preflight)
     assert callable(cnatool.score)

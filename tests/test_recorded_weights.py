@@ -37,7 +37,8 @@ def recorded(path: Path, layers: list[cnatool.Layer] = LAYERS, **given: Any) -> 
             inputs=RNG.integers(0, 256, (60, 8, 8), np.uint8),
             outputs=np.eye(10, dtype=np.float32)[y] * 3,
             activations={
-                n: RNG.normal(size=(60, 5)).astype(np.float32) for n in ("first", "second")
+                n: RNG.normal(size=(60, len(given.get("weights", WEIGHTS).get(n, WEIGHTS[n]))))
+                for n in ("first", "second")
             },
             labels=y,
         )
@@ -76,6 +77,50 @@ def test_groups_make_blocks(tmp_path: Path) -> None:
     assert first.spectral == pytest.approx(lengths.max())
 
 
+@pytest.mark.parametrize("how", ["array", "views", "list", "transposed", "torch", "copies"])
+def test_a_shared_array_counts_once_in_sums_and_twice_in_products(how: str, tmp_path: Path) -> None:
+    whole = RNG.normal(size=(5, 5)).astype(np.float32)
+    given: list[Any] = {
+        "array": [whole, whole],
+        "views": [whole[:], whole[:]],
+        "list": [whole.tolist()] * 2,
+        "transposed": [whole, whole.T],
+        "copies": [whole, whole.copy()],
+        "torch": [],
+    }[how]
+    if how == "torch":
+        torch = pytest.importorskip("torch", reason="its tensors are views of memory")
+        parameter = torch.nn.Parameter(torch.from_numpy(whole))
+        given = [parameter.detach(), parameter.detach()]
+    logits = WEIGHTS["logits"]
+    weights = {"first": given[0], "second": given[1], "logits": logits}
+    result = recorded(tmp_path / "s.zarr", weights=weights)
+    record = cnatool.open(tmp_path / "s.zarr").record.weights
+    assert record is not None
+    shared = None if how == "copies" else 1
+    assert [layer.same_as for layer in record.layers] == [None, shared, None]
+    norm, last = np.linalg.norm(whole.astype(float)), np.linalg.norm(logits)
+    found, gamma = result.baselines, result.margin.value
+    assert gamma is not None
+    assert found.l2.value == pytest.approx(norm * norm * last / gamma)
+    sigma = np.linalg.norm(whole.astype(float), 2)
+    assert found.spectral.value == pytest.approx(sigma * sigma * np.linalg.norm(logits, 2) / gamma)
+    times = 2 if how == "copies" else 1
+    assert found.parameter_norm.value == pytest.approx(np.sqrt(times * norm**2 + last**2))
+    assert found.l1.value == pytest.approx(
+        times * np.abs(whole.astype(float)).sum() + np.abs(logits).sum()
+    )
+
+
+def test_other_parts_of_one_array_are_not_shared(tmp_path: Path) -> None:
+    whole = RNG.normal(size=(10, 5)).astype(np.float32)
+    weights = {"first": whole[:5], "second": whole[::2], "logits": WEIGHTS["logits"]}
+    recorded(tmp_path / "s.zarr", weights=weights)
+    record = cnatool.open(tmp_path / "s.zarr").record.weights
+    assert record is not None
+    assert [layer.same_as for layer in record.layers] == [None, None, None]
+
+
 def test_without_weights_there_are_no_baselines(tmp_path: Path) -> None:
     found = recorded(tmp_path / "s.zarr").baselines
     for measure in (found.l2, found.l2_path, found.parameters, found.depth):
@@ -95,6 +140,7 @@ def test_a_layer_without_weights_takes_the_products_away(tmp_path: Path) -> None
     [
         ({"weights": {"third": np.ones((2, 2))}}, "weights: 'third' is no layer"),
         ({"weights": {"first": np.ones(3)}}, r"weights\['first'\]: numbers of shape \(out, in"),
+        ({"weights": {"first": [[1, 2], [3]]}}, r"weights\['first'\]: numbers of shape \(out, in"),
         ({"weights": {"first": [["a"]]}}, r"weights\['first'\]: numbers of shape"),
         (
             {"weights": WEIGHTS, "initial_weights": {"first": WEIGHTS["first"]}},
@@ -110,6 +156,47 @@ def test_a_layer_without_weights_takes_the_products_away(tmp_path: Path) -> None
 def test_what_no_weights_can_be(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         recorded(tmp_path / "s.zarr", **given)
+
+
+@pytest.mark.parametrize("known", ["at the first batch", "at opening"])
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [((6,), True), ((6, 4, 4), True), ((4, 4, 6), True), ((64,), False), ((8, 6, 8), False)],
+)
+def test_units_are_those_of_the_tensor(
+    known: str, shape: tuple[int, ...], fits: bool, tmp_path: Path
+) -> None:
+    weights = {"a": np.ones((6, 64), np.float32)}
+    opening = known == "at opening"
+
+    def write() -> None:
+        with cnatool.create_store(
+            tmp_path / "s.zarr",
+            tensors=["a", "y"],
+            outputs=["y"],
+            weights=weights,
+            keep="statistics" if opening else "full",
+            shapes={"a": shape} if opening else None,
+        ) as store:
+            assert fits or not opening
+            value = np.ones((3, *shape), np.float32)
+            given = {"statistics": {"sum": {"a": np.ones(3)}}} if opening else {}
+            store.append(
+                "train",
+                inputs=np.zeros((3, 2)),
+                outputs=np.zeros((3, 2), np.float32),
+                activations=None if opening else {"a": value},
+                **given,
+            )
+
+    if fits:
+        write()
+        assert cnatool.verify(tmp_path / "s.zarr").faults == ()
+        return
+    told = r"tensor 'a' (has 64|is \(8, 6, 8\) for a sample): give \(out, in, …\)\.$"
+    with pytest.raises(UsageError, match=r"weights\['a'\] has 6 units, " + told):
+        write()
+    assert not (tmp_path / "s.zarr").exists()
 
 
 @pytest.mark.parametrize(

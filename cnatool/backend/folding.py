@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnatool.backend.linear_maps import LinearMap
     from cnatool.backend.linear_operators import LinearOperator
 
-__all__ = ["Folded", "folded", "linear_operators"]
+__all__ = ["Folded", "folded", "linear_operators", "scale_of_codes"]
 
 _UNCHANGED = frozenset({"Dropout", "Identity", *QUANTIZATION})
 # Operators that add a bias of numbers, not of codes.
@@ -144,7 +144,7 @@ def _step(
         return None
     other = node.input[1 if first else 0]
     if operator.codes and kind == "Mul" and not constants.has(other):
-        factor = _scale_of_codes(other, constants)
+        factor = scale_of_codes(other, constants)
         fits = factor is not None and factor.size in (1, found.units)
         return (factor, None, "") if factor is not None and fits else None
     if not constants.has(other):
@@ -178,8 +178,15 @@ def _normalization(
     return factor, _along(bias - mean * factor, found.axis), node.input[2]
 
 
-def _scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | None:
-    """Give the constant part of the scale of an integer product; that of the data is 1 of it."""
+def scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | None:
+    """Give the constant part of the scale of an integer product; that of the data is 1 of it.
+
+    Parameters
+    ----------
+    name : str
+        A tensor; None comes back where it is no such scale.
+    constants : Constants
+    """
     node = constants.graph.producer.get(name)
     if constants.has(name):
         return constants.value(name).astype(np.float64).reshape(-1)
@@ -189,7 +196,7 @@ def _scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | No
         return _ONE
     if node.op_type != "Mul":
         return None
-    left, right = (_scale_of_codes(part, constants) for part in node.input)
+    left, right = (scale_of_codes(part, constants) for part in node.input)
     return None if left is None or right is None else left * right
 
 

@@ -72,6 +72,7 @@ def log_path_norm(
     constants: Constants,
     shape: Sequence[int],
     ranks: Mapping[str, int],
+    sizes: Mapping[str, int] | None = None,
 ) -> float:
     """Give the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where all of it is zero.
 
@@ -88,6 +89,9 @@ def log_path_norm(
         The input's, the sample axis first; all samples are the same.
     ranks : mapping of str to int
         Number of axes of tensors.
+    sizes : mapping of str to int, optional
+        Elements of tensors for one sample. Where they are given, a run must make as many of the
+        tensor that is summed over: a Reshape may hold another number of samples.
 
     Raises
     ------
@@ -95,7 +99,9 @@ def log_path_norm(
         If the path norm is not defined for the network; the message is the reason, and names the
         operator and its tensor.
     """
-    return _Run(graph, constants, ranks).log_norm(_target(graph, layers), tuple(shape))
+    target = _target(graph, layers)
+    size = None if sizes is None else sizes.get(target, -1)
+    return _Run(graph, constants, ranks).log_norm(target, tuple(shape), size)
 
 
 def _target(graph: Graph, layers: LayerTable) -> str:
@@ -123,7 +129,7 @@ class _Run:
         # Shapes, axes, indices: whatever is not computed from the input's values.
         self._settings: dict[str, NDArray[Any]] = {}
 
-    def log_norm(self, target: str, shape: tuple[int, ...]) -> float:
+    def log_norm(self, target: str, shape: tuple[int, ...], size: int | None) -> float:
         self._tensors[self._only_input()] = _Scaled.of(np.ones(shape))
         nodes = self._needed(target)
         left = Counter(name for node in nodes for name in node.input)
@@ -142,6 +148,8 @@ class _Run:
                 if left[name] <= 0:
                     self._tensors.pop(name, None)
         found = self._tensors[target]
+        if size is not None and found.values.size != size * shape[0]:
+            raise ModelError(f"{target!r} is not of {shape[0]} samples")
         total = float(found.values.sum()) / shape[0]
         return 0.5 * (math.log(total) + found.exponent * math.log(2)) if total else -math.inf
 

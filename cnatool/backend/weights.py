@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cnatool.backend.constants import Constants
@@ -10,6 +11,7 @@ from cnatool.backend.folding import folded, linear_operators
 from cnatool.backend.linear_maps import linear_map
 from cnatool.backend.parameters import count_parameters, unseen_weights
 from cnatool.backend.path_norm import log_path_norm
+from cnatool.backend.unfolded import unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.layer_weights import layer_weights
 from cnatool.matrix_norms import BlockMatrix
@@ -46,7 +48,8 @@ def measured_weights(
     tensors : sequence of TensorRecord
         What a probe told of its tensors.
     shape : sequence of int
-        Of its input, the sample axis first; for the path norm.
+        Of its input, the sample axis first; for the path norm, which takes one sample where the
+        model can be run on one.
     initial : Network, optional
         The same network before training, to which distances are taken.
     custom_ops : tuple of Path
@@ -67,7 +70,8 @@ def measured_weights(
         check_initial(network, initial)
         before = _Weighed(initial.graph, Constants(initial.graph, custom_ops), ranks={})
     layers = [weighed.layer(number, before) for number in range(len(weighed.operators))]
-    value, reason = _path_norm(network, weighed, shape)
+    sizes = {t.name: math.prod(t.shape) for t in tensors}
+    value, reason = _path_norm(network, weighed, shape, sizes)
     return WeightsRecord(
         layers=tuple(layers),
         parameters=count_parameters(graph, weighed.constants, weighed.folds),
@@ -75,6 +79,7 @@ def measured_weights(
         log_path_norm=value,
         path_norm_reason=reason,
         unseen=unseen_weights(graph, weighed.constants),
+        unfolded=_unfolded(weighed),
     )
 
 
@@ -153,18 +158,33 @@ class _Weighed:
         return matrix
 
 
+def _unfolded(weighed: _Weighed) -> str | None:
+    used = {name for fold in weighed.folds.values() for name in fold.used}
+    try:
+        return unfolded_scale(weighed.graph, weighed.constants, used)
+    except Exception as error:
+        # A dump must not fail of it.
+        return f"a scale of the data cannot be read: {_reason(error)}"
+
+
 def _text(matrix: BlockMatrix) -> str:
     count = len(matrix.blocks)
     return " × ".join(map(str, matrix.shape)) + (f" in {count} groups" if count > 1 else "")
 
 
 def _path_norm(
-    network: Network, weighed: _Weighed, shape: Sequence[int]
+    network: Network, weighed: _Weighed, shape: Sequence[int], sizes: Mapping[str, int]
 ) -> tuple[float | None, str | None]:
+    graph, layers, constants = network.graph, network.layers, weighed.constants
+    value = None
+    if shape[0] > 1:
+        # All samples are the same, so one is enough unless a constant holds their number.
+        with suppress(Exception):
+            one = (1, *shape[1:])
+            value = log_path_norm(graph, layers, constants, one, weighed.ranks, sizes)
     try:
-        value = log_path_norm(
-            network.graph, network.layers, weighed.constants, shape, weighed.ranks
-        )
+        if value is None:
+            value = log_path_norm(graph, layers, constants, shape, weighed.ranks)
     except Exception as error:
         return None, _reason(error)
     if not math.isfinite(value):

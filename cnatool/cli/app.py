@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from cnatool._version import __version__
-from cnatool.cli import convert, demo, dump, inspect, layers, preprocess, schema, score, verify
+from cnatool.cli import (
+    convert,
+    demo,
+    dump,
+    inspect,
+    layers,
+    preprocess,
+    schema,
+    score,
+    study,
+    verify,
+)
 
 __all__ = ["app"]
 
@@ -52,6 +63,7 @@ app.command("dump")(dump.dump)
 app.add_typer(preprocess.app, name="preprocess")
 app.command("score")(score.score)
 app.command("layers")(layers.layers)
+app.command("study")(study.study)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

@@ -59,10 +59,13 @@ class ConsoleObserver:
     ----------
     quiet : bool
         Say nothing.
+    unit : str
+        What is counted, as the rate names it; no rate where empty.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, unit: str = "samples") -> None:
         self._quiet = quiet
+        self._unit = unit
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         # When each split was begun, and with how many rows.
@@ -111,7 +114,8 @@ class ConsoleObserver:
             return
         now = time.monotonic()
         since, there = self._started.setdefault(split, (now, done))
-        rate = f"{(done - there) / (now - since):,.0f} samples/s" if done > there else ""
+        timed = self._unit and done > there and now > since
+        rate = f"{(done - there) / (now - since):,.0f} {self._unit}/s" if timed else ""
         if self._bar is not None:
             if split not in self._tasks:
                 self._tasks[split] = self._bar.add_task(split, total=rows, rate=rate)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["Column", "number", "print_table"]
 
 _UNBOUNDED = 100_000
+# Names are not folded to less than this.
+_FOLDED = 12
 
 Column = tuple[str, Literal["left", "right"]]
 
@@ -27,22 +29,31 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         Cells, printed as they are: names from files are never markup.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for header, side in columns:
-        # Names may fold; a number in two parts would be read as another.
+    for (header, side), *cells in zip(columns, *rows, strict=True):
+        # Names may fold; a number in two parts, or cut off, would be read as another.
         right = side == "right"
-        table.add_column(Text(header), justify=side, overflow="fold", no_wrap=right)
+        widest = max(map(cell_len, (header, *map(printable, cells))))
+        table.add_column(
+            Text(header),
+            justify=side,
+            overflow="fold",
+            no_wrap=right,
+            min_width=widest if right else min(widest, _FOLDED),
+        )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        # Without a terminal there is no width to keep to, and a folded name is hard to read on.
-        wide = console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
-        console.width = max(console.width, console.measure(table, options=wide).maximum)
+    wide = console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
+    needed = console.measure(table, options=wide)
+    # Without a terminal there is no width to keep to, and a folded name is hard to read on.
+    least = needed.minimum if console.is_terminal else needed.maximum
+    console.width = max(console.width, least)
     console.print(table)
 
 

@@ -38,11 +38,15 @@ class Baseline(msgspec.Struct, frozen=True):
         Natural logarithm; None where the measure is undefined or zero.
     reason : str or None
         Why one of them is missing; None where both are there.
+    log_norm : float or None
+        Of a quotient by γ, the natural logarithm of what is divided, whatever γ is; None where
+        that is undefined or zero, and for what is no quotient.
     """
 
     value: float | None
     log: float | None
     reason: str | None = None
+    log_norm: float | None = None
 
     @classmethod
     def undefined(cls, reason: str) -> Baseline:
@@ -132,8 +136,14 @@ def over_margin(log: float, margin: Estimate) -> Baseline:
     Returns
     -------
     Baseline
-        Undefined, with the reason, where γ is undefined or not positive.
+        Undefined, with the reason, where γ is undefined or not positive; the measure's own
+        logarithm is there all the same.
     """
+    found = _quotient(log, margin)
+    return msgspec.structs.replace(found, log_norm=log if math.isfinite(log) else None)
+
+
+def _quotient(log: float, margin: Estimate) -> Baseline:
     if margin.value is None:
         return Baseline.undefined(f"the margin is undefined: {margin.reason}")
     if margin.value <= 0:

@@ -62,6 +62,9 @@ class WeightsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unseen : str or None
         Weights that belong to no layer, so that products over layers would leave them out; null
         where there are none.
+    unfolded : str or None
+        A scale or normalisation of the data that is part of no layer's weights, so that products
+        of their norms would leave it out; null where there is none.
     """
 
     layers: tuple[LayerWeights, ...]
@@ -70,3 +73,4 @@ class WeightsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_path_norm: float | None = None
     path_norm_reason: str | None = None
     unseen: str | None = None
+    unfolded: str | None = None

@@ -14,7 +14,9 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
 
 from cnatool.backend.network import open_network
+from cnatool.backend.path_norm import log_path_norm
 from cnatool.backend.weights import measured_weights
+from cnatool.store.records import TensorRecord
 from cnatool.store.weight_records import WeightsRecord
 
 
@@ -29,7 +31,7 @@ def refused(model: onnx.ModelProto, folder: Path, *shape: int) -> str:
     return found.path_norm_reason
 
 
-def squared(model: onnx.ModelProto, *shape: int) -> float:
+def squared(model: onnx.ModelProto, *shape: int, rows: int = 1) -> float:
     """sqrt(Σ f_{w²}(1)) by ONNX's reference evaluator; nothing in the model may need folding."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     for tensor in copy.graph.initializer:
@@ -37,8 +39,8 @@ def squared(model: onnx.ModelProto, *shape: int) -> float:
             value = np.square(onnx.numpy_helper.to_array(tensor).astype(np.float64))
             tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
     (name,) = (value.name for value in copy.graph.input)
-    (out,) = ReferenceEvaluator(copy).run(None, {name: np.ones((1, *shape))})
-    return math.sqrt(float(out.sum()))
+    (out,) = ReferenceEvaluator(copy).run(None, {name: np.ones((rows, *shape))})
+    return math.sqrt(float(out.sum()) / rows)
 
 
 def test_two_layers_worked_out_by_hand(tmp_path: Path) -> None:
@@ -294,3 +296,43 @@ def test_batch_norm_before_the_sum_of_a_residual(tmp_path: Path) -> None:
     found = measured(residual_convnet(), tmp_path, 1, 8, 8)
     assert found.path_norm_reason is None
     assert found.log_path_norm is not None
+
+
+def bound_to_eight(how: str) -> onnx.ModelProto:
+    """A network for eight samples at a time: its path norm is that of one sample."""
+    b = Builder(seed=3)
+    relu = b.node("Relu", [b.gemm("x", "a", 16, 24)], "r")
+    if how == "shape":
+        relu = b.node("Reshape", [relu, b.constant("s", np.array([8, 24]))], "same")
+    elif how == "rest":
+        # One sample becomes eight rows of it here, and nothing after that minds.
+        b.node("Reshape", [relu, b.constant("s", np.array([8, -1, 3]))], "parts")
+        relu = b.node("ReduceMean", ["parts"], "mean", axes=[1], keepdims=0)
+    b.gemm(relu, "y", 3 if how == "rest" else 24, 5)
+    return b.model({"x": (8, 16)}, {"y": (8, 5)})
+
+
+@pytest.mark.parametrize(("how", "runs"), [("free", [1]), ("shape", [1, 8]), ("rest", [1, 8])])
+def test_a_batch_bound_to_a_number_is_run_on_one_sample(
+    how: str, runs: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def spied(graph: object, layers: object, constants: object, shape: tuple, *more: object):
+        found.append(shape[0])
+        return log_path_norm(graph, layers, constants, shape, *more)
+
+    monkeypatch.setattr("cnatool.backend.weights.log_path_norm", spied)
+    model = bound_to_eight(how)
+    network = open_network(saved(model, tmp_path / "net.onnx"))
+    shapes = {"a": (24,), "r": (24,), "y": (5,)}
+    tensors = [
+        TensorRecord(
+            number=number, name=name, operator="", role="layer", dtype="float32", shape=shape,
+            batch_axis=0, kept="statistics",
+        )
+        for number, (name, shape) in enumerate(shapes.items())
+    ]  # fmt: skip
+    record = measured_weights(network, tensors, (8, 16))
+    assert found == runs
+    assert record.log_path_norm == pytest.approx(math.log(squared(model, 16, rows=8)))

@@ -19,6 +19,7 @@ from support.networks import mlp, saved
 import cnatool
 from cnatool.schemas import schema_text
 
+QUOTIENTS = ("l2", "spectral", "l2_path", "bound_2018", "bound_2018_from_zero")
 COMMAND = Path(sys.executable).parent / "cnatool"
 
 
@@ -91,12 +92,19 @@ def test_baselines_are_the_formulas(here: Path) -> None:
         assert found[name]["value"] == pytest.approx(value, rel=1e-6), name
         assert found[name]["log"] == pytest.approx(math.log(value), abs=1e-6), name
         assert found[name]["reason"] is None
+        quotient = name in QUOTIENTS
+        assert found[name]["log_norm"] == (
+            pytest.approx(math.log(value * gamma), abs=1e-6) if quotient else None
+        ), name
 
 
 def test_a_margin_that_is_not_positive_takes_the_quotients_away(here: Path) -> None:
     found = scored(here, "--convention", "reference")["baselines"]
-    for name in ("l2", "spectral", "l2_path", "bound_2018", "bound_2018_from_zero"):
+    words = ("--set", "margin=percentile", "--set", "margin_percentile=99")
+    divided = scored(here, *words)["baselines"]
+    for name in QUOTIENTS:
         assert found[name]["value"] is None
+        assert found[name]["log_norm"] == pytest.approx(divided[name]["log_norm"], abs=1e-9)
         assert "only one above 0 can be divided by" in found[name]["reason"]
     assert found["parameter_norm"]["value"] > 0
 

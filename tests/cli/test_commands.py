@@ -143,7 +143,7 @@ def test_inspect_needs_an_open_shape(tmp_path: Path) -> None:
 
 def test_help_of_every_command(here: Path) -> None:
     text = run("--help", cwd=here).stdout
-    for command in ("demo", "inspect", "dump", "score", "schema"):
+    for command in ("demo", "inspect", "dump", "score", "study", "schema"):
         assert f"\n  {command}" in text
         assert "Usage: cnatool" in run(command, "--help", cwd=here).stdout
     assert run("--version", cwd=here).stdout == f"cnatool {cnatool.__version__}\n"

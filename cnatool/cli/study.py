@@ -1,0 +1,157 @@
+"""``cnatool study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.console import ConsoleObserver, key_values, note
+from cnatool.errors import UsageError
+
+__all__ = ["study"]
+
+# As of `cnatool verify`: a check found a fault.
+_INCOMPLETE = 1
+
+
+def study(
+    stores: Annotated[
+        list[Path] | None, typer.Argument(help="Stores, and folders of stores.")
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE.parquet|csv",
+            help="Networks, or columns of them, from elsewhere, by their id; what it has replaces "
+            "what the stores give.",
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--folder",
+            metavar="DIR",
+            help="Write all results here, and keep scores, which a later study goes on with.",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR2",
+            help="The test split's stores are in this folder, under the names of STORES.",
+        ),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
+    ] = "paper",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model output that holds the class scores."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="TAG", help="Correlate within each value of this tag, too."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG",
+            help="Networks with the same value of this tag are not independent, as checkpoints of "
+            "one run: intervals resample its values.",
+        ),
+    ] = None,
+    hyperparameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG,TAG",
+            help="Tags that are hyperparameters; by default those that vary, but for seed.",
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEASURE,MEASURE",
+            help="Compare two measures; by default each one with each trivial baseline. Repeat it.",
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(metavar="N", help="Resamples behind each interval; 0 for none.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the resamples.")] = 0,
+    pairs: Annotated[
+        float,
+        typer.Option(
+            metavar="N", help="Effective pairs that an environment of the sign error needs."
+        ),
+    ] = 12,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also print variants, such as CNA by other coefficients.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 where a store could not be scored.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Score many stores; correlate every measure with test accuracy and with the gap."""
+    from cnatool.cli.study_tables import print_study
+    from cnatool.studying.study import study as run_study
+
+    try:
+        with ConsoleObserver(unit="") as observer:
+            found = run_study(
+                stores or (),
+                frame=from_,
+                folder=folder,
+                test=test,
+                convention=convention,
+                overrides=key_values("--set", set_ or ()),
+                output=output,
+                by=by,
+                cluster=cluster,
+                hyperparameters=None if hyperparameters is None else _words(hyperparameters),
+                compare=None if compare is None else [_pair(text) for text in compare],
+                resamples=resamples,
+                seed=seed,
+                least_pairs=pairs,
+                observer=observer,
+            )
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"scores so far are in {folder}; the same command goes on from there")
+        raise
+    result = found.result
+    if found.reused:
+        note(f"{found.reused} scores were there already")
+    if result.not_scored:
+        note(f"{len(result.not_scored)} of the stores could not be scored")
+    if folder is not None:
+        note(f"wrote {folder}")
+    if json:
+        typer.echo(result.to_json(), nl=False)
+    else:
+        print_study(result, everything=everything)
+    if strict and result.not_scored:
+        raise typer.Exit(_INCOMPLETE)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    first, comma, second = text.partition(",")
+    if not (first and comma and second) or "," in second:
+        raise UsageError(f"--compare {text}: write it as MEASURE,MEASURE.")
+    return first, second

@@ -1,0 +1,138 @@
+"""A study as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.cli.console import say
+from cnatool.cli.tables import number, print_table
+from cnatool.studying.columns import is_variant, measure_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.cli.tables import Column
+    from cnatool.studying.results import MeasureCorrelation, StudyEstimate, StudyResult
+
+__all__ = ["print_study"]
+
+_TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
+
+
+def print_study(result: StudyResult, *, everything: bool = False) -> None:
+    """Print how each measure correlates with each target, and what was left out.
+
+    With `everything` also variants of a measure, such as CNA by other coefficients.
+    """
+    if result.convention is not None:
+        say(f"convention {result.convention}")
+    clusters = (
+        "each by itself"
+        if result.settings.cluster is None
+        else f"{result.clusters} clusters by {result.settings.cluster}"
+    )
+    say(f"{result.networks} networks, {clusters}")
+    shown = [one for one in result.correlations if everything or not is_variant(one.measure)]
+    whole = [one for one in shown if one.group is None]
+    for target in result.settings.targets:
+        _print_target(target, [one for one in whole if one.target == target], result)
+    if result.settings.by is not None:
+        for target in result.settings.targets:
+            _print_groups(target, [one for one in shown if one.target == target], result)
+    _print_reasons(whole, result)
+    if result.not_scored:
+        say("\nnot scored:")
+        print_table(
+            [("store", "left"), ("reason", "left")],
+            [
+                # The reason begins with the path, as errors do.
+                [one.path, one.reason.removeprefix(one.path).lstrip(": ")]
+                for one in result.not_scored
+            ],
+        )
+    if result.notes:
+        say("")
+    for line in result.notes:
+        say(f"note: {line}")
+
+
+def _print_target(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+    level = f"{result.settings.level:.0%}".replace("%", " %")
+    intervals = any(one.pearson.interval is not None for one in found)
+    columns: list[Column] = [("measure", "left"), ("n", "right")]
+    for name in ("Pearson", "Spearman", "Kendall τ-b"):
+        columns.append((name, "right"))
+        if intervals:
+            columns.append((f"{level} interval", "right"))
+    say(f"\ncorrelation with {target}\n")
+    print_table(
+        columns,
+        [
+            [f"{_TITLES[one.kind]}{one.measure}", str(one.networks), *cells]
+            for one in found
+            if one.pearson.value is not None
+            for cells in [_cells((one.pearson, one.spearman, one.kendall_b), intervals)]
+        ],
+    )
+
+
+def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
+    cells = []
+    for estimate in estimates:
+        cells.append(number(estimate.value, 2))
+        if intervals:
+            edges = estimate.interval
+            cells.append("–" if edges is None else " … ".join(number(edge, 2) for edge in edges))
+    return cells
+
+
+def _print_groups(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+    by = result.settings.by
+    groups = list(dict.fromkeys(one.group for one in found))
+    sizes = {g: max(one.networks for one in found if one.group == g) for g in groups}
+    of = {(one.measure, one.group): one for one in found}
+    say(f"\ncorrelation with {target} by {by}: Pearson, Spearman\n")
+    print_table(
+        [
+            ("measure", "left"),
+            *((f"{'all' if g is None else g}\nn = {sizes[g]}", "right") for g in groups),
+        ],
+        [
+            [
+                f"{_TITLES[one.kind]}{one.measure}",
+                *(
+                    f"{number(of[one.measure, g].pearson.value, 2)}, "
+                    f"{number(of[one.measure, g].spearman.value, 2)}"
+                    for g in groups
+                ),
+            ]
+            for one in found
+            if one.group is None and one.pearson.value is not None
+        ],
+    )
+
+
+def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+    told = {one.measure for one in result.undefined}
+    reasons: dict[str, list[str]] = {}
+    without: dict[str, list[str]] = {}
+    for one in whole:
+        if one.pearson.reason is None:
+            if one.pearson.interval_reason is not None:
+                without.setdefault(one.pearson.interval_reason, []).append(one.measure)
+        elif one.networks or one.measure not in told:
+            reason = one.pearson.reason.removeprefix(f"{one.measure} is ")
+            reasons.setdefault(reason, []).append(one.measure)
+    for missing in result.undefined:
+        if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
+            text = f"undefined for {missing.networks} networks: {missing.reason}"
+            reasons.setdefault(text, []).append(missing.measure)
+    if reasons:
+        say("\nno correlation, or not of all networks:")
+    for reason, names in reasons.items():
+        say(f"  {', '.join(dict.fromkeys(names))}: {reason}")
+    if without:
+        say("\nno interval:")
+    for reason, names in without.items():
+        all_of_them = len(names) == sum(one.pearson.value is not None for one in whole)
+        say(f"  {'all' if all_of_them else ', '.join(dict.fromkeys(names))}: {reason}")

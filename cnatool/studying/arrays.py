@@ -1,0 +1,88 @@
+"""A frame of networks → arrays, and the networks of each group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.studying.analysis import Networks
+from cnatool.studying.columns import measure_kind, tag_column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars
+    from numpy.typing import NDArray
+
+    from cnatool.studying.results import MeasureKind, StudySettings
+
+__all__ = ["network_groups", "networks_arrays"]
+
+
+def networks_arrays(networks: polars.DataFrame, settings: StudySettings) -> Networks:
+    """Give a frame of networks as arrays."""
+    import polars as pl
+
+    values = {
+        name: networks[name].fill_null(float("nan")).to_numpy().astype(np.float64)
+        for name, kind in networks.schema.items()
+        if kind == pl.Float64
+    }
+    kinds: dict[str, MeasureKind] = {}
+    for name in values:
+        kind = measure_kind(name)
+        if kind is not None and not _repeats(name, values):
+            kinds[name] = kind
+    order = ("measure", "norm", "trivial")
+    kinds = dict(sorted(kinds.items(), key=lambda item: order.index(item[1])))
+    clusters = np.arange(len(networks))
+    if settings.cluster is not None:
+        clusters = _codes(networks, settings.cluster)
+    levels = [_codes(networks, tag) for tag in settings.hyperparameters]
+    return Networks(
+        values=values,
+        kinds=kinds,
+        clusters=clusters,
+        levels=np.stack(levels, axis=1) if levels else np.empty((len(networks), 0), np.intp),
+        hyperparameters=settings.hyperparameters,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        level=settings.level,
+    )
+
+
+def _repeats(name: str, values: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Say whether this is the form of CNA that the convention calls CNA."""
+    whole, cna, form = name.rpartition(".cna.")
+    return bool(cna and form) and np.array_equal(
+        values[name], values.get(f"{whole}.cna", np.empty(0)), equal_nan=True
+    )
+
+
+def _codes(networks: polars.DataFrame, tag: str) -> NDArray[np.intp]:
+    """Give each network the number of its value of a tag, in order; no value is the first one."""
+    # A text that no tag can be.
+    texts = [("", "") if text is None else ("+", text) for text in networks[tag_column(tag)]]
+    numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
+    return np.array([numbers[text] for text in texts], np.intp)
+
+
+def network_groups(
+    networks: polars.DataFrame, by: str | None
+) -> dict[str | None, NDArray[np.intp]]:
+    """Give the networks of each group: all of them, and those of each value of the tag."""
+    groups: dict[str | None, NDArray[np.intp]] = {None: np.arange(len(networks))}
+    if by is not None:
+        texts = networks[tag_column(by)].to_list()
+        for value in sorted({text for text in texts if text is not None}, key=_natural):
+            groups[value] = np.array([i for i, text in enumerate(texts) if text == value], np.intp)
+    return groups
+
+
+def _natural(text: str) -> tuple[int, float, str]:
+    """Order numbers by their size, before words."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text

@@ -1,0 +1,184 @@
+"""Many stores → one row each: scored one after the other, or taken from scores that were kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from cnatool.errors import CnatoolError, MetricError
+from cnatool.metrics.convention import convention as named_convention
+from cnatool.results import ConventionResult
+from cnatool.scoring import score
+from cnatool.store.reader import open_store
+from cnatool.studying.cache import score_key
+from cnatool.studying.columns import measured
+from cnatool.studying.finding import find_stores, paired_store, store_ids
+from cnatool.studying.results import NotScored, UndefinedMeasure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from cnatool.observing import Observer
+    from cnatool.results import ScoreResult
+    from cnatool.store.reader import Store
+    from cnatool.studying.cache import ScoreCache
+
+__all__ = ["Collection", "ScoredNetwork", "collect"]
+
+_NETWORKS = "networks"
+# A study is of the numbers themselves; how sure each is would take most of the time.
+_NO_INTERVALS: Mapping[str, object] = MappingProxyType(
+    {"resamples": 0, "area_resamples": 0, "permutations": 0}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredNetwork:
+    """One network: where it is from, and its numbers.
+
+    Attributes
+    ----------
+    id, path : str
+        Its name within the study, and its store.
+    test_path : str or None
+        The store of its test split, where that is another one.
+    model : str or None
+        SHA-256 of the model's file.
+    convention : str
+        The convention of its numbers, with what was overridden.
+    tags : dict of str to str
+        The store's tags.
+    values : dict of str to float or None
+        Every measure by column; None where it is undefined.
+    reasons : dict of str to str
+        Why a measure is undefined, by column.
+    """
+
+    id: str
+    path: str
+    test_path: str | None
+    model: str | None
+    convention: str
+    tags: dict[str, str]
+    values: dict[str, float | None]
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The networks of a study that came from stores.
+
+    Attributes
+    ----------
+    convention : ConventionResult
+        What all of them were scored by.
+    networks : list of ScoredNetwork
+        In the order of the stores.
+    not_scored : list of NotScored
+        The stores that have no row.
+    reused : int
+        Networks whose scores had been kept.
+    """
+
+    convention: ConventionResult
+    networks: list[ScoredNetwork]
+    not_scored: list[NotScored]
+    reused: int
+
+    def undefined(self) -> list[UndefinedMeasure]:
+        """Count the networks that lack a measure, by measure and reason."""
+        counts = Counter(pair for one in self.networks for pair in one.reasons.items())
+        return [UndefinedMeasure(*pair, number) for pair, number in counts.items()]
+
+
+def collect(
+    places: Iterable[str | Path],
+    *,
+    test: Path | None,
+    convention: str,
+    overrides: Mapping[str, object],
+    output: str | None,
+    cache: ScoreCache | None,
+    observer: Observer,
+) -> Collection:
+    """Score the stores at some places, one at a time.
+
+    Parameters
+    ----------
+    places : iterable of str or Path
+        Stores, and folders of stores.
+    test : Path or None
+        A folder that holds the test split's stores, under the same names.
+    convention, overrides, output
+        As of `cnatool.score`.
+    cache : ScoreCache or None
+        Where scores are kept, as soon as each is there, and taken from.
+    observer : Observer
+        Told of the progress through the networks.
+
+    Raises
+    ------
+    UsageError
+        If the convention or a field does not exist.
+    StoreWriteError
+        If a score cannot be kept.
+    """
+    _, typed = named_convention(convention, overrides)
+    without = {**_NO_INTERVALS, **overrides}
+    fields, _ = named_convention(convention, without)
+    described = ConventionResult(convention, typed, fields)
+    stores, not_scored = find_stores(places)
+    networks = []
+    reused = 0
+    for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
+        try:
+            first = _finished(path)
+            second = None if test is None else _finished(paired_store(path, test))
+            key = score_key(first, second, described, output)
+            found = None if cache is None else cache.get(key)
+            if found is None:
+                kept = score(first, second, convention=convention, overrides=without, output=output)
+            else:
+                kept, reused = found, reused + 1
+        except (CnatoolError, OSError) as error:
+            not_scored.append(NotScored(str(path), str(error)))
+        else:
+            if cache is not None and found is None:
+                cache.put(key, kept)
+            networks.append(_network(name, first, second, kept, str(described)))
+        observer.progress(_NETWORKS, done, len(stores))
+    return Collection(described, networks, not_scored, reused)
+
+
+def _finished(path: Path) -> Store:
+    """Open a store that has all of its rows."""
+    store = open_store(path)
+    if not store.splits:
+        raise MetricError(f"{path} has no split yet: its dump has not committed a row.")
+    for name, split in store.splits.items():
+        if not split.record.complete:
+            raise MetricError(
+                f"{path} is not finished: split {name} has {len(split)} of {split.record.rows} "
+                "rows. The same dump with --resume goes on."
+            )
+    return store
+
+
+def _network(
+    name: str, store: Store, test: Store | None, scored: ScoreResult, convention: str
+) -> ScoredNetwork:
+    numbers = list(measured(scored))
+    return ScoredNetwork(
+        id=name,
+        # What was kept may have been scored under another name.
+        path=str(store.path),
+        test_path=None if test is None else str(test.path),
+        model=None if scored.model is None else scored.model.sha256,
+        convention=convention,
+        tags=dict(store.record.tags),
+        values={column: value for column, value, _ in numbers},
+        reasons={column: reason for column, _, reason in numbers if reason is not None},
+    )

@@ -1,0 +1,191 @@
+"""``cnatool study`` as installed, over stores that the test dumps."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import polars as pl
+import pytest
+import scipy.stats
+from support.families import dump_family
+
+import cnatool
+from cnatool.schemas import schema_text
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+
+
+def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [COMMAND, "study", *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd
+    )
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("here")
+    dump_family(folder, seeds=6)
+    return folder
+
+
+def test_table_json_and_files_say_the_same(here: Path) -> None:
+    options = ("stores", "-o", "out", "--cluster", "run", "--by", "shape", "--resamples", 300)
+    first = run(*options, cwd=here)
+    assert "networks: 12 of 12" in first.stderr
+    assert "scores were there already" not in first.stderr
+    assert first.stdout.startswith("convention paper\n12 networks, 6 clusters by run\n")
+    again = run(*options, "--json", cwd=here)
+    assert "12 scores were there already" in again.stderr
+    found = json.loads(again.stdout)
+    jsonschema.validate(found, json.loads(schema_text("study")))
+    assert (here / "out/study.json").read_text("utf-8") == again.stdout
+    networks = pl.read_parquet(here / "out/networks.parquet")
+    assert networks["id"].to_list() == [f"shape{a}-{b}" for a in (0, 1) for b in range(6)]
+    table = pl.read_csv(here / "out/correlations.csv", infer_schema_length=None)
+    for one in found["correlations"]:
+        if one["measure"] != "cna_area":
+            continue
+        rows = networks
+        if one["group"] is not None:
+            rows = networks.filter(pl.col("tag.shape") == one["group"])
+        pair = rows["cna_area"].to_numpy(), rows[one["target"]].to_numpy()
+        assert one["pearson"]["value"] == pytest.approx(scipy.stats.pearsonr(*pair).statistic)
+        assert one["spearman"]["value"] == pytest.approx(scipy.stats.spearmanr(*pair).statistic)
+        assert one["kendall_b"]["value"] == pytest.approx(scipy.stats.kendalltau(*pair).statistic)
+        written = table.filter(
+            (pl.col("measure") == "cna_area")
+            & (pl.col("target") == one["target"])
+            & (pl.col("coefficient") == "kendall_b")
+            & pl.col("group").cast(pl.String).eq_missing(pl.lit(one["group"]))
+        )
+        assert written["value"].to_list() == [one["kendall_b"]["value"]]
+        if one["group"] is None:
+            low, high = one["pearson"]["interval"]
+            assert f"{one['pearson']['value']:.2f}" in first.stdout
+            assert f"{low:.2f} … {high:.2f}" in first.stdout
+    assert "train.cna.kendall" not in first.stdout
+    assert "train.cna.kendall" in run(*options, "--all", cwd=here).stdout
+
+
+def test_glob_of_stores_is_what_the_folder_is(here: Path) -> None:
+    stores = sorted((here / "stores").iterdir())
+    options = ("--resamples", 0, "--json")
+    by_name = run(*(path.relative_to(here) for path in stores), *options, cwd=here)
+    assert by_name.stdout == run("stores", *options, cwd=here).stdout
+    assert by_name.stdout == cnatool_json(stores, here)
+
+
+def cnatool_json(stores: list[Path], here: Path) -> str:
+    code = (
+        "import sys, cnatool\n"
+        "print(cnatool.study(sys.argv[1:], resamples=0).result.to_json(), end='')"
+    )
+    words = [sys.executable, "-c", code, *(str(path.relative_to(here)) for path in stores)]
+    return subprocess.run(words, capture_output=True, text=True, check=True, cwd=here).stdout
+
+
+def test_broken_stores_are_listed(here: Path, tmp_path: Path) -> None:
+    shutil.copytree(here / "stores", tmp_path / "stores")
+    for name in ("shape0-0", "shape0-1"):
+        (tmp_path / f"stores/{name}.zarr/zarr.json").write_text("{")
+    result = run("stores", "gone.zarr", "--resamples", 0, cwd=tmp_path)
+    assert "3 of the stores could not be scored" in result.stderr
+    text = result.stdout[result.stdout.index("not scored:") :]
+    assert "stores/shape0-0.zarr" in text
+    assert "gone.zarr" in text
+    assert "no such file or folder" in text
+    assert "10 networks" in result.stdout
+    found = json.loads(run("stores", "--resamples", 0, "--json", cwd=tmp_path).stdout)
+    assert len(found["not_scored"]) == 2
+    run("stores", "--resamples", 0, "--strict", cwd=tmp_path, code=1)
+    assert "no network could be scored. gone.zarr: no such" in (
+        run("gone.zarr", cwd=tmp_path, code=2).stderr
+    )
+
+
+def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
+    rows = [f"shape{a}-{b},{a + b * b}" for a in (0, 1) for b in range(6)]
+    (tmp_path / "extra.csv").write_text("id,sharpness\n" + "\n".join(rows), "utf-8")
+    text = run(here / "stores", "--from", "extra.csv", "--resamples", 0, cwd=tmp_path).stdout
+    assert "sharpness" in text
+    compare = ("--compare", "sharpness,margin", "--json")
+    found = json.loads(run(here / "stores", "--from", "extra.csv", *compare, cwd=tmp_path).stdout)
+    assert {(d["first"], d["second"]) for d in found["differences"]} == {("sharpness", "margin")}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "there is nothing to study: give stores, or --from a frame."),
+        (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
+        (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
+        (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
+        (("stores", "--convention", "x"), "No convention is called 'x'"),
+        (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
+        (("--from", "x.csv"), "--from x.csv cannot be read"),
+        (("stores", "-o", "data/train.npz"), "-o data/train.npz: this is no folder."),
+    ],
+)
+def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) -> None:
+    assert message in run(*words, cwd=here, code=2).stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    words = [COMMAND, "demo", "-o", "demo"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=300)
+    return folder
+
+
+def test_family_of_the_demo(demo: Path) -> None:
+    result = run("demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
+    assert "36 networks, 4 clusters by run" in result.stdout
+    assert "all: an interval needs at least 5 clusters, and there are 4" in result.stdout
+    networks = cnatool.study(demo / "demo", resamples=0).networks
+    accuracy = networks["test.accuracy"].to_numpy()
+    for measure in ("margin", "cna_margin", "test.cna", "train.accuracy"):
+        values = networks[measure].to_numpy()
+        row = next(line for line in result.stdout.splitlines() if f"{measure} " in line)
+        assert [float(word) for word in row.split()[-3:]] == [
+            pytest.approx(peer(values, accuracy).statistic, abs=0.0051)
+            for peer in (scipy.stats.pearsonr, scipy.stats.spearmanr, scipy.stats.kendalltau)
+        ]
+
+
+def test_interrupted_study_goes_on(demo: Path) -> None:
+    words = [COMMAND, "study", "demo", "-o", "cut", "--resamples", "0"]
+    with subprocess.Popen(words, cwd=demo, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and len(list((demo / "cut").glob("scores/*.json"))) < 3:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "scores so far are in cut; the same command goes on from there" in said
+    again = run("demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
+    assert 3 <= int(re.search(r"(\d+) scores were there already", again.stderr)[1]) <= 36
+    assert again.stdout == run("demo", "--resamples", 0, "--json", cwd=demo).stdout
+
+
+def test_studying_needs_no_runtime(here: Path) -> None:
+    code = (
+        "import sys, cnatool\n"
+        "cnatool.study('stores', resamples=0)\n"
+        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
+    )
+    assert result.stdout == "[]\n"
+    assert callable(cnatool.study)
