@@ -221,7 +221,7 @@ def _p(value: float | None, least: float | None) -> str:
     """Write a p-value; at the least that there can be, as a bound."""
     if value is None or least is None:
         return "–"
-    return f"{'≤ ' if value <= least * _ROUNDED else ''}{value:.2g}"
+    return f"{'≤' if value <= least * _ROUNDED else ''}{value:.2g}"
 
 
 def _p_header(result: ScoreResult) -> str:
