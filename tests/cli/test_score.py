@@ -125,12 +125,12 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
     assert chance["excess"] == found["cna_area"]["value"] - chance["mean"]
     assert chance["relabellings"] == 100
     (row,) = (line for line in short.splitlines() if line.startswith("CNA-A"))
-    bound = "≤ " if chance["p_value"] == chance["p_least"] == 1 / 101 else ""
+    bound = "≤" if chance["p_value"] == chance["p_least"] == 1 / 101 else ""
     assert row.endswith(f" {chance['mean']:.4f}  {bound}{chance['p_value']:.2g}")
     for name, split in found["splits"].items():
         least = 1 / (1 + split["cna"]["permutations"])
         assert split["cna"]["p_least"] == least
-        bound = "≤ " if split["cna"]["p_value"] == pytest.approx(least) else ""
+        bound = "≤" if split["cna"]["p_value"] == pytest.approx(least) else ""
         (row,) = (line for line in short.splitlines() if line.startswith(f"{name} "))
         assert row.endswith(f"  {bound}{split['cna']['p_value']:.2g}")
     for form, header in (("kendall", "p (spearman)"), ("smoothed", "p (pearson)")):
