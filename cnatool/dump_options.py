@@ -75,6 +75,7 @@ class DumpOptions(PreparedBy, total=False):
     holdout: float | None
     seed: int
     on_error: OnError
+    follow_links: bool
     keep_inputs: KeptInputs | None
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
@@ -131,6 +132,7 @@ def choices(
                     options.get("keep_inputs"),
                     options.get("on_error") == "skip",
                     recipe.axes(),
+                    options.get("follow_links", False),
                 ),
             ),
             arrays=dict(options.get("inputs") or {}),

@@ -76,6 +76,7 @@ def dump(
     holdout: float | None = None,
     seed: int = 0,
     on_error: OnError = "stop",
+    follow_links: bool = False,
     keep_inputs: KeptInputs | None = None,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
@@ -154,6 +155,8 @@ def dump(
     on_error : {"stop", "skip"}
         What happens at a sample that cannot be read: the dump stops, or the sample gets no row and
         the store says why.
+    follow_links : bool
+        Whether symbolic links may lead out of a folder of pictures.
     keep_inputs : {"values", "levels"}, optional
         What is stored of pictures as raw input: their values, or how often each of the 256 levels
         occurs, from which α's entropy follows and which pictures of any size have. By default
@@ -230,6 +233,7 @@ def dump(
         holdout=holdout,
         seed=seed,
         on_error=on_error,
+        follow_links=follow_links,
         keep_inputs=keep_inputs,
         inputs=inputs,
         constants=constants,

@@ -23,6 +23,7 @@ __all__ = [
     "CropOption",
     "CustomOpsOption",
     "DataArgument",
+    "FollowLinksOption",
     "FormatOption",
     "HoldoutOption",
     "InputOption",
@@ -109,6 +110,10 @@ KeepInputsOption = Annotated[
 ]
 OnErrorOption = Annotated[
     OnError, typer.Option(help="At a sample that cannot be read: stop, or skip it and list it.")
+]
+FollowLinksOption = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Let symbolic links lead out of a folder of pictures."),
 ]
 InputOption = Annotated[
     list[str] | None,

@@ -16,6 +16,7 @@ from cnatool.cli.arguments import (
     CropOption,
     CustomOpsOption,
     DataArgument,
+    FollowLinksOption,
     FormatOption,
     HoldoutOption,
     InputOption,
@@ -76,6 +77,7 @@ def dump(
     holdout: HoldoutOption = None,
     seed: SeedOption = 0,
     on_error: OnErrorOption = OnError.stop,
+    follow_links: FollowLinksOption = False,
     keep_inputs: KeepInputsOption = None,
     keep: Annotated[
         _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
@@ -202,6 +204,7 @@ def dump(
             holdout=holdout,
             seed=seed,
             on_error=on_error.value,
+            follow_links=follow_links,
             keep_inputs=keep_inputs.value if keep_inputs else None,
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from cnatool.cli.console import say
@@ -66,7 +67,7 @@ def _print_splits(result: ScoreResult) -> None:
                 number(split.accuracy),
                 number(split.loss),
                 number(split.alpha.mean),
-                number(split.beta.mean),
+                number(split.beta.mean, 3),
                 number(split.cna.value),
                 _interval(split.cna.interval),
                 _p(split.cna.p_value, split.cna.p_least),
@@ -221,7 +222,9 @@ def _p(value: float | None, least: float | None) -> str:
     """Write a p-value; at the least that there can be, as a bound."""
     if value is None or least is None:
         return "–"
-    return f"{'≤' if value <= least * _ROUNDED else ''}{value:.2g}"
+    # Short, so that the table fits a terminal: 1.7e-5 and not 1.7e-05.
+    written = re.sub(r"e-0", "e-", f"{value:.2g}")
+    return f"{'≤' if value <= least * _ROUNDED else ''}{written}"
 
 
 def _p_header(result: ScoreResult) -> str:

@@ -122,9 +122,9 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     firsts: list[str] = []
     left_alone: Counter[str] = Counter()
     try:
-        classes = _class_folders(folder)
+        classes = _class_folders(folder, links=view.links)
         for label, name in enumerate(classes):
-            names = _pictures_in(folder, name, left_alone)
+            names = _pictures_in(folder, name, left_alone, links=view.links)
             files += [(f"{name}/{picture}", label) for picture in names]
             firsts += [f"{name}/{picture}" for picture in names[:1]]
     except OSError as error:
@@ -174,10 +174,13 @@ def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
         where = f"{table}, row {row}:"
         if seen.setdefault(name, row) != row:
             raise DataError(f"{where} {name!r} is listed in row {seen[name]} as well: keep one.")
-        if UNFIT.search(name) or not (folder / name).resolve().is_relative_to(root):
+        # The path itself never leads out, whatever links may.
+        path = Path(os.path.normpath(root / name)) if view.links else (folder / name).resolve()
+        if UNFIT.search(name) or not path.is_relative_to(root):
             raise DataError(
                 f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
-                "that folder, and copy files there instead of linking to them."
+                "that folder, and copy files there instead of linking to them, or pass "
+                "--follow-links."
             )
         if not view.skip and not (folder / name).is_file():
             raise DataError(f"{where} there is no file {folder / name}: take the row away.")
@@ -242,22 +245,27 @@ def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
     return str(path), lambda: path.open("rb")
 
 
-def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """List what a folder holds and is not hidden, by name; refuse links that leave the root."""
+def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]:
+    """List what a folder holds and is not hidden, by name.
+
+    Links that leave the root are refused unless ``links``.
+    """
     with os.scandir(folder) as entries:
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in found:
         if UNFIT.search(entry.name):
             raise DataError(f"{folder} holds a file with the name {entry.name!r}: rename it.")
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+        leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root)
+        if leads_out and not links:
             raise DataError(
-                f"{entry.path} is a symbolic link that leaves {root}: copy the file there instead."
+                f"{entry.path} is a symbolic link that leaves {root}: copy the file there instead, "
+                "or pass --follow-links if you trust the folder."
             )
     return found
 
 
-def _class_folders(folder: Path) -> list[str]:
-    entries = _entries(folder, folder.resolve())
+def _class_folders(folder: Path, *, links: bool) -> list[str]:
+    entries = _entries(folder, folder.resolve(), links=links)
     for entry in entries:
         if not entry.is_dir() and is_picture(entry.name):
             raise DataError(
@@ -279,9 +287,9 @@ def _left_alone_text(folder: Path, endings: Counter[str]) -> str:
     )
 
 
-def _pictures_in(folder: Path, name: str, left_alone: Counter[str]) -> list[str]:
+def _pictures_in(folder: Path, name: str, left_alone: Counter[str], *, links: bool) -> list[str]:
     pictures = []
-    for entry in _entries(folder / name, folder.resolve()):
+    for entry in _entries(folder / name, folder.resolve(), links=links):
         if entry.is_dir():
             raise DataError(
                 f"{entry.path} is a folder inside the class folder '{name}': put the pictures "

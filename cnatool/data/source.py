@@ -119,12 +119,15 @@ class View:
         Samples that cannot be read are left out.
     axes : {"hwc", "chw"} or None
         How arrays hold pictures, where their shape leaves it open.
+    links : bool
+        Symbolic links may lead out of a folder of pictures.
     """
 
     geometry: Geometry | None = None
     kept: KeptInputs | None = None
     skip: bool = False
     axes: Literal["hwc", "chw"] | None = None
+    links: bool = False
 
 
 # Samples as they are, and all of them.

@@ -209,6 +209,18 @@ def test_skipping_where_nothing_is_damaged(form: str, here: Path) -> None:
         assert run(here, "score", f"s.{form}").returncode == 0
 
 
+def test_links_out_of_a_folder_where_they_are_allowed(here: Path) -> None:
+    moved = here / "elsewhere.png"
+    (here / "data/train/a/002.png").rename(moved)
+    (here / "data/train/a/002.png").symlink_to(moved)
+    words = ("dump", "net.onnx", "data", "-o", "s.zarr", *WORDS)
+    refused = run(here, *words)
+    assert refused.returncode == 2
+    assert "002.png is a symbolic link that leaves" in refused.stderr
+    assert run(here, *words, "--follow-links").returncode == 0
+    assert "a/002.png" in list(cnatool.open(here / "s.zarr").splits["train"].ids[:])
+
+
 def test_many_damaged_pictures_at_the_start(here: Path) -> None:
     source = here / "data/train/a/002.png"
     for i in range(150):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cnatool.data.pictures import open_listed_pictures, open_pictures
+from cnatool.data.source import View
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -307,6 +308,8 @@ def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
         open_pictures(folder)
     (folder / "a" / "3.png").unlink()
     (folder / "b").symlink_to(outside.parent)
+    followed = open_pictures(folder, View(links=True))
+    assert followed.classes == ("a", "b")
     with pytest.raises(DataError, match="data/b is a symbolic link that leaves"):
         open_pictures(folder)
 
@@ -372,3 +375,15 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> N
     with pytest.raises(DataError, match=text) as caught:
         listed(tmp_path / "d", table)
     assert str(caught.value).isprintable()
+    if table.startswith(("filename,label\n..", "filename,label\n/")):
+        # A path that leads out by itself is none that links may take.
+        with pytest.raises(DataError, match=text):
+            open_listed_pictures(tmp_path / "d", View(links=True))
+
+
+def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
+    save(tmp_path / "o.png")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
+    (tmp_path / "d" / "labels.csv").write_text("filename,label\nlink.png,1\n")
+    assert open_listed_pictures(tmp_path / "d", View(links=True)).rows == 1
