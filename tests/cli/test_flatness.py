@@ -123,6 +123,7 @@ def test_without_it_the_measures_say_how_to_get_them(here: Path) -> None:
     assert found["pac_bayes_flatness"] == {
         "value": None,
         "log": None,
+        "log_norm": None,
         "reason": "the store holds no flatness: dump with --flatness",
     }
 
