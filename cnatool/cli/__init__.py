@@ -37,7 +37,14 @@ def main() -> None:
         app()
         return
     try:
-        app()
+        try:
+            app()
+        except Exception:
+            # An interruption may fall between a lock and what lets go of it, which then fails in
+            # a way of its own.
+            if received:
+                raise KeyboardInterrupt from None
+            raise
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
             _interrupted(received)

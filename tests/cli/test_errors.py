@@ -337,6 +337,27 @@ def test_interrupted(here: Path) -> None:
     assert "cnatool: interrupted." in errors
 
 
+def test_what_fails_behind_an_interruption_is_part_of_it() -> None:
+    interrupted = """
+import os, signal
+from cnatool import cli
+from cnatool.cli import app
+
+def run():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        raise RuntimeError("cannot release un-acquired lock")
+
+app.app = run
+cli.main()
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60
+    )
+    assert (process.returncode, process.stderr) == (143, "cnatool: terminated.\n")
+
+
 def test_interrupted_where_no_exception_leaves() -> None:
     # A finaliser runs wherever the interpreter likes, and what is raised in it is dropped.
     interrupted = """
