@@ -144,7 +144,10 @@ def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here
             assert errors.endswith(f"cnatool: {word}.\n")
             safe = here.safe(store)
             said += f"{safe} of 4700 rows are safe in it. The same command with --resume" in errors
-            assert (f"{safe} of 4700 rows" in errors) == (here.folder / store).exists()
+            told = f"{safe} of 4700 rows" in errors
+            # Before it went on with a store, and behind the last commit, there is nothing to tell.
+            silent = " on disk, " not in errors or safe == sum(ROWS.values())
+            assert told == (here.folder / store).exists() or (silent and not told)
         else:
             here.resumed(store)
     here.resumed(store)
