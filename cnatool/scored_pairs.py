@@ -68,13 +68,7 @@ def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairSc
             product=_without_interval(_product(margin, absent)),
             chance=ChanceArea.unknown(f"no split called {missing}"),
         )
-    area = curve_area(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-    )
+    area = _area(train, test, fields)
     product = _product(margin, area)
     area_interval, product_interval = _with_intervals(train, test, area, product, fields)
     return PairScores(
@@ -83,6 +77,19 @@ def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairSc
         margin=margin,
         product=product_interval,
         chance=_chance(train, test, area, fields),
+    )
+
+
+def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
+    # Scaled to 0 … 1, the rounding that tells two constants apart would count as much as any β.
+    if train.measured_beta.alike and test.measured_beta.alike:
+        return Estimate.undefined("β is the same all over each split but for rounding")
+    return curve_area(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
     )
 
 

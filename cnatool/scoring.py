@@ -179,7 +179,7 @@ class Scored:
                 "label": empty if split.labels is None else split.labels,
                 "prediction": empty if split.predictions is None else split.predictions,
                 "alpha": split.alpha,
-                "beta": split.beta,
+                "beta": split.beta if split.measured_beta.reason is None else empty,
                 "margin": empty if split.margins is None else split.margins[:, 0],
             }
             # Undefined is null, here as everywhere, and never NaN.

@@ -77,6 +77,8 @@ def layers(
 
 
 def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str]]:
+    if split.beta_reason is not None:
+        yield "β", split.beta_reason
     if split.cna.reason is not None:
         yield "CNA", split.cna.reason
     for layer, part in zip(scores.layers, split.layers, strict=True):
