@@ -110,6 +110,7 @@ def score_layers(
                 parts.store,
                 fields,
                 missing_layers(parts.store, fields),
+                parts.layers,
                 {name: split for name, (split, _) in parts.splits.items()},
             )
         ),

@@ -122,7 +122,7 @@ class Coefficients(msgspec.Struct, frozen=True):
     smoothed : Estimate
         Pearson's r of the smoothed curves.
     minibatches : MinibatchCna
-        Pearson's r over minibatches in row order.
+        Pearson's r over minibatches, in the order that the convention names.
     """
 
     pearson: Estimate

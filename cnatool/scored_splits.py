@@ -102,7 +102,13 @@ class ScoredSplit:
                 spearman=_estimate(spearman(alpha, beta)),
                 kendall=_estimate(kendall(alpha, beta)),
                 smoothed=_estimate(smoothed(alpha, beta, window=fields.window)),
-                minibatches=minibatches(alpha, beta, rows=fields.cna_batch),
+                minibatches=minibatches(
+                    alpha,
+                    beta,
+                    rows=fields.cna_batch,
+                    order=fields.cna_order,
+                    seed=fields.resample_seed,
+                ),
             ),
             alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
         )

@@ -128,7 +128,6 @@ class Scored:
             name: split.result(fields, zlib.crc32(name.encode()))
             for name, split in self.splits.items()
         }
-        read = {name: split.split for name, split in self.splits.items()}
         return ScoreResult(
             schema="cnatool.score/1",
             store=str(self.store.path),
@@ -152,7 +151,9 @@ class Scored:
             margin=pair.margin,
             cna_margin=pair.product,
             baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
-            notes=tuple(notes(self.store, fields, self.missing, self.output, read, pair)),
+            notes=tuple(
+                notes(self.store, fields, self.missing, self.output, self.layers, self.splits, pair)
+            ),
         )
 
     def frame(self) -> polars.DataFrame:

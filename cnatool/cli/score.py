@@ -28,9 +28,9 @@ def score(
             metavar="FIELD=VALUE",
             help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
             "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
-            "aggregate, depth, cna, cna_batch, interval, level, resamples, area_resamples, "
-            "permutations, resample_seed, alpha_groups, area, window, points, margin, "
-            "margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
+            "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
+            "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
+            "margin, margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
         ),
     ] = None,
     output: Annotated[

@@ -95,4 +95,4 @@ def _of_split(split: SplitResult) -> Iterator[tuple[str, float | None, str | Non
         found: Estimate = getattr(split.coefficients, name)
         yield f"cna.{name}", found.value, found.reason
     batches = split.coefficients.minibatches
-    yield "cna.minibatches", batches.mean, batches.reason
+    yield "cna.minibatches", batches.mean, batches.reason if batches.mean is None else None

@@ -20,6 +20,7 @@ PAPER = {
     "depth": "index",
     "cna": "pearson",
     "cna_batch": 128,
+    "cna_order": "rows",
     "interval": "bootstrap",
     "level": 0.95,
     "resamples": 1000,
