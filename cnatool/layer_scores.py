@@ -22,6 +22,7 @@ from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.layer_sums import LayerSums
+from cnatool.observing import Silent
 from cnatool.results import ConventionResult, LayerResult, ModelResult
 from cnatool.score_notes import layer_notes
 from cnatool.scored_beta import beta_rounding, resolved
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention
     from cnatool.metrics.rounding import Rounding
+    from cnatool.observing import Observer
     from cnatool.scored_layers import ScoredLayer
     from cnatool.store.reader import Split, Store
 
@@ -55,6 +57,7 @@ def score_layers(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     samples: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> LayerScores:
     """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
 
@@ -67,6 +70,8 @@ def score_layers(
         As of `cnatool.score`.
     samples : sequence of str
         Ids of samples whose z_d is wanted, in whichever split they are.
+    observer : Observer, optional
+        Is told how far it is.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def score_layers(
             )
     with range_advice(parts):
         splits = {
-            name: _split_layers(split, layers, fields, found[name])
+            name: _split_layers(split, layers, fields, found[name], observer or Silent())
             for name, (split, layers) in parts.splits.items()
         }
     model = parts.store.record.model
@@ -131,11 +136,15 @@ def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
 
 
 def _split_layers(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention, rows: Mapping[int, str]
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    rows: Mapping[int, str],
+    observer: Observer,
 ) -> SplitLayers:
     depths = [layer.depth for layer in layers]
     with named_split(split):
-        alpha = split_alpha(split, fields)
+        alpha = split_alpha(split, fields, observer)
         sloped, profiles = np.empty(len(alpha)), {}
         groups = quantile_groups(alpha, fields.alpha_groups)
         sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention, Gap
     from cnatool.metrics.performance import OutputKind
+    from cnatool.observing import Observer
     from cnatool.scored_splits import ScoredSplit
 
 __all__ = ["TEST", "TRAIN", "PairScores", "pair_scores"]
@@ -54,7 +55,9 @@ class PairScores:
     chance: ChanceArea
 
 
-def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairScores:
+def pair_scores(
+    splits: Mapping[str, ScoredSplit], fields: Convention, observer: Observer
+) -> PairScores:
     """Measure between the splits called train and test; undefined where one is not there."""
     train, test = splits.get(TRAIN), splits.get(TEST)
     margin = _margin(train, fields)
@@ -70,13 +73,13 @@ def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairSc
         )
     area = _area(train, test, fields)
     product = _product(margin, area)
-    area_interval, product_interval = _with_intervals(train, test, area, product, fields)
+    area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
     return PairScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
         margin=margin,
         product=product_interval,
-        chance=_chance(train, test, area, fields),
+        chance=_chance(train, test, area, fields, observer),
     )
 
 
@@ -149,6 +152,7 @@ def _with_intervals(
     area: Estimate,
     product: Estimate,
     fields: Convention,
+    observer: Observer,
 ) -> tuple[ResampledEstimate, ResampledEstimate]:
     """Resample both splits, where there is an area to resample."""
     if area.value is None or not fields.area_resamples:
@@ -163,6 +167,7 @@ def _with_intervals(
         margin=partial(_margin_value, train.kind, fields),
         resamples=fields.area_resamples,
         seed=fields.resample_seed,
+        progress=partial(observer.progress, "interval of CNA-A"),
     )
     return (
         with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
@@ -175,7 +180,7 @@ def _with_intervals(
 
 
 def _chance(
-    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention
+    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention, observer: Observer
 ) -> ChanceArea:
     if area.value is None:
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
@@ -189,6 +194,7 @@ def _chance(
         points=fields.points,
         relabellings=fields.area_resamples,
         seed=fields.resample_seed,
+        progress=partial(observer.progress, "CNA-A by chance"),
     )
     return chance_area(area.value, values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import Convention
     from cnatool.metrics.estimate import Correlation
     from cnatool.metrics.performance import OutputKind
+    from cnatool.observing import Observer
     from cnatool.scored_beta import SplitBeta
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
@@ -69,8 +71,9 @@ class ScoredSplit:
             return None
         return float(self.losses.mean())
 
-    def result(self, fields: Convention, stream: int) -> SplitResult:
+    def result(self, fields: Convention, stream: int, observer: Observer) -> SplitResult:
         """Sum the split up; resamples are drawn from the stream of this number."""
+        progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
         alpha, beta = self.alpha, self.beta
         return SplitResult(
             samples=len(alpha),
@@ -96,6 +99,7 @@ class ScoredSplit:
                 permutations=fields.permutations,
                 seed=fields.resample_seed,
                 stream=stream,
+                progress=progress,
             ),
             coefficients=Coefficients(
                 pearson=_estimate(pearson(alpha, beta)),
@@ -131,7 +135,11 @@ class ScoredSplit:
 
 
 def scored_split(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention, output: ScoredOutput
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    output: ScoredOutput,
+    observer: Observer,
 ) -> ScoredSplit:
     """Score the samples of a split.
 
@@ -143,6 +151,8 @@ def scored_split(
     fields : Convention
     output : ScoredOutput
         What accuracy, loss and margin are taken from.
+    observer : Observer
+        Is told how far it is.
 
     Raises
     ------
@@ -150,7 +160,7 @@ def scored_split(
         If an input lies outside the histogram, or there are too few layers.
     """
     with named_split(split):
-        alpha = split_alpha(split, fields)
+        alpha = split_alpha(split, fields, observer)
         beta = split_beta(split, layers, fields)
         return _with_performance(split, alpha, beta, fields, output)
 

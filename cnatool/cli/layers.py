@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.console import key_values, note, say
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,13 +44,15 @@ def layers(
     from cnatool.layer_scores import score_layers
     from cnatool.score_notes import unfinished
 
-    scores = score_layers(
-        store,
-        test,
-        convention=convention,
-        overrides=key_values("--set", set_ or ()),
-        samples=sample or (),
-    )
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        scores = score_layers(
+            store,
+            test,
+            convention=convention,
+            overrides=key_values("--set", set_ or ()),
+            samples=sample or (),
+            observer=observer,
+        )
     for name, split in scores.splits.items():
         if not split.complete:
             note(unfinished(name, split.rows, split.rows_wanted))

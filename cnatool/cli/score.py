@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.console import key_values, note
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note
 
 __all__ = ["score"]
 
@@ -70,14 +70,16 @@ def score(
 
     if samples is not None:
         check_frame_path(samples)
-    scored = score_all(
-        store,
-        test,
-        convention=convention,
-        overrides=key_values("--set", set_ or ()),
-        output=output,
-    )
-    result = scored.result()
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        scored = score_all(
+            store,
+            test,
+            convention=convention,
+            overrides=key_values("--set", set_ or ()),
+            output=output,
+            observer=observer,
+        )
+        result = scored.result(observer)
     for name, split in result.splits.items():
         if not split.complete:
             note(unfinished(name, split.samples, split.rows))
