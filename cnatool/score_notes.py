@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cnatool.metrics.groups import in_blocks
+from cnatool.scored_pairs import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,11 @@ def notes(
         )
     yield from _rule_notes(store, convention, missing, layers)
     yield from _order_notes(convention, splits)
+    if list(splits) == [UNNAMED]:
+        yield (
+            f"the one split is called {UNNAMED}: gap, CNA-A and margin take train and test, of a "
+            "dump with --split train=PATH --split test=PATH, or of two stores by --test STORE2"
+        )
     chance = pair.chance
     if chance.mean is not None:
         yield (

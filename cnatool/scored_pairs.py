@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from cnatool.observing import Observer
     from cnatool.scored_splits import ScoredSplit
 
-__all__ = ["TEST", "TRAIN", "PairScores", "pair_scores"]
+__all__ = ["TEST", "TRAIN", "UNNAMED", "PairScores", "pair_scores"]
 
 TRAIN, TEST = "train", "test"
+UNNAMED = "all"  # the split of a store that was dumped without names
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,9 @@ def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
     both, distance = _GAPS[form]
     first, second = both(train), both(test)
     if first is None or second is None:
-        reason = train.performance_reason or test.performance_reason
-        return Estimate.undefined(reason or f"a split has no {form}")
+        missing = [name for name, one in ((TRAIN, first), (TEST, second)) if one is None]
+        reason = train.performance_reason if first is None else test.performance_reason
+        return Estimate.undefined(f"{' and '.join(missing)}: {reason or f'no {form}'}")
     return Estimate(distance(first, second))
 
 
