@@ -140,7 +140,7 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
     (line,) = (note for note in found["notes"] if note.startswith("CNA-A is above 0 by chance"))
     assert f"alone: {chance['mean']:.4f} ± {chance['std']:.4f} with train and test" in line
     assert f"note: {line}" in short
-    for split in found["splits"].values():
+    for name, split in found["splits"].items():
         low, high = split["cna"]["interval"]
         assert f"{low:.3f} … {high:.3f}" in short
         for coefficient in ("spearman", "kendall", "smoothed"):
