@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cnatool.layer_scores import score_layers
     from cnatool.observing import Observer
     from cnatool.recording import Layer, Recording, create_store
+    from cnatool.report.plotting import plot
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.flatness_records import Flatness
@@ -70,6 +71,7 @@ __all__ = [
     "create_store",
     "dump",
     "open",
+    "plot",
     "preflight",
     "score",
     "score_layers",
@@ -98,6 +100,7 @@ _LAZY = {
     "create_store": ("cnatool.recording", "create_store"),
     "dump": ("cnatool.dumping", "dump"),
     "open": ("cnatool.store.reader", "open_store"),
+    "plot": ("cnatool.report.plotting", "plot"),
     "preflight": ("cnatool.dumping", "preflight"),
     "score": ("cnatool.scoring", "score"),
     "score_layers": ("cnatool.layer_scores", "score_layers"),

@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "create_store",
         "dump",
         "open",
+        "plot",
         "preflight",
         "score",
         "score_layers",

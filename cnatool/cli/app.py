@@ -13,6 +13,7 @@ from cnatool.cli import (
     dump,
     inspect,
     layers,
+    plot,
     preprocess,
     schema,
     score,
@@ -64,6 +65,7 @@ app.add_typer(preprocess.app, name="preprocess")
 app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
+app.command("plot")(plot.plot)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

@@ -1,0 +1,88 @@
+"""The table of figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.report.alpha_beta import alpha_beta
+from cnatool.report.bins import bins
+from cnatool.report.depth_profile import depth_profile
+from cnatool.report.error_by_alpha import error_by_alpha
+from cnatool.report.figure import Figure
+from cnatool.report.gap import gap
+from cnatool.report.measures import measures
+from cnatool.report.steps import study_steps
+from cnatool.report.trajectory import trajectory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FIGURES"]
+
+_SCORED = ("test", "convention", "overrides", "split")
+_ALL = (
+    Figure(
+        "depth-profile",
+        ("store",),
+        "z over depth by quantiles of α, with the slope β",
+        depth_profile,
+        (*_SCORED, "sample"),
+        width=270,
+        height=200,
+    ),
+    Figure(
+        "alpha-beta",
+        ("store",),
+        "β over α of each sample, the smoothed curve, CNA",
+        alpha_beta,
+        (*_SCORED, "output"),
+        width=250,
+        height=200,
+    ),
+    Figure(
+        "error-by-alpha",
+        ("store",),
+        "error by quantiles of α",
+        error_by_alpha,
+        (*_SCORED, "output"),
+        width=270,
+        height=200,
+    ),
+    Figure(
+        "trajectory",
+        ("study",),
+        "CNA, CNA-M, loss and accuracy over training",
+        lambda studies, options: trajectory([study_steps(studies[0], options)], options),
+        ("by", "x", "split"),
+        width=240,
+        height=140,
+    ),
+    Figure(
+        "bins",
+        ("study",),
+        "test accuracy over CNA: networks, means of 25, quadratic fit",
+        bins,
+        ("measure", "by"),
+        width=250,
+        height=220,
+    ),
+    Figure(
+        "gap",
+        ("study",),
+        "the generalisation gap over each measure",
+        gap,
+        ("measure", "by"),
+        width=160,
+        height=130,
+    ),
+    Figure(
+        "measures",
+        ("study",),
+        "the correlation of each measure with test accuracy and with the gap",
+        measures,
+        ("measure", "coefficient"),
+        width=190,
+        height=0,
+    ),
+)
+FIGURES: Mapping[str, Figure] = {figure.name: figure for figure in _ALL}

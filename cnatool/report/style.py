@@ -1,0 +1,169 @@
+"""How every figure looks: sizes for a paper's column, colours, title and caption."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+Resolved: TypeAlias = Literal["shared", "independent"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import altair as alt
+
+    Chart: TypeAlias = (
+        alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart | alt.VConcatChart
+    )
+
+__all__ = [
+    "ACCENT",
+    "COLOURS",
+    "CONFIG",
+    "FAINT",
+    "INK",
+    "RAMP",
+    "SHAPES",
+    "Chart",
+    "finished",
+    "interval_text",
+    "number_text",
+    "panel_title",
+    "side_by_side",
+    "spread",
+]
+
+# Okabe and Ito's, which people of any colour vision can tell apart, from dark to light.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# Not by colour alone.
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+# Cividis from dark to light, without its palest end, which white paper swallows.
+RAMP = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#e8d24a")
+INK, FAINT, ACCENT = "#222222", "#b8b8b8", "#D55E00"
+
+_FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+_TITLE, _TEXT = 13, 10.5
+# Mean width of a character of the caption, in pixels.
+_CHARACTER = 5.1
+_INDEPENDENT: dict[str, Resolved] = {"x": "independent", "y": "independent"}
+_BESIDE = 60  # axis, its labels and the space between two panels
+
+CONFIG: dict[str, Any] = {
+    "background": "white",
+    "font": _FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelFontSize": _TEXT,
+        "titleFontSize": _TEXT + 0.5,
+        "titleFontWeight": "normal",
+        "labelColor": INK,
+        "titleColor": INK,
+        "domainColor": "#666666",
+        "tickColor": "#666666",
+        "gridColor": "#ebebeb",
+        "tickSize": 4,
+    },
+    "title": {
+        "anchor": "start",
+        "frame": "group",
+        "fontSize": _TITLE,
+        "subtitleFontSize": _TEXT,
+        "subtitleColor": "#444444",
+        "subtitleLineHeight": 14,
+        "subtitlePadding": 4,
+        "color": INK,
+        "offset": 10,
+    },
+    "legend": {
+        "labelFontSize": _TEXT,
+        "titleFontSize": _TEXT,
+        "titleFontWeight": "normal",
+        "labelColor": INK,
+        "titleColor": INK,
+        "labelLimit": 220,
+        "titleLimit": 300,
+    },
+    "concat": {"spacing": 18},
+}
+
+
+def finished(chart: Chart, title: str, caption: Iterable[str], *, width: float) -> Chart:
+    """Give a chart its title, its caption and the look of all figures.
+
+    Parameters
+    ----------
+    chart : altair chart
+    title : str
+    caption : iterable of str
+        What a reader must know beside the picture, a part each; empty ones are left out.
+    width : float
+        Of all panels with what is between them, in pixels, for the caption's lines.
+    """
+    import altair as alt
+
+    text = "; ".join(part for part in caption if part)
+    lines = textwrap.wrap(text, max(30, int((width + _BESIDE) / _CHARACTER)))
+    whole: Chart = chart.properties(title=alt.Title(title, subtitle=lines)).configure(**CONFIG)
+    return whole
+
+
+def panel_title(text: str, *lines: str) -> alt.Title:
+    """Give the title of one panel of several."""
+    import altair as alt
+
+    return alt.Title(
+        text, subtitle=[line for line in lines if line], fontSize=11.5, offset=6, anchor="start"
+    )
+
+
+def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Chart:
+    """Put panels into rows of so many columns; one panel stays what it is.
+
+    Parameters
+    ----------
+    panels : sequence of altair chart
+    columns : int
+    **resolve
+        Of scales: ``x="shared"``.
+    """
+    import altair as alt
+
+    if len(panels) == 1:
+        one: Chart = panels[0]
+        return one
+    many: Chart = alt.concat(*panels, columns=columns).resolve_scale(**{**_INDEPENDENT, **resolve})
+    return many
+
+
+def spread(columns: int, width: float) -> float:
+    """Give the pixels that so many panels side by side take."""
+    return columns * width + (columns - 1) * _BESIDE
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """Write a number to so many digits with a true minus; – where there is none."""
+    if value is None:
+        return "–"
+    if value and not 1e-3 <= abs(value) < 1e5:
+        text = f"{value:.{digits - 1}e}"
+    else:
+        places = digits if not value else digits - 1 - math.floor(math.log10(abs(value)))
+        text = f"{value:,.{max(0, min(places, digits))}f}"
+    return text.replace("-", "−")
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """Write an interval behind its number; nothing where there is none."""
+    if interval is None:
+        return ""
+    return f" [{number_text(interval[0])}, {number_text(interval[1])}]"
