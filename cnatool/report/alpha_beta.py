@@ -19,7 +19,9 @@ from cnatool.report.style import (
     ACCENT,
     COLOURS,
     finished,
+    free_scale,
     interval_text,
+    level_text,
     number_text,
     panel_title,
     side_by_side,
@@ -67,6 +69,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
                 result.splits[split],
                 scored.convention,
                 split if len(stores) == 1 else f"{name}, {split}",
+                split == splits[0],
                 options,
             )
             for split in splits
@@ -77,7 +80,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
         caption = [
             convention_text(result.convention),
             f"line: running mean over {fields.window} samples in order of α",
-            f"[ ]: {fields.level:.0%} interval",
+            level_text(fields.level),
             f"drawn: {_SAMPLES:,} samples of a split, by lot" if most > _SAMPLES else "",
         ]
     return finished(
@@ -89,7 +92,12 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
 
 
 def _panel(
-    scored: ScoredSplit, result: SplitResult, fields: Convention, title: str, options: Options
+    scored: ScoredSplit,
+    result: SplitResult,
+    fields: Convention,
+    title: str,
+    first: bool,
+    options: Options,
 ) -> Any:
     import altair as alt
     import polars as pl
@@ -107,11 +115,11 @@ def _panel(
         {"place": places, "alpha": smooth[0][places], "beta": smooth[1][places]},
     )
     x = alt.X(
-        "alpha:Q", title=alpha_title(fields), scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)
+        "alpha:Q", title=alpha_title(fields), scale=free_scale(), axis=alt.Axis(grid=False, tickCount=6)
     )
-    y = alt.Y("beta:Q", title=beta_title(fields), scale=alt.Scale(zero=False))
+    y = alt.Y("beta:Q", title=beta_title(fields) if first else None, scale=free_scale())
     points = alt.Chart(samples).mark_circle(size=9, color=COLOURS[0], opacity=0.3, clip=True)
-    line = alt.Chart(curve).mark_line(color=ACCENT, strokeWidth=1.6, clip=True)
+    line = alt.Chart(curve).mark_line(color=ACCENT, strokeWidth=1.2, clip=True)
     return alt.layer(
         points.encode(x=x, y=y), line.encode(x=x, y=y, order=alt.Order("place:Q"))
     ).properties(

@@ -17,9 +17,10 @@ from cnatool.report.networks import (
 from cnatool.report.style import (
     FAINT,
     INK,
+    coefficient_text,
     finished,
-    interval_text,
-    number_text,
+    free_scale,
+    level_text,
     panel_title,
     side_by_side,
     spread,
@@ -56,7 +57,7 @@ def bins(studies: Sequence[Study], options: Options) -> Chart:
             *networks_text(study),
             f"large: means over bins of {size} by rising test accuracy",
             "line: quadratic fit over all networks",
-            "[ ]: 95 % interval" if _has_intervals(study, measures) else "",
+            level_text(study.result.settings.level) if _has_intervals(study, measures) else "",
         ),
         width=spread(columns, options.width),
     )
@@ -86,15 +87,13 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
     values = study.networks[measure].drop_nulls().to_list()
     at, fitted = parabola(found.quadratic, min(values), max(values))
     fit = pl.DataFrame({"measure": at, "fit": fitted})
-    x_scale = alt.Scale(zero=False, padding=6)
     y_axis = axis_of(study, _ACCURACY)
-    y_scale = alt.Scale(zero=False, padding=6)
     points = (
         alt.Chart(networks)
         .mark_point(filled=True, size=22, opacity=0.6)
         .encode(
-            x=alt.X("v0:Q", title=measure_name(measure), scale=x_scale, axis=alt.Axis(tickCount=6)),
-            y=alt.Y("v1:Q", title="test accuracy", scale=y_scale, axis=y_axis),
+            x=alt.X("v0:Q", title=measure_name(measure), scale=free_scale(), axis=alt.Axis(tickCount=6)),
+            y=alt.Y("v1:Q", title="test accuracy", scale=free_scale(), axis=y_axis),
             tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
             **group_marks(networks, options.by, FAINT),
         )
@@ -111,7 +110,7 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
     )
     r = found.pearson
     told = (
-        f"r = {number_text(r.value, 2)}{interval_text(r.interval)}"
+        f"r = {coefficient_text(r.value, r.interval)}"
         if r.value is not None
         else f"r undefined: {r.reason}"
     )
@@ -122,7 +121,7 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
         title=panel_title(
             measure_name(measure),
             told,
-            f"fit R² = {number_text(r2, 2)}, n = {found.networks:,}"
+            f"fit R² = {coefficient_text(r2)}, n = {found.networks:,}"
             if r2 is not None
             else f"n = {found.networks:,}",
         ),

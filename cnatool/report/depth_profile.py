@@ -20,6 +20,7 @@ from cnatool.report.style import (
     RAMP,
     SHAPES,
     finished,
+    free_scale,
     number_text,
     panel_title,
     side_by_side,
@@ -29,6 +30,8 @@ from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import altair as alt
 
     from cnatool.layer_results import GroupProfile, LayerScores, SampleProfile, SplitLayers
     from cnatool.report.figure import Options
@@ -95,49 +98,53 @@ def _panel(scores: LayerScores, split: SplitLayers, title: str, options: Options
         orient="row",
     )
     shown = [label for label in labels if label is not None]
+    colour, shape = _marks(shown, ordered=not split.samples)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "depth:Q",
             title=depth_title(scores.convention.fields),
             axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-            scale=alt.Scale(zero=False, nice=False, padding=8),
+            scale=free_scale(),
         ),
         order="number:O",
         tooltip=["profile:N", "layer:N", "depth:Q", "z:Q"],
-        **_legend(shown, "sample" if split.samples else "α of the group, and β"),
+        color=colour,
     )
-    y = alt.Y("z:Q", title=z_title(scores.convention.fields), scale=alt.Scale(zero=False))
+    y = alt.Y("z:Q", title=z_title(scores.convention.fields), scale=free_scale())
     chart = alt.layer(
         base.mark_line(strokeWidth=1.2, strokeDash=[4, 3], opacity=0.75).encode(
             y=alt.Y("line:Q", title=z_title(scores.convention.fields))
         ),
-        base.mark_line(strokeWidth=1.8).encode(y=y),
-        base.mark_point(filled=True, size=42, opacity=1).encode(y=y),
+        base.mark_line(strokeWidth=1.6).encode(y=y),
+        base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=shape),
     )
-    what = f"n = {split.rows:,}"
     return chart.properties(
-        width=options.width, height=options.height, title=panel_title(printable(title), what)
+        width=options.width,
+        height=options.height,
+        title=panel_title(f"{printable(title)}, n = {split.rows:,}"),
     )
 
 
-def _legend(shown: list[str], title: str) -> dict[str, Any]:
+def _marks(shown: list[str], *, ordered: bool) -> tuple[alt.Color, alt.Shape]:
     """Tell the profiles by colour and by shape, in one legend under the panel."""
     import altair as alt
 
-    ordered = title != "sample"
     colours = _ramp(len(shown)) if ordered else [COLOURS[i % 8] for i in range(len(shown))]
-    legend = alt.Legend(
-        title=title, orient="bottom", direction="vertical", columns=1 if len(shown) < 4 else 2
-    )
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(shown))]
-    return {
-        "color": alt.Color(
+    legend = alt.Legend(
+        title="α of the group" if ordered else None,
+        orient="bottom",
+        direction="vertical",
+        columns=2 if ordered else 1,
+    )
+    return (
+        alt.Color(
             "profile:N", scale=alt.Scale(domain=shown, range=colours), sort=None, legend=legend
         ),
-        "shape": alt.Shape(
+        alt.Shape(
             "profile:N", scale=alt.Scale(domain=shown, range=shapes), sort=None, legend=legend
         ),
-    }
+    )
 
 
 def _ramp(count: int) -> list[str]:

@@ -12,6 +12,7 @@ from cnatool.report.style import (
     COLOURS,
     SHAPES,
     finished,
+    free_scale,
     panel_title,
     side_by_side,
     spread,
@@ -117,15 +118,12 @@ def _panel(result: ScoreResult, splits: list[str], title: Any, options: Options)
         x=alt.X(
             "alpha:Q",
             title=alpha_title(result.convention.fields),
-            scale=alt.Scale(zero=False),
+            scale=free_scale(),
             axis=alt.Axis(grid=False, tickCount=6),
         ),
-        y=alt.Y("error:Q", title="error", axis=alt.Axis(format="~%")),
+        y=alt.Y("error:Q", title="error", scale=alt.Scale(nice=False, padding=8), axis=alt.Axis(format="~%")),
         color=alt.Color(
             "split:N", sort=None, legend=legend, scale=alt.Scale(domain=names, range=colours)
-        ),
-        shape=alt.Shape(
-            "split:N", sort=None, legend=legend, scale=alt.Scale(domain=names, range=shapes)
         ),
         order="group:O",
         tooltip=[
@@ -137,7 +135,10 @@ def _panel(result: ScoreResult, splits: list[str], title: Any, options: Options)
             alt.Tooltip("error:Q", format=".2%"),
         ],
     )
+    shape = alt.Shape(
+        "split:N", sort=None, legend=legend, scale=alt.Scale(domain=names, range=shapes)
+    )
     chart = alt.layer(
-        base.mark_line(strokeWidth=1.8), base.mark_point(filled=True, size=45, opacity=1)
+        base.mark_line(strokeWidth=1.8), base.mark_point(filled=True, size=45, opacity=1).encode(shape=shape)
     ).properties(width=options.width, height=options.height)
     return chart if title is None else chart.properties(title=title)

@@ -16,9 +16,10 @@ from cnatool.report.networks import (
 )
 from cnatool.report.style import (
     COLOURS,
+    coefficient_text,
     finished,
-    interval_text,
-    number_text,
+    free_scale,
+    level_text,
     panel_title,
     side_by_side,
     spread,
@@ -68,8 +69,9 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
         "Measures against the generalisation gap",
         (
             *networks_text(study),
+            gap_title(study.result.convention),
             "r: Pearson, ρ: Spearman",
-            f"[ ]: {study.result.settings.level:.0%} interval" if level else "",
+            level_text(study.result.settings.level) if level else "",
         ),
         width=spread(columns, options.width),
     )
@@ -85,8 +87,8 @@ def _panel(study: Study, measure: str, first: bool, options: Options) -> Any:
     r, rho = found.pearson, found.spearman
     lines = (
         (
-            f"r = {number_text(r.value, 2)}{interval_text(r.interval)}",
-            f"ρ = {number_text(rho.value, 2)}{interval_text(rho.interval)}",
+            f"r = {coefficient_text(r.value, r.interval)}",
+            f"ρ = {coefficient_text(rho.value, rho.interval)}",
         )
         if r.value is not None
         else (f"r undefined: {r.reason}",)
@@ -98,13 +100,13 @@ def _panel(study: Study, measure: str, first: bool, options: Options) -> Any:
             x=alt.X(
                 "v0:Q",
                 title=None,
-                scale=alt.Scale(zero=False, padding=5),
+                scale=free_scale(),
                 axis=alt.Axis(tickCount=4, grid=False, labelOverlap=True),
             ),
             y=alt.Y(
                 "v1:Q",
-                title=gap_title(study.result.convention) if first else None,
-                scale=alt.Scale(zero=False, padding=5),
+                title="generalisation gap" if first else None,
+                scale=free_scale(),
                 axis=axis_of(study, _GAP, labels=first, ticks=first, domain=first),
             ),
             tooltip=["id:N", "v0:Q", "v1:Q"],

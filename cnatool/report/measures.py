@@ -64,11 +64,11 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
         "What goes with generalisation",
         (
             *networks_text(study),
-            f"bars: {study.result.settings.level:.0%} interval"
+            f"bars: {100 * study.result.settings.level:g} % interval"
             if intervals
             else "no intervals: " + _why_not(found, coefficient),
         ),
-        width=spread(len(panels), options.width) + 90,
+        width=spread(len(panels), options.width),
     )
 
 

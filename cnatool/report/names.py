@@ -45,12 +45,12 @@ _OF_SPLIT: Mapping[str, str] = {
     "beta.mean": "mean β",
     "beta.std": "deviation of β",
     "accuracy": "accuracy",
-    "loss": "loss (nats)",
+    "loss": "loss in nats",
 }
 _FORMS = ("pearson", "spearman", "kendall", "smoothed", "minibatches")
 _GAPS: Mapping[Gap, str] = {
-    "accuracy": "gap: accuracy(train) − accuracy(test)",
-    "loss": "gap: |loss(train) − loss(test)| (nats)",
+    "accuracy": "gap = accuracy(train) − accuracy(test)",
+    "loss": "gap = |loss(train) − loss(test)| in nats",
 }
 
 
@@ -60,15 +60,15 @@ def measure_name(column: str) -> str:
         return _WHOLE[column]
     split, _, rest = column.partition(".")
     if rest in _OF_SPLIT:
-        return f"{_OF_SPLIT[rest]}, {printable(split)}"
+        return f"{_OF_SPLIT[rest]} ({printable(split)})"
     if rest.removeprefix("cna.") in _FORMS and rest.startswith("cna."):
-        return f"CNA ({rest.removeprefix('cna.')}), {printable(split)}"
+        return f"{rest.removeprefix('cna.')} CNA ({printable(split)})"
     return printable(column)
 
 
 def gap_title(convention: ConventionResult | None) -> str:
     """Name the gap, in the form of the convention where that is known."""
-    return _WHOLE["gap"] if convention is None else _GAPS[convention.fields.gap]
+    return "" if convention is None else _GAPS[convention.fields.gap]
 
 
 def is_share(column: str, convention: ConventionResult | None) -> bool:

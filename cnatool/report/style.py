@@ -26,8 +26,11 @@ __all__ = [
     "RAMP",
     "SHAPES",
     "Chart",
+    "coefficient_text",
     "finished",
+    "free_scale",
     "interval_text",
+    "level_text",
     "number_text",
     "panel_title",
     "side_by_side",
@@ -54,7 +57,7 @@ INK, FAINT, ACCENT = "#222222", "#b8b8b8", "#D55E00"
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 _TITLE, _TEXT = 13, 10.5
 # Mean width of a character of the caption, in pixels.
-_CHARACTER = 5.1
+_CHARACTER = 4.85
 _INDEPENDENT: dict[str, Resolved] = {"x": "independent", "y": "independent"}
 _BESIDE = 60  # axis, its labels and the space between two panels
 
@@ -72,6 +75,7 @@ CONFIG: dict[str, Any] = {
         "tickColor": "#666666",
         "gridColor": "#ebebeb",
         "tickSize": 4,
+        "labelFlush": False,
     },
     "title": {
         "anchor": "start",
@@ -92,6 +96,7 @@ CONFIG: dict[str, Any] = {
         "titleColor": INK,
         "labelLimit": 220,
         "titleLimit": 300,
+        "symbolOpacity": 1,
     },
     "concat": {"spacing": 18},
 }
@@ -112,7 +117,7 @@ def finished(chart: Chart, title: str, caption: Iterable[str], *, width: float) 
     import altair as alt
 
     text = "; ".join(part for part in caption if part)
-    lines = textwrap.wrap(text, max(30, int((width + _BESIDE) / _CHARACTER)))
+    lines = textwrap.wrap(text, max(30, int(width / _CHARACTER)))
     whole: Chart = chart.properties(title=alt.Title(title, subtitle=lines)).configure(**CONFIG)
     return whole
 
@@ -145,6 +150,13 @@ def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Ch
     return many
 
 
+def free_scale(**more: Any) -> alt.Scale:
+    """Give a scale that fits its data, with room for the marks at both ends."""
+    import altair as alt
+
+    return alt.Scale(zero=False, nice=False, padding=8, **more)
+
+
 def spread(columns: int, width: float) -> float:
     """Give the pixels that so many panels side by side take."""
     return columns * width + (columns - 1) * _BESIDE
@@ -167,3 +179,18 @@ def interval_text(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return ""
     return f" [{number_text(interval[0])}, {number_text(interval[1])}]"
+
+
+def coefficient_text(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    """Write a coefficient between −1 and 1 with its interval, where it has one."""
+    if value is None:
+        return "–"
+    text = f"{value:.2f}"
+    if interval is not None:
+        text += f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    return text.replace("-0.00", "0.00").replace("-", "−")
+
+
+def level_text(level: float) -> str:
+    """Say what brackets hold."""
+    return f"[ ]: {100 * level:g} % interval"

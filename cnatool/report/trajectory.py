@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool.errors import DataError, UsageError
-from cnatool.report.style import COLOURS, finished, panel_title, side_by_side, spread
+from cnatool.report.style import COLOURS, finished, free_scale, side_by_side, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,8 @@ _COLUMNS = 2
 
 
 class _Panel(NamedTuple):
-    """One panel: its title, its axis, and the columns that it draws, of any split or of one."""
+    """One panel: its axis, and the columns that it draws, of any split or of one."""
 
-    title: str
     axis: str
     column: str
     of_split: bool
@@ -32,10 +31,10 @@ class _Panel(NamedTuple):
 
 
 _PANELS = (
-    _Panel("CNA", "CNA", "cna", True, False),
-    _Panel("CNA-M", "CNA-M", "cna_margin", False, False),
-    _Panel("Loss", "mean cross-entropy (nats)", "loss", True, False),
-    _Panel("Accuracy", "accuracy", "accuracy", True, True),
+    _Panel("CNA", "cna", True, False),
+    _Panel("CNA-M", "cna_margin", False, False),
+    _Panel("loss (nats)", "loss", True, False),
+    _Panel("accuracy", "accuracy", True, True),
 )
 
 
@@ -113,6 +112,7 @@ def _drawn(
     lines = [*splits, "train and test"]
     dashes = [[1, 0], [5, 3], [2, 2], [8, 3, 2, 3]]
     told: dict[str, Any] = {}
+    dash: dict[str, Any] = {}
     if many:
         told["color"] = alt.Color(
             "run:N",
@@ -120,7 +120,7 @@ def _drawn(
             scale=alt.Scale(domain=list(runs), range=list(COLOURS[: len(runs)])),
             legend=alt.Legend(title=steps.by, orient="bottom", columns=4),
         )
-        told["strokeDash"] = alt.StrokeDash(
+        dash["strokeDash"] = alt.StrokeDash(
             "split:N",
             sort=None,
             scale=alt.Scale(domain=list(splits), range=[dashes[i % 4] for i in range(len(splits))]),
@@ -135,12 +135,12 @@ def _drawn(
         )
     y_axis = alt.Axis(format="~%", tickCount=5) if panel.per_cent else alt.Axis(tickCount=5)
     base = alt.Chart(frame).encode(
-        x=alt.X("step:Q", title=steps.axis, axis=alt.Axis(grid=False, tickMinStep=1)),
-        y=alt.Y("value:Q", title=panel.axis, axis=y_axis, scale=alt.Scale(zero=False)),
+        x=alt.X("step:Q", title=steps.axis, axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6), scale=free_scale()),
+        y=alt.Y("value:Q", title=panel.axis, axis=y_axis, scale=free_scale()),
         detail="run:N",
         tooltip=["run:N", "split:N", "step:Q", "value:Q"],
         **told,
     )
     return alt.layer(
-        base.mark_line(strokeWidth=1.6), base.mark_point(filled=True, size=14, opacity=1)
-    ).properties(width=options.width, height=options.height, title=panel_title(panel.title))
+        base.mark_line(strokeWidth=1.6).encode(**dash), base.mark_point(filled=True, size=14, opacity=1)
+    ).properties(width=options.width, height=options.height)
