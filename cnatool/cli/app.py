@@ -17,6 +17,7 @@ from cnatool.cli import (
     schema,
     score,
     study,
+    trajectory,
     verify,
 )
 
@@ -64,6 +65,7 @@ app.add_typer(preprocess.app, name="preprocess")
 app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
+app.command("trajectory")(trajectory.trajectory)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)
