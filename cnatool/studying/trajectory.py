@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.estimate import ResampledEstimate
     from cnatool.observing import Observer
     from cnatool.results import SplitResult
-    from cnatool.store.reader import open_store
-from cnatool.studying.collection import ScoredNetwork
+    from cnatool.studying.collection import ScoredNetwork
     from cnatool.studying.series import Placed, Series
 
 __all__ = ["Trajectory", "trajectory"]
