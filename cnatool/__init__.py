@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from cnatool.store.reader import open_store as open
     from cnatool.studying.results import StudyResult
     from cnatool.studying.study import Study, study
+    from cnatool.studying.trajectory import Trajectory, trajectory
+    from cnatool.studying.trajectory_results import TrajectoryResult
     from cnatool.verifying import Verification, verify
 
 __all__ = [
@@ -64,6 +66,8 @@ __all__ = [
     "StoredArray",
     "Study",
     "StudyResult",
+    "Trajectory",
+    "TrajectoryResult",
     "UsageError",
     "Verification",
     "__version__",
@@ -77,6 +81,7 @@ __all__ = [
     "score_layers",
     "score_samples",
     "study",
+    "trajectory",
     "verify",
 ]
 
@@ -95,6 +100,8 @@ _LAZY = {
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),
+    "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),
+    "TrajectoryResult": ("cnatool.studying.trajectory_results", "TrajectoryResult"),
     "Verification": ("cnatool.verifying", "Verification"),
     "convert": ("cnatool.converting", "convert"),
     "create_store": ("cnatool.recording", "create_store"),
@@ -106,6 +113,7 @@ _LAZY = {
     "score_layers": ("cnatool.layer_scores", "score_layers"),
     "score_samples": ("cnatool.scoring", "score_samples"),
     "study": ("cnatool.studying.study", "study"),
+    "trajectory": ("cnatool.studying.trajectory", "trajectory"),
     "verify": ("cnatool.verifying", "verify"),
 }
 

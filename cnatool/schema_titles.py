@@ -15,5 +15,6 @@ TITLES: Mapping[str, str] = {
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
     "study": "What `cnatool study --json` prints",
+    "trajectory": "What `cnatool trajectory --json` prints",
     "verify": "What `cnatool verify --json` prints",
 }

@@ -15,6 +15,7 @@ from cnatool.results import ScoreResult
 from cnatool.schema_titles import TITLES
 from cnatool.store.records import StoreRecord
 from cnatool.studying.results import StudyResult
+from cnatool.studying.trajectory_results import TrajectoryResult
 from cnatool.verifying import Verification
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SCHEMAS: Mapping[str, type[Any]] = {
     "score": ScoreResult,
     "store": StoreRecord,
     "study": StudyResult,
+    "trajectory": TrajectoryResult,
     "verify": Verification,
 }
 

@@ -31,6 +31,8 @@ def test_public_names() -> None:
         "StoredArray",
         "Study",
         "StudyResult",
+        "Trajectory",
+        "TrajectoryResult",
         "UsageError",
         "Verification",
         "__version__",
@@ -44,6 +46,7 @@ def test_public_names() -> None:
         "score_layers",
         "score_samples",
         "study",
+        "trajectory",
         "verify",
     ]
     for name in cnatool.__all__:

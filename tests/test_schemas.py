@@ -44,6 +44,6 @@ def test_no_such_schema() -> None:
     with pytest.raises(
         UsageError,
         match=r"there is no schema 'x'; there are layers, preprocess, score, store, study, "
-        r"verify\.",
+        r"trajectory, verify\.",
     ):
         schema_text("x")

@@ -18,6 +18,7 @@ from cnatool.cli import (
     schema,
     score,
     study,
+    trajectory,
     verify,
 )
 
@@ -66,6 +67,7 @@ app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
 app.command("plot")(plot.plot)
+app.command("trajectory")(trajectory.trajectory)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)
