@@ -16,14 +16,16 @@ __all__ = ["plot"]
 def plot(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="STUDY|STORE…", help="The folder of a study, or stores."),
+        typer.Argument(
+            metavar="DIR|STORE…", help="The folder of a study or a trajectory, or stores."
+        ),
     ],
     figure: Annotated[
         str,
         typer.Option(
             metavar="NAME",
             help="Of stores: depth-profile, alpha-beta, error-by-alpha. Of a study: trajectory, "
-            "bins, gap, measures.",
+            "bins, gap, measures. Of a trajectory: trajectory, error-by-alpha.",
         ),
     ],
     to: Annotated[
@@ -31,7 +33,7 @@ def plot(
         typer.Option(
             "-o",
             "--to",
-            metavar="FILE.png|svg|pdf|html|json",
+            metavar="FILE.png|svg|html|json",
             help="The picture; .html is a page that needs no network, .json its Vega-Lite.",
         ),
     ],
@@ -72,10 +74,11 @@ def plot(
         str | None,
         typer.Option(metavar="TAG", help="Colour networks by this tag, or tell runs by it."),
     ] = None,
-    x: Annotated[
+    order: Annotated[
         str | None,
         typer.Option(
-            "--x", metavar="TAG", help="The tag that counts steps; by default step or epoch."
+            metavar="TAG",
+            help="The tag whose number is the step; by default the only one that could be.",
         ),
     ] = None,
     coefficient: Annotated[
@@ -94,7 +97,7 @@ def plot(
         float, typer.Option(metavar="N", help="Pixels of a PNG for each of the picture's.")
     ] = 2,
 ) -> None:
-    """Draw a figure of a store or of a study: PNG, SVG, PDF, or a page."""
+    """Draw a figure of stores, a study or a trajectory: PNG, SVG or a page."""
     from cnatool.report.plotting import plot as draw
     from cnatool.report.requirements import need_converter
     from cnatool.report.writing import check_picture_path, write_picture
@@ -115,7 +118,7 @@ def plot(
         sample=sample or (),
         measure=measure or (),
         by=by,
-        x=x,
+        order=order,
         coefficient=coefficient,
         width=width,
         height=height,

@@ -115,7 +115,10 @@ def _panel(
         {"place": places, "alpha": smooth[0][places], "beta": smooth[1][places]},
     )
     x = alt.X(
-        "alpha:Q", title=alpha_title(fields), scale=free_scale(), axis=alt.Axis(grid=False, tickCount=6)
+        "alpha:Q",
+        title=alpha_title(fields),
+        scale=free_scale(),
+        axis=alt.Axis(grid=False, tickCount=6),
     )
     y = alt.Y("beta:Q", title=beta_title(fields) if first else None, scale=free_scale())
     points = alt.Chart(samples).mark_circle(size=9, color=COLOURS[0], opacity=0.3, clip=True)

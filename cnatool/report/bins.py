@@ -90,9 +90,11 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
     y_axis = axis_of(study, _ACCURACY)
     points = (
         alt.Chart(networks)
-        .mark_point(filled=True, size=22, opacity=0.6)
+        .mark_point(filled=True, size=22, opacity=0.75)
         .encode(
-            x=alt.X("v0:Q", title=measure_name(measure), scale=free_scale(), axis=alt.Axis(tickCount=6)),
+            x=alt.X(
+                "v0:Q", title=measure_name(measure), scale=free_scale(), axis=alt.Axis(tickCount=6)
+            ),
             y=alt.Y("v1:Q", title="test accuracy", scale=free_scale(), axis=y_axis),
             tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
             **group_marks(networks, options.by, FAINT),

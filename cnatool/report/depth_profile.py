@@ -17,12 +17,12 @@ from cnatool.report.scored import (
 )
 from cnatool.report.style import (
     COLOURS,
-    RAMP,
     SHAPES,
     finished,
     free_scale,
     number_text,
     panel_title,
+    ramp,
     side_by_side,
     spread,
 )
@@ -129,7 +129,7 @@ def _marks(shown: list[str], *, ordered: bool) -> tuple[alt.Color, alt.Shape]:
     """Tell the profiles by colour and by shape, in one legend under the panel."""
     import altair as alt
 
-    colours = _ramp(len(shown)) if ordered else [COLOURS[i % 8] for i in range(len(shown))]
+    colours = ramp(len(shown)) if ordered else [COLOURS[i % 8] for i in range(len(shown))]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(shown))]
     legend = alt.Legend(
         title="α of the group" if ordered else None,
@@ -147,11 +147,6 @@ def _marks(shown: list[str], *, ordered: bool) -> tuple[alt.Color, alt.Shape]:
     )
 
 
-def _ramp(count: int) -> list[str]:
-    last = len(RAMP) - 1
-    return [RAMP[round(i * last / max(1, count - 1))] for i in range(count)]
-
-
 def _labels(profiles: Sequence[GroupProfile | SampleProfile]) -> list[str | None]:
     """Name what is drawn; None where there is nothing to draw."""
     from cnatool.layer_results import GroupProfile
@@ -162,7 +157,7 @@ def _labels(profiles: Sequence[GroupProfile | SampleProfile]) -> list[str | None
         if profile.beta is None or None in profile.z:
             labels.append(None)
         elif isinstance(profile, GroupProfile):
-            low, high = (number_text(a, 2) for a in (profile.alpha_min, profile.alpha_max))
+            low, high = (number_text(a) for a in (profile.alpha_min, profile.alpha_max))
             labels.append(f"{low} … {high}: β = {beta}")
         else:
             alpha = number_text(profile.alpha, 2)

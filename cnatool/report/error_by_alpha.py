@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["error_by_alpha"]
 
-_COLUMNS = 3
+_COLUMNS = 2
 # Neither changes error; both take time.
 _NO_RESAMPLES = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 
@@ -59,7 +59,7 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
         ]
     columns = min(_COLUMNS, len(panels))
     return finished(
-        side_by_side(panels, columns, color="shared", shape="shared"),
+        side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
         "Error by input complexity",
         caption,
         width=spread(columns, options.width),
@@ -111,7 +111,7 @@ def _panel(result: ScoreResult, splits: list[str], title: Any, options: Options)
         },
         orient="row",
     )
-    legend = alt.Legend(title=None, orient="top", symbolSize=60)
+    legend = alt.Legend(title=None, orient="bottom", symbolSize=60)
     colours = [COLOURS[i % 8] for i in range(len(names))]
     shapes = [SHAPES[i % 8] for i in range(len(names))]
     base = alt.Chart(frame).encode(
@@ -121,7 +121,12 @@ def _panel(result: ScoreResult, splits: list[str], title: Any, options: Options)
             scale=free_scale(),
             axis=alt.Axis(grid=False, tickCount=6),
         ),
-        y=alt.Y("error:Q", title="error", scale=alt.Scale(nice=False, padding=8), axis=alt.Axis(format="~%")),
+        y=alt.Y(
+            "error:Q",
+            title="error",
+            scale=alt.Scale(nice=False, padding=8),
+            axis=alt.Axis(format="~%"),
+        ),
         color=alt.Color(
             "split:N", sort=None, legend=legend, scale=alt.Scale(domain=names, range=colours)
         ),
@@ -139,6 +144,7 @@ def _panel(result: ScoreResult, splits: list[str], title: Any, options: Options)
         "split:N", sort=None, legend=legend, scale=alt.Scale(domain=names, range=shapes)
     )
     chart = alt.layer(
-        base.mark_line(strokeWidth=1.8), base.mark_point(filled=True, size=45, opacity=1).encode(shape=shape)
+        base.mark_line(strokeWidth=1.8),
+        base.mark_point(filled=True, size=45, opacity=1).encode(shape=shape),
     ).properties(width=options.width, height=options.height)
     return chart if title is None else chart.properties(title=title)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from cnatool.studying.reading import ResultKind
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Figure", "Options", "SourceKind"]
 
-SourceKind: TypeAlias = Literal["store", "study"]
+SourceKind: TypeAlias = Literal["store"] | ResultKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Options:
         Columns of a study's networks to draw.
     by : str or None
         A tag that networks are coloured by, or the runs of a trajectory told by.
-    x : str or None
+    order : str or None
         The tag that counts the steps of training.
     coefficient : str or None
         Of correlation.
@@ -52,19 +54,19 @@ class Options:
     sample: Sequence[str] = ()
     measure: Sequence[str] = ()
     by: str | None = None
-    x: str | None = None
+    order: str | None = None
     coefficient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure.
+    """One figure, drawn from one kind of source.
 
     Attributes
     ----------
     name : str
-    kinds : tuple of {"store", "study"}
-        What it can be drawn from.
+    kind : {"store", "study", "trajectory"}
+        What it is drawn from.
     shows : str
         What is seen, in a line.
     draw : callable
@@ -76,7 +78,7 @@ class Figure:
     """
 
     name: str
-    kinds: tuple[SourceKind, ...]
+    kind: SourceKind
     shows: str
     draw: Callable[[Sequence[Any], Options], Chart]
     options: tuple[str, ...]

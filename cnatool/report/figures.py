@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnatool.report.alpha_beta import alpha_beta
 from cnatool.report.bins import bins
 from cnatool.report.depth_profile import depth_profile
 from cnatool.report.error_by_alpha import error_by_alpha
+from cnatool.report.error_over_training import error_over_training
 from cnatool.report.figure import Figure
 from cnatool.report.gap import gap
 from cnatool.report.measures import measures
-from cnatool.report.steps import study_steps
-from cnatool.report.trajectory import trajectory
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from cnatool.report.trajectory import of_study, of_trajectory
 
 __all__ = ["FIGURES"]
 
 _SCORED = ("test", "convention", "overrides", "split")
-_ALL = (
+FIGURES = (
     Figure(
         "depth-profile",
-        ("store",),
+        "store",
         "z over depth by quantiles of α, with the slope β",
         depth_profile,
         (*_SCORED, "sample"),
@@ -32,7 +27,7 @@ _ALL = (
     ),
     Figure(
         "alpha-beta",
-        ("store",),
+        "store",
         "β over α of each sample, the smoothed curve, CNA",
         alpha_beta,
         (*_SCORED, "output"),
@@ -41,7 +36,7 @@ _ALL = (
     ),
     Figure(
         "error-by-alpha",
-        ("store",),
+        "store",
         "error by quantiles of α",
         error_by_alpha,
         (*_SCORED, "output"),
@@ -50,16 +45,34 @@ _ALL = (
     ),
     Figure(
         "trajectory",
-        ("study",),
+        "study",
         "CNA, CNA-M, loss and accuracy over training",
-        lambda studies, options: trajectory([study_steps(studies[0], options)], options),
-        ("by", "x", "split"),
+        of_study,
+        ("by", "order", "split"),
         width=240,
         height=140,
     ),
     Figure(
+        "trajectory",
+        "trajectory",
+        "CNA, CNA-M, loss and accuracy over training",
+        of_trajectory,
+        ("split",),
+        width=240,
+        height=140,
+    ),
+    Figure(
+        "error-by-alpha",
+        "trajectory",
+        "error by quantiles of α over training",
+        error_over_training,
+        ("split",),
+        width=240,
+        height=150,
+    ),
+    Figure(
         "bins",
-        ("study",),
+        "study",
         "test accuracy over CNA: networks, means of 25, quadratic fit",
         bins,
         ("measure", "by"),
@@ -68,7 +81,7 @@ _ALL = (
     ),
     Figure(
         "gap",
-        ("study",),
+        "study",
         "the generalisation gap over each measure",
         gap,
         ("measure", "by"),
@@ -77,7 +90,7 @@ _ALL = (
     ),
     Figure(
         "measures",
-        ("study",),
+        "study",
         "the correlation of each measure with test accuracy and with the gap",
         measures,
         ("measure", "coefficient"),
@@ -85,4 +98,3 @@ _ALL = (
         height=0,
     ),
 )
-FIGURES: Mapping[str, Figure] = {figure.name: figure for figure in _ALL}

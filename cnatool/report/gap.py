@@ -73,7 +73,7 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
             "r: Pearson, ρ: Spearman",
             level_text(study.result.settings.level) if level else "",
         ),
-        width=spread(columns, options.width),
+        width=spread(columns, options.width, beside=20),
     )
 
 

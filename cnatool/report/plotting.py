@@ -1,26 +1,28 @@
-"""A store, a study → a chart."""
+"""A store, a study, a trajectory → a chart."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cnatool.errors import UsageError
 from cnatool.report.requirements import need_altair
 from cnatool.store.reader import Store, open_store
 from cnatool.studying.finding import find_stores
-from cnatool.studying.reading import is_study, read_study
+from cnatool.studying.reading import read_results, results_of
 from cnatool.studying.study import Study
+from cnatool.studying.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cnatool.report.figure import Figure, Options, SourceKind
     from cnatool.report.style import Chart
+    from cnatool.studying.reading import ResultKind
 
-    Source: TypeAlias = str | Path | Store | Study
+    Source: TypeAlias = str | Path | Store | Study | Trajectory
 
 __all__ = ["plot"]
 
@@ -31,8 +33,13 @@ _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _MADE_BY: Mapping[SourceKind, str] = {
     "store": "a store: `cnatool dump MODEL DATA -o STORE`",
     "study": "the folder of a study: `cnatool study STORE… -o DIR`",
+    "trajectory": "that of a trajectory: `cnatool trajectory STORE… -o DIR`",
 }
-_CALLED: Mapping[SourceKind, str] = {"store": "a store", "study": "a study"}
+_CALLED: Mapping[SourceKind, str] = {
+    "store": "a store",
+    "study": "a study",
+    "trajectory": "a trajectory",
+}
 
 
 def plot(
@@ -47,20 +54,20 @@ def plot(
     sample: Sequence[str] = (),
     measure: Sequence[str] = (),
     by: str | None = None,
-    x: str | None = None,
+    order: str | None = None,
     coefficient: str | None = None,
     width: float | None = None,
     height: float | None = None,
 ) -> Chart:
-    """Draw a figure of a store, of several stores, or of a study.
+    """Draw a figure of a store, of several stores, of a study or a trajectory.
 
     Parameters
     ----------
-    source : str, Path, Store, Study, or iterable of these
-        Stores, folders of stores, or one study or the folder of one.
+    source : str, Path, Store, Study, Trajectory, or iterable of these
+        Stores, folders of stores, or one study or trajectory, or the folder of one.
     figure : str
         Of stores ``depth-profile``, ``alpha-beta``, ``error-by-alpha``; of a study ``trajectory``,
-        ``bins``, ``gap``, ``measures``.
+        ``bins``, ``gap``, ``measures``; of a trajectory ``trajectory``, ``error-by-alpha``.
     test, convention, overrides, output
         As of `cnatool.score`; for figures of stores. A study has its own convention.
     split : str, optional
@@ -71,8 +78,9 @@ def plot(
         Columns of the study's networks that ``bins``, ``gap`` and ``measures`` draw.
     by : str, optional
         The tag that networks are coloured by, or that tells runs apart.
-    x : str, optional
-        The tag that counts the steps of ``trajectory``; by default ``step`` or ``epoch``.
+    order : str, optional
+        The tag whose number is the step, for ``trajectory`` of a study; by default as of
+        `cnatool.trajectory`.
     coefficient : {"pearson", "spearman", "kendall_a", "kendall_b"}, optional
         Of ``measures``.
     width, height : float, optional
@@ -95,11 +103,18 @@ def plot(
     from cnatool.report.figures import FIGURES
 
     need_altair()
-    if figure not in FIGURES:
+    rows = [row for row in FIGURES if row.name == figure]
+    if not rows:
+        names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
+        raise UsageError(f"--figure {figure}: there is no such figure; there are {names}.")
+    kind, sources = _opened(source, [row.kind for row in rows])
+    row = next((row for row in rows if row.kind == kind), None)
+    if row is None:
+        others = ", ".join(other.name for other in FIGURES if other.kind == kind)
         raise UsageError(
-            f"--figure {figure}: there is no such figure; there are {', '.join(FIGURES)}."
+            f"--figure {figure} is drawn from {' or '.join(_MADE_BY[row.kind] for row in rows)}. "
+            f"This is {_CALLED[kind]}, for which there are {others}."
         )
-    row = FIGURES[figure]
     options = Options(
         width=row.width if width is None else width,
         height=row.height if height is None else height,
@@ -111,17 +126,10 @@ def plot(
         sample=tuple(sample),
         measure=tuple(measure),
         by=by,
-        x=x,
+        order=order,
         coefficient=coefficient,
     )
     _check(options, row)
-    kind, sources = _opened(source)
-    if kind not in row.kinds:
-        raise UsageError(
-            f"--figure {figure} is drawn from {' or '.join(_MADE_BY[k] for k in row.kinds)}. "
-            f"This is {_CALLED[kind]}, for which there are "
-            f"{', '.join(f.name for f in FIGURES.values() if kind in f.kinds)}."
-        )
     return row.draw(sources, options)
 
 
@@ -141,25 +149,38 @@ def _check(options: Options, figure: Figure) -> None:
             )
 
 
-def _opened(source: Source | Iterable[Source]) -> tuple[SourceKind, list[Store] | list[Study]]:
-    """Open what is drawn: one study, or stores."""
-    places = [source] if isinstance(source, str | Path | Store | Study) else list(source)
+def _opened(
+    source: Source | Iterable[Source], wanted: Sequence[SourceKind]
+) -> tuple[SourceKind, list[Any]]:
+    """Open what is drawn: one study or one trajectory, or stores.
+
+    Where a folder has several results, the one that the figure is of.
+    """
+    places: list[Source]
+    if isinstance(source, str | Path | Store | Study | Trajectory):
+        places = [source]
+    else:
+        places = list(source)
     if not places:
         raise UsageError("there is nothing to draw: give a store, or the folder of a study.")
-    studies = [study for place in places if (study := _study(place)) is not None]
-    if not studies:
+    kinds = [_kinds(place) for place in places]
+    if not any(kinds):
         return "store", list(_stores(places))
     if len(places) > 1:
-        raise UsageError("a figure is of one study, or of stores: give one of them.")
-    return "study", studies
+        raise UsageError("a figure is of one study or trajectory, or of stores: give one of them.")
+    (place,), (there,) = places, kinds
+    kind = next((one for one in there if one in wanted), there[0])
+    opened = read_results(place, kind) if isinstance(place, str | Path) else place
+    return kind, [opened]
 
 
-def _study(place: Source) -> Study | None:
+def _kinds(place: Source) -> list[ResultKind]:
+    """Say what a source is beside a store, or a folder of these."""
     if isinstance(place, Study):
-        return place
-    if isinstance(place, Store) or not is_study(place):
-        return None
-    return read_study(place)
+        return ["study"]
+    if isinstance(place, Trajectory):
+        return ["trajectory"]
+    return [] if isinstance(place, Store) else results_of(place)
 
 
 def _stores(places: Iterable[Source]) -> Iterator[Store]:
@@ -167,9 +188,7 @@ def _stores(places: Iterable[Source]) -> Iterator[Store]:
     for place in places:
         if isinstance(place, Store):
             found: list[Store | Path] = [place]
-        elif isinstance(place, Study):
-            continue
-        else:
+        elif isinstance(place, str | Path):
             paths, nothing = find_stores([place])
             if nothing:
                 raise UsageError(f"{nothing[0].path}: {nothing[0].reason}, nor what a study wrote.")

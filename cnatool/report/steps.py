@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cnatool.errors import UsageError
 from cnatool.report.scored import convention_text
 from cnatool.studying.columns import TAG, tag_column
+from cnatool.studying.series import series_of
 from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 
     from cnatool.report.figure import Options
     from cnatool.studying.study import Study
+    from cnatool.studying.trajectory import Trajectory
 
-__all__ = ["Steps", "study_steps"]
-
-_STEPS = ("step", "epoch", "iteration")
+__all__ = ["Steps", "steps_of_study", "steps_of_trajectory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Steps:
     ----------
     frame : polars.DataFrame
         A row a checkpoint: ``run``, null where there is but one, ``step``, and the columns of a
-        study's networks; in the order of runs and steps.
+        study's networks; run by run, by rising step.
     axis : str
         What the steps count.
     by : str or None
@@ -44,41 +44,58 @@ class Steps:
     convention: str
 
 
-def study_steps(study: Study, options: Options) -> Steps:
+def steps_of_trajectory(found: Trajectory) -> Steps:
+    """Take the checkpoints of a trajectory."""
+    result = found.result
+    return Steps(
+        _with_printable_runs(found.steps),
+        "checkpoint" if result.order is None else printable(result.order),
+        None if result.by is None else printable(result.by),
+        convention_text(result.convention),
+    )
+
+
+def steps_of_study(study: Study, options: Options) -> Steps:
     """Take a study's networks for checkpoints, by their tags.
 
     Raises
     ------
     UsageError
-        If there is no tag for steps or for runs, or the steps are no numbers.
+        If there is no tag for steps or for runs, or which one is not clear.
+    DataError
+        If no run has two checkpoints.
     """
     import polars as pl
 
     networks = study.networks
     tags = [name.removeprefix(TAG) for name in networks.columns if name.startswith(TAG)]
-    x = options.x or next((tag for tag in _STEPS if tag in tags), None)
-    if x is None:
-        raise UsageError(f"name the tag that counts the steps with --x; there are {listed(tags)}.")
     by = options.by or study.result.settings.cluster
-    for option, tag in (("--x", x), ("--by", by)):
-        if tag is not None and tag not in tags:
-            raise UsageError(f"{option} {tag}: no network has this tag; there are {listed(tags)}.")
-    step = networks[tag_column(x)].cast(pl.Float64, strict=False)
-    if step.null_count() > networks[tag_column(x)].null_count() or not step.count():
-        raise UsageError(f"--x {x}: the values of this tag are no numbers.")
-    run = pl.lit(None, pl.String)
-    if by is not None:
-        run = pl.col(tag_column(by)).map_elements(printable, pl.String)
-    frame = networks.with_columns(run.alias("run"), step.alias("step")).drop_nulls("step")
-    double = frame.filter(pl.struct("run", "step").is_duplicated())
-    if len(double):
+    series = series_of(
+        networks["id"].to_list(),
+        [
+            {tag: value for tag in tags if (value := row[tag_column(tag)]) is not None}
+            for row in networks.iter_rows(named=True)
+        ],
+        order=options.order,
+        by=by,
+    )
+    if series.order is None:
         raise UsageError(
-            f"{len(double)} networks share a run and a step ({listed(double['id'])}): name the tag "
-            "that tells runs apart with --by."
+            f"no tag numbers the checkpoints: name one with --order; there are {listed(tags)}."
         )
+    frame = networks[[one.number for one in series.placed]].with_columns(
+        pl.Series("run", [one.run for one in series.placed], pl.String),
+        pl.Series("step", [one.step for one in series.placed], pl.Float64),
+    )
     return Steps(
-        frame.sort("run", "step"),
-        printable(x),
+        _with_printable_runs(frame),
+        printable(series.order),
         None if by is None else printable(by),
         convention_text(study.result.convention),
     )
+
+
+def _with_printable_runs(frame: polars.DataFrame) -> polars.DataFrame:
+    import polars as pl
+
+    return frame.with_columns(pl.col("run").map_elements(printable, pl.String))

@@ -23,7 +23,6 @@ __all__ = [
     "CONFIG",
     "FAINT",
     "INK",
-    "RAMP",
     "SHAPES",
     "Chart",
     "coefficient_text",
@@ -33,6 +32,7 @@ __all__ = [
     "level_text",
     "number_text",
     "panel_title",
+    "ramp",
     "side_by_side",
     "spread",
 ]
@@ -51,7 +51,7 @@ SHAPES = (
     "triangle-left",
 )
 # Cividis from dark to light, without its palest end, which white paper swallows.
-RAMP = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#e8d24a")
+_RAMP = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#e8d24a")
 INK, FAINT, ACCENT = "#222222", "#b8b8b8", "#D55E00"
 
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
@@ -117,7 +117,7 @@ def finished(chart: Chart, title: str, caption: Iterable[str], *, width: float) 
     import altair as alt
 
     text = "; ".join(part for part in caption if part)
-    lines = textwrap.wrap(text, max(30, int(width / _CHARACTER)))
+    lines = textwrap.wrap(text, max(30, int(width / _CHARACTER)), break_on_hyphens=False)
     whole: Chart = chart.properties(title=alt.Title(title, subtitle=lines)).configure(**CONFIG)
     return whole
 
@@ -126,13 +126,18 @@ def panel_title(text: str, *lines: str) -> alt.Title:
     """Give the title of one panel of several."""
     import altair as alt
 
-    return alt.Title(
-        text, subtitle=[line for line in lines if line], fontSize=11.5, offset=6, anchor="start"
-    )
+    below = [line for line in lines if line]
+    return alt.Title(text, subtitle=below or alt.Undefined, fontSize=11.5, offset=6, anchor="start")
+
+
+def ramp(count: int) -> list[str]:
+    """Give so many colours from dark to light, for what has an order."""
+    last = len(_RAMP) - 1
+    return [_RAMP[round(i * last / max(1, count - 1))] for i in range(count)]
 
 
 def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Chart:
-    """Put panels into rows of so many columns; one panel stays what it is.
+    """Put panels into rows of so many columns.
 
     Parameters
     ----------
@@ -143,9 +148,6 @@ def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Ch
     """
     import altair as alt
 
-    if len(panels) == 1:
-        one: Chart = panels[0]
-        return one
     many: Chart = alt.concat(*panels, columns=columns).resolve_scale(**{**_INDEPENDENT, **resolve})
     return many
 
@@ -157,9 +159,9 @@ def free_scale(**more: Any) -> alt.Scale:
     return alt.Scale(zero=False, nice=False, padding=8, **more)
 
 
-def spread(columns: int, width: float) -> float:
+def spread(columns: int, width: float, beside: float = _BESIDE) -> float:
     """Give the pixels that so many panels side by side take."""
-    return columns * width + (columns - 1) * _BESIDE
+    return columns * width + (columns - 1) * beside
 
 
 def number_text(value: float | None, digits: int = 3) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool.errors import DataError, UsageError
+from cnatool.report.steps import steps_of_study, steps_of_trajectory
 from cnatool.report.style import COLOURS, finished, free_scale, side_by_side, spread
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from cnatool.report.figure import Options
     from cnatool.report.steps import Steps
     from cnatool.report.style import Chart
+    from cnatool.studying.study import Study
+    from cnatool.studying.trajectory import Trajectory
 
-__all__ = ["trajectory"]
+__all__ = ["of_study", "of_trajectory"]
 
 _COLUMNS = 2
 
@@ -38,9 +41,18 @@ _PANELS = (
 )
 
 
-def trajectory(sources: Sequence[Steps], options: Options) -> Chart:
+def of_study(studies: Sequence[Study], options: Options) -> Chart:
+    """Draw a study whose networks are checkpoints."""
+    return _over_training(steps_of_study(studies[0], options), options)
+
+
+def of_trajectory(found: Sequence[Trajectory], options: Options) -> Chart:
+    """Draw a trajectory."""
+    return _over_training(steps_of_trajectory(found[0]), options)
+
+
+def _over_training(steps: Steps, options: Options) -> Chart:
     """Draw what is known of each step of training, run by run."""
-    (steps,) = sources
     runs = list(dict.fromkeys(steps.frame["run"].drop_nulls()))
     if len(runs) > len(COLOURS):
         raise UsageError(
@@ -118,13 +130,13 @@ def _drawn(
             "run:N",
             sort=None,
             scale=alt.Scale(domain=list(runs), range=list(COLOURS[: len(runs)])),
-            legend=alt.Legend(title=steps.by, orient="bottom", columns=4),
+            legend=alt.Legend(title=steps.by, orient="bottom", columns=4, padding=8),
         )
         dash["strokeDash"] = alt.StrokeDash(
             "split:N",
             sort=None,
             scale=alt.Scale(domain=list(splits), range=[dashes[i % 4] for i in range(len(splits))]),
-            legend=alt.Legend(title="split", orient="bottom"),
+            legend=alt.Legend(title="split", orient="bottom", padding=8),
         )
     else:
         told["color"] = alt.Color(
@@ -135,12 +147,18 @@ def _drawn(
         )
     y_axis = alt.Axis(format="~%", tickCount=5) if panel.per_cent else alt.Axis(tickCount=5)
     base = alt.Chart(frame).encode(
-        x=alt.X("step:Q", title=steps.axis, axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6), scale=free_scale()),
+        x=alt.X(
+            "step:Q",
+            title=steps.axis,
+            axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6),
+            scale=free_scale(),
+        ),
         y=alt.Y("value:Q", title=panel.axis, axis=y_axis, scale=free_scale()),
         detail="run:N",
         tooltip=["run:N", "split:N", "step:Q", "value:Q"],
         **told,
     )
     return alt.layer(
-        base.mark_line(strokeWidth=1.6).encode(**dash), base.mark_point(filled=True, size=14, opacity=1)
+        base.mark_line(strokeWidth=1.6).encode(**dash),
+        base.mark_point(filled=True, size=14, opacity=1),
     ).properties(width=options.width, height=options.height)

@@ -1,8 +1,9 @@
-"""Charts to files: PNG, SVG, PDF, a page that needs nothing else, or the specification itself."""
+"""Charts to files: PNG, SVG, a page that needs nothing else, or the specification itself."""
 
 from __future__ import annotations
 
 import html
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_picture_path", "write_picture"]
 
+_INCH = 96  # of the chart's pixels
 # Nothing may be fetched and nothing sent; Vega compiles its expressions.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -65,7 +67,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
     ----------
     chart : altair chart
     path : Path
-        Ending in ``.png``, ``.svg``, ``.pdf``, ``.html`` or ``.json``.
+        Ending in ``.png``, ``.svg``, ``.html`` or ``.json``.
     scale : float
         Pixels of a PNG for each of the chart's.
 
@@ -90,18 +92,19 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
 
 
 def _png(chart: dict[str, Any], scale: float) -> bytes:
-    found: bytes = need_converter().vegalite_to_png(chart, scale=scale, allowed_base_urls=[])
-    return found
+    from PIL import Image
+
+    drawn = need_converter().vegalite_to_png(chart, scale=scale, allowed_base_urls=[])
+    # The converter's own file is more than twice as large, and does not say how large it is meant.
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(drawn)) as picture:
+        picture.convert("RGB").save(small, "PNG", optimize=True, dpi=(_INCH * scale,) * 2)
+    return small.getvalue()
 
 
 def _svg(chart: dict[str, Any], scale: float) -> bytes:
     found: str = need_converter().vegalite_to_svg(chart, allowed_base_urls=[])
     return found.encode()
-
-
-def _pdf(chart: dict[str, Any], scale: float) -> bytes:
-    found: bytes = need_converter().vegalite_to_pdf(chart, allowed_base_urls=[])
-    return found
 
 
 def _html(chart: dict[str, Any], scale: float) -> bytes:
@@ -123,7 +126,6 @@ def _json(chart: dict[str, Any], scale: float) -> bytes:
 _FORMATS: Mapping[str, Callable[[dict[str, Any], float], bytes]] = {
     ".png": _png,
     ".svg": _svg,
-    ".pdf": _pdf,
     ".html": _html,
     ".json": _json,
 }

@@ -1,59 +1,110 @@
-"""The folder of a study, read again."""
+"""The folders of studies and trajectories, read again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from cnatool.errors import DataError
 from cnatool.studying.results import StudyResult
 from cnatool.studying.study import Study
+from cnatool.studying.trajectory import Trajectory
+from cnatool.studying.trajectory_results import TrajectoryResult
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     import polars
 
-__all__ = ["is_study", "read_study"]
+__all__ = ["ResultKind", "read_results", "results_of"]
 
-_NETWORKS, _RESULT = "networks.parquet", "study.json"
+ResultKind: TypeAlias = Literal["study", "trajectory"]
 
-
-def is_study(place: str | Path) -> bool:
-    """Say whether a folder looks like one that `cnatool.study` wrote."""
-    return (Path(place) / _RESULT).is_file()
+_Result = TypeVar("_Result")
 
 
-def read_study(folder: str | Path) -> Study:
-    """Read what `cnatool.study` wrote into a folder.
+def results_of(folder: str | Path) -> list[ResultKind]:
+    """Name the commands whose results are in a folder: ``study``, ``trajectory``."""
+    return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
+
+
+def read_results(folder: str | Path, name: ResultKind) -> Study | Trajectory:
+    """Read what a command wrote into a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    name : {"study", "trajectory"}
+        One of those that `results_of` gives.
 
     Raises
     ------
     DataError
-        If a file is missing or is not what a study writes.
+        If a file is missing or is not what the command writes.
     """
-    folder = Path(folder)
-    path = folder / _RESULT
-    try:
-        result = msgspec.json.decode(path.read_bytes(), type=StudyResult)
-        path = folder / _NETWORKS
-        networks = _parquet(path)
-    except Exception as error:  # polars raises its own kinds for what it cannot read
-        why = error.strerror if isinstance(error, OSError) else None
+    return _READERS[name](Path(folder))
+
+
+def _study(folder: Path) -> Study:
+    result = _document(folder, "study", StudyResult)
+    networks = _frame(folder, "study", "networks", ("id",))
+    if len(networks) != result.networks:
         raise DataError(
-            f"{path} cannot be read: {why or one_line(error)}. Run `cnatool study … -o {folder}` "
-            "again."
-        ) from error
-    if len(networks) != result.networks or "id" not in networks.columns:
-        raise DataError(
-            f"{path} has {len(networks)} networks, and {_RESULT} beside it is of "
-            f"{result.networks}. Run `cnatool study … -o {folder}` again."
+            f"{folder / 'networks.parquet'} has {len(networks)} networks, and study.json is of "
+            f"{result.networks}. {_again('study', folder)}"
         )
     return Study(networks, result, 0)
 
 
-def _parquet(path: Path) -> polars.DataFrame:
+def _trajectory(folder: Path) -> Trajectory:
+    result = _document(folder, "trajectory", TrajectoryResult)
+    steps = _frame(folder, "trajectory", "steps", ("run", "step", "id"))
+    errors = _frame(
+        folder,
+        "trajectory",
+        "error_by_alpha",
+        ("run", "step", "split", "group", "alpha_min", "alpha_max", "error"),
+    )
+    return Trajectory(steps, errors, result, 0)
+
+
+_READERS: Mapping[ResultKind, Callable[[Path], Study | Trajectory]] = {
+    "study": _study,
+    "trajectory": _trajectory,
+}
+
+
+def _document(folder: Path, command: str, kind: type[_Result]) -> _Result:
+    path = folder / f"{command}.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise _unreadable(path, command, error) from error
+
+
+def _frame(folder: Path, command: str, name: str, columns: Sequence[str]) -> polars.DataFrame:
     import polars as pl
 
-    return pl.read_parquet(path)
+    path = folder / f"{name}.parquet"
+    try:
+        frame = pl.read_parquet(path)
+    except Exception as error:  # polars raises its own kinds for what it cannot read
+        raise _unreadable(path, command, error) from error
+    for column in columns:
+        if column not in frame.columns:
+            raise DataError(f"{path} has no column {column}. {_again(command, folder)}")
+    return frame
+
+
+def _unreadable(path: Path, command: str, error: Exception) -> DataError:
+    why: Any = error.strerror if isinstance(error, OSError) else None
+    return DataError(
+        f"{path} cannot be read: {why or one_line(error)}. {_again(command, path.parent)}"
+    )
+
+
+def _again(command: str, folder: Path) -> str:
+    return f"Run `cnatool {command} … -o {folder}` again."
