@@ -12,6 +12,7 @@ from cnatool.cli import (
     demo,
     dump,
     inspect,
+    landscape,
     layers,
     preprocess,
     schema,
@@ -66,6 +67,7 @@ app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
 app.command("trajectory")(trajectory.trajectory)
+app.command("landscape")(landscape.landscape)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)
