@@ -167,7 +167,7 @@ def _check_distinct(
                 advice = (
                     "Name the tag that tells runs apart with --by"
                     if by is None
-                    else "Give one store a step"
+                    else "A run has one store at each step"
                 )
                 raise UsageError(
                     f"--order {order}: {names[other]} and {names[number]}{where} are both at "
