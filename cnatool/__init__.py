@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from cnatool.store.flatness_records import Flatness
     from cnatool.store.reader import Split, Store, StoredArray
     from cnatool.store.reader import open_store as open
+    from cnatool.studying.landscape import Landscape, landscape
+    from cnatool.studying.landscape_results import LandscapeResult
     from cnatool.studying.results import StudyResult
     from cnatool.studying.study import Study, study
     from cnatool.studying.trajectory import Trajectory, trajectory
@@ -49,6 +51,8 @@ __all__ = [
     "CnatoolError",
     "DataError",
     "Flatness",
+    "Landscape",
+    "LandscapeResult",
     "Layer",
     "LayerScores",
     "MetricError",
@@ -74,6 +78,7 @@ __all__ = [
     "convert",
     "create_store",
     "dump",
+    "landscape",
     "open",
     "plot",
     "preflight",
@@ -89,6 +94,8 @@ __all__ = [
 # when it is first used.
 _LAZY = {
     "Flatness": ("cnatool.store.flatness_records", "Flatness"),
+    "Landscape": ("cnatool.studying.landscape", "Landscape"),
+    "LandscapeResult": ("cnatool.studying.landscape_results", "LandscapeResult"),
     "Layer": ("cnatool.recording", "Layer"),
     "LayerScores": ("cnatool.layer_results", "LayerScores"),
     "Observer": ("cnatool.observing", "Observer"),
@@ -106,6 +113,7 @@ _LAZY = {
     "convert": ("cnatool.converting", "convert"),
     "create_store": ("cnatool.recording", "create_store"),
     "dump": ("cnatool.dumping", "dump"),
+    "landscape": ("cnatool.studying.landscape", "landscape"),
     "open": ("cnatool.store.reader", "open_store"),
     "plot": ("cnatool.report.plotting", "plot"),
     "preflight": ("cnatool.dumping", "preflight"),

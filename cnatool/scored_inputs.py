@@ -23,8 +23,8 @@ __all__ = ["alpha_codec", "input_extent", "split_alpha"]
 _LEVELS = 256
 
 
-def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
-    """Give α of each sample, (n,), block by block.
+def split_alpha(split: Split, fields: Convention, rows: int | None = None) -> NDArray[np.float64]:
+    """Give α of each sample, (n,), block by block; of the first `rows` where that is given.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
         If the inputs are not what the form takes.
     """
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
-    blocks = [measure(block, fields, start) for start, block in _blocks(split)]
+    blocks = [measure(block, fields, start) for start, block in _blocks(split, rows)]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
@@ -51,10 +51,13 @@ def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
     return min(low for low, _ in blocks), max(high for _, high in blocks)
 
 
-def _blocks(split: Split) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
     """Give raw inputs, or the counts of their levels without the checksum that follows these."""
     for start, block in split.inputs().blocks():
-        yield start, block[:, :_LEVELS] if split.holds_levels() else block
+        if rows is not None and start >= rows:
+            return
+        wanted = block if rows is None else block[: rows - start]
+        yield start, wanted[:, :_LEVELS] if split.holds_levels() else wanted
 
 
 def _histogram(

@@ -12,6 +12,7 @@ from cnatool.cli import (
     demo,
     dump,
     inspect,
+    landscape,
     layers,
     plot,
     preprocess,
@@ -68,6 +69,7 @@ app.command("layers")(layers.layers)
 app.command("study")(study.study)
 app.command("plot")(plot.plot)
 app.command("trajectory")(trajectory.trajectory)
+app.command("landscape")(landscape.landscape)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

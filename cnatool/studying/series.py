@@ -11,7 +11,11 @@ from cnatool.text import listed, natural_order, printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Placed", "Series", "series_of"]
+__all__ = ["NO_TAG_NOTE", "Placed", "Series", "series_of"]
+
+NO_TAG_NOTE = (
+    "no tag numbers the checkpoints: steps are the places in which they were given; --order TAG"
+)
 
 # Other seeds are repetitions and no progress.
 _SEED = "seed"
@@ -163,7 +167,7 @@ def _check_distinct(
                 advice = (
                     "Name the tag that tells runs apart with --by"
                     if by is None
-                    else "Give one store a step"
+                    else "A run has one store at each step"
                 )
                 raise UsageError(
                     f"--order {order}: {names[other]} and {names[number]}{where} are both at "

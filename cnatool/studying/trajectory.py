@@ -16,7 +16,7 @@ from cnatool.studying.collection import collect, nothing_scored
 from cnatool.studying.files import check_folder, write_results
 from cnatool.studying.finding import find_stores, store_ids
 from cnatool.studying.frame import networks_frame
-from cnatool.studying.series import series_of
+from cnatool.studying.series import NO_TAG_NOTE, series_of
 from cnatool.studying.trajectory_results import (
     RunResult,
     StepResult,
@@ -105,11 +105,11 @@ def trajectory(
     StoreWriteError
         If the folder cannot be written.
     """
+    places = [stores] if isinstance(stores, str | Path) else list(stores)
+    _check_order(places, order, by)
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
-    places = [stores] if isinstance(stores, str | Path) else list(stores)
-    _check_order(places, order, by)
     collection = collect(
         places,
         folder=where,
@@ -242,10 +242,7 @@ def _error_by_alpha_frame(runs: Sequence[RunResult]) -> polars.DataFrame:
 
 def _notes(networks: Sequence[ScoredNetwork], series: Series) -> Iterator[str]:
     if series.order is None:
-        yield (
-            "no tag numbers the checkpoints: steps are the places in which they were given; "
-            "--order TAG"
-        )
+        yield NO_TAG_NOTE
     for run, inside in _by_run(series.placed).items():
         where = "" if run is None else f"run {run}: "
         some = [networks[one.number] for one in inside]
