@@ -17,7 +17,8 @@ def plot(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR|STORE…", help="The folder of a study or a trajectory, or stores."
+            metavar="DIR|STORE…",
+            help="The folder of a study, a trajectory or a landscape, or stores.",
         ),
     ],
     figure: Annotated[
@@ -25,7 +26,8 @@ def plot(
         typer.Option(
             metavar="NAME",
             help="Of stores: depth-profile, alpha-beta, error-by-alpha. Of a study: trajectory, "
-            "bins, gap, measures. Of a trajectory: trajectory, error-by-alpha.",
+            "bins, gap, measures. Of a trajectory: trajectory, error-by-alpha. Of a "
+            "landscape: landscape.",
         ),
     ],
     to: Annotated[
@@ -97,7 +99,7 @@ def plot(
         float, typer.Option(metavar="N", help="Pixels of a PNG for each of the picture's.")
     ] = 2,
 ) -> None:
-    """Draw a figure of stores, a study or a trajectory: PNG, SVG or a page."""
+    """Draw a figure of stores, a study, a trajectory or a landscape: PNG, SVG or a page."""
     from cnatool.report.plotting import plot as draw
     from cnatool.report.requirements import need_converter
     from cnatool.report.writing import check_picture_path, write_picture

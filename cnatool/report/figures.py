@@ -9,6 +9,7 @@ from cnatool.report.error_by_alpha import error_by_alpha
 from cnatool.report.error_over_training import error_over_training
 from cnatool.report.figure import Figure
 from cnatool.report.gap import gap
+from cnatool.report.landscape import landscape
 from cnatool.report.measures import measures
 from cnatool.report.trajectory import of_study, of_trajectory
 
@@ -69,6 +70,15 @@ FIGURES = (
         ("split",),
         width=240,
         height=150,
+    ),
+    Figure(
+        "landscape",
+        "landscape",
+        "CNA over the plane of the activations, and the way of training on it",
+        landscape,
+        (),
+        width=330,
+        height=0,
     ),
     Figure(
         "bins",

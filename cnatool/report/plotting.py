@@ -1,4 +1,4 @@
-"""A store, a study, a trajectory → a chart."""
+"""A store, a study, a trajectory, a landscape → a chart."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cnatool.errors import UsageError
 from cnatool.report.requirements import need_altair
 from cnatool.store.reader import Store, open_store
 from cnatool.studying.finding import find_stores
+from cnatool.studying.landscape import Landscape
 from cnatool.studying.reading import read_results, results_of
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cnatool.report.style import Chart
     from cnatool.studying.reading import ResultKind
 
-    Source: TypeAlias = str | Path | Store | Study | Trajectory
+    Source: TypeAlias = str | Path | Store | Study | Trajectory | Landscape
 
 __all__ = ["plot"]
 
@@ -34,11 +35,13 @@ _MADE_BY: Mapping[SourceKind, str] = {
     "store": "a store: `cnatool dump MODEL DATA -o STORE`",
     "study": "the folder of a study: `cnatool study STORE… -o DIR`",
     "trajectory": "that of a trajectory: `cnatool trajectory STORE… -o DIR`",
+    "landscape": "the folder of a landscape: `cnatool landscape STORE… -o DIR`",
 }
 _CALLED: Mapping[SourceKind, str] = {
     "store": "a store",
     "study": "a study",
     "trajectory": "a trajectory",
+    "landscape": "a landscape",
 }
 
 
@@ -59,15 +62,16 @@ def plot(
     width: float | None = None,
     height: float | None = None,
 ) -> Chart:
-    """Draw a figure of a store, of several stores, of a study or a trajectory.
+    """Draw a figure of a store, of several stores, of a study, a trajectory or a landscape.
 
     Parameters
     ----------
-    source : str, Path, Store, Study, Trajectory, or iterable of these
-        Stores, folders of stores, or one study or trajectory, or the folder of one.
+    source : str, Path, Store, Study, Trajectory, Landscape, or iterable of these
+        Stores, folders of stores, or one study, trajectory or landscape, or the folder of one.
     figure : str
         Of stores ``depth-profile``, ``alpha-beta``, ``error-by-alpha``; of a study ``trajectory``,
-        ``bins``, ``gap``, ``measures``; of a trajectory ``trajectory``, ``error-by-alpha``.
+        ``bins``, ``gap``, ``measures``; of a trajectory ``trajectory``, ``error-by-alpha``;
+        of a landscape ``landscape``.
     test, convention, overrides, output
         As of `cnatool.score`; for figures of stores. A study has its own convention.
     split : str, optional
@@ -145,19 +149,19 @@ def _check(options: Options, figure: Figure) -> None:
             others = ", ".join(f"--{_SPELT.get(option, option)}" for option in figure.options)
             raise UsageError(
                 f"--{_SPELT.get(name, name)} is not for --figure {figure.name}, which takes "
-                f"{others}."
+                f"{others or 'none of its own'}."
             )
 
 
 def _opened(
     source: Source | Iterable[Source], wanted: Sequence[SourceKind]
 ) -> tuple[SourceKind, list[Any]]:
-    """Open what is drawn: one study or one trajectory, or stores.
+    """Open what is drawn: one study, trajectory or landscape, or stores.
 
     Where a folder has several results, the one that the figure is of.
     """
     places: list[Source]
-    if isinstance(source, str | Path | Store | Study | Trajectory):
+    if isinstance(source, str | Path | Store | Study | Trajectory | Landscape):
         places = [source]
     else:
         places = list(source)
@@ -167,7 +171,9 @@ def _opened(
     if not any(kinds):
         return "store", list(_stores(places))
     if len(places) > 1:
-        raise UsageError("a figure is of one study or trajectory, or of stores: give one of them.")
+        raise UsageError(
+            "a figure is of one study, trajectory or landscape, or of stores: give one of them."
+        )
     (place,), (there,) = places, kinds
     kind = next((one for one in there if one in wanted), there[0])
     opened = read_results(place, kind) if isinstance(place, str | Path) else place
@@ -180,6 +186,8 @@ def _kinds(place: Source) -> list[ResultKind]:
         return ["study"]
     if isinstance(place, Trajectory):
         return ["trajectory"]
+    if isinstance(place, Landscape):
+        return ["landscape"]
     return [] if isinstance(place, Store) else results_of(place)
 
 

@@ -1,4 +1,4 @@
-"""The folders of studies and trajectories, read again."""
+"""The folders of studies, trajectories and landscapes, read again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import msgspec
 
 from cnatool.errors import DataError
+from cnatool.studying.landscape import Landscape
+from cnatool.studying.landscape_results import LandscapeResult
 from cnatool.studying.results import StudyResult
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
@@ -21,23 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultKind", "read_results", "results_of"]
 
-ResultKind: TypeAlias = Literal["study", "trajectory"]
+ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
 
 _Result = TypeVar("_Result")
 
 
 def results_of(folder: str | Path) -> list[ResultKind]:
-    """Name the commands whose results are in a folder: ``study``, ``trajectory``."""
+    """Name the commands whose results are in a folder: ``study``, ``trajectory``, …."""
     return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
 
 
-def read_results(folder: str | Path, name: ResultKind) -> Study | Trajectory:
+def read_results(folder: str | Path, name: ResultKind) -> Study | Trajectory | Landscape:
     """Read what a command wrote into a folder.
 
     Parameters
     ----------
     folder : str or Path
-    name : {"study", "trajectory"}
+    name : {"study", "trajectory", "landscape"}
         One of those that `results_of` gives.
 
     Raises
@@ -71,9 +73,18 @@ def _trajectory(folder: Path) -> Trajectory:
     return Trajectory(steps, errors, result, 0)
 
 
-_READERS: Mapping[ResultKind, Callable[[Path], Study | Trajectory]] = {
+def _landscape(folder: Path) -> Landscape:
+    return Landscape(
+        _frame(folder, "landscape", "landscape_points", ("run", "step", "id", "x", "y", "cna")),
+        _frame(folder, "landscape", "landscape_grid", ("x", "y", "cna")),
+        _document(folder, "landscape", LandscapeResult),
+    )
+
+
+_READERS: Mapping[ResultKind, Callable[[Path], Study | Trajectory | Landscape]] = {
     "study": _study,
     "trajectory": _trajectory,
+    "landscape": _landscape,
 }
 
 
