@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["landscape"]
 
 # Both axes have one unit, but a picture is not drawn flatter or taller than this.
-_FLATTEST, _TALLEST = 0.45, 1.3
+_FLATTEST, _TALLEST = 0.6, 1.3
 
 
 def landscape(sources: Sequence[Landscape], options: Options) -> Chart:
@@ -51,7 +51,7 @@ def landscape(sources: Sequence[Landscape], options: Options) -> Chart:
             f"split {printable(result.split)}, n = {result.samples:,} samples",
             f"principal components of {result.dimension:,} activations at {len(found.points)} "
             "checkpoints",
-            f"numbers: {what}",
+            f"marked: the first and the last {what}",
             f"blank: CNA undefined ({undefined} points)" if undefined else "",
         ),
         width=options.width,
@@ -96,19 +96,22 @@ def _surface(grid: polars.DataFrame, result: LandscapeResult) -> Any:
         for name in ("x", "y")
     }
     most = float(np.abs(cells["cna"].to_numpy()).max()) or 1.0
+    scale = alt.Scale(scheme="purpleorange", domain=[-most, most], reverse=True)
     return (
         alt.Chart(cells)
-        .mark_rect(clip=True)
+        .mark_rect(clip=True, strokeWidth=0.7)
         .encode(
             x=alt.X("x:Q", **_axis("first", result, 0, edges["x"])),
             x2="x2:Q",
             y=alt.Y("y:Q", **_axis("second", result, 1, edges["y"])),
             y2="y2:Q",
-            color=alt.Color(
+            fill=alt.Fill(
                 "cna:Q",
-                scale=alt.Scale(scheme="purpleorange", domain=[-most, most], reverse=True),
-                legend=alt.Legend(title="CNA", gradientLength=120, tickCount=5),
+                scale=scale,
+                legend=alt.Legend(title="CNA", type="gradient", gradientLength=120, tickCount=5),
             ),
+            # Over the seams between cells.
+            stroke=alt.Stroke("cna:Q", scale=scale, legend=None),
         )
     )
 
@@ -133,10 +136,8 @@ def _ways(points: polars.DataFrame, result: LandscapeResult) -> list[Any]:
             f"there are {len(runs)} runs, and a reader can tell {len(SHAPES)} marks apart: make "
             "the landscape of fewer."
         )
-    ends = frame.filter(
-        (pl.col("step") == pl.col("step").min().over("run"))
-        | (pl.col("step") == pl.col("step").max().over("run"))
-    ).with_columns(pl.col("step").map_elements(lambda step: f"{step:g}", pl.String).alias("label"))
+    first = frame.filter(pl.col("step") == pl.col("step").min().over("run"))
+    last = frame.filter(pl.col("step") == pl.col("step").max().over("run"))
     base = alt.Chart(frame).encode(x="x:Q", y="y:Q", detail="run:N", order=alt.Order("step:Q"))
     shape = alt.Shape(
         "run:N",
@@ -149,12 +150,23 @@ def _ways(points: polars.DataFrame, result: LandscapeResult) -> list[Any]:
     marks = base.mark_point(
         filled=True, fill="white", stroke="black", strokeWidth=1, size=36, opacity=1
     ).encode(shape=shape, tooltip=["run:N", "id:N", "step:Q", "cna:Q", "captured:Q"])
-    text = alt.Chart(ends).encode(x="x:Q", y="y:Q", text="label:N")
-    place: dict[str, Any] = {"dx": 6, "dy": -8, "align": "left", "fontSize": 10.5}
     return [
         base.mark_line(color="white", strokeWidth=3, opacity=0.8),
         base.mark_line(color="black", strokeWidth=1.2),
         marks,
-        text.mark_text(stroke="white", strokeWidth=3, color="white", **place),
-        text.mark_text(color="black", **place),
+        *_texts(first, dx=-8, dy=9, align="right"),
+        *_texts(last, dx=8, dy=-8, align="left"),
+    ]
+
+
+def _texts(ends: polars.DataFrame, **place: Any) -> list[Any]:
+    """Write steps beside their marks, in black on a white edge."""
+    import altair as alt
+
+    text = alt.Chart(ends).encode(x="x:Q", y="y:Q", text=alt.Text("step:Q", format="~"))
+    return [
+        text.mark_text(
+            stroke="white", strokeWidth=3, strokeJoin="round", color="white", fontSize=10.5, **place
+        ),
+        text.mark_text(color="black", fontSize=10.5, **place),
     ]
