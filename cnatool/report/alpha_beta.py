@@ -80,7 +80,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
         caption = [
             convention_text(result.convention),
             f"line: running mean over {fields.window} samples in order of α",
-            level_text(fields.level),
+            f"[ ]: {level_text(fields.level)}",
             f"drawn: {_SAMPLES:,} samples of a split, by lot" if most > _SAMPLES else "",
         ]
     return finished(

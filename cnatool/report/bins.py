@@ -12,6 +12,7 @@ from cnatool.report.networks import (
     correlation_of,
     drawn_networks,
     group_marks,
+    interval_note,
     networks_text,
 )
 from cnatool.report.style import (
@@ -20,7 +21,6 @@ from cnatool.report.style import (
     coefficient_text,
     finished,
     free_scale,
-    level_text,
     panel_title,
     side_by_side,
     spread,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from cnatool.report.figure import Options
     from cnatool.report.style import Chart
+    from cnatool.studying.results import MeasureCorrelation
     from cnatool.studying.study import Study
 
 __all__ = ["bins"]
@@ -57,21 +58,21 @@ def bins(studies: Sequence[Study], options: Options) -> Chart:
             *networks_text(study),
             f"large: means over bins of {size} by rising test accuracy",
             "line: quadratic fit over all networks",
-            level_text(study.result.settings.level) if _has_intervals(study, measures) else "",
+            interval_note(study, "[ ]", [_correlation(study, measure) for measure in measures]),
         ),
         width=spread(columns, options.width),
     )
 
 
-def _has_intervals(study: Study, measures: Sequence[str]) -> bool:
-    return any(correlation_of(study, _ACCURACY, m).pearson.interval is not None for m in measures)
+def _correlation(study: Study, measure: str) -> MeasureCorrelation:
+    return correlation_of(study, _ACCURACY, measure)
 
 
 def _panel(study: Study, measure: str, options: Options) -> Any:
     import altair as alt
     import polars as pl
 
-    found = correlation_of(study, _ACCURACY, measure)
+    found = _correlation(study, measure)
     networks = drawn_networks(study, (measure, _ACCURACY), options.by)
     if not len(networks):
         raise DataError(f"no network has both {measure} and {_ACCURACY}.")

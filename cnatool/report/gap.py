@@ -12,6 +12,7 @@ from cnatool.report.networks import (
     correlation_of,
     drawn_networks,
     group_marks,
+    interval_note,
     networks_text,
 )
 from cnatool.report.style import (
@@ -19,7 +20,6 @@ from cnatool.report.style import (
     coefficient_text,
     finished,
     free_scale,
-    level_text,
     panel_title,
     side_by_side,
     spread,
@@ -63,7 +63,7 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
         _panel(study, measure, place % columns == 0, options)
         for place, measure in enumerate(measures)
     ]
-    level = any(correlation_of(study, _GAP, m).pearson.interval is not None for m in measures)
+    found = [correlation_of(study, _GAP, measure) for measure in measures]
     return finished(
         side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
         "Measures against the generalisation gap",
@@ -71,7 +71,7 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
             *networks_text(study),
             gap_title(study.result.convention),
             "r: Pearson, ρ: Spearman",
-            level_text(study.result.settings.level) if level else "",
+            interval_note(study, "[ ]", found),
         ),
         width=spread(columns, options.width, beside=20),
     )

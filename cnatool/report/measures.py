@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from cnatool.errors import DataError, UsageError
 from cnatool.report.names import COEFFICIENT_NAMES, gap_title, measure_name
-from cnatool.report.networks import chosen_measures, networks_text
+from cnatool.report.networks import chosen_measures, interval_note, networks_text
 from cnatool.report.style import (
     COLOURS,
     SHAPES,
@@ -58,23 +58,15 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
         _panel(study, found, target, shown, coefficient, place == 0, options)
         for place, target in enumerate(targets)
     ]
-    intervals = any(getattr(one, coefficient).interval is not None for one in found.values())
     return finished(
         side_by_side(panels, len(panels), color="shared", shape="shared"),
         "What goes with generalisation",
         (
             *networks_text(study),
-            f"bars: {100 * study.result.settings.level:g} % interval"
-            if intervals
-            else "no intervals: " + _why_not(found, coefficient),
+            interval_note(study, "bars", found.values(), coefficient),
         ),
         width=spread(len(panels), options.width),
     )
-
-
-def _why_not(found: dict[tuple[str, str], MeasureCorrelation], coefficient: str) -> str:
-    reasons = [getattr(one, coefficient).interval_reason for one in found.values()]
-    return next((reason for reason in reasons if reason), "not known")
 
 
 def _ordered(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from cnatool.errors import DataError, UsageError
 from cnatool.report.names import is_share
 from cnatool.report.scored import convention_text
-from cnatool.report.style import COLOURS, SHAPES
+from cnatool.report.style import COLOURS, SHAPES, level_text
 from cnatool.report.thinning import drawn_rows
 from cnatool.studying.columns import TAG, tag_column
 from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import altair as alt
     import polars
@@ -28,6 +28,7 @@ __all__ = [
     "correlation_of",
     "drawn_networks",
     "group_marks",
+    "interval_note",
     "networks_text",
 ]
 
@@ -93,6 +94,19 @@ def correlation_of(study: Study, target: str, measure: str) -> MeasureCorrelatio
         f"the study's networks have no {target}, which this figure is of; it has "
         f"{listed(study.result.settings.targets)}."
     )
+
+
+def interval_note(
+    study: Study, mark: str, found: Iterable[MeasureCorrelation], coefficient: str = "pearson"
+) -> str:
+    """Say what the intervals are that a mark shows, or why there are none."""
+    estimates = [getattr(one, coefficient) for one in found]
+    if all(one.interval is None for one in estimates):
+        reasons = (one.interval_reason for one in estimates if one.interval_reason)
+        return f"no intervals: {next(reasons, 'nothing is defined')}"
+    settings = study.result.settings
+    of = "clusters resampled" if settings.cluster else "networks taken as independent"
+    return f"{mark}: {level_text(settings.level)}, {of}"
 
 
 def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> polars.DataFrame:

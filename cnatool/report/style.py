@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 Resolved: TypeAlias = Literal["shared", "independent"]
 
+from cnatool.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -116,7 +118,8 @@ def finished(chart: Chart, title: str, caption: Iterable[str], *, width: float) 
     """
     import altair as alt
 
-    text = "; ".join(part for part in caption if part)
+    # A difference is not broken in two.
+    text = "; ".join(printable(part) for part in caption if part).replace(" − ", "\xa0−\xa0")
     lines = textwrap.wrap(text, max(30, int(width / _CHARACTER)), break_on_hyphens=False)
     whole: Chart = chart.properties(title=alt.Title(title, subtitle=lines)).configure(**CONFIG)
     return whole
@@ -126,8 +129,10 @@ def panel_title(text: str, *lines: str) -> alt.Title:
     """Give the title of one panel of several."""
     import altair as alt
 
-    below = [line for line in lines if line]
-    return alt.Title(text, subtitle=below or alt.Undefined, fontSize=11.5, offset=6, anchor="start")
+    below = [printable(line) for line in lines if line]
+    return alt.Title(
+        printable(text), subtitle=below or alt.Undefined, fontSize=11.5, offset=6, anchor="start"
+    )
 
 
 def ramp(count: int) -> list[str]:
@@ -194,5 +199,5 @@ def coefficient_text(value: float | None, interval: tuple[float, float] | None =
 
 
 def level_text(level: float) -> str:
-    """Say what brackets hold."""
-    return f"[ ]: {100 * level:g} % interval"
+    """Name an interval by its level."""
+    return f"{100 * level:g} % interval"
