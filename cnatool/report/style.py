@@ -6,8 +6,6 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-Resolved: TypeAlias = Literal["shared", "independent"]
-
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -60,6 +58,7 @@ _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 _TITLE, _TEXT = 13, 10.5
 # Mean width of a character of the caption, in pixels.
 _CHARACTER = 4.85
+Resolved: TypeAlias = Literal["shared", "independent"]
 _INDEPENDENT: dict[str, Resolved] = {"x": "independent", "y": "independent"}
 _BESIDE = 60  # axis, its labels and the space between two panels
 
