@@ -38,7 +38,7 @@ def landscape(sources: Sequence[Landscape], options: Options) -> Chart:
             "CNA is undefined at every point of the landscape: "
             f"{result.grid[0].cna.reason if result.grid else 'it has no points'}."
         )
-    chart: Any = alt.layer(_surface(found.grid, result), *_ways(found.points, result)).properties(
+    chart: Any = alt.layer(*_surface(found.grid, result), *_ways(found.points, result)).properties(
         width=options.width, height=options.height or _height(found.grid, options.width)
     )
     what = "checkpoint" if result.order is None else printable(result.order)
@@ -51,7 +51,7 @@ def landscape(sources: Sequence[Landscape], options: Options) -> Chart:
             f"split {printable(result.split)}, n = {result.samples:,} samples",
             f"principal components of {result.dimension:,} activations at {len(found.points)} "
             "checkpoints",
-            f"marked: the first and the last {what}",
+            f"numbers: first and last {what}",
             f"blank: CNA undefined ({undefined} points)" if undefined else "",
         ),
         width=options.width,
@@ -76,7 +76,7 @@ def _axis(
     }
 
 
-def _surface(grid: polars.DataFrame, result: LandscapeResult) -> Any:
+def _surface(grid: polars.DataFrame, result: LandscapeResult) -> list[Any]:
     """Draw the grid as cells around its points."""
     import altair as alt
     import polars as pl
@@ -97,23 +97,23 @@ def _surface(grid: polars.DataFrame, result: LandscapeResult) -> Any:
     }
     most = float(np.abs(cells["cna"].to_numpy()).max()) or 1.0
     scale = alt.Scale(scheme="purpleorange", domain=[-most, most], reverse=True)
-    return (
+    surface = (
         alt.Chart(cells)
-        .mark_rect(clip=True, strokeWidth=0.7)
+        .mark_rect(clip=True)
         .encode(
             x=alt.X("x:Q", **_axis("first", result, 0, edges["x"])),
             x2="x2:Q",
             y=alt.Y("y:Q", **_axis("second", result, 1, edges["y"])),
             y2="y2:Q",
-            fill=alt.Fill(
+            color=alt.Color(
                 "cna:Q",
                 scale=scale,
-                legend=alt.Legend(title="CNA", type="gradient", gradientLength=120, tickCount=5),
+                legend=alt.Legend(title="CNA", gradientLength=120, tickCount=5),
             ),
-            # Over the seams between cells.
-            stroke=alt.Stroke("cna:Q", scale=scale, legend=None),
         )
     )
+    # Twice, since paper shines through the smoothed edges between cells.
+    return [surface, surface]
 
 
 def _ways(points: polars.DataFrame, result: LandscapeResult) -> list[Any]:

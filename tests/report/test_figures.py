@@ -201,7 +201,7 @@ def test_landscape_is_the_grid(here: Path) -> None:
     found = cnatool.landscape(here / "run", grid=5, samples=40)
     chart = spec(here / "landscape", "landscape")
     assert chart == spec(found, "landscape")
-    (cells,) = rows(chart, "x2")
+    cells = rows(chart, "x2")[0]
     assert [row["cna"] for row in cells] == found.grid["cna"].to_list()
     for name in ("x", "y"):
         middles = [(row[name] + row[f"{name}2"]) / 2 for row in cells]

@@ -1,4 +1,4 @@
-"""Files of pictures: that they open, that they are the same each time, and that names stay names."""
+"""Files of pictures: they open, are the same each time, and names in them stay names."""
 
 from __future__ import annotations
 
