@@ -8,7 +8,7 @@ import numpy as np
 
 from cnatool.errors import DataError, UsageError
 from cnatool.report.scored import convention_text
-from cnatool.report.style import SHAPES, finished
+from cnatool.report.style import SHAPES, finished, inert
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _ways(points: polars.DataFrame, result: LandscapeResult) -> list[Any]:
         scale=alt.Scale(domain=runs, range=list(SHAPES[: len(runs)])),
         legend=None
         if len(runs) == 1
-        else alt.Legend(title=printable(result.by or "run"), symbolFillColor="white"),
+        else alt.Legend(title=inert(result.by or "run"), symbolFillColor="white"),
     )
     marks = base.mark_point(
         filled=True, fill="white", stroke="black", strokeWidth=1, size=36, opacity=1

@@ -130,7 +130,8 @@ def _panel(
     base = alt.Chart(frame).encode(
         y=alt.Y(
             "measure:N",
-            sort=list(names.values()),
+            sort=None,
+            scale=alt.Scale(domain=list(names.values())),
             title=None,
             axis=alt.Axis(labels=first, ticks=False, domain=False, grid=True, labelLimit=220),
         ),

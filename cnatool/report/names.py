@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.text import printable
+from cnatool.report.style import inert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,10 +60,10 @@ def measure_name(column: str) -> str:
         return _WHOLE[column]
     split, _, rest = column.partition(".")
     if rest in _OF_SPLIT:
-        return f"{_OF_SPLIT[rest]} ({printable(split)})"
+        return f"{_OF_SPLIT[rest]} ({inert(split)})"
     if rest.removeprefix("cna.") in _FORMS and rest.startswith("cna."):
-        return f"{rest.removeprefix('cna.')} CNA ({printable(split)})"
-    return printable(column)
+        return f"{rest.removeprefix('cna.')} CNA ({inert(split)})"
+    return inert(column)
 
 
 def gap_title(convention: ConventionResult | None) -> str:

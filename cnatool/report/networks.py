@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool.errors import DataError, UsageError
 from cnatool.report.names import is_share
 from cnatool.report.scored import convention_text
-from cnatool.report.style import COLOURS, SHAPES, level_text
+from cnatool.report.style import COLOURS, SHAPES, inert, level_text
 from cnatool.report.thinning import drawn_rows
 from cnatool.studying.columns import TAG, tag_column
 from cnatool.text import listed, printable
@@ -155,7 +155,7 @@ def group_marks(frame: polars.DataFrame, by: str | None, plain: str) -> dict[str
     if by is None:
         return {"color": alt.value(plain)}
     values = sorted(frame["by"].unique())
-    legend = alt.Legend(title=printable(by), orient="bottom", columns=4, symbolOpacity=1)
+    legend = alt.Legend(title=inert(by), orient="bottom", columns=4, symbolOpacity=1)
     return {
         "color": alt.Color(
             "by:N",

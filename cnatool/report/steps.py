@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.errors import UsageError
 from cnatool.report.scored import convention_text
+from cnatool.report.style import inert
 from cnatool.studying.columns import TAG, tag_column
 from cnatool.studying.series import series_of
 from cnatool.text import listed, printable
@@ -49,8 +50,8 @@ def steps_of_trajectory(found: Trajectory) -> Steps:
     result = found.result
     return Steps(
         _with_printable_runs(found.steps),
-        "checkpoint" if result.order is None else printable(result.order),
-        None if result.by is None else printable(result.by),
+        "checkpoint" if result.order is None else inert(result.order),
+        None if result.by is None else inert(result.by),
         convention_text(result.convention),
     )
 
@@ -89,8 +90,8 @@ def steps_of_study(study: Study, options: Options) -> Steps:
     )
     return Steps(
         _with_printable_runs(frame),
-        printable(series.order),
-        None if by is None else printable(by),
+        inert(series.order),
+        None if by is None else inert(by),
         convention_text(study.result.convention),
     )
 

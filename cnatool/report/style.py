@@ -28,6 +28,7 @@ __all__ = [
     "coefficient_text",
     "finished",
     "free_scale",
+    "inert",
     "interval_text",
     "level_text",
     "number_text",
@@ -154,6 +155,15 @@ def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Ch
 
     many: Chart = alt.concat(*panels, columns=columns).resolve_scale(**{**_INDEPENDENT, **resolve})
     return many
+
+
+def inert(name: object) -> str:
+    """Make a name from a file fit to be the title of an axis or a legend.
+
+    Vega-Lite writes these into expressions, for screen readers, and escapes quotes there, but no
+    backslashes, so that these two together would end the text and begin what is computed.
+    """
+    return printable(name).replace("\\", "/")
 
 
 def free_scale(**more: Any) -> alt.Scale:
