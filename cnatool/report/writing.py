@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
@@ -85,7 +86,8 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise StoreWriteError(
             f"{path} cannot be written: {error.strerror or error}. Name another file with -o."
         ) from error

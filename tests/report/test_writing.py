@@ -232,7 +232,6 @@ def test_where_no_picture_can_go(tmp_path: Path, path: str, message: str) -> Non
 
 
 def test_what_the_system_refuses(study: cnatool.Study, tmp_path: Path) -> None:
-    path = tmp_path / f"{'x' * 240}.json"
     chart = cnatool.plot(study, "measures")
     with pytest.raises(cnatool.StoreWriteError, match=r"cannot be written: .*\. Name another file"):
-        write_picture(chart, path.with_name("x" * 250 + ".json"))
+        write_picture(chart, tmp_path / ("x" * 250 + ".json"))
