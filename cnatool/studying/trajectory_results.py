@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.documents import Document
 from cnatool.metrics.estimate import Estimate
 from cnatool.results import AlphaGroup, ConventionResult
 from cnatool.studying.results import NotScored
@@ -90,7 +91,7 @@ class RunResult(msgspec.Struct, frozen=True):
     steps: tuple[StepResult, ...]
 
 
-class TrajectoryResult(msgspec.Struct, frozen=True):
+class TrajectoryResult(Document, frozen=True):
     """Everything `cnatool trajectory` says of checkpoints.
 
     Attributes
@@ -119,7 +120,3 @@ class TrajectoryResult(msgspec.Struct, frozen=True):
     runs: tuple[RunResult, ...]
     not_scored: tuple[NotScored, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
