@@ -14,6 +14,7 @@ import onnx
 import polars as pl
 import pytest
 import scipy.stats
+from sklearn.decomposition import PCA
 from support.families import make_pictures
 from support.networks import mlp, residual_convnet, saved
 
@@ -134,6 +135,20 @@ def test_grid_of_a_perceptron_by_another_convention(perceptrons: Path) -> None:
     assert found.result.split == "test"
     assert [one.step for one in found.result.points] == [0, 1, 4, 9, 16]
     assert [one.id for one in found.result.points] == ["9", "8", "7", "6", "5"]
+
+
+def test_scikit_learn_finds_the_same_plane(convnets: Path) -> None:
+    stores = [convnets / f"{9 - seed}.zarr" for seed in SEEDS]
+    found = cnatool.landscape(stores, samples=SAMPLES, grid=3).result
+    literal = Literal(stores, [layer.name for layer in found.layers], "train", "sum")
+    peer = PCA(2, svd_solver="full").fit(literal.points)
+    np.testing.assert_allclose(peer.explained_variance_ratio_, found.variance_shares[:2])
+    places = np.array([[one.x, one.y] for one in found.points])
+    signs = np.sign((places * peer.transform(literal.points)).sum(axis=0))
+    for one in [*found.points, *found.grid]:
+        (point,) = peer.inverse_transform([[one.x, one.y] * signs])
+        cna = one.cna_projected if hasattr(one, "cna_projected") else one.cna
+        assert cna.value == pytest.approx(literal.cna(point), abs=1e-9)
 
 
 @pytest.mark.parametrize("form", ["spearman", "kendall", "smoothed"])
