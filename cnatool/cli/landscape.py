@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnatool.cli.arguments import ConventionOption, OrderOption, RunTagOption, SetOption
 from cnatool.cli.console import ConsoleObserver, key_values, note, say
 
 if TYPE_CHECKING:
@@ -20,17 +21,8 @@ def landscape(
     stores: Annotated[
         list[Path], typer.Argument(help="Stores with whole activations, and folders of such.")
     ],
-    order: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TAG",
-            help="The tag whose number is the step; by default the only one that differs for every "
-            "store of a run, or else the order in which they are given.",
-        ),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(metavar="TAG", help="The tag that tells several runs apart.")
-    ] = None,
+    order: OrderOption = None,
+    by: RunTagOption = None,
     split: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The minibatch is of this split; by default train."),
@@ -45,17 +37,8 @@ def landscape(
         Path | None,
         typer.Option("-o", "--folder", metavar="DIR", help="Write all results here."),
     ] = None,
-    convention: Annotated[
-        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
-    ] = "paper",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
-        ),
-    ] = None,
+    convention: ConventionOption = "paper",
+    set_: SetOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show CNA over the plane in which the activations of checkpoints differ most."""
@@ -84,7 +67,7 @@ def landscape(
 
 def _print_landscape(result: LandscapeResult) -> None:
     from cnatool.cli.tables import number, print_table
-    from cnatool.cli.trajectory_tables import step_text
+    from cnatool.cli.trajectory_tables import step_text, step_title
 
     say(f"convention {result.convention}")
     say(
@@ -100,7 +83,7 @@ def _print_landscape(result: LandscapeResult) -> None:
     print_table(
         [
             *columns,
-            (result.order or "step", "right"),
+            (step_title(result.order), "right"),
             ("x", "right"),
             ("y", "right"),
             ("in plane", "right"),

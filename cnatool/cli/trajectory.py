@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import (
+    ConventionOption,
+    OrderOption,
+    RunTagOption,
+    ScoresOutputOption,
+    SetOption,
+    StrictOption,
+    TestFolderOption,
+)
 from cnatool.cli.console import ConsoleObserver, key_values, note
 
 __all__ = ["trajectory"]
@@ -17,17 +26,8 @@ _INCOMPLETE = 1
 
 def trajectory(
     stores: Annotated[list[Path], typer.Argument(help="Stores, and folders of stores.")],
-    order: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TAG",
-            help="The tag whose number is the step; by default the only one that differs for every "
-            "store of a run, or else the order in which they are given.",
-        ),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(metavar="TAG", help="The tag that tells several runs apart.")
-    ] = None,
+    order: OrderOption = None,
+    by: RunTagOption = None,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -37,31 +37,11 @@ def trajectory(
             help="Write all results here, and keep scores, as `cnatool study` does.",
         ),
     ] = None,
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR2",
-            help="The test split's stores are in this folder, under the names of STORES.",
-        ),
-    ] = None,
-    convention: Annotated[
-        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
-    ] = "paper",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The model output that holds the class scores."),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 where a store could not be scored.")
-    ] = False,
+    test: TestFolderOption = None,
+    convention: ConventionOption = "paper",
+    set_: SetOption = None,
+    output: ScoresOutputOption = None,
+    strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Score checkpoints along training: CNA, CNA-M, accuracy, loss and error by α, step by step."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cnatool.cli.console import say
 from cnatool.cli.study_tables import print_not_scored
 from cnatool.cli.tables import number, print_table
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cnatool.cli.tables import Column
     from cnatool.studying.trajectory_results import RunResult, StepResult, TrajectoryResult
 
-__all__ = ["print_trajectory", "step_text"]
+__all__ = ["print_trajectory", "step_text", "step_title"]
 
 # So many splits of short names fit a terminal side by side, and so many groups of α.
 _SPLITS = 2
@@ -27,7 +28,7 @@ _TEST = "test"
 def print_trajectory(result: TrajectoryResult) -> None:
     """Print each run step by step, error by α over its steps, and what is undefined or left out."""
     say(f"convention {result.convention}")
-    title = "step" if result.order is None else result.order
+    title = step_title(result.order)
     for run in result.runs:
         name = "" if run.name is None else f"{result.by} {run.name}: "
         say(f"\n{name}{len(run.steps)} steps\n")
@@ -49,9 +50,14 @@ def print_trajectory(result: TrajectoryResult) -> None:
         say(f"note: {line}")
 
 
+def step_title(order: str | None) -> str:
+    """Name the column of steps, by the tag that numbers them, which a store named."""
+    return "step" if order is None else printable(order)
+
+
 def step_text(step: float) -> str:
     """Write a step: whole numbers without a point."""
-    return f"{step:.0f}" if step.is_integer() else f"{step:g}"
+    return f"{step:.12g}"
 
 
 def _side_by_side(names: Sequence[str]) -> Iterator[list[str]]:

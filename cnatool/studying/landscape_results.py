@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.documents import Document
 from cnatool.metrics.estimate import Estimate
 from cnatool.results import ConventionResult, LayerResult
 
@@ -61,7 +62,7 @@ class GridPoint(msgspec.Struct, frozen=True):
     cna: Estimate
 
 
-class LandscapeResult(msgspec.Struct, frozen=True):
+class LandscapeResult(Document, frozen=True):
     """Everything `cnatool landscape` says of checkpoints (paper Fig. 5).
 
     Attributes
@@ -112,7 +113,3 @@ class LandscapeResult(msgspec.Struct, frozen=True):
     grid_size: int
     grid: tuple[GridPoint, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"

@@ -171,7 +171,7 @@ def _check_distinct(
                 )
                 raise UsageError(
                     f"--order {order}: {names[other]} and {names[number]}{where} are both at "
-                    f"{steps[number]:g}. {advice}."
+                    f"{steps[number]:.12g}. {advice}."
                 )
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError
 from cnatool.metrics.convention import NO_OVERRIDES
-from cnatool.metrics.estimate import Estimate
 from cnatool.observing import Silent
 from cnatool.store.reader import open_store
 from cnatool.studying.collection import collect, nothing_scored
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 
     import polars
 
-    from cnatool.metrics.estimate import ResampledEstimate
+    from cnatool.metrics.estimate import Cna, ResampledEstimate
     from cnatool.observing import Observer
-    from cnatool.results import SplitResult
+    from cnatool.results import ScoreResult, SplitResult
     from cnatool.studying.collection import ScoredNetwork
     from cnatool.studying.series import Placed, Series
 
@@ -45,7 +44,8 @@ class Trajectory:
     Attributes
     ----------
     steps : polars.DataFrame
-        One row a checkpoint: ``run``, ``step``, and the columns of a study's networks.
+        One row a checkpoint: ``run``, ``step``, the columns of a study's networks, and the
+        edges of intervals where some were asked for, as in ``test.cna.low``.
     error_by_alpha : polars.DataFrame
         One row for each checkpoint, split and group of samples by α: ``run``, ``step``, ``id``,
         ``split``, ``group`` (from 1, by rising α), ``samples``, ``alpha_min``, ``alpha_mean``,
@@ -182,9 +182,9 @@ def _step_result(network: ScoredNetwork, step: float) -> StepResult:
         tags=network.tags,
         splits={name: _step_split(split) for name, split in score.splits.items()},
         gap=score.gap,
-        cna_area=_estimate(score.cna_area),
+        cna_area=score.cna_area,
         margin=score.margin,
-        cna_margin=_estimate(score.cna_margin),
+        cna_margin=score.cna_margin,
     )
 
 
@@ -194,13 +194,9 @@ def _step_split(split: SplitResult) -> StepSplit:
         accuracy=split.accuracy,
         loss=split.loss,
         performance_reason=split.performance_reason,
-        cna=Estimate(split.cna.value, split.cna.reason),
+        cna=split.cna,
         alpha_groups=split.alpha_groups,
     )
-
-
-def _estimate(found: ResampledEstimate) -> Estimate:
-    return Estimate(found.value, found.reason)
 
 
 def _steps_frame(networks: Sequence[ScoredNetwork], placed: Sequence[Placed]) -> polars.DataFrame:
@@ -209,7 +205,26 @@ def _steps_frame(networks: Sequence[ScoredNetwork], placed: Sequence[Placed]) ->
     frame = networks_frame([networks[one.number] for one in placed])
     run = pl.Series("run", [one.run for one in placed], pl.String)
     step = pl.Series("step", [one.step for one in placed], pl.Float64)
-    return frame.select(run, step, pl.all())
+    edges = [_edges(networks[one.number].score) for one in placed]
+    columns = [
+        pl.Series(name, [one.get(name) for one in edges], pl.Float64)
+        for name in dict.fromkeys(name for one in edges for name in one)
+    ]
+    return frame.select(run, step, pl.all(), *columns)
+
+
+def _edges(score: ScoreResult) -> dict[str, float | None]:
+    """Give the edges of each interval by column; None where there is no interval."""
+    found: dict[str, Cna | ResampledEstimate] = {
+        **{f"{name}.cna": split.cna for name, split in score.splits.items()},
+        "cna_area": score.cna_area,
+        "cna_margin": score.cna_margin,
+    }
+    return {
+        f"{name}.{edge}": value
+        for name, one in found.items()
+        for edge, value in zip(("low", "high"), one.interval or (None, None), strict=True)
+    }
 
 
 def _error_by_alpha_frame(runs: Sequence[RunResult]) -> polars.DataFrame:

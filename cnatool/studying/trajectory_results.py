@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from cnatool.metrics.estimate import Estimate
+from cnatool.documents import Document
+from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
 from cnatool.results import AlphaGroup, ConventionResult
 from cnatool.studying.results import NotScored
 
@@ -24,8 +25,9 @@ class StepSplit(msgspec.Struct, frozen=True):
         Share of right predictions, and mean cross-entropy in nats; None where undefined.
     performance_reason : str or None
         Why there is no accuracy or no loss.
-    cna : Estimate
-        Correlation of α and β, by the coefficient that the convention names.
+    cna : Cna
+        Correlation of α and β, by the coefficient that the convention names; with an interval
+        where one was asked for.
     alpha_groups : tuple of AlphaGroup
         The split by quantiles of α, lowest first (paper Fig. 6).
     """
@@ -34,7 +36,7 @@ class StepSplit(msgspec.Struct, frozen=True):
     accuracy: float | None
     loss: float | None
     performance_reason: str | None
-    cna: Estimate
+    cna: Cna
     alpha_groups: tuple[AlphaGroup, ...]
 
 
@@ -55,11 +57,11 @@ class StepResult(msgspec.Struct, frozen=True):
         Its splits.
     gap : Estimate
         Generalisation gap, in the form that the convention names.
-    cna_area : Estimate
+    cna_area : ResampledEstimate
         CNA-A between train and test.
     margin : Estimate
         γ of the training split.
-    cna_margin : Estimate
+    cna_margin : ResampledEstimate
         CNA-M = γ · CNA-A.
     """
 
@@ -70,9 +72,9 @@ class StepResult(msgspec.Struct, frozen=True):
     tags: dict[str, str]
     splits: dict[str, StepSplit]
     gap: Estimate
-    cna_area: Estimate
+    cna_area: ResampledEstimate
     margin: Estimate
-    cna_margin: Estimate
+    cna_margin: ResampledEstimate
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -90,7 +92,7 @@ class RunResult(msgspec.Struct, frozen=True):
     steps: tuple[StepResult, ...]
 
 
-class TrajectoryResult(msgspec.Struct, frozen=True):
+class TrajectoryResult(Document, frozen=True):
     """Everything `cnatool trajectory` says of checkpoints.
 
     Attributes
@@ -119,7 +121,3 @@ class TrajectoryResult(msgspec.Struct, frozen=True):
     runs: tuple[RunResult, ...]
     not_scored: tuple[NotScored, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"

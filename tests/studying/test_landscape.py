@@ -14,6 +14,7 @@ import onnx
 import polars as pl
 import pytest
 import scipy.stats
+from sklearn.decomposition import PCA
 from support.families import make_pictures
 from support.networks import mlp, residual_convnet, saved
 
@@ -134,6 +135,20 @@ def test_grid_of_a_perceptron_by_another_convention(perceptrons: Path) -> None:
     assert found.result.split == "test"
     assert [one.step for one in found.result.points] == [0, 1, 4, 9, 16]
     assert [one.id for one in found.result.points] == ["9", "8", "7", "6", "5"]
+
+
+def test_scikit_learn_finds_the_same_plane(convnets: Path) -> None:
+    stores = [convnets / f"{9 - seed}.zarr" for seed in SEEDS]
+    found = cnatool.landscape(stores, samples=SAMPLES, grid=3).result
+    literal = Literal(stores, [layer.name for layer in found.layers], "train", "sum")
+    peer = PCA(2, svd_solver="full").fit(literal.points)
+    np.testing.assert_allclose(peer.explained_variance_ratio_, found.variance_shares[:2])
+    places = np.array([[one.x, one.y] for one in found.points])
+    signs = np.sign((places * peer.transform(literal.points)).sum(axis=0))
+    for one in [*found.points, *found.grid]:
+        (point,) = peer.inverse_transform([[one.x, one.y] * signs])
+        cna = one.cna_projected if hasattr(one, "cna_projected") else one.cna
+        assert cna.value == pytest.approx(literal.cna(point), abs=1e-9)
 
 
 @pytest.mark.parametrize("form", ["spearman", "kendall", "smoothed"])
@@ -305,3 +320,38 @@ def test_undefined_cna_has_a_reason(tmp_path: Path) -> None:
     found = cnatool.landscape(stores, grid=2)
     assert found.grid["cna"].null_count() == 4
     assert {one.cna.reason for one in found.result.grid} == {"α is the same for all 10 samples"}
+
+
+def test_several_runs_in_one_plane(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 256, (10, 4, 4), np.uint8)
+    stores = []
+    for name, tags in (
+        ("p", {"run": "b", "epoch": "1"}),
+        ("q", {"run": "a", "epoch": "3"}),
+        ("r", {"run": "a", "epoch": "1"}),
+        ("s", {}),
+    ):
+        path = tmp_path / f"{name}.zarr"
+        with cnatool.create_store(
+            path, tensors=["a", "b", "out"], outputs=["out"], tags=tags
+        ) as store:
+            some = {name: rng.normal(size=(10, 3)) for name in "ab"}
+            store.append("all", inputs=x, outputs=np.zeros((10, 2)), activations=some)
+        stores.append(path)
+    found = cnatool.landscape(stores[:3], by="run", grid=2)
+    assert [(one.run, one.step, one.id) for one in found.result.points] == [
+        ("a", 1.0, "r"), ("a", 3.0, "q"), ("b", 1.0, "p"),
+    ]  # fmt: skip
+    assert found.points["run"].to_list() == ["a", "a", "b"]
+    # The same points, whatever their order.
+    other = cnatool.landscape(stores[2::-1], by="run", grid=2).points
+    for column in ("x", "y", "cna"):
+        np.testing.assert_allclose(found.points[column], other[column], atol=1e-9)
+    assert "--by run: 1 stores do not have this tag (s)" in refused(UsageError, *stores, by="run")
+    places = cnatool.landscape(stores, grid=2, samples=10).result
+    assert [one.step for one in places.points] == [1, 2, 3, 4]
+    assert places.notes == (
+        "no tag numbers the checkpoints: steps are the places in which they were given; "
+        "--order TAG",
+    )

@@ -61,6 +61,7 @@ def test_places_where_no_tag_numbers_the_stores() -> None:
          "several stores are at one epoch, and run tells them apart: --order epoch --by run."),
         (tags(epoch="1 2 1", run="a a b"), "epoch", None,
          "--order epoch: s0 and s2 are both at 1. Name the tag that tells runs apart with --by."),
+        (tags(step="1000000.5 1000000.5"), "step", None, "s0 and s1 are both at 1000000.5."),
         (tags(epoch="1 1 1", run="a a b"), "epoch", "run",
          "--order epoch: s0 and s1 of run a are both at 1. A run has one store at each step."),
         (tags(epoch="1 2 -"), "epoch", None, "--order epoch: 1 stores do not have this tag (s2)."),

@@ -55,7 +55,7 @@ def test_steps_are_what_score_says(runs: Path, convention: str) -> None:
     # But for their order, the rows are those of a study.
     for row in found.steps.to_dicts():
         expected = whole.row(by_predicate=pl.col("id") == row["id"], named=True)
-        assert {k: v for k, v in row.items() if k not in ("run", "step")} == expected
+        assert {k: v for k, v in row.items() if k in expected} == expected
         assert row["tag.epoch"] == f"{row['step']:.0f}"
     for run in found.result.runs:
         for one in run.steps:
@@ -81,6 +81,25 @@ def test_steps_are_what_score_says(runs: Path, convention: str) -> None:
                 # All samples are in a group: the mean error over groups is that of the split.
                 error = (groups["error"] * groups["samples"]).sum() / groups["samples"].sum()
                 assert error == pytest.approx(1 - split.accuracy)
+
+
+def test_intervals_are_those_that_were_asked_for(runs: Path) -> None:
+    stores = [runs / "a9.zarr", runs / "a7.zarr"]
+    plain = cnatool.trajectory(stores).steps
+    names = ("train.cna", "test.cna", "cna_area", "cna_margin")
+    edges = [f"{name}.{edge}" for name in names for edge in ("low", "high")]
+    assert plain.columns[-8:] == edges
+    assert plain.select(edges).null_count().row(0) == (2,) * 8
+    overrides = {"resamples": 50, "area_resamples": 20}
+    found = cnatool.trajectory(stores, overrides=overrides)
+    for row, one in zip(found.steps.to_dicts(), found.result.runs[0].steps, strict=True):
+        score = cnatool.score(row["path"], overrides=overrides)
+        expected = [score.splits[name].cna.interval for name in ("train", "test")]
+        expected += [score.cna_area.interval, score.cna_margin.interval]
+        assert [row[name] for name in edges] == [edge for pair in expected for edge in pair]
+        assert one.splits["test"].cna.interval == expected[1]
+    # The numbers themselves are the same.
+    assert found.steps.drop(edges, "convention").equals(plain.drop(edges, "convention"))
 
 
 def test_scores_are_those_that_a_study_keeps(
