@@ -78,6 +78,7 @@ def dump(
     on_error: OnError = "stop",
     follow_links: bool = False,
     keep_inputs: KeptInputs | None = None,
+    inputs_from: str | Path | None = None,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -161,6 +162,10 @@ def dump(
         What is stored of pictures as raw input: their values, or how often each of the 256 levels
         occurs, from which α's entropy follows and which pictures of any size have. By default
         levels where files of pictures are resized, cropped or recoloured, and else values.
+    inputs_from : str or Path, optional
+        A finished store of the same data, as of another network: its ids and raw inputs are
+        compared with the samples, bit for bit, and the new store refers to it instead of holding
+        them once more. Labels may be others.
     inputs : mapping of str to str, optional
         For each input of the model, the array or column of the data that feeds it, where their
         names differ.
@@ -235,6 +240,7 @@ def dump(
         on_error=on_error,
         follow_links=follow_links,
         keep_inputs=keep_inputs,
+        inputs_from=inputs_from,
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,
@@ -390,7 +396,7 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
     past = begun.pasts.get(name)
     if past is not None:
         return writer.resumed_split(past.split, past.digests)
-    source = decided.plan.sources[name]
+    source, shared = decided.plan.sources[name], decided.plan.shared
     return writer.split(
         name,
         decided.plan.rows[name],
@@ -401,6 +407,7 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
         id_bytes=source.id_bytes,
         skips=decided.plan.skips,
         most=begun.preflight.rows_in(_COMMIT_SECONDS),
+        inputs_from=None if shared is None else shared.reference(name),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnatool.cli.arguments import InputsOption
 from cnatool.cli.console import key_values, note, say
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def layers(
         list[str] | None,
         typer.Option(metavar="ID", help="Show the sample with this id as well. Repeat it."),
     ] = None,
+    inputs: InputsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show z over depth, and what each layer contributes to β and CNA."""
@@ -50,6 +52,7 @@ def layers(
         convention=convention,
         overrides=key_values("--set", set_ or ()),
         samples=sample or (),
+        inputs=inputs or (),
     )
     for name, split in scores.splits.items():
         if not split.complete:

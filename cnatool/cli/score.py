@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import InputsOption
 from cnatool.cli.console import key_values, note
 
 __all__ = ["score"]
@@ -41,6 +42,7 @@ def score(
             "layer leads to.",
         ),
     ] = None,
+    inputs: InputsOption = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -76,6 +78,7 @@ def score(
         convention=convention,
         overrides=key_values("--set", set_ or ()),
         output=output,
+        inputs=inputs or (),
     )
     result = scored.result()
     for name, split in result.splits.items():

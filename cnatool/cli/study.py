@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import InputsOption
 from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
@@ -60,6 +61,7 @@ def study(
         str | None,
         typer.Option(metavar="NAME", help="The model output that holds the class scores."),
     ] = None,
+    inputs: InputsOption = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="TAG", help="Correlate within each value of this tag, too."),
@@ -125,6 +127,7 @@ def study(
                 resamples=resamples,
                 seed=seed,
                 least_pairs=pairs,
+                inputs=inputs or (),
                 observer=observer,
             )
     except KeyboardInterrupt:

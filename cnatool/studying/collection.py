@@ -103,6 +103,7 @@ def collect(
     output: str | None,
     cache: ScoreCache | None,
     observer: Observer,
+    inputs: tuple[Path, ...] = (),
 ) -> Collection:
     """Score the stores at some places, one at a time.
 
@@ -118,6 +119,8 @@ def collect(
         Where scores are kept, as soon as each is there, and taken from.
     observer : Observer
         Told of the progress through the networks.
+    inputs : tuple of Path
+        Stores in which raw inputs are looked for, as of `cnatool.score`.
 
     Raises
     ------
@@ -135,8 +138,8 @@ def collect(
     reused = 0
     for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
         try:
-            first = _finished(path)
-            second = None if test is None else _finished(paired_store(path, test))
+            first = _finished(path, inputs)
+            second = None if test is None else _finished(paired_store(path, test), inputs)
             key = score_key(first, second, described, output)
             found = None if cache is None else cache.get(key)
             if found is None:
@@ -153,9 +156,9 @@ def collect(
     return Collection(described, networks, not_scored, reused)
 
 
-def _finished(path: Path) -> Store:
+def _finished(path: Path, inputs: tuple[Path, ...]) -> Store:
     """Open a store that has all of its rows."""
-    store = open_store(path)
+    store = open_store(path, inputs)
     if not store.splits:
         raise MetricError(f"{path} has no split yet: its dump has not committed a row.")
     for name, split in store.splits.items():
