@@ -53,8 +53,8 @@ def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path],
     split : Split
         Its record refers to another store.
     named : sequence of Path
-        Stores that the user named. The first with the fingerprint is taken, before the one that
-        the reference leads to.
+        Stores that the user named. The first that holds inputs with the fingerprint is taken,
+        before the one that the reference leads to.
     opened : callable
         Opens a store.
 
@@ -69,13 +69,15 @@ def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path],
     assert reference is not None
     for path in named:
         found = opened(path).splits.get(split.name)
-        if found is not None and found.record.fingerprint == reference.fingerprint:
+        if found is None or found.record.inputs_from is not None:
+            continue
+        if found.record.fingerprint == reference.fingerprint:
             _check(split, found)
             return found
     path = split.path.resolve().parent / reference.store
     where = f"{split.path}: the raw inputs of split {split.name!r} are in {printable(path)}"
     # What a file names is opened as a store or not at all.
-    if not (path.is_dir() or path.is_file()):
+    if not _is_there(path):
         raise MetricError(f"{where}, and there is no such store. {_WAY_OUT}")
     try:
         other = opened(path)
@@ -92,6 +94,13 @@ def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path],
         )
     _check(split, there)
     return there
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_dir() or path.is_file()
+    except OSError:
+        return False
 
 
 def _check(split: Split, other: Split) -> None:
