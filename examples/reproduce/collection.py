@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,13 +110,33 @@ class Workplace:
         """Where stores are, a folder a run."""
         return self.folder / "stores"
 
+    @cached_property
+    def results(self) -> Path:
+        """Where the small files are that `tables.py` makes tables from."""
+        return self.folder / "results"
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took up to now, all attempts together."""
+        path = self.folder / "seconds.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add to the time of a stage, however it ends."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds
+            spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - start
+            (self.folder / "seconds.json").write_text(json.dumps(spent, indent=1) + "\n")
+
     def data(self, run: Run) -> Data:
         """Give the data of a run."""
         if run.dataset not in self._read:
             most = self.collection.rows, self.collection.test_rows
-            self._read[run.dataset] = read_data(
-                run.dataset, self._folders.get(run.dataset), *most
-            )
+            self._read[run.dataset] = read_data(run.dataset, self._folders.get(run.dataset), *most)
         return of_kind(self._read[run.dataset], run.dataset, run.kind)
 
     def data_folder(self, run: Run) -> Path:

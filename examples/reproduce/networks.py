@@ -69,7 +69,7 @@ class Residual(nn.Module):
 
 
 def resnet(shape: Shape) -> nn.Module:
-    """A convolution, three residual blocks, and a linear layer on the mean of each channel."""
+    """Give a convolution, three residual blocks, and a linear layer on channels' means."""
     return nn.Sequential(
         nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),

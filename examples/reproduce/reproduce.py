@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from collection import FULL, QUICK, Collection, Workplace
 from datasets import DATASETS, KINDS
+from evaluating import dump_all, study_all
 from networks import NETWORKS
 
 STAGES = ("train", "dump", "study")
@@ -68,7 +69,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     folders = {"mnist": options.mnist, "cifar10": options.cifar10}
     place = Workplace(options.output, chosen(options), folders)
-    place.train_all()
+    stages = {
+        "train": place.train_all,
+        "dump": lambda: dump_all(place),
+        "study": lambda: study_all(place),
+    }
+    for name in STAGES[: STAGES.index(options.until) + 1]:
+        with place.timed(name):
+            stages[name]()
+    if options.until == STAGES[-1]:
+        print(f"results are in {place.results}")
 
 
 if __name__ == "__main__":
