@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.in_step import InStep, differing_rows
 from cnatool.store.layout import IDS, input_key
 from cnatool.store.reader import open_store
@@ -48,10 +48,10 @@ class SharedInputs:
 
     Raises
     ------
-    NotAStoreError, StoreDamagedError, MetricError
-        If the store, or the one that it refers to, cannot be opened.
+    NotAStoreError, StoreDamagedError
+        If the store cannot be opened.
     UsageError
-        If it is the new store itself.
+        If it is the new store itself, or refers to one that cannot be used.
     """
 
     def __init__(self, store: str | Path, target: Path) -> None:
@@ -59,7 +59,13 @@ class SharedInputs:
         self._path = base.path
         self.inputs = base.record.inputs
         self._target = target
-        self._held = {name: split.inputs_split() for name, split in base.splits.items()}
+        try:
+            self._held = {name: split.inputs_split() for name, split in base.splits.items()}
+        except MetricError as error:
+            raise UsageError(
+                f"--inputs-from {store} refers to another store, which is not as it should be. "
+                "Name the store that has the inputs itself."
+            ) from error
         for path in {base.path, *(split.path for split in self._held.values())}:
             if path.resolve().is_relative_to(target.resolve()):
                 raise UsageError(f"--inputs-from {store}: {path} is where the new store goes.")

@@ -167,6 +167,8 @@ def test_one_reference_leads_to_the_inputs(here: Path) -> None:
             one["inputs_from"]["store"] = "../../s.zarr"
     with pytest.raises(MetricError, match="itself refers to another store"):
         cnatool.score(path)
+    with pytest.raises(UsageError, match="Name the store that has the inputs itself"):
+        later(here, "u.zarr", "deep/er/t.zarr")
 
 
 def test_stores_that_move(here: Path) -> None:
