@@ -172,11 +172,12 @@ def _correlations(subset: str, folder: Path) -> Iterable[dict[str, object]]:
 def _rows(networks: pl.DataFrame) -> Iterable[dict[str, object]]:
     for one in networks.iter_rows(named=True):
         tags = {name: one[f"tag.{name}"] for name in _TAGS}
-        yield tags | {name: _digits(one.get(name), 10) for name in _KEPT}
+        # To the last digit: of rounded numbers some would be equal, and their ranks others.
+        yield tags | {name: one.get(name) for name in _KEPT}
 
 
-def _digits(value: float | None, digits: int = 6) -> str | None:
-    return None if value is None else f"{value:.{digits}g}"
+def _digits(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6g}"
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, object]]) -> None:
