@@ -110,6 +110,7 @@ def collect(
     overrides: Mapping[str, object],
     output: str | None,
     observer: Observer,
+    inputs: tuple[Path, ...] = (),
 ) -> Collection:
     """Score the stores at some places, one at a time.
 
@@ -125,6 +126,8 @@ def collect(
         As of `cnatool.score`.
     observer : Observer
         Told of the progress through the networks.
+    inputs : tuple of Path
+        Stores in which raw inputs are looked for, as of `cnatool.score`.
 
     Raises
     ------
@@ -145,8 +148,8 @@ def collect(
     reused = 0
     for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
         try:
-            first = _finished(path)
-            second = None if test is None else _finished(paired_store(path, Path(test)))
+            first = _finished(path, inputs)
+            second = None if test is None else _finished(paired_store(path, Path(test)), inputs)
             key = score_key(first, second, described, output)
             found = None if cache is None else cache.get(key)
             if found is None:
@@ -173,9 +176,9 @@ def nothing_scored(not_scored: Sequence[NotScored]) -> DataError:
     return DataError(f"no network could be scored.{why}")
 
 
-def _finished(path: Path) -> Store:
+def _finished(path: Path, inputs: tuple[Path, ...]) -> Store:
     """Open a store that has all of its rows."""
-    store = open_store(path)
+    store = open_store(path, inputs)
     if not store.splits:
         raise MetricError(f"{path} has no split yet: its dump has not committed a row.")
     for name, split in store.splits.items():
