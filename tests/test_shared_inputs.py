@@ -410,7 +410,7 @@ def test_study_computes_alpha_once(here: Path, monkeypatch: pytest.MonkeyPatch) 
     measure = scored_inputs._alpha
     monkeypatch.setattr(scored_inputs, "_LATEST", {})
     monkeypatch.setattr(
-        scored_inputs, "_alpha", lambda split, fields: read.append(split) or measure(split, fields)
+        scored_inputs, "_alpha", lambda split, *rest: read.append(split) or measure(split, *rest)
     )
     columns = ["path", "id"]
     found = cnatool.study(here / "stores", resamples=0).networks.drop(columns)
@@ -428,6 +428,24 @@ def test_study_computes_alpha_once(here: Path, monkeypatch: pytest.MonkeyPatch) 
         .networks.drop(columns)
         .equals(found)
     )
+
+
+def test_series_and_pictures(here: Path) -> None:
+    (here / "stores").mkdir()
+    for number in range(3):
+        saved(mlp(seed=number), here / "later.onnx")
+        later(here, f"stores/{number}.zarr", tags={"step": str(number)})
+    series = cnatool.trajectory(here / "stores").steps
+    plane = cnatool.landscape(here / "stores", samples=40, grid=5).points
+    chart = cnatool.plot(here / "stores/0.zarr", "alpha-beta").to_dict()
+    shutil.move(here / "base.zarr", here / "moved.zarr")
+    moved = {"inputs": here / "moved.zarr"}
+    assert cnatool.trajectory(here / "stores", **moved).steps.equals(series)
+    assert cnatool.landscape(here / "stores", samples=40, grid=5, **moved).points.equals(plane)
+    assert cnatool.plot(here / "stores/0.zarr", "alpha-beta", **moved).to_dict() == chart
+    for function in (cnatool.landscape, lambda path: cnatool.plot(path, "alpha-beta")):
+        with pytest.raises(MetricError, match="name it with --inputs STORE"):
+            function(here / "stores")
 
 
 def test_commands(here: Path) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
     from cnatool.store.tree import Codec, ReadableArray, ReadableTree
 
-__all__ = ["Split", "Store", "StoredArray", "open_store"]
+__all__ = ["Split", "Store", "StoredArray", "named_stores", "open_store"]
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
@@ -83,8 +83,12 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
             "again, or restore the store from a copy. If you changed it on purpose, remove the "
             "checksum."
         )
-    named = (inputs,) if isinstance(inputs, str | Path) else inputs
-    return Store(path, record, tree, tuple(map(Path, named)))
+    return Store(path, record, tree, named_stores(inputs))
+
+
+def named_stores(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
+    """List the paths of one store that a caller named, or of several."""
+    return tuple(map(Path, (inputs,) if isinstance(inputs, str | Path) else inputs))
 
 
 class StoredArray:

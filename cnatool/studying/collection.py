@@ -13,7 +13,7 @@ from cnatool.metrics.convention import convention as named_convention
 from cnatool.results import ConventionResult
 from cnatool.scored_pairs import TRAIN
 from cnatool.scoring import score
-from cnatool.store.reader import open_store
+from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.cache import ScoreCache, score_key
 from cnatool.studying.columns import measured
 from cnatool.studying.finding import find_stores, paired_store, store_ids
@@ -110,7 +110,7 @@ def collect(
     overrides: Mapping[str, object],
     output: str | None,
     observer: Observer,
-    inputs: tuple[Path, ...] = (),
+    inputs: str | Path | Iterable[str | Path] = (),
 ) -> Collection:
     """Score the stores at some places, one at a time.
 
@@ -126,8 +126,8 @@ def collect(
         As of `cnatool.score`.
     observer : Observer
         Told of the progress through the networks.
-    inputs : tuple of Path
-        Stores in which raw inputs are looked for, as of `cnatool.score`.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
 
     Raises
     ------
@@ -146,10 +146,11 @@ def collect(
     stores, not_scored = find_stores(places)
     networks = []
     reused = 0
+    named = named_stores(inputs)
     for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
         try:
-            first = _finished(path, inputs)
-            second = None if test is None else _finished(paired_store(path, Path(test)), inputs)
+            first = _finished(path, named)
+            second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, described, output)
             found = None if cache is None else cache.get(key)
             if found is None:

@@ -138,10 +138,7 @@ def study(
         check_folder(where)
     other = None if frame is None else frame_from(frame)
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    named = (inputs,) if isinstance(inputs, str | Path) else inputs
-    collection = _collected(
-        places, where, test, convention, overrides, output, tuple(map(Path, named)), observer
-    )
+    collection = _collected(places, where, test, convention, overrides, output, inputs, observer)
     networks = _together(collection, other)
     settings = _settings(
         networks, by, cluster, hyperparameters, resamples, seed, least_pairs, collection
@@ -160,7 +157,7 @@ def _collected(
     convention: str,
     overrides: Mapping[str, object],
     output: str | None,
-    inputs: tuple[Path, ...],
+    inputs: str | Path | Iterable[str | Path],
     observer: Observer,
 ) -> Collection | None:
     if not places:
