@@ -1,0 +1,188 @@
+"""Which values of a network that was watched are its layers, whatever framework ran it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["FoundLayer", "Kind", "Step", "find_layers"]
+
+# linear: something times constant weights; bias and scale: by a constant; norm: a normalisation;
+# shape: the same numbers arranged anew; sum: of several values that depend on the input; pool:
+# a pooling; squash: what makes probabilities or classes of scores.
+Kind = Literal["linear", "bias", "scale", "norm", "shape", "sum", "pool", "squash", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation on values that depend on the network's input.
+
+    Attributes
+    ----------
+    kind : Kind
+        What it does.
+    operator : str
+        As ONNX calls it.
+    reads : tuple of int
+        The values that it reads and that depend on the input, one entry a use.
+    makes : int
+        The value that it gives.
+    one_number : bool
+        Of a bias or a scale: it is the same for all elements.
+    biased : bool
+        Of a linear operator: it adds a bias by itself.
+    """
+
+    kind: Kind
+    operator: str
+    reads: tuple[int, ...]
+    makes: int
+    one_number: bool = False
+    biased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLayer:
+    """A linear operator, and the values that stand for it.
+
+    Attributes
+    ----------
+    operator : str
+        As ONNX calls it.
+    linear, preactivation : tuple of int
+        Values that hold, in one shape or another, the operator's result with its bias, and what
+        enters the nonlinearity; in execution order.
+    output, shortcut : bool
+        Its result is the network's output; it is a projection on a residual bypass.
+    path : int
+        Linear operators on the longest path from the input up to this one.
+    """
+
+    operator: str
+    linear: tuple[int, ...]
+    preactivation: tuple[int, ...]
+    output: bool
+    shortcut: bool
+    path: int
+
+
+def find_layers(steps: Sequence[Step], outputs: Iterable[int]) -> list[FoundLayer]:
+    """Find the linear operators and walk from each to what enters its nonlinearity.
+
+    From an operator's result the walk goes forward while one step alone reads it and that adds a
+    constant, scales by one, normalises, or changes the shape.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        In execution order.
+    outputs : iterable of int
+        The values that the network gives.
+    """
+    network = _Network(steps, frozenset(outputs))
+    depth = network.path_lengths(network.sources)
+    leads_on = network.ancestors(step.reads[0] for step in network.linear)
+    layers = []
+    for step in network.linear:
+        linear, preactivation = network.walk(step)
+        layers.append(
+            FoundLayer(
+                operator=step.operator,
+                linear=linear,
+                preactivation=preactivation,
+                output=step.makes not in leads_on and network.ends(step.makes),
+                shortcut=network.is_shortcut(step, preactivation[-1]),
+                path=depth[step.makes],
+            )
+        )
+    return layers
+
+
+@dataclass(slots=True)
+class _Network:
+    steps: Sequence[Step]
+    outputs: frozenset[int]
+    linear: list[Step] = field(init=False)
+    readers: dict[int, list[Step]] = field(init=False)
+    producer: dict[int, Step] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.linear = [step for step in self.steps if step.kind == "linear"]
+        self.producer = {step.makes: step for step in self.steps}
+        self.readers = {}
+        for step in self.steps:
+            for value in step.reads:
+                self.readers.setdefault(value, []).append(step)
+
+    @property
+    def sources(self) -> set[int]:
+        return self.readers.keys() - self.producer.keys()
+
+    def walk(self, operator: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Give the values that hold the operator's result, and those that enter what follows."""
+        linear = [operator.makes]
+        group = linear  # values that differ in their shape alone
+        biased = operator.biased
+        reshaped = False
+        while len(readers := self.readers.get(group[-1], [])) == 1:
+            (step,) = readers
+            if step.kind == "shape":
+                reshaped = reshaped or step.operator == "Reshape"
+                group.append(step.makes)
+            elif step.kind == "bias" and not step.one_number:
+                if group is linear and not biased:
+                    linear = group = [step.makes]
+                else:
+                    group = [step.makes]
+                biased = True
+            elif step.kind == "scale":
+                if step.one_number and reshaped and group is linear:
+                    # the temperature of an attention, whose heads have been split off
+                    break
+                group = [step.makes]
+            elif step.kind == "norm":
+                group = [step.makes]
+            else:
+                break
+        return tuple(linear), tuple(group)
+
+    def path_lengths(self, start: Iterable[int]) -> dict[int, int]:
+        """Count linear operators on the longest path from ``start`` to each value behind it."""
+        lengths = dict.fromkeys(start, 0)
+        for step in self.steps:
+            before = [lengths[value] for value in step.reads if value in lengths]
+            if before:
+                lengths[step.makes] = max(before) + (step.kind == "linear")
+        return lengths
+
+    def ancestors(self, values: Iterable[int]) -> set[int]:
+        """Give ``values`` and every value on which they depend."""
+        found = set(values)
+        for step in reversed(self.steps):
+            if step.makes in found:
+                found.update(step.reads)
+        return found
+
+    def ends(self, value: int) -> bool:
+        """Say whether a value reaches an output without taking on another meaning."""
+        reached = {value}
+        for step in self.steps:
+            passes = step.kind in ("shape", "bias", "scale", "norm", "squash")
+            if passes and not reached.isdisjoint(step.reads):
+                reached.add(step.makes)
+        return not reached.isdisjoint(self.outputs)
+
+    def is_shortcut(self, operator: Step, end: int) -> bool:
+        """Say whether it is added to a longer path that started from the operator's own input."""
+        sums = [step for step in self.readers.get(end, []) if step.kind == "sum"]
+        others = {value for step in sums for value in step.reads if value != end}
+        if not others:
+            return False
+        fork = operator.reads[0]
+        while (step := self.producer.get(fork)) is not None and step.kind in ("shape", "pool"):
+            fork = step.reads[0]
+        lengths = self.path_lengths([fork])
+        return any(lengths.get(value, 0) >= 2 for value in others)

@@ -1,0 +1,52 @@
+"""Per-sample statistics of a tensor, computed on the device that it is on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.store.records import Statistic
+
+__all__ = ["device_statistics"]
+
+
+def device_statistics(rows: torch.Tensor, names: Sequence[Statistic]) -> torch.Tensor:
+    """Give statistics over the elements of each row, in float64 where the device has it.
+
+    Parameters
+    ----------
+    rows : Tensor, shape (n, …)
+        Numbers or booleans.
+    names : sequence of Statistic
+        Which.
+
+    Returns
+    -------
+    Tensor, shape (S, n)
+    """
+    wide = torch.float32 if rows.device.type == "mps" else torch.float64
+    flat = rows.detach().reshape(len(rows), -1)
+    if not flat.is_floating_point():
+        flat = flat.to(wide)
+    return torch.stack([_statistic(flat, name, wide) for name in names])
+
+
+def _statistic(flat: torch.Tensor, name: Statistic, wide: torch.dtype) -> torch.Tensor:
+    if name == "sum":
+        return flat.sum(1, dtype=wide)
+    if name == "abs_sum":
+        return flat.abs().sum(1, dtype=wide)
+    if name == "square_sum":
+        return torch.linalg.vector_norm(flat, dim=1, dtype=wide).square()
+    if name == "positive_sum":
+        return flat.clamp_min(0).sum(1, dtype=wide)
+    if name == "nonzero_count":
+        return torch.count_nonzero(flat, dim=1).to(wide)
+    least = name == "min"
+    if not flat.shape[1]:
+        return torch.full((len(flat),), float("inf" if least else "-inf"), dtype=wide)
+    return (flat.amin(1) if least else flat.amax(1)).to(wide)
