@@ -25,6 +25,8 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
+    from cnatool.comparing import compare
+    from cnatool.comparison_results import Comparison
     from cnatool.converting import convert
     from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendError",
     "CnatoolError",
+    "Comparison",
     "DataError",
     "Flatness",
     "Layer",
@@ -66,6 +69,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "__version__",
+    "compare",
     "convert",
     "create_store",
     "dump",
@@ -81,6 +85,7 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
+    "Comparison": ("cnatool.comparison_results", "Comparison"),
     "Flatness": ("cnatool.store.flatness_records", "Flatness"),
     "Layer": ("cnatool.recording", "Layer"),
     "LayerScores": ("cnatool.layer_results", "LayerScores"),
@@ -94,6 +99,7 @@ _LAZY = {
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),
     "Verification": ("cnatool.verifying", "Verification"),
+    "compare": ("cnatool.comparing", "compare"),
     "convert": ("cnatool.converting", "convert"),
     "create_store": ("cnatool.recording", "create_store"),
     "dump": ("cnatool.dumping", "dump"),

@@ -15,6 +15,20 @@ __all__ = ["FoundLayer", "Kind", "Step", "find_layers"]
 # a pooling; squash: what makes probabilities or classes of scores.
 Kind = Literal["linear", "bias", "scale", "norm", "shape", "sum", "pool", "squash", "other"]
 
+# What a normalisation over a sample's own mean and deviation is written in.
+_MEANS = frozenset({"ReduceMean", "ReduceVar", "ReduceStd"})
+_ROOTS = frozenset({"ReduceStd", "Rsqrt", "Sqrt"})
+_QUOTIENTS = frozenset({"Div", "Reciprocal", "Rsqrt"})
+_MOMENTS = (
+    _MEANS
+    | _ROOTS
+    | _QUOTIENTS
+    | {"Add", "Cast", "Expand", "Identity", "Mul", "Neg", "Pow", "Reshape", "Squeeze", "Sub"}
+    | {"Transpose", "Unsqueeze"}
+)
+# More than the longest such spelling has.
+_MOST_MOMENT_STEPS = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -127,9 +141,14 @@ class _Network:
         group = linear  # values that differ in their shape alone
         biased = operator.biased
         reshaped = False
-        while len(readers := self.readers.get(group[-1], [])) == 1:
-            (step,) = readers
-            if step.kind == "shape":
+        while readers := self.readers.get(group[-1], []):
+            step = readers[0]
+            if len(readers) > 1:
+                normalized = self._normalized(group[-1])
+                if normalized is None:
+                    break
+                group = [normalized]
+            elif step.kind == "shape":
                 reshaped = reshaped or step.operator == "Reshape"
                 group.append(step.makes)
             elif step.kind == "bias" and not step.one_number:
@@ -148,6 +167,33 @@ class _Network:
             else:
                 break
         return tuple(linear), tuple(group)
+
+    def _normalized(self, value: int) -> int | None:
+        """Give what a normalisation written out in several steps makes of a value, if it is one.
+
+        Those steps read nothing else that depends on the input, take a mean and a root, divide,
+        and meet again in one value.
+        """
+        inside = {value}
+        operators: set[str] = set()
+        passed: set[int] = set()
+        while len(passed) < _MOST_MOMENT_STEPS:
+            waiting = [s for v in sorted(inside) for s in self.readers.get(v, [])]
+            waiting = [step for step in waiting if step.makes not in passed]
+            still_read = {v for step in waiting for v in step.reads if v in inside}
+            still_read |= (inside & self.outputs) - {value}
+            told = operators & _MEANS and operators & _ROOTS and operators & _QUOTIENTS
+            if len(still_read) == 1 and value not in still_read and told:
+                return still_read.pop()
+            ready = next(
+                (s for s in waiting if s.operator in _MOMENTS and inside.issuperset(s.reads)), None
+            )
+            if ready is None:
+                return None
+            passed.add(ready.makes)
+            inside.add(ready.makes)
+            operators.add(ready.operator)
+        return None
 
     def path_lengths(self, start: Iterable[int]) -> dict[int, int]:
         """Count linear operators on the longest path from ``start`` to each value behind it."""

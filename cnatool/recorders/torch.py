@@ -53,7 +53,7 @@ class Recorder:
     keep : {"statistics", "activations"}
         Whether statistics of each sample are stored, or whole tensors too.
     statistics : str or sequence of str
-        As of `cnatool.create_store`.
+        As of `cnatool.create_store`. By absolute sums `cnatool.compare` tells rounding from error.
     weights : bool
         Store norms of the layers' weights, for the baselines of `cnatool.score`. In ``eval`` mode
         a BatchNorm behind a layer is folded into them.
@@ -84,7 +84,7 @@ class Recorder:
         *,
         modules: Modules = "preactivation",
         keep: str = "statistics",
-        statistics: str | Sequence[str] = "sum",
+        statistics: str | Sequence[str] = ("sum", "abs_sum"),
         weights: bool = False,
         initial_state: Mapping[str, torch.Tensor] | None = None,
         tags: Mapping[str, str] | None = None,
@@ -96,7 +96,9 @@ class Recorder:
         if keep not in ("statistics", "activations"):
             raise UsageError(f"keep={keep!r}: statistics or activations.")
         if initial_state is not None and not weights:
-            raise UsageError("initial_state: give weights=True too, from which distances are taken.")
+            raise UsageError(
+                "initial_state: give weights=True too, from which distances are taken."
+            )
         from cnatool.recorders.torch_taps import statistic_names
 
         self.path = Path(path)
@@ -168,7 +170,7 @@ class Recorder:
         raw = None if inputs is None else arrays(inputs)
         with RootCall(self._network) as call:
             call.before = lambda args, kwargs: self._begin(call, raw, args, kwargs)
-            call.after = lambda result: self._taps is not None and self._taps.take_outputs(result)
+            call.after = self._end
             try:
                 yield
             finally:
@@ -200,13 +202,19 @@ class Recorder:
         from cnatool.recorders.torch_taps import arrays, called_with
 
         if call.count > 1:
-            raise DataError("the network was called twice within one batch: give each call its own.")
+            raise DataError(
+                "the network was called twice within one batch: give each call its own."
+            )
         call.raw = arrays(called_with(args, kwargs)) if raw is None else raw
         rows = len(next(iter(call.raw.values())))
         if self._taps is None:
             self._prepare(args, kwargs, rows, list(call.raw))
         assert self._taps is not None
         self._taps.start(rows)
+
+    def _end(self, result: Any) -> None:
+        if self._taps is not None:
+            self._taps.take_outputs(result)
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int, inputs: list[str]
@@ -220,7 +228,7 @@ class Recorder:
 
         wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
         parallel = isinstance(self._network, wrappers)
-        inner = self._network.module if parallel else self._network
+        inner: Any = self._network.module if parallel else self._network
         self._held.enter_context(slow_attention())
         choice = choose(inner, traced(inner, args, kwargs, rows), self._modules)
         self.left_out = choice.left_out
@@ -302,6 +310,4 @@ def _check_installed() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            "recording from PyTorch needs it: python -m pip install torch"
-        ) from error
+        raise UsageError("recording from PyTorch needs it: python -m pip install torch") from error

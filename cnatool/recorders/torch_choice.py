@@ -153,14 +153,26 @@ class _Chooser:
         else:
             given = list(modules) if isinstance(modules, (tuple, list)) else [modules]
             self._named(given)
+        layers = layers or self._all_layers()
+        # What makes the output tells whether it is scores or probabilities.
+        for value in self._trace.outputs.values():
+            if self._trace.values[value].axis is not None:
+                self._take(value)
         tensors = [self._chosen[value] for value in sorted(self._chosen)]
         outputs = {
-            part: self._chosen[value].name if value in self._chosen else f"output{part and '.'}{part}"
+            part: self._chosen[value].name
+            if value in self._chosen
+            else f"output{part and '.'}{part}"
             for part, value in self._trace.outputs.items()
         }
-        if not layers:
-            layers = [Layer(one.name, output=one.name in outputs.values()) for one in tensors]
         return Choice(tensors, layers, sources, normalisers, self._left_out, outputs)
+
+    def _all_layers(self) -> list[Layer]:
+        """Give a layer for each value that was chosen by hand."""
+        ends = set(self._trace.outputs.values())
+        return [
+            Layer(self._chosen[value].name, output=value in ends) for value in sorted(self._chosen)
+        ]
 
     def _carrier(self, values: Sequence[int]) -> int:
         """Give the value to record of several that differ in their shape alone."""
@@ -227,7 +239,9 @@ class _Chooser:
             if not value.places or not value.floating:
                 continue
             if value.axis is None:
-                self._left_out[self._name(value, "")] = "its result has no axis for the samples alone"
+                self._left_out[self._name(value, "")] = (
+                    "its result has no axis for the samples alone"
+                )
             else:
                 self._take(number)
 

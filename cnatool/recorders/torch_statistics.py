@@ -41,7 +41,8 @@ def _statistic(flat: torch.Tensor, name: Statistic, wide: torch.dtype) -> torch.
     if name == "abs_sum":
         return flat.abs().sum(1, dtype=wide)
     if name == "square_sum":
-        return torch.linalg.vector_norm(flat, dim=1, dtype=wide).square()
+        norm: torch.Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=wide)
+        return norm.square()
     if name == "positive_sum":
         return flat.clamp_min(0).sum(1, dtype=wide)
     if name == "nonzero_count":

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from cnatool.recorders.torch_choice import Choice, Chosen
 
-__all__ = ["RootCall", "Taken", "Taps", "arrays", "called_with", "slow_attention", "statistic_names"]
+__all__ = [
+    "RootCall",
+    "Taken",
+    "Taps",
+    "arrays",
+    "called_with",
+    "slow_attention",
+    "statistic_names",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +230,7 @@ class Taps:
         self._active = False
         for run in self._runs:
             while run.watching:
-                run.watching.pop().__exit__(None, None, None)
+                run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def take_outputs(self, result: Any) -> None:
         """Take what the network gives."""
@@ -282,7 +290,7 @@ class Taps:
         wanted = [] if run is None else self._made.get((name, run.calls[name]), [])
         if run is not None and wanted:
             watch = _Watch(wanted, lambda one, tensor: self._take(run, one, tensor))
-            watch.__enter__()
+            watch.__enter__()  # type: ignore[no-untyped-call]
             run.watching.append(watch)
 
     def _leave(self, name: str, result: Any) -> None:
@@ -292,7 +300,7 @@ class Taps:
         call = name, run.calls[name]
         run.calls[name] += 1
         if call in self._made and run.watching:
-            run.watching.pop().__exit__(None, None, None)
+            run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
         wanted = self._placed.get(call, [])
         tensors = named_tensors(result) if wanted else {}
         for one in wanted:
@@ -318,13 +326,13 @@ class Taps:
             run.values[one.name] = device_statistics(rows, self._statistics)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Takes the results of operators that no module gives."""
 
     def __init__(
         self, wanted: Sequence[Chosen], take: Callable[[Chosen, torch.Tensor], None]
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._wanted = {
             (one.source.operator, one.source.number): one
             for one in wanted

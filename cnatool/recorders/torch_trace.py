@@ -65,8 +65,6 @@ class Value:
         Where modules give it, the innermost first.
     operator : str
         What made it, as ONNX calls it.
-    weights : Tensor or None
-        Of a linear operator.
     axis : int or None
         The samples' axis; None where there is none.
     """
@@ -129,11 +127,11 @@ def named_tensors(given: Any) -> dict[str, torch.Tensor]:
     }
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Numbers the values of one run, and notes the operators between them."""
 
     def __init__(self, given: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.values: list[Value] = []
         self.stack: list[_Call] = []
@@ -197,6 +195,9 @@ class _Watch(TorchDispatchMode):
         writes = any(arg.alias_info and arg.alias_info.is_write for arg in func._schema.arguments)
         does = operation(name, args, result, lambda one: self.find(one) is not None)
         read = self.find(does.first)
+        if does.kind in ("norm", "pool"):
+            # Saved moments and the like, which no network reads.
+            results = results[:1]
         for number, tensor in enumerate(results):
             if not writes and self.find(tensor) is not None:
                 continue  # the same value under another name
@@ -316,7 +317,7 @@ def _sample_axis(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
 def _key(tensor: torch.Tensor) -> _Key:
     return (
         tensor.untyped_storage()._cdata,
-        tensor.storage_offset(),
+        int(tensor.storage_offset()),
         tensor.dtype,
         tuple(tensor.shape),
         tuple(tensor.stride()),
