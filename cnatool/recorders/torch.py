@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cnatool.store.records import Statistic
     from cnatool.store.tree import Codec
 
-__all__ = ["Recorder", "record"]
+__all__ = ["Recorder", "check_installed", "record"]
 
 
 class Recorder:
@@ -92,7 +92,7 @@ class Recorder:
         codec: Codec | None = None,
         overwrite: bool = False,
     ) -> None:
-        _check_installed()
+        check_installed()
         if keep not in ("statistics", "activations"):
             raise UsageError(f"keep={keep!r}: statistics or activations.")
         if initial_state is not None and not weights:
@@ -288,7 +288,7 @@ def record(
     UsageError, DataError, NotAStoreError
         As of `Recorder`.
     """
-    _check_installed()
+    check_installed()
     import torch
 
     modes = {module: module.training for module in network.modules()}
@@ -306,7 +306,14 @@ def record(
             module.training = training
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Say what to install where there is no PyTorch.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
     try:
         import torch  # noqa: F401
     except ImportError as error:
