@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cnatool.errors import DataError, UsageError
+from cnatool.recorders.statistics import statistic_names
 from cnatool.recording import create_store
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike
 
-    from cnatool.recorders.torch_choice import Choice, Modules
+    from cnatool.recorders.choice import Choice, Modules
     from cnatool.recorders.torch_taps import Taps
     from cnatool.recording import Recording
     from cnatool.store.records import Statistic
@@ -99,8 +100,6 @@ class Recorder:
             raise UsageError(
                 "initial_state: give weights=True too, from which distances are taken."
             )
-        from cnatool.recorders.torch_taps import statistic_names
-
         self.path = Path(path)
         self.left_out: dict[str, str] = {}
         self._network = network
@@ -221,7 +220,7 @@ class Recorder:
     ) -> None:
         import torch
 
-        from cnatool.recorders.torch_choice import choose
+        from cnatool.recorders.choice import choose
         from cnatool.recorders.torch_taps import Taps, slow_attention
         from cnatool.recorders.torch_trace import traced
         from cnatool.recorders.torch_weights import layer_arrays
@@ -230,7 +229,9 @@ class Recorder:
         parallel = isinstance(self._network, wrappers)
         inner: Any = self._network.module if parallel else self._network
         self._held.enter_context(slow_attention())
-        choice = choose(inner, traced(inner, args, kwargs, rows), self._modules)
+        choice = choose(
+            dict(inner.named_modules()), traced(inner, args, kwargs, rows), self._modules
+        )
         self.left_out = choice.left_out
         options = dict(self._options)
         if self._weights:

@@ -7,23 +7,24 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, local
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError
 from cnatool.recorders.torch_statistics import device_statistics
-from cnatool.recorders.torch_trace import Origin, Place, named_tensors, operator_name
-from cnatool.store.records import Statistic
+from cnatool.recorders.torch_trace import named_tensors, operator_name
+from cnatool.recorders.trace import Origin, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.recorders.torch_choice import Choice, Chosen
+    from cnatool.recorders.choice import Choice, Chosen
+    from cnatool.store.records import Statistic
 
 __all__ = [
     "RootCall",
@@ -32,7 +33,6 @@ __all__ = [
     "arrays",
     "called_with",
     "slow_attention",
-    "statistic_names",
 ]
 
 
@@ -43,22 +43,6 @@ class Taken:
     outputs: dict[str, NDArray[Any]]
     activations: dict[str, NDArray[Any]]
     statistics: dict[str, dict[str, NDArray[np.float64]]]
-
-
-def statistic_names(given: str | Sequence[str]) -> tuple[Statistic, ...]:
-    """Read names of statistics; ``sum`` is always among them.
-
-    Raises
-    ------
-    UsageError
-        If one is unknown.
-    """
-    names = [given] if isinstance(given, str) else list(given)
-    known = get_args(Statistic)
-    unknown = next((name for name in names if name not in (*known, "all")), None)
-    if unknown is not None:
-        raise UsageError(f"statistics: {unknown!r} is none of {', '.join(known)}.")
-    return tuple(name for name in known if name == "sum" or name in names or "all" in names)
 
 
 def arrays(given: Any) -> dict[str, NDArray[Any]]:

@@ -14,86 +14,15 @@ from torch.utils._pytree import tree_flatten, tree_map
 from cnatool.errors import DataError
 from cnatool.recorders.rule import Step
 from cnatool.recorders.torch_operators import operation
+from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Origin", "Place", "Trace", "Value", "named_tensors", "operator_name", "traced"]
-
-# Two runs of different length tell which axis is the samples'; both are short.
-_PROBES = (2, 3)
+__all__ = ["named_tensors", "operator_name", "traced"]
 
 # A tensor's memory, and how it lies in it; views of the whole with the same shape are one value.
 _Key = tuple[int, int, torch.dtype, tuple[int, ...], tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a module gives a value: which call of it, and which of its results."""
-
-    module: str
-    call: int
-    result: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Which operator made a value: the module call it ran in, and which of its kind it was there.
-
-    Operators that a module calls within that call are counted with it.
-    """
-
-    module: str
-    call: int
-    operator: str
-    number: int
-
-
-@dataclass(slots=True)
-class Value:
-    """A tensor that depends on the network's input.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        In the last run.
-    floating : bool
-        Its elements are floats.
-    origin : Origin or None
-        What made it; None for what the network was given.
-    places : list of Place
-        Where modules give it, the innermost first.
-    operator : str
-        What made it, as ONNX calls it.
-    axis : int or None
-        The samples' axis; None where there is none.
-    """
-
-    shape: tuple[int, ...]
-    floating: bool
-    origin: Origin | None = None
-    places: list[Place] = field(default_factory=list)
-    operator: str = ""
-    axis: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What a network did with its input.
-
-    Attributes
-    ----------
-    steps : list of Step
-        In execution order; their values are places in ``values``.
-    values : list of Value
-        In execution order.
-    outputs : dict of str to int
-        The values that the network gave, by name.
-    """
-
-    steps: list[Step]
-    values: list[Value]
-    outputs: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -251,14 +180,14 @@ def traced(network: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], rows:
     DataError
         If it takes other steps with other samples.
     """
-    small, large = (_run(network, *_part((args, dict(kwargs)), rows, n)) for n in _PROBES)
+    small, large = (_run(network, *_part((args, dict(kwargs)), rows, n)) for n in PROBES)
     if [step.operator for step in small.steps] != [step.operator for step in large.steps]:
         raise DataError(
             "the network takes other steps for other samples, so its tensors are not the same "
             "from batch to batch: record the modules inside that are always called."
         )
     for value, other in zip(large.values, small.values, strict=True):
-        value.axis = _sample_axis(other.shape, value.shape)
+        value.axis = sample_axis(other.shape, value.shape)
     return large
 
 
@@ -302,16 +231,6 @@ def _part(given: Any, rows: int, count: int) -> Any:
         return one.detach().index_select(list(one.shape).index(rows), wanted)
 
     return tree_map(part, given)
-
-
-def _sample_axis(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
-    """Give the one axis that has as many elements as there are samples."""
-    if len(small) != len(large):
-        return None
-    moved = [axis for axis in range(len(small)) if small[axis] != large[axis]]
-    if len(moved) != 1 or (small[moved[0]], large[moved[0]]) != _PROBES:
-        return None
-    return moved[0]
 
 
 def _key(tensor: torch.Tensor) -> _Key:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.recorders.torch_choice import Choice
+    from cnatool.recorders.choice import Choice
 
 __all__ = ["layer_arrays"]
 

@@ -1,28 +1,26 @@
-"""Which values of a watched PyTorch network are recorded, under which names."""
+"""Which values of a watched network are recorded, under which names."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnatool.errors import DataError, UsageError
 from cnatool.recorders.rule import find_layers
 from cnatool.recording import Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnatool.recorders.rule import FoundLayer
-    from cnatool.recorders.torch_trace import Origin, Place, Trace, Value
+    from cnatool.recorders.trace import Origin, Place, Trace, Value
 
 __all__ = ["Choice", "Chosen", "Modules", "choose"]
 
 Rule = Literal["preactivation", "linear", "all"]
-One = str | type[torch.nn.Module]
+One = str | type
 Modules = One | tuple[One, ...] | list[One]
 
 _RULES = ("preactivation", "linear", "all")
@@ -42,6 +40,8 @@ class Chosen:
         The samples'.
     shape : tuple of int
         Of one sample.
+    value : int
+        Its place in the trace.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Chosen:
     source: Place | Origin
     axis: int
     shape: tuple[int, ...]
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,15 @@ class Choice:
     outputs: dict[str, str]
 
 
-def choose(network: torch.nn.Module, trace: Trace, modules: Modules) -> Choice:
+def choose(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Choice:
     """Choose values and name them.
 
     Parameters
     ----------
-    network : Module
+    named : mapping of str to module
+        The network's modules.
     trace : Trace
-        Of it.
+        Of the network.
     modules : str, type, or sequence of these
         ``preactivation``, ``linear``, ``all``, globs of module names, or types of modules.
 
@@ -97,12 +99,12 @@ def choose(network: torch.nn.Module, trace: Trace, modules: Modules) -> Choice:
     DataError
         If a value that was asked for has no sample axis.
     """
-    return _Chooser(network, trace).choose(modules)
+    return _Chooser(named, trace).choose(modules)
 
 
 class _Chooser:
-    def __init__(self, network: torch.nn.Module, trace: Trace) -> None:
-        self._modules = dict(network.named_modules())
+    def __init__(self, named: Mapping[str, Any], trace: Trace) -> None:
+        self._modules = named
         self._trace = trace
         self._calls = Counter(
             {p.module: p.call + 1 for value in trace.values for p in value.places}
@@ -118,7 +120,7 @@ class _Chooser:
         if isinstance(modules, str) and modules in _RULES:
             if not found:
                 raise UsageError(
-                    "the network has no linear operator that PyTorch shows: name modules=…, and "
+                    "the network has no linear operator that can be seen: name modules=…, and "
                     "record a compiled network before it is compiled."
                 )
             for layer in found:
@@ -197,7 +199,7 @@ class _Chooser:
             source = self._source(value)
             operator = operator or value.operator
             name = self._name(value, operator)
-            self._chosen[number] = Chosen(name, operator, source, value.axis, shape)
+            self._chosen[number] = Chosen(name, operator, source, value.axis, shape, number)
         return self._chosen[number].name
 
     def _source(self, value: Value) -> Place | Origin:
