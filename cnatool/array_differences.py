@@ -11,16 +11,25 @@ from cnatool.comparison_results import Difference
 from cnatool.store.row_statistics import row_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.matched_tensors import Pair
     from cnatool.store.reader import Split, StoredArray
 
-__all__ = ["equal_share", "same_predictions", "statistic_differences", "value_difference"]
+__all__ = [
+    "equal_share",
+    "same_predictions",
+    "statistic_differences",
+    "sums_agree",
+    "value_difference",
+]
 
 _BLOCK_BYTES = 16 << 20
+# By which layers of parallel branches are told apart.
+_FIRST_ROWS = 1000
+_MUCH_THE_SAME = 1e-3
 # What is summed is compared with the sum of absolute values, of which rounding is a share.
 _SUMS = ("sum", "abs_sum", "positive_sum")
 
@@ -85,6 +94,22 @@ def statistic_differences(
         for place, (found, scale) in enumerate(zip(largest, scales, strict=True)):
             differences[place][name] = found.difference(scale.name)
     return differences
+
+
+def sums_agree(split: Split, split2: Split) -> Callable[[str, str], bool]:
+    """Give a function that says whether two tensors' sums over the first rows are much the same."""
+    rows = min(len(split), len(split2), _FIRST_ROWS)
+    if not (rows and split.has_statistic("sum") and split2.has_statistic("sum")):
+        return lambda name, name2: True
+    sums, sums2 = split.statistics("sum")[:rows], split2.statistics("sum")[:rows]
+
+    def agree(name: str, name2: str) -> bool:
+        one = sums[:, split.store.tensor(name).number]
+        two = sums2[:, split2.store.tensor(name2).number]
+        with np.errstate(invalid="ignore"):
+            return bool(np.abs(one - two).max() <= _MUCH_THE_SAME * np.abs(one).max())
+
+    return agree
 
 
 class _Scale:

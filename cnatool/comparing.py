@@ -9,6 +9,7 @@ from cnatool.array_differences import (
     equal_share,
     same_predictions,
     statistic_differences,
+    sums_agree,
     value_difference,
 )
 from cnatool.compared_scores import compared_scores
@@ -82,7 +83,7 @@ def compare(
     fields, typed = named_convention(convention, overrides)
     one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
     names = _common_splits(one, two, split)
-    match = matched(one, two)
+    match = matched(one, two, sums_agree(one.splits[names[0]], two.splits[names[0]]))
     splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
     scores, reason = compared_scores(one, two, names, convention, overrides)
     found = _found(splits, scores, tolerance)
@@ -215,6 +216,11 @@ def _structure(match: Match, splits: Mapping[str, SplitCompared]) -> Iterator[st
 
 
 def _notes(match: Match, one: Store, two: Store) -> Iterator[str]:
+    if match.reordered:
+        yield (
+            f"layers that run in another order in {two.path}: {', '.join(match.reordered)}. Depths "
+            "by index see another network; --set depth=path does not"
+        )
     for names, where in ((match.folded2, two), (match.folded, one)):
         if names:
             yield (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cnatool.store.reader import Store
     from cnatool.store.records import LayerRecord, TensorRecord
@@ -48,6 +48,8 @@ class Match:
         In execution order.
     left, left2 : list of str
         Layers' pre-activations that were matched with none.
+    reordered : list of str
+        Those that do not run in the same order in both stores.
     folded, folded2 : list of str
         Layers' pre-activations of the first store, of which one store alone holds the linear
         operator's own result: the first alone, and the second alone.
@@ -59,17 +61,27 @@ class Match:
     left2: list[str]
     folded: list[str]
     folded2: list[str]
+    reordered: list[str]
 
 
-def matched(store: Store, store2: Store) -> Match:
+def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
     """Match tensors by name if every layer of one store has its namesakes in the other.
 
-    Else layers are matched in execution order, as many as have tensors of the same size.
+    Else layers are matched in execution order, as many as have tensors of the same size. Parallel
+    branches may run in either order: where two layers do not agree, others of the same size
+    that do are matched.
+
+    Parameters
+    ----------
+    store, store2 : Store
+    agree : callable
+        Says of a tensor of each store whether their values seem to be the same.
     """
     layers, layers2 = (
         [layer for layer in each.layers if each.has_tensor(layer.preactivation)]
         for each in (store, store2)
     )
+    reordered: list[str] = []
     if _namesakes(store, store2, layers) or _namesakes(store2, store, layers2):
         by_name = {layer.preactivation: number for number, layer in enumerate(layers2)}
         aligned = [
@@ -84,7 +96,18 @@ def matched(store: Store, store2: Store) -> Match:
             [_size(each, layer.preactivation) for layer in found]
             for each, found in ((store, layers), (store2, layers2))
         )
-        aligned, others, by = _aligned(sizes, sizes2), [], "order"
+        in_order = _aligned(sizes, sizes2)
+        aligned = _untangled(
+            in_order,
+            sizes,
+            lambda i, j: agree(layers[i].preactivation, layers2[j].preactivation),
+        )
+        reordered = [
+            layers[after[0]].preactivation
+            for before, after in zip(in_order, aligned, strict=True)
+            if before != after
+        ]
+        others, by = [], "order"
     pairs: list[Pair] = []
     folded: list[str] = []
     folded2: list[str] = []
@@ -107,6 +130,7 @@ def matched(store: Store, store2: Store) -> Match:
         left2=_left(layers2, [number for _, number in aligned]),
         folded=folded,
         folded2=folded2,
+        reordered=reordered,
     )
 
 
@@ -169,6 +193,22 @@ def _aligned(sizes: Sequence[int], sizes2: Sequence[int]) -> list[tuple[int, int
             i += 1
         else:
             j += 1
+    return found
+
+
+def _untangled(
+    aligned: Sequence[tuple[int, int]], sizes: Sequence[int], agree: Callable[[int, int], bool]
+) -> list[tuple[int, int]]:
+    """Exchange partners among pairs that do not agree, where others of their size do."""
+    found = list(aligned)
+    loose = [place for place, pair in enumerate(found) if not agree(*pair)]
+    for place in loose:
+        one, two = found[place]
+        for other in loose:
+            one2, two2 = found[other]
+            if other > place and sizes[one] == sizes[one2] and agree(one, two2):
+                found[place], found[other] = (one, two2), (one2, two)
+                break
     return found
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnatool.store.tree import Codec
     from cnatool.store.writer import SplitWriter
 
-__all__ = ["Layer", "Recording", "create_store"]
+__all__ = ["Codec", "Layer", "Recording", "Statistic", "create_store"]
 
 # Room for an id where nobody says how long they are.
 _ID_BYTES = 256

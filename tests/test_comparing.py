@@ -117,6 +117,29 @@ def test_layers_of_other_names_by_order(keep: str, tmp_path: Path) -> None:
     assert (whole.reason is None) == (keep == "full")
 
 
+def test_parallel_layers_in_another_order(tmp_path: Path) -> None:
+    data = values()
+    for arrays in data.values():
+        arrays["fc3"] = arrays["fc1"][:, ::-1] * 2
+    other = {
+        split: arrays | {"fc1": arrays["fc3"], "fc3": arrays["fc1"]}
+        for split, arrays in data.items()
+    }
+    one = written(tmp_path / "a.zarr", data)
+    two = written(tmp_path / "b.zarr", other, ("/a", "/b", "/c", "output"))
+    found = cnatool.compare(one, two)
+    assert [(t.name, t.name2) for t in found.splits["train"].tensors[:3]] == [
+        ("fc1", "/c"),
+        ("fc2", "/b"),
+        ("fc3", "/a"),
+    ]
+    assert "layers that run in another order" in found.notes[0]
+    assert "--set depth=path" in found.notes[0]
+    assert all(t.activations.max_abs == 0 for t in found.splits["train"].tensors)
+    assert not found.same  # β over the index sees another network
+    assert {text.partition(":")[0] for text in found.differences} <= {s.name for s in found.scores}
+
+
 def test_a_layer_too_many(tmp_path: Path) -> None:
     data = values()
     one = written(tmp_path / "a.zarr", data)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,16 +20,14 @@ from cnatool.recorders.statistics import statistic_names
 from cnatool.recording import create_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.recorders.checkpoints import Unit
     from cnatool.recorders.choice import Choice, Modules
-    from cnatool.recording import Recording
-    from cnatool.store.records import Statistic
-    from cnatool.store.tree import Codec
+    from cnatool.recording import Codec, Recording, Statistic
 
 __all__ = ["Recorder", "record", "store_callback"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.records import Statistic
+    from cnatool.recording import Statistic
 
 __all__ = ["arrays", "device_statistics", "samples_first"]
 

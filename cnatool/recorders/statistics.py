@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from cnatool.errors import UsageError
-from cnatool.store.records import Statistic
+from cnatool.recording import Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from cnatool.recorders.choice import Choice, Modules
     from cnatool.recorders.torch_taps import Taps
-    from cnatool.recording import Recording
-    from cnatool.store.records import Statistic
-    from cnatool.store.tree import Codec
+    from cnatool.recording import Codec, Recording, Statistic
 
 __all__ = ["Recorder", "check_installed", "record"]
 

@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnatool.store.records import Statistic
+    from cnatool.recording import Statistic
 
 __all__ = ["device_statistics"]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.recorders.choice import Choice, Chosen
-    from cnatool.store.records import Statistic
+    from cnatool.recording import Statistic
 
 __all__ = [
     "RootCall",
