@@ -65,8 +65,10 @@ def _scores(
         return
     # A difference of accuracies is as large as they are.
     yield "gap", (result.gap.value, 1.0)
-    yield "cna_area", (result.cna_area.value, 0.0)
     yield "margin", (result.margin.value, 0.0)
+    if result.convention.fields.area == "reference":
+        return
+    yield "cna_area", (result.cna_area.value, 0.0)
     yield "cna_margin", (result.cna_margin.value, 0.0)
 
 

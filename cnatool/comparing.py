@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from cnatool.comparison_results import ScoreCompared
     from cnatool.matched_tensors import Match, Pair
+    from cnatool.metrics.convention import Convention
     from cnatool.store.reader import Split
+    from cnatool.store.records import ArrayRecord
 
 __all__ = ["TOLERANCE", "compare"]
 
@@ -108,7 +110,7 @@ def compare(
         convention=ConventionResult(convention, typed, fields),
         scores=tuple(scores),
         scores_reason=reason,
-        notes=tuple(_notes(match, one, two)),
+        notes=tuple(_notes(match, one, two, fields)),
     )
 
 
@@ -154,13 +156,27 @@ def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
         outputs=tuple(
             ArraysCompared(
                 name=outputs[number].name,
-                name2=outputs2[number].name,
-                values=value_difference(split.outputs(number), split2.outputs(number), rows),
-                predictions=same_predictions(split.outputs(number), split2.outputs(number), rows),
+                name2=outputs2[number2].name,
+                values=value_difference(split.outputs(number), split2.outputs(number2), rows),
+                predictions=same_predictions(split.outputs(number), split2.outputs(number2), rows),
             )
-            for number in range(min(len(outputs), len(outputs2)))
+            for number, number2 in _matched_outputs(outputs, outputs2)
         ),
     )
+
+
+def _matched_outputs(
+    outputs: Sequence[ArrayRecord], outputs2: Sequence[ArrayRecord]
+) -> list[tuple[int, int]]:
+    """Pair outputs of the same name, then those of the same shape in order."""
+    names = {one.name: number for number, one in enumerate(outputs2)}
+    found = {n: names[one.name] for n, one in enumerate(outputs) if one.name in names}
+    for number, one in enumerate(outputs):
+        alike = (n for n, two in enumerate(outputs2) if two.shape == one.shape)
+        other = next((n for n in alike if n not in found.values()), None)
+        if number not in found and other is not None:
+            found[number] = other
+    return sorted(found.items())
 
 
 def _activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
@@ -207,6 +223,8 @@ def _structure(match: Match, splits: Mapping[str, SplitCompared]) -> Iterator[st
         if names:
             yield f"layers of the {where} store alone: {', '.join(names)}"
     for name, split in splits.items():
+        if not split.outputs:
+            yield f"split {name}: no output could be matched"
         if split.rows != split.rows2:
             yield f"split {name} has {split.rows} rows and {split.rows2}"
         if split.labels not in (None, 1.0):
@@ -215,7 +233,9 @@ def _structure(match: Match, splits: Mapping[str, SplitCompared]) -> Iterator[st
             yield f"split {name}: no tensor could be matched"
 
 
-def _notes(match: Match, one: Store, two: Store) -> Iterator[str]:
+def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator[str]:
+    if fields.area == "reference":
+        yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
     if match.reordered:
         yield (
             f"layers that run in another order in {two.path}: {', '.join(match.reordered)}. Depths "

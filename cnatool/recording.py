@@ -15,6 +15,7 @@ from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import Kept, LayerRecord, Statistic
 from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.tree import Codec
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from cnatool.store.tree import Codec
     from cnatool.store.writer import SplitWriter
 
 __all__ = ["Codec", "Layer", "Recording", "Statistic", "create_store"]
