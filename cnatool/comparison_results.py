@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.documents import Document
 from cnatool.results import ConventionResult
 
 __all__ = [
@@ -136,7 +137,7 @@ class ScoreCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relative: float | None
 
 
-class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Comparison(Document, frozen=True, forbid_unknown_fields=True):
     """What `cnatool compare` says of two stores.
 
     Attributes
@@ -187,7 +188,3 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scores: tuple[ScoreCompared, ...]
     scores_reason: str | None
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.beginning import begun_dump, decided_dump
 from cnatool.dump_options import DumpOptions, check_options
-from cnatool.errors import CnatoolError, NotAStoreError, UsageError
+from cnatool.errors import UsageError
 from cnatool.flatness import with_flatness
 from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
-from cnatool.store.records import SkippedSample
-from cnatool.store.replacing import Replaced, show_replaced
+from cnatool.store.replacing import show_replaced
 from cnatool.store.tree import Codec, format_of
-from cnatool.store.writer import SplitWriter, StoreWriter
-from cnatool.text import printable
 from cnatool.weighing import with_weights
+from cnatool.writing import safe_rows, unfinished_text, write_dump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Unpack
 
     from numpy.typing import ArrayLike
 
     from cnatool.backend.choice import Narrowing
-    from cnatool.beginning import Begun, Decided
+    from cnatool.beginning import Decided
     from cnatool.data.source import KeptInputs
     from cnatool.dump_options import OnError
     from cnatool.forecast import Preflight
     from cnatool.observing import Observer
-    from cnatool.running import RanBlock
     from cnatool.store.flatness_records import Flatness
     from cnatool.store.geometry import Colour, Interpolation
     from cnatool.store.reader import Store
     from cnatool.store.records import Kept
 
 __all__ = ["dump", "preflight"]
-
-# About as much work is lost at most where a dump is cut off.
-_COMMIT_SECONDS = 60.0
 
 
 def dump(
@@ -250,33 +242,18 @@ def dump(
     path = _store_path(model, store)
     # Before anything is looked at: what is found stays so until the dump is done.
     with locked(path):
-        decided = decided_dump(model, data, path, options)
-        shown = show_replaced(path)
-        if shown is not None:
-            decided.observer.note(
-                f"{path} was being replaced when its dump was killed. The store that it would have "
-                f"replaced is {shown}"
-            )
-        if decided.past is not None and is_complete(decided.past):
-            decided.observer.note(f"{path} is complete: there is nothing left to do")
-            return decided.past
         try:
-            with begun_dump(decided) as begun:
-                found = begun.preflight
-                if not found.fits:
-                    raise UsageError(found.refusal)
-                for line in found.lines():
-                    decided.observer.note(line)
-                if decided.past is None:
-                    decided = _measured(decided)
-                _finished(decided, begun)
-        except BaseException:
-            if decided.past is not None:
-                decided.observer.note(_unfinished(decided))
+            decided = decided_dump(model, data, path, options)
+        except KeyboardInterrupt:
+            if observer is not None and resume and safe_rows(path):
+                observer.note(f"{path} is as it was: {safe_rows(path)} rows are safe in it")
             raise
-    if verbose:
-        decided.observer.note(str(begun.stages))
-    return open_store(path)
+        try:
+            return _dumped(decided, verbose)
+        except BaseException:
+            if decided.past is not None and not is_complete(decided.past):
+                decided.observer.note(unfinished_text(decided))
+            raise
 
 
 def preflight(
@@ -316,38 +293,29 @@ def _store_path(model: str | Path, store: str | Path | None) -> Path:
     return path
 
 
-def _finished(decided: Decided, begun: Begun) -> None:
-    """Write a dump that was begun to its end."""
-    path, plan, observer = decided.path, decided.plan, decided.observer
-    if decided.begins_anew:
-        format_of(path).remove(path)
-    replaced = None if decided.past is not None else Replaced(path)
-    try:
-        with closing(_writer(decided)) as writer:
-            # All splits are there, empty, before the first row: a dump that is cut off shows it.
-            parts = {name: _part(writer, name, decided, begun) for name in plan.sources}
-            for name, part in parts.items():
-                past = begun.pasts.get(name)
-                observer.progress(name, past.done if past else 0, plan.rows[name])
-                with closing(begun.blocks_of(name)) as blocks:
-                    _write_split(part, plan.rows[name], blocks, begun, observer)
-    except BaseException:
-        if replaced is None:
-            pass
-        elif _safe_rows(path) != 0:
-            kept = replaced.keep()
-            observer.note(
-                _unfinished(decided)
-                + (f". The store that it would have replaced is {kept}" if kept else "")
-            )
-        else:
-            replaced.restore()
-            observer.note(f"nothing was finished, so there is no new {path}")
-        raise
-    if replaced is not None:
-        replaced.remove()
-    for line in (*begun.broken.notes(), *begun.shared.notes()):
-        observer.note(line)
+def _dumped(decided: Decided, verbose: bool) -> Store:
+    path, observer = decided.path, decided.observer
+    shown = show_replaced(path)
+    if shown is not None:
+        observer.note(
+            f"{path} was being replaced when its dump was killed. The store that it would have "
+            f"replaced is {shown}"
+        )
+    if decided.past is not None and is_complete(decided.past):
+        observer.note(f"{path} is complete: there is nothing left to do")
+        return decided.past
+    with begun_dump(decided) as begun:
+        found = begun.preflight
+        if not found.fits:
+            raise UsageError(found.refusal)
+        for line in found.lines():
+            observer.note(line)
+        if decided.past is None:
+            decided = _measured(decided)
+        write_dump(decided, begun)
+    if verbose:
+        observer.note(str(begun.stages))
+    return open_store(path)
 
 
 def _measured(decided: Decided) -> Decided:
@@ -356,93 +324,3 @@ def _measured(decided: Decided) -> Decided:
     plan = replace(plan, record=with_weights(plan, initial, observer))
     plan = replace(plan, record=with_flatness(plan, initial, observer))
     return replace(decided, plan=plan)
-
-
-def _unfinished(decided: Decided) -> str:
-    safe = _safe_rows(decided.path)
-    return (
-        f"{decided.path} is not finished: {'some' if safe is None else safe} of "
-        f"{sum(decided.plan.rows.values())} rows are safe in it. The same command with --resume "
-        "goes on from there"
-    )
-
-
-def _safe_rows(path: Path) -> int | None:
-    """Count the rows of a store that was cut off; None where it cannot be read.
-
-    What a reader finds is what counts: an interruption may come just behind a commit.
-    """
-    try:
-        return sum(map(len, open_store(path).splits.values()))
-    except NotAStoreError:
-        return 0
-    except CnatoolError:
-        return None
-
-
-def _writer(decided: Decided) -> StoreWriter:
-    if decided.past is None:
-        return StoreWriter(decided.path, decided.plan.record, decided.codec)
-    return StoreWriter.resume(decided.past, decided.codec)
-
-
-def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> SplitWriter:
-    past = begun.pasts.get(name)
-    if past is not None:
-        return writer.resumed_split(past.split, past.digests)
-    source = decided.plan.sources[name]
-    return writer.split(
-        name,
-        decided.plan.rows[name],
-        source=source.name,
-        labels=source.labelled,
-        classes=source.classes,
-        available=source.rows,
-        id_bytes=source.id_bytes,
-        skips=decided.plan.skips,
-        most=begun.preflight.rows_in(_COMMIT_SECONDS),
-    )
-
-
-def _write_split(
-    split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: Begun, observer: Observer
-) -> None:
-    past = begun.pasts.get(split.name)
-    skipped: list[SkippedSample] = []
-
-    def missing() -> list[SkippedSample]:
-        """Give all that were skipped up to here; earlier rows are compared by then."""
-        return (past.skipped if past else []) + skipped
-
-    done = split.committed
-    for one in blocks:
-        block, results = one.block, one.results
-        start = time.perf_counter()
-        skipped += [SkippedSample(*sample) for sample in block.skipped]
-        split.set_skipped(missing())
-        split.append(
-            ids=block.ids,
-            inputs=block.inputs,
-            labels=block.labels,
-            outputs=results.outputs,
-            activations=results.activations,
-            statistics=results.statistics,
-        )
-        begun.stages.add("compressing and writing", time.perf_counter() - start)
-        begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
-        begun.shared.add(split.name, block.ids, one.contents)
-        done += len(block.ids)
-        observer.progress(split.name, done + len(missing()), rows)
-    if not split.complete:
-        split.set_skipped(missing())
-        split.finish()
-    if missing():
-        observer.note(_skipped_text(split.name, missing()))
-
-
-def _skipped_text(split: str, skipped: Sequence[SkippedSample]) -> str:
-    count = len(skipped)
-    return (
-        f"{split}: {count:,} sample{'s' * (count != 1)} could not be read and "
-        f"{'were' if count != 1 else 'was'} skipped; the first: {printable(skipped[0].reason)}"
-    )

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.documents import Document
 from cnatool.metrics.estimate import Estimate
 from cnatool.results import ConventionResult, LayerResult, ModelResult
 
@@ -128,7 +129,7 @@ class SplitLayers(msgspec.Struct, frozen=True):
     samples: tuple[SampleProfile, ...]
 
 
-class LayerScores(msgspec.Struct, frozen=True):
+class LayerScores(Document, frozen=True):
     """Everything `cnatool layers` says of a store.
 
     Attributes
@@ -163,7 +164,3 @@ class LayerScores(msgspec.Struct, frozen=True):
     layers: tuple[LayerResult, ...]
     splits: dict[str, SplitLayers]
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from cnatool.documents import Document
 from cnatool.metrics.convention import Convention, written
 from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
@@ -276,7 +277,7 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     pac_bayes_mag_from_zero: Baseline
 
 
-class ScoreResult(msgspec.Struct, frozen=True):
+class ScoreResult(Document, frozen=True):
     """Everything `cnatool score` says of a store.
 
     Attributes
@@ -339,7 +340,3 @@ class ScoreResult(msgspec.Struct, frozen=True):
     cna_margin: ResampledEstimate
     baselines: BaselinesResult
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"

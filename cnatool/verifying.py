@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import msgspec
 import numpy as np
 
+from cnatool.documents import Document
 from cnatool.errors import StoreDamagedError
 from cnatool.store.layout import (
     LABELS,
@@ -58,7 +59,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     problem: str
 
 
-class Verification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Verification(Document, frozen=True, forbid_unknown_fields=True):
     """What a check of a store found.
 
     Attributes

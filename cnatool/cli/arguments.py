@@ -20,6 +20,7 @@ __all__ = [
     "CodecOption",
     "ColourOption",
     "ConstantOption",
+    "ConventionOption",
     "CropOption",
     "CustomOpsOption",
     "DataArgument",
@@ -40,9 +41,11 @@ __all__ = [
     "ResizeOption",
     "ScaleOption",
     "SeedOption",
+    "SetOption",
     "SplitColumnOption",
     "SplitOption",
     "StdOption",
+    "TestOption",
     "constants",
     "prepared_by",
 ]
@@ -95,6 +98,21 @@ HoldoutOption = Annotated[
     typer.Option(
         metavar="SHARE",
         help="Hold out this share of the training samples, drawn by lot, as test (or val).",
+    ),
+]
+TestOption = Annotated[
+    Path | None,
+    typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
+]
+ConventionOption = Annotated[
+    str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override a field of the convention, as for `cnatool score`. Repeat it.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of draws, --holdout's and --flatness's.")]

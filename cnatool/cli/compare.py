@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnatool.cli.arguments import ConventionOption, SetOption
+
 if TYPE_CHECKING:
     from cnatool.comparison_results import Comparison, Difference
 
@@ -27,17 +29,8 @@ def compare(
     tolerance: Annotated[
         float, typer.Option(help="Largest relative difference of what is taken for the same.")
     ] = 1e-4,
-    convention: Annotated[
-        str, typer.Option(help="The convention of the scores: paper, reference or legacy.")
-    ] = "paper",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Override a field of the convention, as of `cnatool score`. Repeat it.",
-        ),
-    ] = None,
+    convention: ConventionOption = "paper",
+    set_: SetOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say whether two stores are of one network, and so whether an export is faithful.
@@ -54,7 +47,7 @@ def compare(
         split=split,
         tolerance=tolerance,
         convention=convention,
-        overrides=key_values("--set", set_ or [], "FIELD=VALUE"),
+        overrides=key_values("--set", set_ or ()),
     )
     if json:
         typer.echo(found.to_json(), nl=False)

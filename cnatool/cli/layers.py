@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnatool.cli.arguments import ConventionOption, SetOption, TestOption
 from cnatool.cli.console import key_values, note, say
 
 if TYPE_CHECKING:
@@ -19,21 +20,9 @@ __all__ = ["layers"]
 
 def layers(
     store: Annotated[Path, typer.Argument(help="The store.")],
-    test: Annotated[
-        Path | None,
-        typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
-    ] = None,
-    convention: Annotated[
-        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
-    ] = "paper",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
-        ),
-    ] = None,
+    test: TestOption = None,
+    convention: ConventionOption = "paper",
+    set_: SetOption = None,
     sample: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="Show the sample with this id as well. Repeat it."),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import ConventionOption, TestOption
 from cnatool.cli.console import key_values, note
 
 __all__ = ["score"]
@@ -14,13 +15,8 @@ __all__ = ["score"]
 
 def score(
     store: Annotated[Path, typer.Argument(help="The store.")],
-    test: Annotated[
-        Path | None,
-        typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
-    ] = None,
-    convention: Annotated[
-        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
-    ] = "paper",
+    test: TestOption = None,
+    convention: ConventionOption = "paper",
     set_: Annotated[
         list[str] | None,
         typer.Option(

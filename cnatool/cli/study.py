@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import ConventionOption, SetOption
 from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
@@ -45,17 +46,8 @@ def study(
             help="The test split's stores are in this folder, under the names of STORES.",
         ),
     ] = None,
-    convention: Annotated[
-        str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
-    ] = "paper",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
-        ),
-    ] = None,
+    convention: ConventionOption = "paper",
+    set_: SetOption = None,
     output: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The model output that holds the class scores."),

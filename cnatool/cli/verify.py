@@ -21,15 +21,13 @@ def verify(
 
     The exit code is 1 where something is wrong.
     """
-    import msgspec
-
     from cnatool.text import bytes_text
     from cnatool.verifying import verify as verify_store
 
     with ConsoleObserver(quiet=quiet or json) as observer:
         found = verify_store(store, observer=observer)
     if json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        typer.echo(found.to_json(), nl=False)
     else:
         for fault in found.faults:
             rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"

@@ -94,6 +94,8 @@ class Recorder:
         check_installed()
         if keep not in ("statistics", "activations"):
             raise UsageError(f"keep={keep!r}: statistics or activations.")
+        if hasattr(network, "_orig_mod"):
+            raise UsageError("a compiled network hides its steps: record it before torch.compile.")
         if initial_state is not None and not weights:
             raise UsageError(
                 "initial_state: give weights=True too, from which distances are taken."

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.documents import Document
 from cnatool.metrics.estimate import Estimate
 from cnatool.results import ConventionResult
 from cnatool.studying.coefficients import Coefficient
@@ -229,7 +230,7 @@ class Bin(msgspec.Struct, frozen=True):
     means: dict[str, float | None]
 
 
-class StudyResult(msgspec.Struct, frozen=True):
+class StudyResult(Document, frozen=True):
     """Everything `cnatool study` says of a collection of networks.
 
     Attributes
@@ -275,7 +276,3 @@ class StudyResult(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...]
     bins: tuple[Bin, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"

@@ -415,6 +415,8 @@ def test_other_errors(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     with pytest.raises(UsageError, match="keep='all': statistics or activations"):
         Recorder(net, path, keep="all")
+    with pytest.raises(UsageError, match="a compiled network hides its steps"):
+        Recorder(torch.compile(net), path)
     with pytest.raises(UsageError, match="statistics: 'mean' is none of sum, "):
         Recorder(net, path, statistics="mean")
     with (

@@ -1,0 +1,162 @@
+"""A dump that was begun is written to its end, or as far as it comes."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from cnatool.errors import CnatoolError, NotAStoreError
+from cnatool.store.reader import open_store
+from cnatool.store.records import SkippedSample
+from cnatool.store.replacing import Replaced
+from cnatool.store.tree import format_of
+from cnatool.store.writer import SplitWriter, StoreWriter
+from cnatool.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from cnatool.beginning import Begun, Decided
+    from cnatool.observing import Observer
+    from cnatool.running import RanBlock
+
+__all__ = ["safe_rows", "unfinished_text", "write_dump"]
+
+# About as much work is lost at most where a dump is cut off.
+_COMMIT_SECONDS = 60.0
+
+
+def write_dump(decided: Decided, begun: Begun) -> None:
+    """Write a dump that was begun to its end.
+
+    Where that fails and it did not go on with a store, what is left of the new one is told, and
+    the one that it replaces is restored or kept.
+
+    Raises
+    ------
+    DataError, BackendError, StoreWriteError
+        As `cnatool.dump`.
+    """
+    path, plan, observer = decided.path, decided.plan, decided.observer
+    if decided.begins_anew:
+        format_of(path).remove(path)
+    replaced = None if decided.past is not None else Replaced(path)
+    try:
+        with closing(_writer(decided)) as writer:
+            # All splits are there, empty, before the first row: a dump that is cut off shows it.
+            parts = {name: _part(writer, name, decided, begun) for name in plan.sources}
+            for name, part in parts.items():
+                past = begun.pasts.get(name)
+                observer.progress(name, past.done if past else 0, plan.rows[name])
+                with closing(begun.blocks_of(name)) as blocks:
+                    _write_split(part, plan.rows[name], blocks, begun, observer)
+    except BaseException:
+        if replaced is None:
+            pass
+        elif safe_rows(path) != 0:
+            kept = replaced.keep()
+            observer.note(
+                unfinished_text(decided)
+                + (f". The store that it would have replaced is {kept}" if kept else "")
+            )
+        else:
+            replaced.restore()
+            observer.note(f"nothing was finished, so there is no new {path}")
+        raise
+    if replaced is not None:
+        replaced.remove()
+    for line in (*begun.broken.notes(), *begun.shared.notes()):
+        observer.note(line)
+
+
+def unfinished_text(decided: Decided) -> str:
+    """Say how far the store of a dump that was cut off is."""
+    safe = safe_rows(decided.path)
+    return (
+        f"{decided.path} is not finished: {'some' if safe is None else safe} of "
+        f"{sum(decided.plan.rows.values())} rows are safe in it. The same command with --resume "
+        "goes on from there"
+    )
+
+
+def safe_rows(path: Path) -> int | None:
+    """Count the rows of a store that was cut off; None where it cannot be read.
+
+    What a reader finds is what counts: an interruption may come just behind a commit.
+    """
+    try:
+        return sum(map(len, open_store(path).splits.values()))
+    except NotAStoreError:
+        return 0
+    except CnatoolError:
+        return None
+
+
+def _writer(decided: Decided) -> StoreWriter:
+    if decided.past is None:
+        return StoreWriter(decided.path, decided.plan.record, decided.codec)
+    return StoreWriter.resume(decided.past, decided.codec)
+
+
+def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> SplitWriter:
+    past = begun.pasts.get(name)
+    if past is not None:
+        return writer.resumed_split(past.split, past.digests)
+    source = decided.plan.sources[name]
+    return writer.split(
+        name,
+        decided.plan.rows[name],
+        source=source.name,
+        labels=source.labelled,
+        classes=source.classes,
+        available=source.rows,
+        id_bytes=source.id_bytes,
+        skips=decided.plan.skips,
+        most=begun.preflight.rows_in(_COMMIT_SECONDS),
+    )
+
+
+def _write_split(
+    split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: Begun, observer: Observer
+) -> None:
+    past = begun.pasts.get(split.name)
+    skipped: list[SkippedSample] = []
+
+    def missing() -> list[SkippedSample]:
+        """Give all that were skipped up to here; earlier rows are compared by then."""
+        return (past.skipped if past else []) + skipped
+
+    done = split.committed
+    for one in blocks:
+        block, results = one.block, one.results
+        start = time.perf_counter()
+        skipped += [SkippedSample(*sample) for sample in block.skipped]
+        split.set_skipped(missing())
+        split.append(
+            ids=block.ids,
+            inputs=block.inputs,
+            labels=block.labels,
+            outputs=results.outputs,
+            activations=results.activations,
+            statistics=results.statistics,
+        )
+        begun.stages.add("compressing and writing", time.perf_counter() - start)
+        begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
+        begun.shared.add(split.name, block.ids, one.contents)
+        done += len(block.ids)
+        observer.progress(split.name, done + len(missing()), rows)
+    if not split.complete:
+        split.set_skipped(missing())
+        split.finish()
+    if missing():
+        observer.note(_skipped_text(split.name, missing()))
+
+
+def _skipped_text(split: str, skipped: Sequence[SkippedSample]) -> str:
+    count = len(skipped)
+    return (
+        f"{split}: {count:,} sample{'s' * (count != 1)} could not be read and "
+        f"{'were' if count != 1 else 'was'} skipped; the first: {printable(skipped[0].reason)}"
+    )
