@@ -48,6 +48,11 @@ class Recorder:
     modules : str, type, or sequence of these
         As of `cnatool.recorders.torch.Recorder`, with Keras's layers for modules. A layer inside
         another is called ``outer.inner``.
+    weights : bool
+        Store norms of the kernels of Dense and convolutions, for the baselines of `cnatool.score`.
+        A BatchNormalization behind a layer is folded into them.
+    initial_state : mapping of str to ndarray, optional
+        The model's variables before training by path, for distances from them.
     keep, statistics, tags, classes, codec, overwrite
         As of the same.
 
@@ -74,6 +79,8 @@ class Recorder:
         modules: Modules = "preactivation",
         keep: str = "statistics",
         statistics: str | Sequence[str] = ("sum", "abs_sum"),
+        weights: bool = False,
+        initial_state: Mapping[str, NDArray[Any]] | None = None,
         tags: Mapping[str, str] | None = None,
         classes: Sequence[str] | None = None,
         codec: Codec | None = None,
@@ -82,6 +89,12 @@ class Recorder:
         _check_installed()
         if keep not in ("statistics", "activations"):
             raise UsageError(f"keep={keep!r}: statistics or activations.")
+        if initial_state is not None and not weights:
+            raise UsageError(
+                "initial_state: give weights=True too, from which distances are taken."
+            )
+        self._weights = weights
+        self._initial_state = initial_state
         self.path = Path(path)
         self.left_out: dict[str, str] = {}
         self._model = model
@@ -185,22 +198,26 @@ class Recorder:
     def _prepare(self, x: Any, inputs: list[str]) -> None:
         from cnatool.recorders.choice import choose
         from cnatool.recorders.keras_graph import ModelGraph
+        from cnatool.recorders.keras_weights import grouped, layer_arrays
 
         graph = ModelGraph(self._model, x)
         choice = self._choice = choose(graph.layers, graph.trace, self._modules)
         self.left_out = choice.left_out
+        options = dict(self._options)
+        if self._weights:
+            options |= layer_arrays(self._model, choice, graph.layers, self._initial_state)
         self._run = graph.runner([one.value for one in choice.tensors])
         self._store = self._held.enter_context(
             create_store(
                 self.path,
                 tensors={one.name: one.operator for one in choice.tensors},
-                layers=choice.layers,
+                layers=grouped(choice, graph.layers),
                 inputs=inputs,
                 outputs=list(choice.outputs.values()),
                 keep="full" if self._whole else "statistics",
                 statistics=self._statistics,
                 shapes={one.name: one.shape for one in choice.tensors},
-                **self._options,
+                **options,
             )
         )
 
@@ -279,10 +296,15 @@ def store_callback(
     class StoreCallback(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
+            self._options = options
             self._steps = 0
             self._epochs = 0
 
         def on_train_begin(self, logs: Any = None) -> None:
+            if options.get("weights") and "initial_state" not in options:
+                from cnatool.recorders.keras_weights import model_state
+
+                self._options = options | {"initial_state": model_state(self.model)}
             self._record()
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -297,7 +319,7 @@ def store_callback(
 
         def _record(self) -> None:
             def write(path: Path, told: dict[str, str]) -> None:
-                record(self.model, path, series.probe, prepare=prepare, tags=told, **options)
+                record(self.model, path, series.probe, prepare=prepare, tags=told, **self._options)
 
             series.record(write, self._steps, self._epochs)
 

@@ -63,6 +63,10 @@ class ModelGraph:
             for one, dtype in zip(flat, types, strict=True)
         ]
         self.layers: dict[str, Any] = {}
+        if not getattr(model, "built", True):
+            # Built while it is traced, its layers would be called twice.
+            few = [tf.cast(_repeated(one, 1), to) for one, to in zip(flat, types, strict=True)]
+            model(tf.nest.pack_sequence_as(given, few), training=False)
         with _watched(model, self.layers) as calls:
             self._function = tf.compat.v1.wrap_function(
                 lambda *args: model(tf.nest.pack_sequence_as(given, args), training=False),

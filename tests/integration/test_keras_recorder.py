@@ -115,7 +115,14 @@ def test_scores_are_those_of_the_export(
 
     tf2onnx = pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
     model = varied(MODELS[name](keras))
-    record(model, tmp_path / "kept.zarr", batches(data), prepare=prepared, keep="activations")
+    record(
+        model,
+        tmp_path / "kept.zarr",
+        batches(data),
+        prepare=prepared,
+        keep="activations",
+        weights=True,
+    )
     path = tmp_path / "model.onnx"
     if exporter == "keras":
         model.export(str(path), format="onnx", verbose=False)
@@ -144,6 +151,10 @@ def test_scores_are_those_of_the_export(
         assert a.splits[split].beta.mean == pytest.approx(b.splits[split].beta.mean, rel=1e-4)
     for what in ("cna_area", "margin", "cna_margin"):
         assert getattr(a, what).value == pytest.approx(getattr(b, what).value, rel=1e-4)
+    if name != "transformer":  # whose attention has kernels of another form
+        for what in ("l2", "spectral", "parameter_norm"):
+            one, two = (getattr(result.baselines, what) for result in (a, b))
+            assert one.value == pytest.approx(two.value, rel=1e-4), what
     assert cnatool.verify(tmp_path / "kept.zarr").faults == ()
 
 
@@ -178,6 +189,29 @@ def test_statistics_are_those_of_intermediate_models(keras: Any, data: Any, tmp_
         ):
             off = np.abs(statistics(statistic)[:][:, column] - expected)
             assert (off <= 1e-5 * np.abs(values).sum(1)).all(), (layer.name, statistic)
+
+
+def test_kernels_of_every_form(keras: Any, tmp_path: Path) -> None:
+    from cnatool.recorders.keras import Recorder
+
+    use = keras.layers
+    picture = keras.Input((8, 8, 4))
+    x = use.Conv2D(6, 3, groups=2, name="conv", activation="relu")(picture)
+    x = use.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise", activation="relu")(x)
+    x = use.Conv2DTranspose(5, 2, name="transposed", activation="relu")(x)
+    model = keras.Model(picture, use.Dense(3, name="dense")(use.Flatten()(x)))
+    with Recorder(model, tmp_path / "s.zarr", weights=True) as recorder:
+        recorder.batch("all", np.random.default_rng(0).random((5, 8, 8, 4), np.float32))
+    layers = cnatool.open(tmp_path / "s.zarr").record.weights.layers
+    for name, layer in zip(("conv", "depthwise", "transposed", "dense"), layers, strict=True):
+        kernel = np.array(model.get_layer(name).kernel, np.float64)
+        assert layer.frobenius == pytest.approx(np.sqrt((kernel**2).sum()), rel=1e-6)
+    conv = np.array(model.get_layer("conv").kernel, np.float64).reshape(-1, 2, 3)
+    parts = [np.linalg.norm(conv[:, group], 2) for group in range(2)]
+    assert layers[0].spectral == pytest.approx(max(parts), rel=1e-5)
+    depthwise = np.array(model.get_layer("depthwise").kernel, np.float64)
+    parts = [np.linalg.norm(depthwise[:, :, c].reshape(9, 2), 2) for c in range(6)]
+    assert layers[1].spectral == pytest.approx(max(parts), rel=1e-5)
 
 
 def test_layers_by_name_and_by_type(keras: Any, data: Any, tmp_path: Path) -> None:
@@ -232,7 +266,7 @@ def test_the_callback(keras: Any, data: Any, tmp_path: Path) -> None:
     for unit, every, counts in (("epoch", 1, [0, 1, 2]), ("step", 2, [0, 2, 4])):
         folder = tmp_path / unit
         callback = store_callback(
-            folder, probe, unit=unit, every=every, prepare=prepared, tags={"a": "b"}
+            folder, probe, unit=unit, every=every, prepare=prepared, tags={"a": "b"}, weights=True
         )
         x, y = data["train"]
         model.fit(prepared(x), y, batch_size=40, epochs=2, verbose=0, callbacks=[callback])
@@ -240,6 +274,9 @@ def test_the_callback(keras: Any, data: Any, tmp_path: Path) -> None:
         tags = [cnatool.open(path).record.tags for path in stores]
         assert [int(tag[unit]) for tag in tags] == counts
         assert {tag["a"] for tag in tags} == {"b"}
+        distances = [cnatool.score(path).baselines.distance.value for path in stores]
+        assert distances[0] == 0
+        assert distances[-1] > 0
         outputs = cnatool.open(stores[-1]).splits["test"].outputs()[:]
         np.testing.assert_allclose(outputs, model(prepared(data["test"][0])), rtol=1e-4, atol=1e-5)
 
