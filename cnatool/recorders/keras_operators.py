@@ -53,6 +53,7 @@ _OPERATORS: dict[str, tuple[Kind, str]] = {
     "StopGradient": ("shape", "Identity"),
     "Transpose": ("shape", "Transpose"),
 }
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _ARITHMETIC = {
     "Add": "Add",
     "AddV2": "Add",
@@ -83,6 +84,9 @@ def step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Ste
         known = [value for value in data if value is not None]
         if len(known) == 1 and (data[0] is not None or operator in ("Einsum", "MatMul")):
             return Step("linear", operator, (known[0],), makes)
+    if operation.type in _CALLS and "conv_xla" in operation.get_attr("f").name and len(reads) == 1:
+        # How Keras runs a convolution in groups where TensorFlow has none for the device.
+        return Step("linear", "Conv", reads, makes)
     if operation.type in _ARITHMETIC:
         operator = _ARITHMETIC[operation.type]
         constants = [one for one in inputs if number(one) is None]
