@@ -81,7 +81,7 @@ class SampleProfile(msgspec.Struct, frozen=True):
     row : int
         Its row in the split, from 0.
     alpha, beta : float or None
-        None where not finite.
+        None where not finite; β also where it is 0 for every sample but for rounding.
     z : tuple of float or None
         z_d of each layer.
     """
@@ -107,7 +107,9 @@ class SplitLayers(msgspec.Struct, frozen=True):
     skipped : int
         Samples that have no row since they could not be read.
     beta : float or None
-        Mean of β; None where not finite, or where there are no samples.
+        Mean of β; None where not finite, or where there are no samples, or of `beta_reason`.
+    beta_reason : str or None
+        Why there is no β: it is 0 for every sample but for rounding.
     cna : Estimate
         Pearson's correlation of α and β, whichever the convention names.
     layers : tuple of LayerPart
@@ -123,6 +125,7 @@ class SplitLayers(msgspec.Struct, frozen=True):
     rows_wanted: int
     skipped: int
     beta: float | None
+    beta_reason: str | None
     cna: Estimate
     layers: tuple[LayerPart, ...]
     groups: tuple[GroupProfile, ...]

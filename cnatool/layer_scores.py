@@ -15,15 +15,17 @@ from cnatool.layer_results import (
     SampleProfile,
     SplitLayers,
 )
-from cnatool.metrics.beta import slope_coefficients, slopes
+from cnatool.metrics.beta import slopes
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.layer_sums import LayerSums
+from cnatool.observing import Silent
 from cnatool.results import ConventionResult, LayerResult, ModelResult
 from cnatool.score_notes import layer_notes
+from cnatool.scored_beta import beta_rounding, resolved
 from cnatool.scored_inputs import alpha_codec, split_alpha
 from cnatool.scored_layers import missing_layers
 from cnatool.scored_parts import range_advice, scored_parts
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
+    from cnatool.metrics.rounding import Rounding
+    from cnatool.observing import Observer
     from cnatool.scored_layers import ScoredLayer
     from cnatool.store.reader import Split, Store
 
@@ -53,6 +57,7 @@ def score_layers(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     samples: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> LayerScores:
     """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
 
@@ -65,6 +70,8 @@ def score_layers(
         As of `cnatool.score`.
     samples : sequence of str
         Ids of samples whose z_d is wanted, in whichever split they are.
+    observer : Observer, optional
+        Is told how far it is.
 
     Returns
     -------
@@ -86,7 +93,7 @@ def score_layers(
             )
     with range_advice(parts):
         splits = {
-            name: _split_layers(split, layers, fields, found[name])
+            name: _split_layers(split, layers, fields, found[name], observer or Silent())
             for name, (split, layers) in parts.splits.items()
         }
     model = parts.store.record.model
@@ -108,6 +115,7 @@ def score_layers(
                 parts.store,
                 fields,
                 missing_layers(parts.store, fields),
+                parts.layers,
                 {name: split for name, (split, _) in parts.splits.items()},
             )
         ),
@@ -128,36 +136,43 @@ def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
 
 
 def _split_layers(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention, rows: Mapping[int, str]
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    rows: Mapping[int, str],
+    observer: Observer,
 ) -> SplitLayers:
     depths = [layer.depth for layer in layers]
     with named_split(split):
-        coefficients = slope_coefficients(depths)
-        alpha = split_alpha(split, fields)
-        beta, profiles = np.empty(len(alpha)), {}
+        alpha = split_alpha(split, fields, observer)
+        sloped, profiles = np.empty(len(alpha)), {}
         groups = quantile_groups(alpha, fields.alpha_groups)
         sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
         for start, z in z_blocks(split, layers, fields):
-            beta[start : start + len(z)] = slopes(z, depths)
+            sloped[start : start + len(z)] = slopes(z, depths)
             sums.add(start, z)
             here = (row for row in rows if start <= row < start + len(z))
             profiles.update({row: z[row - start] for row in here})
+        rounding = beta_rounding(split, layers, fields)
+    found = resolved(sloped, rounding)
+    beta, no_beta = found.values, found.reason
     cna = pearson(alpha, beta)
     return SplitLayers(
         rows=len(alpha),
         complete=split.record.complete,
         rows_wanted=split.record.rows,
         skipped=len(split.record.skipped),
-        beta=_mean(beta),
+        beta=_mean(beta) if no_beta is None else None,
+        beta_reason=no_beta,
         cna=Estimate(cna.value, cna.reason),
-        layers=tuple(_parts(sums, coefficients, alpha, beta, cna.reason)),
-        groups=tuple(_groups(sums, groups, alpha, beta)),
+        layers=tuple(_parts(sums, rounding, alpha, beta, cna.reason)),
+        groups=tuple(_groups(sums, groups, alpha, beta, no_beta)),
         samples=tuple(
             SampleProfile(
                 id=rows[row],
                 row=row,
                 alpha=finite(alpha[row]),
-                beta=finite(beta[row]),
+                beta=finite(beta[row]) if no_beta is None else None,
                 z=tuple(map(finite, z)),
             )
             for row, z in sorted(profiles.items())
@@ -167,15 +182,19 @@ def _split_layers(
 
 def _parts(
     sums: LayerSums,
-    coefficients: NDArray[np.float64],
+    rounding: Rounding,
     alpha: NDArray[np.float64],
     beta: NDArray[np.float64],
     undefined: str | None,
 ) -> Iterator[LayerPart]:
     """Give each layer's part; `undefined` is why there is no CNA."""
-    defined = undefined is None
+    defined, coefficients = undefined is None, rounding.coefficients
     with np.errstate(invalid="ignore", over="ignore"):
-        means, deviations, correlations = sums.means(), sums.deviations(), sums.correlations()
+        means, deviations, correlations = (
+            sums.means(),
+            sums.deviations(),
+            sums.correlations(rounding.of_layers()),
+        )
         of_beta = coefficients * means
         of_cna = coefficients * sums.covariances()
         if defined:
@@ -207,7 +226,7 @@ def _part_reason(part: LayerPart, broken: int, n: int, undefined: str | None) ->
     if undefined is not None:
         return f"CNA is undefined: {undefined}"
     if part.correlation is None:
-        return f"z is the same for all {n} samples"
+        return f"z is the same for all {n} samples but for rounding"
     return _TOO_LARGE if part.cna is None else None
 
 
@@ -216,6 +235,7 @@ def _groups(
     groups: NDArray[np.int64],
     alpha: NDArray[np.float64],
     beta: NDArray[np.float64],
+    no_beta: str | None,
 ) -> Iterator[GroupProfile]:
     for group, z in enumerate(sums.group_means()):
         inside = groups == group
@@ -226,21 +246,23 @@ def _groups(
             alpha_min=finite(of_alpha.min()) if len(of_alpha) else None,
             alpha_mean=_mean(of_alpha),
             alpha_max=finite(of_alpha.max()) if len(of_alpha) else None,
-            beta=_mean(beta[inside]),
+            beta=_mean(beta[inside]) if no_beta is None else None,
             z=tuple(map(finite, z)),
             reason=None,
         )
-        yield msgspec.structs.replace(profile, reason=_group_reason(profile, broken))
+        yield msgspec.structs.replace(profile, reason=_group_reason(profile, broken, no_beta))
 
 
-def _group_reason(group: GroupProfile, broken: int) -> str | None:
+def _group_reason(group: GroupProfile, broken: int, no_beta: str | None) -> str | None:
     if not group.samples:
         return _NO_SAMPLES
     if broken:
         return f"z is not finite for {broken} of {group.samples} samples"
     if group.alpha_mean is None:
         return f"α is not finite for all {group.samples} samples"
-    return _TOO_LARGE if None in (group.beta, *group.z) else None
+    if None in group.z:
+        return _TOO_LARGE
+    return no_beta or (_TOO_LARGE if group.beta is None else None)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

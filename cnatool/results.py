@@ -123,7 +123,7 @@ class Coefficients(msgspec.Struct, frozen=True):
     smoothed : Estimate
         Pearson's r of the smoothed curves.
     minibatches : MinibatchCna
-        Pearson's r over minibatches in row order.
+        Pearson's r over minibatches, in the order that the convention names.
     """
 
     pearson: Estimate
@@ -179,6 +179,8 @@ class SplitResult(msgspec.Struct, frozen=True):
         What the model's output was taken for.
     alpha, beta : Distribution
         Input complexity and use of depth over the samples.
+    beta_reason : str or None
+        Why there is no β: it is 0 for every sample but for rounding.
     cna : Cna
         Correlation of α and β (paper eq. 2–3), by the coefficient that the convention names.
     coefficients : Coefficients
@@ -198,6 +200,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     outputs: OutputKind | None
     alpha: Distribution
     beta: Distribution
+    beta_reason: str | None
     cna: Cna
     coefficients: Coefficients
     alpha_groups: tuple[AlphaGroup, ...]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from cnatool.metrics.groups import in_blocks
+from cnatool.scored_pairs import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cnatool.metrics.convention import Convention
+    from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.scored_pairs import PairScores
+    from cnatool.scored_splits import ScoredSplit
     from cnatool.store.reader import Split, Store
 
 __all__ = ["layer_notes", "notes", "unfinished"]
@@ -22,7 +28,8 @@ def notes(
     convention: Convention,
     missing: Sequence[str],
     output: ScoredOutput,
-    splits: Mapping[str, Split],
+    layers: Sequence[ScoredLayer],
+    splits: Mapping[str, ScoredSplit],
     pair: PairScores,
 ) -> Iterator[str]:
     """Give a line for each thing that is not as one would take for granted.
@@ -34,16 +41,23 @@ def notes(
     missing : sequence of str
         Of `missing_layers`.
     output : ScoredOutput
-    splits : mapping of str to Split
+    layers : sequence of ScoredLayer
+    splits : mapping of str to ScoredSplit
     pair : PairScores
     """
-    yield from _data_notes(splits)
+    yield from _data_notes({name: one.split for name, one in splits.items()})
     if output.others:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: --output "
             "NAME chooses"
         )
-    yield from _rule_notes(store, convention, missing)
+    yield from _rule_notes(store, convention, missing, layers)
+    yield from _order_notes(convention, splits)
+    if list(splits) == [UNNAMED]:
+        yield (
+            f"the one split is called {UNNAMED}: gap, CNA-A and margin take train and test, of a "
+            "dump with --split train=PATH --split test=PATH, or of two stores by --test STORE2"
+        )
     chance = pair.chance
     if chance.mean is not None:
         yield (
@@ -55,11 +69,15 @@ def notes(
 
 
 def layer_notes(
-    store: Store, convention: Convention, missing: Sequence[str], splits: Mapping[str, Split]
+    store: Store,
+    convention: Convention,
+    missing: Sequence[str],
+    layers: Sequence[ScoredLayer],
+    splits: Mapping[str, Split],
 ) -> Iterator[str]:
     """Give those lines of `notes` that hold without an output, and without a pair of splits."""
     yield from _data_notes(splits)
-    yield from _rule_notes(store, convention, missing)
+    yield from _rule_notes(store, convention, missing, layers)
 
 
 def unfinished(name: str, scored: int, rows: int) -> str:
@@ -87,7 +105,24 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
         yield f"could not be read and are left out: {', '.join(skipped)} (inspect lists them)"
 
 
-def _rule_notes(store: Store, convention: Convention, missing: Sequence[str]) -> Iterator[str]:
+def _order_notes(convention: Convention, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:
+    by_class = [
+        name
+        for name, one in splits.items()
+        if one.labels is not None
+        and len(one.labels) >= convention.cna_batch
+        and in_blocks(one.labels)
+    ]
+    if by_class and convention.cna_order == "rows":
+        yield (
+            f"rows of {' and '.join(by_class)} come class by class, and so CNA over minibatches in "
+            "row order is that within few classes: --set cna_order=random mixes them"
+        )
+
+
+def _rule_notes(
+    store: Store, convention: Convention, missing: Sequence[str], layers: Sequence[ScoredLayer]
+) -> Iterator[str]:
     if missing:
         more = ", …" if len(missing) > _NAMED else ""
         yield (
@@ -97,3 +132,14 @@ def _rule_notes(store: Store, convention: Convention, missing: Sequence[str]) ->
     ruled = convention.layers in ("preactivation", "linear")
     if ruled and not convention.include_output and not any(layer.output for layer in store.layers):
         yield "no layer leads to an output, so all count as hidden ones (inspect --layers)"
+    beside = [
+        f"{one.tensor.name} and {other.tensor.name}"
+        for one, other in pairwise(layers)
+        if one.path is not None and other.path is not None and other.path <= one.path
+    ]
+    if beside and convention.depth == "index":
+        yield (
+            f"layers lie on parallel branches ({beside[0]}{', …' if beside[1:] else ''}): CNA with "
+            "depth=index depends on the order of nodes in the file, with --set depth=path it does "
+            "not"
+        )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["scored_baselines"]
 
 _NO_INITIAL = "the initial weights are not known: dump with --initial-model FILE"
+_NONE_RECORDED = "the initial weights are not known: give initial_weights= beside weights="
 
 
 def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
@@ -46,7 +47,9 @@ def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) 
         reason = "the store holds no norms of weights: dump the model anew, or give weights="
         measures = dict.fromkeys(_MEASURES, Baseline.undefined(reason))
     else:
-        measures = _of_layers(weights, margin, samples) | {
+        # What no runtime ran was recorded by the writing API.
+        absent = _NONE_RECORDED if record.runtime is None else _NO_INITIAL
+        measures = _of_layers(weights, margin, samples, absent) | {
             "l2_path": _path(weights, margin),
             "parameters": Baseline.undefined("the number of parameters is not known")
             if weights.parameters is None
@@ -86,7 +89,7 @@ def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
 
 
 def _of_layers(
-    weights: WeightsRecord, margin: Estimate, samples: int | None
+    weights: WeightsRecord, margin: Estimate, samples: int | None, no_initial: str
 ) -> dict[str, Baseline]:
     """Give the measures that are products or sums over all layers."""
     layers = weights.layers
@@ -121,11 +124,11 @@ def _of_layers(
     return {
         "l2": product(frobenius),
         "spectral": product(spectral),
-        "bound_2018": bound(distances) if moved else Baseline.undefined(_NO_INITIAL),
+        "bound_2018": bound(distances) if moved else Baseline.undefined(no_initial),
         "bound_2018_from_zero": bound(frobenius),
         "parameter_norm": plain(root_sum_of_squares([frobenius[n] for n in own])),
         "l1": plain(sum(layers[n].absolute_sum or 0.0 for n in own)),
         "distance": plain(root_sum_of_squares([distances[n] for n in own]))
         if moved
-        else Baseline.undefined(_NO_INITIAL),
+        else Baseline.undefined(no_initial),
     }

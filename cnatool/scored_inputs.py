@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import AlphaForm, Convention
+    from cnatool.observing import Observer
     from cnatool.store.reader import Split
 
 __all__ = ["alpha_codec", "input_extent", "split_alpha"]
@@ -23,8 +24,8 @@ __all__ = ["alpha_codec", "input_extent", "split_alpha"]
 _LEVELS = 256
 
 
-def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
-    """Give α of each sample, (n,), block by block.
+def split_alpha(split: Split, fields: Convention, observer: Observer) -> NDArray[np.float64]:
+    """Give α of each sample, (n,), block by block; the observer is told how far that is.
 
     Raises
     ------
@@ -32,7 +33,10 @@ def split_alpha(split: Split, fields: Convention) -> NDArray[np.float64]:
         If the inputs are not what the form takes.
     """
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
-    blocks = [measure(block, fields, start) for start, block in _blocks(split)]
+    blocks = []
+    for start, block in _blocks(split):
+        blocks.append(measure(block, fields, start))
+        observer.progress(f"α of {split.name}", start + len(block), len(split))
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 

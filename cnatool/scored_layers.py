@@ -25,11 +25,16 @@ _T = TypeVar("_T", TensorRecord, UnselectedTensor)
 
 @dataclass(frozen=True, slots=True)
 class ScoredLayer:
-    """A tensor that counts as a layer, and its depth d."""
+    """A tensor that counts as a layer, and its depth d.
+
+    ``path`` is the number of linear operators on the longest path to it; None where no rule but
+    a name makes it a layer.
+    """
 
     tensor: TensorRecord
     operator: str
     depth: int
+    path: int | None = None
 
 
 def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
@@ -108,7 +113,7 @@ def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
                 "--set layers=NAME,GLOB,…"
             )
         depth = layer.path if convention.depth == "path" else index
-        chosen.append(ScoredLayer(store.tensor(name), layer.operator, depth))
+        chosen.append(ScoredLayer(store.tensor(name), layer.operator, depth, layer.path))
     return chosen
 
 

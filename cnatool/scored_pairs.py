@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention, Gap
     from cnatool.metrics.performance import OutputKind
+    from cnatool.observing import Observer
     from cnatool.scored_splits import ScoredSplit
 
-__all__ = ["TEST", "TRAIN", "PairScores", "pair_scores"]
+__all__ = ["TEST", "TRAIN", "UNNAMED", "PairScores", "pair_scores"]
 
 TRAIN, TEST = "train", "test"
+UNNAMED = "all"  # the split of a store that was dumped without names
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ class PairScores:
     chance: ChanceArea
 
 
-def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairScores:
+def pair_scores(
+    splits: Mapping[str, ScoredSplit], fields: Convention, observer: Observer
+) -> PairScores:
     """Measure between the splits called train and test; undefined where one is not there."""
     train, test = splits.get(TRAIN), splits.get(TEST)
     margin = _margin(train, fields)
@@ -68,21 +72,28 @@ def pair_scores(splits: Mapping[str, ScoredSplit], fields: Convention) -> PairSc
             product=_without_interval(_product(margin, absent)),
             chance=ChanceArea.unknown(f"no split called {missing}"),
         )
-    area = curve_area(
-        (train.alpha, train.beta),
-        (test.alpha, test.beta),
-        form=fields.area,
-        window=fields.window,
-        points=fields.points,
-    )
+    area = _area(train, test, fields)
     product = _product(margin, area)
-    area_interval, product_interval = _with_intervals(train, test, area, product, fields)
+    area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
     return PairScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
         margin=margin,
         product=product_interval,
-        chance=_chance(train, test, area, fields),
+        chance=_chance(train, test, area, fields, observer),
+    )
+
+
+def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
+    # Scaled to 0 … 1, the rounding that tells two constants apart would count as much as any β.
+    if train.measured_beta.alike and test.measured_beta.alike:
+        return Estimate.undefined("β is the same all over each split but for rounding")
+    return curve_area(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
     )
 
 
@@ -90,8 +101,9 @@ def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
     both, distance = _GAPS[form]
     first, second = both(train), both(test)
     if first is None or second is None:
-        reason = train.performance_reason or test.performance_reason
-        return Estimate.undefined(reason or f"a split has no {form}")
+        missing = [name for name, one in ((TRAIN, first), (TEST, second)) if one is None]
+        reason = train.performance_reason if first is None else test.performance_reason
+        return Estimate.undefined(f"{' and '.join(missing)}: {reason or f'no {form}'}")
     return Estimate(distance(first, second))
 
 
@@ -142,6 +154,7 @@ def _with_intervals(
     area: Estimate,
     product: Estimate,
     fields: Convention,
+    observer: Observer,
 ) -> tuple[ResampledEstimate, ResampledEstimate]:
     """Resample both splits, where there is an area to resample."""
     if area.value is None or not fields.area_resamples:
@@ -156,6 +169,7 @@ def _with_intervals(
         margin=partial(_margin_value, train.kind, fields),
         resamples=fields.area_resamples,
         seed=fields.resample_seed,
+        progress=partial(observer.progress, "interval of CNA-A"),
     )
     return (
         with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
@@ -168,7 +182,7 @@ def _with_intervals(
 
 
 def _chance(
-    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention
+    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention, observer: Observer
 ) -> ChanceArea:
     if area.value is None:
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
@@ -182,6 +196,7 @@ def _chance(
         points=fields.points,
         relabellings=fields.area_resamples,
         seed=fields.resample_seed,
+        progress=partial(observer.progress, "CNA-A by chance"),
     )
     return chance_area(area.value, values)
 

@@ -12,7 +12,7 @@ from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.alpha import OutsideError
 from cnatool.scored_inputs import input_extent
 from cnatool.scored_layers import scored_layers
-from cnatool.scored_pairs import TEST, TRAIN
+from cnatool.scored_pairs import TEST, TRAIN, UNNAMED
 from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split
 
 __all__ = ["ScoredParts", "range_advice", "scored_parts"]
-
-# The split of a store that was dumped without names.
-_UNNAMED = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,11 @@ def scored_parts(
     """Open what is scored; parameters and errors are those of `cnatool.score`."""
     first = store if isinstance(store, Store) else open_store(store)
     second = test if isinstance(test, Store) or test is None else open_store(test)
+    if second is not None and second.path.resolve() == first.path.resolve():
+        raise UsageError(
+            f"--test {second.path}: that is the store itself. Give the store that the test split "
+            "was dumped to; where one store has both splits, leave --test out."
+        )
     layers = scored_layers(first, fields)
     if second is None:
         splits = {name: (split, layers) for name, split in first.splits.items()}
@@ -83,11 +85,11 @@ def _only_split(store: Store, name: str) -> Split:
     """Give the split of this name, or the one split of a store that was dumped without names."""
     if name in store.splits:
         return store.splits[name]
-    if list(store.splits) == [_UNNAMED]:
-        return store.splits[_UNNAMED]
+    if list(store.splits) == [UNNAMED]:
+        return store.splits[UNNAMED]
     raise UsageError(
         f"{store.path} has the splits {', '.join(store.splits) or '(none)'}, and with --test it "
-        f"should have one called {name!r}, or just {_UNNAMED!r}."
+        f"should have one called {name!r}, or just {UNNAMED!r}."
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.beta import slopes
 from cnatool.metrics.cna import cna
 from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
 from cnatool.metrics.estimate import Estimate
@@ -17,8 +17,8 @@ from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import margin_rows
 from cnatool.metrics.performance import cross_entropy
 from cnatool.results import AlphaGroup, Coefficients, Distribution, SplitResult
+from cnatool.scored_beta import split_beta
 from cnatool.scored_inputs import split_alpha
-from cnatool.scored_sums import z_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,29 +28,36 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import Convention
     from cnatool.metrics.estimate import Correlation
     from cnatool.metrics.performance import OutputKind
+    from cnatool.observing import Observer
+    from cnatool.scored_beta import SplitBeta
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.store.reader import Split
 
-__all__ = ["ScoredSplit", "finite", "named_split", "scored_split", "split_beta"]
+__all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredSplit:
     """Per-sample numbers of a split, each of n rows.
 
-    ``margins`` has two columns, what every form of γ is computed from.
+    ``margins`` has two columns, what every form of γ is computed from. Of β see `SplitBeta`.
     """
 
     split: Split
     alpha: NDArray[np.float64]
-    beta: NDArray[np.float64]
+    measured_beta: SplitBeta
     labels: NDArray[np.int64] | None
     kind: OutputKind | None
     predictions: NDArray[np.int64] | None
     losses: NDArray[np.float64] | None
     margins: NDArray[np.float64] | None
     performance_reason: str | None
+
+    @property
+    def beta(self) -> NDArray[np.float64]:
+        """β of each sample, (n,)."""
+        return self.measured_beta.values
 
     def accuracy(self) -> float | None:
         """Share of right predictions; None where undefined."""
@@ -64,8 +71,9 @@ class ScoredSplit:
             return None
         return float(self.losses.mean())
 
-    def result(self, fields: Convention, stream: int) -> SplitResult:
+    def result(self, fields: Convention, stream: int, observer: Observer) -> SplitResult:
         """Sum the split up; resamples are drawn from the stream of this number."""
+        progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
         alpha, beta = self.alpha, self.beta
         return SplitResult(
             samples=len(alpha),
@@ -78,7 +86,8 @@ class ScoredSplit:
             performance_reason=self.performance_reason,
             outputs=self.kind,
             alpha=_distribution(alpha),
-            beta=_distribution(beta),
+            beta=_distribution(beta if self.measured_beta.reason is None else beta[:0]),
+            beta_reason=self.measured_beta.reason,
             cna=cna(
                 alpha,
                 beta,
@@ -90,13 +99,20 @@ class ScoredSplit:
                 permutations=fields.permutations,
                 seed=fields.resample_seed,
                 stream=stream,
+                progress=progress,
             ),
             coefficients=Coefficients(
                 pearson=_estimate(pearson(alpha, beta)),
                 spearman=_estimate(spearman(alpha, beta)),
                 kendall=_estimate(kendall(alpha, beta)),
                 smoothed=_estimate(smoothed(alpha, beta, window=fields.window)),
-                minibatches=minibatches(alpha, beta, rows=fields.cna_batch),
+                minibatches=minibatches(
+                    alpha,
+                    beta,
+                    rows=fields.cna_batch,
+                    order=fields.cna_order,
+                    seed=fields.resample_seed,
+                ),
             ),
             alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
         )
@@ -119,7 +135,11 @@ class ScoredSplit:
 
 
 def scored_split(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention, output: ScoredOutput
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    output: ScoredOutput,
+    observer: Observer,
 ) -> ScoredSplit:
     """Score the samples of a split.
 
@@ -131,6 +151,8 @@ def scored_split(
     fields : Convention
     output : ScoredOutput
         What accuracy, loss and margin are taken from.
+    observer : Observer
+        Is told how far it is.
 
     Raises
     ------
@@ -138,7 +160,7 @@ def scored_split(
         If an input lies outside the histogram, or there are too few layers.
     """
     with named_split(split):
-        alpha = split_alpha(split, fields)
+        alpha = split_alpha(split, fields, observer)
         beta = split_beta(split, layers, fields)
         return _with_performance(split, alpha, beta, fields, output)
 
@@ -152,20 +174,10 @@ def named_split(split: Split) -> Iterator[None]:
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
 
 
-def split_beta(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention
-) -> NDArray[np.float64]:
-    """Give β of each sample, (n,), block by block."""
-    depths = [layer.depth for layer in layers]
-    none = slopes(np.empty((0, len(layers))), depths)
-    blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]
-    return np.concatenate([none, *blocks])
-
-
 def _with_performance(
     split: Split,
     alpha: NDArray[np.float64],
-    beta: NDArray[np.float64],
+    beta: SplitBeta,
     fields: Convention,
     output: ScoredOutput,
 ) -> ScoredSplit:

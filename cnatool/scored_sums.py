@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from cnatool.scored_layers import ScoredLayer
     from cnatool.store.reader import Split
 
-__all__ = ["z_blocks"]
+__all__ = ["magnitude_blocks", "z_blocks"]
+
+# Rows of whole activations that tell how large their elements are.
+_ROWS = 64
 
 
 def z_blocks(
@@ -46,13 +49,46 @@ def z_blocks(
             f"aggregate={fields.aggregate} is not defined for it: --set aggregate=sum."
         )
     for start, z in _sums(split, layers):
-        for column, layer in enumerate(layers):
-            if layer in varying:
-                counts = split.statistics("count")[start : start + len(z)]
-                z[:, column] /= np.maximum(counts[:, layer.tensor.number], 1)
-            else:
-                z[:, column] = aggregated(z[:, column], layer.tensor.shape, fields.aggregate)
+        _aggregate(split, layers, fields, start, z)
         yield start, z
+
+
+def magnitude_blocks(
+    split: Split, layers: Sequence[ScoredLayer], fields: Convention
+) -> Iterator[NDArray[np.float64]]:
+    """Give what z would be of the elements' absolute values, (rows, L); nothing where unknown.
+
+    Of all rows where the store has their ``abs_sum``, else of the first rows of whole activations.
+    Parameters are those of `z_blocks`, which comes first.
+    """
+    if split.has_statistic("abs_sum"):
+        columns = [layer.tensor.number for layer in layers]
+        for start, block in split.statistics("abs_sum").blocks():
+            sums = block[:, columns]
+            _aggregate(split, layers, fields, start, sums)
+            yield sums
+    elif all(layer.tensor.stored or layer.tensor.output is not None for layer in layers):
+        heads = [split.activations(layer.tensor.name)[:_ROWS] for layer in layers]
+        # In float64, as float16 would overflow, and the least int8 has no absolute value.
+        sums = np.stack([activation_sums(np.abs(x.astype(np.float64))) for x in heads], axis=1)
+        _aggregate(split, layers, fields, 0, sums)
+        yield sums
+
+
+def _aggregate(
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    start: int,
+    sums: NDArray[np.float64],
+) -> None:
+    """Turn sums over elements, in place, into what the convention's ``aggregate`` is."""
+    for column, layer in enumerate(layers):
+        if layer.tensor.varies and fields.aggregate == "mean":
+            counts = split.statistics("count")[start : start + len(sums)]
+            sums[:, column] /= np.maximum(counts[:, layer.tensor.number], 1)
+        elif not layer.tensor.varies:
+            sums[:, column] = aggregated(sums[:, column], layer.tensor.shape, fields.aggregate)
 
 
 def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, NDArray[np.float64]]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.convention import convention as named_convention
+from cnatool.observing import Silent
 from cnatool.results import (
     ConventionResult,
     LayerResult,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import polars
 
     from cnatool.metrics.convention import Convention
+    from cnatool.observing import Observer
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.scored_splits import ScoredSplit
@@ -118,17 +120,22 @@ class Scored:
     output: ScoredOutput
     splits: dict[str, ScoredSplit]
 
-    def result(self) -> ScoreResult:
-        """Give the scores of the splits and what is measured between them."""
-        fields = self.convention
-        pair = pair_scores(self.splits, fields)
+    def result(self, observer: Observer | None = None) -> ScoreResult:
+        """Give the scores of the splits and what is measured between them.
+
+        Parameters
+        ----------
+        observer : Observer, optional
+            Is told how far it is.
+        """
+        fields, observer = self.convention, observer or Silent()
+        pair = pair_scores(self.splits, fields, observer)
         model = self.store.record.model
         splits = {
             # By its name, whatever other splits there are.
-            name: split.result(fields, zlib.crc32(name.encode()))
+            name: split.result(fields, zlib.crc32(name.encode()), observer)
             for name, split in self.splits.items()
         }
-        read = {name: split.split for name, split in self.splits.items()}
         return ScoreResult(
             schema="cnatool.score/1",
             store=str(self.store.path),
@@ -152,7 +159,9 @@ class Scored:
             margin=pair.margin,
             cna_margin=pair.product,
             baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
-            notes=tuple(notes(self.store, fields, self.missing, self.output, read, pair)),
+            notes=tuple(
+                notes(self.store, fields, self.missing, self.output, self.layers, self.splits, pair)
+            ),
         )
 
     def frame(self) -> polars.DataFrame:
@@ -179,7 +188,7 @@ class Scored:
                 "label": empty if split.labels is None else split.labels,
                 "prediction": empty if split.predictions is None else split.predictions,
                 "alpha": split.alpha,
-                "beta": split.beta,
+                "beta": split.beta if split.measured_beta.reason is None else empty,
                 "margin": empty if split.margins is None else split.margins[:, 0],
             }
             # Undefined is null, here as everywhere, and never NaN.
@@ -195,17 +204,18 @@ def score_all(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
+    observer: Observer | None = None,
 ) -> Scored:
     """Score a store once, for both its result and its frame of samples.
 
-    Parameters and errors are those of `score`.
+    Parameters and errors are those of `score`; the observer is told how far it is.
     """
     fields, typed = named_convention(convention, overrides)
     parts = scored_parts(store, test, fields)
     chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
     with range_advice(parts):
         scored = {
-            name: scored_split(split, layers, fields, chosen)
+            name: scored_split(split, layers, fields, chosen, observer or Silent())
             for name, (split, layers) in parts.splits.items()
         }
     return Scored(

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-__all__ = ["ConsoleObserver", "key_values", "note", "say"]
+__all__ = ["PATIENCE", "ConsoleObserver", "key_values", "note", "say"]
 
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
+# Seconds that a command which is mostly quick says nothing of its progress.
+PATIENCE = 3.0
 
 
 def say(text: str) -> None:
@@ -61,9 +63,14 @@ class ConsoleObserver:
         Say nothing.
     unit : str
         What is counted, as the rate names it; no rate where empty.
+    patience : float
+        Seconds after which progress is shown, of what is then under way.
     """
 
-    def __init__(self, *, quiet: bool = False, unit: str = "samples") -> None:
+    def __init__(
+        self, *, quiet: bool = False, unit: str = "samples", patience: float = 0.0
+    ) -> None:
+        self._from = time.monotonic() + patience
         self._quiet = quiet
         self._unit = unit
         self._bar: Progress | None = None
@@ -91,7 +98,6 @@ class ConsoleObserver:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self._bar.start()
         return self
 
     def __exit__(
@@ -110,13 +116,14 @@ class ConsoleObserver:
 
     def progress(self, split: str, done: int, rows: int) -> None:
         """Move the bar, or print a line every ten seconds and at a split's end."""
-        if self._quiet:
-            return
         now = time.monotonic()
+        if self._quiet or now < self._from:
+            return
         since, there = self._started.setdefault(split, (now, done))
         timed = self._unit and done > there and now > since
         rate = f"{(done - there) / (now - since):,.0f} {self._unit}/s" if timed else ""
         if self._bar is not None:
+            self._bar.start()
             if split not in self._tasks:
                 self._tasks[split] = self._bar.add_task(split, total=rows, rate=rate)
             self._bar.update(self._tasks[split], completed=done, rate=rate)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.arguments import ConventionOption, SetOption, TestOption
-from cnatool.cli.console import key_values, note, say
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +33,15 @@ def layers(
     from cnatool.layer_scores import score_layers
     from cnatool.score_notes import unfinished
 
-    scores = score_layers(
-        store,
-        test,
-        convention=convention,
-        overrides=key_values("--set", set_ or ()),
-        samples=sample or (),
-    )
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        scores = score_layers(
+            store,
+            test,
+            convention=convention,
+            overrides=key_values("--set", set_ or ()),
+            samples=sample or (),
+            observer=observer,
+        )
     for name, split in scores.splits.items():
         if not split.complete:
             note(unfinished(name, split.rows, split.rows_wanted))
@@ -66,6 +68,8 @@ def layers(
 
 
 def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str]]:
+    if split.beta_reason is not None:
+        yield "β", split.beta_reason
     if split.cna.reason is not None:
         yield "CNA", split.cna.reason
     for layer, part in zip(scores.layers, split.layers, strict=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.arguments import ConventionOption, TestOption
-from cnatool.cli.console import key_values, note
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note
 
 __all__ = ["score"]
 
@@ -24,9 +24,9 @@ def score(
             metavar="FIELD=VALUE",
             help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
             "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
-            "aggregate, depth, cna, cna_batch, interval, level, resamples, area_resamples, "
-            "permutations, resample_seed, alpha_groups, area, window, points, margin, "
-            "margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
+            "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
+            "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
+            "margin, margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
         ),
     ] = None,
     output: Annotated[
@@ -66,14 +66,16 @@ def score(
 
     if samples is not None:
         check_frame_path(samples)
-    scored = score_all(
-        store,
-        test,
-        convention=convention,
-        overrides=key_values("--set", set_ or ()),
-        output=output,
-    )
-    result = scored.result()
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        scored = score_all(
+            store,
+            test,
+            convention=convention,
+            overrides=key_values("--set", set_ or ()),
+            output=output,
+            observer=observer,
+        )
+        result = scored.result(observer)
     for name, split in result.splits.items():
         if not split.complete:
             note(unfinished(name, split.samples, split.rows))

@@ -13,7 +13,7 @@ from cnatool.text import with_operator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cnatool.metrics.estimate import ChanceArea, Estimate
+    from cnatool.metrics.estimate import ChanceArea, Estimate, MinibatchCna
     from cnatool.results import ScoreResult
 
 __all__ = ["print_score"]
@@ -113,7 +113,8 @@ def _pair_rows(result: ScoreResult) -> list[tuple[str, str, Estimate | Resampled
 
 def _print_coefficients(result: ScoreResult) -> None:
     fields = result.convention.fields
-    say("\nCNA by every coefficient; the last over minibatches in row order, mean and deviation\n")
+    order = {"rows": "in row order", "random": "in random order"}[fields.cna_order]
+    say(f"\nCNA by every coefficient; the last over minibatches {order}, mean and deviation\n")
     print_table(
         [
             ("split", "left"),
@@ -128,9 +129,7 @@ def _print_coefficients(result: ScoreResult) -> None:
                 name,
                 *(number(c.value) for c in (all_.pearson, all_.spearman, all_.kendall)),
                 number(all_.smoothed.value),
-                "–"
-                if all_.minibatches.mean is None
-                else f"{number(all_.minibatches.mean)} ± {number(all_.minibatches.std)}",
+                _minibatches(all_.minibatches),
             ]
             for name, all_ in ((name, split.coefficients) for name, split in result.splits.items())
         ],
@@ -177,6 +176,7 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
     for name, split in result.splits.items():
         for measure, reason in (
             ("accuracy, loss", split.performance_reason),
+            ("β", split.beta_reason),
             ("CNA", split.cna.reason),
             ("interval of CNA", split.cna.interval_reason),
             ("p of CNA", None if fields.permutations else "no permutations are drawn"),
@@ -212,6 +212,12 @@ def _further_reasons(result: ScoreResult) -> Iterator[str]:
         broken = any(one.samples and one.alpha_mean is None for one in split.alpha_groups)
         if broken:
             yield f"α of the groups of {name}: {split.cna.reason}"
+
+
+def _minibatches(found: MinibatchCna) -> str:
+    if found.std is None:
+        return number(found.mean)
+    return f"{number(found.mean)} ± {number(found.std)}"
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:

@@ -65,6 +65,13 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
         found = _member(path, members, names)
         if found is None:
             held = [printable(member.filename.removesuffix(".npy")) for member in members[:20]]
+            both = [name.removesuffix("_train") + "_test" for name in held if "_train" in name]
+            if set(both) & set(held):
+                raise DataError(
+                    f"{path} holds the parts of several splits ({', '.join(held)}): save each in a "
+                    "file of its own, as with numpy.savez('data/train.npz', x=x_train, "
+                    "y=y_train), and dump the folder."
+                )
             raise DataError(
                 f"{path} needs an array called {' or '.join(names)} and holds "
                 f"{', '.join(held) or 'nothing'}: save the "

@@ -9,16 +9,18 @@ import numpy as np
 
 from cnatool.metrics.area import area_between
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
+from cnatool.metrics.progress import unwatched
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.metrics.area import Curve
     from cnatool.metrics.convention import AreaForm
     from cnatool.metrics.estimate import Estimate
+    from cnatool.metrics.progress import Progress
 
 __all__ = [
     "ResampledAreas",
@@ -49,6 +51,7 @@ def resampled_areas(
     margin: Callable[[NDArray[np.float64]], float | None],
     resamples: int,
     seed: int,
+    progress: Progress = unwatched,
 ) -> ResampledAreas:
     """Return CNA-A, and its product with the margin of the first split, of each resample.
 
@@ -67,6 +70,8 @@ def resampled_areas(
         Gives γ of a resample, from its rows of `margins` by rising α.
     resamples, seed : int
         How many, and their seed.
+    progress : callable
+        Is told how many are done.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def resampled_areas(
         known = math.nan if area is None else area
         return known, known * (math.nan if gamma is None else gamma)
 
-    found = resampled(statistic, resamples)
+    found = resampled(_each(statistic), resamples, progress=progress)
     return ResampledAreas(found[:, 0], found[:, 1])
 
 
@@ -121,6 +126,7 @@ def relabelled_areas(
     points: int,
     relabellings: int,
     seed: int,
+    progress: Progress = unwatched,
 ) -> NDArray[np.float64]:
     """Return CNA-A after dealing the samples of both splits out anew, into splits of their sizes.
 
@@ -130,6 +136,8 @@ def relabelled_areas(
         As of `resampled_areas`.
     relabellings, seed : int
         How many, and their seed.
+    progress : callable
+        Is told how many are done.
 
     Returns
     -------
@@ -147,16 +155,23 @@ def relabelled_areas(
         generator = np.random.default_rng([seed, size, total, 1 + number])
         dealt = np.zeros(total, np.bool_)
         dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
+        mine, others = np.flatnonzero(dealt), np.flatnonzero(~dealt)
         area = area_between(
-            (alpha[dealt], beta[dealt]),
-            (alpha[~dealt], beta[~dealt]),
+            (alpha.take(mine), beta.take(mine)),
+            (alpha.take(others), beta.take(others)),
             form=form,
             window=window,
             points=points,
         ).value
         return (math.nan if area is None else area,)
 
-    return resampled(statistic, relabellings)[:, 0]
+    return resampled(_each(statistic), relabellings, progress=progress)[:, 0]
+
+
+def _each(
+    statistic: Callable[[int], tuple[float, ...]],
+) -> Callable[[Sequence[int]], list[tuple[float, ...]]]:
+    return lambda numbers: [statistic(number) for number in numbers]
 
 
 def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:

@@ -18,7 +18,9 @@ from cnatool.metrics.correlation import (
     standardised,
 )
 from cnatool.metrics.estimate import Cna
-from cnatool.metrics.ranks import concordance, dense_ranks, midranks
+from cnatool.metrics.inversions import MOST, ROWS, WeightedInversions
+from cnatool.metrics.progress import unwatched
+from cnatool.metrics.ranks import concordance, dense_ranks, midranks, tied_pairs
 from cnatool.metrics.resampling import (
     independence_test,
     percentile_interval,
@@ -29,17 +31,19 @@ from cnatool.metrics.resampling import (
 from cnatool.metrics.smoothing import running_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import CnaForm, IntervalForm
     from cnatool.metrics.estimate import Correlation, PStatistic
+    from cnatool.metrics.progress import Progress
 
 __all__ = ["cna"]
 
 _Vector: TypeAlias = "NDArray[np.float64]"
-_Statistic: TypeAlias = "Callable[[NDArray[np.int64]], float]"
+_Counts: TypeAlias = "NDArray[np.int64]"
+_Statistic: TypeAlias = "Callable[[Iterator[_Counts]], list[float]]"
 
 _NEARLY_ONE = 1 - 1e-15
 _FLAT = 1e-12  # of the variance of the whole split: a resample with less is constant
@@ -57,6 +61,7 @@ def cna(
     permutations: int,
     seed: int,
     stream: int,
+    progress: Progress = unwatched,
 ) -> Cna:
     """Return CNA in one of its forms, with its interval and the p-value of a permutation test.
 
@@ -77,6 +82,8 @@ def cna(
         How many of each; 0 for no bootstrap interval, and for no p-value.
     seed, stream : int
         Seed of all draws, and which split it is, as of `resample_counts`.
+    progress : callable
+        Is told how many resamples are done.
 
     Returns
     -------
@@ -92,7 +99,12 @@ def cna(
         edges, reason = None, "no resamples are drawn"
         if resamples:
             statistic = shape.prepare(alpha, beta, window)
-            values = resampled(partial(_drawn, statistic, alpha.size, seed, stream), resamples)
+            values = resampled(
+                partial(_drawn, statistic, alpha.size, seed, stream),
+                resamples,
+                part=ROWS,
+                progress=progress,
+            )
             edges, reason = shape.interval(found.value, values[:, 0], level)
     elif edges is None:
         reason = shape.without_fisher
@@ -112,8 +124,15 @@ def cna(
     )
 
 
-def _drawn(statistic: _Statistic, n: int, seed: int, stream: int, number: int) -> tuple[float]:
-    return (statistic(resample_counts(n, seed, stream, number)),)
+def _drawn(
+    statistic: _Statistic, n: int, seed: int, stream: int, numbers: Sequence[int]
+) -> list[tuple[float]]:
+    drawn = (resample_counts(n, seed, stream, number) for number in numbers)
+    return [(value,) for value in statistic(drawn)]
+
+
+def _each(statistic: Callable[[_Counts], float]) -> _Statistic:
+    return lambda drawn: [statistic(counts) for counts in drawn]
 
 
 class _Form(NamedTuple):
@@ -131,14 +150,14 @@ def _pearson_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic
     a, b = (standardised(values) * math.sqrt(values.size) for values in (alpha, beta))
     moments = np.stack([a, b, a * a, b * b, a * b])
 
-    def statistic(counts: NDArray[np.int64]) -> float:
+    def statistic(counts: _Counts) -> float:
         means = np.einsum("ij,j->i", moments, counts.astype(np.float64)) / counts.size
         mean_a, mean_b, square_a, square_b, product = map(float, means)
         return _ratio(
             product - mean_a * mean_b, square_a - mean_a * mean_a, square_b - mean_b * mean_b
         )
 
-    return statistic
+    return _each(statistic)
 
 
 def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
@@ -146,7 +165,7 @@ def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     groups = [dense_ranks(values) for values in (alpha, beta)]
     middle = (alpha.size + 1) / 2
 
-    def statistic(counts: NDArray[np.int64]) -> float:
+    def statistic(counts: _Counts) -> float:
         weights = counts.astype(np.float64)
         ranks = []
         for group in groups:
@@ -159,7 +178,7 @@ def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
         unit = weights.size**3 / 12
         return _ratio(*(one / unit for one in sums))
 
-    return statistic
+    return _each(statistic)
 
 
 def _kendall_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
@@ -167,15 +186,43 @@ def _kendall_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic
     first, second = dense_ranks(alpha), dense_ranks(beta)
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
+    if alpha.size > MOST:
+        return _each(partial(_kendall_of_rows, order, first, second))
+    # Equal β rise by place, so that they make no inversion, as equal α make none.
+    ranks = np.empty_like(order)
+    ranks[np.argsort(second, kind="stable")] = np.arange(order.size)
+    inversions = WeightedInversions(ranks)
+    changes = np.diff(first, prepend=-1) != 0
+    starts = [
+        np.flatnonzero(one) for one in (changes, changes | (np.diff(second, prepend=-1) != 0))
+    ]
 
-    def statistic(counts: NDArray[np.int64]) -> float:
-        rows = np.repeat(np.arange(counts.size), counts[order])
-        difference, of_first, of_second = concordance(first[rows], second[rows])
-        if not of_first or not of_second:
-            return math.nan
-        return difference / math.sqrt(of_first) / math.sqrt(of_second)
+    def statistic(drawn: Iterator[_Counts]) -> list[float]:
+        rows = [counts[order] for counts in drawn]
+        found = inversions(np.array(rows, np.float32))
+        return [tau(row, int(inverted)) for row, inverted in zip(rows, found, strict=True)]
+
+    def tau(row: _Counts, inverted: int) -> float:
+        pairs = row.size * (row.size - 1) // 2
+        tied_first, tied_both = (tied_pairs(np.add.reduceat(row, one)) for one in starts)
+        tied_second = tied_pairs(np.bincount(second, row).astype(np.int64))
+        untied = pairs - tied_first - tied_second + tied_both
+        return _tau(untied - 2 * inverted, pairs - tied_first, pairs - tied_second)
 
     return statistic
+
+
+def _kendall_of_rows(
+    order: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64], counts: _Counts
+) -> float:
+    rows = np.repeat(np.arange(counts.size), counts[order])
+    return _tau(*concordance(first[rows], second[rows]))
+
+
+def _tau(difference: int, of_first: int, of_second: int) -> float:
+    if not of_first or not of_second:
+        return math.nan
+    return difference / math.sqrt(of_first) / math.sqrt(of_second)
 
 
 def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
@@ -183,7 +230,7 @@ def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     order = np.argsort(alpha, kind="stable")
     first, second = alpha[order], beta[order]
 
-    def statistic(counts: NDArray[np.int64]) -> float:
+    def statistic(counts: _Counts) -> float:
         rows = np.repeat(np.arange(counts.size), counts[order])
         curve = [running_mean(values[rows], window) for values in (first, second)]
         if any(is_constant(values) for values in curve):
@@ -191,7 +238,7 @@ def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
         one, other = map(standardised, curve)
         return float((one * other).sum())
 
-    return statistic
+    return _each(statistic)
 
 
 def _ratio(covariance: float, first: float, second: float) -> float:

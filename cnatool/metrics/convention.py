@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -25,6 +25,7 @@ __all__ = [
     "AlphaForm",
     "AreaForm",
     "CnaForm",
+    "CnaOrder",
     "Codec",
     "Convention",
     "Depth",
@@ -42,6 +43,7 @@ OutOfRange = Literal["error", "drop", "clip"]
 Aggregate = Literal["sum", "mean", "channel-mean", "channel-mean-spatial"]
 Depth = Literal["index", "path"]
 CnaForm = Literal["pearson", "spearman", "kendall", "smoothed"]
+CnaOrder = Literal["rows", "random"]
 IntervalForm = Literal["bootstrap", "fisher"]
 AreaForm = Literal["total", "largest", "reference"]
 MarginForm = Literal["paper", "percentile", "reference", "min", "mean", "median"]
@@ -85,6 +87,9 @@ class Convention(msgspec.Struct, frozen=True):
         Which correlation CNA is; the last is Pearson's of the smoothed curves.
     cna_batch : int
         Rows in a minibatch, for CNA over minibatches.
+    cna_order : {"rows", "random"}
+        Whether minibatches are of neighbouring rows, or of rows in an order drawn with
+        ``resample_seed``.
     interval : {"bootstrap", "fisher"}
         Whose interval CNA has.
     level : float
@@ -95,7 +100,7 @@ class Convention(msgspec.Struct, frozen=True):
     permutations : int
         Least number of permutations behind a p-value; 0 for none.
     resample_seed : int
-        Seed of resamples and permutations.
+        Seed of resamples, permutations and random minibatches.
     alpha_groups : int
         Groups of samples by quantiles of α.
     area : {"total", "largest", "reference"}
@@ -126,6 +131,7 @@ class Convention(msgspec.Struct, frozen=True):
     depth: Depth = "index"
     cna: CnaForm = "pearson"
     cna_batch: int = 128
+    cna_order: CnaOrder = "rows"
     interval: IntervalForm = "bootstrap"
     level: float = 0.95
     resamples: int = 1000
@@ -194,6 +200,31 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
 )
 
 
+class _Effect(NamedTuple):
+    """A field matters only where `field` has one of `values`; `unless` says nothing either way."""
+
+    field: str
+    values: tuple[str, ...]
+    unless: object = None
+
+
+_ENTROPY = _Effect("alpha", ("entropy", "entropy-density"))
+_EFFECTS: Mapping[str, _Effect] = MappingProxyType(
+    {
+        "codec": _Effect("alpha", ("compression",)),
+        "bins": _ENTROPY,
+        "range": _ENTROPY,
+        "out_of_range": _ENTROPY,
+        "resamples": _Effect("interval", ("bootstrap",), unless=0),
+        "points": _Effect("area", ("reference",)),
+        "margin_fraction": _Effect("margin", ("paper",)),
+        "margin_seed": _Effect("margin", ("paper",)),
+        "margin_percentile": _Effect("margin", ("percentile", "reference")),
+        "margin_batch": _Effect("margin", ("reference",)),
+    }
+)
+
+
 def convention(
     name: str, overrides: Mapping[str, object] = NO_OVERRIDES
 ) -> tuple[Convention, dict[str, Any]]:
@@ -209,7 +240,8 @@ def convention(
     Raises
     ------
     UsageError
-        For a name, a field or a value that there is not; it lists those that there are.
+        For a name, a field or a value that there is not; it lists those that there are. For a field
+        that another one leaves without effect, unless the value is that of the convention anyway.
     """
     if name not in CONVENTIONS:
         raise UsageError(f"No convention is called {name!r}: choose {_or(CONVENTIONS)}.")
@@ -220,7 +252,17 @@ def convention(
             raise UsageError(f"A convention has no field {field!r}: choose {_or(kinds)}.")
         text = value if isinstance(value, str) else written(value)
         typed[field] = _parsed(field, text.strip(), kinds[field])
-    return msgspec.structs.replace(CONVENTIONS[name], **typed), typed
+    base = CONVENTIONS[name]
+    fields = msgspec.structs.replace(base, **typed)
+    for field, effect in _EFFECTS.items():
+        value, decides = getattr(fields, field), getattr(fields, effect.field)
+        changed = value != getattr(base, field) and value != effect.unless
+        if changed and decides not in effect.values:
+            raise UsageError(
+                f"{field}={written(value)} has no effect with {effect.field}={decides}: set "
+                f"{effect.field}={_or(effect.values)} as well, or leave {field} out."
+            )
+    return fields, typed
 
 
 def _parsed(field: str, text: str, kind: Any) -> Any:
@@ -266,4 +308,4 @@ def written(value: Any) -> str:
 
 def _or(names: Any) -> str:
     *most, last = names
-    return f"{', '.join(most)} or {last}"
+    return f"{', '.join(most)} or {last}" if most else str(last)

@@ -16,6 +16,8 @@ from cnatool.metrics.smoothing import smoothed_curve
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.metrics.convention import CnaOrder
+
 __all__ = [
     "is_constant",
     "kendall",
@@ -131,8 +133,10 @@ def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
     return Correlation(_product_moment(*curve))
 
 
-def minibatches(alpha: ArrayLike, beta: ArrayLike, *, rows: int) -> MinibatchCna:
-    """Return mean and deviation of Pearson's correlation over minibatches in row order.
+def minibatches(
+    alpha: ArrayLike, beta: ArrayLike, *, rows: int, order: CnaOrder = "rows", seed: int = 0
+) -> MinibatchCna:
+    """Return mean and deviation of Pearson's correlation over minibatches.
 
     Parameters
     ----------
@@ -140,6 +144,8 @@ def minibatches(alpha: ArrayLike, beta: ArrayLike, *, rows: int) -> MinibatchCna
         One value a sample.
     rows : int
         Rows in a minibatch; what is left at the end is too little for one and left out.
+    order : {"rows", "random"}
+        Neighbouring rows make a minibatch, or rows in a random order of this `seed`.
 
     Returns
     -------
@@ -153,13 +159,17 @@ def minibatches(alpha: ArrayLike, beta: ArrayLike, *, rows: int) -> MinibatchCna
     if not count:
         reason = f"{columns[0].size} samples do not fill a minibatch of {rows}"
         return MinibatchCna(None, None, 0, 0, reason)
-    batches = [values[: count * rows].reshape(count, rows) for values in columns]
+    n = columns[0].size
+    taken = np.random.default_rng([seed, n]).permutation(n) if order == "random" else np.arange(n)
+    batches = [values[taken[: count * rows]].reshape(count, rows) for values in columns]
     defined = np.all([~is_constant(batch) for batch in batches], axis=0)
     undefined = count - int(np.count_nonzero(defined))
     if undefined == count:
         return MinibatchCna(None, None, 0, count, "α or β is the same all through each minibatch")
     first, second = (standardised(batch[defined]) for batch in batches)
     r = (first * second).sum(axis=1)
+    if len(r) == 1:
+        return MinibatchCna(float(r[0]), None, 1, undefined, "one minibatch has no deviation")
     return MinibatchCna(float(r.mean()), float(r.std()), len(r), undefined)
 
 

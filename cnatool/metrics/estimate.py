@@ -63,18 +63,19 @@ class Correlation(msgspec.Struct, frozen=True):
 
 
 class MinibatchCna(msgspec.Struct, frozen=True):
-    """CNA over minibatches in row order, or the reason why it is undefined.
+    """CNA over minibatches, or the reason why it is undefined.
 
     Attributes
     ----------
     mean, std : float or None
-        Of Pearson's correlations of the minibatches; the deviation is the population's.
+        Of Pearson's correlations of the minibatches; the deviation is the population's, and None
+        for a single one.
     batches : int
         Whole minibatches in which the correlation is defined.
     undefined : int
         Whole minibatches in which it is not; they are left out.
     reason : str or None
-        Why there is no mean; None where there is one.
+        Why there is no mean, or no deviation; None where there are both.
     """
 
     mean: float | None

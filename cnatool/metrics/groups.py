@@ -11,7 +11,9 @@ from cnatool.metrics.ranks import midranks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["quantile_groups"]
+__all__ = ["in_blocks", "quantile_groups"]
+
+_LEAST = 10  # changes of class that a random order would have
 
 
 def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.int64]:
@@ -33,3 +35,16 @@ def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.int64
     """
     share = (midranks(alpha) - 0.5) / max(1, alpha.size)
     return (share * groups).astype(np.int64)
+
+
+def in_blocks(labels: NDArray[np.int64]) -> bool:
+    """Say whether rows of one class lie together: half the changes of a random order, or fewer.
+
+    Parameters
+    ----------
+    labels : (n,) int64 array
+    """
+    shares = np.unique(labels, return_counts=True)[1] / max(1, labels.size)
+    expected = (labels.size - 1) * (1 - float(shares @ shares))
+    changes = int(np.count_nonzero(np.diff(labels)))
+    return expected >= _LEAST and changes <= expected / 2

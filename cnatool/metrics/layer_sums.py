@@ -102,12 +102,19 @@ class LayerSums:
         covariance: NDArray[np.float64] = self._products / max(1, self.alpha.size)
         return covariance
 
-    def correlations(self) -> NDArray[np.float64]:
-        """Return Pearson's correlation of α and z_d, (L,); NaN where one of them is constant."""
+    def correlations(self, rounding: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return Pearson's correlation of α and z_d, (L,); NaN where one of them is constant.
+
+        Parameters
+        ----------
+        rounding : (L,) float64 array
+            The deviation of each z_d that is rounding.
+        """
         deviations = self.deviations()
         scale = np.maximum(np.abs(self._origin()), np.abs(self.means()))
         alpha = 0.0 if not self.alpha.size or is_constant(self.alpha) else float(self.alpha.std())
-        varies = (deviations > _SAME * scale) & (alpha > 0)
+        least = np.maximum(_SAME * scale, np.where(np.isfinite(rounding), rounding, 0))
+        varies = (deviations > least) & (alpha > 0)
         found = np.full(self.layers, np.nan)
         np.divide(self.covariances(), deviations * alpha, out=found, where=varies)
         return found.clip(-1, 1)

@@ -6,16 +6,19 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.metrics.correlation import standardised
+from cnatool.metrics.progress import unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from cnatool.metrics.progress import Progress
 
 __all__ = [
     "independence_test",
@@ -31,6 +34,8 @@ _TIE = 1e-10  # correlations that differ by less are equal but for rounding
 _ROUNDING = 1e-6  # of 2 / (1 − level)
 _CELL = 1 << 15  # samples
 _PART = 8  # resamples
+_RAW = 1 << 16  # samples of a cell, where there are many
+_MANY = 1 << 18  # samples
 _ELEMENTS = 1 << 20  # of permuted samples at a time
 
 
@@ -57,40 +62,57 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
     generator = np.random.default_rng([seed, stream, number])
     # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
     # first.
-    sizes = [min(_CELL, n - start) for start in range(0, n, _CELL)]
+    cell = _CELL if n < _MANY else _RAW
+    sizes = [min(cell, n - start) for start in range(0, n, cell)]
     draws = generator.multinomial(n, np.array(sizes) / n) if len(sizes) > 1 else [n]
     cells = [
-        np.bincount(generator.integers(0, size, drawn), minlength=size)
+        np.bincount(_places(generator, size, drawn), minlength=size)
         for size, drawn in zip(sizes, draws, strict=True)
     ]
     return np.concatenate(cells)
 
 
-def resampled(statistic: Callable[[int], tuple[float, ...]], resamples: int) -> NDArray[np.float64]:
-    """Return a statistic of each resample, computed on several threads.
+def _places(generator: np.random.Generator, size: int, count: int) -> NDArray[Any]:
+    """Draw places of a cell; two random bytes are one of a cell of 65,536."""
+    if size != _RAW:
+        return generator.integers(0, size, count)
+    words = generator.integers(0, (1 << 64) - 1, -(-count // 4), np.uint64, endpoint=True)
+    return words.view(np.uint16)[:count]
 
-    Memory is that of one resample a thread.
+
+def resampled(
+    statistic: Callable[[Sequence[int]], Sequence[tuple[float, ...]]],
+    resamples: int,
+    *,
+    part: int = _PART,
+    progress: Progress = unwatched,
+) -> NDArray[np.float64]:
+    """Return a statistic of each resample, computed on several threads.
 
     Parameters
     ----------
     statistic : callable
-        Takes a resample's number and gives one or more values, NaN where undefined.
+        Takes the numbers of some resamples and gives one or more values of each, NaN where
+        undefined.
     resamples : int
         At least 1.
+    part : int
+        Resamples at a time. Few: whoever interrupts waits for those that have begun.
+    progress : callable
+        Is told how many are done, and of how many.
 
     Returns
     -------
     (resamples, …) float64 array
     """
-    # Small parts: whoever interrupts waits for those that have begun.
-    parts = np.array_split(np.arange(resamples), -(-resamples // _PART))
-
-    def some(part: NDArray[np.intp]) -> list[tuple[float, ...]]:
-        return [statistic(int(number)) for number in part]
-
+    numbers = range(resamples)
+    parts = [numbers[start : start + part] for start in range(0, resamples, part)]
+    found: list[tuple[float, ...]] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(some, parts))
-    return np.concatenate([np.array(values) for values in found])
+        for values in pool.map(statistic, parts):
+            found.extend(values)
+            progress(len(found), resamples)
+    return np.array(found)
 
 
 def percentile_interval(

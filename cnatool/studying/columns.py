@@ -82,8 +82,12 @@ def _of_split(split: SplitResult) -> Iterator[tuple[str, float | None, str | Non
     yield "samples", float(split.samples), None
     yield "accuracy", split.accuracy, split.performance_reason
     yield "loss", split.loss, split.performance_reason
-    for name, spread in (("alpha", split.alpha), ("beta", split.beta)):
-        reason = None if spread.mean is not None else f"{name} is not finite"
+    for name, spread, named in (
+        ("alpha", split.alpha, None),
+        ("beta", split.beta, split.beta_reason),
+    ):
+        broken = named or f"{name} is not finite"
+        reason = None if spread.mean is not None else broken
         yield f"{name}.mean", spread.mean, reason
         yield f"{name}.std", spread.std, reason
     yield "cna", split.cna.value, split.cna.reason
@@ -91,4 +95,4 @@ def _of_split(split: SplitResult) -> Iterator[tuple[str, float | None, str | Non
         found: Estimate = getattr(split.coefficients, name)
         yield f"cna.{name}", found.value, found.reason
     batches = split.coefficients.minibatches
-    yield "cna.minibatches", batches.mean, batches.reason
+    yield "cna.minibatches", batches.mean, batches.reason if batches.mean is None else None

@@ -140,13 +140,19 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
     (line,) = (note for note in found["notes"] if note.startswith("CNA-A is above 0 by chance"))
     assert f"alone: {chance['mean']:.4f} ± {chance['std']:.4f} with train and test" in line
     assert f"note: {line}" in short
-    for split in found["splits"].values():
+    for name, split in found["splits"].items():
         low, high = split["cna"]["interval"]
         assert f"{low:.3f} … {high:.3f}" in short
         for coefficient in ("spearman", "kendall", "smoothed"):
             value = split["coefficients"][coefficient]["value"]
             assert f"{value:.4f}" in long
-        assert f"{split['coefficients']['minibatches']['mean']:.4f} ±" in long
+        batches = split["coefficients"]["minibatches"]
+        if name == "train":
+            assert f"  {batches['mean']:.4f} ± {batches['std']:.4f}\n" in long
+        else:  # 150 rows are one minibatch
+            assert batches["std"] is None
+            assert f"  {batches['mean']:.4f}\n" in long
+            assert "  batches of 128 of test: one minibatch has no deviation\n" in long
         assert all(f"{group['error']:.4f}" in long for group in split["alpha_groups"])
     assert "Kendall" not in short
     assert f"{found['gap_loss']['value']:.4f} (loss)" in long
@@ -216,7 +222,7 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
     text = run("score", "net.zarr", "--all", cwd=tmp_path)
     assert "CNA of train: α is the same for all 20 samples" in text
     assert "CNA-A: a split has 20 samples, fewer than the window of 25" in text
-    assert "\n  gap (loss): the split has no labels\n" in text
+    assert "\n  gap (loss): train and test: the split has no labels\n" in text
     assert "\n  error, loss of the groups of train: the split has no labels\n" in text
     assert "\n  groups 1, 2, 4, 5 of test: no samples, as equal α are never divided\n" in text
     assert "nan" not in text.lower()

@@ -20,6 +20,7 @@ PAPER = {
     "depth": "index",
     "cna": "pearson",
     "cna_batch": 128,
+    "cna_order": "rows",
     "interval": "bootstrap",
     "level": 0.95,
     "resamples": 1000,
@@ -81,7 +82,7 @@ def test_there_are_three() -> None:
         ("include_shortcut", "no", False),
         ("include_shortcut", "false", False),
         ("margin_fraction", "1", 1.0),
-        ("margin_percentile", " 10 ", 10.0),
+        ("level", " 0.9 ", 0.9),
         ("depth", "path", "path"),
     ],
 )
@@ -163,3 +164,37 @@ def test_typed_overrides_are_what_a_user_writes() -> None:
     assert convention("paper", typed) == convention("paper", text)
     with pytest.raises(UsageError, match="expected a whole number"):
         convention("paper", {"bins": 2.5})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("codec", "png", "codec=png has no effect with alpha=entropy: set alpha=compression as"),
+        ("points", "9", "points=9 has no effect with area=total: set area=reference as well"),
+        (
+            "margin_percentile",
+            "10",
+            "margin_percentile=10 has no effect with margin=paper: set margin=percentile or "
+            "reference as well, or leave margin_percentile out.",
+        ),
+        ("margin_batch", "9", "margin_batch=9 has no effect with margin=paper"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(field: str, value: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        convention("paper", {field: value})
+    assert text in str(caught.value)
+
+
+def test_settings_that_have_an_effect_or_say_nothing_new_are_taken() -> None:
+    convention("reference", {"margin_percentile": 10, "points": 50})
+    convention("paper", {"alpha": "compression", "codec": "png"})
+    convention("paper", {"interval": "fisher", "resamples": 0})
+    convention("paper", msgspec.structs.asdict(CONVENTIONS["paper"]))
+    for words, text in (
+        ({"interval": "fisher", "resamples": 50}, "resamples=50 has no effect"),
+        ({"alpha": "compression", "bins": 9}, "set alpha=entropy or entropy-density as well"),
+        ({"margin": "min", "margin_seed": 1}, "margin_seed=1 has no effect with margin=min"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            convention("paper", words)

@@ -200,7 +200,10 @@ def test_minibatches_are_taken_in_row_order(n: int, rows: int) -> None:
     ]
     got = minibatches(a, b, rows=rows)
     assert got.mean == pytest.approx(np.mean(expected), rel=1e-10)
-    assert got.std == pytest.approx(np.std(expected), rel=1e-9, abs=1e-12)
+    if n // rows == 1:
+        assert got.std is None
+    else:
+        assert got.std == pytest.approx(np.std(expected), rel=1e-9, abs=1e-12)
     assert (got.batches, got.undefined) == (n // rows, 0)
 
 
@@ -215,5 +218,22 @@ def test_minibatches_without_a_correlation_are_left_out_and_counted() -> None:
     none = minibatches(np.repeat([0.0, 1.0], 10), np.arange(20.0), rows=10)
     assert (none.mean, none.std, none.batches, none.undefined) == (None, None, 0, 2)
     assert none.reason == "α or β is the same all through each minibatch"
+    one = minibatches(a[:30], b[:30], rows=30)
+    assert (one.batches, one.std, one.reason) == (1, None, "one minibatch has no deviation")
+    assert one.mean == pytest.approx(scipy.stats.pearsonr(a[:30], b[:30])[0])
     assert minibatches(a, b, rows=41).reason == "40 samples do not fill a minibatch of 41"
     assert minibatches(a, a * np.nan, rows=4).reason == "β is not finite for 40 of 40 samples"
+
+
+def test_random_minibatches_do_not_know_the_row_order() -> None:
+    rng = np.random.default_rng(8)
+    labels = np.repeat(np.arange(10), 60)
+    a = rng.normal(size=600)
+    b = a + 20 * labels  # within a class a and b are one, over all of them they hardly correlate
+    assert minibatches(a, b, rows=60).mean == pytest.approx(1)
+    mixed = minibatches(a, b, rows=60, order="random", seed=3)
+    order = np.random.default_rng([3, 600]).permutation(600)
+    expected = [scipy.stats.pearsonr(a[rows], b[rows])[0] for rows in order.reshape(10, 60)]
+    assert mixed.mean == pytest.approx(np.mean(expected))
+    assert mixed.std == pytest.approx(np.std(expected))
+    assert mixed.mean < 0.3

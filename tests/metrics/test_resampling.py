@@ -41,8 +41,15 @@ def test_a_resample_depends_on_seed_stream_and_number_alone() -> None:
 @pytest.mark.parametrize("threads", [1, 3, 8])
 def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "_THREADS", threads)
-    found = resampled(lambda number: (number, -number), 5)
+    told: list[tuple[int, int]] = []
+    found = resampled(
+        lambda numbers: [(number, -number) for number in numbers],
+        5,
+        part=2,
+        progress=lambda *so_far: told.append(so_far),
+    )
     assert found.tolist() == [[i, -i] for i in range(5)]
+    assert told == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_intervals() -> None:

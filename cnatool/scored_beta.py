@@ -1,0 +1,105 @@
+"""β of each sample of a split, and whether its samples differ by more than rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.metrics.beta import slope_coefficients, slopes
+from cnatool.metrics.rounding import Rounding, rounding_share
+from cnatool.scored_sums import magnitude_blocks, z_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import Convention
+    from cnatool.scored_layers import ScoredLayer
+    from cnatool.store.reader import Split
+
+__all__ = ["SplitBeta", "beta_rounding", "resolved", "split_beta"]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitBeta:
+    """β of n samples.
+
+    Attributes
+    ----------
+    values : (n,) float64 array
+        One value for all where they differ by rounding only.
+    alike : bool
+        Whether they do.
+    reason : str or None
+        Why there is no β at all: it is 0 for every sample but for rounding.
+    """
+
+    values: NDArray[np.float64]
+    alike: bool = False
+    reason: str | None = None
+
+
+def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> SplitBeta:
+    """Give β of each sample of a split, block by block.
+
+    Parameters
+    ----------
+    split : Split
+    layers : sequence of ScoredLayer
+        What β is computed over.
+    fields : Convention
+
+    Raises
+    ------
+    MetricError
+        If there are too few layers.
+    """
+    depths = [layer.depth for layer in layers]
+    none = slopes(np.empty((0, len(layers))), depths)
+    blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]
+    return resolved(np.concatenate([none, *blocks]), beta_rounding(split, layers, fields))
+
+
+def beta_rounding(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> Rounding:
+    """Give what rounding can make of β and z; 0 where the store does not tell.
+
+    Parameters are those of `split_beta`.
+    """
+    rounding = Rounding(
+        slope_coefficients([layer.depth for layer in layers]),
+        np.array([_share(split, layer) for layer in layers]),
+    )
+    for magnitudes in magnitude_blocks(split, layers, fields):
+        rounding.add(magnitudes)
+    return rounding
+
+
+def resolved(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta:
+    """Take β of several samples for one value where no more than rounding tells them apart."""
+    bound = rounding.of_beta()
+    if beta.size < 2:
+        return SplitBeta(beta)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean, deviation = float(beta.mean()), float(beta.std())
+    # Both are NaN where β is not finite, and then neither holds.
+    if not (0 < bound < np.inf and deviation <= bound):
+        return SplitBeta(beta)
+    if abs(mean) <= bound:
+        reason = (
+            f"the layers' sums give a β of 0 for all {beta.size} samples but for rounding "
+            f"(deviation {deviation:.1g}, rounding up to {bound:.1g})"
+        )
+        return SplitBeta(np.zeros_like(beta), alike=True, reason=reason)
+    return SplitBeta(np.full_like(beta, mean) if deviation else beta, alike=True)
+
+
+def _share(split: Split, layer: ScoredLayer) -> float:
+    """Give the share of a layer's absolute sum that rounding can move its sum by."""
+    tensor = layer.tensor
+    known = "bfloat16" if tensor.onnx_type == "bfloat16" else tensor.dtype
+    # Without stored sums z is that of the activations as they lie in the store.
+    narrowed = known if split.has_statistic("sum") else tensor.stored or known
+    return max(rounding_share(known), rounding_share(narrowed))

@@ -1,0 +1,132 @@
+"""What `cnatool score` and `cnatool layers` say beside their numbers, as installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.networks import Builder, saved
+from support.recorded import record_network
+
+from cnatool.cli import console
+from cnatool.cli.console import ConsoleObserver
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+
+
+def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+    assert result.returncode == code, result.stderr
+    return result
+
+
+def branches(path: Path, names: str) -> Path:
+    """A network with a layer, two parallel ones in the order of `names`, and a last one."""
+    b = Builder()
+    for place, name in enumerate(names):
+        b.constant(f"w{name}", np.random.default_rng(place).normal(size=(9, 9)).astype(np.float32))
+    b.node("MatMul", ["x", "wi"], "i")
+    b.node("Relu", ["i"], "ri")
+    for name in names:
+        if name in "ab":
+            b.node("MatMul", ["ri", f"w{name}"], name)
+    b.node("Add", ["a", "b"], "sum")
+    b.node("Relu", ["sum"], "rs")
+    b.node("MatMul", ["rs", "wo"], "o")
+    return saved(b.model({"x": ("n", 9)}, {"o": ("n", 9)}), path)
+
+
+def test_parallel_branches_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 255, (40, 9)).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", x=x, y=rng.integers(0, 9, 40))
+    branches(tmp_path / "net.onnx", "iabo")
+    run("dump", "net.onnx", "train.npz", "-o", "net.zarr", cwd=tmp_path)
+    text = (
+        "layers lie on parallel branches (a and b): CNA with depth=index depends on the order of "
+        "nodes in the file, with --set depth=path it does not"
+    )
+    for command in ("score", "layers"):
+        assert f"note: {text}\n" in run(command, "net.zarr", cwd=tmp_path).stdout
+        assert text in json.loads(run(command, "net.zarr", "--json", cwd=tmp_path).stdout)["notes"]
+        by_path = run(command, "net.zarr", "--set", "depth=path", cwd=tmp_path).stdout
+        assert "parallel branches" not in by_path
+
+
+def test_rows_by_class_and_the_one_split(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 255, (150, 9)).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, y=np.sort(rng.integers(0, 9, 150)))
+    branches(tmp_path / "net.onnx", "iabo")
+    run("dump", "net.onnx", "data.npz", "-o", "net.zarr", cwd=tmp_path)
+    said = run("score", "net.zarr", cwd=tmp_path).stdout
+    assert "note: rows of all come class by class" in said
+    assert "note: the one split is called all: gap, CNA-A and margin take train and test" in said
+    mixed = run("score", "net.zarr", "--all", "--set", "cna_order=random", cwd=tmp_path).stdout
+    assert "over minibatches in random order" in mixed
+    assert "class by class" not in mixed
+    few = run("score", "net.zarr", "--set", "cna_batch=151", cwd=tmp_path).stdout
+    assert "class by class" not in few
+
+
+def test_a_store_is_not_its_own_test_split(tmp_path: Path) -> None:
+    record_network(tmp_path / "net.zarr", {"train": 30})
+    (tmp_path / "link.zarr").symlink_to("net.zarr")
+    for name in ("net.zarr", "./net.zarr", "link.zarr"):
+        said = run("score", "net.zarr", "--test", name, cwd=tmp_path, code=2).stderr
+        assert "that is the store itself" in said
+
+
+def test_an_archive_of_both_splits_is_told_from_one(tmp_path: Path) -> None:
+    x = np.zeros((5, 9), np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=x, y_train=x[:, 0], x_test=x, y_test=x[:, 0])
+    branches(tmp_path / "net.onnx", "iabo")
+    said = run("dump", "net.onnx", "mnist.npz", cwd=tmp_path, code=2).stderr
+    assert "holds the parts of several splits (x_train, y_train, x_test, y_test)" in said
+
+
+def test_recorded_weights_without_a_beginning_name_what_the_api_takes(tmp_path: Path) -> None:
+    import cnatool
+
+    with cnatool.create_store(
+        tmp_path / "net.zarr",
+        tensors=["a", "b"],
+        outputs=["b"],
+        weights={"a": np.ones((4, 3), np.float32), "b": np.ones((2, 4), np.float32)},
+    ) as store:
+        store.append(
+            "train",
+            inputs=np.zeros((3, 3), np.uint8),
+            outputs=np.zeros((3, 2), np.float32),
+            activations={"a": np.zeros((3, 4), np.float32)},
+        )
+    found = json.loads(
+        run("score", "net.zarr", "--json", "--set=include_output=true", cwd=tmp_path).stdout
+    )["baselines"]
+    assert "give initial_weights= beside weights=" in found["distance"]["reason"]
+
+
+def test_progress_is_shown_of_what_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with ConsoleObserver(unit="", patience=3.0) as observer:
+        observer.progress("α of train", 5, 10)
+        observer.progress("α of train", 10, 10)
+        assert capsys.readouterr().err == ""
+        now[0] = 4.0
+        observer.progress("interval of CNA, train", 10, 1000)
+        assert capsys.readouterr().err == ""
+        now[0] = 14.0
+        observer.progress("interval of CNA, train", 20, 1000)
+        observer.progress("interval of CNA, train", 1000, 1000)
+    assert capsys.readouterr().err == (
+        "interval of CNA, train: 20 of 1000\ninterval of CNA, train: 1000 of 1000\n"
+    )
