@@ -24,8 +24,10 @@ __all__ = ["alpha_codec", "input_extent", "split_alpha"]
 _LEVELS = 256
 
 
-def split_alpha(split: Split, fields: Convention, observer: Observer) -> NDArray[np.float64]:
-    """Give α of each sample, (n,), block by block; the observer is told how far that is.
+def split_alpha(
+    split: Split, fields: Convention, observer: Observer, rows: int | None = None
+) -> NDArray[np.float64]:
+    """Give α of each sample, (n,), or of the first `rows`; the observer is told how far that is.
 
     Raises
     ------
@@ -34,9 +36,10 @@ def split_alpha(split: Split, fields: Convention, observer: Observer) -> NDArray
     """
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
     blocks = []
-    for start, block in _blocks(split):
+    wanted = len(split) if rows is None else rows
+    for start, block in _blocks(split, rows):
         blocks.append(measure(block, fields, start))
-        observer.progress(f"α of {split.name}", start + len(block), len(split))
+        observer.progress(f"α of {split.name}", start + len(block), wanted)
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
@@ -55,10 +58,13 @@ def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
     return min(low for low, _ in blocks), max(high for _, high in blocks)
 
 
-def _blocks(split: Split) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
     """Give raw inputs, or the counts of their levels without the checksum that follows these."""
     for start, block in split.inputs().blocks():
-        yield start, block[:, :_LEVELS] if split.holds_levels() else block
+        if rows is not None and start >= rows:
+            return
+        wanted = block if rows is None else block[: rows - start]
+        yield start, wanted[:, :_LEVELS] if split.holds_levels() else wanted
 
 
 def _histogram(

@@ -13,11 +13,14 @@ from cnatool.cli import (
     demo,
     dump,
     inspect,
+    landscape,
     layers,
+    plot,
     preprocess,
     schema,
     score,
     study,
+    trajectory,
     verify,
 )
 
@@ -66,6 +69,9 @@ app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
 app.command("compare")(compare.compare)
+app.command("plot")(plot.plot)
+app.command("trajectory")(trajectory.trajectory)
+app.command("landscape")(landscape.landscape)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

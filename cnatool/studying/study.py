@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Study", "study"]
 
 LEVEL = 0.95
-_SCORES = "scores"
 # Other seeds are repetitions and no hyperparameter.
 _SEED = "seed"
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
@@ -123,8 +122,9 @@ def study(
     StoreWriteError
         If the folder cannot be written.
     """
+    from cnatool.studying.files import check_folder
     from cnatool.studying.frame import frame_from
-    from cnatool.studying.writing import check_folder, write_study
+    from cnatool.studying.writing import write_study
 
     observer = Silent() if observer is None else observer
     if resamples < 0 or seed < 0 or least_pairs <= 0:
@@ -157,23 +157,21 @@ def _collected(
 ) -> Collection | None:
     if not places:
         return None
-    from cnatool.studying.cache import ScoreCache
     from cnatool.studying.collection import collect
 
-    if test is not None and not Path(test).is_dir():
-        raise UsageError(f"--test {test}: this is no folder of stores.")
     return collect(
         places,
-        test=None if test is None else Path(test),
+        folder=folder,
+        test=test,
         convention=convention,
         overrides=overrides,
         output=output,
-        cache=None if folder is None else ScoreCache(folder / _SCORES),
         observer=observer,
     )
 
 
 def _together(collection: Collection | None, other: polars.DataFrame | None) -> polars.DataFrame:
+    from cnatool.studying.collection import nothing_scored
     from cnatool.studying.frame import joined, networks_frame
 
     if collection is None:
@@ -185,12 +183,7 @@ def _together(collection: Collection | None, other: polars.DataFrame | None) -> 
         if other is not None:
             together = joined(together, other)
     if not len(together):
-        why = ""
-        if collection is not None and collection.not_scored:
-            first, *more = collection.not_scored
-            others = f" And {len(more)} more." if more else ""
-            why = f" {first.path}: {first.reason.removeprefix(f'{first.path}: ')}{others}"
-        raise DataError(f"no network could be scored.{why}")
+        raise nothing_scored([] if collection is None else collection.not_scored)
     return together
 
 
