@@ -18,6 +18,7 @@ from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import Kept, LayerRecord, Statistic
 from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.tree import Codec
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from cnatool.store.tree import Codec
     from cnatool.store.writer import SplitWriter
 
-__all__ = ["Layer", "Recording", "create_store"]
+__all__ = ["Codec", "Layer", "Recording", "Statistic", "create_store"]
 
 # Room for an id where nobody says how long they are.
 _ID_BYTES = 256
