@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
+
+from cnatool.store.row_statistics import magnitude
 
 if TYPE_CHECKING:
     from cnatool.planning import Plan
@@ -20,10 +21,10 @@ def with_magnitudes(plan: Plan) -> StoreRecord:
     They are those of the samples that the network was probed with, and cost nothing more.
     """
     reference = plan.probed.reference
-    found = []
-    for tensor in plan.record.tensors:
-        sums = reference[tensor.name]["abs_sum"] if tensor.name in reference else np.array([])
-        known = sums.size > 0 and bool(np.isfinite(sums).all())
-        # Four digits, as the last ones are not the same on every processor.
-        found.append(float(f"{sums.mean():.4g}") if known else None)
-    return msgspec.structs.replace(plan.record, magnitudes=tuple(found))
+    return msgspec.structs.replace(
+        plan.record,
+        magnitudes=tuple(
+            magnitude(reference[tensor.name]["abs_sum"]) if tensor.name in reference else None
+            for tensor in plan.record.tensors
+        ),
+    )

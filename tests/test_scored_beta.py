@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 
 import cnatool
+from cnatool.store.reader import open_store
 
 LAYERS = ["fc1", "fc2", "fc3"]
 
@@ -38,7 +39,12 @@ def recorded(path: Path, shift: float, statistics: Any = "sum", keep: Any = "ful
     return path
 
 
-KEPT = [("sum", "full"), (["abs_sum"], "full"), (["abs_sum"], "statistics")]
+KEPT = [
+    ("sum", "full"),
+    ("sum", "statistics"),
+    (["abs_sum"], "full"),
+    (["abs_sum"], "statistics"),
+]
 
 
 @pytest.mark.parametrize(("statistics", "keep"), KEPT)
@@ -89,9 +95,23 @@ def test_a_beta_that_differs_by_rounding_is_one_value(
     assert scored.cna_area.value is None
 
 
-def test_without_absolute_sums_beta_is_taken_as_it_is(tmp_path: Path) -> None:
-    scored = cnatool.score(recorded(tmp_path / "ln.zarr", 0, "sum", "statistics"))
-    assert scored.splits["train"].cna.value is not None
+def test_recorded_sums_without_values_are_taken_as_they_are(tmp_path: Path) -> None:
+    path, rng = tmp_path / "sums.zarr", np.random.default_rng(3)
+    with cnatool.create_store(
+        path,
+        tensors=[*LAYERS, "o"],
+        outputs=["o"],
+        keep="statistics",
+        shapes=dict.fromkeys(LAYERS, (50,)),
+    ) as store:
+        store.append(
+            "train",
+            inputs=rng.integers(0, 256, (90, 40)).astype(np.uint8) // 5,
+            outputs=rng.normal(size=(90, 3)).astype(np.float32),
+            statistics={"sum": {name: 1e-6 * rng.normal(size=90) for name in LAYERS}},
+        )
+    assert open_store(path).record.magnitudes[:3] == (None,) * 3
+    assert cnatool.score(path).splits["train"].cna.value is not None
 
 
 def test_one_layer_of_rounding_leaves_beta_to_the_others(tmp_path: Path) -> None:

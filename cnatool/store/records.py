@@ -425,8 +425,7 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         How much noise on its weights the network bears; null where nobody asked for it.
     magnitudes : tuple of float or None
         For each tensor, by number, the mean over the first few samples of the sum of its elements'
-        absolute values, which tells how far rounding reaches; null where it was not taken, and
-        nothing at all where no exported model was run.
+        absolute values, which tells how far rounding reaches; null where it was not taken.
     """
 
     schema: Literal["cnatool.store/1"]
