@@ -25,6 +25,8 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
+    from cnatool.comparing import compare
+    from cnatool.comparison_results import Comparison
     from cnatool.converting import convert
     from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
@@ -32,20 +34,28 @@ if TYPE_CHECKING:
     from cnatool.layer_scores import score_layers
     from cnatool.observing import Observer
     from cnatool.recording import Layer, Recording, create_store
+    from cnatool.report.plotting import plot
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.flatness_records import Flatness
     from cnatool.store.reader import Split, Store, StoredArray
     from cnatool.store.reader import open_store as open
+    from cnatool.studying.landscape import Landscape, landscape
+    from cnatool.studying.landscape_results import LandscapeResult
     from cnatool.studying.results import StudyResult
     from cnatool.studying.study import Study, study
+    from cnatool.studying.trajectory import Trajectory, trajectory
+    from cnatool.studying.trajectory_results import TrajectoryResult
     from cnatool.verifying import Verification, verify
 
 __all__ = [
     "BackendError",
     "CnatoolError",
+    "Comparison",
     "DataError",
     "Flatness",
+    "Landscape",
+    "LandscapeResult",
     "Layer",
     "LayerScores",
     "MetricError",
@@ -63,25 +73,34 @@ __all__ = [
     "StoredArray",
     "Study",
     "StudyResult",
+    "Trajectory",
+    "TrajectoryResult",
     "UsageError",
     "Verification",
     "__version__",
+    "compare",
     "convert",
     "create_store",
     "dump",
+    "landscape",
     "open",
+    "plot",
     "preflight",
     "score",
     "score_layers",
     "score_samples",
     "study",
+    "trajectory",
     "verify",
 ]
 
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
+    "Comparison": ("cnatool.comparison_results", "Comparison"),
     "Flatness": ("cnatool.store.flatness_records", "Flatness"),
+    "Landscape": ("cnatool.studying.landscape", "Landscape"),
+    "LandscapeResult": ("cnatool.studying.landscape_results", "LandscapeResult"),
     "Layer": ("cnatool.recording", "Layer"),
     "LayerScores": ("cnatool.layer_results", "LayerScores"),
     "Observer": ("cnatool.observing", "Observer"),
@@ -93,16 +112,22 @@ _LAZY = {
     "StoredArray": ("cnatool.store.reader", "StoredArray"),
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),
+    "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),
+    "TrajectoryResult": ("cnatool.studying.trajectory_results", "TrajectoryResult"),
     "Verification": ("cnatool.verifying", "Verification"),
+    "compare": ("cnatool.comparing", "compare"),
     "convert": ("cnatool.converting", "convert"),
     "create_store": ("cnatool.recording", "create_store"),
     "dump": ("cnatool.dumping", "dump"),
+    "landscape": ("cnatool.studying.landscape", "landscape"),
     "open": ("cnatool.store.reader", "open_store"),
+    "plot": ("cnatool.report.plotting", "plot"),
     "preflight": ("cnatool.dumping", "preflight"),
     "score": ("cnatool.scoring", "score"),
     "score_layers": ("cnatool.layer_scores", "score_layers"),
     "score_samples": ("cnatool.scoring", "score_samples"),
     "study": ("cnatool.studying.study", "study"),
+    "trajectory": ("cnatool.studying.trajectory", "trajectory"),
     "verify": ("cnatool.verifying", "verify"),
 }
 

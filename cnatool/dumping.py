@@ -71,6 +71,7 @@ def dump(
     on_error: OnError = "stop",
     follow_links: bool = False,
     keep_inputs: KeptInputs | None = None,
+    inputs_from: str | Path | None = None,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -154,6 +155,10 @@ def dump(
         What is stored of pictures as raw input: their values, or how often each of the 256 levels
         occurs, from which α's entropy follows and which pictures of any size have. By default
         levels where files of pictures are resized, cropped or recoloured, and else values.
+    inputs_from : str or Path, optional
+        A finished store of the same data, as of another network: its ids and raw inputs are
+        compared with the samples, bit for bit, and the new store refers to it instead of holding
+        them once more. Labels may be others.
     inputs : mapping of str to str, optional
         For each input of the model, the array or column of the data that feeds it, where their
         names differ.
@@ -228,6 +233,7 @@ def dump(
         on_error=on_error,
         follow_links=follow_links,
         keep_inputs=keep_inputs,
+        inputs_from=inputs_from,
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,

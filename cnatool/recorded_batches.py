@@ -95,6 +95,8 @@ class Description:
         Words of the caller's own.
     weights : WeightsRecord or None
         Norms of the weights, where the caller gave these.
+    held_inputs : tuple of ArrayRecord or None
+        What another store says of the raw inputs, where it has them.
     """
 
     operators: dict[str, str]
@@ -106,6 +108,7 @@ class Description:
     shapes: dict[str, tuple[int, ...]]
     tags: dict[str, str]
     weights: WeightsRecord | None
+    held_inputs: tuple[ArrayRecord, ...] | None = None
 
     def record(self, batch: Batch) -> StoreRecord:
         """Describe the store by its first batch."""
@@ -134,7 +137,7 @@ class Description:
         return StoreRecord(
             schema="cnatool.store/1",
             created_by=f"cnatool {__version__}",
-            inputs=_array_records(batch.inputs),
+            inputs=self.held_inputs or _array_records(batch.inputs),
             outputs=_array_records(batch.outputs),
             tensors=tuple(tensors),
             layers=self.layers,

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
 __all__ = ["TITLES"]
 
 TITLES: Mapping[str, str] = {
+    "compare": "What `cnatool compare --json` prints",
+    "landscape": "What `cnatool landscape --json` prints",
     "layers": "What `cnatool layers --json` prints",
     "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",
     "study": "What `cnatool study --json` prints",
+    "trajectory": "What `cnatool trajectory --json` prints",
     "verify": "What `cnatool verify --json` prints",
 }

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cnatool.comparison_results import Comparison
 from cnatool.data.recipe import Recipe
 from cnatool.errors import UsageError
 from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
 from cnatool.schema_titles import TITLES
 from cnatool.store.records import StoreRecord
+from cnatool.studying.landscape_results import LandscapeResult
 from cnatool.studying.results import StudyResult
+from cnatool.studying.trajectory_results import TrajectoryResult
 from cnatool.verifying import Verification
 
 if TYPE_CHECKING:
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
+    "compare": Comparison,
+    "landscape": LandscapeResult,
     "layers": LayerScores,
     "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,
     "study": StudyResult,
+    "trajectory": TrajectoryResult,
     "verify": Verification,
 }
 

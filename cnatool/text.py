@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["bytes_text", "listed", "one_line", "printable", "time_text", "with_operator"]
+__all__ = [
+    "bytes_text",
+    "listed",
+    "natural_order",
+    "one_line",
+    "printable",
+    "time_text",
+    "with_operator",
+]
 
 # Of what a message lists, so many, and of each no more than so much.
 _LISTED = 20
@@ -54,3 +62,11 @@ def one_line(error: Exception) -> str:
     """Give an exception's text in one short line, or its kind where it has none."""
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
+
+
+def natural_order(text: str) -> tuple[int, float, str]:
+    """Give what sorts numbers by their size, before words."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text

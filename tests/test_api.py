@@ -12,8 +12,11 @@ def test_public_names() -> None:
     assert sorted(cnatool.__all__) == [
         "BackendError",
         "CnatoolError",
+        "Comparison",
         "DataError",
         "Flatness",
+        "Landscape",
+        "LandscapeResult",
         "Layer",
         "LayerScores",
         "MetricError",
@@ -31,18 +34,24 @@ def test_public_names() -> None:
         "StoredArray",
         "Study",
         "StudyResult",
+        "Trajectory",
+        "TrajectoryResult",
         "UsageError",
         "Verification",
         "__version__",
+        "compare",
         "convert",
         "create_store",
         "dump",
+        "landscape",
         "open",
+        "plot",
         "preflight",
         "score",
         "score_layers",
         "score_samples",
         "study",
+        "trajectory",
         "verify",
     ]
     for name in cnatool.__all__:
@@ -76,7 +85,10 @@ def test_no_such_name() -> None:
             ["zarr", "h5py", "onnx", "onnxruntime", "torch", "polars", "PIL"],
         ),
         ("from cnatool import dump", ["h5py", "torch", "tensorflow", "polars", "PIL", "scipy"]),
-        ("from cnatool.cli import app", ["numpy", "zarr", "h5py", "onnx", "onnxruntime", "polars"]),
+        (
+            "from cnatool.cli import app",
+            ["numpy", "zarr", "h5py", "onnx", "onnxruntime", "polars", "altair", "vl_convert"],
+        ),
     ],
 )
 def test_import_loads_no_more_than_it_needs(statement: str, absent: list[str]) -> None:

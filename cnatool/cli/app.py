@@ -8,15 +8,19 @@ import typer
 
 from cnatool._version import __version__
 from cnatool.cli import (
+    compare,
     convert,
     demo,
     dump,
     inspect,
+    landscape,
     layers,
+    plot,
     preprocess,
     schema,
     score,
     study,
+    trajectory,
     verify,
 )
 
@@ -64,6 +68,10 @@ app.add_typer(preprocess.app, name="preprocess")
 app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
+app.command("compare")(compare.compare)
+app.command("plot")(plot.plot)
+app.command("trajectory")(trajectory.trajectory)
+app.command("landscape")(landscape.landscape)
 app.command("convert")(convert.convert)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.schema)

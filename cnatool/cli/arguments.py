@@ -28,6 +28,7 @@ __all__ = [
     "FormatOption",
     "HoldoutOption",
     "InputOption",
+    "InputsOption",
     "InterpolationOption",
     "KeepInputsOption",
     "LabelsOption",
@@ -37,14 +38,19 @@ __all__ = [
     "ModelArgument",
     "OnError",
     "OnErrorOption",
+    "OrderOption",
     "PreprocessOption",
     "ResizeOption",
+    "RunTagOption",
     "ScaleOption",
+    "ScoresOutputOption",
     "SeedOption",
     "SetOption",
     "SplitColumnOption",
     "SplitOption",
     "StdOption",
+    "StrictOption",
+    "TestFolderOption",
     "TestOption",
     "constants",
     "prepared_by",
@@ -115,6 +121,31 @@ SetOption = Annotated[
         help="Override a field of the convention, as for `cnatool score`. Repeat it.",
     ),
 ]
+TestFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR2",
+        help="The test split's stores are in this folder, under the names of STORES.",
+    ),
+]
+ScoresOutputOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The model output that holds the class scores."),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Exit code 1 where a store could not be scored.")
+]
+OrderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG",
+        help="The tag whose number is the step; by default the only one that differs for every "
+        "store of a run, or else the order in which they are given.",
+    ),
+]
+RunTagOption = Annotated[
+    str | None, typer.Option(metavar="TAG", help="The tag that tells several runs apart.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of draws, --holdout's and --flatness's.")]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Take the first N samples of each split.")
@@ -159,6 +190,13 @@ LayoutOption = Annotated[
     str | None,
     typer.Option(
         metavar="[FROM->]TO", help="How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc."
+    ),
+]
+InputsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="STORE",
+        help="Where the raw inputs are that a store refers to, if that was moved. Repeat it.",
     ),
 ]
 CodecOption = Annotated[

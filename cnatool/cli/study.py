@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.arguments import ConventionOption, SetOption
+from cnatool.cli.arguments import (
+    ConventionOption,
+    InputsOption,
+    ScoresOutputOption,
+    SetOption,
+    StrictOption,
+    TestFolderOption,
+)
 from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
@@ -39,19 +46,11 @@ def study(
             help="Write all results here, and keep scores, which a later study goes on with.",
         ),
     ] = None,
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR2",
-            help="The test split's stores are in this folder, under the names of STORES.",
-        ),
-    ] = None,
+    test: TestFolderOption = None,
     convention: ConventionOption = "paper",
     set_: SetOption = None,
-    output: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The model output that holds the class scores."),
-    ] = None,
+    output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="TAG", help="Correlate within each value of this tag, too."),
@@ -91,9 +90,7 @@ def study(
     everything: Annotated[
         bool, typer.Option("--all", help="Also print variants, such as CNA by other coefficients.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 where a store could not be scored.")
-    ] = False,
+    strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Score many stores; correlate every measure with test accuracy and with the gap."""
@@ -117,6 +114,7 @@ def study(
                 resamples=resamples,
                 seed=seed,
                 least_pairs=pairs,
+                inputs=inputs or (),
                 observer=observer,
             )
     except KeyboardInterrupt:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnatool.cli.tables import Column
-    from cnatool.studying.results import MeasureCorrelation, StudyEstimate, StudyResult
+    from cnatool.studying.results import MeasureCorrelation, NotScored, StudyEstimate, StudyResult
 
-__all__ = ["print_study"]
+__all__ = ["print_not_scored", "print_study"]
 
 _TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
 
@@ -40,20 +40,26 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
         for target in result.settings.targets:
             _print_groups(target, [one for one in shown if one.target == target], result)
     _print_reasons(whole, result)
-    if result.not_scored:
-        say("\nnot scored:")
-        print_table(
-            [("store", "left"), ("reason", "left")],
-            [
-                # The reason begins with the path, as errors do.
-                [one.path, one.reason.removeprefix(one.path).lstrip(": ")]
-                for one in result.not_scored
-            ],
-        )
+    print_not_scored(result.not_scored)
     if result.notes:
         say("")
     for line in result.notes:
         say(f"note: {line}")
+
+
+def print_not_scored(not_scored: Sequence[NotScored]) -> None:
+    """Print the stores that could not be scored, with the reasons; nothing where there are none."""
+    if not not_scored:
+        return
+    say("\nnot scored:")
+    print_table(
+        [("store", "left"), ("reason", "left")],
+        [
+            # The reason begins with the path, as errors do.
+            [one.path, one.reason.removeprefix(one.path).lstrip(": ")]
+            for one in not_scored
+        ],
+    )
 
 
 def _print_target(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:

@@ -24,7 +24,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     Parameters
     ----------
     columns : sequence of (str, str)
-        Headers and which side they keep to.
+        Headers, of one line or more, and which side they keep to.
     rows : sequence of sequence of str
         Cells, printed as they are: names from files are never markup.
     """
@@ -38,7 +38,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     for (header, side), *cells in zip(columns, *rows, strict=True):
         # Names may fold; a number in two parts, or cut off, would be read as another.
         right = side == "right"
-        widest = max(map(cell_len, (header, *map(printable, cells))))
+        widest = max(map(cell_len, (*header.split("\n"), *map(printable, cells))))
         table.add_column(
             Text(header),
             justify=side,

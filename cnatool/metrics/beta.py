@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Aggregate
 
-__all__ = ["activation_sums", "aggregated", "slope_coefficients", "slopes"]
+__all__ = ["activation_sums", "aggregated", "slope_coefficients", "slope_line", "slopes"]
 
 
 def activation_sums(block: NDArray[Any]) -> NDArray[np.float64]:
@@ -133,3 +133,22 @@ def slopes(z: NDArray[np.float64], depths: ArrayLike) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", over="ignore"):
         beta: NDArray[np.float64] = np.sum(z * coefficients, axis=1)
         return beta
+
+
+def slope_line(z: ArrayLike, depths: ArrayLike, beta: float) -> NDArray[np.float64]:
+    """Return the least-squares line of the points (d, z_d) at each depth, from its slope β.
+
+    Parameters
+    ----------
+    z, depths : (L,) array
+        One sample's, or one mean over samples, which is as linear.
+    beta : float
+        Its slope, of `slopes`.
+
+    Returns
+    -------
+    (L,) float64 array
+    """
+    d = np.asarray(depths, np.float64)
+    line: NDArray[np.float64] = np.mean(np.asarray(z, np.float64)) + beta * (d - d.mean())
+    return line

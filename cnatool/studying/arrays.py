@@ -8,6 +8,7 @@ import numpy as np
 
 from cnatool.studying.analysis import Networks
 from cnatool.studying.columns import measure_kind, tag_column
+from cnatool.text import natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,14 +76,6 @@ def network_groups(
     groups: dict[str | None, NDArray[np.intp]] = {None: np.arange(len(networks))}
     if by is not None:
         texts = networks[tag_column(by)].to_list()
-        for value in sorted({text for text in texts if text is not None}, key=_natural):
+        for value in sorted({text for text in texts if text is not None}, key=natural_order):
             groups[value] = np.array([i for i, text in enumerate(texts) if text == value], np.intp)
     return groups
-
-
-def _natural(text: str) -> tuple[int, float, str]:
-    """Order numbers by their size, before words."""
-    try:
-        return 0, float(text), text
-    except ValueError:
-        return 1, 0.0, text

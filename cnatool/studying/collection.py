@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cnatool.errors import CnatoolError, MetricError
+from cnatool.errors import CnatoolError, DataError, MetricError, UsageError
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.results import ConventionResult
+from cnatool.scored_pairs import TRAIN
 from cnatool.scoring import score
-from cnatool.store.reader import open_store
-from cnatool.studying.cache import score_key
+from cnatool.store.reader import named_stores, open_store
+from cnatool.studying.cache import ScoreCache, score_key
 from cnatool.studying.columns import measured
 from cnatool.studying.finding import find_stores, paired_store, store_ids
 from cnatool.studying.results import NotScored, UndefinedMeasure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cnatool.observing import Observer
     from cnatool.results import ScoreResult
     from cnatool.store.reader import Store
-    from cnatool.studying.cache import ScoreCache
 
-__all__ = ["Collection", "ScoredNetwork", "collect"]
+__all__ = ["Collection", "ScoredNetwork", "collect", "nothing_scored"]
 
 _NETWORKS = "networks"
+_SCORES = "scores"
 # A study is of the numbers themselves; how sure each is would take most of the time.
 _NO_INTERVALS: Mapping[str, object] = MappingProxyType(
     {"resamples": 0, "area_resamples": 0, "permutations": 0}
@@ -55,6 +56,10 @@ class ScoredNetwork:
         Every measure by column; None where it is undefined.
     reasons : dict of str to str
         Why a measure is undefined, by column.
+    score : ScoreResult
+        All that the numbers are from; what was kept may name the stores by other paths.
+    fingerprints : dict of str to str or None
+        Of the samples of each split.
     """
 
     id: str
@@ -65,6 +70,8 @@ class ScoredNetwork:
     tags: dict[str, str]
     values: dict[str, float | None]
     reasons: dict[str, str]
+    score: ScoreResult
+    fingerprints: dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +104,13 @@ class Collection:
 def collect(
     places: Iterable[str | Path],
     *,
-    test: Path | None,
+    folder: Path | None,
+    test: str | Path | None,
     convention: str,
     overrides: Mapping[str, object],
     output: str | None,
-    cache: ScoreCache | None,
     observer: Observer,
+    inputs: str | Path | Iterable[str | Path] = (),
 ) -> Collection:
     """Score the stores at some places, one at a time.
 
@@ -110,22 +118,27 @@ def collect(
     ----------
     places : iterable of str or Path
         Stores, and folders of stores.
-    test : Path or None
+    folder : Path or None
+        In its folder ``scores`` scores are kept, as soon as each is there, and taken from.
+    test : str, Path or None
         A folder that holds the test split's stores, under the same names.
     convention, overrides, output
         As of `cnatool.score`.
-    cache : ScoreCache or None
-        Where scores are kept, as soon as each is there, and taken from.
     observer : Observer
         Told of the progress through the networks.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
 
     Raises
     ------
     UsageError
-        If the convention or a field does not exist.
+        If the convention, a field or the folder of the test split does not exist.
     StoreWriteError
         If a score cannot be kept.
     """
+    if test is not None and not Path(test).is_dir():
+        raise UsageError(f"--test {test}: this is no folder of stores.")
+    cache = None if folder is None else ScoreCache(folder / _SCORES)
     _, typed = named_convention(convention, overrides)
     without = {**_NO_INTERVALS, **overrides}
     fields, _ = named_convention(convention, without)
@@ -133,10 +146,11 @@ def collect(
     stores, not_scored = find_stores(places)
     networks = []
     reused = 0
+    named = named_stores(inputs)
     for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
         try:
-            first = _finished(path)
-            second = None if test is None else _finished(paired_store(path, test))
+            first = _finished(path, named)
+            second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, described, output)
             found = None if cache is None else cache.get(key)
             if found is None:
@@ -153,9 +167,19 @@ def collect(
     return Collection(described, networks, not_scored, reused)
 
 
-def _finished(path: Path) -> Store:
+def nothing_scored(not_scored: Sequence[NotScored]) -> DataError:
+    """Give the error that says that no network could be scored, with the first reason."""
+    why = ""
+    if not_scored:
+        first, *more = not_scored
+        others = f" And {len(more)} more." if more else ""
+        why = f" {first.path}: {first.reason.removeprefix(f'{first.path}: ')}{others}"
+    return DataError(f"no network could be scored.{why}")
+
+
+def _finished(path: Path, inputs: tuple[Path, ...]) -> Store:
     """Open a store that has all of its rows."""
-    store = open_store(path)
+    store = open_store(path, inputs)
     if not store.splits:
         raise MetricError(f"{path} has no split yet: its dump has not committed a row.")
     for name, split in store.splits.items():
@@ -181,4 +205,16 @@ def _network(
         tags=dict(store.record.tags),
         values={column: value for column, value, _ in numbers},
         reasons={column: reason for column, _, reason in numbers if reason is not None},
+        score=scored,
+        fingerprints=_fingerprints(store, test, scored),
     )
+
+
+def _fingerprints(store: Store, test: Store | None, scored: ScoreResult) -> dict[str, str | None]:
+    found = {}
+    for name in scored.splits:
+        splits = (store if test is None or name == TRAIN else test).splits
+        # With a second store, one that was dumped without names has but one split.
+        split = splits[name] if name in splits else next(iter(splits.values()))
+        found[name] = split.record.fingerprint
+    return found

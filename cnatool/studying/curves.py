@@ -12,7 +12,7 @@ from cnatool.metrics.correlation import is_constant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BIN", "QuadraticFit", "bins_by", "quadratic_fit"]
+__all__ = ["BIN", "QuadraticFit", "bins_by", "parabola", "quadratic_fit"]
 
 BIN = 25  # networks
 _TERMS = 3
@@ -64,6 +64,22 @@ def quadratic_fit(measure: NDArray[np.float64], target: NDArray[np.float64]) -> 
     around = float(((target - target.mean()) ** 2).sum())
     c0, c1, c2 = map(float, coefficients)
     return QuadraticFit((c0, c1, c2), 1 - rest / around)
+
+
+def parabola(
+    fit: QuadraticFit, low: float, high: float, points: int = 60
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the points of a fit between two values of the measure; none where there is no fit.
+
+    Returns
+    -------
+    measure, target : (points,) or (0,) float64 array
+    """
+    if fit.coefficients is None:
+        return np.empty(0), np.empty(0)
+    measure = np.linspace(low, high, points)
+    c0, c1, c2 = fit.coefficients
+    return measure, c0 + measure * (c1 + measure * c2)
 
 
 def bins_by(order: NDArray[np.float64], size: int = BIN) -> list[NDArray[np.intp]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,14 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
         )
     if frame["id"].null_count():
         raise DataError(f"{name}: {frame['id'].null_count()} rows have no id.")
-    frame = frame.select(_known(column) for column in frame.iter_columns())
+    columns = [_known(column) for column in frame.iter_columns()]
+    twice = [name for name, count in Counter(one.name for one in columns).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{name}: the columns {twice[0].removeprefix(TAG)} and {twice[0]} are both a tag, and "
+            "the same one."
+        )
+    frame = frame.select(columns)
     double = frame.filter(frame["id"].is_duplicated())["id"].unique(maintain_order=True)
     if len(double):
         raise DataError(f"{name}: the id {listed(double[:1])} is there more than once.")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Study", "study"]
 
 LEVEL = 0.95
-_SCORES = "scores"
 # Other seeds are repetitions and no hyperparameter.
 _SEED = "seed"
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
@@ -72,6 +71,7 @@ def study(
     resamples: int = 2000,
     seed: int = 0,
     least_pairs: float = 12,
+    inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
 ) -> Study:
     """Score many stores, and correlate each measure with test accuracy and with the gap.
@@ -107,6 +107,9 @@ def study(
         Seed of their draws.
     least_pairs : float
         Effective pairs of networks that an environment of the sign error needs.
+    inputs : str, Path or iterable of these
+        Stores that hold the raw inputs of those that refer to another store for them, where they
+        are not where that says.
     observer : Observer, optional
         Told of notes and progress.
 
@@ -123,8 +126,9 @@ def study(
     StoreWriteError
         If the folder cannot be written.
     """
+    from cnatool.studying.files import check_folder
     from cnatool.studying.frame import frame_from
-    from cnatool.studying.writing import check_folder, write_study
+    from cnatool.studying.writing import write_study
 
     observer = Silent() if observer is None else observer
     if resamples < 0 or seed < 0 or least_pairs <= 0:
@@ -134,7 +138,7 @@ def study(
         check_folder(where)
     other = None if frame is None else frame_from(frame)
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    collection = _collected(places, where, test, convention, overrides, output, observer)
+    collection = _collected(places, where, test, convention, overrides, output, inputs, observer)
     networks = _together(collection, other)
     settings = _settings(
         networks, by, cluster, hyperparameters, resamples, seed, least_pairs, collection
@@ -153,27 +157,27 @@ def _collected(
     convention: str,
     overrides: Mapping[str, object],
     output: str | None,
+    inputs: str | Path | Iterable[str | Path],
     observer: Observer,
 ) -> Collection | None:
     if not places:
         return None
-    from cnatool.studying.cache import ScoreCache
     from cnatool.studying.collection import collect
 
-    if test is not None and not Path(test).is_dir():
-        raise UsageError(f"--test {test}: this is no folder of stores.")
     return collect(
         places,
-        test=None if test is None else Path(test),
+        folder=folder,
+        test=test,
         convention=convention,
         overrides=overrides,
         output=output,
-        cache=None if folder is None else ScoreCache(folder / _SCORES),
         observer=observer,
+        inputs=inputs,
     )
 
 
 def _together(collection: Collection | None, other: polars.DataFrame | None) -> polars.DataFrame:
+    from cnatool.studying.collection import nothing_scored
     from cnatool.studying.frame import joined, networks_frame
 
     if collection is None:
@@ -185,12 +189,7 @@ def _together(collection: Collection | None, other: polars.DataFrame | None) -> 
         if other is not None:
             together = joined(together, other)
     if not len(together):
-        why = ""
-        if collection is not None and collection.not_scored:
-            first, *more = collection.not_scored
-            others = f" And {len(more)} more." if more else ""
-            why = f" {first.path}: {first.reason.removeprefix(f'{first.path}: ')}{others}"
-        raise DataError(f"no network could be scored.{why}")
+        raise nothing_scored([] if collection is None else collection.not_scored)
     return together
 
 

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from cnatool.errors import StoreWriteError, UsageError
 from cnatool.studying.coefficients import COEFFICIENTS
-from cnatool.text import one_line
+from cnatool.studying.files import write_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import polars
 
     from cnatool.studying.results import StudyEstimate, StudyResult
 
-__all__ = ["check_folder", "write_study"]
-
-
-def check_folder(folder: Path) -> None:
-    """Make the folder of a study.
-
-    Raises
-    ------
-    UsageError
-        If something else is there.
-    StoreWriteError
-        If the operating system refuses.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {folder}: this is no folder. Name another path.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refused(folder, error.strerror or str(error)) from error
+__all__ = ["write_study"]
 
 
 def write_study(networks: polars.DataFrame, result: StudyResult, folder: Path) -> None:
-    """Write a study's files; each appears whole or not at all.
+    """Write a study's files.
 
     Raises
     ------
@@ -60,26 +40,7 @@ def write_study(networks: polars.DataFrame, result: StudyResult, folder: Path) -
             orient="row",
         ),
     }
-    for name, table in tables.items():
-        _written(folder / f"{name}.parquet", table.write_parquet)
-        _written(folder / f"{name}.csv", table.write_csv)
-    text = result.to_json()
-    _written(folder / "study.json", lambda path: path.write_text(text, "utf-8"))
-
-
-def _written(path: Path, write: Callable[[Any], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    except Exception as error:  # polars raises its own kinds for what the system refuses
-        partial.unlink(missing_ok=True)
-        why = error.strerror if isinstance(error, OSError) else None
-        raise _refused(path, why or one_line(error)) from error
-
-
-def _refused(path: Path, why: str) -> StoreWriteError:
-    return StoreWriteError(f"{path} cannot be written: {why}. Name another folder with -o.")
+    write_results(folder, tables, "study", result.to_json())
 
 
 _ESTIMATE = {"value": float, "low": float, "high": float, "reason": str, "interval_reason": str}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients, slopes
+from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients, slope_line, slopes
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint8, np.bool_])
@@ -122,3 +122,11 @@ def test_beta_is_linear_in_the_activations(seed: int, one: float, other: float) 
     apart = [activation_sums(z.reshape(20, 6)).reshape(4, 5) for z in (first, second)]
     expected = one * slopes(apart[0], depths) + other * slopes(apart[1], depths)
     np.testing.assert_allclose(slopes(together, depths), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_slope_line_is_the_least_squares_line() -> None:
+    rng = np.random.default_rng(0)
+    depths, z = np.array([1, 2, 2, 5]), rng.normal(size=4)
+    beta = float(slopes(z[None], depths)[0])
+    wanted = np.polyval(np.polyfit(depths, z, 1), depths)
+    assert slope_line(z, depths, beta) == pytest.approx(wanted)

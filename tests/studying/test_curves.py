@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnatool.studying.curves import bins_by, quadratic_fit
+from cnatool.studying.curves import bins_by, parabola, quadratic_fit
 
 
 def test_parabola_is_that_of_the_normal_equations() -> None:
@@ -33,3 +33,14 @@ def test_bins() -> None:
     assert [len(one) for one in bins] == [25, 25, 10]
     np.testing.assert_array_equal(accuracy[np.concatenate(bins)], np.arange(60) / 60)
     assert bins_by(np.zeros(3), 2)[0].tolist() == [0, 1]
+
+
+def test_parabola_is_the_fits() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=30)
+    y = 1 + 2 * x - 3 * x**2 + rng.normal(size=30)
+    at, fitted = parabola(quadratic_fit(x, y), -1.5, 2, points=7)
+    assert at.tolist() == pytest.approx([-1.5 + 3.5 / 6 * k for k in range(7)])
+    assert fitted == pytest.approx(np.polyval(np.polyfit(x, y, 2), at))
+    none = parabola(quadratic_fit(x[:2], y[:2]), 0, 1)
+    assert [len(part) for part in none] == [0, 0]

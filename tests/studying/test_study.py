@@ -253,6 +253,10 @@ def test_frames_from_elsewhere(tmp_path: Path) -> None:
         (pl.DataFrame({"id": ["a", "a"], "gap": [1.0, 2]}), "--from: the id a is there more than"),
         (pl.DataFrame({"id": ["a", None], "gap": [1.0, 2]}), "--from: 1 rows have no id."),
         (pl.DataFrame({"id": ["a"], "m": [[1]]}), "--from: column 'm' holds List"),
+        (
+            pl.DataFrame({"id": ["a"], "run": ["x"], "tag.run": ["y"], "gap": [1.0]}),
+            "--from: the columns run and tag.run are both a tag, and the same one.",
+        ),
         (pl.DataFrame({"id": ["a"], "m": [1.0]}), "the networks have none of the columns test.acc"),
         (pl.DataFrame({"id": [], "gap": []}), "no network could be scored."),
     ],

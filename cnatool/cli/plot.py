@@ -1,0 +1,119 @@
+"""``cnatool plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.arguments import InputsOption, ScoresOutputOption, SetOption, TestOption
+from cnatool.cli.console import key_values, note
+from cnatool.errors import UsageError
+
+__all__ = ["plot"]
+
+
+def plot(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR|STORE…",
+            help="The folder of a study, a trajectory or a landscape, or stores.",
+        ),
+    ],
+    figure: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of stores: depth-profile, alpha-beta, error-by-alpha. Of a study: trajectory, "
+            "bins, gap, measures. Of a trajectory: trajectory, error-by-alpha. Of a "
+            "landscape: landscape.",
+        ),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--to",
+            metavar="FILE.png|svg|html|json",
+            help="The picture; .html is a page that needs no network, .json its Vega-Lite.",
+        ),
+    ],
+    test: TestOption = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose definitions to follow: paper, reference or legacy; by default paper."
+        ),
+    ] = None,
+    set_: SetOption = None,
+    output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Draw this split alone.")
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Draw the sample with this id. Repeat it."),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Draw this column of the study's networks. Repeat it."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="TAG", help="Colour networks by this tag, or tell runs by it."),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG",
+            help="The tag whose number is the step; by default the only one that could be.",
+        ),
+    ] = None,
+    coefficient: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="pearson, spearman, kendall_a or kendall_b; by default pearson."
+        ),
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(metavar="PIXELS", help="Of one panel, 96 an inch.")
+    ] = None,
+    height: Annotated[
+        float | None, typer.Option(metavar="PIXELS", help="Of one panel, 96 an inch.")
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(metavar="N", help="Pixels of a PNG for each of the picture's.")
+    ] = 2,
+) -> None:
+    """Draw a figure of stores, a study, a trajectory or a landscape: PNG, SVG or a page."""
+    from cnatool.report.plotting import plot as draw
+    from cnatool.report.requirements import need_converter
+    from cnatool.report.writing import check_picture_path, write_picture
+
+    check_picture_path(to)
+    if not 0 < scale <= 20:
+        raise UsageError(f"--scale {scale:g}: give pixels a pixel, up to 20.")
+    if to.suffix != ".json":
+        need_converter()
+    chart = draw(
+        sources,
+        figure,
+        test=test,
+        convention=convention,
+        overrides=key_values("--set", set_ or ()),
+        output=output,
+        inputs=inputs or (),
+        split=split,
+        sample=sample or (),
+        measure=measure or (),
+        by=by,
+        order=order,
+        coefficient=coefficient,
+        width=width,
+        height=height,
+    )
+    write_picture(chart, to, scale=scale)
+    note(f"wrote {to}")

@@ -1,0 +1,83 @@
+"""``cnatool trajectory``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.arguments import (
+    ConventionOption,
+    InputsOption,
+    OrderOption,
+    RunTagOption,
+    ScoresOutputOption,
+    SetOption,
+    StrictOption,
+    TestFolderOption,
+)
+from cnatool.cli.console import ConsoleObserver, key_values, note
+
+__all__ = ["trajectory"]
+
+# As of `cnatool verify`: a check found a fault.
+_INCOMPLETE = 1
+
+
+def trajectory(
+    stores: Annotated[list[Path], typer.Argument(help="Stores, and folders of stores.")],
+    order: OrderOption = None,
+    by: RunTagOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--folder",
+            metavar="DIR",
+            help="Write all results here, and keep scores, as `cnatool study` does.",
+        ),
+    ] = None,
+    test: TestFolderOption = None,
+    convention: ConventionOption = "paper",
+    set_: SetOption = None,
+    output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
+    strict: StrictOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Score checkpoints along training: CNA, CNA-M, accuracy, loss and error by α, step by step."""
+    from cnatool.cli.trajectory_tables import print_trajectory
+    from cnatool.studying.trajectory import trajectory as run_trajectory
+
+    try:
+        with ConsoleObserver(unit="") as observer:
+            found = run_trajectory(
+                stores,
+                order=order,
+                by=by,
+                folder=folder,
+                test=test,
+                convention=convention,
+                overrides=key_values("--set", set_ or ()),
+                output=output,
+                inputs=inputs or (),
+                observer=observer,
+            )
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"scores so far are in {folder}; the same command goes on from there")
+        raise
+    result = found.result
+    if found.reused:
+        note(f"{found.reused} scores were there already")
+    if result.not_scored:
+        note(f"{len(result.not_scored)} of the stores could not be scored")
+    if folder is not None:
+        note(f"wrote {folder}")
+    if json:
+        typer.echo(result.to_json(), nl=False)
+    else:
+        print_trajectory(result)
+    if strict and result.not_scored:
+        raise typer.Exit(_INCOMPLETE)

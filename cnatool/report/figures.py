@@ -1,0 +1,110 @@
+"""The table of figures."""
+
+from __future__ import annotations
+
+from cnatool.report.alpha_beta import alpha_beta
+from cnatool.report.bins import bins
+from cnatool.report.depth_profile import depth_profile
+from cnatool.report.error_by_alpha import error_by_alpha
+from cnatool.report.error_over_training import error_over_training
+from cnatool.report.figure import Figure
+from cnatool.report.gap import gap
+from cnatool.report.landscape import landscape
+from cnatool.report.measures import measures
+from cnatool.report.trajectory import of_study, of_trajectory
+
+__all__ = ["FIGURES"]
+
+_SCORED = ("test", "convention", "overrides", "inputs", "split")
+FIGURES = (
+    Figure(
+        "depth-profile",
+        "store",
+        "z over depth by quantiles of α, with the slope β",
+        depth_profile,
+        (*_SCORED, "sample"),
+        width=270,
+        height=200,
+    ),
+    Figure(
+        "alpha-beta",
+        "store",
+        "β over α of each sample, the smoothed curve, CNA",
+        alpha_beta,
+        (*_SCORED, "output"),
+        width=250,
+        height=200,
+    ),
+    Figure(
+        "error-by-alpha",
+        "store",
+        "error by quantiles of α",
+        error_by_alpha,
+        (*_SCORED, "output"),
+        width=270,
+        height=200,
+    ),
+    Figure(
+        "trajectory",
+        "study",
+        "CNA, CNA-M, loss and accuracy over training",
+        of_study,
+        ("by", "order", "split"),
+        width=240,
+        height=140,
+    ),
+    Figure(
+        "trajectory",
+        "trajectory",
+        "CNA, CNA-M, loss and accuracy over training",
+        of_trajectory,
+        ("split",),
+        width=240,
+        height=140,
+    ),
+    Figure(
+        "error-by-alpha",
+        "trajectory",
+        "error by quantiles of α over training",
+        error_over_training,
+        ("split",),
+        width=240,
+        height=150,
+    ),
+    Figure(
+        "landscape",
+        "landscape",
+        "CNA over the plane of the activations, and the way of training on it",
+        landscape,
+        (),
+        width=330,
+        height=0,
+    ),
+    Figure(
+        "bins",
+        "study",
+        "test accuracy over CNA: networks, means of 25, quadratic fit",
+        bins,
+        ("measure", "by"),
+        width=250,
+        height=220,
+    ),
+    Figure(
+        "gap",
+        "study",
+        "the generalisation gap over each measure",
+        gap,
+        ("measure", "by"),
+        width=160,
+        height=130,
+    ),
+    Figure(
+        "measures",
+        "study",
+        "the correlation of each measure with test accuracy and with the gap",
+        measures,
+        ("measure", "coefficient"),
+        width=190,
+        height=0,
+    ),
+)

@@ -1,0 +1,133 @@
+"""Charts to files: PNG, SVG, a page that needs nothing else, or the specification itself."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from cnatool.errors import StoreWriteError, UsageError
+from cnatool.report.requirements import need_converter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from cnatool.report.style import Chart
+
+__all__ = ["check_picture_path", "write_picture"]
+
+_INCH = 96  # of the chart's pixels
+# Nothing may be fetched and nothing sent; Vega compiles its expressions.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<style>body {{ margin: 24px; background: white; }}</style>
+</head>
+<body>
+<div id="chart"></div>
+<script>{library}</script>
+<script>
+vegaEmbed("#chart", {chart}, {{renderer: "svg", actions: {{export: true, source: false, \
+compiled: false, editor: false}}}});
+</script>
+</body>
+</html>
+"""
+
+
+def check_picture_path(path: Path) -> None:
+    """Make sure that `write_picture` can write to a path.
+
+    Raises
+    ------
+    UsageError
+        If the name's ending is none that there is, or its folder does not exist.
+    """
+    if path.suffix not in _FORMATS:
+        raise UsageError(f"-o {path}: the name must end in one of {', '.join(_FORMATS)}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: no such folder.")
+    if path.is_dir():
+        raise UsageError(f"-o {path}: this is a folder. Name a file.")
+
+
+def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
+    """Write a chart in the format that the file's name says; the same chart gives the same bytes.
+
+    Parameters
+    ----------
+    chart : altair chart
+    path : Path
+        Ending in ``.png``, ``.svg``, ``.html`` or ``.json``.
+    scale : float
+        Pixels of a PNG for each of the chart's.
+
+    Raises
+    ------
+    UsageError
+        As `check_picture_path`; or if the converter is not installed.
+    StoreWriteError
+        If the operating system refuses.
+    """
+    check_picture_path(path)
+    content = _FORMATS[path.suffix](chart.to_dict(), scale)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StoreWriteError(
+            f"{path} cannot be written: {error.strerror or error}. Name another file with -o."
+        ) from error
+
+
+def _png(chart: dict[str, Any], scale: float) -> bytes:
+    from PIL import Image
+
+    drawn = need_converter().vegalite_to_png(chart, scale=scale, allowed_base_urls=[])
+    # The converter's own file is more than twice as large, and does not say how large it is meant.
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(drawn)) as picture:
+        picture.convert("RGB").save(small, "PNG", optimize=True, dpi=(_INCH * scale,) * 2)
+    return small.getvalue()
+
+
+def _svg(chart: dict[str, Any], scale: float) -> bytes:
+    found: str = need_converter().vegalite_to_svg(chart, allowed_base_urls=[])
+    return found.encode()
+
+
+def _html(chart: dict[str, Any], scale: float) -> bytes:
+    title = chart.get("title", {}).get("text", "cnatool")
+    # Within a script, "</script>" in a name would end it, and "<!--" change how the rest is read.
+    inert = json.dumps(chart, ensure_ascii=True, sort_keys=True).replace("<", "\\u003c")
+    return _PAGE.format(
+        policy=html.escape(_POLICY),
+        title=html.escape(str(title)),
+        library=need_converter().javascript_bundle(),
+        chart=inert,
+    ).encode()
+
+
+def _json(chart: dict[str, Any], scale: float) -> bytes:
+    return (json.dumps(chart, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+_FORMATS: Mapping[str, Callable[[dict[str, Any], float], bytes]] = {
+    ".png": _png,
+    ".svg": _svg,
+    ".html": _html,
+    ".json": _json,
+}

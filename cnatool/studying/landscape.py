@@ -1,0 +1,273 @@
+"""Checkpoints → the plane of their activations, and CNA over it (paper Fig. 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.errors import DataError, UsageError
+from cnatool.metrics.cna import cna
+from cnatool.metrics.convention import NO_OVERRIDES
+from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.estimate import Estimate
+from cnatool.observing import Silent
+from cnatool.results import ConventionResult, LayerResult
+from cnatool.scored_splits import finite
+from cnatool.store.reader import named_stores, open_store
+from cnatool.studying.files import check_folder, write_results
+from cnatool.studying.finding import find_stores, store_ids
+from cnatool.studying.landscape_results import GridPoint, LandscapePoint, LandscapeResult
+from cnatool.studying.minibatch import gathered, same_minibatch
+from cnatool.studying.plane import check_points, principal_plane
+from cnatool.studying.series import NO_TAG_NOTE, series_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import polars
+    from numpy.typing import NDArray
+
+    from cnatool.metrics.convention import Convention
+    from cnatool.observing import Observer
+    from cnatool.studying.minibatch import Minibatch
+    from cnatool.studying.plane import Plane
+    from cnatool.studying.series import Series
+
+__all__ = ["Landscape", "landscape"]
+
+# The grid goes so far beyond the checkpoints, as a share of their extent.
+_BEYOND = 0.2
+_LARGEST_GRID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """CNA over the plane of the first two principal components of the activations.
+
+    Attributes
+    ----------
+    points : polars.DataFrame
+        One row a checkpoint: ``run``, ``step``, ``id``, ``path``, ``x``, ``y``, ``captured``,
+        ``cna``, ``cna_projected``; null where undefined.
+    grid : polars.DataFrame
+        One row a point of the grid: ``x``, ``y``, ``cna``.
+    result : LandscapeResult
+        The same as typed records, with all reasons.
+    """
+
+    points: polars.DataFrame
+    grid: polars.DataFrame
+    result: LandscapeResult
+
+
+def landscape(
+    stores: str | Path | Iterable[str | Path],
+    *,
+    order: str | None = None,
+    by: str | None = None,
+    split: str | None = None,
+    samples: int = 100,
+    grid: int = 25,
+    folder: str | Path | None = None,
+    convention: str = "paper",
+    overrides: Mapping[str, object] = NO_OVERRIDES,
+    inputs: str | Path | Iterable[str | Path] = (),
+    observer: Observer | None = None,
+) -> Landscape:
+    """Give CNA over the plane in which the activations of checkpoints differ most (paper Fig. 5).
+
+    A checkpoint is the vector of all activations of the layers that β is over, for all samples of
+    one minibatch. The plane is that of the first two principal components of these vectors; a
+    point of it stands for the activations that inverse PCA gives. β is linear in the activations,
+    so that of a point follows from those of the checkpoints without them.
+
+    Parameters
+    ----------
+    stores : str, Path or iterable of these
+        Stores with whole activations, and folders of such.
+    order, by
+        As of `cnatool.trajectory`.
+    split : str, optional
+        The split that the minibatch is of; by default ``train``, or the only one.
+    samples : int
+        Samples of the minibatch: the first ones of the split.
+    grid : int
+        Points of the grid along each axis.
+    folder : str or Path, optional
+        Where all results are written.
+    convention, overrides, inputs
+        As of `cnatool.score`.
+    observer : Observer, optional
+        Told of progress.
+
+    Returns
+    -------
+    Landscape
+
+    Raises
+    ------
+    UsageError
+        If a tag, a split, the convention or a field does not exist, or the order is not clear.
+    DataError
+        If there is no store, or no run has two checkpoints.
+    MetricError
+        If the stores hold no whole activations, other samples or other layers, or do not span a
+        plane.
+    NotAStoreError, StoreDamagedError
+        If a store is missing or broken.
+    StoreWriteError
+        If the folder cannot be written.
+    """
+    if samples < 2 or not 2 <= grid <= _LARGEST_GRID:
+        raise UsageError(
+            f"samples={samples}, grid={grid}: samples are at least 2, and the grid from 2 to "
+            f"{_LARGEST_GRID}."
+        )
+    fields, typed = named_convention(convention, overrides)
+    paths, nothing = find_stores([stores] if isinstance(stores, str | Path) else stores)
+    if nothing:
+        raise DataError(f"{nothing[0].path}: {nothing[0].reason}.")
+    named = named_stores(inputs)
+    opened = [open_store(path, named) for path in paths]
+    names = store_ids(paths)
+    series = series_of(names, [store.record.tags for store in opened], order=order, by=by)
+    check_points(len(opened))
+    minibatch = same_minibatch(opened, split, samples, fields)
+    where = None if folder is None else Path(folder)
+    if where is not None:
+        check_folder(where)
+    gram, beta = gathered(minibatch, fields, Silent() if observer is None else observer)
+    plane = principal_plane(gram)
+
+    def correlation(values: NDArray[np.float64]) -> Estimate:
+        return _cna(minibatch.alpha, values, fields)
+
+    points = _points(series, names, [str(path) for path in paths], plane, beta, correlation)
+    result = LandscapeResult(
+        schema="cnatool.landscape/1",
+        convention=ConventionResult(convention, typed, fields),
+        order=series.order,
+        by=by,
+        split=minibatch.split,
+        samples=len(minibatch.alpha),
+        fingerprint=minibatch.fingerprint,
+        layers=tuple(
+            LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
+            for number, layer in enumerate(minibatch.layers, start=1)
+        ),
+        dimension=minibatch.dimension,
+        variance_shares=tuple(map(float, plane.shares)),
+        points=tuple(points),
+        grid_size=grid,
+        grid=tuple(_grid(plane, beta, grid, correlation)),
+        notes=tuple(_notes(series, minibatch, samples)),
+    )
+    found = Landscape(_points_frame(result), _grid_frame(result), result)
+    if where is not None:
+        tables = {"landscape_points": found.points, "landscape_grid": found.grid}
+        write_results(where, tables, "landscape", result.to_json())
+    return found
+
+
+def _cna(alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: Convention) -> Estimate:
+    found = cna(
+        alpha,
+        beta,
+        form=fields.cna,
+        window=fields.window,
+        interval=fields.interval,
+        level=fields.level,
+        resamples=0,
+        permutations=0,
+        seed=fields.resample_seed,
+        stream=0,
+    )
+    return Estimate(found.value, found.reason)
+
+
+def _points(
+    series: Series,
+    names: list[str],
+    paths: list[str],
+    plane: Plane,
+    beta: NDArray[np.float64],
+    correlation: Callable[[NDArray[np.float64]], Estimate],
+) -> Iterator[LandscapePoint]:
+    mean, first, second = plane.images(beta)
+    for run, step, number in series.placed:
+        x, y = map(float, plane.coordinates[number])
+        yield LandscapePoint(
+            run=run,
+            step=step,
+            id=names[number],
+            path=paths[number],
+            x=x,
+            y=y,
+            captured=finite(plane.captured[number]),
+            cna=correlation(beta[number]),
+            cna_projected=correlation(mean + x * first + y * second),
+        )
+
+
+def _grid(
+    plane: Plane,
+    beta: NDArray[np.float64],
+    size: int,
+    correlation: Callable[[NDArray[np.float64]], Estimate],
+) -> Iterator[GridPoint]:
+    mean, first, second = plane.images(beta)
+    low, high = plane.coordinates.min(axis=0), plane.coordinates.max(axis=0)
+    beyond = _BEYOND * (high - low)
+    across, up = np.linspace(low - beyond, high + beyond, size).T.tolist()
+    for y in up:
+        for x in across:
+            yield GridPoint(x, y, correlation(mean + x * first + y * second))
+
+
+def _notes(series: Series, minibatch: Minibatch, samples: int) -> Iterator[str]:
+    if series.order is None:
+        yield NO_TAG_NOTE
+    if len(minibatch.alpha) < samples:
+        yield (
+            f"split {minibatch.split} has no more than {len(minibatch.alpha)} of the {samples} "
+            "samples that were asked for"
+        )
+
+
+def _points_frame(result: LandscapeResult) -> polars.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(
+        [
+            (
+                *(one.run, one.step, one.id, one.path, one.x, one.y, one.captured),
+                *(one.cna.value, one.cna_projected.value),
+            )
+            for one in result.points
+        ],
+        schema={
+            "run": pl.String,
+            "step": pl.Float64,
+            "id": pl.String,
+            "path": pl.String,
+            "x": pl.Float64,
+            "y": pl.Float64,
+            "captured": pl.Float64,
+            "cna": pl.Float64,
+            "cna_projected": pl.Float64,
+        },
+        orient="row",
+    )
+
+
+def _grid_frame(result: LandscapeResult) -> polars.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(
+        [(one.x, one.y, one.cna.value) for one in result.grid],
+        schema={"x": pl.Float64, "y": pl.Float64, "cna": pl.Float64},
+        orient="row",
+    )

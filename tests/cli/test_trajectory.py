@@ -1,0 +1,172 @@
+"""``cnatool trajectory`` and ``cnatool landscape`` as installed, over the demo's networks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import polars as pl
+import pytest
+
+import cnatool
+from cnatool.schemas import schema_text
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+EPOCHS = [0, 1, 2, 3, 5, 8, 12, 20, 40]
+
+
+def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd
+    )
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's stores, and one of its runs with whole activations."""
+    folder = tmp_path_factory.mktemp("here")
+    run("demo", "-o", "demo", cwd=folder)
+    data = Path(str(files("cnatool.demo") / "data"))
+    (folder / "whole").mkdir()
+    for model in sorted((data / "networks").glob("conv-epoch*.onnx")):
+        tag = f"epoch={int(model.stem[-3:])}"
+        store = f"whole/{model.stem}.h5"
+        run("dump", model, data / "digits", "-o", store, "--keep", "full", "--tag", tag, cwd=folder)
+    return folder
+
+
+def numbers(line: str) -> list[str]:
+    return re.findall(r"-?\d+\.?\d*|–", line)
+
+
+def test_tables_are_what_single_scores_say(here: Path) -> None:
+    result = run("trajectory", "demo", "--by", "run", "-o", "out", cwd=here)
+    assert "wrote out" in result.stderr
+    assert max(len(line.rstrip()) for line in result.stdout.splitlines()) <= 80
+    sections = dict(re.findall(r"run (\S+): 9 steps\n(.*?)(?=\nrun |\Z)", result.stdout, re.S))
+    assert list(sections) == ["adam", "conv", "noisy-labels", "sgd"]
+    for name, text in sections.items():
+        rows = [numbers(line) for line in text.splitlines() if re.match(r" +\d+ ", line)]
+        assert [int(row[0]) for row in rows] == EPOCHS * 2
+        for epoch, row, errors in zip(EPOCHS, rows[:9], rows[9:], strict=True):
+            score = cnatool.score(
+                here / f"demo/{name}-epoch{epoch:03d}.zarr",
+                overrides={"resamples": 0, "area_resamples": 0, "permutations": 0},
+            )
+            train, test = score.splits["train"], score.splits["test"]
+            expected = [
+                *(train.accuracy, test.accuracy, train.loss, test.loss),
+                *(train.cna.value, test.cna.value, score.cna_area.value, score.cna_margin.value),
+            ]
+            assert row[1:] == [f"{value:z.4f}" for value in expected]
+            assert errors[1:] == [f"{group.error:.4f}" for group in test.alpha_groups]
+
+
+def test_json_and_files_say_the_same(here: Path) -> None:
+    words = ("trajectory", "demo", "--by", "run", "--order", "epoch", "-o", "out2", "--json")
+    first = run(*words, cwd=here)
+    again = run(*words, cwd=here)
+    assert "36 scores were there already" in again.stderr
+    assert first.stdout == again.stdout
+    found = json.loads(first.stdout)
+    jsonschema.validate(found, json.loads(schema_text("trajectory")))
+    assert (here / "out2/trajectory.json").read_text("utf-8") == first.stdout
+    steps = pl.read_parquet(here / "out2/steps.parquet")
+    errors = pl.read_parquet(here / "out2/error_by_alpha.parquet")
+    assert len(steps) == 36
+    assert len(errors) == 36 * 2 * 5
+    flat = [(run["name"], one) for run in found["runs"] for one in run["steps"]]
+    for row, (name, one) in zip(steps.to_dicts(), flat, strict=True):
+        assert (row["run"], row["step"], row["id"]) == (name, one["step"], one["id"])
+        assert row["cna_margin"] == one["cna_margin"]["value"]
+        assert row["test.cna"] == one["splits"]["test"]["cna"]["value"]
+    # A study goes on with the scores that were kept.
+    study = run("study", "demo", "-o", "out2", "--resamples", 0, cwd=here)
+    assert "36 scores were there already" in study.stderr
+
+
+def test_some_steps_could_not_be_scored(here: Path) -> None:
+    words = ("trajectory", "demo/adam-epoch001.zarr", "demo/adam-epoch002.zarr", "gone.zarr")
+    result = run(*words, cwd=here)
+    assert "1 of the stores could not be scored" in result.stderr
+    assert "no such file or folder" in result.stdout
+    assert "2 steps" in result.stdout
+    run(*words, "--strict", cwd=here, code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("demo",), "several stores are at one epoch, and run tells them apart: --order epoch"),
+        (("demo", "--by", "x"), "--by x: no store has this tag; there are run, epoch."),
+        (("demo", "--by", "run", "--order", "x"), "--order x: no store has this tag"),
+        (("gone.zarr",), "no network could be scored. gone.zarr: no such file or folder."),
+        (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "this is no folder"),
+        (("demo", "--by", "run", "--set", "x=1"), "A convention has no field 'x'"),
+    ],
+)
+def test_what_is_no_trajectory(here: Path, words: tuple[str, ...], message: str) -> None:
+    assert message in run("trajectory", *words, cwd=here, code=2).stderr
+
+
+def test_landscape(here: Path) -> None:
+    words = ("landscape", "whole", "--grid", 5, "-o", "land")
+    result = run(*words, cwd=here)
+    assert "wrote land" in result.stderr
+    assert max(len(line.rstrip()) for line in result.stdout.splitlines()) <= 80
+    found = json.loads(run(*words, "--json", cwd=here).stdout)
+    jsonschema.validate(found, json.loads(schema_text("landscape")))
+    assert (found["samples"], found["split"], len(found["grid"])) == (100, "train", 25)
+    points = pl.read_parquet(here / "land/landscape_points.parquet")
+    assert points["step"].to_list() == EPOCHS
+    rows = [numbers(line) for line in result.stdout.splitlines() if re.match(r" +\d+ ", line)]
+    for row, one in zip(rows, points.to_dicts(), strict=True):
+        expected = [one["x"], one["y"], one["cna"], one["cna_projected"]]
+        assert [row[1], row[2], row[4], row[5]] == [f"{value:z.4f}" for value in expected]
+    assert f"{100 * sum(found['variance_shares'][:2]):.1f} % of their variance" in result.stdout
+    # The variance that the plane holds, from what each point has of it.
+    square = points["x"] ** 2 + points["y"] ** 2
+    assert square.sum() / (square / points["captured"]).sum() == pytest.approx(
+        sum(found["variance_shares"][:2])
+    )
+    values = pl.read_csv(here / "land/landscape_grid.csv")["cna"].to_numpy()
+    assert f"{values.min():z.4f} … {values.max():z.4f}" in result.stdout
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("demo", "--by", "run"), "only statistics are stored. Dump with --keep full"),
+        (("whole/conv-epoch000.h5", "whole/conv-epoch001.h5"), "at least three checkpoints"),
+        (("whole", "--split", "x"), "has no such split; it has train, test."),
+        (("whole", "--grid", "1"), "the grid from 2 to 200"),
+        (("whole", "gone.h5"), "gone.h5: no such file or folder."),
+    ],
+)
+def test_what_is_no_landscape(here: Path, words: tuple[str, ...], message: str) -> None:
+    result = run("landscape", *words, "-o", "none", cwd=here, code=2)
+    assert message in result.stderr
+    assert not (here / "none").exists()
+
+
+def test_they_need_no_runtime(here: Path) -> None:
+    code = (
+        "import sys, cnatool\n"
+        "cnatool.trajectory('demo', by='run')\n"
+        "cnatool.landscape('whole', grid=2)\n"
+        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
+    )
+    assert result.stdout == "[]\n"

@@ -1,0 +1,279 @@
+"""What is in a chart's data against what the results say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from support.charts import captions, rows, texts
+from support.families import dump_family, make_pictures
+from support.networks import mlp, saved
+
+import cnatool
+
+pytest.importorskip("altair", reason="pictures are drawn with Altair")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family of 12 networks, a study of them, and a run of 4 checkpoints with a landscape."""
+    folder = tmp_path_factory.mktemp("here")
+    dump_family(folder, seeds=6)
+    cnatool.study(folder / "stores", folder=folder / "study", cluster="run", resamples=200)
+    data = make_pictures(folder / "more")
+    (folder / "run").mkdir()
+    for step in range(4):
+        model = saved(mlp(seed=step), folder / "net.onnx")
+        tags = {"epoch": str(10 * step)}
+        cnatool.dump(model, data, folder / f"run/{step}.zarr", keep="full", tags=tags)
+    cnatool.trajectory(folder / "run", folder=folder / "trajectory")
+    cnatool.landscape(folder / "run", folder=folder / "landscape", grid=5, samples=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(here: Path) -> Path:
+    return here / "stores/shape0-1.zarr"
+
+
+def spec(source: Any, figure: str, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = cnatool.plot(source, figure, **options).to_dict()
+    return found
+
+
+@pytest.mark.parametrize("convention", ["paper", "legacy"])
+def test_depth_profile_is_what_layers_says(store: Path, convention: str) -> None:
+    chart = spec(store, "depth-profile", convention=convention, overrides={"alpha_groups": 3})
+    found = cnatool.score_layers(store, convention=convention, overrides={"alpha_groups": 3})
+    assert f"convention {found.convention}" in captions(chart)
+    views = rows(chart, "depth", "z", "line")
+    for split, drawn in zip(found.splits.values(), views, strict=True):
+        assert [row["z"] for row in drawn] == [z for group in split.groups for z in group.z]
+        depths = [layer.depth for layer in found.layers]
+        assert [row["depth"] for row in drawn] == depths * 3
+        for place, group in enumerate(split.groups):
+            own = drawn[place * len(depths) : (place + 1) * len(depths)]
+            slope, start = np.polyfit(depths, group.z, 1)
+            assert slope == pytest.approx(group.beta)
+            assert [row["line"] for row in own] == pytest.approx(start + slope * np.array(depths))
+
+
+def test_single_samples_over_depth(store: Path) -> None:
+    chart = spec(store, "depth-profile", sample=["3", "7"], split="test")
+    split = cnatool.score_layers(store, samples=["3", "7"]).splits["test"]
+    drawn = rows(chart, "z", "line")[0]
+    assert [row["z"] for row in drawn] == [z for one in split.samples for z in one.z]
+    assert {row["profile"].partition(":")[0] for row in drawn} == {"3", "7"}
+
+
+def test_alpha_beta_is_what_score_says(store: Path) -> None:
+    chart = spec(store, "alpha-beta")
+    result, samples = cnatool.score(store), cnatool.score_samples(store)
+    for split, drawn, curve in zip(
+        ("train", "test"), rows(chart, "alpha", "beta")[::2], rows(chart, "place"), strict=True
+    ):
+        own = samples.filter(pl.col("split") == split)
+        assert [row["alpha"] for row in drawn] == own["alpha"].to_list()
+        assert [row["beta"] for row in drawn] == own["beta"].to_list()
+        order = np.argsort(own["alpha"].to_numpy(), kind="stable")
+        for name in ("alpha", "beta"):
+            means = np.convolve(own[name].to_numpy()[order], np.full(25, 1 / 25), "valid")
+            assert [row[name] for row in curve] == pytest.approx(means)
+        cna = result.splits[split].cna
+        (title,) = (text for text in texts(chart) if text.startswith(f"{split}, n = {len(own)}"))
+        numbers = [cna.value, *cna.interval, result.splits[split].coefficients.smoothed.value]
+        assert title.endswith(
+            "CNA {} [{}, {}] smoothed CNA {}".format(
+                *(f"{one:.3f}".replace("-", "−") for one in numbers)
+            )
+        )
+
+
+def test_what_is_undefined_is_said(store: Path) -> None:
+    chart = spec(store, "alpha-beta", overrides={"bins": 1}, split="test")
+    assert any("CNA undefined: " in text for text in texts(chart))
+
+
+def test_error_by_alpha_is_what_score_says(here: Path) -> None:
+    stores = [here / f"stores/shape0-{seed}.zarr" for seed in (0, 1)]
+    chart = spec(stores, "error-by-alpha")
+    assert "convention paper;" in captions(chart)
+    for store, drawn in zip(stores, rows(chart, "error"), strict=True):
+        result = cnatool.score(store)
+        groups = [
+            (name, group.alpha_mean, group.error, group.samples)
+            for name, split in result.splits.items()
+            for group in split.alpha_groups
+            if group.samples
+        ]
+        assert [(r["split"], r["alpha"], r["error"], r["samples"]) for r in drawn] == groups
+
+
+def test_bins_are_the_studys(here: Path) -> None:
+    study = cnatool.study(here / "stores", cluster="run", resamples=200)
+    chart = spec(here / "study", "bins", measure=["cna_area", "margin"], by="shape")
+    networks, means = rows(chart, "v0", "v1"), rows(chart, "mean")
+    fits = rows(chart, "fit")
+    for place, measure in enumerate(("cna_area", "margin")):
+        frame = study.networks.select("id", measure, "test.accuracy", "tag.shape").drop_nulls()
+        assert [tuple(row.values()) for row in networks[place]] == frame.select(
+            "id", "tag.shape", measure, "test.accuracy"
+        ).rows()
+        assert [(row["mean"], row["accuracy"], row["networks"]) for row in means[place]] == [
+            (one.means[measure], one.accuracy, one.networks) for one in study.result.bins
+        ]
+        x, y = (frame[name].to_numpy() for name in (measure, "test.accuracy"))
+        at = np.array([row["measure"] for row in fits[place]])
+        assert (at.min(), at.max()) == (x.min(), x.max())
+        assert [row["fit"] for row in fits[place]] == pytest.approx(
+            np.polyval(np.polyfit(x, y, 2), at)
+        )
+    assert "n = 12 networks in 6 clusters by run" in captions(chart)
+    assert "(the last 12)" in captions(chart)
+    assert "[ ]: 95 % interval, clusters resampled" in captions(chart)
+
+
+def test_gap_and_its_correlations_are_the_studys(here: Path) -> None:
+    study = cnatool.study(here / "stores", cluster="run", resamples=200)
+    chart = spec(study, "gap", measure=["cna_margin", "log.l2"])
+    for measure, drawn in zip(("cna_margin", "log.l2"), rows(chart, "v0", "v1"), strict=True):
+        frame = study.networks.select(measure, "gap").drop_nulls()
+        assert [(row["v0"], row["v1"]) for row in drawn] == frame.rows()
+        (one,) = (c for c in study.result.correlations if (c.target, c.measure) == ("gap", measure))
+        told = f"ρ = {one.spearman.value:.2f}"
+        if one.spearman.interval is not None:
+            told += " [{:.2f}, {:.2f}]".format(*one.spearman.interval)
+        assert any(told.replace("-", "−") in text for text in texts(chart))
+    assert "gap = accuracy(train) − accuracy(test)" in captions(chart)
+
+
+@pytest.mark.parametrize("coefficient", ["pearson", "spearman", "kendall_a", "kendall_b"])
+def test_measures_are_the_studys_correlations(here: Path, coefficient: str) -> None:
+    study = cnatool.study(here / "stores", cluster="run", resamples=200)
+    chart = spec(here / "study", "measures", coefficient=coefficient)
+    for target, drawn in zip(
+        ("test.accuracy", "gap"), rows(chart, "value", "low")[::2], strict=True
+    ):
+        wanted = {
+            (getattr(c, coefficient).value, *(getattr(c, coefficient).interval or (None, None)))
+            for c in study.result.correlations
+            if c.target == target
+            and ".cna." not in c.measure
+            and not c.measure.endswith(".std")
+            and getattr(c, coefficient).value is not None
+        }
+        assert {(row["value"], row["low"], row["high"]) for row in drawn} == wanted
+    assert "train.cna" not in str(chart["datasets"])
+
+
+@pytest.mark.parametrize("source", ["trajectory", "study"])
+def test_trajectory_is_the_series(here: Path, tmp_path: Path, source: str) -> None:
+    if source == "study":
+        found: Any = cnatool.study(here / "run", resamples=0)
+    else:
+        found = here / "trajectory"
+    steps = cnatool.trajectory(here / "run").steps
+    chart = spec(found, "trajectory")
+    drawn = rows(chart, "step", "value")
+    cna, product, loss, accuracy = drawn
+    assert [row["value"] for row in product] == steps["cna_margin"].to_list()
+    for name, panel in (("cna", cna), ("loss", loss), ("accuracy", accuracy)):
+        for split in ("train", "test"):
+            own = [(row["step"], row["value"]) for row in panel if row["split"] == split]
+            assert own == steps.select("step", f"{split}.{name}").rows()
+    assert "n = 4 checkpoints" in captions(chart)
+
+
+def test_error_over_training_is_the_series(here: Path) -> None:
+    errors = cnatool.trajectory(here / "run").error_by_alpha.filter(pl.col("split") == "test")
+    chart = spec(here / "trajectory", "error-by-alpha")
+    (drawn,) = rows(chart, "group", "error")
+    assert [(row["step"], row["group"], row["error"]) for row in drawn] == errors.select(
+        "step", "group", "error"
+    ).rows()
+    assert "split test, n = 60 samples in 5 groups" in captions(chart)
+
+
+def test_landscape_is_the_grid(here: Path) -> None:
+    found = cnatool.landscape(here / "run", grid=5, samples=40)
+    chart = spec(here / "landscape", "landscape")
+    assert chart == spec(found, "landscape")
+    cells = rows(chart, "x2")[0]
+    assert [row["cna"] for row in cells] == found.grid["cna"].to_list()
+    for name in ("x", "y"):
+        middles = [(row[name] + row[f"{name}2"]) / 2 for row in cells]
+        assert middles == pytest.approx(found.grid[name].to_list())
+    way = rows(chart, "captured")[0]
+    assert [(row["x"], row["y"]) for row in way] == found.points.select("x", "y").rows()
+    assert "split train, n = 40 samples" in captions(chart)
+
+
+def many(count: int) -> cnatool.Study:
+    rng = np.random.default_rng(0)
+    columns = {name: rng.normal(size=count) for name in ("test.accuracy", "gap", "cna_area")}
+    ids = [f"n{number}" for number in range(count)]
+    return cnatool.study(frame=pl.DataFrame({"id": ids, **columns}), resamples=0)
+
+
+def test_more_networks_than_a_picture_takes() -> None:
+    study = many(4000)
+    for figure in ("bins", "gap"):
+        chart = spec(study, figure, measure=["cna_area"])
+        (drawn,) = rows(chart, "v0")
+        assert len(drawn) == 3000
+        own = study.networks.select("id", "cna_area").rows()
+        assert {(row["id"], row["v0"]) for row in drawn} <= set(own)
+        assert "n = 4,000 networks; drawn: 3,000 of them, by lot" in captions(chart)
+    assert len(rows(spec(study, "bins", measure=["cna_area"]), "mean")[0]) == 160
+
+
+def test_more_samples_than_a_picture_takes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    model = saved(mlp(), tmp_path / "net.onnx")
+    np.savez(
+        tmp_path / "test.npz",
+        x=rng.integers(0, 256, (5000, 8, 8), np.uint8),
+        y=rng.integers(0, 10, 5000),
+    )
+    cnatool.dump(model, tmp_path / "test.npz", tmp_path / "s.zarr", keep="statistics")
+    chart = spec(tmp_path / "s.zarr", "alpha-beta")
+    points, curve = rows(chart, "alpha")
+    assert (len(points), len(curve)) == (2000, 600)
+    samples = cnatool.score_samples(tmp_path / "s.zarr")
+    assert {(p["alpha"], p["beta"]) for p in points} <= set(samples.select("alpha", "beta").rows())
+    assert "drawn: 2,000 samples of a split, by lot" in captions(chart)
+    assert any("n = 5,000" in text for text in texts(chart))
+    assert chart == spec(tmp_path / "s.zarr", "alpha-beta")
+
+
+def test_networks_without_tags_splits_or_intervals() -> None:
+    study = many(4)
+    caption = captions(spec(study, "measures"))
+    assert "no intervals: no resamples are drawn" in caption
+    with pytest.raises(cnatool.UsageError, match=r"--by arch: no network has this tag"):
+        cnatool.plot(study, "gap", by="arch")
+    with pytest.raises(cnatool.DataError, match="none of the measures train.cna, test.cna"):
+        cnatool.plot(study, "bins")
+
+
+def test_nothing_to_draw_is_said(here: Path) -> None:
+    frame = pl.DataFrame({"id": ["a", "b"], "gap": [0.1, 0.2], "cna_area": [1.0, 2.0]})
+    study = cnatool.study(frame=frame, resamples=0)
+    with pytest.raises(cnatool.DataError, match="networks have no test.accuracy"):
+        cnatool.plot(study, "bins", measure=["cna_area"])
+    with pytest.raises(cnatool.DataError, match="no measure of the study has a correlation"):
+        cnatool.plot(study, "measures")
+    unlabelled = cnatool.create_store(here / "plain.zarr", tensors=["a", "b"], outputs=["b"])
+    with unlabelled as store:
+        x = np.arange(120, dtype=np.uint8).reshape(30, 4)
+        store.append(
+            "test",
+            inputs=x,
+            outputs=np.ones((30, 3), "f4"),
+            activations={"a": x.astype("f4"), "b": np.ones((30, 3), "f4")},
+        )
+    with pytest.raises(cnatool.MetricError, match="no error by α to draw"):
+        cnatool.plot(here / "plain.zarr", "error-by-alpha", overrides={"layers": "a,b"})
