@@ -26,19 +26,17 @@ _AGAIN_SECONDS = 0.01
 
 def main() -> None:
     """Run the command ``cnatool``; every exception becomes one message and an exit code."""
-    from cnatool.cli.app import app
-
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show α shows a question mark instead.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     received = _interruptible()
     if "--debug" in sys.argv[1:]:
-        app()
+        _run()
         return
     try:
         try:
-            app()
+            _run()
         except Exception:
             # An interruption may fall between a lock and what lets go of it, which then fails in
             # a way of its own.
@@ -63,12 +61,21 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", CnatoolError.exit_code)
+    except UnicodeEncodeError as error:
+        # Stores, JSON and frames are UTF-8; a path or a word of the command line may be any bytes.
+        _fail(f"{error.object}: this name is not UTF-8. Give another.", CnatoolError.exit_code)
     except Exception as error:
         _fail(
             f"this is a bug in cnatool: {type(error).__name__}: {error}. "
             "Run `cnatool --debug …` for the traceback, and please report it.",
             _INTERNAL_ERROR,
         )
+
+
+def _run() -> None:
+    from cnatool.cli.app import app
+
+    app()
 
 
 def _interruptible() -> list[int]:

@@ -76,13 +76,14 @@ class OnError(StrEnum):
     skip = "skip"
 
 
-ModelArgument = Annotated[Path, typer.Argument(help="The ONNX file.")]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
 DataArgument = Annotated[
     str | None,
     typer.Argument(
+        metavar="DATA",
         help="Samples: .npz, .npy, Parquet, CSV, HDF5, Zarr or safetensors files, a folder of "
         "pictures, WebDataset archives, the files of MNIST or CIFAR, or a folder with train and "
-        "test parts of any of these; FILE.h5::NAME means an array inside."
+        "test parts of any of these; FILE.h5::NAME means an array inside.",
     ),
 ]
 FormatOption = Annotated[
@@ -111,7 +112,8 @@ TestOption = Annotated[
     typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
 ]
 ConventionOption = Annotated[
-    str, typer.Option(help="Whose definitions to follow: paper, reference or legacy.")
+    str,
+    typer.Option(metavar="NAME", help="Whose definitions to follow: paper, reference or legacy."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -146,9 +148,11 @@ OrderOption = Annotated[
 RunTagOption = Annotated[
     str | None, typer.Option(metavar="TAG", help="The tag that tells several runs apart.")
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of draws, --holdout's and --flatness's.")]
+SeedOption = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Of draws, --holdout's and --flatness's.")
+]
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Take the first N samples of each split.")
+    int | None, typer.Option(metavar="N", min=1, help="Take the first N samples of each split.")
 ]
 KeepInputsOption = Annotated[
     _KeepInputs | None,

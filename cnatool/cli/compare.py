@@ -19,15 +19,21 @@ _LISTED = 8
 
 
 def compare(
-    store: Annotated[Path, typer.Argument(help="A store.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store.")],
     store2: Annotated[
         Path, typer.Argument(metavar="STORE2", help="A store of the same network and samples.")
     ],
     split: Annotated[
-        str | None, typer.Option(help="The one split to compare; by default all that both have.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The one split to compare; by default all that both have."
+        ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Largest relative difference of what is taken for the same.")
+        float,
+        typer.Option(
+            metavar="X", help="Largest relative difference of what is taken for the same."
+        ),
     ] = 1e-4,
     convention: ConventionOption = "paper",
     set_: SetOption = None,

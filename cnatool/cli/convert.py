@@ -15,7 +15,7 @@ __all__ = ["convert"]
 
 
 def convert(
-    store: Annotated[Path, typer.Argument(help="A finished store of any format.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A finished store of any format.")],
     target: Annotated[
         Path, typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5.")
     ],

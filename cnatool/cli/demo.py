@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.console import ConsoleObserver
-from cnatool.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -61,14 +60,9 @@ def _folder(output: Path | None) -> Iterator[Path]:
         with TemporaryDirectory(prefix="cnatool-demo-") as folder:
             yield Path(folder)
         return
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"-o {output}: this is no folder. Name another path.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreWriteError(
-            f"-o {output} cannot be made: {error.strerror or error}. Name another path."
-        ) from error
+    from cnatool.studying.files import check_folder
+
+    check_folder(output)
     yield output
 
 

@@ -67,6 +67,7 @@ def dump(
         typer.Option(
             "-o",
             "--output",
+            metavar="STORE",
             help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
         ),
     ] = None,
@@ -107,7 +108,10 @@ def dump(
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples of one run; by default what fits the cache.")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Samples of one run; by default what fits the cache."
+        ),
     ] = None,
     limit: LimitOption = None,
     tag: Annotated[
@@ -123,9 +127,12 @@ def dump(
     mean: MeanOption = None,
     std: StdOption = None,
     layout: LayoutOption = None,
-    provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu, cuda, …")] = "cpu",
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="Where ONNX Runtime runs: cpu, cuda, …")
+    ] = "cpu",
     threads: Annotated[
-        int, typer.Option(min=0, help="Threads that run the model; 0 for one a processor.")
+        int,
+        typer.Option(metavar="N", min=0, help="Threads that run the model; 0 for one a processor."),
     ] = 0,
     input_: InputOption = None,
     constant: ConstantOption = None,

@@ -25,7 +25,8 @@ __all__ = ["landscape"]
 
 def landscape(
     stores: Annotated[
-        list[Path], typer.Argument(help="Stores with whole activations, and folders of such.")
+        list[Path],
+        typer.Argument(metavar="STORE", help="Stores with whole activations, and folders of such."),
     ],
     order: OrderOption = None,
     by: RunTagOption = None,

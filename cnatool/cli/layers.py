@@ -19,7 +19,7 @@ __all__ = ["layers"]
 
 
 def layers(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
     test: TestOption = None,
     convention: ConventionOption = "paper",
     set_: SetOption = None,

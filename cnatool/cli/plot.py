@@ -18,7 +18,7 @@ def plot(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR|STORE…",
+            metavar="DIR|STORE",
             help="The folder of a study, a trajectory or a landscape, or stores.",
         ),
     ],

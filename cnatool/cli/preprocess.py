@@ -39,7 +39,7 @@ from cnatool.cli.arguments import (
     prepared_by,
 )
 from cnatool.cli.console import key_values, note, say
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, StoreWriteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def show(
         typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, max=256, help="How many, from the split's start.")
+        int, typer.Option(metavar="N", min=1, max=256, help="How many, from the split's start.")
     ] = 16,
     of: Annotated[
         str | None,
@@ -209,7 +209,9 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()
-            raise UsageError(f"{output} cannot be written ({error.strerror or error}).") from error
+            raise StoreWriteError(
+                f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
+            ) from error
         note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
         typer.echo(output)
         return

@@ -14,7 +14,7 @@ __all__ = ["schema"]
 
 
 def schema(
-    name: Annotated[str, typer.Argument(help=f"{', '.join(_FIRST)}, or {_LAST}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{', '.join(_FIRST)}, or {_LAST}.")],
 ) -> None:
     """Print the JSON Schema of what others read or write."""
     from cnatool.schemas import schema_text

@@ -14,7 +14,7 @@ __all__ = ["score"]
 
 
 def score(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
     test: TestOption = None,
     convention: ConventionOption = "paper",
     set_: Annotated[

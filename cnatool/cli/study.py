@@ -26,7 +26,7 @@ _INCOMPLETE = 1
 
 def study(
     stores: Annotated[
-        list[Path] | None, typer.Argument(help="Stores, and folders of stores.")
+        list[Path] | None, typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
     ] = None,
     from_: Annotated[
         Path | None,

@@ -31,7 +31,8 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
         if result.settings.cluster is None
         else f"{result.clusters} clusters by {result.settings.cluster}"
     )
-    say(f"{result.networks} networks, {clusters}")
+    networks = "1 network" if result.networks == 1 else f"{result.networks} networks"
+    say(f"{networks}, {clusters}")
     shown = [one for one in result.correlations if everything or not is_variant(one.measure)]
     whole = [one for one in shown if one.group is None]
     for target in result.settings.targets:

@@ -26,7 +26,9 @@ _INCOMPLETE = 1
 
 
 def trajectory(
-    stores: Annotated[list[Path], typer.Argument(help="Stores, and folders of stores.")],
+    stores: Annotated[
+        list[Path], typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
+    ],
     order: OrderOption = None,
     by: RunTagOption = None,
     folder: Annotated[

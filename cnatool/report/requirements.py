@@ -42,5 +42,5 @@ def _needed(module: str, name: str) -> types.ModuleType:
         if error.name != module:
             raise
         raise UsageError(
-            f"pictures need {name}, which is not installed: pip install 'cnatool[plot]'"
+            f"pictures need {name}, which is not installed: python -m pip install 'cnatool[plot]'"
         ) from None

@@ -32,6 +32,7 @@ __all__ = [
     "format_of",
     "holds_store",
     "is_store",
+    "store_around",
 ]
 
 Codec = Literal["lz4", "zstd", "gzip", "none"]
@@ -332,6 +333,11 @@ def holds_store(path: Path) -> bool:
         return format_at(path).open(path).attribute() is not None
     except (NotAStoreError, StoreDamagedError):
         return False
+
+
+def store_around(path: Path) -> Path | None:
+    """Give the store that a path is, or lies in; None where there is none."""
+    return next((each for each in (path, *path.absolute().parents) if holds_store(each)), None)
 
 
 def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:

@@ -106,6 +106,11 @@ class ZarrTree:
         try:
             return cls(path, parsed_group((path / _METADATA).read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
+            if path.is_dir() and any(path.glob("*.zarr")):
+                raise NotAStoreError(
+                    f"{path} is no cnatool store, but a folder with .zarr in it. Name one of "
+                    f"these; `cnatool study {path}` scores all stores in it."
+                ) from None
             raise NotAStoreError(
                 f"{path} is no cnatool store: it holds no zarr.json. "
                 "`cnatool dump MODEL DATA -o STORE.zarr` makes one."

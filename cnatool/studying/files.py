@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
+from cnatool.store.tree import store_around
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def check_folder(folder: Path) -> None:
     Raises
     ------
     UsageError
-        If something else is there.
+        If something else is there, or the folder is a store or lies in one.
     StoreWriteError
         If the operating system refuses.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: this is no folder. Name another path.")
+    if (store := store_around(folder)) is not None:
+        raise UsageError(f"-o {folder}: {store} is a store. Name a folder outside of it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

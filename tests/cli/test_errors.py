@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -166,8 +168,8 @@ def test_places_that_cannot_be_written(here: Path) -> None:
     assert message == (
         "cnatool: --samples folder.csv cannot be written: Is a directory. Name another path."
     )
-    assert "/proc/x cannot be made: " in refused(here, 3, "demo", "-o", "/proc/x")
-    assert "net.onnx/x cannot be made: Not a directory" in refused(
+    assert "/proc/x cannot be written: " in refused(here, 3, "demo", "-o", "/proc/x")
+    assert "net.onnx/x cannot be written: Not a directory" in refused(
         here, 3, "demo", "-o", "net.onnx/x"
     )
 
@@ -383,3 +385,40 @@ cli.main()
     )
     assert (process.returncode, process.stdout) == (130, "after\n")
     assert process.stderr == "cnatool: interrupted.\n"
+
+
+def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
+    (here / "many").mkdir()
+    assert run("dump", "net.onnx", "data", "-o", "many/a.zarr", cwd=here).returncode == 0
+    assert refused(here, 2, "score", "many") == (
+        "cnatool: many is no cnatool store, but a folder with .zarr in it. Name one of these; "
+        "`cnatool study many` scores all stores in it."
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are UTF-8 or UTF-16")
+def test_names_that_are_not_utf_8(here: Path) -> None:
+    name = os.fsdecode(b"n\xe9t.onnx")
+    shutil.copy(here / "net.onnx", here / name)
+    assert refused(here, 2, "dump", name, "data", "-o", "s.zarr").endswith(
+        "n\\udce9t.onnx: this name is not UTF-8. Give another.'"
+    )
+
+
+def test_interrupted_while_it_is_imported(here: Path) -> None:
+    interrupted = """
+import os, signal, sys
+from cnatool import cli
+
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == "cnatool.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+cli.main()
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=here
+    )
+    assert (process.returncode, process.stderr) == (130, "cnatool: interrupted.\n")

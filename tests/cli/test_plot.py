@@ -154,7 +154,7 @@ def test_without_the_extra(here: Path, module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=here, timeout=120
     )
     assert result.returncode == 2
-    assert "which is not installed: pip install 'cnatool[plot]'" in result.stderr
+    assert "which is not installed: python -m pip install 'cnatool[plot]'" in result.stderr
 
 
 def test_plotting_needs_no_runtime(here: Path) -> None:

@@ -135,9 +135,13 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
         (("--from", "x.csv"), "--from x.csv cannot be read"),
         (("stores", "-o", "data/train.npz"), "-o data/train.npz: this is no folder."),
+        (("stores", "-o", "inner.zarr"), "-o inner.zarr: inner.zarr is a store. Name a folder"),
+        (("stores", "-o", "inner.zarr/new/st"), "inner.zarr is a store. Name a folder outside"),
     ],
 )
 def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) -> None:
+    if "inner.zarr" in "".join(words) and not (here / "inner.zarr").exists():
+        shutil.copytree(next((here / "stores").glob("*.zarr")), here / "inner.zarr")
     assert message in run(*words, cwd=here, code=2).stderr
 
 
