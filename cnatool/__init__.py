@@ -25,6 +25,8 @@ from cnatool.errors import (
 )
 
 if TYPE_CHECKING:
+    from cnatool.comparing import compare
+    from cnatool.comparison_results import Comparison
     from cnatool.converting import convert
     from cnatool.dumping import dump, preflight
     from cnatool.forecast import Preflight
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendError",
     "CnatoolError",
+    "Comparison",
     "DataError",
     "Flatness",
     "Landscape",
@@ -75,6 +78,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "__version__",
+    "compare",
     "convert",
     "create_store",
     "dump",
@@ -93,6 +97,7 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
+    "Comparison": ("cnatool.comparison_results", "Comparison"),
     "Flatness": ("cnatool.store.flatness_records", "Flatness"),
     "Landscape": ("cnatool.studying.landscape", "Landscape"),
     "LandscapeResult": ("cnatool.studying.landscape_results", "LandscapeResult"),
@@ -110,6 +115,7 @@ _LAZY = {
     "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),
     "TrajectoryResult": ("cnatool.studying.trajectory_results", "TrajectoryResult"),
     "Verification": ("cnatool.verifying", "Verification"),
+    "compare": ("cnatool.comparing", "compare"),
     "convert": ("cnatool.converting", "convert"),
     "create_store": ("cnatool.recording", "create_store"),
     "dump": ("cnatool.dumping", "dump"),

@@ -19,6 +19,7 @@ from cnatool.pipeline import Stages, prefetched
 from cnatool.planning import Plan, planned
 from cnatool.resuming import Past, check_same, codec_of, is_complete, resumable
 from cnatool.running import RanBlock, ran_blocks
+from cnatool.shared_inputs import SharedInputs
 from cnatool.shared_samples import SharedSamples
 from cnatool.store.flatness_records import FlatnessRecord
 from cnatool.store.replacing import check_free
@@ -95,13 +96,16 @@ def decided_dump(
     observer = options.get("observer") or Silent()
     splits = options.get("splits") or {}
     resume = options.get("resume", False)
-    past = resumable(path) if resume else None
+    base = options.get("inputs_from")
+    past = resumable(path, base) if resume else None
     if past is None:
         # What is resumed and holds no row is begun anew.
         check_free(path, overwrite=resume or options.get("overwrite", False), resumes=True)
     check_codec(path, options.get("codec"))
     before = options.get("initial_model")
-    check_apart(path, [one for one in (model, data, before, *splits.values()) if one is not None])
+    sources = (model, data, before, base, *splits.values())
+    check_apart(path, [one for one in sources if one is not None])
+    shared = None if base is None else SharedInputs(base, path)
     plan = planned(
         Path(model),
         data,
@@ -109,6 +113,10 @@ def decided_dump(
         *choices(options, past.record.runtime if past else None),
         observer.note,
     )
+    if shared is not None:
+        shared.check(plan.record.inputs, plan.rows)
+        observer.note(f"raw inputs are not stored again: they are in {base}")
+        plan = replace(plan, shared=shared)
     check_memory(plan)
     initial = initial_network(before, plan.network)
     record = with_initial(plan.record, initial)

@@ -14,11 +14,12 @@ from cnatool.observing import Observer, Silent
 from cnatool.store.layout import split_arrays
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
+from cnatool.store.referring import made_reference
 from cnatool.store.replacing import Replaced, check_free
 from cnatool.store.writer import StoreWriter, check_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cnatool.store.reader import Split, Store
     from cnatool.store.tree import Codec
@@ -31,13 +32,16 @@ def convert(
     target: str | Path,
     *,
     codec: Codec | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
+    copy_inputs: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
     """Copy a store into another, in the format that the new one's name asks for.
 
-    Every array keeps its values bit for bit and its element type, the attribute every field.
-    Memory does not grow with the store.
+    Every array keeps its values bit for bit and its element type, the attribute every field. Where
+    another store holds the raw inputs the new one refers to it too, by the path from its own
+    folder. Memory does not grow with the store.
 
     Parameters
     ----------
@@ -48,6 +52,10 @@ def convert(
     codec : {"none", "lz4", "zstd", "gzip"}, optional
         How arrays are compressed; by default ``lz4`` in Zarr, ``none`` in HDF5, which offers
         ``gzip`` beside it.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
+    copy_inputs : bool
+        Copy raw inputs that another store holds, so that the new one refers to none.
     overwrite : bool
         Replace a store that is already there.
     observer : Observer, optional
@@ -66,16 +74,25 @@ def convert(
         If there is no store, or the target's path cannot be used.
     StoreDamagedError
         If the store is broken.
+    MetricError
+        If it refers to raw inputs that are not there.
     StoreInUseError
         If another process is writing the target.
     StoreWriteError
         If the disk is full or refuses.
     """
-    source, path = open_store(store), Path(target)
+    source, path = open_store(store, inputs), Path(target)
     observer = observer or Silent()
     check_codec(path, codec)
-    if source.path.resolve().is_relative_to(path.resolve()):
-        raise UsageError(f"{path} would replace {source.path} itself. Name another path.")
+    held = [split.inputs_split().path for split in source.splits.values()]
+    for one in (source.path, *held):
+        if one.resolve().is_relative_to(path.resolve()):
+            raise UsageError(
+                f"{path} would replace {source.path} itself. Name another path."
+                if one == source.path
+                else f"{path} would replace {one}, which has the inputs of {source.path}. Name "
+                "another path."
+            )
     for name, split in source.splits.items():
         if not split.record.complete:
             raise UsageError(
@@ -85,16 +102,19 @@ def convert(
             )
     with locked(path):
         check_free(path, overwrite=overwrite)
-        _copy(source, path, codec, observer)
+        _copy(source, path, codec, observer, copy_inputs=copy_inputs)
     return open_store(path)
 
 
-def _copy(source: Store, path: Path, codec: Codec | None, observer: Observer) -> None:
+def _copy(
+    source: Store, path: Path, codec: Codec | None, observer: Observer, *, copy_inputs: bool
+) -> None:
     replaced = Replaced(path)
     try:
         record = msgspec.structs.replace(source.record, splits={})
         with closing(StoreWriter(path, record, codec)) as writer:
             for name, split in source.splits.items():
+                refers = split.record.inputs_from is not None and not copy_inputs
                 part = writer.split(
                     name,
                     split.record.rows,
@@ -102,6 +122,7 @@ def _copy(source: Store, path: Path, codec: Codec | None, observer: Observer) ->
                     labels=split.record.labels,
                     classes=split.record.classes,
                     id_bytes=_id_bytes(split),
+                    inputs_from=made_reference(path, split.inputs_split()) if refers else None,
                 )
                 part.copy(split, _progress(split, source, observer))
                 observer.progress(name, split.record.rows, split.record.rows)

@@ -77,6 +77,7 @@ class DumpOptions(PreparedBy, total=False):
     on_error: OnError
     follow_links: bool
     keep_inputs: KeptInputs | None
+    inputs_from: str | Path | None
     inputs: Mapping[str, str] | None
     constants: Mapping[str, ArrayLike] | None
     custom_ops: Sequence[str | Path]

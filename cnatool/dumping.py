@@ -10,6 +10,7 @@ from cnatool.beginning import begun_dump, decided_dump
 from cnatool.dump_options import DumpOptions, check_options
 from cnatool.errors import UsageError
 from cnatool.flatness import with_flatness
+from cnatool.magnitudes import with_magnitudes
 from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
@@ -70,6 +71,7 @@ def dump(
     on_error: OnError = "stop",
     follow_links: bool = False,
     keep_inputs: KeptInputs | None = None,
+    inputs_from: str | Path | None = None,
     inputs: Mapping[str, str] | None = None,
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
@@ -153,6 +155,10 @@ def dump(
         What is stored of pictures as raw input: their values, or how often each of the 256 levels
         occurs, from which α's entropy follows and which pictures of any size have. By default
         levels where files of pictures are resized, cropped or recoloured, and else values.
+    inputs_from : str or Path, optional
+        A finished store of the same data, as of another network: its ids and raw inputs are
+        compared with the samples, bit for bit, and the new store refers to it instead of holding
+        them once more. Labels may be others.
     inputs : mapping of str to str, optional
         For each input of the model, the array or column of the data that feeds it, where their
         names differ.
@@ -227,6 +233,7 @@ def dump(
         on_error=on_error,
         follow_links=follow_links,
         keep_inputs=keep_inputs,
+        inputs_from=inputs_from,
         inputs=inputs,
         constants=constants,
         custom_ops=custom_ops,
@@ -321,6 +328,7 @@ def _dumped(decided: Decided, verbose: bool) -> Store:
 def _measured(decided: Decided) -> Decided:
     """Measure what the store tells of the model itself."""
     plan, initial, observer = decided.plan, decided.initial, decided.observer
+    plan = replace(plan, record=with_magnitudes(plan))
     plan = replace(plan, record=with_weights(plan, initial, observer))
     plan = replace(plan, record=with_flatness(plan, initial, observer))
     return replace(decided, plan=plan)

@@ -158,7 +158,7 @@ def estimated(
         Samples of each split that are still to be written.
     """
     labelled = any(source.labelled for source in plan.sources.values())
-    arrays = split_arrays(plan.record, labels=labelled)
+    arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
     start = time.perf_counter()
     stored = _row_bytes_stored(arrays, trial, codec)
     tried = max(1, sum(len(one.block.ids) for one in trial))

@@ -33,7 +33,7 @@ from cnatool.scored_splits import finite, named_split
 from cnatool.scored_sums import z_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,6 +57,7 @@ def score_layers(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     samples: Sequence[str] = (),
+    inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
 ) -> LayerScores:
     """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
@@ -70,6 +71,8 @@ def score_layers(
         As of `cnatool.score`.
     samples : sequence of str
         Ids of samples whose z_d is wanted, in whichever split they are.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
     observer : Observer, optional
         Is told how far it is.
 
@@ -83,7 +86,7 @@ def score_layers(
         If no split has a sample of that id; beside the errors of `cnatool.score`.
     """
     fields, typed = named_convention(convention, overrides)
-    parts = scored_parts(store, test, fields)
+    parts = scored_parts(store, test, fields, inputs)
     found = {name: _rows(split, samples) for name, (split, _) in parts.splits.items()}
     for sample in samples:
         if not any(sample in rows.values() for rows in found.values()):
@@ -157,15 +160,16 @@ def _split_layers(
     found = resolved(sloped, rounding)
     beta, no_beta = found.values, found.reason
     cna = pearson(alpha, beta)
+    no_cna = found.no_cna(alpha) or cna.reason
     return SplitLayers(
         rows=len(alpha),
         complete=split.record.complete,
         rows_wanted=split.record.rows,
         skipped=len(split.record.skipped),
         beta=_mean(beta) if no_beta is None else None,
-        beta_reason=no_beta,
-        cna=Estimate(cna.value, cna.reason),
-        layers=tuple(_parts(sums, rounding, alpha, beta, cna.reason)),
+        beta_reason=found.no_moments(),
+        cna=Estimate(cna.value, no_cna),
+        layers=tuple(_parts(sums, rounding, alpha, beta, no_cna)),
         groups=tuple(_groups(sums, groups, alpha, beta, no_beta)),
         samples=tuple(
             SampleProfile(
@@ -189,7 +193,7 @@ def _parts(
 ) -> Iterator[LayerPart]:
     """Give each layer's part; `undefined` is why there is no CNA."""
     defined, coefficients = undefined is None, rounding.coefficients
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         means, deviations, correlations = (
             sums.means(),
             sums.deviations(),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cnatool.data.preprocess import PreprocessOptions
     from cnatool.data.source import InputSpec, Source
     from cnatool.data.splits import Reading
+    from cnatool.shared_inputs import SharedInputs
     from cnatool.store.records import Statistic, TensorRecord
 
 __all__ = ["Choices", "FeedChoices", "Plan", "RunChoices", "planned"]
@@ -107,6 +108,8 @@ class Plan:
         How ONNX Runtime runs them.
     record : StoreRecord
         The store's description, without its splits.
+    shared : SharedInputs or None
+        What another store holds of the raw inputs, which are then not stored again.
     """
 
     network: Network
@@ -122,6 +125,7 @@ class Plan:
     schedule: Schedule
     run: RunOptions
     record: StoreRecord
+    shared: SharedInputs | None = None
 
 
 def planned(

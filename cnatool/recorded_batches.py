@@ -18,7 +18,7 @@ from cnatool.store.records import (
     StoreRecord,
     TensorRecord,
 )
-from cnatool.store.row_statistics import row_statistics
+from cnatool.store.row_statistics import magnitude, row_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,8 @@ __all__ = ["Batch", "Description", "Form", "check_alike", "ordered_batch"]
 
 # Element type, and shape for one sample.
 Form = tuple[np.dtype[Any], tuple[int, ...]]
+
+_LOOKED_AT = 8  # rows that tell how large a tensor is
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Description:
         Words of the caller's own.
     weights : WeightsRecord or None
         Norms of the weights, where the caller gave these.
+    held_inputs : tuple of ArrayRecord or None
+        What another store says of the raw inputs, where it has them.
     """
 
     operators: dict[str, str]
@@ -104,6 +108,7 @@ class Description:
     shapes: dict[str, tuple[int, ...]]
     tags: dict[str, str]
     weights: WeightsRecord | None
+    held_inputs: tuple[ArrayRecord, ...] | None = None
 
     def record(self, batch: Batch) -> StoreRecord:
         """Describe the store by its first batch."""
@@ -132,7 +137,7 @@ class Description:
         return StoreRecord(
             schema="cnatool.store/1",
             created_by=f"cnatool {__version__}",
-            inputs=_array_records(batch.inputs),
+            inputs=self.held_inputs or _array_records(batch.inputs),
             outputs=_array_records(batch.outputs),
             tensors=tuple(tensors),
             layers=self.layers,
@@ -140,7 +145,15 @@ class Description:
             splits={},
             tags=self.tags,
             weights=self.weights,
+            magnitudes=tuple(_magnitude(batch.tensors.get(name)) for name in self.operators),
         )
+
+
+def _magnitude(values: NDArray[Any] | None) -> float | None:
+    """Give the magnitude of a tensor by its first rows; None where only sums were given."""
+    if values is None:
+        return None
+    return magnitude(row_statistics(values[:_LOOKED_AT], ["abs_sum"])["abs_sum"])
 
 
 def ordered_batch(

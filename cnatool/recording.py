@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
+import numpy as np
+
 from cnatool.errors import DataError, UsageError
 from cnatool.recorded_batches import Description, Form, check_alike, ordered_batch
 from cnatool.recorded_weights import check_units, recorded_weights
+from cnatool.shared_inputs import SameSamples, SharedInputs
 from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import Kept, LayerRecord, Statistic
 from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.tree import Codec
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -23,10 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from cnatool.store.tree import Codec
     from cnatool.store.writer import SplitWriter
 
-__all__ = ["Layer", "Recording", "create_store"]
+__all__ = ["Codec", "Layer", "Recording", "Statistic", "create_store"]
 
 # Room for an id where nobody says how long they are.
 _ID_BYTES = 256
@@ -79,6 +82,7 @@ def create_store(
     weights: Mapping[str, ArrayLike] | None = None,
     initial_weights: Mapping[str, ArrayLike] | None = None,
     parameters: int | None = None,
+    inputs_from: str | Path | None = None,
     id_bytes: int = _ID_BYTES,
     overwrite: bool = False,
 ) -> Recording:
@@ -122,6 +126,10 @@ def create_store(
         The same before training.
     parameters : int, optional
         How many parameters the network has.
+    inputs_from : str or Path, optional
+        A finished store of the same samples in the same order: the new one refers to its raw
+        inputs, holds none, and has their names. `Recording.append` may then leave inputs out; where
+        it has them, and where it has ids, they are compared.
     id_bytes : int
         Bytes of UTF-8 that the longest id takes.
     overwrite : bool
@@ -171,6 +179,9 @@ def create_store(
     given = _layers(operators, layers, outputs)
     records = _layer_records(operators, given)
     check_free(Path(path), overwrite=overwrite)
+    shared = None if inputs_from is None else SharedInputs(inputs_from, Path(path))
+    if shared is not None:
+        inputs = [one.name for one in shared.inputs]
     measured = None
     if weights is not None:
         groups = [one.groups for one in given]
@@ -188,7 +199,9 @@ def create_store(
             shapes=dict(shapes or {}),
             tags=dict(tags or {}),
             weights=measured,
+            held_inputs=None if shared is None else shared.inputs,
         ),
+        shared=shared,
         codec=codec,
         classes=None if classes is None else tuple(classes),
         id_bytes=id_bytes,
@@ -237,11 +250,14 @@ class Recording:
         path: Path,
         description: Description,
         *,
+        shared: SharedInputs | None,
         codec: Codec | None,
         classes: tuple[str, ...] | None,
         id_bytes: int,
     ) -> None:
         self.path = path
+        self._shared = shared
+        self._same: dict[str, SameSamples] = {}
         self._description = description
         self._codec = codec
         self._classes = classes
@@ -273,6 +289,8 @@ class Recording:
                 if error is None and not self._splits:
                     raise UsageError(f"{self.path}: no batch was appended, so there is no store.")
                 if error is None:
+                    for same in self._same.values():
+                        same.finish()
                     for split in self._splits.values():
                         split.finish()
                     finished = True
@@ -296,7 +314,7 @@ class Recording:
         self,
         split: str,
         *,
-        inputs: ArrayLike | Mapping[str, ArrayLike],
+        inputs: ArrayLike | Mapping[str, ArrayLike] | None = None,
         outputs: ArrayLike | Mapping[str, ArrayLike],
         activations: Mapping[str, ArrayLike] | None = None,
         statistics: Mapping[str, Mapping[str, ArrayLike]] | None = None,
@@ -313,7 +331,7 @@ class Recording:
             The split's name; a new one begins with its first batch.
         inputs, outputs : array_like, or mapping of str to array_like
             Raw inputs before any preprocessing, and the network's outputs, (n, …); by name where
-            there are several.
+            there are several. Inputs may be left out where another store has them.
         activations : mapping of str to array_like
             Tensors by name, (n, …) each. One that is an output may be left out.
         statistics : mapping of str to mapping of str to array_like
@@ -337,11 +355,27 @@ class Recording:
             raise UsageError(f"{self.path}: its context has ended, and nothing can follow.")
         if not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
+        same = self._same_samples(split)
+        held_ids = None
+        if same is not None:
+            held_ids, held = same.next(_rows(outputs))
+            if inputs is None:
+                inputs = dict(zip(self._description.inputs, held, strict=True))
+        if inputs is None:
+            raise DataError("inputs: no other store has them (inputs_from), so give them.")
         batch = ordered_batch(
-            self._description, inputs, outputs, activations or {}, statistics, labels, ids
+            self._description,
+            inputs,
+            outputs,
+            activations or {},
+            statistics,
+            labels,
+            ids,
         )
         forms = batch.forms()
         check_alike(forms, self._first)
+        if same is not None:
+            same.compare(batch.ids, list(batch.inputs.values()))
         if self._writer is None:
             record = self._description.record(batch)
             shapes = {tensor.name: tensor.shape for tensor in record.tensors}
@@ -358,13 +392,16 @@ class Recording:
                 labels=batch.labels is not None,
                 classes=self._classes,
                 id_bytes=self._id_bytes,
+                inputs_from=None if self._shared is None else self._shared.reference(split),
             )
         if writer.labelled != (batch.labels is not None):
             has, had = ("none", "labels") if writer.labelled else ("labels", "none")
             raise DataError(f"split {split!r}: this batch has {has}, and those before had {had}.")
+        if same is not None:
+            same.accept(batch.rows)
         first = writer.rows
         writer.append(
-            ids=batch.ids or [str(first + i) for i in range(batch.rows)],
+            ids=batch.ids or held_ids or [str(first + i) for i in range(batch.rows)],
             inputs=list(batch.inputs.values()),
             labels=batch.labels,
             outputs=list(batch.outputs.values()),
@@ -375,6 +412,17 @@ class Recording:
             },
             statistics=batch.statistics,
         )
+
+    def _same_samples(self, split: str) -> SameSamples | None:
+        """Give what the samples of a split are compared with, where another store has them."""
+        if self._shared is not None and split not in self._same:
+            self._same[split] = SameSamples(self._shared.held(split))
+        return self._same.get(split)
+
+
+def _rows(outputs: ArrayLike | Mapping[str, ArrayLike]) -> int:
+    first = next(iter(outputs.values()), ()) if isinstance(outputs, Mapping) else outputs
+    return next(iter(np.shape(first)), 0)
 
 
 def _check_text(what: str, words: Iterable[object]) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.in_step import InStep, differing_rows
 from cnatool.notfinite import broken_rows
 from cnatool.shared_samples import content_hashes
 from cnatool.store.fingerprint import data_digests, digest
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from cnatool.observing import Observer
     from cnatool.planning import Plan
     from cnatool.shared_samples import SharedSamples
-    from cnatool.store.reader import Split, Store, StoredArray
+    from cnatool.store.reader import Split, Store
 
 __all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
 
@@ -43,10 +44,11 @@ __all__ = ["Past", "check_same", "codec_of", "is_complete", "resumable"]
 _LISTED = 3
 
 
-def resumable(path: Path) -> Store | None:
+def resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
     """Open the store that a dump goes on with; None where it begins from the start.
 
     It does where nothing is there, or a store in which no row is safe: there is nothing to lose.
+    ``inputs`` is the store that has its raw inputs.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def resumable(path: Path) -> Store | None:
         return None
     form = format_of(path)
     try:
-        store = open_store(path)
+        store = open_store(path, () if inputs is None else inputs)
     except NotAStoreError:
         # The first commit was not reached.
         if form.is_replaceable(path):
@@ -104,6 +106,7 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
             classes=source.classes,
             available=source.rows,
             skips=plan.skips,
+            inputs_from=None if plan.shared is None else plan.shared.reference(name),
         )
         for name, source in plan.sources.items()
     }
@@ -119,6 +122,7 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
         splits=begun,
         # These follow from the model's files and from how they are measured, but for last digits.
         weights=None,
+        magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
     found = list(
@@ -224,8 +228,8 @@ class Past:
         self.skipped: list[SkippedSample] = []
         data = [IDS, *map(input_key, range(len(split.store.record.inputs)))]
         data += [LABELS] if record.labels else []
-        self._stored = {key: _InStep(split.array(key)) for key in data}
-        self._sums = _InStep(split.statistics())
+        self._stored = {key: InStep(split.array(key)) for key in data}
+        self._sums = InStep(split.statistics())
 
     @property
     def samples(self) -> int:
@@ -246,7 +250,7 @@ class Past:
         if block.labels is not None:
             given[LABELS] = block.labels
         for key, rows in self._stored.items():
-            differ = _differing(rows.take(count), given[key])
+            differ = differing_rows(rows.take(count), given[key])
             if differ.any():
                 row = int(np.argmax(differ))
                 raise DataError(
@@ -263,32 +267,3 @@ class Past:
         self._shared.add(self.split.name, block.ids, content_hashes(block.inputs, count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)
-
-
-class _InStep:
-    """The rows of an array from its start on, as many at a time as are asked for."""
-
-    def __init__(self, array: StoredArray) -> None:
-        self._blocks = array.blocks()
-        self._block: NDArray[Any] = array[:0]
-
-    def take(self, count: int) -> NDArray[Any]:
-        """Give the next rows."""
-        parts = [self._block]
-        while sum(map(len, parts)) < count:
-            parts.append(next(self._blocks)[1])
-        rows = parts[-1] if len(parts[0]) == 0 and len(parts) == 2 else np.concatenate(parts)
-        self._block = rows[count:]
-        return rows[:count]
-
-
-def _differing(there: NDArray[Any], now: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say which rows differ in any bit."""
-    if there.dtype == object:
-        return np.array([a != b for a, b in zip(there, now, strict=True)], bool)
-    octets = [
-        np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1) for rows in (there, now)
-    ]
-    if octets[0].shape != octets[1].shape:
-        return np.ones(len(now), bool)
-    return np.asarray((octets[0] != octets[1]).any(axis=1))

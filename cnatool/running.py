@@ -13,6 +13,7 @@ from cnatool.data.blocks import taken
 from cnatool.errors import DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
+from cnatool.shared_inputs import SameSamples
 from cnatool.shared_samples import content_hashes
 from cnatool.store.layout import keyed_rows
 
@@ -130,7 +131,10 @@ def ran_blocks(
     if past is not None and past.samples == rows:
         return
     first = 0
-    blocks = prefetched(_timed(plan.sources[split].blocks(schedule.block, rows), stages))
+    samples = plan.sources[split].blocks(schedule.block, rows)
+    if plan.shared is not None:
+        samples = _compared(samples, SameSamples(plan.shared.held(split)))
+    blocks = prefetched(_timed(samples, stages))
     with closing(blocks):
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
@@ -149,6 +153,15 @@ def ran_blocks(
                 past.take(_part(ran.block, slice(there)))
                 if there < len(ran.block.ids):
                     yield _rest(ran, there)
+
+
+def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:
+    """Give blocks, each after its ids and inputs were found to be those of another store."""
+    for block in blocks:
+        same.compare(block.ids, block.inputs)
+        same.accept(len(block.ids))
+        yield block
+    same.finish()
 
 
 def _part(block: Block, rows: slice) -> Block:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["TITLES"]
 
 TITLES: Mapping[str, str] = {
+    "compare": "What `cnatool compare --json` prints",
     "landscape": "What `cnatool landscape --json` prints",
     "layers": "What `cnatool layers --json` prints",
     "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",

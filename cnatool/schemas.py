@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cnatool.comparison_results import Comparison
 from cnatool.data.recipe import Recipe
 from cnatool.errors import UsageError
 from cnatool.layer_results import LayerScores
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
+    "compare": Comparison,
     "landscape": LandscapeResult,
     "layers": LayerScores,
     "preprocess": Recipe,

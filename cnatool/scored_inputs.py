@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["alpha_codec", "input_extent", "split_alpha"]
 
 _LEVELS = 256
+# α of splits that referred to other stores, the latest last. In a study of many networks over the
+# same data it would else take half of the time.
+_LATEST: dict[tuple[object, ...], NDArray[np.float64]] = {}
+_MOST_LATEST = 4
 
 
 def split_alpha(
@@ -29,17 +33,35 @@ def split_alpha(
 ) -> NDArray[np.float64]:
     """Give α of each sample, (n,), or of the first `rows`; the observer is told how far that is.
 
+    Of inputs that stores share it is computed once for all that come one after the other.
+
     Raises
     ------
     DataError, MetricError
         If the inputs are not what the form takes.
     """
+    wanted = len(split) if rows is None else rows
+    if split.record.inputs_from is None or not split.record.complete or wanted < len(split):
+        return _alpha(split, fields, observer, wanted)
+    held = split.inputs_split()
+    form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
+    key = (held.path.resolve(), split.name, held.record.fingerprint, form)
+    found = _LATEST.pop(key, None)
+    if found is None:
+        found = _alpha(split, fields, observer, wanted)
+        found.flags.writeable = False
+    _LATEST[key] = found
+    while len(_LATEST) > _MOST_LATEST:
+        _LATEST.pop(next(iter(_LATEST)), None)
+    return found
+
+
+def _alpha(split: Split, fields: Convention, observer: Observer, rows: int) -> NDArray[np.float64]:
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
     blocks = []
-    wanted = len(split) if rows is None else rows
     for start, block in _blocks(split, rows):
         blocks.append(measure(block, fields, start))
-        observer.progress(f"α of {split.name}", start + len(block), wanted)
+        observer.progress(f"α of {split.name}", start + len(block), rows)
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 

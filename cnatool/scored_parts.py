@@ -16,7 +16,7 @@ from cnatool.scored_pairs import TEST, TRAIN, UNNAMED
 from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cnatool.metrics.convention import Convention
@@ -37,11 +37,14 @@ class ScoredParts:
 
 
 def scored_parts(
-    store: str | Path | Store, test: str | Path | Store | None, fields: Convention
+    store: str | Path | Store,
+    test: str | Path | Store | None,
+    fields: Convention,
+    inputs: str | Path | Iterable[str | Path] = (),
 ) -> ScoredParts:
     """Open what is scored; parameters and errors are those of `cnatool.score`."""
-    first = store if isinstance(store, Store) else open_store(store)
-    second = test if isinstance(test, Store) or test is None else open_store(test)
+    first = store if isinstance(store, Store) else open_store(store, inputs)
+    second = test if isinstance(test, Store) or test is None else open_store(test, inputs)
     if second is not None and second.path.resolve() == first.path.resolve():
         raise UsageError(
             f"--test {second.path}: that is the store itself. Give the store that the test split "
@@ -57,6 +60,9 @@ def scored_parts(
             TRAIN: (_only_split(first, TRAIN), layers),
             TEST: (_only_split(second, TEST), others),
         }
+    for split, _ in splits.values():
+        # What another store should hold and does not is said before anything is computed.
+        split.inputs_split()
     return ScoredParts(first, second, layers, splits)
 
 

@@ -26,7 +26,7 @@ from cnatool.scored_parts import range_advice, scored_parts
 from cnatool.scored_splits import scored_split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import polars
@@ -48,6 +48,7 @@ def score(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
 ) -> ScoreResult:
     """Score a store: α, β and CNA of each split, CNA-A and CNA-M between train and test.
 
@@ -64,6 +65,9 @@ def score(
     output : str, optional
         The model output that holds the class scores. By default, of those that are no whole
         numbers, the first that the last layer leads to and that has one score a class.
+    inputs : str, Path or iterable of these
+        Stores that hold the raw inputs of those that refer to another store for them, where they
+        are not where that says.
 
     Returns
     -------
@@ -74,14 +78,14 @@ def score(
     NotAStoreError, StoreDamagedError
         If there is no store, or it is broken.
     MetricError
-        If the store lacks what the convention needs.
+        If the store lacks what the convention needs, or refers to raw inputs that are not there.
     UsageError
         If the convention, a field or the output does not exist.
     DataError
         If inputs lie outside the histogram's range.
     """
     return score_all(
-        store, test, convention=convention, overrides=overrides, output=output
+        store, test, convention=convention, overrides=overrides, output=output, inputs=inputs
     ).result()
 
 
@@ -92,6 +96,7 @@ def score_samples(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
 ) -> polars.DataFrame:
     """Score a store sample by sample.
 
@@ -104,7 +109,9 @@ def score_samples(
         where a store has no labels, or outputs that are no class scores. The margin is in
         probabilities for the form ``paper``, else in logits.
     """
-    return score_all(store, test, convention=convention, overrides=overrides, output=output).frame()
+    return score_all(
+        store, test, convention=convention, overrides=overrides, output=output, inputs=inputs
+    ).frame()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +211,7 @@ def score_all(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
 ) -> Scored:
     """Score a store once, for both its result and its frame of samples.
@@ -211,7 +219,7 @@ def score_all(
     Parameters and errors are those of `score`; the observer is told how far it is.
     """
     fields, typed = named_convention(convention, overrides)
-    parts = scored_parts(store, test, fields)
+    parts = scored_parts(store, test, fields, inputs)
     chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
     with range_advice(parts):
         scored = {

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from cnatool.documents import Document
-from cnatool.errors import StoreDamagedError
+from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.store.layout import (
     LABELS,
     activation_key,
@@ -26,7 +26,7 @@ from cnatool.store.row_statistics import row_statistics
 from cnatool.store.tree import faults_of_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -103,17 +103,24 @@ class _Silent:
         pass
 
 
-def verify(store: str | Path, *, observer: Progress | None = None) -> Verification:
+def verify(
+    store: str | Path,
+    *,
+    inputs: str | Path | Iterable[str | Path] = (),
+    observer: Progress | None = None,
+) -> Verification:
     """Read every committed row of a store and check all that can be checked.
 
     These are: the attribute against its schema and itself, the shape and type of every array, the
     checksum of every chunk, statistics against the values they are of where these are stored, and
-    the fingerprint of the data.
+    the fingerprint of the data. Raw inputs are read wherever they are.
 
     Parameters
     ----------
     store : str or Path
         The store.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
     observer : Progress, optional
         Told how far the check is.
 
@@ -128,7 +135,7 @@ def verify(store: str | Path, *, observer: Progress | None = None) -> Verificati
     """
     path = Path(store)
     try:
-        opened = open_store(path)
+        opened = open_store(path, inputs)
     except StoreDamagedError as error:
         fault = Fault("attribute", None, _of_store(path, error))
         return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
@@ -185,7 +192,7 @@ class _SplitCheck:
         for spec in split_arrays(self._record, labels=self._split.record.labels):
             try:
                 self._opened[spec.key] = self._split.array(spec.key)
-            except StoreDamagedError as error:
+            except (MetricError, StoreDamagedError) as error:
                 self._unread.add(spec.key)
                 yield self._unreadable(spec.key, None, error)
         self.arrays = len(self._opened)

@@ -104,7 +104,7 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
     past = begun.pasts.get(name)
     if past is not None:
         return writer.resumed_split(past.split, past.digests)
-    source = decided.plan.sources[name]
+    source, shared = decided.plan.sources[name], decided.plan.shared
     return writer.split(
         name,
         decided.plan.rows[name],
@@ -115,6 +115,7 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
         id_bytes=source.id_bytes,
         skips=decided.plan.skips,
         most=begun.preflight.rows_in(_COMMIT_SECONDS),
+        inputs_from=None if shared is None else shared.reference(name),
     )
 
 

@@ -12,6 +12,7 @@ def test_public_names() -> None:
     assert sorted(cnatool.__all__) == [
         "BackendError",
         "CnatoolError",
+        "Comparison",
         "DataError",
         "Flatness",
         "Landscape",
@@ -38,6 +39,7 @@ def test_public_names() -> None:
         "UsageError",
         "Verification",
         "__version__",
+        "compare",
         "convert",
         "create_store",
         "dump",

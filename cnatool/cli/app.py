@@ -8,6 +8,7 @@ import typer
 
 from cnatool._version import __version__
 from cnatool.cli import (
+    compare,
     convert,
     demo,
     dump,
@@ -67,6 +68,7 @@ app.add_typer(preprocess.app, name="preprocess")
 app.command("score")(score.score)
 app.command("layers")(layers.layers)
 app.command("study")(study.study)
+app.command("compare")(compare.compare)
 app.command("plot")(plot.plot)
 app.command("trajectory")(trajectory.trajectory)
 app.command("landscape")(landscape.landscape)

@@ -28,6 +28,7 @@ __all__ = [
     "FormatOption",
     "HoldoutOption",
     "InputOption",
+    "InputsOption",
     "InterpolationOption",
     "KeepInputsOption",
     "LabelsOption",
@@ -189,6 +190,13 @@ LayoutOption = Annotated[
     str | None,
     typer.Option(
         metavar="[FROM->]TO", help="How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc."
+    ),
+]
+InputsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="STORE",
+        help="Where the raw inputs are that a store refers to, if that was moved. Repeat it.",
     ),
 ]
 CodecOption = Annotated[

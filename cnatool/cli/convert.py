@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.arguments import CodecOption
+from cnatool.cli.arguments import CodecOption, InputsOption
 from cnatool.cli.console import ConsoleObserver, note
 
 __all__ = ["convert"]
@@ -20,6 +20,13 @@ def convert(
         Path, typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5.")
     ],
     codec: CodecOption = None,
+    inputs: InputsOption = None,
+    copy_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--copy-inputs", help="Copy raw inputs that another store holds, and refer to none."
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that is already there.")
     ] = False,
@@ -36,6 +43,8 @@ def convert(
             store,
             target,
             codec=codec.value if codec else None,
+            inputs=inputs or (),
+            copy_inputs=copy_inputs,
             overwrite=overwrite,
             observer=observer,
         )

@@ -79,6 +79,13 @@ def dump(
     on_error: OnErrorOption = OnError.stop,
     follow_links: FollowLinksOption = False,
     keep_inputs: KeepInputsOption = None,
+    inputs_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="A finished store of the same data: refer to its raw inputs, and hold none.",
+        ),
+    ] = None,
     keep: Annotated[
         _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
     ] = _Keep.full,
@@ -206,6 +213,7 @@ def dump(
             on_error=on_error.value,
             follow_links=follow_links,
             keep_inputs=keep_inputs.value if keep_inputs else None,
+            inputs_from=inputs_from,
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
             constants=constants(constant or ()),
             custom_ops=custom_ops or (),

@@ -13,7 +13,7 @@ from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import say
 from cnatool.errors import UsageError
 from cnatool.store.tree import is_store
-from cnatool.text import bytes_text, with_operator
+from cnatool.text import bytes_text, printable, with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,6 +112,8 @@ def _print_store(store: Store, *, every: bool) -> None:
         say(f"tag {key}={value}")
     for name, split in store.splits.items():
         say(f"split {name}: {_rows_text(split)}, from {split.record.source}")
+        if split.record.inputs_from is not None:
+            say(f"  raw inputs in {printable(split.record.inputs_from.store)}")
         for sample in split.record.skipped[: None if every else _LISTED]:
             say(f"  skipped {sample.id}: {sample.reason}")
         more = 0 if every else len(split.record.skipped) - _LISTED

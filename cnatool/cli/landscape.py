@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.arguments import ConventionOption, OrderOption, RunTagOption, SetOption
+from cnatool.cli.arguments import (
+    ConventionOption,
+    InputsOption,
+    OrderOption,
+    RunTagOption,
+    SetOption,
+)
 from cnatool.cli.console import ConsoleObserver, key_values, note, say
 from cnatool.text import printable
 
@@ -40,6 +46,7 @@ def landscape(
     ] = None,
     convention: ConventionOption = "paper",
     set_: SetOption = None,
+    inputs: InputsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show CNA over the plane in which the activations of checkpoints differ most."""
@@ -56,6 +63,7 @@ def landscape(
             folder=folder,
             convention=convention,
             overrides=key_values("--set", set_ or ()),
+            inputs=inputs or (),
             observer=observer,
         )
     if folder is not None:

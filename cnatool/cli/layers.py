@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.arguments import ConventionOption, SetOption, TestOption
+from cnatool.cli.arguments import ConventionOption, InputsOption, SetOption, TestOption
 from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, say
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def layers(
         list[str] | None,
         typer.Option(metavar="ID", help="Show the sample with this id as well. Repeat it."),
     ] = None,
+    inputs: InputsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show z over depth, and what each layer contributes to β and CNA."""
@@ -40,6 +41,7 @@ def layers(
             convention=convention,
             overrides=key_values("--set", set_ or ()),
             samples=sample or (),
+            inputs=inputs or (),
             observer=observer,
         )
     for name, split in scores.splits.items():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import InputsOption, ScoresOutputOption, SetOption, TestOption
 from cnatool.cli.console import key_values, note
 from cnatool.errors import UsageError
 
@@ -39,28 +40,16 @@ def plot(
             help="The picture; .html is a page that needs no network, .json its Vega-Lite.",
         ),
     ],
-    test: Annotated[
-        Path | None,
-        typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
-    ] = None,
+    test: TestOption = None,
     convention: Annotated[
         str | None,
         typer.Option(
             help="Whose definitions to follow: paper, reference or legacy; by default paper."
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Override a field of the convention, as for `cnatool score`. Repeat it.",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The model output that holds the class scores."),
-    ] = None,
+    set_: SetOption = None,
+    output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Draw this split alone.")
     ] = None,
@@ -116,6 +105,7 @@ def plot(
         convention=convention,
         overrides=key_values("--set", set_ or ()),
         output=output,
+        inputs=inputs or (),
         split=split,
         sample=sample or (),
         measure=measure or (),

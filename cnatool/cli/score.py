@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.arguments import ConventionOption, TestOption
+from cnatool.cli.arguments import ConventionOption, InputsOption, TestOption
 from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note
 
 __all__ = ["score"]
@@ -37,6 +37,7 @@ def score(
             "layer leads to.",
         ),
     ] = None,
+    inputs: InputsOption = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -73,6 +74,7 @@ def score(
             convention=convention,
             overrides=key_values("--set", set_ or ()),
             output=output,
+            inputs=inputs or (),
             observer=observer,
         )
         result = scored.result(observer)

@@ -9,6 +9,7 @@ import typer
 
 from cnatool.cli.arguments import (
     ConventionOption,
+    InputsOption,
     ScoresOutputOption,
     SetOption,
     StrictOption,
@@ -49,6 +50,7 @@ def study(
     convention: ConventionOption = "paper",
     set_: SetOption = None,
     output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="TAG", help="Correlate within each value of this tag, too."),
@@ -112,6 +114,7 @@ def study(
                 resamples=resamples,
                 seed=seed,
                 least_pairs=pairs,
+                inputs=inputs or (),
                 observer=observer,
             )
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import typer
 
 from cnatool.cli.arguments import (
     ConventionOption,
+    InputsOption,
     OrderOption,
     RunTagOption,
     ScoresOutputOption,
@@ -41,6 +42,7 @@ def trajectory(
     convention: ConventionOption = "paper",
     set_: SetOption = None,
     output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
@@ -59,6 +61,7 @@ def trajectory(
                 convention=convention,
                 overrides=key_values("--set", set_ or ()),
                 output=output,
+                inputs=inputs or (),
                 observer=observer,
             )
     except KeyboardInterrupt:

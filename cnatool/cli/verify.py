@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.arguments import InputsOption
 from cnatool.cli.console import ConsoleObserver, say
 
 __all__ = ["verify"]
@@ -14,6 +15,7 @@ __all__ = ["verify"]
 
 def verify(
     store: Annotated[Path, typer.Argument(help="The store.")],
+    inputs: InputsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
@@ -25,7 +27,7 @@ def verify(
     from cnatool.verifying import verify as verify_store
 
     with ConsoleObserver(quiet=quiet or json) as observer:
-        found = verify_store(store, observer=observer)
+        found = verify_store(store, inputs=inputs or (), observer=observer)
     if json:
         typer.echo(found.to_json(), nl=False)
     else:

@@ -26,7 +26,7 @@ class Options:
 
     Attributes
     ----------
-    test, convention, overrides, output
+    test, convention, overrides, output, inputs
         As of `cnatool.score`.
     split : str or None
         The only split to draw.
@@ -50,6 +50,7 @@ class Options:
     convention: str | None = None
     overrides: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     output: str | None = None
+    inputs: tuple[Path, ...] = ()
     split: str | None = None
     sample: Sequence[str] = ()
     measure: Sequence[str] = ()

@@ -15,7 +15,7 @@ from cnatool.report.trajectory import of_study, of_trajectory
 
 __all__ = ["FIGURES"]
 
-_SCORED = ("test", "convention", "overrides", "split")
+_SCORED = ("test", "convention", "overrides", "inputs", "split")
 FIGURES = (
     Figure(
         "depth-profile",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cnatool.errors import UsageError
 from cnatool.report.requirements import need_altair
-from cnatool.store.reader import Store, open_store
+from cnatool.store.reader import Store, named_stores, open_store
 from cnatool.studying.finding import find_stores
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.reading import read_results, results_of
@@ -53,6 +53,7 @@ def plot(
     convention: str | None = None,
     overrides: Mapping[str, object] = _NO_OVERRIDES,
     output: str | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
     split: str | None = None,
     sample: Sequence[str] = (),
     measure: Sequence[str] = (),
@@ -72,7 +73,7 @@ def plot(
         Of stores ``depth-profile``, ``alpha-beta``, ``error-by-alpha``; of a study ``trajectory``,
         ``bins``, ``gap``, ``measures``; of a trajectory ``trajectory``, ``error-by-alpha``;
         of a landscape ``landscape``.
-    test, convention, overrides, output
+    test, convention, overrides, output, inputs
         As of `cnatool.score`; for figures of stores. A study has its own convention.
     split : str, optional
         Draw this split alone.
@@ -111,7 +112,8 @@ def plot(
     if not rows:
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
         raise UsageError(f"--figure {figure}: there is no such figure; there are {names}.")
-    kind, sources = _opened(source, [row.kind for row in rows])
+    named = named_stores(inputs)
+    kind, sources = _opened(source, [row.kind for row in rows], named)
     row = next((row for row in rows if row.kind == kind), None)
     if row is None:
         others = ", ".join(other.name for other in FIGURES if other.kind == kind)
@@ -122,10 +124,11 @@ def plot(
     options = Options(
         width=row.width if width is None else width,
         height=row.height if height is None else height,
-        test=test,
+        test=open_store(test, named) if isinstance(test, str | Path) else test,
         convention=convention,
         overrides=overrides,
         output=output,
+        inputs=named,
         split=split,
         sample=tuple(sample),
         measure=tuple(measure),
@@ -154,7 +157,7 @@ def _check(options: Options, figure: Figure) -> None:
 
 
 def _opened(
-    source: Source | Iterable[Source], wanted: Sequence[SourceKind]
+    source: Source | Iterable[Source], wanted: Sequence[SourceKind], inputs: tuple[Path, ...]
 ) -> tuple[SourceKind, list[Any]]:
     """Open what is drawn: one study, trajectory or landscape, or stores.
 
@@ -169,7 +172,7 @@ def _opened(
         raise UsageError("there is nothing to draw: give a store, or the folder of a study.")
     kinds = [_kinds(place) for place in places]
     if not any(kinds):
-        return "store", list(_stores(places))
+        return "store", list(_stores(places, inputs))
     if len(places) > 1:
         raise UsageError(
             "a figure is of one study, trajectory or landscape, or of stores: give one of them."
@@ -191,7 +194,7 @@ def _kinds(place: Source) -> list[ResultKind]:
     return [] if isinstance(place, Store) else results_of(place)
 
 
-def _stores(places: Iterable[Source]) -> Iterator[Store]:
+def _stores(places: Iterable[Source], inputs: tuple[Path, ...]) -> Iterator[Store]:
     count = 0
     for place in places:
         if isinstance(place, Store):
@@ -208,4 +211,4 @@ def _stores(places: Iterable[Source]) -> Iterator[Store]:
                 "study them: `cnatool study STORE… -o DIR`."
             )
         for one in found:
-            yield one if isinstance(one, Store) else open_store(one)
+            yield one if isinstance(one, Store) else open_store(one, inputs)

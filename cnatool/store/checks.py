@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.store.reference_records import is_relative_path
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -127,6 +129,8 @@ def _split_contradictions(name: str, split: SplitRecord) -> Iterator[str]:
         )
     elif split.complete and sum(stop - start for start, stop in split.committed) != split.rows:
         yield f"split {name!r} claims to be complete, and not all its rows are committed"
+    if split.inputs_from is not None and not is_relative_path(split.inputs_from.store):
+        yield f"the inputs of split {name!r} are in {split.inputs_from.store!r}, no relative path"
 
 
 def _is_dtype(name: str) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "ArraySpec",
     "activation_key",
     "input_key",
+    "is_input",
     "keyed_rows",
     "output_key",
     "split_arrays",
@@ -37,6 +38,11 @@ _ID_BYTES = 64
 def input_key(number: int) -> str:
     """Key of raw input ``number`` inside a split."""
     return f"inputs/{number}"
+
+
+def is_input(key: str) -> bool:
+    """Say whether an array's key is one of a raw input."""
+    return key.startswith("inputs/")
 
 
 def output_key(number: int) -> str:
@@ -78,7 +84,7 @@ class ArraySpec:
         return ("sample", *(f"{name}_axis{axis}" for axis in range(1, len(self.shape) + 1)))
 
 
-def split_arrays(record: StoreRecord, *, labels: bool) -> list[ArraySpec]:
+def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> list[ArraySpec]:
     """List the arrays of one split of a store.
 
     Parameters
@@ -87,11 +93,13 @@ def split_arrays(record: StoreRecord, *, labels: bool) -> list[ArraySpec]:
         The store's description.
     labels : bool
         Whether the split has labels.
+    inputs : bool
+        Whether the split has its raw inputs, and no other store.
     """
     specs = [ArraySpec(IDS, (), str)]
     if labels:
         specs.append(ArraySpec(LABELS, (), np.dtype(np.int64)))
-    for i, array in enumerate(record.inputs):
+    for i, array in enumerate(record.inputs if inputs else ()):
         specs.append(ArraySpec(input_key(i), array.shape, np.dtype(array.dtype)))
     for i, array in enumerate(record.outputs):
         specs.append(ArraySpec(output_key(i), array.shape, np.dtype(array.dtype)))

@@ -17,34 +17,39 @@ from cnatool.store.layout import (
     LABELS,
     activation_key,
     input_key,
+    is_input,
     output_key,
     split_arrays,
     statistic_key,
 )
 from cnatool.store.records import StoreRecord
+from cnatool.store.referring import referred_split
 from cnatool.store.tree import format_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
     from cnatool.store.tree import Codec, ReadableArray, ReadableTree
 
-__all__ = ["Split", "Store", "StoredArray", "open_store"]
+__all__ = ["Split", "Store", "StoredArray", "named_stores", "open_store"]
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ()) -> Store:
     """Open a store for reading.
 
     Parameters
     ----------
     path : str or Path
         A ``.zarr`` folder, a ``.zarr.zip`` file, or an HDF5 file.
+    inputs : str, Path or iterable of these
+        Stores to look in for raw inputs, if this one refers to another for them, before the one
+        that it names.
 
     Returns
     -------
@@ -78,7 +83,12 @@ def open_store(path: str | Path) -> Store:
             "again, or restore the store from a copy. If you changed it on purpose, remove the "
             "checksum."
         )
-    return Store(path, record, tree)
+    return Store(path, record, tree, named_stores(inputs))
+
+
+def named_stores(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
+    """List the paths of one store that a caller named, or of several."""
+    return tuple(map(Path, (inputs,) if isinstance(inputs, str | Path) else inputs))
 
 
 class StoredArray:
@@ -201,7 +211,12 @@ class Split:
         """Raw input ``number`` before preprocessing, (n, …).
 
         Where `holds_levels` says so, these are counts instead, (n, 257) uint32: how often each of
-        the levels 0 … 255 occurs in a sample.
+        the levels 0 … 255 occurs in a sample. Where another store has them, they are read there.
+
+        Raises
+        ------
+        MetricError
+            If another store should have them, and does not.
         """
         return self.array(input_key(number))
 
@@ -253,6 +268,28 @@ class Split:
         StoreDamagedError
             If there should be one, and is none of the shape and type that the attribute says.
         """
+        if self.record.inputs_from is not None and is_input(key):
+            return self.inputs_split()._array(key, self.record.committed)
+        return self._array(key, self.record.committed)
+
+    def inputs_split(self) -> Split:
+        """Give the split that holds the raw inputs: this one, or one of another store.
+
+        Raises
+        ------
+        MetricError
+            If another store should have them, and does not.
+        """
+        if self.record.inputs_from is None:
+            return self
+        found = self._store._referred.get(self.name)
+        if found is None:
+            found = referred_split(self, self._store._named, open_store)
+            self._store._referred[self.name] = found
+        return found
+
+    def _array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
+        """Give the rows of an array of this split that are committed, here or where it is used."""
         specs = self._store._specs
         if key not in specs:
             raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")
@@ -274,7 +311,7 @@ class Split:
                     f"{self._store.path}: array {array.key} has {what} {found}, and the store's "
                     f"attribute says {expected}. Dump again, or restore the store from a copy."
                 )
-        return StoredArray(array, self.record.committed)
+        return StoredArray(array, committed)
 
 
 class Store:
@@ -290,10 +327,14 @@ class Store:
         Its splits, in the order in which they were dumped.
     """
 
-    def __init__(self, path: Path, record: StoreRecord, tree: ReadableTree) -> None:
+    def __init__(
+        self, path: Path, record: StoreRecord, tree: ReadableTree, named: tuple[Path, ...] = ()
+    ) -> None:
         self.path = path
         self.record = record
         self._tree = tree
+        self._named = named
+        self._referred: dict[str, Split] = {}
         self.splits: Mapping[str, Split] = {name: Split(self, name) for name in record.splits}
         self._tensors = {tensor.name: tensor for tensor in record.tensors}
         self._specs = {spec.key: spec for spec in split_arrays(record, labels=True)}

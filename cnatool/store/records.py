@@ -12,6 +12,7 @@ import msgspec
 
 from cnatool.store.flatness_records import FlatnessRecord
 from cnatool.store.geometry import Geometry
+from cnatool.store.reference_records import InputsReference
 from cnatool.store.weight_records import WeightsRecord
 
 __all__ = [
@@ -359,6 +360,8 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Samples that cannot be read have no row. Until the split is complete ``rows`` counts them.
     skipped : tuple of SkippedSample
         Those that were found so far.
+    inputs_from : InputsReference or None
+        The store that has the raw inputs, row for row; null where they are here.
     """
 
     rows: int
@@ -371,6 +374,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     available: int | None = None
     skips: bool = False
     skipped: tuple[SkippedSample, ...] = ()
+    inputs_from: InputsReference | None = None
 
     @property
     def taken(self) -> int:
@@ -423,6 +427,9 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Norms of the network's weights, which need the model; null where nobody gave them.
     flatness : FlatnessRecord or None
         How much noise on its weights the network bears; null where nobody asked for it.
+    magnitudes : tuple of float or None
+        For each tensor, by number, the mean over the first few samples of the sum of its elements'
+        absolute values, which tells how far rounding reaches; null where it was not taken.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -443,3 +450,4 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     initial: ModelRecord | None = None
     weights: WeightsRecord | None = None
     flatness: FlatnessRecord | None = None
+    magnitudes: tuple[float | None, ...] = ()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.store.reader import Split, Store
+    from cnatool.store.reference_records import InputsReference
     from cnatool.store.tree import Codec
 
 __all__ = ["WRITERS", "SplitWriter", "StoreWriter", "check_codec"]
@@ -125,6 +126,7 @@ class StoreWriter:
         id_bytes: int = 64,
         skips: bool = False,
         most: int | None = None,
+        inputs_from: InputsReference | None = None,
     ) -> SplitWriter:
         """Make the arrays of a split.
 
@@ -148,6 +150,8 @@ class StoreWriter:
             Whether samples may be skipped, and so be missing from ``rows``.
         most : int, optional
             Rows between two commits at most.
+        inputs_from : InputsReference, optional
+            The store that has the raw inputs, which are then not written.
         """
         record = SplitRecord(
             rows=rows or 0,
@@ -158,8 +162,9 @@ class StoreWriter:
             classes=classes,
             available=available,
             skips=skips,
+            inputs_from=inputs_from,
         )
-        layout = split_arrays(self.record, labels=labels)
+        layout = split_arrays(self.record, labels=labels, inputs=inputs_from is None)
         sizes = [array.row_bytes for array in layout]
         arrays: dict[str, ChunkedArray] = {}
         with reported(self.path, 0):
@@ -202,7 +207,8 @@ class StoreWriter:
             If an array is missing, or not laid out as this version of cnatool does it.
         """
         record = split.record
-        layout = split_arrays(self.record, labels=record.labels)
+        held = record.inputs_from is None
+        layout = split_arrays(self.record, labels=record.labels, inputs=held)
         sizes = [array.row_bytes for array in layout]
         committed, grows = len(split), record.skips and not record.complete
         arrays: dict[str, ChunkedArray] = {}
@@ -378,7 +384,8 @@ class SplitWriter:
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
 
-        What the other store says of the split is taken over as it is.
+        What the other store says of the split is taken over as it is, but for where the raw inputs
+        are. Where they are in a third store, they are read for the fingerprint alone.
 
         Parameters
         ----------
@@ -407,6 +414,9 @@ class SplitWriter:
 
         with reported(self._store.path, 0):
             self._together(partial(copy_array, key, array) for key, array in self._arrays.items())
+            for key in digests.keys() - self._arrays.keys():
+                for _, rows in split.array(key).blocks():
+                    digests[key].update(np.ascontiguousarray(rows).data)
             self._rows = len(split)
             self._close_arrays()
             if split.record.fingerprint not in (None, fingerprint(self._digests)):
@@ -415,7 +425,8 @@ class SplitWriter:
                     "that its fingerprint was taken of. Dump again, or restore the store from a "
                     "copy."
                 )
-            self._set(split.record)
+            here = self._record.inputs_from
+            self._set(msgspec.structs.replace(split.record, inputs_from=here))
 
     def _close_arrays(self) -> None:
         self._together(array.flush for array in self._arrays.values())

@@ -13,7 +13,7 @@ from cnatool.metrics.convention import convention as named_convention
 from cnatool.results import ConventionResult
 from cnatool.scored_pairs import TRAIN
 from cnatool.scoring import score
-from cnatool.store.reader import open_store
+from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.cache import ScoreCache, score_key
 from cnatool.studying.columns import measured
 from cnatool.studying.finding import find_stores, paired_store, store_ids
@@ -110,6 +110,7 @@ def collect(
     overrides: Mapping[str, object],
     output: str | None,
     observer: Observer,
+    inputs: str | Path | Iterable[str | Path] = (),
 ) -> Collection:
     """Score the stores at some places, one at a time.
 
@@ -125,6 +126,8 @@ def collect(
         As of `cnatool.score`.
     observer : Observer
         Told of the progress through the networks.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
 
     Raises
     ------
@@ -143,10 +146,11 @@ def collect(
     stores, not_scored = find_stores(places)
     networks = []
     reused = 0
+    named = named_stores(inputs)
     for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
         try:
-            first = _finished(path)
-            second = None if test is None else _finished(paired_store(path, Path(test)))
+            first = _finished(path, named)
+            second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, described, output)
             found = None if cache is None else cache.get(key)
             if found is None:
@@ -173,9 +177,9 @@ def nothing_scored(not_scored: Sequence[NotScored]) -> DataError:
     return DataError(f"no network could be scored.{why}")
 
 
-def _finished(path: Path) -> Store:
+def _finished(path: Path, inputs: tuple[Path, ...]) -> Store:
     """Open a store that has all of its rows."""
-    store = open_store(path)
+    store = open_store(path, inputs)
     if not store.splits:
         raise MetricError(f"{path} has no split yet: its dump has not committed a row.")
     for name, split in store.splits.items():

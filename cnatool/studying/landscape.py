@@ -16,7 +16,7 @@ from cnatool.metrics.estimate import Estimate
 from cnatool.observing import Silent
 from cnatool.results import ConventionResult, LayerResult
 from cnatool.scored_splits import finite
-from cnatool.store.reader import open_store
+from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.files import check_folder, write_results
 from cnatool.studying.finding import find_stores, store_ids
 from cnatool.studying.landscape_results import GridPoint, LandscapePoint, LandscapeResult
@@ -74,6 +74,7 @@ def landscape(
     folder: str | Path | None = None,
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
+    inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
 ) -> Landscape:
     """Give CNA over the plane in which the activations of checkpoints differ most (paper Fig. 5).
@@ -97,7 +98,7 @@ def landscape(
         Points of the grid along each axis.
     folder : str or Path, optional
         Where all results are written.
-    convention, overrides
+    convention, overrides, inputs
         As of `cnatool.score`.
     observer : Observer, optional
         Told of progress.
@@ -128,7 +129,8 @@ def landscape(
     paths, nothing = find_stores([stores] if isinstance(stores, str | Path) else stores)
     if nothing:
         raise DataError(f"{nothing[0].path}: {nothing[0].reason}.")
-    opened = [open_store(path) for path in paths]
+    named = named_stores(inputs)
+    opened = [open_store(path, named) for path in paths]
     names = store_ids(paths)
     series = series_of(names, [store.record.tags for store in opened], order=order, by=by)
     check_points(len(opened))

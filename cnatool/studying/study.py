@@ -71,6 +71,7 @@ def study(
     resamples: int = 2000,
     seed: int = 0,
     least_pairs: float = 12,
+    inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
 ) -> Study:
     """Score many stores, and correlate each measure with test accuracy and with the gap.
@@ -106,6 +107,9 @@ def study(
         Seed of their draws.
     least_pairs : float
         Effective pairs of networks that an environment of the sign error needs.
+    inputs : str, Path or iterable of these
+        Stores that hold the raw inputs of those that refer to another store for them, where they
+        are not where that says.
     observer : Observer, optional
         Told of notes and progress.
 
@@ -134,7 +138,7 @@ def study(
         check_folder(where)
     other = None if frame is None else frame_from(frame)
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    collection = _collected(places, where, test, convention, overrides, output, observer)
+    collection = _collected(places, where, test, convention, overrides, output, inputs, observer)
     networks = _together(collection, other)
     settings = _settings(
         networks, by, cluster, hyperparameters, resamples, seed, least_pairs, collection
@@ -153,6 +157,7 @@ def _collected(
     convention: str,
     overrides: Mapping[str, object],
     output: str | None,
+    inputs: str | Path | Iterable[str | Path],
     observer: Observer,
 ) -> Collection | None:
     if not places:
@@ -167,6 +172,7 @@ def _collected(
         overrides=overrides,
         output=output,
         observer=observer,
+        inputs=inputs,
     )
 
 

@@ -72,6 +72,7 @@ def trajectory(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
 ) -> Trajectory:
     """Score checkpoints along training, and put their numbers in order (paper Fig. 4, 6).
@@ -89,7 +90,7 @@ def trajectory(
         The tag that tells runs apart.
     folder : str or Path, optional
         Where scores are kept, the same as for `cnatool.study`, and all results are written.
-    test, convention, overrides, output, observer
+    test, convention, overrides, output, inputs, observer
         As of `cnatool.study`.
 
     Returns
@@ -118,6 +119,7 @@ def trajectory(
         overrides=overrides,
         output=output,
         observer=Silent() if observer is None else observer,
+        inputs=inputs,
     )
     networks = collection.networks
     if not networks:

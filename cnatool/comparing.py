@@ -1,0 +1,251 @@
+"""Comparing two stores: whether their tensors, outputs and scores are those of one network."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from cnatool.array_differences import (
+    equal_share,
+    same_predictions,
+    statistic_differences,
+    sums_agree,
+    value_difference,
+)
+from cnatool.compared_scores import compared_scores
+from cnatool.comparison_results import (
+    ArraysCompared,
+    Comparison,
+    Difference,
+    SplitCompared,
+    TensorCompared,
+)
+from cnatool.errors import MetricError, UsageError
+from cnatool.matched_tensors import matched
+from cnatool.metrics.convention import NO_OVERRIDES
+from cnatool.metrics.convention import convention as named_convention
+from cnatool.results import ConventionResult
+from cnatool.store.reader import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cnatool.comparison_results import ScoreCompared
+    from cnatool.matched_tensors import Match, Pair
+    from cnatool.metrics.convention import Convention
+    from cnatool.store.reader import Split
+    from cnatool.store.records import ArrayRecord
+
+__all__ = ["TOLERANCE", "compare"]
+
+TOLERANCE = 1e-4
+
+
+def compare(
+    store: str | Path | Store,
+    store2: str | Path | Store,
+    *,
+    split: str | None = None,
+    convention: str = "paper",
+    overrides: Mapping[str, object] = NO_OVERRIDES,
+    tolerance: float = TOLERANCE,
+) -> Comparison:
+    """Compare two stores of one network and the same samples in the same order.
+
+    Tensors are matched by name where every layer of one store has its namesakes in the other, else
+    layers by execution order and size.
+
+    Parameters
+    ----------
+    store, store2 : str, Path or Store
+        The stores.
+    split : str, optional
+        The one split to compare; by default all that both have.
+    convention, overrides
+        Of the scores, as of `cnatool.score`.
+    tolerance : float
+        Largest relative difference of what is taken for the same.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    NotAStoreError, StoreDamagedError
+        If there is no store, or it is broken.
+    MetricError
+        If the stores have no split in common.
+    UsageError
+        If the convention or a field does not exist, or the tolerance is no positive number.
+    """
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise UsageError(f"--tolerance {tolerance}: a number above 0.")
+    fields, typed = named_convention(convention, overrides)
+    one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
+    names = _common_splits(one, two, split)
+    match = matched(one, two, sums_agree(one.splits[names[0]], two.splits[names[0]]))
+    splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
+    scores, reason = compared_scores(one, two, names, convention, overrides)
+    found = _found(splits, scores, tolerance)
+    differences = [*_structure(match, splits), *(what for what, _, wrong in found if wrong)]
+    undefined = next((what for what, size, _ in found if size is None), None)
+    largest = max(
+        ((size, what) for what, size, _ in found if size is not None), default=(None, "nothing")
+    )
+    return Comparison(
+        schema="cnatool.compare/1",
+        store=str(one.path),
+        store2=str(two.path),
+        tolerance=tolerance,
+        same=not differences,
+        largest=largest[0] if undefined is None else None,
+        largest_of=largest[1] if undefined is None else undefined,
+        differences=tuple(differences),
+        matched=match.by,
+        unmatched=tuple(match.left),
+        unmatched2=tuple(match.left2),
+        splits=splits,
+        convention=ConventionResult(convention, typed, fields),
+        scores=tuple(scores),
+        scores_reason=reason,
+        notes=tuple(_notes(match, one, two, fields)),
+    )
+
+
+def _common_splits(one: Store, two: Store, split: str | None) -> list[str]:
+    common = [name for name in one.splits if name in two.splits]
+    if split is not None and split not in common:
+        lacking = one if split not in one.splits else two
+        raise MetricError(
+            f"{lacking.path} has no split {split!r}; it has {', '.join(lacking.splits)}."
+        )
+    if not common:
+        raise MetricError(
+            f"{one.path} has the splits {', '.join(one.splits)}, and {two.path} "
+            f"{', '.join(two.splits)}: there is none to compare."
+        )
+    return common if split is None else [split]
+
+
+def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
+    rows = min(len(split), len(split2))
+    statistics = statistic_differences(split, split2, match.pairs, rows)
+    labels, labels2 = split.labels, split2.labels
+    marks = split.record.fingerprint, split2.record.fingerprint
+    outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
+    return SplitCompared(
+        rows=len(split),
+        rows2=len(split2),
+        same_data=None if None in marks else marks[0] == marks[1],
+        ids=equal_share(split.ids, split2.ids, rows),
+        labels=None if labels is None or labels2 is None else equal_share(labels, labels2, rows),
+        tensors=tuple(
+            TensorCompared(
+                name=pair.one.name,
+                name2=pair.two.name,
+                layer=pair.layer,
+                layer2=pair.layer2,
+                stands_for=pair.stands_for,
+                statistics=differences,
+                activations=_activations(split, split2, pair, rows),
+            )
+            for pair, differences in zip(match.pairs, statistics, strict=True)
+        ),
+        outputs=tuple(
+            ArraysCompared(
+                name=outputs[number].name,
+                name2=outputs2[number2].name,
+                values=value_difference(split.outputs(number), split2.outputs(number2), rows),
+                predictions=same_predictions(split.outputs(number), split2.outputs(number2), rows),
+            )
+            for number, number2 in _matched_outputs(outputs, outputs2)
+        ),
+    )
+
+
+def _matched_outputs(
+    outputs: Sequence[ArrayRecord], outputs2: Sequence[ArrayRecord]
+) -> list[tuple[int, int]]:
+    """Pair outputs of the same name, then those of the same shape in order."""
+    names = {one.name: number for number, one in enumerate(outputs2)}
+    found = {n: names[one.name] for n, one in enumerate(outputs) if one.name in names}
+    for number, one in enumerate(outputs):
+        alike = (n for n, two in enumerate(outputs2) if two.shape == one.shape)
+        other = next((n for n in alike if n not in found.values()), None)
+        if number not in found and other is not None:
+            found[number] = other
+    return sorted(found.items())
+
+
+def _activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
+    for each, tensor in ((split, pair.one), (split2, pair.two)):
+        if tensor.stored is None and tensor.output is None:
+            return Difference(
+                None, None, None, f"{each.path} holds statistics of {tensor.name!r} alone"
+            )
+    one, two = split.activations(pair.one.name), split2.activations(pair.two.name)
+    return value_difference(one, two, rows)
+
+
+def _found(
+    splits: Mapping[str, SplitCompared], scores: Sequence[ScoreCompared], tolerance: float
+) -> list[tuple[str, float | None, bool]]:
+    """List every relative difference: what of, how large, and whether that is too much."""
+    sizes: list[tuple[str, float | None]] = []
+    for name, split in splits.items():
+        for tensor in split.tensors:
+            for statistic, difference in tensor.statistics.items():
+                sizes.append((f"{statistic} of {tensor.name}, {name}", difference.max_relative))
+            values = tensor.activations
+            if values.max_abs is not None or "finite" in (values.reason or ""):
+                sizes.append((f"values of {tensor.name}, {name}", values.max_relative))
+        sizes += [(f"output {o.name}, {name}", o.values.max_relative) for o in split.outputs]
+    sizes += [(score.name, score.relative) for score in scores]
+    return [
+        (
+            f"{what}: {'undefined' if size is None else f'{size:.2g}'}",
+            size,
+            not _within(size, tolerance),
+        )
+        for what, size in sizes
+    ]
+
+
+def _within(size: float | None, tolerance: float) -> bool:
+    return size is not None and size <= tolerance
+
+
+def _structure(match: Match, splits: Mapping[str, SplitCompared]) -> Iterator[str]:
+    """Say what is there in one of the stores alone."""
+    for names, where in ((match.left, "first"), (match.left2, "second")):
+        if names:
+            yield f"layers of the {where} store alone: {', '.join(names)}"
+    for name, split in splits.items():
+        if not split.outputs:
+            yield f"split {name}: no output could be matched"
+        if split.rows != split.rows2:
+            yield f"split {name} has {split.rows} rows and {split.rows2}"
+        if split.labels not in (None, 1.0):
+            yield f"labels of {name}: {split.labels:.2%} are the same"
+        if not split.tensors:
+            yield f"split {name}: no tensor could be matched"
+
+
+def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator[str]:
+    if fields.area == "reference":
+        yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
+    if match.reordered:
+        yield (
+            f"layers that run in another order in {two.path}: {', '.join(match.reordered)}. Depths "
+            "by index see another network; --set depth=path does not"
+        )
+    for names, where in ((match.folded2, two), (match.folded, one)):
+        if names:
+            yield (
+                f"{where.path} lacks what the linear operators of {', '.join(names)} give by "
+                "themselves: a normalisation is folded into them, or their results were not "
+                "recorded. Layers are compared where they enter the nonlinearity; conventions "
+                "whose layers are linear see another network"
+            )

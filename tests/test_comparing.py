@@ -1,0 +1,278 @@
+"""Comparisons of stores, against differences that were put in by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+import cnatool
+from cnatool.errors import MetricError, UsageError
+from cnatool.schemas import schema_text
+
+ROWS = {"train": 60, "test": 40}
+NAMES = ("fc1", "fc2", "fc3", "logits")
+SHAPES = ((6,), (4, 3, 3), (5,), (3,))
+
+
+def values(seed: int = 0) -> dict[str, dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    found: dict[str, dict[str, Any]] = {}
+    for split, rows in ROWS.items():
+        levels = rng.integers(2, 257, (rows, 1))
+        found[split] = {
+            "x": rng.integers(0, levels, (rows, 30)).astype(np.uint8),
+            "y": rng.integers(0, 3, rows),
+            **{
+                name: rng.normal(size=(rows, *shape)).astype(np.float32)
+                for name, shape in zip(NAMES, SHAPES, strict=True)
+            },
+        }
+    return found
+
+
+def written(
+    path: Path, data: dict[str, dict[str, Any]], names: Any = NAMES, **options: Any
+) -> Path:
+    with cnatool.create_store(path, tensors=names, outputs=[names[-1]], **options) as store:
+        for split, arrays in data.items():
+            store.append(
+                split,
+                inputs=arrays["x"],
+                labels=arrays["y"],
+                outputs=arrays["logits"],
+                activations={
+                    name: arrays[old] for name, old in zip(names[:-1], NAMES, strict=False)
+                },
+                ids=arrays.get("ids"),
+            )
+    return path
+
+
+def test_a_store_is_itself(tmp_path: Path) -> None:
+    one = written(tmp_path / "a.zarr", values())
+    two = written(tmp_path / "b.h5", values())
+    found = cnatool.compare(one, two)
+    assert found.same
+    assert (found.largest, found.matched, found.differences) == (0.0, "name", ())
+    for name, split in found.splits.items():
+        assert split.rows == split.rows2 == ROWS[name]
+        assert (split.same_data, split.ids, split.labels) == (True, 1.0, 1.0)
+        assert [tensor.name for tensor in split.tensors] == list(NAMES)
+    assert all(score.relative == 0 for score in found.scores)
+    assert {score.name for score in found.scores} >= {"cna_area", "splits.train.cna", "margin"}
+
+
+def test_differences_are_those_that_were_put_in(tmp_path: Path) -> None:
+    data, other = values(), values()
+    other["test"]["fc2"][7, 2, 1, 1] += 0.25
+    other["test"]["logits"][3, 0] -= 2
+    one = written(tmp_path / "a.zarr", data, statistics="all")
+    two = written(tmp_path / "b.zarr", other, statistics="all")
+    found = cnatool.compare(one, two)
+    assert not found.same
+    tensor = found.splits["test"].tensors[1]
+    before, after = (d["test"]["fc2"].astype(np.float64) for d in (data, other))
+    largest = np.abs(before).max()
+    assert tensor.activations.max_abs == pytest.approx(0.25, rel=1e-6)
+    assert tensor.activations.max_relative == pytest.approx(0.25 / largest, rel=1e-6)
+    change = tensor.statistics["sum"]
+    assert change.max_abs == pytest.approx(0.25, rel=1e-6)
+    assert change.max_relative == pytest.approx(0.25 / np.abs(before[7]).sum(), rel=1e-6)
+    assert change.scale == "abs_sum"
+    squares = tensor.statistics["square_sum"].max_abs
+    assert squares == pytest.approx((after[7] ** 2 - before[7] ** 2).sum(), rel=1e-5)
+    assert found.splits["train"].tensors[1].activations.max_abs == 0
+    (output,) = found.splits["test"].outputs
+    assert output.values.max_abs == pytest.approx(2, rel=1e-6)
+    same = (data["test"]["logits"].argmax(1) == other["test"]["logits"].argmax(1)).mean()
+    assert output.predictions == same
+    assert any(text.startswith("sum of fc2, test: ") for text in found.differences)
+    assert not any("train:" in text for text in found.differences)
+    # A tolerance that takes it in.
+    assert cnatool.compare(one, two, split="train").same
+    assert cnatool.compare(one, two, tolerance=10).same
+
+
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+def test_layers_of_other_names_by_order(keep: str, tmp_path: Path) -> None:
+    data = values()
+    one = written(tmp_path / "a.zarr", data)
+    two = written(tmp_path / "b.zarr", data, ("/a", "/b", "/c", "output"), keep=keep)
+    found = cnatool.compare(one, two)
+    assert found.same
+    assert found.matched == "order"
+    tensors = found.splits["train"].tensors
+    assert [(t.name, t.name2) for t in tensors] == list(
+        zip(NAMES, ("/a", "/b", "/c", "output"), strict=True)
+    )
+    whole = tensors[0].activations
+    assert (whole.max_abs == 0) == (keep == "full")
+    assert (whole.reason is None) == (keep == "full")
+
+
+def test_parallel_layers_in_another_order(tmp_path: Path) -> None:
+    data = values()
+    for arrays in data.values():
+        arrays["fc3"] = arrays["fc1"][:, ::-1] * 2
+    other = {
+        split: arrays | {"fc1": arrays["fc3"], "fc3": arrays["fc1"]}
+        for split, arrays in data.items()
+    }
+    one = written(tmp_path / "a.zarr", data)
+    two = written(tmp_path / "b.zarr", other, ("/a", "/b", "/c", "output"))
+    found = cnatool.compare(one, two)
+    assert [(t.name, t.name2) for t in found.splits["train"].tensors[:3]] == [
+        ("fc1", "/c"),
+        ("fc2", "/b"),
+        ("fc3", "/a"),
+    ]
+    assert "layers that run in another order" in found.notes[0]
+    assert "--set depth=path" in found.notes[0]
+    assert all(t.activations.max_abs == 0 for t in found.splits["train"].tensors)
+    assert not found.same  # β over the index sees another network
+    assert {text.partition(":")[0] for text in found.differences} <= {s.name for s in found.scores}
+
+
+def test_a_layer_too_many(tmp_path: Path) -> None:
+    data = values()
+    one = written(tmp_path / "a.zarr", data)
+    with cnatool.create_store(
+        tmp_path / "b.zarr", tensors=["p", "q", "logits"], outputs=["logits"]
+    ) as store:
+        for split, arrays in data.items():
+            store.append(
+                split,
+                inputs=arrays["x"],
+                labels=arrays["y"],
+                outputs=arrays["logits"],
+                activations={"p": arrays["fc1"], "q": arrays["fc3"]},
+            )
+    found = cnatool.compare(one, tmp_path / "b.zarr")
+    assert not found.same
+    assert found.unmatched == ("fc2",)
+    assert found.unmatched2 == ()
+    assert "layers of the first store alone: fc2" in found.differences
+
+
+def test_channels_last(tmp_path: Path) -> None:
+    data, moved = values(), values()
+    for arrays in moved.values():
+        arrays["fc2"] = np.moveaxis(arrays["fc2"], 1, -1)
+    one = written(tmp_path / "a.zarr", data)
+    two = written(tmp_path / "b.zarr", moved)
+    for first, second in ((one, two), (two, one)):
+        found = cnatool.compare(first, second)
+        assert found.same
+        assert found.splits["test"].tensors[1].activations.max_abs == 0
+
+
+def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    data, other = values(), values()
+    for both in (data, other):
+        both["test"]["fc1"][2, 3] = np.nan
+    assert (
+        cnatool.compare(written(tmp_path / "a.zarr", data), written(tmp_path / "b.zarr", other))
+        .splits["test"]
+        .tensors[0]
+        .activations.max_abs
+        == 0
+    )
+    other["test"]["fc3"][4, 1] = np.inf
+    found = cnatool.compare(tmp_path / "a.zarr", written(tmp_path / "c.zarr", other))
+    assert not found.same
+    assert found.largest is None
+    difference = found.splits["test"].tensors[2].activations
+    assert difference.max_abs is None
+    assert difference.reason == "1 numbers are finite in one store alone"
+
+
+def test_other_rows_labels_and_ids(tmp_path: Path) -> None:
+    data, other = values(), values()
+    for arrays in other.values():
+        for name in arrays:
+            arrays[name] = arrays[name][:30]
+    other["test"]["y"] = other["test"]["y"].copy()
+    other["test"]["y"][5] = 2 - other["test"]["y"][5] // 2 * 2
+    other["test"]["ids"] = [str(i + 1) for i in range(30)]
+    one, two = written(tmp_path / "a.zarr", data), written(tmp_path / "b.zarr", other)
+    found = cnatool.compare(one, two)
+    assert not found.same
+    assert "split train has 60 rows and 30" in found.differences
+    assert found.splits["train"].ids == 1.0
+    assert found.splits["test"].ids == 0.0
+    equal = (data["test"]["y"][:30] == other["test"]["y"]).mean()
+    assert found.splits["test"].labels == equal
+    assert found.splits["train"].same_data is False
+
+
+def test_errors(tmp_path: Path) -> None:
+    one = written(tmp_path / "a.zarr", values())
+    two = written(tmp_path / "b.zarr", {"valid": values()["test"]})
+    with pytest.raises(MetricError, match=r"has the splits train, test, and .* valid: there is"):
+        cnatool.compare(one, two)
+    with pytest.raises(MetricError, match=r"a\.zarr has no split 'valid'; it has train, test\."):
+        cnatool.compare(one, two, split="valid")
+    with pytest.raises(UsageError, match=r"--tolerance 0: a number above 0\."):
+        cnatool.compare(one, one, tolerance=0)
+
+
+def test_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnatool.store.reader import StoredArray
+
+    read = StoredArray.__getitem__
+    largest = 0
+
+    def watched(self: StoredArray, index: Any) -> Any:
+        nonlocal largest
+        found = read(self, index)
+        largest = max(largest, found.nbytes)
+        return found
+
+    rng = np.random.default_rng(0)
+    with cnatool.create_store(tmp_path / "a.zarr", tensors=["t"], codec="none") as store:
+        for _ in range(20):
+            wide = rng.random((100, 5000), np.float32)
+            store.append("all", inputs=wide[:, :4], outputs=wide[:, :2], activations={"t": wide})
+    monkeypatch.setattr(StoredArray, "__getitem__", watched)
+    assert cnatool.compare(tmp_path / "a.zarr", tmp_path / "a.zarr").same
+    assert largest < 20_000_000 < 20 * 100 * 5000 * 4
+
+
+def test_the_command(tmp_path: Path) -> None:
+    other = values()
+    other["test"]["fc2"][7, 2] += 0.25
+    one = written(tmp_path / "a.zarr", values())
+    two = written(tmp_path / "b.zarr", other, ("/model/a", "/model/b", "/model/c", "output"))
+    same, differs, document = (
+        subprocess.run(
+            [Path(sys.executable).parent / "cnatool", "compare", *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        for words in (
+            (one, two, "--split", "train"),
+            (one, two, "--set", "aggregate=mean"),
+            (one, two, "--json"),
+        )
+    )
+    assert (same.returncode, differs.returncode, document.returncode) == (0, 1, 1), same.stderr
+    assert same.stdout.splitlines()[-1].startswith(
+        "the same within 0.0001; layers matched by order"
+    )
+    assert differs.stdout.splitlines()[-1].startswith("not the same within 0.0001;")
+    assert "convention paper+aggregate=mean" in differs.stdout
+    assert "differs: values of fc2, test: " in differs.stdout
+    assert max(map(len, same.stdout.splitlines()[:-1])) <= 80
+    found = json.loads(document.stdout)
+    jsonschema.validate(found, json.loads(schema_text("compare")))
+    assert found["same"] is False
