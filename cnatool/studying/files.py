@@ -30,6 +30,8 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: this is no folder. Name another path.")
+    if (folder / "zarr.json").exists():
+        raise UsageError(f"-o {folder}: this is a Zarr store. Name another folder.")
     if (store := store_around(folder)) is not None:
         raise UsageError(f"-o {folder}: {store} is a store. Name a folder outside of it.")
     try:

@@ -135,7 +135,7 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
         (("--from", "x.csv"), "--from x.csv cannot be read"),
         (("stores", "-o", "data/train.npz"), "-o data/train.npz: this is no folder."),
-        (("stores", "-o", "inner.zarr"), "-o inner.zarr: inner.zarr is a store. Name a folder"),
+        (("stores", "-o", "inner.zarr"), "-o inner.zarr: this is a Zarr store."),
         (("stores", "-o", "inner.zarr/new/st"), "inner.zarr is a store. Name a folder outside"),
     ],
 )
