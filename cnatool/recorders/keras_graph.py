@@ -79,9 +79,8 @@ class ModelGraph:
         self._find_axes(flat)
 
     def runner(self, values: Sequence[int]) -> Any:
-        """Give a function of the model's inputs that gives the values, then the outputs."""
-        outputs = list(self.trace.outputs.values())
-        fetches = [self._tensors[value] for value in (*values, *outputs)]
+        """Give a function of the model's inputs that gives the values."""
+        fetches = [self._tensors[value] for value in values]
         pruned = self._function.prune(self._inputs, fetches)
 
         def run(given: Any) -> list[Any]:
@@ -151,7 +150,7 @@ class ModelGraph:
         small, large = (
             [tuple(one.shape) for one in run([_repeated(one, n) for one in flat])] for n in PROBES
         )
-        for number, before, after in zip(numeric, small, large, strict=False):
+        for number, before, after in zip(numeric, small, large, strict=True):
             self.trace.values[number].shape = after
             self.trace.values[number].axis = sample_axis(before, after)
 
