@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cnatool.errors import UsageError
+from cnatool.errors import DataError, UsageError
 from cnatool.recorders.checkpoints import Series
 from cnatool.recorders.statistics import statistic_names
 from cnatool.recording import create_store
@@ -163,6 +163,8 @@ class Recorder:
         from cnatool.recorders.keras_statistics import arrays, device_statistics, samples_first
 
         raw = arrays(x if inputs is None else inputs)
+        if not len(next(iter(raw.values()))):
+            raise DataError("a batch of no samples: leave it out.")
         if self._store is None:
             self._prepare(x, list(raw))
         assert self._store is not None

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnatool.errors import UsageError
+from cnatool.errors import DataError, UsageError
 from cnatool.recorders.keras_operators import UNREAD, step
 from cnatool.recorders.rule import Step
 from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
@@ -84,9 +84,15 @@ class ModelGraph:
         pruned = self._function.prune(self._inputs, fetches)
 
         def run(given: Any) -> list[Any]:
+            parts = tf.nest.flatten(given)
+            if len(parts) != len(self._types):
+                raise DataError(
+                    f"the model is called with {len(parts)} arrays, and with {len(self._types)} in "
+                    "the first batch."
+                )
             flat = [
                 tf.cast(tf.convert_to_tensor(one), dtype)
-                for one, dtype in zip(tf.nest.flatten(given), self._types, strict=True)
+                for one, dtype in zip(parts, self._types, strict=True)
             ]
             return list(pruned(*flat))
 
