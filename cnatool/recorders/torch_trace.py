@@ -20,7 +20,7 @@ from cnatool.recorders.torch_undisturbed import kept_buffers, kept_random_number
 from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
 __all__ = ["is_watching", "named_tensors", "operator_name", "traced"]
 
@@ -192,7 +192,7 @@ def traced(
     Raises
     ------
     DataError
-        If it takes other steps with other samples.
+        If it takes other steps with other samples, or what it is called with has none.
     """
     given = args, dict(kwargs)
     failure: Exception | None = None
@@ -217,7 +217,7 @@ def traced(
     return large, list(guessed)
 
 
-def _guesses(given: Any, rows: int) -> Iterator[Sequence[torch.Tensor]]:
+def _guesses(given: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
     """Give sets of arguments that may have the samples' axis: all, then fewer.
 
     The mask of a sequence that is as long as the batch has none.
@@ -227,12 +227,17 @@ def _guesses(given: Any, rows: int) -> Iterator[Sequence[torch.Tensor]]:
         for one in tree_flatten(given)[0]
         if isinstance(one, torch.Tensor) and rows in one.shape
     }
+    if not tensors:
+        raise DataError(
+            f"there are {rows} samples, and no tensor that the network is called with has an axis "
+            "as long: give the raw samples of this very call as inputs=…, each in a row."
+        )
     fewer = (
         guess
         for count in range(len(tensors), 0, -1)
         for guess in combinations(tensors.values(), count)
     )
-    yield from islice(fewer, _MOST_GUESSES) if tensors else [()]
+    return list(islice(fewer, _MOST_GUESSES))
 
 
 def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:

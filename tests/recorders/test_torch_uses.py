@@ -314,6 +314,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
         record(net, tmp_path / "a.zarr", {"test": [(fed(5, 4), None)]}, modules=5)
     with pytest.raises(DataError, match="a batch of no samples"):
         record(net, tmp_path / "a.zarr", {"test": [(fed(0, 4), None)]})
+    with (
+        pytest.raises(DataError, match="there are 7 samples, and no tensor that the network is"),
+        Recorder(net, tmp_path / "a.zarr") as recorder,
+        recorder.batch("test", inputs=fed(7, 4)),
+    ):
+        net(fed(5, 4))
     with Recorder(net, tmp_path / "a.zarr") as recorder:
         with recorder.batch("test"):
             net(fed(5, 4))
