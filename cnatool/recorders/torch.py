@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -118,8 +119,9 @@ class Recorder:
         self._held = ExitStack()
         self._store: Recording | None = None
         self._choice: Choice | None = None
-        # By whether the network runs under inference_mode, where its operators are others.
-        self._taps: dict[bool, Taps] = {}
+        # By whether the network runs under inference_mode, and whether on one sample alone: its
+        # operators may be others then.
+        self._taps: dict[tuple[bool, bool], Taps] = {}
         # Of what the network is called with, the tensors that have samples.
         self._with_samples: list[str] = []
         self._entered = False
@@ -228,12 +230,13 @@ class Recorder:
             raise DataError("a batch of no samples: leave it out.")
         mode = torch.is_inference_mode_enabled()
         if not self._taps:
-            self._taps[mode] = self._first_taps(args, kwargs, rows, called, raw)
-        elif mode not in self._taps:
-            self._taps[mode] = self._other_taps(self._taps[not mode], args, kwargs, rows)
+            self._taps[mode, False] = self._first_taps(args, kwargs, rows, called, raw)
+        kind = mode, rows == 1
+        if kind not in self._taps:
+            self._taps[kind] = self._other_taps(args, kwargs, rows)
         wanted = {name: called[name] for name in self._with_samples if name in called}
         call.raw = arrays(wanted) if raw is None else raw
-        call.taps = self._taps[mode]
+        call.taps = self._taps[kind]
         call.taps.start(rows)
 
     def _first_taps(
@@ -263,24 +266,25 @@ class Recorder:
         self._store = self._held.enter_context(self._created(choice, inputs, options))
         return self._taps_of(choice)
 
-    def _other_taps(
-        self, taps: Taps, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int
-    ) -> Taps:
-        """Give taps for the other mode, which take the same tensors."""
-        if not taps.in_operators:
+    def _other_taps(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int) -> Taps:
+        """Give taps that take the same tensors from other operators."""
+        taps, first = next(iter(self._taps.values())), self._choice
+        if not taps.in_operators or first is None:
             return taps
-        choice, _ = self._chosen(args, kwargs, rows)
+        choice, _ = self._chosen(args, kwargs, rows, alone=rows == 1)
         kinds, others = (
-            [(one.name, one.shape) for one in each.tensors]
-            for each in (self._choice, choice)
-            if each is not None
+            [(one.name, one.shape) for one in each.tensors] for each in (first, choice)
         )
         if kinds != others:
             raise DataError(
-                "under inference_mode the network has other tensors than without: record it "
-                "in one of the two."
+                "under inference_mode, or for one sample alone, the network has other tensors than "
+                "in the first batch: record it in one mode, and leave out batches of one."
             )
-        return self._taps_of(choice)
+        tensors = [
+            replace(one, axis=known.axis)
+            for one, known in zip(choice.tensors, first.tensors, strict=True)
+        ]
+        return self._taps_of(replace(choice, tensors=tensors, outputs=first.outputs))
 
     @property
     def _parallel(self) -> bool:
@@ -294,13 +298,13 @@ class Recorder:
         return self._network.module if self._parallel else self._network
 
     def _chosen(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int, *, alone: bool = False
     ) -> tuple[Choice, list[torch.Tensor]]:
         """Watch the network; say what to record, and which arguments have samples."""
         from cnatool.recorders.choice import choose
         from cnatool.recorders.torch_trace import traced
 
-        trace, with_samples = traced(self._inner, args, kwargs, rows)
+        trace, with_samples = traced(self._inner, args, kwargs, rows, alone=alone)
         return choose(dict(self._inner.named_modules()), trace, self._modules), with_samples
 
     def _taps_of(self, choice: Choice) -> Taps:

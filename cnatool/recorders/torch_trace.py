@@ -175,7 +175,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def traced(
-    network: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], rows: int
+    network: torch.nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any],
+    rows: int,
+    *,
+    alone: bool = False,
 ) -> tuple[Trace, list[torch.Tensor]]:
     """Run a network on a few of its samples; give what it does, and what of its arguments has them.
 
@@ -188,6 +193,9 @@ def traced(
         What it is called with.
     rows : int
         Samples in that.
+    alone : bool
+        Watch it on one sample, for which PyTorch's operators may be others; of which axis that is,
+        the trace then holds a guess.
 
     Raises
     ------
@@ -199,7 +207,8 @@ def traced(
     for guessed in _guesses(given, rows):
         chosen = {id(tensor) for tensor in guessed}
         try:
-            small, large = (_run(network, *_part(given, chosen, rows, n)) for n in PROBES)
+            probes = (1, 1) if alone else PROBES
+            small, large = (_run(network, *_part(given, chosen, rows, n)) for n in probes)
         except Exception as error:
             failure = failure or error
             continue
@@ -214,6 +223,8 @@ def traced(
         )
     for value, other in zip(large.values, small.values, strict=True):
         value.axis = sample_axis(other.shape, value.shape)
+        if alone and 1 in value.shape:
+            value.axis = value.shape.index(1)
     return large, list(guessed)
 
 

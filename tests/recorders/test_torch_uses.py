@@ -167,6 +167,23 @@ def test_a_mask_as_long_as_the_batch(tmp_path: Path) -> None:
         np.testing.assert_allclose(column[6:], column[:2], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("keep", ["statistics", "activations"])
+@pytest.mark.parametrize("sizes", [(5, 1), (1, 5), (1, 1, 2)])
+def test_batches_of_one(sizes: Any, keep: str, mode: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = Masked().eval(), fed(sum(sizes), 6, 8)
+    with Recorder(net, tmp_path / "net.zarr", keep=keep) as recorder, mode():
+        for part in torch.split(x, list(sizes)):
+            with recorder.batch("test"):
+                net(part)
+    record(net, tmp_path / "plain.zarr", {"test": [(x, None)]})
+    found, expected = (sums(tmp_path / f"{name}.zarr") for name in ("net", "plain"))
+    assert list(found) == list(expected)
+    for name, column in expected.items():
+        np.testing.assert_allclose(found[name], column, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
 MODES = {
     "train": contextlib.nullcontext,
     "eval": contextlib.nullcontext,
