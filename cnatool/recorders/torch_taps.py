@@ -43,15 +43,33 @@ class Taken:
     statistics: dict[str, dict[str, NDArray[np.float64]]]
 
 
+@dataclass(slots=True)
+class _Attention:
+    """Who wants it slow, and whether it was fast before the first of them; one for the process."""
+
+    lock: Lock = field(default_factory=Lock)
+    wanted: int = 0
+    fast: bool = True
+
+
+_attention = _Attention()
+
+
 @contextmanager
 def slow_attention() -> Iterator[None]:
     """Let attention run in its modules' own steps, not in one that hides them."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    with _attention.lock:
+        if not _attention.wanted:
+            _attention.fast = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _attention.wanted += 1
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+        with _attention.lock:
+            _attention.wanted -= 1
+            if not _attention.wanted:
+                torch.backends.mha.set_fastpath_enabled(_attention.fast)
 
 
 class RootCall:

@@ -277,6 +277,24 @@ def test_recorders_of_one_network_and_of_a_part(tmp_path: Path) -> None:
         np.testing.assert_array_equal(column, whole[f"0.{name}"])
 
 
+def test_contexts_that_overlap(tmp_path: Path) -> None:
+    net, other, x = Masked().eval(), Masked().eval(), fed(5, 6, 8)
+    first, second = (Recorder(n, tmp_path / f"{i}.zarr") for i, n in enumerate((net, other)))
+    with torch.no_grad():
+        with contextlib.ExitStack() as held:
+            held.enter_context(first)
+            with first.batch("test"):
+                net(x)
+            later = contextlib.ExitStack()
+            later.enter_context(second)
+            with second.batch("test"):
+                other(x)
+        with later, second.batch("test"):
+            other(x)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert len(cnatool.open(tmp_path / "1.zarr").splits["test"]) == 10
+
+
 def test_what_prepare_gives_is_what_the_network_is_called_with(tmp_path: Path) -> None:
     net, x = Net().eval(), fed(5, 4)
     forms = {
