@@ -10,6 +10,7 @@ from cnatool.beginning import begun_dump, decided_dump
 from cnatool.dump_options import DumpOptions, check_options
 from cnatool.errors import UsageError
 from cnatool.flatness import with_flatness
+from cnatool.magnitudes import with_magnitudes
 from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
@@ -327,6 +328,7 @@ def _dumped(decided: Decided, verbose: bool) -> Store:
 def _measured(decided: Decided) -> Decided:
     """Measure what the store tells of the model itself."""
     plan, initial, observer = decided.plan, decided.initial, decided.observer
+    plan = replace(plan, record=with_magnitudes(plan))
     plan = replace(plan, record=with_weights(plan, initial, observer))
     plan = replace(plan, record=with_flatness(plan, initial, observer))
     return replace(decided, plan=plan)

@@ -109,7 +109,7 @@ class SplitLayers(msgspec.Struct, frozen=True):
     beta : float or None
         Mean of β; None where not finite, or where there are no samples, or of `beta_reason`.
     beta_reason : str or None
-        Why there is no β: it is 0 for every sample but for rounding.
+        Why β has no mean: it is 0 for every sample but for rounding, or not finite for some.
     cna : Estimate
         Pearson's correlation of α and β, whichever the convention names.
     layers : tuple of LayerPart

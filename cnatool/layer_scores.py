@@ -160,15 +160,16 @@ def _split_layers(
     found = resolved(sloped, rounding)
     beta, no_beta = found.values, found.reason
     cna = pearson(alpha, beta)
+    no_cna = found.no_cna(alpha) or cna.reason
     return SplitLayers(
         rows=len(alpha),
         complete=split.record.complete,
         rows_wanted=split.record.rows,
         skipped=len(split.record.skipped),
         beta=_mean(beta) if no_beta is None else None,
-        beta_reason=no_beta,
-        cna=Estimate(cna.value, cna.reason),
-        layers=tuple(_parts(sums, rounding, alpha, beta, cna.reason)),
+        beta_reason=found.no_moments(),
+        cna=Estimate(cna.value, no_cna),
+        layers=tuple(_parts(sums, rounding, alpha, beta, no_cna)),
         groups=tuple(_groups(sums, groups, alpha, beta, no_beta)),
         samples=tuple(
             SampleProfile(
@@ -192,7 +193,7 @@ def _parts(
 ) -> Iterator[LayerPart]:
     """Give each layer's part; `undefined` is why there is no CNA."""
     defined, coefficients = undefined is None, rounding.coefficients
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         means, deviations, correlations = (
             sums.means(),
             sums.deviations(),

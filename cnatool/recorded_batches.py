@@ -18,7 +18,7 @@ from cnatool.store.records import (
     StoreRecord,
     TensorRecord,
 )
-from cnatool.store.row_statistics import row_statistics
+from cnatool.store.row_statistics import magnitude, row_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,8 @@ __all__ = ["Batch", "Description", "Form", "check_alike", "ordered_batch"]
 
 # Element type, and shape for one sample.
 Form = tuple[np.dtype[Any], tuple[int, ...]]
+
+_LOOKED_AT = 8  # rows that tell how large a tensor is
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,15 @@ class Description:
             splits={},
             tags=self.tags,
             weights=self.weights,
+            magnitudes=tuple(_magnitude(batch.tensors.get(name)) for name in self.operators),
         )
+
+
+def _magnitude(values: NDArray[Any] | None) -> float | None:
+    """Give the magnitude of a tensor by its first rows; None where only sums were given."""
+    if values is None:
+        return None
+    return magnitude(row_statistics(values[:_LOOKED_AT], ["abs_sum"])["abs_sum"])
 
 
 def ordered_batch(

@@ -180,7 +180,8 @@ class SplitResult(msgspec.Struct, frozen=True):
     alpha, beta : Distribution
         Input complexity and use of depth over the samples.
     beta_reason : str or None
-        Why there is no β: it is 0 for every sample but for rounding.
+        Why β has no mean or no deviation: it is 0 for every sample but for rounding, or not finite
+        for some.
     cna : Cna
         Correlation of α and β (paper eq. 2–3), by the coefficient that the convention names.
     coefficients : Coefficients

@@ -122,6 +122,7 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
         splits=begun,
         # These follow from the model's files and from how they are measured, but for last digits.
         weights=None,
+        magnitudes=(),
         flatness=None if flatness is None else FlatnessRecord(flatness.settings),
     )
     found = list(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.metrics.beta import slope_coefficients, slopes
+from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.rounding import Rounding, rounding_share
 from cnatool.scored_sums import magnitude_blocks, z_blocks
 
@@ -31,15 +32,39 @@ class SplitBeta:
     ----------
     values : (n,) float64 array
         One value for all where they differ by rounding only.
-    alike : bool
-        Whether they do.
+    rounding : float or None
+        Where they do, the deviation that rounding can make.
     reason : str or None
         Why there is no β at all: it is 0 for every sample but for rounding.
     """
 
     values: NDArray[np.float64]
-    alike: bool = False
+    rounding: float | None = None
     reason: str | None = None
+
+    def no_cna(self, alpha: NDArray[np.float64]) -> str | None:
+        """Say that β differs by rounding only, where that and not α is why there is no CNA."""
+        if self.rounding is None or is_constant(alpha):
+            return None
+        return f"β is the same for all {self.values.size} samples but for rounding"
+
+    def no_moments(self) -> str | None:
+        """Say why β has no mean or no deviation."""
+        if self.reason is not None:
+            return self.reason
+        n = self.values.size
+        broken = n - int(np.count_nonzero(np.isfinite(self.values)))
+        if broken or not n:
+            return f"β is not finite for {broken} of {n} samples" if n else "no samples"
+        with np.errstate(over="ignore", invalid="ignore"):
+            known = np.isfinite([self.values.mean(), self.values.std()]).all()
+        return None if known else "β is too large for float64"
+
+    def alike(self, other: SplitBeta) -> bool:
+        """Say whether no more than rounding tells any sample of both from another."""
+        if self.rounding is None or other.rounding is None:
+            return False
+        return bool(abs(self.values[0] - other.values[0]) <= self.rounding + other.rounding)
 
 
 def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> SplitBeta:
@@ -92,8 +117,8 @@ def resolved(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta:
             f"the layers' sums give a β of 0 for all {beta.size} samples but for rounding "
             f"(deviation {deviation:.1g}, rounding up to {bound:.1g})"
         )
-        return SplitBeta(np.zeros_like(beta), alike=True, reason=reason)
-    return SplitBeta(np.full_like(beta, mean) if deviation else beta, alike=True)
+        return SplitBeta(np.zeros_like(beta), bound, reason)
+    return SplitBeta(np.full_like(beta, mean) if deviation else beta, bound)
 
 
 def _share(split: Split, layer: ScoredLayer) -> float:

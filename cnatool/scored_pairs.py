@@ -86,8 +86,8 @@ def pair_scores(
 
 def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
     # Scaled to 0 … 1, the rounding that tells two constants apart would count as much as any β.
-    if train.measured_beta.alike and test.measured_beta.alike:
-        return Estimate.undefined("β is the same all over each split but for rounding")
+    if train.measured_beta.alike(test.measured_beta):
+        return Estimate.undefined("β is the same all over both splits but for rounding")
     return curve_area(
         (train.alpha, train.beta),
         (test.alpha, test.beta),

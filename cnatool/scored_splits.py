@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
-from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import margin_rows
 from cnatool.metrics.performance import cross_entropy
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
-    from cnatool.metrics.estimate import Correlation
     from cnatool.metrics.performance import OutputKind
     from cnatool.observing import Observer
     from cnatool.scored_beta import SplitBeta
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split
 
 __all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
+
+_Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,23 @@ class ScoredSplit:
         """Sum the split up; resamples are drawn from the stream of this number."""
         progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
         alpha, beta = self.alpha, self.beta
+        no_cna = self.measured_beta.no_cna(alpha)
+        correlation = cna(
+            alpha,
+            beta,
+            form=fields.cna,
+            window=fields.window,
+            interval=fields.interval,
+            level=fields.level,
+            resamples=fields.resamples,
+            permutations=fields.permutations,
+            seed=fields.resample_seed,
+            stream=stream,
+            progress=progress,
+        )
+        batches = minibatches(
+            alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
+        )
         return SplitResult(
             samples=len(alpha),
             available=self.split.record.available,
@@ -87,32 +106,14 @@ class ScoredSplit:
             outputs=self.kind,
             alpha=_distribution(alpha),
             beta=_distribution(beta if self.measured_beta.reason is None else beta[:0]),
-            beta_reason=self.measured_beta.reason,
-            cna=cna(
-                alpha,
-                beta,
-                form=fields.cna,
-                window=fields.window,
-                interval=fields.interval,
-                level=fields.level,
-                resamples=fields.resamples,
-                permutations=fields.permutations,
-                seed=fields.resample_seed,
-                stream=stream,
-                progress=progress,
-            ),
+            beta_reason=self.measured_beta.no_moments(),
+            cna=_said(correlation, no_cna),
             coefficients=Coefficients(
-                pearson=_estimate(pearson(alpha, beta)),
-                spearman=_estimate(spearman(alpha, beta)),
-                kendall=_estimate(kendall(alpha, beta)),
-                smoothed=_estimate(smoothed(alpha, beta, window=fields.window)),
-                minibatches=minibatches(
-                    alpha,
-                    beta,
-                    rows=fields.cna_batch,
-                    order=fields.cna_order,
-                    seed=fields.resample_seed,
-                ),
+                pearson=_estimate(_said(pearson(alpha, beta), no_cna)),
+                spearman=_estimate(_said(spearman(alpha, beta), no_cna)),
+                kendall=_estimate(_said(kendall(alpha, beta), no_cna)),
+                smoothed=_estimate(_said(smoothed(alpha, beta, window=fields.window), no_cna)),
+                minibatches=_said(batches, no_cna),
             ),
             alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
         )
@@ -207,19 +208,27 @@ def _with_performance(
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
     broken = rows - int(np.count_nonzero(np.isfinite(losses)))
     problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
+    with np.errstate(over="ignore"):
+        if not broken and not np.isfinite(losses.mean()):
+            problem = "the losses are too large for float64"
     return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:
     if not len(values):
         return Distribution(None, None, None, None)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         numbers = (values.mean(), values.std(), values.min(), values.max())
     return Distribution(*(finite(number) for number in numbers))
 
 
 def _mean(values: NDArray[Any] | None, rows: NDArray[np.int64]) -> float | None:
     return None if values is None or not len(rows) else float(values[rows].mean())
+
+
+def _said(found: _Undefinable, reason: str | None) -> _Undefinable:
+    """Give what is undefined its true reason, where there is a truer one."""
+    return found if reason is None else msgspec.structs.replace(found, reason=reason)
 
 
 def _estimate(found: Correlation) -> Estimate:

@@ -58,9 +58,12 @@ def magnitude_blocks(
 ) -> Iterator[NDArray[np.float64]]:
     """Give what z would be of the elements' absolute values, (rows, L); nothing where unknown.
 
-    Of all rows where the store has their ``abs_sum``, else of the first rows of whole activations.
-    Parameters are those of `z_blocks`, which comes first.
+    Of all rows where the store has their ``abs_sum``, else of the first rows of whole activations,
+    else one row, of the samples that the model was probed with. Parameters are those of `z_blocks`,
+    which comes first.
     """
+    probed = dict(enumerate(split.store.record.magnitudes))
+    magnitudes = [probed.get(layer.tensor.number) for layer in layers]
     if split.has_statistic("abs_sum"):
         columns = [layer.tensor.number for layer in layers]
         for start, block in split.statistics("abs_sum").blocks():
@@ -71,6 +74,10 @@ def magnitude_blocks(
         heads = [split.activations(layer.tensor.name)[:_ROWS] for layer in layers]
         # In float64, as float16 would overflow, and the least int8 has no absolute value.
         sums = np.stack([activation_sums(np.abs(x.astype(np.float64))) for x in heads], axis=1)
+        _aggregate(split, layers, fields, 0, sums)
+        yield sums
+    elif None not in magnitudes:
+        sums = np.array([magnitudes], np.float64)
         _aggregate(split, layers, fields, 0, sums)
         yield sums
 

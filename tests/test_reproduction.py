@@ -89,6 +89,18 @@ def test_correlations_are_those_of_the_networks(folder: Path) -> None:
     assert checked > 500
 
 
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
+def test_bins_are_means_of_the_networks(folder: Path) -> None:
+    networks = sorted(read(folder / "networks.csv"), key=lambda one: float(one["test.accuracy"]))
+    for number, row in enumerate(read(folder / "bins.csv")):
+        own = networks[25 * number : 25 * number + 25]
+        assert int(row["networks"]) == len(own) > 0
+        for name in row.keys() - {"networks"}:
+            mean = np.mean([float(one[name]) for one in own])
+            assert math.isclose(float(row[name]), mean, rel_tol=1e-5), (number, name)
+    assert 25 * number + len(own) == len(networks)
+
+
 def test_a_small_collection(tmp_path: Path) -> None:
     """From training to results, twice; the second time nothing is left to do."""
     pytest.importorskip("torch", reason="the reproduction trains with PyTorch")

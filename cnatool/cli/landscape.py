@@ -15,6 +15,7 @@ from cnatool.cli.arguments import (
     SetOption,
 )
 from cnatool.cli.console import ConsoleObserver, key_values, note, say
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from cnatool.cli.tables import Column
@@ -87,7 +88,7 @@ def _print_landscape(result: LandscapeResult) -> None:
         f"the plane holds {_percent(first + second)} of their variance: {_percent(first)} and "
         f"{_percent(second)}\n"
     )
-    columns: list[Column] = [] if result.by is None else [(result.by, "left")]
+    columns: list[Column] = [] if result.by is None else [(printable(result.by), "left")]
     print_table(
         [
             *columns,
@@ -115,12 +116,14 @@ def _print_landscape(result: LandscapeResult) -> None:
     size = f"{result.grid_size} × {result.grid_size}"
     if values:
         say(f"\nCNA over a grid of {size}: {number(min(values))} … {number(max(values))}")
-    estimates = [one.cna for one in result.points]
-    estimates += [one.cna_projected for one in result.points]
-    estimates += [one.cna for one in result.grid]
-    reasons = [one.reason for one in estimates if one.reason is not None]
-    for reason in dict.fromkeys(reasons):
-        say(f"\nundefined at {reasons.count(reason)} of {len(estimates)} points: {reason}")
+    for what, estimates in (
+        ("CNA is undefined", [one.cna for one in result.points]),
+        ("projected CNA is undefined", [one.cna_projected for one in result.points]),
+        ("CNA over the grid is undefined", [one.cna for one in result.grid]),
+    ):
+        reasons = [one.reason for one in estimates if one.reason is not None]
+        for reason in dict.fromkeys(reasons):
+            say(f"\n{what} at {reasons.count(reason)} of {len(estimates)} points: {reason}")
     if result.notes:
         say("")
     for line in result.notes:

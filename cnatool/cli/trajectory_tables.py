@@ -30,7 +30,7 @@ def print_trajectory(result: TrajectoryResult) -> None:
     say(f"convention {result.convention}")
     title = step_title(result.order)
     for run in result.runs:
-        name = "" if run.name is None else f"{result.by} {run.name}: "
+        name = "" if run.name is None else f"{printable(result.by)} {printable(run.name)}: "
         say(f"\n{name}{len(run.steps)} steps\n")
         names = list(dict.fromkeys(name for one in run.steps for name in one.splits))
         for number_, shown in enumerate(_side_by_side(names)):
@@ -123,7 +123,7 @@ def _reasons(result: TrajectoryResult, title: str) -> Iterator[str]:
     places: dict[tuple[str, str], list[str]] = {}
     for run in result.runs:
         for one in run.steps:
-            where = f"{'' if run.name is None else f'{run.name} '}{step_text(one.step)}"
+            where = f"{'' if run.name is None else f'{printable(run.name)} '}{step_text(one.step)}"
             missing = [("CNA-A", one.cna_area.reason), ("CNA-M", one.cna_margin.reason)]
             for name, split in one.splits.items():
                 missing.append((f"accuracy and loss of {name}", split.performance_reason))

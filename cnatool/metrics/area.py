@@ -82,10 +82,15 @@ def area_between(
     first: Curve, second: Curve, *, form: AreaForm, window: int, points: int
 ) -> Estimate:
     """Return CNA-A of splits whose finite (α, β) are sorted by α; parameters as `curve_area`."""
-    curves = [
-        (running_mean(alpha, window), running_mean(beta, window)) for alpha, beta in (first, second)
-    ]
-    for name, one, other in zip("αβ", *curves, strict=True):
+    with np.errstate(over="ignore", invalid="ignore"):
+        curves = [
+            (running_mean(alpha, window), running_mean(beta, window))
+            for alpha, beta in (first, second)
+        ]
+        spans = [np.ptp(np.concatenate(axis)) for axis in zip(*curves, strict=True)]
+    for name, span, one, other in zip("αβ", spans, *curves, strict=True):
+        if not np.isfinite(span):
+            return Estimate.undefined(f"{name} is too large for float64")
         if is_constant(np.concatenate([one, other])):
             return Estimate.undefined(f"{name} is the same along both curves")
     return _FORMS[form](*_normalised(*curves), points)

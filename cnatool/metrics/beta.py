@@ -32,7 +32,8 @@ def activation_sums(block: NDArray[Any]) -> NDArray[np.float64]:
     (n,) float64 array
     """
     flat = block.reshape(block.shape[0], math.prod(block.shape[1:]))
-    sums: NDArray[np.float64] = flat.sum(axis=1, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums: NDArray[np.float64] = flat.sum(axis=1, dtype=np.float64)
     return sums
 
 

@@ -232,8 +232,9 @@ def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
 
     def statistic(counts: _Counts) -> float:
         rows = np.repeat(np.arange(counts.size), counts[order])
-        curve = [running_mean(values[rows], window) for values in (first, second)]
-        if any(is_constant(values) for values in curve):
+        with np.errstate(over="ignore", invalid="ignore"):
+            curve = [running_mean(values[rows], window) for values in (first, second)]
+        if any(not np.isfinite(values).all() or is_constant(values) for values in curve):
             return math.nan
         one, other = map(standardised, curve)
         return float((one * other).sum())

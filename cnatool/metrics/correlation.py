@@ -126,8 +126,11 @@ def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
     if n - window + 1 < _POINTS:
         few = f"{n} sample{'' if n == 1 else 's'} are too few for a curve by windows of {window}"
         return Correlation.undefined(f"{few}: it needs {window + _POINTS - 1}")
-    curve = smoothed_curve(*columns, window)
+    with np.errstate(over="ignore", invalid="ignore"):
+        curve = smoothed_curve(*columns, window)
     for name, values in zip(_NAMES, curve, strict=True):
+        if not np.isfinite(values).all():
+            return Correlation.undefined(f"{name} is too large for float64")
         if is_constant(values):
             return Correlation.undefined(f"{name} is the same all along the smoothed curve")
     return Correlation(_product_moment(*curve))

@@ -48,7 +48,7 @@ class WeightedInversions:
         Parameters
         ----------
         weights : (rows, n) float32 array
-            Whole numbers from 0 on, whose sum over a block is below 2²⁴; best at most `ROWS`.
+            Whole numbers from 0 on, whose sum over a block is at most 2¹³; best at most `ROWS`.
 
         Returns
         -------

@@ -62,7 +62,7 @@ def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64
     scores = outputs.astype(np.float64)
     if kind == "probabilities":
         return scores
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         scores -= scores.max(axis=1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=1, keepdims=True)
@@ -109,7 +109,7 @@ def margin_rows(
         raise MetricError("A margin needs at least two classes, and the model has one output.")
     scores = probabilities(outputs, kind) if form == "paper" else outputs
     true, rival = _true_and_rival(scores, y)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return np.stack([true - rival, scores.min(axis=1) - rival], axis=1)
 
 

@@ -106,7 +106,7 @@ def cross_entropy(
     scores = outputs.astype(np.float64)
     if kind == "probabilities":
         return -np.log(np.maximum(scores[np.arange(y.size), y], _LEAST_PROBABILITY))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         scores -= scores.max(axis=1, keepdims=True)
         result: NDArray[np.float64] = np.log(np.exp(scores).sum(axis=1))
         result -= scores[np.arange(y.size), y]

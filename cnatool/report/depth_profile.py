@@ -25,6 +25,7 @@ from cnatool.report.style import (
     ramp,
     side_by_side,
     spread,
+    told_apart,
 )
 from cnatool.text import printable
 
@@ -149,20 +150,21 @@ def _marks(shown: list[str], *, ordered: bool) -> tuple[alt.Color, alt.Shape]:
 
 def _labels(profiles: Sequence[GroupProfile | SampleProfile]) -> list[str | None]:
     """Name what is drawn; None where there is nothing to draw."""
+    there = [profile.beta is not None and None not in profile.z for profile in profiles]
+    texts = iter(
+        told_apart(_label(one) for one, drawn in zip(profiles, there, strict=True) if drawn)
+    )
+    return [next(texts) if drawn else None for drawn in there]
+
+
+def _label(profile: GroupProfile | SampleProfile) -> str:
     from cnatool.layer_results import GroupProfile
 
-    labels: list[str | None] = []
-    for profile in profiles:
-        beta = number_text(profile.beta)
-        if profile.beta is None or None in profile.z:
-            labels.append(None)
-        elif isinstance(profile, GroupProfile):
-            low, high = (number_text(a) for a in (profile.alpha_min, profile.alpha_max))
-            labels.append(f"{low} … {high}: β = {beta}")
-        else:
-            alpha = number_text(profile.alpha, 2)
-            labels.append(f"{printable(profile.id)}: α = {alpha}, β = {beta}")
-    return labels
+    beta = number_text(profile.beta)
+    if isinstance(profile, GroupProfile):
+        low, high = (number_text(a) for a in (profile.alpha_min, profile.alpha_max))
+        return f"{low} … {high}: β = {beta}"
+    return f"{printable(profile.id)}: α = {number_text(profile.alpha, 2)}, β = {beta}"
 
 
 def _rows(

@@ -8,6 +8,7 @@ from cnatool.errors import DataError
 from cnatool.report.scored import chosen_splits
 from cnatool.report.steps import steps_of_trajectory
 from cnatool.report.style import (
+    SHAPES,
     finished,
     free_scale,
     number_text,
@@ -15,8 +16,10 @@ from cnatool.report.style import (
     ramp,
     side_by_side,
     spread,
+    told_apart,
 )
 from cnatool.scored_pairs import TEST
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +49,6 @@ def error_over_training(sources: Sequence[Trajectory], options: Options) -> Char
             f"split {split} has no error at any step: labels and class scores are needed."
         )
     runs = found.error_by_alpha["run"].unique(maintain_order=True).to_list()
-    names = dict(zip(runs, steps.frame["run"].unique(maintain_order=True).to_list(), strict=True))
     labels = _labels(errors)
     columns = min(_COLUMNS, len(runs))
     panels = [
@@ -54,7 +56,7 @@ def error_over_training(sources: Sequence[Trajectory], options: Options) -> Char
             errors.filter(pl.col("run").eq_missing(pl.lit(run, pl.String))),
             labels,
             steps.axis,
-            None if run is None else names[run],
+            None if run is None else printable(run),
             place % columns == 0,
             options,
         )
@@ -62,7 +64,7 @@ def error_over_training(sources: Sequence[Trajectory], options: Options) -> Char
     ]
     samples = errors.group_by("id", maintain_order=True).agg(pl.col("samples").sum())
     return finished(
-        side_by_side(panels, columns, y="shared", color="shared"),
+        side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
         "Error by input complexity, over training",
         (
             steps.convention,
@@ -79,10 +81,9 @@ def _labels(errors: polars.DataFrame) -> dict[int, str]:
     import polars as pl
 
     groups = errors.group_by("group").agg(pl.col("alpha_min").min(), pl.col("alpha_max").max())
-    return {
-        number: f"{number_text(low)} … {number_text(high)}"
-        for number, low, high in groups.sort("group").iter_rows()
-    }
+    rows = groups.sort("group").rows()
+    texts = told_apart([f"{number_text(low)} … {number_text(high)}" for _, low, high in rows])
+    return {row[0]: text for row, text in zip(rows, texts, strict=True)}
 
 
 def _panel(
@@ -104,6 +105,8 @@ def _panel(
         "samples",
         pl.col("group").replace_strict(labels, return_dtype=pl.String).alias("alpha"),
     )
+    legend = alt.Legend(title="α", orient="bottom", columns=3)
+    shapes = [SHAPES[i % len(SHAPES)] for i in range(len(shown))]
     base = alt.Chart(frame).encode(
         x=alt.X(
             "step:Q",
@@ -121,11 +124,15 @@ def _panel(
             "alpha:N",
             sort=None,
             scale=alt.Scale(domain=shown, range=ramp(len(shown))),
-            legend=alt.Legend(title="α", orient="bottom", columns=3),
+            legend=legend,
         ),
         tooltip=["alpha:N", "step:Q", alt.Tooltip("error:Q", format=".2%"), "samples:Q"],
     )
+    shape = alt.Shape(
+        "alpha:N", sort=None, scale=alt.Scale(domain=shown, range=shapes), legend=legend
+    )
     chart = alt.layer(
-        base.mark_line(strokeWidth=1.6), base.mark_point(filled=True, size=22, opacity=1)
+        base.mark_line(strokeWidth=1.6),
+        base.mark_point(filled=True, size=26, opacity=1).encode(shape=shape),
     ).properties(width=options.width, height=options.height)
     return chart if run is None else chart.properties(title=panel_title(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cnatool.text import printable
@@ -36,6 +37,7 @@ __all__ = [
     "ramp",
     "side_by_side",
     "spread",
+    "told_apart",
 ]
 
 # Okabe and Ito's, which people of any colour vision can tell apart, from dark to light.
@@ -61,6 +63,7 @@ _TITLE, _TEXT = 13, 10.5
 _CHARACTER = 4.85
 Resolved: TypeAlias = Literal["shared", "independent"]
 _INDEPENDENT: dict[str, Resolved] = {"x": "independent", "y": "independent"}
+_LONGEST = 48  # characters of a panel's title
 _BESIDE = 60  # axis, its labels and the space between two panels
 
 CONFIG: dict[str, Any] = {
@@ -71,6 +74,7 @@ CONFIG: dict[str, Any] = {
         "labelFontSize": _TEXT,
         "titleFontSize": _TEXT + 0.5,
         "titleFontWeight": "normal",
+        "titleLimit": 320,
         "labelColor": INK,
         "titleColor": INK,
         "domainColor": "#666666",
@@ -131,8 +135,17 @@ def panel_title(text: str, *lines: str) -> alt.Title:
 
     below = [printable(line) for line in lines if line]
     return alt.Title(
-        printable(text), subtitle=below or alt.Undefined, fontSize=11.5, offset=6, anchor="start"
+        _shortened(printable(text)),
+        subtitle=below or alt.Undefined,
+        fontSize=11.5,
+        offset=6,
+        anchor="start",
     )
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of what is longer than a panel is wide."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
 
 
 def ramp(count: int) -> list[str]:
@@ -205,6 +218,16 @@ def coefficient_text(value: float | None, interval: tuple[float, float] | None =
     if interval is not None:
         text += f" [{interval[0]:.2f}, {interval[1]:.2f}]"
     return text.replace("-0.00", "0.00").replace("-", "−")
+
+
+def told_apart(labels: Iterable[str]) -> list[str]:
+    """Give labels that a legend can tell apart: of equal ones, the second on has a number."""
+    seen: Counter[str] = Counter()
+    told = []
+    for label in labels:
+        seen[label] += 1
+        told.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return told
 
 
 def level_text(level: float) -> str:

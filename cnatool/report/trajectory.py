@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool.errors import DataError, UsageError
 from cnatool.report.steps import steps_of_study, steps_of_trajectory
-from cnatool.report.style import COLOURS, finished, free_scale, side_by_side, spread
+from cnatool.report.style import COLOURS, SHAPES, finished, free_scale, side_by_side, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,9 @@ def _over_training(steps: Steps, options: Options) -> Chart:
         raise DataError("no step has a number to draw.")
     columns = min(_COLUMNS, len(panels))
     return finished(
-        side_by_side(panels, columns, x="shared", color="shared", strokeDash="shared"),
+        side_by_side(
+            panels, columns, x="shared", color="shared", shape="shared", strokeDash="shared"
+        ),
         "Over training",
         (
             steps.convention,
@@ -125,12 +127,20 @@ def _drawn(
     dashes = [[1, 0], [5, 3], [2, 2], [8, 3, 2, 3]]
     told: dict[str, Any] = {}
     dash: dict[str, Any] = {}
+    shape: dict[str, Any] = {}
     if many:
+        legend = alt.Legend(title=steps.by, orient="bottom", columns=4, padding=8)
         told["color"] = alt.Color(
             "run:N",
             sort=None,
             scale=alt.Scale(domain=list(runs), range=list(COLOURS[: len(runs)])),
-            legend=alt.Legend(title=steps.by, orient="bottom", columns=4, padding=8),
+            legend=legend,
+        )
+        shape["shape"] = alt.Shape(
+            "run:N",
+            sort=None,
+            scale=alt.Scale(domain=list(runs), range=list(SHAPES[: len(runs)])),
+            legend=legend,
         )
         dash["strokeDash"] = alt.StrokeDash(
             "split:N",
@@ -139,11 +149,19 @@ def _drawn(
             legend=alt.Legend(title="split", orient="bottom", padding=8),
         )
     else:
+        legend = alt.Legend(title=None, orient="bottom")
+        places = [i % len(COLOURS) for i in range(len(splits))]
         told["color"] = alt.Color(
             "split:N",
             sort=None,
-            scale=alt.Scale(domain=lines, range=[*COLOURS[: len(splits)], "#000000"]),
-            legend=alt.Legend(title=None, orient="bottom"),
+            scale=alt.Scale(domain=lines, range=[*(COLOURS[i] for i in places), "#000000"]),
+            legend=legend,
+        )
+        shape["shape"] = alt.Shape(
+            "split:N",
+            sort=None,
+            scale=alt.Scale(domain=lines, range=[*(SHAPES[i] for i in places), SHAPES[5]]),
+            legend=legend,
         )
     y_axis = alt.Axis(format="~%", tickCount=5) if panel.per_cent else alt.Axis(tickCount=5)
     base = alt.Chart(frame).encode(
@@ -160,5 +178,5 @@ def _drawn(
     )
     return alt.layer(
         base.mark_line(strokeWidth=1.6).encode(**dash),
-        base.mark_point(filled=True, size=14, opacity=1),
+        base.mark_point(filled=True, size=20, opacity=1).encode(**shape),
     ).properties(width=options.width, height=options.height)

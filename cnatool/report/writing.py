@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["check_picture_path", "write_picture"]
 
 _INCH = 96  # of the chart's pixels
+_MOST_PIXELS = 100_000_000  # 400 MB while it is drawn
 # Nothing may be fetched and nothing sent; Vega compiles its expressions.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -75,7 +77,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
     Raises
     ------
     UsageError
-        As `check_picture_path`; or if the converter is not installed.
+        As `check_picture_path`; if the converter is not installed, or a PNG would be too large.
     StoreWriteError
         If the operating system refuses.
     """
@@ -96,12 +98,27 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
 def _png(chart: dict[str, Any], scale: float) -> bytes:
     from PIL import Image
 
-    drawn = need_converter().vegalite_to_png(chart, scale=scale, allowed_base_urls=[])
+    svg = _svg(chart, scale)
+    width, height = (round(float(side) * scale) for side in _sides(svg))
+    if width * height > _MOST_PIXELS:
+        raise UsageError(
+            f"this picture would be {width:,} × {height:,} pixels large: make --scale, --width or "
+            "--height less, or write an .svg."
+        )
+    drawn = need_converter().svg_to_png(svg.decode(), scale=scale)
     # The converter's own file is more than twice as large, and does not say how large it is meant.
     small = io.BytesIO()
     with Image.open(io.BytesIO(drawn)) as picture:
         picture.convert("RGB").save(small, "PNG", optimize=True, dpi=(_INCH * scale,) * 2)
     return small.getvalue()
+
+
+def _sides(svg: bytes) -> tuple[str, str]:
+    """Give width and height of a drawing of the converter's."""
+    found = re.search(rb'<svg\b[^>]*? width="([0-9.]+)" height="([0-9.]+)"', svg)
+    if found is None:
+        raise AssertionError("a drawing without a size")
+    return found[1].decode(), found[2].decode()
 
 
 def _svg(chart: dict[str, Any], scale: float) -> bytes:

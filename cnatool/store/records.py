@@ -427,6 +427,9 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Norms of the network's weights, which need the model; null where nobody gave them.
     flatness : FlatnessRecord or None
         How much noise on its weights the network bears; null where nobody asked for it.
+    magnitudes : tuple of float or None
+        For each tensor, by number, the mean over the first few samples of the sum of its elements'
+        absolute values, which tells how far rounding reaches; null where it was not taken.
     """
 
     schema: Literal["cnatool.store/1"]
@@ -447,3 +450,4 @@ class StoreRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     initial: ModelRecord | None = None
     weights: WeightsRecord | None = None
     flatness: FlatnessRecord | None = None
+    magnitudes: tuple[float | None, ...] = ()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cnatool.store.records import Statistic
 
-__all__ = ["row_statistics"]
+__all__ = ["magnitude", "row_statistics"]
 
 
 def row_statistics(
@@ -52,3 +52,13 @@ def row_statistics(
             else:
                 found[name] = rows.astype(np.float64).max(axis=1, initial=-np.inf)
     return found
+
+
+def magnitude(abs_sums: NDArray[np.float64]) -> float | None:
+    """Give the mean of absolute sums; None where there are none, or it is not finite.
+
+    To four digits, as the last ones are not the same on every processor.
+    """
+    with np.errstate(over="ignore"):
+        mean = float(abs_sums.mean()) if abs_sums.size else np.inf
+    return float(f"{mean:.4g}") if np.isfinite(mean) else None

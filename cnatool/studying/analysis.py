@@ -231,13 +231,13 @@ def told_beyond(
     a, b = networks.values[measure][rows], networks.values[target][rows]
     levels = networks.levels[rows]
     axes = [coupled_pairs(levels, axis) for axis in range(len(names))]
-    parts = granulated_kendall(a, b, axes, np.ones((1, len(rows))))[1][0]
+    parts = granulated_kendall(a, b, levels, np.ones((1, len(rows))))[1][0]
     nothing = "no two networks differ in this hyperparameter alone"
     if np.isnan(parts).all():
         psi = StudyEstimate(None, None, "no two networks differ in one hyperparameter alone")
     else:
         (psi,) = networks.estimates(
-            networks.resampled(rows, lambda w: [granulated_kendall(a, b, axes, w)[0]])
+            networks.resampled(rows, lambda w: [granulated_kendall(a, b, levels, w)[0]])
         )
     errors = sign_errors(
         a,

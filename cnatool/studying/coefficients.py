@@ -13,7 +13,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COEFFICIENTS", "Coefficient", "WeightedCoefficients", "weighted_coefficients"]
+__all__ = [
+    "COEFFICIENTS",
+    "Coefficient",
+    "WeightedCoefficients",
+    "concordance",
+    "weighted_coefficients",
+]
 
 Coefficient = Literal["pearson", "spearman", "kendall_a", "kendall_b"]
 
@@ -65,7 +71,7 @@ def weighted_coefficients(
         for of, of_group in zip(groups, sums, strict=True)
     ]
     varies = np.all([(of_group > 0).sum(axis=1) > 1 for of_group in sums], axis=0)
-    difference = np.where(varies, _concordance(a, b, weights), np.nan)
+    difference = np.where(varies, concordance(a, b, weights), np.nan)
     pairs = size**2 - (weights**2).sum(axis=1)
     untied = [size**2 - (of_group**2).sum(axis=1) for of_group in sums]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -133,10 +139,23 @@ def _group_sums(groups: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArr
     return sums
 
 
-def _concordance(
+def concordance(
     a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Give twice C − D. Sums of whole numbers below 2^24 are exact in single precision."""
+    """Return twice C − D, concordant less discordant pairs of networks, under each weighting.
+
+    Parameters
+    ----------
+    a, b : (n,) float64 array
+        One finite value a network.
+    weights : (B, n) float64 array
+        Whole numbers.
+
+    Returns
+    -------
+    (B,) float64 array
+        Exact while no row of `weights` sums to 2^24 or more.
+    """
     total = np.zeros(len(weights))
     single = weights.astype(np.float32)
     step = max(1, _ELEMENTS // len(a))

@@ -87,9 +87,8 @@ def _of_split(split: SplitResult) -> Iterator[tuple[str, float | None, str | Non
         ("beta", split.beta, split.beta_reason),
     ):
         broken = named or f"{name} is not finite"
-        reason = None if spread.mean is not None else broken
-        yield f"{name}.mean", spread.mean, reason
-        yield f"{name}.std", spread.std, reason
+        yield f"{name}.mean", spread.mean, None if spread.mean is not None else broken
+        yield f"{name}.std", spread.std, None if spread.std is not None else broken
     yield "cna", split.cna.value, split.cna.reason
     for name in _CNA_FORMS:
         found: Estimate = getattr(split.coefficients, name)

@@ -23,12 +23,14 @@ def check_folder(folder: Path) -> None:
     Raises
     ------
     UsageError
-        If something else is there.
+        If something else is there, or a store.
     StoreWriteError
         If the operating system refuses.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: this is no folder. Name another path.")
+    if (folder / "zarr.json").exists():
+        raise UsageError(f"-o {folder}: this is a Zarr store. Name another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from cnatool.studying.coefficients import concordance
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["CoupledPairs", "coupled_pairs", "granulated_kendall"]
-
-
-_ELEMENTS = 1 << 22  # of a block of pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +42,8 @@ def coupled_pairs(levels: NDArray[np.intp], axis: int) -> CoupledPairs:
     axis : int
         A column of `levels`.
     """
-    others = np.delete(levels, axis, axis=1)
-    if others.shape[1]:
-        cells = np.unique(others, axis=0, return_inverse=True)[1].ravel()
-    else:
-        cells = np.zeros(len(levels), np.intp)
-    order = np.argsort(cells, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(cells[order])) + 1)
     found: list[NDArray[np.intp]] = []
-    for cell in members:
+    for cell in _cells(levels, axis):
         one, other = np.triu_indices(len(cell), k=1)
         pairs = np.stack([cell[one], cell[other]])
         pairs = pairs[:, levels[pairs[0], axis] != levels[pairs[1], axis]]
@@ -67,10 +57,25 @@ def coupled_pairs(levels: NDArray[np.intp], axis: int) -> CoupledPairs:
     return CoupledPairs(first, second, np.cumsum([0, *sizes[:-1]]))
 
 
+def _cells(levels: NDArray[np.intp], axis: int) -> list[NDArray[np.intp]]:
+    """Give the networks of each choice of all hyperparameters but `axis`."""
+    return _members(np.delete(levels, axis, axis=1))
+
+
+def _members(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Give where each different row of (n, H) numbers is."""
+    if rows.shape[1]:
+        codes = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+    else:
+        codes = np.zeros(len(rows), np.intp)
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
 def granulated_kendall(
     measure: NDArray[np.float64],
     target: NDArray[np.float64],
-    axes: Sequence[CoupledPairs],
+    levels: NDArray[np.intp],
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return Ψ and its parts ψ_i under each weighting of the networks.
@@ -83,8 +88,8 @@ def granulated_kendall(
     ----------
     measure, target : (n,) float64 array
         One finite value a network.
-    axes : sequence of CoupledPairs
-        One a hyperparameter.
+    levels : (n, H) array of int
+        The value of each hyperparameter of each network, as a number from 0 on.
     weights : (B, n) float64 array
         How often each network counts.
 
@@ -95,23 +100,39 @@ def granulated_kendall(
     (B, H) float64 array
         ψ_i; NaN where the axis has no pair.
     """
-    parts = np.full((len(weights), len(axes)), np.nan)
-    for number, pairs in enumerate(axes):
-        if not pairs.starts.size:
-            continue
-        signs = np.sign(measure[pairs.first] - measure[pairs.second])
-        signs *= np.sign(target[pairs.first] - target[pairs.second])
-        step = max(1, _ELEMENTS // len(signs))
-        for start in range(0, len(weights), step):
-            rows = slice(start, start + step)
-            count = weights[rows][:, pairs.first] * weights[rows][:, pairs.second]
-            total = np.add.reduceat(count, pairs.starts, axis=1)
-            agreeing = np.add.reduceat(count * signs, pairs.starts, axis=1)
-            present = total > 0
-            with np.errstate(invalid="ignore"):
-                of_cell = np.where(present, agreeing / np.where(present, total, 1), 0)
-                parts[rows, number] = of_cell.sum(axis=1) / present.sum(axis=1)
+    parts = np.full((len(weights), levels.shape[1]), np.nan)
+    for axis in range(levels.shape[1]):
+        total, present = np.zeros((2, len(weights)))
+        for cell in _cells(levels, axis):
+            agreeing, pairs = _between(
+                measure[cell], target[cell], levels[cell, axis], weights[:, cell]
+            )
+            total += np.divide(agreeing, pairs, out=np.zeros_like(pairs), where=pairs > 0)
+            present += pairs > 0
+        np.divide(total, present, out=parts[:, axis], where=present > 0)
     defined = ~np.isnan(parts)
     with np.errstate(invalid="ignore"):
         whole = np.where(defined, parts, 0).sum(axis=1) / defined.sum(axis=1)
     return whole, parts
+
+
+def _between(
+    measure: NDArray[np.float64],
+    target: NDArray[np.float64],
+    groups: NDArray[np.intp],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give twice C − D and twice the number of pairs of different groups, by each weighting.
+
+    They are those of all pairs less those within the groups, both from products of matrices.
+    """
+    members = _members(groups[:, None])
+    if len(members) < 2:
+        return np.zeros(len(weights)), np.zeros(len(weights))
+    agreeing = concordance(measure, target, weights)
+    pairs = weights.sum(axis=1) ** 2
+    for one in members:
+        if len(one) > 1:
+            agreeing -= concordance(measure[one], target[one], weights[:, one])
+        pairs -= weights[:, one].sum(axis=1) ** 2
+    return agreeing, pairs

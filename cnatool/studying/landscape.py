@@ -121,11 +121,10 @@ def landscape(
     StoreWriteError
         If the folder cannot be written.
     """
-    if samples < 2 or not 2 <= grid <= _LARGEST_GRID:
-        raise UsageError(
-            f"samples={samples}, grid={grid}: samples are at least 2, and the grid from 2 to "
-            f"{_LARGEST_GRID}."
-        )
+    if samples < 2:
+        raise UsageError(f"--samples {samples}: at least 2 are needed.")
+    if not 2 <= grid <= _LARGEST_GRID:
+        raise UsageError(f"--grid {grid}: give from 2 to {_LARGEST_GRID} points.")
     fields, typed = named_convention(convention, overrides)
     paths, nothing = find_stores([stores] if isinstance(stores, str | Path) else stores)
     if nothing:

@@ -163,7 +163,7 @@ def _check_distinct(
         for number in inside:
             other = first.setdefault(steps[number], number)
             if other != number:
-                where = "" if run is None else f" of {by} {run}"
+                where = "" if run is None else f" of {by} {printable(run)}"
                 advice = (
                     "Name the tag that tells runs apart with --by"
                     if by is None
@@ -193,18 +193,18 @@ def _default_order(
         if all(len({numbers[i] for i in inside}) == len(inside) for inside in runs.values())
     ]
     if len(found) > 1:
-        raise UsageError(
-            f"each of the tags {' and '.join(found)} could be the step: name one with --order."
-        )
+        names = " and ".join(map(printable, found))
+        raise UsageError(f"each of the tags {names} could be the step: name one with --order.")
     if found:
         return found[0]
     for tag, numbers in numeric.items():
         for other in known if by is None else ():
             pairs = {(one.get(other), number) for one, number in zip(tags, numbers, strict=True)}
             if len(set(numbers)) > 1 and other != tag and len(pairs) == len(tags):
+                step, run = printable(tag), printable(other)
                 raise UsageError(
-                    f"several stores are at one {tag}, and {other} tells them apart: --order {tag} "
-                    f"--by {other}."
+                    f"several stores are at one {step}, and {run} tells them apart: --order {step} "
+                    f"--by {run}."
                 )
     return None
 

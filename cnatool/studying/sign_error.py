@@ -124,9 +124,9 @@ def _losses(
         weight = np.maximum(0, hoeffding_weight(gap, samples) - _LEAST_WEIGHT)
     sizes = np.diff(pairs.starts, append=len(gap))
     cells = np.repeat(np.arange(len(sizes)), sizes)
-    values = np.sort([levels[pairs.first], levels[pairs.second]], axis=0)
-    keys = np.stack([cells, *values], axis=1)
-    environments = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    low, high = np.sort([levels[pairs.first], levels[pairs.second]], axis=0)
+    values = int(high.max()) + 1
+    environments = np.unique((cells * values + low) * values + high, return_inverse=True)[1]
     total, squares, wrong = (
         np.bincount(environments, weights) for weights in (weight, weight**2, weight * error)
     )

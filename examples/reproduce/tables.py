@@ -45,6 +45,11 @@ def rendered(folder: Path) -> str:
             clusters = max(int(row["clusters"]) for row in chosen)
             head = f"**{title[0].upper()}{title[1:]}**: {count} networks of {clusters} runs"
             parts += [head, _table(_ranked(chosen))]
+    with (folder / "bins.csv").open(newline="") as file:
+        parts += [
+            "**Means over bins by test accuracy** (Fig. 7)",
+            _table(_binned(list(csv.DictReader(file)))),
+        ]
     several = len(facts["datasets"]) > 1
     for subset, by in (("all", "dataset" if several else "network"), ("kinds", "kind of data")):
         chosen = [row for row in rows if row["subset"] == subset and row["target"] != "gap"]
@@ -108,6 +113,13 @@ def _by_group(rows: Sequence[Row]) -> list[list[str]]:
         cells = [found.get((group, measure)) for group in groups]
         table.append([name, *(_number(row["pearson"]) if row else _NONE for row in cells)])
     return table
+
+
+def _binned(rows: Sequence[Row]) -> list[list[str]]:
+    """Give a row a bin."""
+    count, *means = rows[0]
+    table = [[count, *(f"`{name}`" for name in means)]]
+    return table + [[row[count], *(_number(row[name]) for name in means)] for row in rows]
 
 
 def _name(row: Row) -> str:

@@ -114,6 +114,7 @@ def test_a_page_and_a_drawing(here: Path) -> None:
         ((STORE, "--figure", "alpha-beta", "--split", "x"), "there are train, test."),
         ((STORE, "--figure", "alpha-beta", "--width", "-1"), "--width -1: give pixels"),
         ((STORE, "--figure", "alpha-beta", "--scale", "0"), "--scale 0: give"),
+        (("study", "--figure", "bins", "--width", "9999", "--scale", "9"), "pixels large: make"),
         (("demo", "--figure", "alpha-beta"), "demo: more than 12 stores are too many for one"),
         (("study", STORE, "--figure", "bins"), "a figure is of one study"),
         (("study/scores", "--figure", "bins"), "study/scores: no store is in this folder"),

@@ -111,6 +111,7 @@ def test_some_steps_could_not_be_scored(here: Path) -> None:
         (("demo", "--by", "run", "--order", "x"), "--order x: no store has this tag"),
         (("gone.zarr",), "no network could be scored. gone.zarr: no such file or folder."),
         (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "this is no folder"),
+        (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr"), "this is a Zarr store"),
         (("demo", "--by", "run", "--set", "x=1"), "A convention has no field 'x'"),
     ],
 )
@@ -149,7 +150,7 @@ def test_landscape(here: Path) -> None:
         (("demo", "--by", "run"), "only statistics are stored. Dump with --keep full"),
         (("whole/conv-epoch000.h5", "whole/conv-epoch001.h5"), "at least three checkpoints"),
         (("whole", "--split", "x"), "has no such split; it has train, test."),
-        (("whole", "--grid", "1"), "the grid from 2 to 200"),
+        (("whole", "--grid", "1"), "--grid 1: give from 2 to 200 points"),
         (("whole", "gone.h5"), "gone.h5: no such file or folder."),
     ],
 )

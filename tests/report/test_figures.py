@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,48 @@ def test_networks_without_tags_splits_or_intervals() -> None:
         cnatool.plot(study, "gap", by="arch")
     with pytest.raises(cnatool.DataError, match="none of the measures train.cna, test.cna"):
         cnatool.plot(study, "bins")
+
+
+def test_a_long_name_does_not_stretch_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    names = ("test.accuracy", "x" * 300)
+    columns = {name: rng.normal(size=9) for name in names}
+    frame = pl.DataFrame({"id": [f"n{number}" for number in range(9)], **columns})
+    chart = spec(cnatool.study(frame=frame, resamples=0), "bins", measure=["x" * 300])
+    assert "x" * 24 + "…" + "x" * 24 in json.dumps(chart, ensure_ascii=False)
+
+
+def test_groups_of_one_name_stay_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.permuted(np.tile(np.arange(100), (60, 1)), axis=1).astype(np.uint8)
+    pixels[::2, 0] = pixels[::2, 1]  # a little less entropy, the same to three digits
+    pixels = np.tile(pixels, (1, 100))
+    pixels[::2, 5000:] = np.arange(5000) % 100
+    for step in range(2):
+        with cnatool.create_store(
+            tmp_path / f"{step}.zarr", tensors=["a", "b"], outputs=["b"], tags={"step": str(step)}
+        ) as store:
+            z = rng.normal(size=(2, 60, 3)).astype("f4")
+            store.append(
+                "test",
+                inputs=pixels,
+                labels=np.arange(60) % 3,
+                outputs=z[1],
+                activations={"a": z[0], "b": z[1]},
+            )
+    found = cnatool.trajectory(
+        tmp_path, overrides={"alpha_groups": 2, "layers": "a,b", "alpha": "entropy"}
+    )
+    assert found.error_by_alpha["error"].null_count() == 0
+    (drawn,) = rows(spec(found, "error-by-alpha"), "error")
+    assert {row["alpha"] for row in drawn} == {"6.64 … 6.64", "6.64 … 6.64 (2)"}
+
+
+@pytest.mark.parametrize("figure", ["trajectory", "error-by-alpha"])
+def test_lines_are_not_told_by_colour_alone(here: Path, figure: str) -> None:
+    chart = json.dumps(spec(here / "trajectory", figure))
+    assert '"shape": {' in chart
+    assert '"square"' in chart
 
 
 def test_nothing_to_draw_is_said(here: Path) -> None:

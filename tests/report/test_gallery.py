@@ -25,4 +25,6 @@ def test_every_figure_is_in_the_docs_with_its_picture() -> None:
         assert picture.stat().st_size < 80_000
         with Image.open(picture) as opened:
             opened.verify()
-    assert {path.stem for path in (DOCS / "pictures").iterdir()} == {row.name for row in FIGURES}
+    pages = "".join(one.read_text("utf-8") for one in DOCS.glob("*.md"))
+    for path in (DOCS / "pictures").iterdir():
+        assert f"pictures/{path.name}" in pages

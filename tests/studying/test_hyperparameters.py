@@ -57,7 +57,7 @@ def test_psi_is_its_formula(seeds: int) -> None:
     measure, gap, levels = grid(seeds)
     keep = np.random.default_rng(1).permutation(len(gap))[:-2]  # a grid with holes
     measure, gap, levels = np.round(measure, 2)[keep], gap[keep], levels[keep]
-    whole, parts = granulated_kendall(measure, gap, axes(levels), ones(levels))
+    whole, parts = granulated_kendall(measure, gap, levels, ones(levels))
     assert parts[0] == pytest.approx(literal_psi(measure, gap, levels))
     assert whole[0] == pytest.approx(np.mean(literal_psi(measure, gap, levels)))
 
@@ -66,7 +66,7 @@ def test_weighted_psi_is_that_of_repeated_networks() -> None:
     measure, gap, levels = grid(2)
     rng = np.random.default_rng(5)
     weights = rng.integers(0, 3, (4, len(gap)))
-    found = granulated_kendall(measure, gap, axes(levels), weights.astype(float))[0]
+    found = granulated_kendall(measure, gap, levels, weights.astype(float))[0]
     for value, row in zip(found, weights, strict=True):
         again = np.repeat(np.arange(len(gap)), row)
         expected = literal_psi(measure[again], gap[again], levels[again])
@@ -77,9 +77,9 @@ def test_psi_of_one_hyperparameter_and_of_none_that_varies_alone() -> None:
     measure = np.array([1.0, 2, 3, 4])
     gap = np.array([1.0, 2, 4, 3])
     one = np.arange(4)[:, None]
-    assert granulated_kendall(measure, gap, axes(one), ones(one))[0][0] == pytest.approx(4 / 6)
+    assert granulated_kendall(measure, gap, one, ones(one))[0][0] == pytest.approx(4 / 6)
     both = np.stack([np.arange(4), np.arange(4)], axis=1)
-    assert np.isnan(granulated_kendall(measure, gap, axes(both), ones(both))[0][0])
+    assert np.isnan(granulated_kendall(measure, gap, both, ones(both))[0][0])
 
 
 def literal_information(
@@ -220,7 +220,7 @@ class TestAnotherPackage:
         one = frame[:18]  # type: ignore[index]
         levels = one[list(NAMES)].to_numpy()
         found = granulated_kendall(
-            one["m"].to_numpy(), one["gen.gap"].to_numpy(), axes(levels), ones(levels)
+            one["m"].to_numpy(), one["gen.gap"].to_numpy(), levels, ones(levels)
         )
         expected, detail = peer(one, "m", "gen.gap", NAMES)
         assert found[0][0] == pytest.approx(expected)

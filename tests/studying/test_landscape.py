@@ -247,8 +247,8 @@ def test_what_is_no_landscape(perceptrons: Path, convnets: Path, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     assert "no store is in this folder" in refused(DataError, tmp_path / "empty")
     assert "has no such split; it has train, test" in refused(UsageError, a, b, c, split="x")
-    assert "samples are at least 2" in refused(UsageError, a, b, c, samples=1)
-    assert "the grid from 2 to 200" in refused(UsageError, a, b, c, grid=201)
+    assert "--samples 1: at least 2 are needed" in refused(UsageError, a, b, c, samples=1)
+    assert "--grid 201: give from 2 to 200" in refused(UsageError, a, b, c, grid=201)
     assert "β needs at least two layers" in refused(
         MetricError, a, b, c, overrides={"layers": "fc1"}
     )
