@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cnatool.matched_tensors import Pair
     from cnatool.store.reader import Split, StoredArray
+    from cnatool.store.records import TensorRecord
 
 __all__ = [
     "equal_share",
@@ -79,10 +80,15 @@ def statistic_differences(
     columns = [pair.one.number for pair in pairs]
     columns2 = [pair.two.number for pair in pairs]
     differences: list[dict[str, Difference]] = [{} for _ in pairs]
+    abs_sums = [
+        _LastRows(each.statistics("abs_sum")) if each.has_statistic("abs_sum") else None
+        for each in (split, split2)
+    ]
     for name in names:
         sizes = _mean_sizes(split, name, columns, rows)
         scales = [
-            _Scale(name, split, split2, pair, size) for pair, size in zip(pairs, sizes, strict=True)
+            _Scale(name, ((split, pair.one), (split2, pair.two)), abs_sums, size)
+            for pair, size in zip(pairs, sizes, strict=True)
         ]
         largest = [_Largest() for _ in pairs]
         for start, one, two in _side_by_side(split.statistics(name), split2.statistics(name), rows):
@@ -112,24 +118,43 @@ def sums_agree(split: Split, split2: Split) -> Callable[[str, str], bool]:
     return agree
 
 
+class _LastRows:
+    """Rows of an array that are read once for all who ask for the same."""
+
+    def __init__(self, array: StoredArray) -> None:
+        self._array = array
+        self._range = (0, 0)
+        self._rows: NDArray[Any] | None = None
+
+    def column(self, start: int, stop: int, number: int) -> NDArray[np.float64]:
+        """Give some rows of a column."""
+        if self._rows is None or self._range != (start, stop):
+            self._rows, self._range = self._array[start:stop], (start, stop)
+        found: NDArray[np.float64] = self._rows[:, number]
+        return found
+
+
 class _Scale:
     """What the difference of a statistic of one pair of tensors is a share of."""
 
     def __init__(
-        self, statistic: str, split: Split, split2: Split, pair: Pair, mean_size: float
+        self,
+        statistic: str,
+        sides: Sequence[tuple[Split, TensorRecord]],
+        abs_sums: Sequence[_LastRows | None],
+        mean_size: float,
     ) -> None:
         self._mean_size = mean_size
-        self._elements = float(max(1, math.prod(pair.one.shape)))
-        self._sums: StoredArray | None = None
+        self._elements = float(max(1, math.prod(sides[0][1].shape)))
+        self._sums: _LastRows | None = None
         self._column = 0
         self._values: StoredArray | None = None
         self.name = "elements" if statistic == "nonzero_count" else "row"
         if statistic not in _SUMS:
             return
-        sides = ((split, pair.one), (split2, pair.two))
-        for each, tensor in sides:
-            if self._sums is None and each.has_statistic("abs_sum"):
-                self._sums, self._column = each.statistics("abs_sum"), tensor.number
+        for (_, tensor), sums in zip(sides, abs_sums, strict=True):
+            if self._sums is None and sums is not None:
+                self._sums, self._column = sums, tensor.number
         for each, tensor in sides:
             whole = tensor.stored is not None or tensor.output is not None
             if self._sums is None and self._values is None and whole:
@@ -141,8 +166,7 @@ class _Scale:
         """Give the scale of rows from ``start`` on, (n,)."""
         stop = start + len(one)
         if self._sums is not None:
-            sums: NDArray[np.float64] = self._sums[start:stop][:, self._column]
-            return sums
+            return self._sums.column(start, stop, self._column)
         if self._values is not None:
             blocks = _blocks(self._values, start, stop)
             return np.concatenate([row_statistics(rows, ["abs_sum"])["abs_sum"] for rows in blocks])
@@ -165,15 +189,36 @@ def _mean_sizes(split: Split, statistic: str, columns: list[int], rows: int) -> 
 def value_difference(one: StoredArray, two: StoredArray, rows: int) -> Difference:
     """Compare whole values; channels may come last in one of the arrays, and first in the other."""
     shape, shape2 = one.shape[1:], two.shape[1:]
-    moves = shape != shape2
-    if moves and (len(shape) < 2 or (shape2[-1], *shape2[:-1]) != shape):
-        if len(shape) >= 2 and (shape[-1], *shape[:-1]) == shape2:
-            return value_difference(two, one, rows)
+    moves = [
+        (axis, axis2)
+        for axis, axis2 in ((1, 1), (-1, 1), (1, -1))
+        if _moved(shape, axis, axis2) == shape2
+    ]
+    found: Difference | None = None
+    # Where all axes are as long as each other, only the values tell.
+    for axis, axis2 in moves if len(shape) > 1 else moves[:1]:
+        other = _apart(one, two, rows, axis, axis2)
+        if found is None or (other.max_relative or 0) <= _MUCH_THE_SAME:
+            found = other
+        if (found.max_relative or 0) <= _MUCH_THE_SAME:
+            break
+    if found is None:
         return Difference(None, None, None, f"shapes are {shape} and {shape2}")
+    return found
+
+
+def _moved(shape: tuple[int, ...], axis: int, axis2: int) -> tuple[int, ...]:
+    """Give a shape after the axis was moved, both counted with the samples' axis."""
+    return tuple(np.moveaxis(np.empty((0, *shape)), axis, axis2).shape[1:]) if shape else shape
+
+
+def _apart(one: StoredArray, two: StoredArray, rows: int, axis: int, axis2: int) -> Difference:
+    """Compare values, an axis of the first array moved to another place."""
     found = _Largest()
     size = 0.0
     for _, left, right in _side_by_side(one, two, rows):
-        found.add(left, np.moveaxis(right, -1, 1) if moves else right, None)
+        moved = left if axis == axis2 else np.moveaxis(left, axis, axis2)
+        found.add(moved, right, None)
         values = np.abs(left.astype(np.float64))
         size = max(size, float(values.max(initial=0.0, where=np.isfinite(values))))
     found.relative = found.absolute / size if size else 0.0

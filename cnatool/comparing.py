@@ -110,7 +110,11 @@ def compare(
         convention=ConventionResult(convention, typed, fields),
         scores=tuple(scores),
         scores_reason=reason,
-        notes=tuple(_notes(match, one, two, fields)),
+        notes=(
+            *(_other_splits(one, two) if split is None else ()),
+            *(_other_samples(splits) if differences else ()),
+            *_notes(match, one, two, fields),
+        ),
     )
 
 
@@ -231,6 +235,24 @@ def _structure(match: Match, splits: Mapping[str, SplitCompared]) -> Iterator[st
             yield f"labels of {name}: {split.labels:.2%} are the same"
         if not split.tensors:
             yield f"split {name}: no tensor could be matched"
+
+
+def _other_splits(one: Store, two: Store) -> Iterator[str]:
+    for store, other in ((one, two), (two, one)):
+        alone = [name for name in store.splits if name not in other.splits]
+        if alone:
+            yield f"{store.path} alone has {', '.join(alone)}, which is not compared"
+
+
+def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
+    """Say where differences may come from the data, not the network."""
+    for name, split in splits.items():
+        if split.rows == split.rows2 and split.same_data is False:
+            ids = f"{split.ids or 0:.2%} of ids are the same"
+            yield (
+                f"inputs or labels of {name} are not the same, row by row ({ids}): compare stores "
+                "of the same samples in the same order"
+            )
 
 
 def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator[str]:

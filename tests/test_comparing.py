@@ -173,6 +173,64 @@ def test_channels_last(tmp_path: Path) -> None:
         assert found.splits["test"].tensors[1].activations.max_abs == 0
 
 
+def test_channels_last_where_all_axes_are_as_long(tmp_path: Path) -> None:
+    data, moved, other = values(), values(), values(1)
+    for split, rows in ROWS.items():
+        cube = np.random.default_rng(rows).normal(size=(rows, 3, 3, 3)).astype(np.float32)
+        data[split]["fc2"], moved[split]["fc2"] = cube, np.moveaxis(cube, 1, -1)
+        other[split] = data[split] | {"fc2": cube[:, ::-1]}
+    one = written(tmp_path / "a.zarr", data)
+    two = written(tmp_path / "b.zarr", moved)
+    assert cnatool.compare(one, two).same
+    assert cnatool.compare(two, one).same
+    assert not cnatool.compare(one, written(tmp_path / "c.zarr", other)).same
+
+
+def test_what_the_data_explain_is_said(tmp_path: Path) -> None:
+    data = values()
+    order = np.random.default_rng(3).permutation(ROWS["test"])
+    turned = {"test": {name: array[order] for name, array in data["test"].items()}}
+    one = written(tmp_path / "a.zarr", data)
+    found = cnatool.compare(one, written(tmp_path / "b.zarr", turned))
+    assert not found.same
+    assert found.notes[0] == f"{one} alone has train, which is not compared"
+    assert found.notes[1].startswith("inputs or labels of test are not the same, row by row (")
+    part = cnatool.compare(one, written(tmp_path / "c.zarr", {"test": data["test"]}))
+    assert part.same
+    assert part.notes == (f"{one} alone has train, which is not compared",)
+    assert cnatool.compare(one, tmp_path / "c.zarr", split="test").notes == ()
+
+
+def test_absolute_sums_are_read_once_for_all_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnatool.store.reader import StoredArray
+
+    names = [f"t{number}" for number in range(50)]
+    rng = np.random.default_rng(0)
+    with cnatool.create_store(
+        tmp_path / "a.zarr", tensors=names, keep="statistics", statistics=("sum", "abs_sum")
+    ) as store:
+        store.append(
+            "all",
+            inputs=rng.random((20, 3)),
+            outputs=rng.random((20, 2)),
+            activations={name: rng.random((20, 4)) for name in names},
+        )
+    read = StoredArray.__getitem__
+    reads = 0
+
+    def counted(self: StoredArray, index: Any) -> Any:
+        nonlocal reads
+        reads += self.shape == (20, len(names) + 1)
+        return read(self, index)
+
+    monkeypatch.setattr(StoredArray, "__getitem__", counted)
+    found = cnatool.compare(tmp_path / "a.zarr", tmp_path / "a.zarr")
+    assert len(found.splits["all"].tensors) == len(names)
+    assert reads < len(names)
+
+
 def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
     data, other = values(), values()
     for both in (data, other):

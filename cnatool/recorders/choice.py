@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from cnatool.recorders.rule import FoundLayer
     from cnatool.recorders.trace import Origin, Place, Trace, Value
 
-__all__ = ["Choice", "Chosen", "Modules", "choose"]
+__all__ = ["Choice", "Chosen", "Modules", "Output", "choose"]
 
 Rule = Literal["preactivation", "linear", "all"]
 One = str | type
 Modules = One | tuple[One, ...] | list[One]
 
 _RULES = ("preactivation", "linear", "all")
+_NO_AXIS = "its result has no axis for the samples alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,28 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What the network gives.
+
+    Attributes
+    ----------
+    part : str
+        Its name in the network's result.
+    name : str
+        Its tensor's in the store.
+    axis : int
+        The samples'.
+    value : int
+        Its place in the trace.
+    """
+
+    part: str
+    name: str
+    axis: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What is recorded of a network.
 
@@ -67,9 +90,9 @@ class Choice:
     normalisers : dict of str to str
         By layer, the module alone between its linear tensor and its pre-activation.
     left_out : dict of str to str
-        Modules whose results are not recorded, and why.
-    outputs : dict of str to str
-        The network's outputs: their names in the store, by their names in its result.
+        Modules and outputs of the network that are not recorded, and why.
+    outputs : list of Output
+        The network's outputs.
     """
 
     tensors: list[Chosen]
@@ -77,7 +100,7 @@ class Choice:
     modules: dict[str, str]
     normalisers: dict[str, str]
     left_out: dict[str, str]
-    outputs: dict[str, str]
+    outputs: list[Output]
 
 
 def choose(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Choice:
@@ -156,18 +179,25 @@ class _Chooser:
             given = list(modules) if isinstance(modules, (tuple, list)) else [modules]
             self._named(given)
         layers = layers or self._all_layers()
-        # What makes the output tells whether it is scores or probabilities.
-        for value in self._trace.outputs.values():
-            if self._trace.values[value].axis is not None:
-                self._take(value)
+        outputs = self._outputs()
         tensors = [self._chosen[value] for value in sorted(self._chosen)]
-        outputs = {
-            part: self._chosen[value].name
-            if value in self._chosen
-            else f"output{part and '.'}{part}"
-            for part, value in self._trace.outputs.items()
-        }
         return Choice(tensors, layers, sources, normalisers, self._left_out, outputs)
+
+    def _outputs(self) -> list[Output]:
+        """Record outputs as tensors too: what makes one tells scores from probabilities."""
+        found = []
+        for part, value in self._trace.outputs.items():
+            axis = self._trace.values[value].axis
+            if axis is None:
+                self._left_out[f"output {part}".rstrip()] = _NO_AXIS
+            else:
+                found.append(Output(part, self._take(value), axis, value))
+        if not found:
+            raise DataError(
+                "no output of the network has a row for each sample: record the module inside "
+                "that gives its scores."
+            )
+        return found
 
     def _all_layers(self) -> list[Layer]:
         """Give a layer for each value that was chosen by hand."""
@@ -241,14 +271,16 @@ class _Chooser:
             if not value.places or not value.floating:
                 continue
             if value.axis is None:
-                self._left_out[self._name(value, "")] = (
-                    "its result has no axis for the samples alone"
-                )
+                self._left_out[self._name(value, "")] = _NO_AXIS
             else:
                 self._take(number)
 
     def _named(self, given: Sequence[One]) -> None:
         for one in given:
+            if not isinstance(one, (str, type)):
+                raise UsageError(
+                    f"modules={one!r}: one of {', '.join(_RULES)}, or names and types of modules."
+                )
             matching = {
                 name
                 for name, module in self._modules.items()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cnatool.errors import UsageError
+from cnatool.errors import DataError, UsageError
 from cnatool.recorders.checkpoints import Series
 from cnatool.recorders.statistics import statistic_names
 from cnatool.recording import create_store
@@ -61,7 +61,7 @@ class Recorder:
     path : Path
         Where the store is.
     left_out : dict of str to str
-        With ``modules="all"``, the layers whose results are not recorded, and why.
+        Outputs and, with ``modules="all"``, layers that are not recorded, and why.
 
     Raises
     ------
@@ -163,6 +163,8 @@ class Recorder:
         from cnatool.recorders.keras_statistics import arrays, device_statistics, samples_first
 
         raw = arrays(x if inputs is None else inputs)
+        if not len(next(iter(raw.values()))):
+            raise DataError("a batch of no samples: leave it out.")
         if self._store is None:
             self._prepare(x, list(raw))
         assert self._store is not None
@@ -170,10 +172,9 @@ class Recorder:
         found = self._run(x)
         chosen = self._choice.tensors
         rows = [samples_first(tensor, one.axis) for tensor, one in zip(found, chosen, strict=False)]
-        names = self._choice.outputs.values()
         outputs = {
-            name: arrays(tensor)["input"]
-            for name, tensor in zip(names, found[len(chosen) :], strict=True)
+            one.name: arrays(samples_first(tensor, one.axis))["input"]
+            for one, tensor in zip(self._choice.outputs, found[len(chosen) :], strict=True)
         }
         activations: dict[str, Any] = {}
         statistics: dict[str, dict[str, Any]] = {name: {} for name in self._statistics}
@@ -206,14 +207,16 @@ class Recorder:
         options = dict(self._options)
         if self._weights:
             options |= layer_arrays(self._model, choice, graph.layers, self._initial_state)
-        self._run = graph.runner([one.value for one in choice.tensors])
+        self._run = graph.runner(
+            [*(one.value for one in choice.tensors), *(one.value for one in choice.outputs)]
+        )
         self._store = self._held.enter_context(
             create_store(
                 self.path,
                 tensors={one.name: one.operator for one in choice.tensors},
                 layers=grouped(choice, graph.layers),
                 inputs=inputs,
-                outputs=list(choice.outputs.values()),
+                outputs=[one.name for one in choice.outputs],
                 keep="full" if self._whole else "statistics",
                 statistics=self._statistics,
                 shapes={one.name: one.shape for one in choice.tensors},

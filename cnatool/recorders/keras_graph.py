@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnatool.errors import UsageError
+from cnatool.errors import DataError, UsageError
 from cnatool.recorders.keras_operators import UNREAD, step
 from cnatool.recorders.rule import Step
 from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
@@ -79,15 +79,20 @@ class ModelGraph:
         self._find_axes(flat)
 
     def runner(self, values: Sequence[int]) -> Any:
-        """Give a function of the model's inputs that gives the values, then the outputs."""
-        outputs = list(self.trace.outputs.values())
-        fetches = [self._tensors[value] for value in (*values, *outputs)]
+        """Give a function of the model's inputs that gives the values."""
+        fetches = [self._tensors[value] for value in values]
         pruned = self._function.prune(self._inputs, fetches)
 
         def run(given: Any) -> list[Any]:
+            parts = tf.nest.flatten(given)
+            if len(parts) != len(self._types):
+                raise DataError(
+                    f"the model is called with {len(parts)} arrays, and with {len(self._types)} in "
+                    "the first batch."
+                )
             flat = [
                 tf.cast(tf.convert_to_tensor(one), dtype)
-                for one, dtype in zip(tf.nest.flatten(given), self._types, strict=True)
+                for one, dtype in zip(parts, self._types, strict=True)
             ]
             return list(pruned(*flat))
 
@@ -151,7 +156,7 @@ class ModelGraph:
         small, large = (
             [tuple(one.shape) for one in run([_repeated(one, n) for one in flat])] for n in PROBES
         )
-        for number, before, after in zip(numeric, small, large, strict=False):
+        for number, before, after in zip(numeric, small, large, strict=True):
             self.trace.values[number].shape = after
             self.trace.values[number].axis = sample_axis(before, after)
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -66,7 +67,7 @@ class Recorder:
     path : Path
         Where the store is.
     left_out : dict of str to str
-        With ``modules="all"``, the modules whose results are not recorded, and why.
+        Outputs and, with ``modules="all"``, modules that are not recorded, and why.
 
     Raises
     ------
@@ -94,8 +95,9 @@ class Recorder:
         check_installed()
         if keep not in ("statistics", "activations"):
             raise UsageError(f"keep={keep!r}: statistics or activations.")
-        if hasattr(network, "_orig_mod"):
-            raise UsageError("a compiled network hides its steps: record it before torch.compile.")
+        from cnatool.recorders.torch_arguments import check_network
+
+        check_network(network)
         if initial_state is not None and not weights:
             raise UsageError(
                 "initial_state: give weights=True too, from which distances are taken."
@@ -116,8 +118,15 @@ class Recorder:
         }
         self._held = ExitStack()
         self._store: Recording | None = None
-        self._taps: Taps | None = None
+        self._choice: Choice | None = None
+        # By whether the network runs under inference_mode, and whether on one sample alone: its
+        # operators may be others then.
+        self._taps: dict[tuple[bool, bool], Taps] = {}
+        # Of what the network is called with, the tensors that have samples.
+        self._with_samples: list[str] = []
         self._entered = False
+        self._over = False
+        self._in_batch = False
 
     def __enter__(self) -> Self:
         if self._entered:
@@ -133,7 +142,9 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         if error is None and self._store is None:
+            self._over = True
             raise UsageError(f"{self.path}: no batch was recorded, so there is no store.")
+        self._over = True
         self._held.__exit__(kind, error, trace)
 
     @contextmanager
@@ -164,22 +175,29 @@ class Recorder:
         """
         if not self._entered:
             raise UsageError("use the recorder as a context: with Recorder(…) as recorder.")
-        from cnatool.recorders.torch_taps import RootCall, arrays
+        if self._over:
+            raise UsageError(f"{self.path}: the recorder's context is over; make another.")
+        if self._in_batch:
+            raise UsageError(f"split {split!r}: a batch within a batch; each is one call.")
+        from cnatool.recorders.torch_arguments import arrays
+        from cnatool.recorders.torch_taps import RootCall
 
         raw = None if inputs is None else arrays(inputs)
         with RootCall(self._network) as call:
             call.before = lambda args, kwargs: self._begin(call, raw, args, kwargs)
-            call.after = self._end
+            call.after = call.take_outputs
+            self._in_batch = True
             try:
                 yield
             finally:
-                if self._taps is not None:
-                    self._taps.stop()
+                self._in_batch = False
+                if call.taps is not None:
+                    call.taps.stop()
         if call.count == 0:
             raise DataError(f"split {split!r}: the network was not called within this batch.")
-        assert self._taps is not None
+        assert call.taps is not None
         assert self._store is not None
-        given = self._taps.taken()
+        given = call.taps.taken()
         self._store.append(
             split,
             inputs=call.raw,
@@ -198,53 +216,109 @@ class Recorder:
         kwargs: Mapping[str, Any],
     ) -> None:
         """Prepare for a call of the network; find out what to record at the first."""
-        from cnatool.recorders.torch_taps import arrays, called_with
+        import torch
+
+        from cnatool.recorders.torch_arguments import arrays, called_with
 
         if call.count > 1:
             raise DataError(
                 "the network was called twice within one batch: give each call its own."
             )
-        call.raw = arrays(called_with(args, kwargs)) if raw is None else raw
-        rows = len(next(iter(call.raw.values())))
-        if self._taps is None:
-            self._prepare(args, kwargs, rows, list(call.raw))
-        assert self._taps is not None
-        self._taps.start(rows)
+        called = called_with(args, kwargs) if raw is None or not self._taps else {}
+        rows = len(next(iter((called if raw is None else raw).values())))
+        if not rows:
+            raise DataError("a batch of no samples: leave it out.")
+        mode = torch.is_inference_mode_enabled()
+        if not self._taps:
+            self._taps[mode, False] = self._first_taps(args, kwargs, rows, called, raw)
+        kind = mode, rows == 1
+        if kind not in self._taps:
+            self._taps[kind] = self._other_taps(args, kwargs, rows)
+        wanted = {name: called[name] for name in self._with_samples if name in called}
+        call.raw = arrays(wanted) if raw is None else raw
+        call.taps = self._taps[kind]
+        call.taps.start(rows)
 
-    def _end(self, result: Any) -> None:
-        if self._taps is not None:
-            self._taps.take_outputs(result)
-
-    def _prepare(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int, inputs: list[str]
-    ) -> None:
-        import torch
-
-        from cnatool.recorders.choice import choose
-        from cnatool.recorders.torch_taps import Taps, slow_attention
-        from cnatool.recorders.torch_trace import traced
+    def _first_taps(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        rows: int,
+        called: Mapping[str, torch.Tensor],
+        raw: Mapping[str, Any] | None,
+    ) -> Taps:
+        """Find out what to record, and create the store."""
+        from cnatool.recorders.torch_taps import slow_attention
         from cnatool.recorders.torch_weights import layer_arrays
 
-        wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-        parallel = isinstance(self._network, wrappers)
-        inner: Any = self._network.module if parallel else self._network
         self._held.enter_context(slow_attention())
-        choice = choose(
-            dict(inner.named_modules()), traced(inner, args, kwargs, rows), self._modules
-        )
+        choice, with_samples = self._chosen(args, kwargs, rows)
+        known = {id(tensor) for tensor in with_samples}
+        self._with_samples = [
+            name for name, one in called.items() if id(one) in known and len(one) == rows
+        ]
+        self._choice = choice
         self.left_out = choice.left_out
         options = dict(self._options)
         if self._weights:
-            options |= layer_arrays(inner, choice, self._initial_state)
+            options |= layer_arrays(self._inner, choice, self._initial_state)
+        inputs = self._with_samples if raw is None else list(raw)
         self._store = self._held.enter_context(self._created(choice, inputs, options))
-        self._taps = Taps(
-            inner,
+        return self._taps_of(choice)
+
+    def _other_taps(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int) -> Taps:
+        """Give taps that take the same tensors from other operators."""
+        taps, first = next(iter(self._taps.values())), self._choice
+        if not taps.in_operators or first is None:
+            return taps
+        choice, _ = self._chosen(args, kwargs, rows, alone=rows == 1)
+        kinds, others = (
+            [(one.name, one.shape) for one in each.tensors] for each in (first, choice)
+        )
+        if kinds != others:
+            raise DataError(
+                "under inference_mode, or for one sample alone, the network has other tensors than "
+                "in the first batch: record it in one mode, and leave out batches of one."
+            )
+        tensors = [
+            replace(one, axis=known.axis)
+            for one, known in zip(choice.tensors, first.tensors, strict=True)
+        ]
+        return self._taps_of(replace(choice, tensors=tensors, outputs=first.outputs))
+
+    @property
+    def _parallel(self) -> bool:
+        import torch
+
+        wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+        return isinstance(self._network, wrappers)
+
+    @property
+    def _inner(self) -> Any:
+        return self._network.module if self._parallel else self._network
+
+    def _chosen(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int, *, alone: bool = False
+    ) -> tuple[Choice, list[torch.Tensor]]:
+        """Watch the network; say what to record, and which arguments have samples."""
+        from cnatool.recorders.choice import choose
+        from cnatool.recorders.torch_trace import traced
+
+        trace, with_samples = traced(self._inner, args, kwargs, rows, alone=alone)
+        return choose(dict(self._inner.named_modules()), trace, self._modules), with_samples
+
+    def _taps_of(self, choice: Choice) -> Taps:
+        from cnatool.recorders.torch_taps import Taps
+
+        taps = Taps(
+            self._inner,
             choice,
             self._statistics,
             whole=self._keep == "activations",
-            parallel=parallel,
+            parallel=self._parallel,
         )
-        self._held.callback(self._taps.remove)
+        self._held.callback(taps.remove)
+        return taps
 
     def _created(self, choice: Choice, inputs: list[str], options: dict[str, Any]) -> Recording:
         return create_store(
@@ -252,7 +326,7 @@ class Recorder:
             tensors={one.name: one.operator for one in choice.tensors},
             layers=choice.layers,
             inputs=inputs,
-            outputs=list(choice.outputs.values()),
+            outputs=[one.name for one in choice.outputs],
             keep="full" if self._keep == "activations" else "statistics",
             statistics=self._statistics,
             shapes={one.name: one.shape for one in choice.tensors},
@@ -279,8 +353,9 @@ def record(
     splits : mapping of str to iterable of (raw, labels)
         Batches of each split: raw samples, and labels or None.
     prepare : callable, optional
-        Makes of raw samples what the network is called with; by default they are that. It is moved
-        to the device of the network's parameters.
+        Makes of raw samples what the network is called with: an array or a tensor, a tuple of
+        several, or a mapping of keywords to them; by default the samples are that. All are moved to
+        the device of the network's parameters.
     **options
         Of `Recorder`.
 
@@ -292,6 +367,8 @@ def record(
     check_installed()
     import torch
 
+    from cnatool.recorders.torch_arguments import placed
+
     modes = {module: module.training for module in network.modules()}
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
@@ -300,8 +377,9 @@ def record(
             for split, batches in splits.items():
                 for raw, labels in batches:
                     x = raw if prepare is None else prepare(raw)
+                    args, kwargs = placed(x, device)
                     with recorder.batch(split, inputs=raw, labels=labels):
-                        network(torch.as_tensor(x).to(device))
+                        network(*args, **kwargs)
     finally:
         for module, training in modes.items():
             module.training = training

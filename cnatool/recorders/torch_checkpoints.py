@@ -83,12 +83,10 @@ class Checkpoints:
         return self._series.record(self._write, step, epoch)
 
     def _write(self, path: Path, tags: dict[str, str]) -> None:
-        import torch
+        from cnatool.recorders.torch_undisturbed import kept_random_numbers
 
-        device = next((p.device for p in self._network.parameters()), None)
-        devices = [device] if device is not None and device.type == "cuda" else []
         # A loader draws from the random numbers too.
-        with torch.random.fork_rng(devices):
+        with kept_random_numbers(self._network):
             record(
                 self._network,
                 path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, local
@@ -14,12 +13,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnatool.errors import DataError
+from cnatool.recorders.torch_arguments import array
 from cnatool.recorders.torch_statistics import device_statistics
-from cnatool.recorders.torch_trace import named_tensors, operator_name
+from cnatool.recorders.torch_trace import is_watching, named_tensors, operator_name
 from cnatool.recorders.trace import Origin, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,8 +30,6 @@ __all__ = [
     "RootCall",
     "Taken",
     "Taps",
-    "arrays",
-    "called_with",
     "slow_attention",
 ]
 
@@ -45,43 +43,33 @@ class Taken:
     statistics: dict[str, dict[str, NDArray[np.float64]]]
 
 
-def arrays(given: Any) -> dict[str, NDArray[Any]]:
-    """Give arrays or tensors as NumPy arrays by name."""
-    named = given if isinstance(given, Mapping) else {"input": given}
-    return {
-        name: _array(one) if isinstance(one, torch.Tensor) else np.asarray(one)
-        for name, one in named.items()
-    }
+@dataclass(slots=True)
+class _Attention:
+    """Who wants it slow, and whether it was fast before the first of them; one for the process."""
+
+    lock: Lock = field(default_factory=Lock)
+    wanted: int = 0
+    fast: bool = True
 
 
-def called_with(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Give the tensors that a network is called with, by name.
-
-    Raises
-    ------
-    DataError
-        If there are none.
-    """
-    named = {
-        f"input{number or ''}" + (f".{part}" if part else ""): tensor
-        for number, one in enumerate(args)
-        for part, tensor in named_tensors(one).items()
-    }
-    named |= {name: one for name, one in kwargs.items() if isinstance(one, torch.Tensor)}
-    if not named:
-        raise DataError("the network is called without a tensor: give inputs=….")
-    return named
+_attention = _Attention()
 
 
 @contextmanager
 def slow_attention() -> Iterator[None]:
     """Let attention run in its modules' own steps, not in one that hides them."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    with _attention.lock:
+        if not _attention.wanted:
+            _attention.fast = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _attention.wanted += 1
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+        with _attention.lock:
+            _attention.wanted -= 1
+            if not _attention.wanted:
+                torch.backends.mha.set_fastpath_enabled(_attention.fast)
 
 
 class RootCall:
@@ -89,10 +77,10 @@ class RootCall:
 
     def __init__(self, network: torch.nn.Module) -> None:
         self._network = network
-        self._inside = False
         self._handles: list[Any] = []
         self.count = 0
         self.raw: dict[str, NDArray[Any]] = {}
+        self.taps: Taps | None = None
         self.before: Callable[[tuple[Any, ...], Mapping[str, Any]], object] = lambda _, __: None
         self.after: Callable[[Any], object] = lambda _: None
 
@@ -107,19 +95,18 @@ class RootCall:
         for handle in self._handles:
             handle.remove()
 
+    def take_outputs(self, result: Any) -> None:
+        """Hand on what the network gives."""
+        if self.taps is not None:
+            self.taps.take_outputs(result)
+
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        if self._inside or module is not self._network:
-            return
-        self.count += 1
-        # The first call is watched by calling the network itself.
-        self._inside = True
-        try:
+        if not is_watching() and module is self._network:
+            self.count += 1
             self.before(args, kwargs)
-        finally:
-            self._inside = False
 
     def _end(self, module: torch.nn.Module, args: Any, result: Any) -> None:
-        if not self._inside and module is self._network:
+        if not is_watching() and module is self._network:
             self.after(result)
 
 
@@ -195,6 +182,11 @@ class Taps:
                 )
             )
 
+    @property
+    def in_operators(self) -> bool:
+        """Whether something is taken that no module gives."""
+        return bool(self._made)
+
     def remove(self) -> None:
         """Take the hooks off."""
         for handle in self._handles:
@@ -219,10 +211,10 @@ class Taps:
     def take_outputs(self, result: Any) -> None:
         """Take what the network gives."""
         tensors = named_tensors(result)
-        names = self._choice.outputs
-        if not tensors.keys() >= names.keys():
+        outputs = self._choice.outputs
+        if not tensors.keys() >= {one.part for one in outputs}:
             raise DataError("the network gives other outputs than in the first batch.")
-        self._outputs = {name: _array(tensors[part]) for part, name in names.items()}
+        self._outputs = {one.name: array(tensors[one.part].movedim(one.axis, 0)) for one in outputs}
 
     def taken(self) -> Taken:
         """Give what was taken of this batch, the samples in the order in which they were given.
@@ -245,7 +237,7 @@ class Taps:
         names = [one.name for one in self._choice.tensors]
         if self._whole:
             for name in names:
-                parts = [_array(run.values[name]) for run in runs]
+                parts = [array(run.values[name]) for run in runs]
                 activations[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
         elif names:
             # One transfer for all.
@@ -261,7 +253,7 @@ class Taps:
 
     def _begin(self) -> None:
         """Begin a run of the network, or of a replica of it, in this thread."""
-        if not self._active:
+        if not self._active or is_watching():
             return
         run = _Run()
         with self._lock:
@@ -293,7 +285,9 @@ class Taps:
 
     def _running(self) -> _Run | None:
         """Give this thread's run; None outside of a batch."""
-        return getattr(self._thread, "run", None) if self._active else None
+        if not self._active or is_watching():
+            return None
+        return getattr(self._thread, "run", None)
 
     def _take(self, run: _Run, one: Chosen, tensor: torch.Tensor) -> None:
         tensor = tensor.detach()
@@ -340,12 +334,3 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _packed(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """Bring statistics together on one device: parts of a network may be on several."""
     return torch.stack([one.to(values[0].device) for one in values])
-
-
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Copy a tensor into an array; what NumPy has no type for becomes float32."""
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize == 1):
-        tensor = tensor.float()
-    array: NDArray[Any] = tensor.cpu().numpy().copy()
-    return array

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import combinations, islice
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,15 +16,25 @@ from torch.utils._pytree import tree_flatten, tree_map
 from cnatool.errors import DataError
 from cnatool.recorders.rule import Step
 from cnatool.recorders.torch_operators import operation
+from cnatool.recorders.torch_undisturbed import kept_buffers, kept_random_numbers
 from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["named_tensors", "operator_name", "traced"]
+__all__ = ["is_watching", "named_tensors", "operator_name", "traced"]
 
 # A tensor's memory, and how it lies in it; views of the whole with the same shape are one value.
 _Key = tuple[int, int, torch.dtype, tuple[int, ...], tuple[int, ...]]
+
+# Guesses of which arguments have the samples' axis.
+_MOST_GUESSES = 16
+_thread = local()
+
+
+def is_watching() -> bool:
+    """Say whether a network is watched in this thread: its calls are not the user's."""
+    return getattr(_thread, "watching", False)
 
 
 @dataclass(slots=True)
@@ -162,8 +174,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return len(self.values) - 1
 
 
-def traced(network: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], rows: int) -> Trace:
-    """Run a network on a few of its samples, and give what it does.
+def traced(
+    network: torch.nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any],
+    rows: int,
+    *,
+    alone: bool = False,
+) -> tuple[Trace, list[torch.Tensor]]:
+    """Run a network on a few of its samples; give what it does, and what of its arguments has them.
 
     Its buffers and the random numbers stay as they are.
 
@@ -174,13 +193,29 @@ def traced(network: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], rows:
         What it is called with.
     rows : int
         Samples in that.
+    alone : bool
+        Watch it on one sample, for which PyTorch's operators may be others; of which axis that is,
+        the trace then holds a guess.
 
     Raises
     ------
     DataError
-        If it takes other steps with other samples.
+        If it takes other steps with other samples, or what it is called with has none.
     """
-    small, large = (_run(network, *_part((args, dict(kwargs)), rows, n)) for n in PROBES)
+    given = args, dict(kwargs)
+    failure: Exception | None = None
+    for guessed in _guesses(given, rows):
+        chosen = {id(tensor) for tensor in guessed}
+        try:
+            probes = (1, 1) if alone else PROBES
+            small, large = (_run(network, *_part(given, chosen, rows, n)) for n in probes)
+        except Exception as error:
+            failure = failure or error
+            continue
+        break
+    else:
+        assert failure is not None
+        raise failure
     if [step.operator for step in small.steps] != [step.operator for step in large.steps]:
         raise DataError(
             "the network takes other steps for other samples, so its tensors are not the same "
@@ -188,7 +223,32 @@ def traced(network: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], rows:
         )
     for value, other in zip(large.values, small.values, strict=True):
         value.axis = sample_axis(other.shape, value.shape)
-    return large
+        if alone and 1 in value.shape:
+            value.axis = value.shape.index(1)
+    return large, list(guessed)
+
+
+def _guesses(given: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
+    """Give sets of arguments that may have the samples' axis: all, then fewer.
+
+    The mask of a sequence that is as long as the batch has none.
+    """
+    tensors = {
+        id(one): one
+        for one in tree_flatten(given)[0]
+        if isinstance(one, torch.Tensor) and rows in one.shape
+    }
+    if not tensors:
+        raise DataError(
+            f"there are {rows} samples, and no tensor that the network is called with has an axis "
+            "as long: give the raw samples of this very call as inputs=…, each in a row."
+        )
+    fewer = (
+        guess
+        for count in range(len(tensors), 0, -1)
+        for guess in combinations(tensors.values(), count)
+    )
+    return list(islice(fewer, _MOST_GUESSES))
 
 
 def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
@@ -198,8 +258,6 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
             lambda one: one.to(device) if isinstance(one, torch.Tensor) else one, (args, kwargs)
         )
     watch = _Watch((args, kwargs))
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    devices = [device] if device is not None and device.type == "cuda" else []
     with ExitStack() as held:
         for name, module in network.named_modules():
             before = module.register_forward_pre_hook(
@@ -213,19 +271,22 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
             )
             held.callback(before.remove)
             held.callback(after.remove)
-        held.enter_context(torch.random.fork_rng(devices))
+        held.enter_context(kept_random_numbers(network))
+        held.enter_context(kept_buffers(network))
+        held.callback(setattr, _thread, "watching", is_watching())
+        _thread.watching = True
         held.enter_context(watch)
-        result = torch.func.functional_call(network, buffers, args, kwargs)
+        result = network(*args, **kwargs)
     outputs = {name: watch.find(tensor) for name, tensor in named_tensors(result).items()}
     found = {name: value for name, value in outputs.items() if value is not None}
     return Trace(watch.steps, watch.values, found)
 
 
-def _part(given: Any, rows: int, count: int) -> Any:
-    """Give ``count`` samples of every tensor that has ``rows`` of them, some of them repeated."""
+def _part(given: Any, chosen: set[int], rows: int, count: int) -> Any:
+    """Give ``count`` samples of the chosen tensors, some of them repeated."""
 
     def part(one: Any) -> Any:
-        if not isinstance(one, torch.Tensor) or rows not in one.shape:
+        if id(one) not in chosen:
             return one
         wanted = torch.arange(count, device=one.device) % rows
         return one.detach().index_select(list(one.shape).index(rows), wanted)

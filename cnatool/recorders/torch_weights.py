@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from cnatool.errors import UsageError
+from cnatool.recorders.torch_undisturbed import kept_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,22 +36,51 @@ def layer_arrays(
     UsageError
         If the initial state is not of this network.
     """
+    modules = dict(network.named_modules())
     found: dict[str, Any] = {
-        "weights": _arrays(network, choice, network.state_dict().__getitem__),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in network.parameters())
     }
+    # A spectral norm goes a step further whenever its weight is asked for.
+    with kept_buffers(network):
+        found["weights"] = _arrays(
+            modules, choice, lambda module, name: getattr(modules[module], name)
+        )
     if initial_state is not None:
-        try:
-            found["initial_weights"] = _arrays(network, choice, initial_state.__getitem__)
-        except KeyError as error:
-            raise UsageError(f"initial_state: {error} is missing.") from error
+        found["initial_weights"] = _arrays(
+            modules, choice, lambda module, name: _initial(modules, initial_state, module, name)
+        )
+    return found
+
+
+def _initial(
+    modules: Mapping[str, torch.nn.Module],
+    state: Mapping[str, torch.Tensor],
+    module: str,
+    name: str,
+) -> torch.Tensor:
+    """Give what a module had in another state of the network."""
+    key = _joined(module, name)
+    if key in state:
+        return state[key]
+    if not is_parametrized(modules[module], name):
+        raise UsageError(f"initial_state: {key!r} is missing.")
+    # A weight that is computed of others.
+    copy = deepcopy(modules[module]).eval()
+    prefix = _joined(module, "")
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    try:
+        copy.load_state_dict(own)
+    except RuntimeError as error:
+        raise UsageError(f"initial_state: what {key!r} is made of is missing.") from error
+    found: torch.Tensor = getattr(copy, name)
     return found
 
 
 def _arrays(
-    network: torch.nn.Module, choice: Choice, state: Callable[[str], torch.Tensor]
+    modules: Mapping[str, torch.nn.Module],
+    choice: Choice,
+    state: Callable[[str, str], torch.Tensor],
 ) -> dict[str, NDArray[Any]]:
-    modules = dict(network.named_modules())
     arrays: dict[str, NDArray[Any]] = {}
     # Layers that call one module share its weights, which the same array says.
     made: dict[tuple[str, str | None], NDArray[Any]] = {}
@@ -62,7 +94,7 @@ def _arrays(
             normaliser = None
         key = (name, normaliser)
         if key not in made:
-            weight = _outputs_first(modules[name], state(_joined(name, "weight")))
+            weight = _outputs_first(modules[name], state(name, "weight"))
             if normaliser is not None:
                 scale = _scale(modules[normaliser], normaliser, state)
                 weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
@@ -91,11 +123,11 @@ def _folds(module: torch.nn.Module) -> bool:
 
 
 def _scale(
-    module: torch.nn.Module, name: str, state: Callable[[str], torch.Tensor]
+    module: torch.nn.Module, name: str, state: Callable[[str, str], torch.Tensor]
 ) -> torch.Tensor:
     """Give what a BatchNorm multiplies each channel with."""
-    variance = state(_joined(name, "running_var")).detach().cpu()
+    variance = state(name, "running_var").detach().cpu()
     scale = torch.rsqrt(variance + getattr(module, "eps", 0.0))
     if getattr(module, "affine", False):
-        scale = scale * state(_joined(name, "weight")).detach().cpu()
+        scale = scale * state(name, "weight").detach().cpu()
     return scale

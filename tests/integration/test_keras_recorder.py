@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cnatool
-from cnatool.errors import UsageError
+from cnatool.errors import DataError, UsageError
 
 ROWS = {"train": 80, "test": 60}
 
@@ -279,6 +279,61 @@ def test_the_callback(keras: Any, data: Any, tmp_path: Path) -> None:
         assert distances[-1] > 0
         outputs = cnatool.open(stores[-1]).splits["test"].outputs()[:]
         np.testing.assert_allclose(outputs, model(prepared(data["test"][0])), rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_is_the_same_with_the_callback(keras: Any, tmp_path: Path) -> None:
+    from cnatool.recorders.keras import store_callback
+
+    use, rng = keras.layers, np.random.default_rng(0)
+    x, y = rng.random((64, 4), np.float32), rng.integers(0, 3, 64)
+
+    def trained(callbacks: list[Any]) -> Any:
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                use.Dense(8),
+                use.BatchNormalization(),
+                use.Dropout(0.5),
+                use.Dense(3, activation="softmax"),
+            ]
+        )
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(x, y, epochs=2, batch_size=16, verbose=0, callbacks=callbacks)
+        return model.get_weights()
+
+    callback = store_callback(tmp_path, {"all": [(x, y)]}, every=2, unit="step", weights=True)
+    for one, two in zip(trained([]), trained([callback]), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_several_inputs_and_outputs(keras: Any, tmp_path: Path) -> None:
+    from cnatool.recorders.keras import Recorder
+
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = keras.layers.Dense(6, name="a"), keras.layers.Dense(3, name="b")
+
+        def call(self, given: Any) -> Any:
+            scores = self.b(keras.ops.relu(self.a(given["left"] + given["right"])))
+            return {"mean": keras.ops.mean(scores), "scores": scores}
+
+    model, rng = Net(), np.random.default_rng(0)
+    given = {name: rng.random((6, 4), np.float32) for name in ("left", "right")}
+    with Recorder(model, tmp_path / "s.zarr") as recorder:
+        outputs = recorder.batch("all", given)
+        with pytest.raises(DataError, match="called with 3 arrays, and with 2 in the first batch"):
+            recorder.batch("all", given | {"more": given["left"]})
+        with pytest.raises(DataError, match="a batch of no samples"):
+            recorder.batch("all", {name: array[:0] for name, array in given.items()})
+    assert recorder.left_out == {"output mean": "its result has no axis for the samples alone"}
+    store = cnatool.open(tmp_path / "s.zarr")
+    assert [one.name for one in store.record.inputs] == ["left", "right"]
+    (scores,) = outputs.values()
+    np.testing.assert_allclose(scores, model(given)["scores"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(store.splits["all"].outputs(0)[:], scores)
 
 
 def test_errors(keras: Any, tmp_path: Path) -> None:
