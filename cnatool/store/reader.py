@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ __all__ = ["Split", "Store", "StoredArray", "named_stores", "open_store"]
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
+_AGAIN_SECONDS = (0.005, 0.02, 0.08)
 
 
 def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ()) -> Store:
@@ -63,9 +65,8 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         If its attribute is not what the schema says, or an array is missing or has another shape.
     """
     path = Path(path)
-    tree = format_at(path).open(path)
     try:
-        text, checksum = tree.attribute(), tree.checksum()
+        tree, text, checksum = _described(path)
         record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
         wrong = None if record is None else next(contradictions(record), None)
         found = None if text is None else attribute_checksum(text)
@@ -84,6 +85,17 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
             "checksum."
         )
     return Store(path, record, tree, named_stores(inputs))
+
+
+def _described(path: Path) -> tuple[ReadableTree, bytes | None, str | None]:
+    """Read a store's attribute and its checksum; again where a writer came between the two."""
+    for wait in (*_AGAIN_SECONDS, None):
+        tree = format_at(path).open(path)
+        text, checksum = tree.attribute(), tree.checksum()
+        if wait is None or text is None or checksum in (None, attribute_checksum(text)):
+            break
+        time.sleep(wait)
+    return tree, text, checksum
 
 
 def named_stores(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
