@@ -147,7 +147,9 @@ class Network:
             )
         return next(iter(sizes), None)
 
-    def with_free_batch(self, bound: int, samples: Samples, run: RunOptions) -> Network | None:
+    def with_free_batch(
+        self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
+    ) -> Network | None:
         """Give the same network with a free batch axis, or None where that is not the same.
 
         Parameters
@@ -158,8 +160,10 @@ class Network:
             Three times as many.
         run : RunOptions
             How ONNX Runtime runs it.
+        names : collection of str
+            Tensors that have rows of samples, and must have them then.
         """
-        graph = rebatched(self.graph, bound, samples, run)
+        graph = rebatched(self.graph, bound, samples, run, names)
         if graph is None:
             return None
         feeds = tuple(

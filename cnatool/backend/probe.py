@@ -137,6 +137,9 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
         # Not every model takes equal samples; then this is not known.
         with suppress(BackendError):
             alone = ran(np.zeros_like(rows))
+    # Of a bound model: what it gives with one sample exchanged for another.
+    changed: dict[str, Any] = {}
+    place = count // 2
     axes: dict[str, SampleAxis] = {}
     tensors: list[ProbedTensor] = []
     for name in names:
@@ -146,10 +149,16 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
         shapes = {values[name].shape for values in singles}
+        placed = False
         if single:
             found = _only_axis(shapes)
         elif fixed_batch:
             found = _rolled_axis(first, other, count)
+            if isinstance(found, str):
+                with suppress(BackendError):
+                    changed = changed or ran(np.where(rows == place, 0, rows))
+                axis = _changed_axis(first, changed[name], count, place) if changed else None
+                placed, found = axis is not None, axis or found
         else:
             found = _scaled_axis(first, other, count)
         if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
@@ -175,9 +184,12 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
                 independent=varies
                 or single
                 or (
-                    not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
-                    if fixed_batch
-                    else same_values(moved[: count - 1], other_moved)
+                    (
+                        not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
+                        if fixed_batch
+                        else same_values(moved[: count - 1], other_moved)
+                    )
+                    and not placed
                 ),
             )
         )
@@ -277,6 +289,22 @@ def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> Sampl
         if fitting:
             return fitting[0]
     return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
+
+
+def _changed_axis(
+    first: NDArray[Any], second: NDArray[Any], count: int, place: int
+) -> SampleAxis | None:
+    """Find the axis along which the results changed in one place only, as the samples did.
+
+    It is found where a sample's values depend on its place too, so that they do not move with it.
+    """
+    if first.shape != second.shape:
+        return None
+    for reading in (*_plain(first, count), *_merged(first, count)):
+        pairs = zip(reading.samples_first(first), reading.samples_first(second), strict=True)
+        if [i for i, (one, other) in enumerate(pairs) if not same_values(one, other)] == [place]:
+            return reading
+    return None
 
 
 def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
