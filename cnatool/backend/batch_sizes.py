@@ -24,6 +24,8 @@ __all__ = ["probed_at_a_size", "sizes_in"]
 
 # Tried where nothing in the graph names a number: small ones first, a run of which is cheap.
 _LADDER = (1, 8, 4, 2, 3, 16, 6, 5, 10, 12, 32, 64)
+# ... and of large samples only as many as take this much.
+_LADDER_BYTES = 1 << 28
 # Larger ones are rather lengths of something else.
 _LARGEST = 1024
 # So many are taken from a graph; each costs a run.
@@ -41,6 +43,7 @@ def probed_at_a_size(
     asked: int | None,
     run: RunOptions,
     statistics: Sequence[Statistic] = (),
+    shapes_only: bool = False,
 ) -> tuple[ProbedNetwork, int | None]:
     """Probe a network with a number of samples that it runs with.
 
@@ -61,6 +64,8 @@ def probed_at_a_size(
         How ONNX Runtime runs it.
     statistics : sequence of Statistic
         Those that will be computed.
+    shapes_only : bool
+        As of `Network.probed`.
 
     Returns
     -------
@@ -77,12 +82,18 @@ def probed_at_a_size(
     """
     if bound is None and asked == 1:
         bound = 1
+
+    def probed_with(bound: int | None) -> ProbedNetwork:
+        return network.probed(
+            samples(bound), bound=bound, run=run, statistics=statistics, shapes_only=shapes_only
+        )
+
     try:
-        probed = network.probed(samples(bound), bound=bound, run=run, statistics=statistics)
+        probed = probed_with(bound)
     except BackendError:
         if bound is not None and bound == network.bound(samples(bound).values):
             raise
-        found = _first_that_runs(network, samples, asked, run, statistics)
+        found = _first_that_runs(network, samples, asked, run, probed_with)
         if found is None:
             raise
         probed, size = found
@@ -100,15 +111,16 @@ def _first_that_runs(
     samples: Callable[[int | None], Samples],
     asked: int | None,
     run: RunOptions,
-    statistics: Sequence[Statistic],
+    probed_with: Callable[[int], ProbedNetwork],
 ) -> tuple[ProbedNetwork, int] | None:
     session = Session(network.graph.model, network.graph.path, run)
-    sizes = [*([asked] if asked else []), *sizes_in(network.graph), *_LADDER]
+    sample = sum(value[0].nbytes for value in samples(1).values.values())
+    ladder = [size for size in _LADDER if size == 1 or size * sample <= _LADDER_BYTES]
+    sizes = [*([asked] if asked else []), *sizes_in(network.graph), *ladder]
     for size in dict.fromkeys(sizes):
-        given = samples(size)
         try:
-            session.run(network.graph.output_names, given.first(size).feeds())
-            return network.probed(given, bound=size, run=run, statistics=statistics), size
+            session.run(network.graph.output_names, samples(size).first(size).feeds())
+            return probed_with(size), size
         except BackendError:
             continue
     return None
