@@ -198,7 +198,6 @@ def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
     exposed = exposed_model(
         plan.network,
         plan.probed,
-        plan.samples,
         plan.record.tensors,
         plan.outputs,
         plan.statistics,

@@ -185,9 +185,10 @@ class Feed:
         ----------
         source : Source
         count : int, optional
-            How many; by default three, or as many as the model is bound to.
+            How many; by default as many as the model is bound to, or three where it takes any
+            number or one.
         """
-        count = count or self.batch or _PROBE_SAMPLES
+        count = count or (_PROBE_SAMPLES if self.batch in (None, 1) else self.batch)
         fed = [spec.fed for spec in source.inputs]
         size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
         looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))

@@ -89,7 +89,10 @@ def inspect_model(
     for feed in network.feeds:
         if feed.name in constants:
             continue
-        shape = (bound or _SAMPLES, *_sample_shape(network, feed, shapes.get(feed.name)))
+        shape = (
+            _SAMPLES if bound in (None, 1) else bound,
+            *_sample_shape(network, feed, shapes.get(feed.name)),
+        )
         if math.prod(shape) > _MOST:
             raise ModelError(
                 f"{network.graph.path}: input {feed.name!r} takes {shape[1:]} a sample, which is "
@@ -100,7 +103,7 @@ def inspect_model(
         values[feed.name] = numbers.astype(feed.dtype)
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
     samples = Samples(values, constant_inputs(network.feeds, constants))
-    probed = network.probed(samples, fixed_batch=bound is not None, run=run)
+    probed = network.probed(samples, bound=bound, run=run)
     return ModelInspection(network, probed.tensors, probed.skipped)
 
 

@@ -181,9 +181,7 @@ def planned(
     samples = feed.probe(first)
     if unscaled := feed.unscaled(samples):
         note(unscaled)
-    probed = network.probed(
-        samples, fixed_batch=feed.batch is not None, run=run, statistics=choices.statistics
-    )
+    probed = network.probed(samples, bound=feed.batch, run=run, statistics=choices.statistics)
     better = running.batch_size or fitting_batch(probed.tensors, provider)
     if feed.batch is not None and better > feed.batch:
         freed = network.with_free_batch(feed.batch, feed.probe(first, 3 * feed.batch), run)
@@ -264,7 +262,7 @@ def _probed_alike(
 ) -> ProbedNetwork | None:
     """Probe a network whose batch was freed; None where it fails, or tensors lose their samples."""
     try:
-        found = freed.probed(samples, fixed_batch=False, run=run, statistics=statistics)
+        found = freed.probed(samples, bound=None, run=run, statistics=statistics)
     except (BackendError, ModelError):
         return None
     names = {tensor.name for tensor in found.tensors}

@@ -5,8 +5,17 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from typing import Any
 
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file in one process, so that its fixtures train a network once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def pytest_sessionfinish(exitstatus: int | pytest.ExitCode) -> None:

@@ -246,7 +246,7 @@ class ExposedModel:
         self, tensor: TensorRecord, value: NDArray[Any], samples: int
     ) -> NDArray[Any]:
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
-        if value.ndim <= axis.axis or value.shape[axis.axis] != samples * axis.factor:
+        if not axis.holds(value.shape, samples):
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
                 f"{tensor.shape} a sample in the first batch. Leave it out with --tensors, or "

@@ -68,6 +68,10 @@ class Samples:
         rows = zip(*self.values.values(), strict=True)
         return len({tuple(part.tobytes() for part in row) for row in rows}) == len(self)
 
+    def first(self, count: int) -> Samples:
+        """Give the first of them, and the same constants."""
+        return Samples({name: v[:count] for name, v in self.values.items()}, self.constants)
+
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
         """Give what a run over some of the samples is fed."""
         fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}

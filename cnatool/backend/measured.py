@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.backend.feeds import Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
     from cnatool.store.records import Statistic, TensorRecord
@@ -29,7 +28,6 @@ _CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "positive_sum")
 def exposed_model(
     network: Network,
     probed: ProbedNetwork,
-    samples: Samples,
     tensors: Sequence[TensorRecord],
     outputs: Sequence[TensorRecord],
     statistics: Sequence[Statistic],
@@ -45,8 +43,6 @@ def exposed_model(
     network : Network
     probed : ProbedNetwork
         What the probe told of it.
-    samples : Samples
-        What it was probed with.
     tensors, outputs : sequence of TensorRecord
         The tensors to expose, and the model's outputs.
     statistics : sequence of Statistic
@@ -59,6 +55,7 @@ def exposed_model(
     ModelError, BackendError
         If ONNX Runtime does not accept the model, or fails.
     """
+    samples = probed.samples
     inputs = {name: (value.dtype, value.shape[1:]) for name, value in samples.values.items()}
 
     def built(exact: Sequence[str]) -> ExposedModel:

@@ -174,7 +174,7 @@ class Network:
         self,
         samples: Samples,
         *,
-        fixed_batch: bool,
+        bound: int | None,
         run: RunOptions,
         statistics: Sequence[Statistic] = (),
     ) -> ProbedNetwork:
@@ -183,15 +183,15 @@ class Network:
         Parameters
         ----------
         samples : Samples
-            At least two, or as many as the model is bound to.
-        fixed_batch : bool
-            The model is bound to this number of samples.
+            At least two, or as many as the model is bound to; any number where that is one.
+        bound : int or None
+            The number of samples that the model is bound to, or is to be run with.
         run : RunOptions
             How ONNX Runtime runs it.
         statistics : sequence of Statistic
             Those that will be computed, and are to be compared with the probe's values.
         """
-        found = probe(self.graph, samples, fixed_batch=fixed_batch, run=run)
+        found = probe(self.graph, samples, bound=bound, run=run)
         tensors = [
             TensorRecord(
                 number=number,
@@ -222,7 +222,7 @@ class Network:
             and tensor.merged is None
             and not tensor.varies
         }
-        return ProbedNetwork(tensors, found.skipped, mixed, reference)
+        return ProbedNetwork(tensors, found.skipped, mixed, found.samples, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +237,17 @@ class ProbedNetwork:
         The others, each with its reason.
     mixed : tuple of str
         Tensors whose values for a sample depend on the others in its batch.
+    samples : Samples
+        What the first run was fed.
     reference : dict of str to dict
-        Of the float32 tensors that can be summed in parts, statistics of the probe's values by
-        name, (samples,) each.
+        Of the float32 tensors that can be summed in parts, statistics of what the first run
+        gave by name, (samples,) each.
     """
 
     tensors: list[TensorRecord]
     skipped: list[SkippedTensor]
     mixed: tuple[str, ...]
+    samples: Samples
     reference: dict[str, dict[Statistic, NDArray[np.float64]]]
 
 

@@ -15,7 +15,7 @@ from cnatool.errors import BackendError
 from cnatool.store.records import Merged, SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,8 +43,8 @@ class ProbedTensor:
         Element type of the arrays that are read.
     shape : tuple of int
         Shape for one sample, the sample axis left out.
-    batch_axis : int
-        Where the sample axis is.
+    batch_axis : int or None
+        Where the sample axis is; None for a tensor that is one sample, and has none.
     merged : {"NT", "TN"} or None
         Whether the graph merges the sample axis with another, and which of the two is outer.
     varies : bool
@@ -58,7 +58,7 @@ class ProbedTensor:
     onnx_type: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    batch_axis: int
+    batch_axis: int | None
     merged: Merged | None = None
     varies: bool = False
     independent: bool = True
@@ -74,16 +74,19 @@ class Probe:
         In execution order.
     skipped : list of SkippedTensor
         Tensors that cannot be stored a row a sample, with the reason.
+    samples : Samples
+        What the first run was fed.
     values : dict of str to ndarray
-        What the first run gave for each tensor.
+        What it gave for each tensor.
     """
 
     tensors: list[ProbedTensor]
     skipped: list[SkippedTensor]
+    samples: Samples
     values: dict[str, NDArray[Any]]
 
 
-def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions) -> Probe:
+def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions) -> Probe:
     """Run a model on two batches of different size and see what scales with the samples.
 
     Parameters
@@ -91,9 +94,10 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
     graph : Graph
     samples : Samples
         Samples that all differ. The first run takes all, the second one less.
-    fixed_batch : bool
-        The model accepts this number of samples only. Then the second run takes them in another
-        order, and the sample axis is the one along which the results changed places.
+    bound : int or None
+        The model accepts this number of samples only. With several, the second run takes them in
+        another order, and the sample axis is the one along which the results changed places. With
+        one, each sample has a run of its own, and all that a run gives belongs to its sample.
     run : RunOptions
         How ONNX Runtime runs it.
 
@@ -119,12 +123,17 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
         values = session.run(exposed.outputs, samples.feeds(taken))
         return dict(zip(names, values, strict=True))
 
-    large = ran(rows)
-    small = ran(np.roll(rows, 1) if fixed_batch else rows[: count - 1])
+    single, fixed_batch = bound == 1, bound is not None
+    singles = [ran(rows[i : i + 1]) for i in range(count)] if single else []
+    if singles:
+        large, small = singles[0], singles[-1]
+    else:
+        large = ran(rows)
+        small = ran(np.roll(rows, 1) if fixed_batch else rows[: count - 1])
     rolled: dict[str, Any] = {}
     # Of a bound model: what the first sample gives among copies of itself.
     alone: dict[str, Any] = {}
-    if fixed_batch and count > 1:
+    if fixed_batch and not single:
         # Not every model takes equal samples; then this is not known.
         with suppress(BackendError):
             alone = ran(np.zeros_like(rows))
@@ -136,9 +145,13 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
-        found = (
-            _rolled_axis(first, other, count) if fixed_batch else _scaled_axis(first, other, count)
-        )
+        shapes = {values[name].shape for values in singles}
+        if single:
+            found = _only_axis(shapes)
+        elif fixed_batch:
+            found = _rolled_axis(first, other, count)
+        else:
+            found = _scaled_axis(first, other, count)
         if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
@@ -148,7 +161,7 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
             continue
         axes[name] = found
         moved, other_moved = found.samples_first(first), found.samples_first(other)
-        varies = moved.shape[1:] != other_moved.shape[1:]
+        varies = moved.shape[1:] != other_moved.shape[1:] or len(shapes) > 1
         tensors.append(
             ProbedTensor(
                 name=name,
@@ -160,6 +173,7 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
                 merged=found.merged,
                 varies=varies,
                 independent=varies
+                or single
                 or (
                     not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
                     if fixed_batch
@@ -167,7 +181,7 @@ def probe(graph: Graph, samples: Samples, *, fixed_batch: bool, run: RunOptions)
                 ),
             )
         )
-    return Probe(tensors, skipped, large)
+    return Probe(tensors, skipped, samples.first(bound or count), large)
 
 
 def _unreadable(kind: str) -> str | None:
@@ -183,6 +197,15 @@ def _unreadable(kind: str) -> str | None:
         if kind.startswith(start):
             return f"{word}, not an array of numbers"
     return None
+
+
+def _only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
+    """Find the sample axis in what runs of one sample gave; none, where it was taken away."""
+    ranks = {len(shape) for shape in shapes}
+    if len(ranks) > 1:
+        return "its rank varies between samples"
+    ones = (axis for axis in range(*ranks) if all(shape[axis] == 1 for shape in shapes))
+    return SampleAxis(next(ones, None))
 
 
 def _scaled_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> SampleAxis | str:
@@ -229,7 +252,7 @@ def _merged_axis(
             return f"the order of samples along an axis cannot be told: shape {first.shape}"
     if fitting:
         return fitting[0]
-    return f"samples are mixed along an axis of {first.shape[found.axis]}: shape {first.shape}"
+    return f"samples are mixed along axis {found.axis}: shape {first.shape}"
 
 
 def _factor(large: int, small: int, count: int) -> int:
@@ -249,7 +272,7 @@ def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> Sampl
                 np.roll(reading.samples_first(first), 1, axis=0), reading.samples_first(second)
             )
         ]
-        if len(fitting) > 1 and count > 1 and not (first == first.flat[0]).all():
+        if len(fitting) > 1 and not (first == first.flat[0]).all():
             return f"several axes may be the samples': shape {first.shape}"
         if fitting:
             return fitting[0]
@@ -261,10 +284,10 @@ def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
 
 
 def _merged(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
-    """Give the ways in which an axis may be merged; one sample alone does not tell."""
+    """Give the ways in which an axis may be merged."""
     for axis in range(value.ndim):
         factor, rest = divmod(value.shape[axis], count)
-        if count > 1 and factor > 1 and not rest:
+        if factor > 1 and not rest:
             yield from (SampleAxis(axis, factor, merged) for merged in _ORDERS)
 
 

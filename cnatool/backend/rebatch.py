@@ -54,7 +54,7 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
         return None  # equal samples would look the same however they are mixed
     freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values, bound))
     try:
-        found = probe(freed, samples, fixed_batch=False, run=run)
+        found = probe(freed, samples, bound=None, run=run)
         names = [tensor.name for tensor in found.tensors]
         types = {tensor.name: tensor.onnx_type for tensor in found.tensors}
         exposed = readable(graph.model, names, types)

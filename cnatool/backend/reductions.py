@@ -55,8 +55,8 @@ class MeasuredTensor:
         Its element type.
     shape : tuple of int
         Its shape for one sample, the sample axis left out.
-    batch_axis : int
-        Where the sample axis is.
+    batch_axis : int or None
+        Where the sample axis is; None for a tensor that is one sample, and has none.
     merged : {"NT", "TN"} or None
         Whether it is merged with another, and which of the two is the outer one.
     exact : bool
@@ -68,7 +68,7 @@ class MeasuredTensor:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    batch_axis: int
+    batch_axis: int | None
     exact: bool
     merged: Merged | None = None
     sum: LinearSum | None = None
@@ -117,8 +117,11 @@ class Reductions:
     def exact(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
         """Add a statistic of a tensor in float64, (n, 1)."""
         name = self.add("Cast", [self._apart(tensor)], to=TensorProto.DOUBLE)
-        sample_axis = tensor.batch_axis + (tensor.merged == "TN")
-        axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
+        if tensor.batch_axis is None:
+            axes = list(range(len(tensor.shape)))
+        else:
+            sample_axis = tensor.batch_axis + (tensor.merged == "TN")
+            axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
         if statistic in _EXTREMES:
             operator = _EXTREMES[statistic]
         else:
@@ -223,7 +226,7 @@ class Reductions:
 
     def _apart(self, tensor: MeasuredTensor) -> str:
         """Give the tensor with its sample axis apart from the one that it is merged with."""
-        if tensor.merged is None:
+        if tensor.merged is None or tensor.batch_axis is None:
             return tensor.name
         axis = tensor.batch_axis + (tensor.merged == "TN")
         shape = np.insert(np.array(tensor.shape, np.int64), axis, -1)

@@ -45,7 +45,8 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
             yield f"tensor {tensor.name!r} is number {tensor.number} in place {number}"
         if tensor.output is not None and not 0 <= tensor.output < len(record.outputs):
             yield f"tensor {tensor.name!r} should be output {tensor.output}, which there is not"
-        if tensor.merged is not None and not 0 <= tensor.batch_axis < len(tensor.shape):
+        merged = tensor.merged is not None
+        if merged and tensor.batch_axis not in range(len(tensor.shape)):
             yield f"tensor {tensor.name!r} has no axis {tensor.batch_axis} that could be merged"
         if tensor.varies and tensor.stored is not None:
             yield f"the shape of tensor {tensor.name!r} varies, and it is stored whole"

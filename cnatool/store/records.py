@@ -82,8 +82,10 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape : tuple of int
         Shape for one sample, the sample axis left out. Of a tensor that ``varies``, the shape in
         the first batch that was run.
-    batch_axis : int
-        Where the sample axis was in the graph; in the store it is always the first.
+    batch_axis : int or None
+        Where the sample axis was in the graph; in the store it is always the first. Null where the
+        model ran on one sample at a time and the tensor has no sample axis: all of it belongs to
+        that sample.
     kept : {"full", "statistics"}
         Whether whole arrays are stored, or the per-sample statistics alone.
     output : int or None
@@ -109,7 +111,7 @@ class TensorRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Role
     dtype: str
     shape: tuple[int, ...]
-    batch_axis: int
+    batch_axis: int | None
     kept: Kept
     output: int | None = None
     stored: str | None = None

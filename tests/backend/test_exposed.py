@@ -40,9 +40,9 @@ def exposed(
 ) -> tuple[Network, tuple[TensorRecord, ...], Results]:
     network = open_network(saved(model, tmp_path / "model.onnx"))
     count = len(next(iter(feeds.values())))
-    fixed = network.bound(list(feeds)) is not None
-    small = feeds if fixed else {name: value[:3] for name, value in feeds.items()}
-    probed = network.probed(Samples(small), fixed_batch=fixed, run=RunOptions()).tensors
+    fixed = network.bound(list(feeds))
+    small = feeds if fixed is not None else {name: value[:3] for name, value in feeds.items()}
+    probed = network.probed(Samples(small), bound=fixed, run=RunOptions()).tensors
     tensors = chosen_tensors(network, probed, ["all"], keep=keep, dtype=None)
     outputs = stored_outputs(network, probed)
     inputs = {name: (value.dtype, value.shape[1:]) for name, value in feeds.items()}
@@ -54,7 +54,7 @@ def exposed(
 
 def probed_tensors(network: Network, size: int) -> list[TensorRecord]:
     samples = Samples({"x": np.random.default_rng(0).random((3, size), np.float32)})
-    return network.probed(samples, fixed_batch=False, run=RunOptions()).tensors
+    return network.probed(samples, bound=None, run=RunOptions()).tensors
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_tensors_without_a_sample_axis_are_skipped_with_the_reason(tmp_path: Pat
     b.node("Gemm", ["x", "x"], "square", transB=1)
     path = saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx")
     feeds = {"x": np.random.default_rng(0).random((3, 4), np.float32)}
-    found = open_network(path).probed(Samples(feeds), fixed_batch=False, run=RunOptions())
+    found = open_network(path).probed(Samples(feeds), bound=None, run=RunOptions())
     assert [tensor.name for tensor in found.tensors] == ["centred", "pairs", "y"]
     assert [(t.merged, t.shape) for t in found.tensors] == [
         (None, (4,)),
@@ -297,7 +297,7 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
     model = b.model({"x": ("n", "m")}, {"y": ("n", "m")})
     network = open_network(saved(model, tmp_path / "m.onnx"))
     probed = network.probed(
-        Samples({"x": np.ones((3, 4), np.float32)}), fixed_batch=False, run=RunOptions()
+        Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions()
     ).tensors
     tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
     inputs = {"x": (np.dtype(np.float32), (5,))}
@@ -309,7 +309,7 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
 def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
     network = open_network(saved(mlp(), tmp_path / "m.onnx"))
     probed = network.probed(
-        Samples({"x": np.ones((3, 64), np.float32)}), fixed_batch=False, run=RunOptions()
+        Samples({"x": np.ones((3, 64), np.float32)}), bound=None, run=RunOptions()
     ).tensors
 
     def names(*patterns: str) -> list[str]:
@@ -328,7 +328,7 @@ def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
 def test_narrowing_never_widens(tmp_path: Path) -> None:
     network = open_network(saved(mlp(), tmp_path / "m.onnx"))
     probed = network.probed(
-        Samples({"x": np.ones((3, 64), np.float32)}), fixed_batch=False, run=RunOptions()
+        Samples({"x": np.ones((3, 64), np.float32)}), bound=None, run=RunOptions()
     ).tensors
     for dtype, stored in (("float16", "float16"), ("float32", "float32"), (None, "float32")):
         tensors = chosen_tensors(network, probed, ["fc1"], keep="full", dtype=dtype)
@@ -346,9 +346,7 @@ def test_model_that_the_runtime_refuses(tmp_path: Path) -> None:
     b.nodes.append(helper.make_node("NoSuchOperator", ["x"], ["y"]))
     network = open_network(saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="ONNX Runtime refuses the model"):
-        network.probed(
-            Samples({"x": np.ones((3, 4), np.float32)}), fixed_batch=False, run=RunOptions()
-        )
+        network.probed(Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions())
 
 
 @pytest.mark.filterwarnings("error")

@@ -346,7 +346,7 @@ def test_random_chains(
     values = values_of(model, {"x": x})
     sums = sums_of(model, folder, values)
     network = open_network(folder / "model.onnx")
-    probed = network.probed(Samples({"x": x}), fixed_batch=False, run=RunOptions(threads=1)).tensors
+    probed = network.probed(Samples({"x": x}), bound=None, run=RunOptions(threads=1)).tensors
     tensors = chosen_tensors(network, probed, ["all"], keep="statistics", dtype=None)
     outputs = stored_outputs(network, probed)
     inputs = {"x": (x.dtype, shape)}
@@ -390,10 +390,10 @@ def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
     samples = Samples({"x": (rng.normal(size=(3, 3, 40, 40)) * 1e-2).astype(np.float32)})
     network = open_network(saved(model, tmp_path / "model.onnx"))
     run = RunOptions(threads=1)
-    probed = network.probed(samples, fixed_batch=False, run=run, statistics=("sum",))
+    probed = network.probed(samples, bound=None, run=run, statistics=("sum",))
     tensors = chosen_tensors(network, probed.tensors, ["all"], keep="statistics", dtype=None)
     outputs = stored_outputs(network, probed.tensors)
-    trusted = exposed_model(network, probed, samples, tensors, outputs, ("sum",), run)
+    trusted = exposed_model(network, probed, tensors, outputs, ("sum",), run)
     given = trusted.run([samples.values], 3).statistics["sum"]
     plain = ExposedModel(
         network.graph,

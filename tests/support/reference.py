@@ -58,6 +58,8 @@ def difference(got: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-
 def as_in_graph(value: np.ndarray, tensor: TensorRecord) -> np.ndarray:
     """Bring a stored tensor, samples first, into the shape that it has in the graph."""
     axis = tensor.batch_axis
+    if axis is None:
+        return value[0]
     if tensor.merged is None:
         return np.moveaxis(value, 0, axis)
     # The sample axis and another one are a single axis there; either may be the outer one.
