@@ -24,16 +24,13 @@ _INTERNAL_ERROR = 4
 _INTERRUPTED = 130
 # How a shell says which signal ended a process.
 _SIGNALLED = 128
+_ASCII = "cnatool_ascii"
 _AGAIN_SECONDS = 0.01
 
 
 def run() -> None:
     """Run the command line that the process was started with."""
-    codecs.register_error("cnatool", replace_unencodable)
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show α shows "alpha" instead.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="cnatool")
+    _transliterate()
     received = _interruptible()
     if "--debug" in sys.argv[1:]:
         _run()
@@ -75,6 +72,33 @@ def run() -> None:
             "Run `cnatool --debug …` for the traceback, and please report it.",
             _INTERNAL_ERROR,
         )
+
+
+def _transliterate() -> None:
+    """Let a terminal that cannot show α show "alpha" instead."""
+    codecs.register_error("cnatool", replace_unencodable)
+    codecs.register(_plain_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_ = codecs.lookup(stream.encoding).name == "ascii"
+            encoding = _ASCII if ascii_ else stream.encoding
+            stream.reconfigure(encoding=encoding, errors="cnatool")
+
+
+def _plain_ascii(name: str) -> codecs.CodecInfo | None:
+    """Look up ASCII by another name: click writes UTF-8 where a stream is called ASCII."""
+    if name != _ASCII:
+        return None
+    plain = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        plain.encode,
+        plain.decode,
+        plain.streamreader,
+        plain.streamwriter,
+        plain.incrementalencoder,
+        plain.incrementaldecoder,
+        name=_ASCII,
+    )
 
 
 def _run() -> None:
