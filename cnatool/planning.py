@@ -179,8 +179,8 @@ def planned(
     for name, source in sources.items():
         note(_split_text(name, source, rows[name]))
     samples = feed.probe(first)
-    if unscaled := feed.unscaled(samples):
-        note(unscaled)
+    for line in feed.doubts(samples):
+        note(line)
     probed = network.probed(samples, bound=feed.batch, run=run, statistics=choices.statistics)
     better = running.batch_size or fitting_batch(probed.tensors, provider)
     if feed.batch is not None and better > feed.batch:
