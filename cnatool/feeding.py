@@ -264,10 +264,7 @@ def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any])
         if high > _LEAST_PIXEL or (given.source_dtype == "uint8" and not prepared):
             return None
         way = "leave --mean and --std out and pass --scale 1" if prepared else "pass --scale 255"
-        return (
-            f"{said}and the model {takes.text}, as for values from 0 to 255: if it was trained on "
-            f"such, {way}"
-        )
+        return f"{said}and the model {takes}: if it was trained on such, {way}"
     if prepared:
         return None
     unit = takes is not None and takes.takes == "unit"

@@ -94,6 +94,10 @@ class InputRange:
     takes: Takes | None
     text: str
 
+    def __str__(self) -> str:
+        top = {"pixels": ", as for values from 0 to 255", "unit": ", as for values from 0 to 1"}
+        return self.text + top.get(self.takes or "", "")
+
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
@@ -129,10 +133,7 @@ def input_range(graph: Graph, name: str, shape: tuple[int, ...], batch: int) -> 
         for node in graph.consumers.get(tensor, ())
         if node.op_type in _WITNESSES and node.input[0] == tensor
     ]
-    arithmetic = [
-        tensor for tensor in known if tensor != name and _is_arithmetic(graph.producer[tensor])
-    ]
-    ends = [tensor for tensor in arithmetic if _is_end(graph, tensor, known)]
+    ends = [tensor for tensor in _computed(known) if _is_end(graph, tensor, known)]
     wanted = list(dict.fromkeys([*ends, *(tensor for tensor, _ in witnesses)]))
     size = batch * int(np.prod(shape, dtype=np.int64))
     if not wanted or size > _MOST_ELEMENTS:
@@ -163,8 +164,15 @@ def _is_end(graph: Graph, tensor: str, known: Mapping[str, onnx.NodeProto | None
     return not readers or any(set(n.output).isdisjoint(known) for n in readers)
 
 
-def _is_arithmetic(node: onnx.NodeProto) -> bool:
-    return node.op_type in _ARITHMETIC
+def _computed(known: Mapping[str, onnx.NodeProto | None]) -> list[str]:
+    """List the tensors of an affine part that hold other values than the input."""
+    found: dict[str, None] = {}
+    for tensor, node in known.items():
+        if node is None:
+            continue
+        if node.op_type in _ARITHMETIC or any(one in found for one in node.input):
+            found[tensor] = None
+    return list(found)
 
 
 def _affine_part(constants: Constants, name: str) -> dict[str, onnx.NodeProto | None]:
@@ -262,9 +270,7 @@ def _maps(
     )
     session = Session(model, graph.path, RunOptions(threads=1, optimization="ORT_DISABLE_ALL"))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(inputs[0].type.tensor_type.elem_type)
-    zero, one = (
-        session.run(wanted, {name: np.full(shape, value, dtype)}) for value in (0.0, 1.0)
-    )
+    zero, one = (session.run(wanted, {name: np.full(shape, value, dtype)}) for value in (0.0, 1.0))
     maps = {}
     for tensor, low, high in zip(wanted, zero, one, strict=True):
         summand = np.asarray(low, np.float64)

@@ -13,7 +13,9 @@ from onnx import TensorProto
 from support.networks import Builder, saved
 
 import cnatool
+from cnatool.inspection import inspect_model
 from cnatool.observing import Silent
+from cnatool.previewing import preview
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
@@ -74,7 +76,9 @@ def caffe(b: Builder) -> str:
 
 def torchvision(b: Builder) -> str:
     scaled = binary(b, "Div", "x", 255, "s")
-    return binary(b, "Div", binary(b, "Sub", scaled, chw(MEAN / 255), "m"), chw(DEVIATION / 255), "d")
+    return binary(
+        b, "Div", binary(b, "Sub", scaled, chw(MEAN / 255), "m"), chw(DEVIATION / 255), "d"
+    )
 
 
 def normalised(b: Builder) -> str:
@@ -178,24 +182,30 @@ def pictures(first: Callable[[Builder], str], rows: int = 6) -> np.ndarray:
 
 def outputs(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(["logits"], {"x": row[None]})[0] for row in x])
+    size = session.get_inputs()[0].shape[0]
+    size = size if isinstance(size, int) else 1
+    parts = np.split(x, len(x) // size)
+    return np.concatenate([session.run(["logits"], {"x": part})[0] for part in parts])
 
 
 def dumped(folder: Path, model: onnx.ModelProto, x: np.ndarray, **options: object) -> tuple:
     np.savez(folder / "data.npz", x=x)
     notes = Notes()
     path = folder / "s.zarr"
-    cnatool.dump(saved(model, folder / "m.onnx"), folder / "data.npz", path, observer=notes, **options)
+    cnatool.dump(
+        saved(model, folder / "m.onnx"), folder / "data.npz", path, observer=notes, **options
+    )
     return cnatool.open(path).splits["all"].outputs()[:], "\n".join(notes.lines)
 
 
-@pytest.mark.parametrize("batch", ["n", 1])
-@pytest.mark.parametrize("first", PIXELS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("first", "batch"),
+    [(first, "n") for first in PIXELS] + [(keras, 1), (centred, 1), (batch_norm, 2)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_pixels_are_not_divided_for_a_model_that_does(
     tmp_path: Path, first: Callable[[Builder], str], batch: int | str
 ) -> None:
-    if batch == 1 and first not in (keras, centred, batch_norm):
-        pytest.skip("as with a free batch")
     model, x = build(first, batch), pictures(first)
     found, notes = dumped(tmp_path, model, x)
     np.testing.assert_allclose(found, outputs(model, x.astype(np.float32)), 1e-4, 1e-4)
@@ -257,3 +267,19 @@ def test_what_tells_neither_is_said(tmp_path: Path) -> None:
     found, notes = dumped(tmp_path, model, x)
     np.testing.assert_allclose(found, outputs(model, (x / 255).astype(np.float32)), 1e-4, 1e-4)
     assert "in doubt, since the model itself divides by 3 first: --scale 1 " in notes
+
+
+def test_inspect_and_preview_say_what_the_model_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(build(torchvision), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=pictures(torchvision))
+    found = inspect_model(path, (3, 8, 8)).ranges["x"]
+    assert found.takes == "pixels"
+    assert str(found) == (
+        "itself subtracts 103.5 to 123.7 and divides by 57.12 to 58.4 first, as for values from 0 "
+        "to 255"
+    )
+    shown = preview(path, tmp_path / "data.npz")
+    assert "not divided by 255, since the model itself subtracts" in shown.notes[0]
+    assert shown.values["x"].max() > 200
