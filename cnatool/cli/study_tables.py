@@ -85,6 +85,7 @@ def _print_target(target: str, found: Sequence[MeasureCorrelation], result: Stud
             if one.pearson.value is not None
             for cells in [_cells((one.pearson, one.spearman, one.kendall_b), intervals)]
         ],
+        attached={3, 5, 7} if intervals else (),
     )
 
 
