@@ -261,7 +261,9 @@ def _levels(image: np.ndarray) -> float:
 
 def _density(image: np.ndarray) -> float:
     """−Σ d log2 d, d NumPy's density over 1000 bins of [0, 1]; what lies outside is left out."""
-    d, _ = np.histogram(image / 255, bins=1000, range=(0, 1), density=True)
+    d, _ = np.histogram(
+        image.astype(np.float32) / np.float32(255), bins=1000, range=(0, 1), density=True
+    )
     return -sum(float(value) * math.log2(value) for value in d if value > 0)
 
 
