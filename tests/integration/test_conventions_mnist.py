@@ -312,9 +312,13 @@ def _loss(measured: Measured) -> float:
 
 
 def _curves(*splits: tuple[np.ndarray, np.ndarray]) -> list[list[tuple[float, float]]]:
-    """Sort by α, take running means over 25, scale both axes to 0 … 1 over both splits."""
+    """Sort by α, take running means over 25, scale both axes to 0 … 1 over both splits.
+
+    Samples of equal α count with the mean of their β.
+    """
     curves = []
     for alpha, beta in splits:
+        beta = np.array([np.mean(beta[alpha == value]) for value in alpha])
         rows = sorted(range(len(alpha)), key=lambda row: alpha[row])
         curve = []
         for start in range(len(rows) - 24):
