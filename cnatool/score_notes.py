@@ -48,8 +48,8 @@ def notes(
     yield from _data_notes({name: one.split for name, one in splits.items()})
     if output.others:
         yield (
-            f"{', '.join(output.others)} could be the output as well as {output.name}: --output "
-            "NAME chooses"
+            f"{', '.join(output.others)} could be the output as well as {output.name}: "
+            "--scores-output NAME chooses"
         )
     yield from _rule_notes(store, convention, missing, layers)
     yield from _order_notes(convention, splits)

@@ -90,7 +90,7 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         names = [output.name for output in outputs]
         if name not in names:
             raise UsageError(
-                f"--output {name}: {store.path} has no such output. It has "
+                f"--scores-output {name}: {store.path} has no such output. It has "
                 f"{', '.join(names) or 'none'}."
             )
         left = [names.index(name)]

@@ -39,7 +39,7 @@ from cnatool.cli.arguments import (
     constants,
     prepared_by,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, say
+from cnatool.cli.console import ConsoleObserver, key_values, note, print_path, say
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def dump(
             _say_preflight(preflight(model, data, output, **options))
             return
         store = dump_model(model, data, output, **options)
-    typer.echo(store.path)
+    print_path(store.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(store.path))}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from cnatool.text import printable
+from cnatool.text import printable, transliterated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +34,18 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    console = Console(highlight=False)
+    # Before anything is measured: "alpha" is wider than the α that a terminal may lack.
+    columns = [(transliterated(header, console.encoding), side) for header, side in columns]
+    rows = [[transliterated(printable(cell), console.encoding) for cell in row] for row in rows]
+    simple = box.SIMPLE_HEAD
+    if not console.encoding.lower().startswith("utf"):
+        simple = box.Box(str(simple).replace("─", "-"), ascii=True)
+    table = Table(box=simple, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for (header, side), *cells in zip(columns, *rows, strict=True):
         # Names may fold; a number in two parts, or cut off, would be read as another.
         right = side == "right"
-        widest = max(map(cell_len, (*header.split("\n"), *map(printable, cells))))
+        widest = max(map(cell_len, (*header.split("\n"), *cells)))
         table.add_column(
             Text(header),
             justify=side,
@@ -47,8 +54,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
             min_width=widest if right else min(widest, _FOLDED),
         )
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console(highlight=False)
+        table.add_row(*(Text(cell) for cell in row))
     wide = console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
     needed = console.measure(table, options=wide)
     # Without a terminal there is no width to keep to, and a folded name is hard to read on.
