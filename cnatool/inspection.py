@@ -107,10 +107,8 @@ def inspect_model(
         return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    probed, runs_with = probed_at_a_size(
-        network, samples, bound=bound, asked=None, run=run, shapes_only=True
-    )
-    return ModelInspection(network, probed.tensors, probed.skipped, runs_with)
+    found = probed_at_a_size(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
+    return ModelInspection(network, found.probed.tensors, found.probed.skipped, found.bound)
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
