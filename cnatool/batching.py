@@ -82,8 +82,8 @@ def batched(
         return feed.probe(source, None if count == 1 else count)
 
     declared = feed.batch
-    if unscaled := feed.unscaled(samples(declared)):
-        note(unscaled)
+    for line in feed.doubts(samples(declared)):
+        note(line)
     found = probed_at_a_size(
         network, samples, bound=declared, asked=asked, run=run, statistics=statistics
     )

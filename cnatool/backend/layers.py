@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnatool.backend.branches import shortcut_layers
 from cnatool.backend.linear_operators import linear_operator
-from cnatool.backend.walk import QUANTIZATION, SHAPE_CHANGES, passes, readers, walk
+from cnatool.backend.walk import passes, readers, walk
 from cnatool.store.records import LayerRecord, Role
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["LayerTable", "find_layers"]
 _OUTPUT_FUNCTIONS = frozenset(
     {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
 )
-_SUMS = frozenset({"Add", "QLinearAdd", "Sum"})
-_POOLING = frozenset({"AveragePool", "MaxPool"})
 _NONLINEARITIES = frozenset(
     {
         "BiasGelu",
@@ -110,8 +109,12 @@ def find_layers(graph: Graph) -> LayerTable:
     leads_on = nodes.ancestors(operator.data for operator in nodes.linear.values())
     layers = []
     output_tensors: set[str] = set()
+    walks = {operator.result: walk(graph, operator) for operator in nodes.linear.values()}
+    bypassing = shortcut_layers(
+        graph, nodes.reads, nodes.linear, {result: one.end for result, one in walks.items()}
+    )
     for number, operator in enumerate(nodes.linear.values(), start=1):
-        found = walk(graph, operator)
+        found = walks[operator.result]
         tail = set() if operator.result in leads_on else _tail(graph, operator.result)
         output_tensors |= tail
         layers.append(
@@ -121,7 +124,7 @@ def find_layers(graph: Graph) -> LayerTable:
                 linear=found.linear,
                 preactivation=found.preactivation,
                 output=bool(tail),
-                shortcut=_is_shortcut(nodes, operator, found.end),
+                shortcut=operator.result in bypassing,
                 path=depth[operator.result],
                 leads_to=tuple(name for name in graph.output_names if name in tail),
             )
@@ -135,31 +138,22 @@ class _Nodes:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.linear: dict[str, LinearOperator] = {}
-        self._reads: list[tuple[onnx.NodeProto, list[str]]] = []
-        self._places: dict[str, int] = {}
+        self.reads: list[tuple[onnx.NodeProto, list[str]]] = []
         reads: dict[str, list[str]] = {}
         # What a node's subgraphs take from outside is read as well.
         for name, consumers in graph.consumers.items():
             for node in consumers:
                 reads.setdefault(_key(node), []).append(name)
         for node in graph.nodes:
-            self._reads.append((node, reads.get(_key(node), [])))
-            self._places.update(dict.fromkeys(node.output, len(self._reads)))
+            self.reads.append((node, reads.get(_key(node), [])))
             operator = linear_operator(graph, node)
             if operator is not None:
                 self.linear[operator.result] = operator
 
-    def path_lengths(
-        self, start: Iterable[str], until: Iterable[str] | None = None
-    ) -> dict[str, int]:
-        """Count linear operators on the longest path from ``start`` to each tensor behind it.
-
-        With ``until``, only the tensors up to the last of those are looked at.
-        """
+    def path_lengths(self, start: Iterable[str]) -> dict[str, int]:
+        """Count linear operators on the longest path from ``start`` to each tensor behind it."""
         lengths = dict.fromkeys(start, 0)
-        first = min((self._places.get(name, 0) for name in lengths), default=0)
-        last = None if until is None else max(self._places.get(name, 0) for name in until)
-        for node, reads in self._reads[first:last]:
+        for node, reads in self.reads:
             before = [lengths[name] for name in reads if name in lengths]
             if before:
                 length = max(before) + (_key(node) in self.linear)
@@ -169,7 +163,7 @@ class _Nodes:
     def ancestors(self, tensors: Iterable[str]) -> set[str]:
         """Give ``tensors`` and every tensor on which they depend."""
         found = set(tensors)
-        for node, reads in reversed(self._reads):
+        for node, reads in reversed(self.reads):
             if not found.isdisjoint(node.output):
                 found.update(reads)
         return found
@@ -201,32 +195,3 @@ def _tail(graph: Graph, tensor: str) -> set[str]:
         if follows:
             reached[node.output[0]] = function or reached[name]
     return set(reached) if not reached.keys().isdisjoint(graph.output_names) else set()
-
-
-def _fork(graph: Graph, tensor: str) -> str:
-    """Go back from a layer's input through pooling and the like, to where its path began."""
-    passed = SHAPE_CHANGES | QUANTIZATION | _POOLING
-    while (node := graph.producer.get(tensor)) is not None and node.op_type in passed:
-        tensor = node.input[0]
-    return tensor
-
-
-def _is_shortcut(nodes: _Nodes, operator: LinearOperator, end: str) -> bool:
-    """Say whether a layer is added to a longer path that started from the layer's own input."""
-    if operator.summand is not None:
-        others = {operator.summand: 0}
-    elif operator.nonlinearity is not None:
-        return False
-    else:
-        others = {}
-        for node in readers(nodes.graph, end):
-            fused = nodes.linear.get(_key(node))
-            if fused is not None and fused.summand == end:
-                # added within the operator that ends the other path
-                others[fused.data] = 1
-            elif node.op_type in _SUMS:
-                others.update({name: 0 for name in node.input if name != end})
-    if others.keys().isdisjoint(nodes.graph.dynamic):
-        return False
-    lengths = nodes.path_lengths([_fork(nodes.graph, operator.data)], until=others)
-    return any(lengths.get(name, 0) + more >= 2 for name, more in others.items())

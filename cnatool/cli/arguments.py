@@ -182,7 +182,9 @@ InputOption = Annotated[
 ScaleOption = Annotated[
     str | None,
     typer.Option(
-        metavar="S|1/N", help="Factor for each value; by default 1/255 for 8-bit pictures."
+        metavar="S|1/N",
+        help="Factor for each value; by default 1/255 for 8-bit pictures, "
+        "unless the model rescales them itself.",
     ),
 ]
 MeanOption = Annotated[

@@ -75,6 +75,7 @@ def _print_splits(result: ScoreResult) -> None:
             ]
             for name, split in result.splits.items()
         ],
+        attached={7, 8},
     )
 
 
@@ -99,6 +100,8 @@ def _print_pair(result: ScoreResult) -> None:
             ]
             for name, form, found in _pair_rows(result)
         ],
+        keys=2,
+        attached={3},
     )
 
 
@@ -162,6 +165,7 @@ def _print_alpha_groups(result: ScoreResult) -> None:
             for name, split in result.splits.items()
             for place, group in enumerate(split.alpha_groups, start=1)
         ],
+        keys=2,
     )
 
 

@@ -31,6 +31,11 @@ _PRODUCTS: dict[str, tuple[int, int, str]] = {
     "MatMul": (0, 1, "MatMul"),
 }
 _OPERATORS: dict[str, tuple[Kind, str]] = {
+    **dict.fromkeys(("Gather", "GatherV2"), ("other", "Gather")),
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), ("other", "Pad")),
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), ("other", "Resize")),
+    **dict.fromkeys(("Slice", "StridedSlice"), ("other", "Slice")),
+    **dict.fromkeys(("Split", "SplitV", "Unpack"), ("other", "Split")),
     "ArgMax": ("squash", "ArgMax"),
     "AvgPool": ("pool", "AveragePool"),
     "AvgPool3D": ("pool", "AveragePool"),

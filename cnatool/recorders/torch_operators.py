@@ -70,6 +70,34 @@ _OPERATORS: dict[str, tuple[Kind, str]] = {
         ("max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
         ("pool", "MaxPool"),
     ),
+    **dict.fromkeys(
+        (
+            "_adaptive_avg_pool2d",
+            "_adaptive_avg_pool3d",
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "adaptive_avg_pool3d",
+        ),
+        ("pool", "AveragePool"),
+    ),
+    **dict.fromkeys(("index", "index_select", "select"), ("other", "Gather")),
+    **dict.fromkeys(("narrow", "slice"), ("other", "Slice")),
+    **dict.fromkeys(
+        ("chunk", "split", "split_with_sizes", "tensor_split", "unbind"), ("other", "Split")
+    ),
+    **dict.fromkeys(
+        (
+            "upsample_bicubic2d",
+            "upsample_bilinear2d",
+            "upsample_linear1d",
+            "upsample_nearest1d",
+            "upsample_nearest2d",
+            "upsample_nearest3d",
+            "upsample_trilinear3d",
+        ),
+        ("other", "Resize"),
+    ),
+    "constant_pad_nd": ("other", "Pad"),
     "expand": ("other", "Expand"),
     "mean": ("other", "ReduceMean"),
     "neg": ("other", "Neg"),
