@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split, Store
     from cnatool.store.records import ArrayRecord, StoreRecord
 
-__all__ = ["ScoredOutput", "dumped_output", "scored_output"]
+__all__ = ["ScoredOutput", "dumped_output", "one_axis", "scored_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,15 @@ class ScoredOutput:
 
     def scores(self, block: NDArray[Any]) -> NDArray[Any]:
         """Give one score a class, (n, H), from rows of the output."""
-        return one_unit_scores(block, self._known) if _is_one_unit(block.shape[1:]) else block
+        rows = one_axis(block)
+        return one_unit_scores(rows, self._known) if _is_one_unit(rows.shape[1:]) else rows
 
     def predictions(self, block: NDArray[Any]) -> NDArray[np.int64]:
         """Give the predicted class of each row of the output."""
-        if _is_one_unit(block.shape[1:]):
-            return one_unit_predictions(block, self._known)
-        return predictions(block)
+        rows = one_axis(block)
+        if _is_one_unit(rows.shape[1:]):
+            return one_unit_predictions(rows, self._known)
+        return predictions(rows)
 
     @property
     def _known(self) -> OutputKind:
@@ -138,7 +140,7 @@ def _likely(record: StoreRecord) -> list[int]:
     evidence: list[Callable[[ArrayRecord], bool]] = [
         lambda output: np.dtype(output.dtype).kind == "f",
         lambda output: output.name in led_to,
-        lambda output: len(output.shape) < 2,
+        lambda output: len(_classes(output.shape)) < 2,
     ]
     left = list(range(len(outputs)))
     for holds in evidence:
@@ -160,7 +162,7 @@ def _kind(
     tells nothing, the values decide.
     """
     output = record.outputs[number]
-    shape = output.shape
+    shape = _classes(output.shape)
     if np.dtype(output.dtype).kind != "f":
         reason = f"output {output.name!r} holds {output.dtype}, not scores"
         if any(tensor.operator == "ZipMap" for tensor in record.skipped):
@@ -171,7 +173,10 @@ def _kind(
         return None, reason
     one_unit = _is_one_unit(shape)
     if not one_unit and (len(shape) != 1 or not shape[0]):
-        return None, f"output {output.name!r} has shape {shape} a sample, not one score a class"
+        return (
+            None,
+            f"output {output.name!r} has shape {output.shape} a sample, not one score a class",
+        )
     if operator == "Softmax" or (operator == "Sigmoid" and one_unit):
         return "probabilities", None
     if operator == "Sigmoid":
@@ -180,8 +185,23 @@ def _kind(
     if one_unit and operator and output.name in _last_layers(record):
         return "logits", None
     look = _one_unit_kind if one_unit else output_kind
-    kinds = {look(block) for block in blocks}
+    kinds = {look(one_axis(block)) for block in blocks}
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
+
+
+def one_axis(block: NDArray[Any]) -> NDArray[Any]:
+    """Take away the axes of length one around the classes of a block of rows.
+
+    A fully convolutional classifier gives (n, K, 1, 1), or (n, 1, 1, K).
+    """
+    return block.reshape(len(block), *_classes(block.shape[1:]))
+
+
+def _classes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give a sample's shape without axes of length one, where there are several axes."""
+    if len(shape) < 2 or 0 in shape:
+        return shape
+    return tuple(size for size in shape if size != 1) or (1,)
 
 
 def _is_one_unit(shape: tuple[int, ...]) -> bool:

@@ -92,6 +92,7 @@ def _print_splits(result: ScoreResult) -> None:
             ]
             for name, split in result.splits.items()
         ],
+        attached={7, 8},
     )
 
 
@@ -116,6 +117,8 @@ def _print_pair(result: ScoreResult) -> None:
             ]
             for name, form, found in _pair_rows(result)
         ],
+        keys=2,
+        attached={3},
     )
 
 
@@ -179,6 +182,7 @@ def _print_alpha_groups(result: ScoreResult) -> None:
             for name, split in result.splits.items()
             for place, group in enumerate(split.alpha_groups, start=1)
         ],
+        keys=2,
     )
 
 
