@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["MEAN_POOLING", "RECTIFIERS", "OutputPath"]
+__all__ = ["MEAN_POOLING", "OUTPUT_FUNCTIONS", "RECTIFIERS", "OutputPath"]
 
 MEAN_POOLING = frozenset(
     {
@@ -14,6 +14,10 @@ MEAN_POOLING = frozenset(
         "QLinearGlobalAveragePool",
         "ReduceMean",
     }
+)
+# What a model may put behind its last layer without giving it another meaning.
+OUTPUT_FUNCTIONS = frozenset(
+    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
 )
 RECTIFIERS = frozenset({"Relu"})
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split, Store
     from cnatool.store.records import ArrayRecord, StoreRecord
 
-__all__ = ["ScoredOutput", "dumped_output", "one_axis", "scored_output"]
+__all__ = ["ScoredOutput", "dumped_output", "no_output_text", "one_axis", "scored_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class ScoredOutput:
 
     Attributes
     ----------
-    number, name : int, str
-        Its place among the model's outputs, and its name.
+    number, name : int, str, or None
+        Its place among the model's outputs, and its name; None where the store has no output.
     others : tuple of str
         Other outputs that could be meant as well.
     kind : {"logits", "probabilities"} or None
@@ -43,8 +43,8 @@ class ScoredOutput:
         Why it holds no class scores, where it does not.
     """
 
-    number: int
-    name: str
+    number: int | None
+    name: str | None
     others: tuple[str, ...]
     kind: OutputKind | None
     reason: str | None
@@ -93,11 +93,13 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         if name not in names:
             raise UsageError(
                 f"--scores-output {name}: {store.path} has no such output. It has "
-                f"{', '.join(names)}."
+                f"{', '.join(names) or 'none'}."
             )
         left = [names.index(name)]
     else:
         left = _likely(store.record)
+    if not left:
+        return _output(store.record, left, (None, no_output_text(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
     blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
@@ -122,6 +124,8 @@ def dumped_output(
         Gives blocks of rows of the output of a number.
     """
     left = _likely(record)
+    if not left:
+        return _output(record, left, (None, no_output_text(record)))
     kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
 
@@ -129,8 +133,36 @@ def dumped_output(
 def _output(
     record: StoreRecord, left: Sequence[int], kind: tuple[OutputKind | None, str | None]
 ) -> ScoredOutput:
+    if not left:
+        return ScoredOutput(None, None, (), *kind)
     names = [record.outputs[number].name for number in left]
     return ScoredOutput(left[0], names[0], tuple(names[1:]), *kind)
+
+
+def no_output_text(record: StoreRecord) -> str:
+    """Say that a store has no output of its model, and why.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        The store's description.
+    """
+    reasons = {tensor.name: tensor.reason for tensor in record.skipped}
+    reasons |= {tensor.name: "left out with --tensors" for tensor in record.unselected}
+    reasons |= {t.name: "its shape depends on the data" for t in record.tensors if t.varies}
+    names = () if record.model is None else record.model.outputs
+    said = [f"{name!r} ({reasons[name]})" for name in names if name in reasons]
+    text = "the store holds no output of the model"
+    return f"{text}: {', '.join(said)}{_zipmap_text(record)}" if said else text
+
+
+def _zipmap_text(record: StoreRecord) -> str:
+    if not any(tensor.operator == "ZipMap" for tensor in record.skipped):
+        return ""
+    return (
+        "; the model hands its class probabilities to a ZipMap, which gives no array: "
+        "export it from scikit-learn with zipmap=False"
+    )
 
 
 def _likely(record: StoreRecord) -> list[int]:
@@ -164,13 +196,9 @@ def _kind(
     output = record.outputs[number]
     shape = _classes(output.shape)
     if np.dtype(output.dtype).kind != "f":
-        reason = f"output {output.name!r} holds {output.dtype}, not scores"
-        if any(tensor.operator == "ZipMap" for tensor in record.skipped):
-            reason += (
-                "; the model hands its class probabilities to a ZipMap, which gives no array: "
-                "export it from scikit-learn with zipmap=False"
-            )
-        return None, reason
+        return None, (
+            f"output {output.name!r} holds {output.dtype}, not scores{_zipmap_text(record)}"
+        )
     one_unit = _is_one_unit(shape)
     if not one_unit and (len(shape) != 1 or not shape[0]):
         return (

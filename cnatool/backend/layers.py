@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cnatool.backend.branches import shortcut_layers
 from cnatool.backend.linear_operators import clips_at_zero, constant_shape, linear_operator
 from cnatool.backend.walk import passes, readers, walk
-from cnatool.output_paths import MEAN_POOLING, RECTIFIERS, OutputPath
+from cnatool.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
 from cnatool.store.records import LayerRecord, Role
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerTable", "find_layers"]
 
-# What a model may put behind its last layer without giving it another meaning.
-_OUTPUT_FUNCTIONS = frozenset(
-    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
-)
 _NONLINEARITIES = frozenset(
     {
         "BiasGelu",
@@ -203,9 +199,9 @@ def _behind(
 ) -> OutputPath | None:
     """Give the path behind a node that reads a tensor on it; None where the path ends."""
     path = reached[tensor]
-    if node.op_type in _OUTPUT_FUNCTIONS:
+    if node.op_type in OUTPUT_FUNCTIONS:
         return path.through_function()
-    first = node.input[0] == tensor
+    first = bool(node.input and node.input[0] == tensor)
     if first and node.op_type in MEAN_POOLING:
         return path.through_mean()
     clips = node.op_type == "QuantizeLinear" and clips_at_zero(graph, node, 2)

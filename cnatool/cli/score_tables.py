@@ -42,7 +42,8 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     _print_layers(result, every=layers)
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
-    say(f"output: {result.output.name}{read}")
+    if result.output.name is not None:
+        say(f"output: {result.output.name}{read}")
     if result.alpha_codec is not None:
         say(f"α: {result.alpha_codec}")
     for line in result.notes:
