@@ -201,7 +201,7 @@ def _behind(
     path = reached[tensor]
     if node.op_type in OUTPUT_FUNCTIONS:
         return path.through_function()
-    first = node.input[0] == tensor
+    first = bool(node.input and node.input[0] == tensor)
     if first and node.op_type in MEAN_POOLING:
         return path.through_mean()
     clips = node.op_type == "QuantizeLinear" and clips_at_zero(graph, node, 2)

@@ -165,7 +165,7 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
     tensor : str
         One of its inputs.
     """
-    first = bool(node.input[0] == tensor)
+    first = bool(node.input and node.input[0] == tensor)
     if node.op_type == "QuantizeLinear":
         # Half of a pair only: what it gives by itself are codes, not values.
         pair = [reader.op_type for reader in readers(graph, node.output[0])]
