@@ -132,7 +132,7 @@ class Feed:
         planned = [
             _planned(network.graph, spec, given, chosen, geometry, batch or 1)
             for spec, given, chosen in zip(
-                specs, source.inputs, _options_of(specs, options), strict=True
+                specs, source.inputs, _options_of(specs, source.inputs, options), strict=True
             )
         ]
         return cls(
@@ -301,17 +301,27 @@ def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
     return ModelInput(spec.name, spec.dtype, shape)
 
 
-def _options_of(specs: Sequence[FeedSpec], options: PreprocessOptions) -> list[PreprocessOptions]:
-    """Give each input its options: of several inputs, the one floating one has them."""
+def _options_of(
+    specs: Sequence[FeedSpec], given: Sequence[InputSpec], options: PreprocessOptions
+) -> list[PreprocessOptions]:
+    """Give each input its options: of several inputs, the floating one has them, or the picture."""
     if len(specs) == 1 or options == PreprocessOptions():
         return [options] * len(specs)
     floating = [spec.name for spec in specs if spec.dtype.kind == "f"]
-    if len(floating) != 1:
+    pictures = [
+        spec.name
+        for spec, samples in zip(specs, given, strict=True)
+        if spec.name in floating and max(len(spec.shape or ()), len(samples.fed.shape)) > 2
+    ]
+    meant = floating if len(floating) == 1 else pictures
+    only_layout = options == PreprocessOptions(layout=options.layout)
+    if not meant or (len(meant) > 1 and not only_layout):
         raise UsageError(
-            "--scale, --mean, --std and --layout are for a model's one floating input, and this "
-            f"one has {len(floating)}: prepare the data beforehand."
+            "--scale, --mean, --std and --layout are for a model's one floating input, or its one "
+            f"picture, and this one has {len(floating)} floating inputs, {len(pictures)} of them "
+            "pictures: prepare the data beforehand."
         )
-    return [options if spec.name in floating else PreprocessOptions() for spec in specs]
+    return [options if spec.name in meant else PreprocessOptions() for spec in specs]
 
 
 def opened_sources(

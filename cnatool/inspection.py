@@ -111,16 +111,14 @@ def inspect_model(
         return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    probed, runs_with = probed_at_a_size(
-        network, samples, bound=bound, asked=None, run=run, shapes_only=True
-    )
+    found = probed_at_a_size(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
     ranges = {
-        feed.name: found
+        feed.name: takes
         for feed, shape in sizes.items()
         if feed.dtype.kind == "f"
-        and (found := input_range(network.graph, feed.name, shape, runs_with or 1)) is not None
+        and (takes := input_range(network.graph, feed.name, shape, found.bound or 1)) is not None
     }
-    return ModelInspection(network, probed.tensors, probed.skipped, runs_with, ranges)
+    return ModelInspection(network, found.probed.tensors, found.probed.skipped, found.bound, ranges)
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ class against another are no scores of classes, and column 0 need not stand for 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,7 @@ def class_reading(
         Whether the user named it.
     """
     splits = [split for split in splits if len(split)]
-    if not splits or splits[0].labels is None:
+    if not splits or splits[0].labels is None or output.number is None or output.name is None:
         return COLUMNS_ARE_CLASSES
     number = _label_output(store, splits[0], output)
     if number is None or (chosen and output.kind is None):
@@ -150,8 +151,9 @@ def class_reading(
             scores_reason=output.reason,
             notes=(f"accuracy is that of the model's own labels, output {own!r}",),
         )
-    counts = _counted(splits, output, number)
-    columns = _width(store, output)
+    counts = _counted(splits, output, output.number, number)
+    # One unit tells class 1 from class 0.
+    columns = max(2, math.prod(store.record.outputs[output.number].shape))
     declared = {place: place for place in range(columns)}
     values = set(np.unique(counts.values).tolist())
     table, share = _columns(counts, columns, _in_values(splits, values, given), declared)
@@ -195,12 +197,6 @@ def _label_output(store: Store, split: Split, output: ScoredOutput) -> int | Non
     return None
 
 
-def _width(store: Store, output: ScoredOutput) -> int:
-    shape = store.record.outputs[output.number].shape
-    # One unit tells class 1 from class 0.
-    return 2 if shape in ((), (1,)) else shape[0]
-
-
 def _distinct(splits: Sequence[Split], number: int | None) -> NDArray[np.int64]:
     """List the labels of the data, or the values of an output."""
     found = []
@@ -211,11 +207,11 @@ def _distinct(splits: Sequence[Split], number: int | None) -> NDArray[np.int64]:
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
-def _counted(splits: Sequence[Split], output: ScoredOutput, number: int) -> _Counts:
+def _counted(splits: Sequence[Split], output: ScoredOutput, scores: int, number: int) -> _Counts:
     total: dict[tuple[int, int], int] = {}
     for split in splits:
         own = split.outputs(number)
-        for start, block in split.outputs(output.number).blocks():
+        for start, block in split.outputs(scores).blocks():
             best = output.predictions(block)
             label = own[start : start + len(block)].reshape(-1).astype(np.int64)
             pairs, times = np.unique(np.stack([best, label]), axis=1, return_counts=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cnatool.scored_labels import ClassReading
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
-    from cnatool.store.reader import Split
+    from cnatool.store.reader import Split, StoredArray
 
 __all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
 
@@ -192,12 +192,14 @@ def _with_performance(
     output: ScoredOutput,
     reading: ClassReading,
 ) -> ScoredSplit:
-    stored, stored_labels = split.outputs(output.number), split.labels
+    stored_labels = split.labels
     labels = None if stored_labels is None else stored_labels[:]
-    kind, rows = output.kind, len(stored)
-    if kind is None and reading.labels_from is None:
+    kind = output.kind if output.number is not None else None
+    if output.number is None or (kind is None and reading.labels_from is None):
         return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
-    predicted = _predictions(split, output, reading)
+    stored = split.outputs(output.number)
+    rows = len(stored)
+    predicted = _predictions(split, stored, output, reading)
     if labels is None or not rows:
         reason = "the split has no labels" if rows else "the split has no rows"
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
@@ -229,11 +231,12 @@ def _with_performance(
     return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
 
 
-def _predictions(split: Split, output: ScoredOutput, reading: ClassReading) -> NDArray[np.int64]:
+def _predictions(
+    split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassReading
+) -> NDArray[np.int64]:
     """Give the predicted label of each row: the model's own, or that of the greatest score."""
     if reading.labels_from is not None:
         return reading.predictions(split, slice(None))
-    stored = split.outputs(output.number)
     predicted = np.empty(len(stored), np.int64)
     for start, block in stored.blocks():
         predicted[start : start + len(block)] = output.predictions(block)

@@ -113,6 +113,7 @@ def _print_correlations(rows: Sequence[DemoRow], found: Sequence[DemoCorrelation
             for name, values in coefficients.items()
             for measure in MEASURES
         ],
+        keys=2,
     )
     _print_reasons(
         f"{name}, {measure}, {run or 'all'}: {value.reason}"

@@ -93,7 +93,8 @@ def dump(
     tensors: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="all|layers|GLOB", help="Which tensors to store: a word, a name, or a glob."
+            metavar="all|layers|GLOB|!GLOB",
+            help="Which tensors to store: a word, a name, or a glob; behind a ! what to leave out.",
         ),
     ] = None,
     dtype: Annotated[

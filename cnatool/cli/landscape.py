@@ -112,6 +112,7 @@ def _print_landscape(result: LandscapeResult) -> None:
             ]
             for one in result.points
         ],
+        keys=len(columns) + 1,
     )
     values = [one.cna.value for one in result.grid if one.cna.value is not None]
     size = f"{result.grid_size} × {result.grid_size}"

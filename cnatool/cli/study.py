@@ -68,7 +68,8 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG,TAG",
-            help="Tags that are hyperparameters; by default those that vary, but for seed.",
+            help="Tags that are hyperparameters; by default those that vary, but for the seed, "
+            "the cluster, and names of runs.",
         ),
     ] = None,
     compare: Annotated[
@@ -89,7 +90,12 @@ def study(
         ),
     ] = 12,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also print variants, such as CNA by other coefficients.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Also print variants, such as CNA by other coefficients, and what measures "
+            "say beyond the hyperparameters: Ψ, K and the sign error.",
+        ),
     ] = False,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
