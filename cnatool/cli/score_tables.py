@@ -199,6 +199,7 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
     for name, split in result.splits.items():
         for measure, reason in (
             ("accuracy, loss", split.performance_reason),
+            ("loss", split.loss_reason),
             ("β", split.beta_reason),
             ("CNA", split.cna.reason),
             ("interval of CNA", split.cna.interval_reason),
