@@ -11,7 +11,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
 from cnatool.errors import ModelError
-from cnatool.local_paths import check_local
+from cnatool.local_paths import LFS_ADVICE, LFS_SIGNATURE, check_local, is_lfs_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,7 +198,37 @@ def load_graph(path: Path) -> Graph:
     return analysed(path, tuple(files), model)
 
 
+# What is often given for a model: where its bytes start with what, and what to do.
+_FOREIGN = (
+    (0, LFS_SIGNATURE, f"is a Git LFS pointer, not the model. {LFS_ADVICE}"),
+    (
+        0,
+        b"PK",
+        "is a ZIP archive, as PyTorch (.pt, .pth) and Keras (.keras) save: it holds weights, or a "
+        "program for its own framework. Export the model to ONNX (torch.onnx.export, tf2onnx)",
+    ),
+    (
+        0,
+        b"\x80",
+        "is a pickled file, as PyTorch saves weights, and is never unpickled. Load it in its "
+        "framework and export the model to ONNX (torch.onnx.export)",
+    ),
+    (0, b"\x89HDF", "is an HDF5 file, as Keras saves models. Export the model to ONNX (tf2onnx)"),
+    (4, b"TFL3", "is a TensorFlow Lite model. Convert it to ONNX (tf2onnx --tflite)"),
+    (
+        8,
+        b'{"',
+        "is a safetensors file, which holds weights alone. Load them in their framework and export "
+        "the model to ONNX",
+    ),
+)
+
+
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    for start, signature, text in _FOREIGN:
+        # A model begins with its version, whatever follows.
+        if content[:1] != b"\x08" and content[start : start + len(signature)] == signature:
+            raise ModelError(f"{path} {text}.")
     if content[4:8] == b"ORTM":
         raise ModelError(
             f"{path} is in ONNX Runtime's own format, in which tensors have no names left to "
@@ -296,6 +326,8 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
                 f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
                 "file is not there."
             )
+        if is_lfs_pointer(file):
+            raise ModelError(f"{file}, with weights of {path}, is a Git LFS pointer. {LFS_ADVICE}.")
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         yield ModelFile(file, file.stat().st_size, digest)
