@@ -10,8 +10,9 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
+from cnatool.backend.model_formats import check_is_onnx, folder_text
 from cnatool.errors import ModelError
-from cnatool.local_paths import LFS_ADVICE, LFS_SIGNATURE, check_local, is_lfs_pointer
+from cnatool.local_paths import LFS_ADVICE, check_local, is_lfs_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,12 +170,10 @@ def load_graph(path: Path) -> Graph:
         check_local(path)
         raise ModelError(f"{path}: no such model file.")
     if path.is_dir():
-        raise ModelError(f"{path} is a folder. Name the .onnx file in it.")
+        raise ModelError(folder_text(path))
     content = path.read_bytes()
     model = _parse(path, content)
-    if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
-        # A model all of whose nodes come from other domains; what is appended to it does not.
-        model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
+    _import_domains(model)
     if model.functions:
         # Nodes inside a local function cannot be graph outputs.
         try:
@@ -198,42 +197,23 @@ def load_graph(path: Path) -> Graph:
     return analysed(path, tuple(files), model)
 
 
-# What is often given for a model: where its bytes start with what, and what to do.
-_FOREIGN = (
-    (0, LFS_SIGNATURE, f"is a Git LFS pointer, not the model. {LFS_ADVICE}"),
-    (
-        0,
-        b"PK",
-        "is a ZIP archive, as PyTorch (.pt, .pth) and Keras (.keras) save: it holds weights, or a "
-        "program for its own framework. Export the model to ONNX (torch.onnx.export, tf2onnx)",
-    ),
-    (
-        0,
-        b"\x80",
-        "is a pickled file, as PyTorch saves weights, and is never unpickled. Load it in its "
-        "framework and export the model to ONNX (torch.onnx.export)",
-    ),
-    (0, b"\x89HDF", "is an HDF5 file, as Keras saves models. Export the model to ONNX (tf2onnx)"),
-    (4, b"TFL3", "is a TensorFlow Lite model. Convert it to ONNX (tf2onnx --tflite)"),
-    (
-        8,
-        b'{"',
-        "is a safetensors file, which holds weights alone. Load them in their framework and export "
-        "the model to ONNX",
-    ),
-)
+def _import_domains(model: onnx.ModelProto) -> None:
+    """Import the default operators, which what is appended has, and every domain that is used."""
+    imported = {"" if opset.domain == "ai.onnx" else opset.domain for opset in model.opset_import}
+    if "" not in imported:
+        model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
+    used = {
+        node.domain
+        for outer in model.graph.node
+        for node in (outer, *inner_nodes(outer))
+        if node.domain != "ai.onnx"
+    }
+    for domain in sorted(used - imported - {""}):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
 
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
-    for start, signature, text in _FOREIGN:
-        # A model begins with its version, whatever follows.
-        if content[:1] != b"\x08" and content[start : start + len(signature)] == signature:
-            raise ModelError(f"{path} {text}.")
-    if content[4:8] == b"ORTM":
-        raise ModelError(
-            f"{path} is in ONNX Runtime's own format, in which tensors have no names left to "
-            "expose. Give the .onnx file it was made from."
-        )
+    check_is_onnx(path, content)
     model = onnx.ModelProto()
     # Some versions of protobuf refuse text that is no UTF-8 while parsing, others when it is read.
     try:
@@ -327,7 +307,10 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
                 "file is not there."
             )
         if is_lfs_pointer(file):
-            raise ModelError(f"{file}, with weights of {path}, is a Git LFS pointer. {LFS_ADVICE}.")
+            raise ModelError(
+                f"{path}: {location!r} beside the model, which holds weight {name!r}, is a Git LFS "
+                f"pointer. {LFS_ADVICE}."
+            )
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         yield ModelFile(file, file.stat().st_size, digest)

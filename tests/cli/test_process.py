@@ -13,14 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 from support.networks import Builder, mlp, saved
 
-import cnatool
 from cnatool.cli.urls import refuse_urls
-from cnatool.errors import DataError, ModelError, UsageError
+from cnatool.errors import DataError, UsageError
 from cnatool.local_paths import check_downloaded, check_local
 from cnatool.text import transliterated
 
@@ -217,30 +215,3 @@ def test_one_pointer_among_pictures(here: Path) -> None:
     errors = run("dump", "net.onnx", "p", cwd=here).stderr.decode()
     assert "2.png is a Git LFS pointer, not a picture" in errors
     assert "git lfs pull" in errors
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (POINTER.encode(), "is a Git LFS pointer, not the model. Run `git lfs pull`"),
-        (b"PK\x03\x04" + bytes(200), "torch.onnx.export"),
-        (b"\x80\x02}q\x00.", "is a pickled file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(90), "is an HDF5 file, as Keras saves models"),
-        (b"\x1c\x00\x00\x00TFL3" + bytes(90), "is a TensorFlow Lite model"),
-        ((40).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}', "is a safetensors file"),
-    ],
-)
-def test_what_is_given_for_a_model(here: Path, content: bytes, said: str) -> None:
-    (here / "m.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match="m.onnx is a") as caught:
-        cnatool.dump(here / "m.onnx", here / "data.npz", here / "s.zarr")
-    assert said in str(caught.value)
-
-
-def test_external_weights_that_were_not_downloaded(here: Path) -> None:
-    model = onnx.load(here / "net.onnx")
-    onnx.save(model, here / "e.onnx", save_as_external_data=True, location="e.data",
-              size_threshold=0)  # fmt: skip
-    (here / "e.data").write_text(POINTER)
-    with pytest.raises(ModelError, match=r"e\.data, with weights of .*e\.onnx, is a Git LFS"):
-        cnatool.dump(here / "e.onnx", here / "data.npz", here / "s.zarr")
