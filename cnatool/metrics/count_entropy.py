@@ -62,9 +62,10 @@ class BinWidths:
 
     def sums(self, values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Sum (n, B) values over the bins of each width: (n, K)."""
-        if self.distinct.size == 1:
-            return values.sum(axis=1, keepdims=True)
-        return np.add.reduceat(values[:, self.order], self.starts, axis=1)
+        result: NDArray[np.integer[Any]] = np.add.reduceat(
+            values[:, self.order], self.starts, axis=1
+        )
+        return result
 
 
 def entropy_of_counts(
