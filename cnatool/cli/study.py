@@ -68,7 +68,8 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG,TAG",
-            help="Tags that are hyperparameters; by default those that vary, but for seed.",
+            help="Tags that are hyperparameters; by default those that vary, except the cluster "
+            "tag, seeds, runs, steps of training, and tags that follow from others.",
         ),
     ] = None,
     compare: Annotated[

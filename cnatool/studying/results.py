@@ -105,6 +105,11 @@ class StudySettings(msgspec.Struct, frozen=True):
         Effective pairs of networks that an environment of the sign error needs.
     test_samples : int or None
         Test samples behind the weights of the sign error; None where pairs are not weighted.
+    held : tuple of str
+        Tags that are no hyperparameters, but are the same in both networks of each pair that Ψ and
+        the sign error compare, as steps of training.
+    other_tags : dict of str to str
+        Tags that are neither, each with the reason; empty where hyperparameters were named.
     """
 
     targets: tuple[str, ...]
@@ -116,6 +121,8 @@ class StudySettings(msgspec.Struct, frozen=True):
     level: float
     least_pairs: float
     test_samples: int | None
+    held: tuple[str, ...] = ()
+    other_tags: dict[str, str] = {}
 
 
 class MeasureCorrelation(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from cnatool.observing import Silent
 from cnatool.studying.analysis import binned, correlated, difference, told_beyond
 from cnatool.studying.arrays import network_groups, networks_arrays
 from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
+from cnatool.studying.hyperparameters import HyperparameterTags, hyperparameter_tags
 from cnatool.studying.results import StudyResult, StudySettings
 from cnatool.text import listed
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Study", "study"]
 
 LEVEL = 0.95
-# Other seeds are repetitions and no hyperparameter.
-_SEED = "seed"
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _CORRELATIONS = "correlations"
 
@@ -97,8 +96,9 @@ def study(
         A tag whose values are the clusters that intervals resample. By default each network is
         one, which is right only where networks are independent.
     hyperparameters : sequence of str, optional
-        Tags that are hyperparameters; by default those that vary, but for ``seed`` and for one
-        that is different for every network.
+        Tags that are hyperparameters. By default those that vary, except the cluster tag,
+        repetitions such as ``seed``, names of runs, steps of training, and tags that name each
+        network or follow from others; ``result.settings`` has the reasons.
     compare : sequence of (str, str), optional
         Pairs of measures to compare; by default each measure with each trivial baseline.
     resamples : int
@@ -222,21 +222,23 @@ def _settings(
                 f"({listed(without['id'])})."
             )
     if hyperparameters is None:
-        hyperparameters = [
-            tag
-            for tag in tags
-            if tag != _SEED and 1 < networks[tag_column(tag)].n_unique() < len(networks)
-        ]
+        decided = hyperparameter_tags(
+            {tag: networks[tag_column(tag)].to_list() for tag in tags}, cluster
+        )
+    else:
+        decided = HyperparameterTags(tuple(dict.fromkeys(hyperparameters)), (), {})
     return StudySettings(
         targets=tuple(target for target in TARGETS if target in networks.columns),
         by=by,
         cluster=cluster,
-        hyperparameters=tuple(dict.fromkeys(hyperparameters)),
+        hyperparameters=decided.names,
         resamples=resamples,
         seed=seed,
         level=LEVEL,
         least_pairs=float(least_pairs),
         test_samples=_test_samples(networks, collection),
+        held=decided.held,
+        other_tags=decided.others,
     )
 
 
