@@ -16,7 +16,7 @@ from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -232,7 +232,16 @@ def _planned(
         # How the arrays held the pictures; these are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
     model_input = _target(target, fed.shape)
-    made, text = plan(fed, model_input, options)
+    try:
+        made, text = plan(fed, model_input, options)
+    except (DataError, UsageError) as error:
+        if _is_one_sample(target, fed.shape):
+            raise ModelError(
+                f"{graph.path}: input {target} takes one sample, {fed.shape} in the data, and has "
+                "no axis for several. Export the model with a batch axis in front, of length 1 or "
+                "free."
+            ) from error
+        raise
     takes = None
     if target.dtype.kind == "f":
         takes = input_range(graph, target.name, made.shape, batch)
@@ -252,6 +261,13 @@ def _planned(
         made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
     )
     return recorded, f"{geometry}; then {text}", takes
+
+
+def _is_one_sample(target: FeedSpec, shape: tuple[int, ...]) -> bool:
+    """Say whether an input takes as many numbers as one sample has, with no axis for several."""
+    dims = target.dims or ()
+    sizes = [size for size in dims if isinstance(size, int)]
+    return bool(dims) and len(sizes) == len(dims) and math.prod(sizes) == math.prod(shape)
 
 
 def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:
