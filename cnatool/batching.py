@@ -84,11 +84,18 @@ def batched(
     declared = feed.batch
     for line in feed.doubts(samples(declared)):
         note(line)
-    probed, bound = probed_at_a_size(
+    found = probed_at_a_size(
         network, samples, bound=declared, asked=asked, run=run, statistics=statistics
     )
+    probed, bound = found.probed, found.bound
+    if found.rowless:
+        note(
+            "no tensor has a row a sample in a run of several: the model is run with one sample at "
+            "a time, and all that a run gives belongs to its sample"
+        )
+        return Batched(network, replace(feed, batch=1), probed)
     feed = replace(feed, batch=bound)
-    if bound is None or asked == bound:
+    if bound is None or asked == bound or not probed.tensors:
         return Batched(network, feed, probed)
     better = asked or fitting_batch(probed.tensors, run.provider)
     freed = None

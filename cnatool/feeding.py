@@ -16,7 +16,7 @@ from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Feed:
         planned = [
             _planned(network.graph, spec, given, chosen, geometry, batch or 1)
             for spec, given, chosen in zip(
-                specs, source.inputs, _options_of(specs, options), strict=True
+                specs, source.inputs, _options_of(specs, source.inputs, options), strict=True
             )
         ]
         return cls(
@@ -232,7 +232,16 @@ def _planned(
         # How the arrays held the pictures; these are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
     model_input = _target(target, fed.shape)
-    made, text = plan(fed, model_input, options)
+    try:
+        made, text = plan(fed, model_input, options)
+    except (DataError, UsageError) as error:
+        if _is_one_sample(target, fed.shape):
+            raise ModelError(
+                f"{graph.path}: input {target} takes one sample, {fed.shape} in the data, and has "
+                "no axis for several. Export the model with a batch axis in front, of length 1 or "
+                "free."
+            ) from error
+        raise
     takes = None
     if target.dtype.kind == "f":
         takes = input_range(graph, target.name, made.shape, batch)
@@ -252,6 +261,13 @@ def _planned(
         made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
     )
     return recorded, f"{geometry}; then {text}", takes
+
+
+def _is_one_sample(target: FeedSpec, shape: tuple[int, ...]) -> bool:
+    """Say whether an input takes as many numbers as one sample has, with no axis for several."""
+    dims = target.dims or ()
+    sizes = [size for size in dims if isinstance(size, int)]
+    return bool(dims) and len(sizes) == len(dims) and math.prod(sizes) == math.prod(shape)
 
 
 def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:
@@ -301,17 +317,27 @@ def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
     return ModelInput(spec.name, spec.dtype, shape)
 
 
-def _options_of(specs: Sequence[FeedSpec], options: PreprocessOptions) -> list[PreprocessOptions]:
-    """Give each input its options: of several inputs, the one floating one has them."""
+def _options_of(
+    specs: Sequence[FeedSpec], given: Sequence[InputSpec], options: PreprocessOptions
+) -> list[PreprocessOptions]:
+    """Give each input its options: of several inputs, the floating one has them, or the picture."""
     if len(specs) == 1 or options == PreprocessOptions():
         return [options] * len(specs)
     floating = [spec.name for spec in specs if spec.dtype.kind == "f"]
-    if len(floating) != 1:
+    pictures = [
+        spec.name
+        for spec, samples in zip(specs, given, strict=True)
+        if spec.name in floating and max(len(spec.shape or ()), len(samples.fed.shape)) > 2
+    ]
+    meant = floating if len(floating) == 1 else pictures
+    only_layout = options == PreprocessOptions(layout=options.layout)
+    if not meant or (len(meant) > 1 and not only_layout):
         raise UsageError(
-            "--scale, --mean, --std and --layout are for a model's one floating input, and this "
-            f"one has {len(floating)}: prepare the data beforehand."
+            "--scale, --mean, --std and --layout are for a model's one floating input, or its one "
+            f"picture, and this one has {len(floating)} floating inputs, {len(pictures)} of them "
+            "pictures: prepare the data beforehand."
         )
-    return [options if spec.name in floating else PreprocessOptions() for spec in specs]
+    return [options if spec.name in meant else PreprocessOptions() for spec in specs]
 
 
 def opened_sources(

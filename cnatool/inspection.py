@@ -17,6 +17,7 @@ from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError, UsageError
 from cnatool.feeding import wanted_arrays
+from cnatool.inspection_results import InspectedInput, InspectionResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,27 @@ class ModelInspection:
     skipped: list[SkippedTensor]
     batch: int | None = None
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
+
+    def document(self, path: str | Path) -> InspectionResult:
+        """Give what `cnatool inspect --json` prints of the model at a path."""
+        return InspectionResult(
+            schema="cnatool.inspect/1",
+            path=str(path),
+            kind="model",
+            model=self.network.record,
+            runtime=None,
+            inputs=tuple(
+                InspectedInput(feed.name, str(feed.dtype), feed.dims) for feed in self.network.feeds
+            ),
+            preprocessing=(),
+            constants=(),
+            tags={},
+            splits={},
+            tensors=tuple(self.tensors),
+            layers=tuple(self.network.layers.layers),
+            skipped=tuple(self.skipped),
+            unselected=(),
+        )
 
 
 def inspect_model(
@@ -111,16 +133,14 @@ def inspect_model(
         return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    probed, runs_with = probed_at_a_size(
-        network, samples, bound=bound, asked=None, run=run, shapes_only=True
-    )
+    found = probed_at_a_size(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
     ranges = {
-        feed.name: found
+        feed.name: takes
         for feed, shape in sizes.items()
         if feed.dtype.kind == "f"
-        and (found := input_range(network.graph, feed.name, shape, runs_with or 1)) is not None
+        and (takes := input_range(network.graph, feed.name, shape, found.bound or 1)) is not None
     }
-    return ModelInspection(network, probed.tensors, probed.skipped, runs_with, ranges)
+    return ModelInspection(network, found.probed.tensors, found.probed.skipped, found.bound, ranges)
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -87,14 +87,14 @@ class OutputResult(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    number, name : int, str
-        Its place among the model's outputs, from 0, and its name.
+    number, name : int, str, or None
+        Its place among the model's outputs, from 0, and its name; null where the store has none.
     others : tuple of str
         Outputs that could have been meant as well; empty where one was named.
     """
 
-    number: int
-    name: str
+    number: int | None
+    name: str | None
     others: tuple[str, ...]
 
 
@@ -174,7 +174,9 @@ class SplitResult(msgspec.Struct, frozen=True):
     accuracy, loss : float or None
         Share of right predictions, and mean cross-entropy in nats; None where undefined.
     performance_reason : str or None
-        Why there is no accuracy or no loss.
+        Why there is neither accuracy nor loss.
+    loss_reason : str or None
+        Why there is no loss, and no margin, beside an accuracy.
     outputs : {"logits", "probabilities"} or None
         What the model's output was taken for.
     alpha, beta : Distribution
@@ -205,6 +207,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     cna: Cna
     coefficients: Coefficients
     alpha_groups: tuple[AlphaGroup, ...]
+    loss_reason: str | None = None
 
 
 class BaselinesResult(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.errors import UsageError
+from cnatool.errors import ModelError, UsageError
 from cnatool.store.records import Kept
 
 ROWS = 21
@@ -244,3 +244,210 @@ def test_number_of_samples_that_fails_where_another_runs(tmp_path: Path) -> None
     path = saved(model, tmp_path / "net.onnx")
     with pytest.raises(UsageError, match=r"--batch-size 4: .* it runs with 8\."):
         cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=4)
+
+
+# --- outputs that are no rows of samples --------------------------------------------------------
+
+
+def three_layers(b: Builder) -> None:
+    b.node("Relu", [b.gemm("x", "l1", 6, 5)], "r1")
+    b.node("Relu", [b.gemm("r1", "l2", 5, 4)], "r2")
+    b.gemm("r2", "l3", 4, 3)
+
+
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+@pytest.mark.parametrize("kind", ["scalar", "input", "constant", "sequence", "strings"])
+def test_model_without_an_output_that_can_be_stored(kind: str, keep: Kept, tmp_path: Path) -> None:
+    b = Builder()
+    three_layers(b)
+    outputs: dict[str, tuple[int | str, ...]] = {"y": ("n", 3)}
+    if kind == "scalar":
+        b.node("ReduceMean", ["l3"], "y", keepdims=0)
+        outputs, reason = {"y": ()}, "'y' (no sample axis: shape () whatever"
+    elif kind == "input":
+        outputs, reason = {"x": ("n", 6)}, "'x' (the model's input, given out as it is)"
+    elif kind == "constant":
+        b.weight("y", 3, 3)
+        outputs, reason = {"y": (3, 3)}, "'y' (constant)"
+    elif kind == "sequence":
+        b.node("SequenceConstruct", ["l3"], "y")
+        reason = "'y' (a sequence, not an array of numbers)"
+    else:
+        b.node("Cast", ["l3"], "y", to=onnx.TensorProto.STRING)
+        reason = "'y' (strings, not an array of numbers)"
+    model = b.model({"x": ("n", 6)}, outputs)
+    if kind == "sequence":
+        element = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+        model.graph.output[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(element))
+    elif kind == "strings":
+        model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    x, data = pictures(tmp_path, 6)
+    notes = Notes()
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", keep=keep, observer=notes)
+    assert any(reason in text and "no accuracy" in text for text in notes.texts)
+    truth = alone(b.model({"x": ("n", 6)}, {"l3": ("n", 3)}), x)
+    assert [tensor.name for tensor in store.tensors] == ["l1", "r1", "l2", "r2", "l3"]
+    check(store, truth)
+    result = cnatool.score(tmp_path / "s.zarr", overrides={"range": "-9:9"})
+    split = result.splits["all"]
+    assert split.beta.mean is not None
+    assert split.accuracy is None
+    assert result.output.name is None
+    assert store.record.outputs == ()
+    with pytest.raises(UsageError, match="It has none"):
+        cnatool.score(tmp_path / "s.zarr", output="y")
+    assert cnatool.verify(tmp_path / "s.zarr").faults == ()
+    cnatool.convert(tmp_path / "s.zarr", tmp_path / "s.h5")
+    assert cnatool.compare(tmp_path / "s.zarr", tmp_path / "s.h5").same
+
+
+def test_outputs_can_be_left_out(tmp_path: Path) -> None:
+    b = Builder()
+    three_layers(b)
+    model = b.model({"x": ("n", 6)}, {"l3": ("n", 3), "r1": ("n", 5)})
+    x, data = pictures(tmp_path, 6)
+    path = saved(model, tmp_path / "net.onnx")
+    truth = alone(model, x)
+    for patterns, outputs, tensors in (
+        (["!r1"], ["l3"], ["l1", "l2", "r2", "l3"]),
+        (["l*", "!l3"], ["r1"], ["l1", "l2"]),
+        (["all", "!r*"], ["l3"], ["l1", "l2", "l3"]),
+        (["layers", "!r1", "!l3"], [], ["l1", "l2"]),
+    ):
+        store = cnatool.dump(path, data, tmp_path / "s.zarr", tensors=patterns, overwrite=True)
+        assert [array.name for array in store.record.outputs] == outputs
+        assert [tensor.name for tensor in store.tensors] == tensors
+        check(store, truth)
+    with pytest.raises(UsageError, match="--tensors !none: .* has no such tensor"):
+        cnatool.dump(path, data, tmp_path / "t.zarr", tensors="!none")
+
+
+def test_layout_of_the_one_picture_among_several_inputs(tmp_path: Path) -> None:
+    b = Builder()
+    b.conv("picture", "c1", 3, 4, 3)
+    b.node("ReduceMean", ["c1"], "pooled", axes=[2, 3], keepdims=0)
+    b.node("Concat", ["pooled", "row"], "both", axis=1)
+    b.gemm("both", "y", 6, 3)
+    model = b.model({"picture": ("n", 3, 3, 3), "row": ("n", 2)}, {"y": ("n", 3)})
+    rng = np.random.default_rng(0)
+    picture = rng.random((ROWS, 3, 3, 3), np.float32)
+    row = rng.random((ROWS, 2), np.float32)
+    np.savez(tmp_path / "data.npz", picture=picture, row=row)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", layout="hwc->chw")
+    feeds = {"picture": picture.transpose(0, 3, 1, 2), "row": row}
+    (expected,) = ReferenceEvaluator(model).run(None, feeds)
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_last_batch_that_is_too_small_is_filled_up(tmp_path: Path) -> None:
+    """A Squeeze without axes takes the batch axis away where one sample is left over."""
+    b = Builder()
+    b.conv("x", "c1", 2, 5, 3)
+    b.node("GlobalAveragePool", ["c1"], "pooled")
+    b.node("Squeeze", ["pooled"], "row")
+    b.gemm("row", "y", 5, 3)
+    model = b.model({"x": ("n", 2, 4, 4)}, {"y": ("n", 3)})
+    x, data = pictures(tmp_path, 2, 4, 4)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=ROWS - 1)
+    truth = in_batches(model, x, ROWS - 1)
+    for name in ("row", "y"):
+        got = store.splits["all"].activations(name)[:]
+        np.testing.assert_allclose(got, truth[name], rtol=1e-4, atol=1e-5)
+
+
+# --- inputs whose first axis is not that of the samples -----------------------------------------
+
+
+def recurrent(steps: int | str, batch: int | str, *, last: bool, named: bool) -> onnx.ModelProto:
+    """An LSTM, (T, N, F) in, and the last hidden state or all of them out."""
+    b = Builder(6)
+    w, r = b.weight("W", 1, 16, 3), b.weight("R", 1, 16, 4)
+    node = onnx.helper.make_node("LSTM", ["x", w, r], ["all", "final"], hidden_size=4)
+    b.nodes.append(node)
+    b.node("Squeeze", ["final" if last else "all", b.constant("at", np.array([0 if last else 1]))],
+           "hidden")  # fmt: skip
+    b.node("MatMul", ["hidden", b.weight("dense", 4, 3)], "y")
+    shape = (batch, 3) if last else (steps, batch, 3)
+    return b.model({"x": (steps, batch, 3)}, {"y": shape if named else ("a", "b")[: len(shape)]})
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("steps", [2, 5])
+def test_time_first(steps: int, last: bool, tmp_path: Path) -> None:
+    model = recurrent(steps, "n", last=last, named=last)
+    path = saved(model, tmp_path / "net.onnx")
+    _, data = pictures(tmp_path, steps, 3)
+    notes = Notes()
+    with pytest.raises(ModelError, match=r"'x' float32 .*batch first, or with a Transpose"):
+        cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
+    assert not any("gave the same" in text for text in notes.texts)
+
+
+def test_one_sequence_whose_batch_is_squeezed_away_is_not_time_first(tmp_path: Path) -> None:
+    b = Builder(7)
+    b.node("Squeeze", ["x", b.constant("first", np.array([0]))], "rows")
+    b.node("MatMul", ["rows", b.weight("w", 3, 4)], "y")
+    model = b.model({"x": (1, "t", 3)}, {"y": ("t", 4)})
+    x, data = pictures(tmp_path, 5, 3)
+    store = cnatool.dump(saved(model, tmp_path / "net.onnx"), data, tmp_path / "s.zarr")
+    check(store, alone(model, x))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2), (12,), (2, 6)])
+def test_input_that_takes_one_sample(shape: tuple[int, ...], tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Reshape", ["x", b.constant("row", np.array([1, 12]))], "row of it")
+    b.gemm("row of it", "y", 12, 3)
+    path = saved(b.model({"x": shape}, {"y": (1, 3)}), tmp_path / "net.onnx")
+    _, data = pictures(tmp_path, *shape)
+    with pytest.raises(ModelError, match="takes one sample, .* no axis for several"):
+        cnatool.dump(path, data, tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("state", ["one", "equal", "differing"])
+def test_constant_along_the_batch(state: str, tmp_path: Path) -> None:
+    b = Builder(8)
+    w, r = b.weight("W", 1, 16, 3), b.weight("R", 1, 16, 4)
+    b.node("Transpose", ["x"], "steps", perm=[1, 0, 2])
+    b.node("LSTM", ["steps", w, r, "", "", "h"], "hidden", hidden_size=4)
+    b.node("ReduceMean", ["hidden"], "y", axes=[0, 1], keepdims=0)
+    model = b.model({"x": ("n", 5, 3), "h": (1, "n", 4)}, {"y": ("n", 4)})
+    path = saved(model, tmp_path / "net.onnx")
+    x, data = pictures(tmp_path, 5, 3)
+    rng = np.random.default_rng(1)
+    row = rng.normal(size=(1, 1, 4)).astype(np.float32)
+    given = {"one": row, "equal": np.repeat(row, 6, axis=1)}.get(
+        state, rng.normal(size=(1, 6, 4)).astype(np.float32)
+    )
+    if state == "differing":
+        with pytest.raises(UsageError, match=r"--constant h: .* axis 1 is that of the samples"):
+            cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
+        return
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
+    evaluator = ReferenceEvaluator(model)
+    truth = [evaluator.run(None, {"x": x[i : i + 1], "h": row})[0][0] for i in range(ROWS)]
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], truth, rtol=1e-4, atol=1e-5)
+
+
+def test_state_of_one_sample_whose_axis_has_no_name(tmp_path: Path) -> None:
+    """A detector of voices: a state of shape (2, ?, H) that is fed as one array."""
+    b = Builder(9)
+    w, r = b.weight("W", 1, 16, 6), b.weight("R", 1, 16, 4)
+    at = [b.constant(f"at {i}", np.array([i])) for i in range(3)]
+    b.node("Unsqueeze", ["x", at[0]], "step")
+    b.node("Slice", ["state", at[0], at[1], at[0]], "h")
+    b.node("Slice", ["state", at[1], at[2], at[0]], "c")
+    b.node("LSTM", ["step", w, r, "", "", "h", "c"], "hidden", hidden_size=4)
+    b.node("Reshape", ["hidden", b.constant("flat", np.array([-1, 4]))], "row")
+    b.gemm("row", "y", 4, 2)
+    model = b.model({"x": ("n", 6), "state": (2, "", 4)}, {"y": ("n", 2)})
+    path = saved(model, tmp_path / "net.onnx")
+    x, data = pictures(tmp_path, 6)
+    state = np.random.default_rng(2).normal(size=(2, 1, 4)).astype(np.float32)
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"state": state})
+    evaluator = ReferenceEvaluator(model)
+    truth = [evaluator.run(None, {"x": x[i : i + 1], "state": state})[0][0] for i in range(ROWS)]
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], truth, rtol=1e-4, atol=1e-5)

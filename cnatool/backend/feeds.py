@@ -151,4 +151,14 @@ def constant_input(spec: FeedSpec, given: ArrayLike, batch: str | None) -> Const
     )
     if not fits:
         raise UsageError(f"{said}: its shape is {value.shape}, and the model takes {spec}.")
-    return ConstantInput(spec.name, cast, axis if axis is None or cast.shape[axis] == 1 else None)
+    if axis is not None and cast.shape[axis] != 1:
+        first = np.take(cast, [0], axis)
+        if not np.array_equal(np.broadcast_to(first, cast.shape), cast):
+            data = f", or a row a sample as an array {spec.name!r} of the data" * (axis == 0)
+            raise UsageError(
+                f"{said}: its shape is {value.shape}, and axis {axis} is that of the samples "
+                f"({batch}), along which it differs. A constant is the same for every sample: give "
+                f"it length 1 there{data}."
+            )
+        cast = first
+    return ConstantInput(spec.name, cast, axis)

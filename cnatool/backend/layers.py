@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool.backend.branches import shortcut_layers
-from cnatool.backend.linear_operators import linear_operator
+from cnatool.backend.linear_operators import clips_at_zero, constant_shape, linear_operator
 from cnatool.backend.walk import passes, readers, walk
+from cnatool.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
 from cnatool.store.records import LayerRecord, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import onnx
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerTable", "find_layers"]
 
-# What a model may put behind its last layer without giving it another meaning.
-_OUTPUT_FUNCTIONS = frozenset(
-    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
-)
 _NONLINEARITIES = frozenset(
     {
         "BiasGelu",
@@ -115,7 +112,7 @@ def find_layers(graph: Graph) -> LayerTable:
     )
     for number, operator in enumerate(nodes.linear.values(), start=1):
         found = walks[operator.result]
-        tail = set() if operator.result in leads_on else _tail(graph, operator.result)
+        tail = set() if operator.result in leads_on else _tail(graph, operator)
         output_tensors |= tail
         layers.append(
             LayerRecord(
@@ -173,25 +170,61 @@ def _key(node: onnx.NodeProto) -> str:
     return next((name for name in node.output if name), "")
 
 
-def _tail(graph: Graph, tensor: str) -> set[str]:
+def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
     """Give the tensors from a linear operator's result to a model output; empty if it reaches none.
 
     A model may give its logits and their softmax, so every reader is followed.
     """
-    reached = {tensor: False}  # whether an output function has been passed
+    reached = {operator.result: OutputPath()}
     for node in graph.nodes:
         name = next((name for name in node.input if name in reached), None)
-        if name is None:
-            continue
-        function = node.op_type in _OUTPUT_FUNCTIONS
-        follows = function or passes(graph, node, name)
-        if reached[name]:
-            # The probability of the other of two classes, and both side by side; and codes for
-            # probabilities, none of which is negative.
-            follows |= node.op_type in ("QuantizeLinear", "Sub")
-            follows |= node.op_type == "Concat" and all(
-                other in reached for other in node.input if other in graph.dynamic
-            )
-        if follows:
-            reached[node.output[0]] = function or reached[name]
-    return set(reached) if not reached.keys().isdisjoint(graph.output_names) else set()
+        if name is not None:
+            path = _behind(graph, node, name, reached)
+            if path is not None:
+                reached[node.output[0]] = path
+    pointwise = _is_pointwise(graph, operator)
+    ends = [
+        reached[name]
+        for name in graph.output_names
+        if name in reached and reached[name].leads_on(pointwise=pointwise)
+    ]
+    if not ends:
+        return set()
+    rectified = any(path.rectified for path in ends)
+    return {name for name, path in reached.items() if rectified or not path.rectified}
+
+
+def _behind(
+    graph: Graph, node: onnx.NodeProto, tensor: str, reached: Mapping[str, OutputPath]
+) -> OutputPath | None:
+    """Give the path behind a node that reads a tensor on it; None where the path ends."""
+    path = reached[tensor]
+    if node.op_type in OUTPUT_FUNCTIONS:
+        return path.through_function()
+    first = bool(node.input and node.input[0] == tensor)
+    if first and node.op_type in MEAN_POOLING:
+        return path.through_mean()
+    clips = node.op_type == "QuantizeLinear" and clips_at_zero(graph, node, 2)
+    if first and (node.op_type in RECTIFIERS or (clips and not path.function)):
+        return path if path.rectified else path.through_rectifier()
+    if passes(graph, node, tensor):
+        return path
+    if not path.function:
+        return None
+    # The probability of the other of two classes, and both side by side; and codes for
+    # probabilities, none of which is negative.
+    if node.op_type in ("QuantizeLinear", "Sub"):
+        return path
+    parts = [other for other in node.input if other in graph.dynamic]
+    return path if node.op_type == "Concat" and all(p in reached for p in parts) else None
+
+
+def _is_pointwise(graph: Graph, operator: LinearOperator) -> bool:
+    """Say whether a linear operator is a 1×1 convolution."""
+    if "Conv" not in operator.node.op_type:
+        return False
+    kernel = next((list(a.ints) for a in operator.node.attribute if a.name == "kernel_shape"), None)
+    if kernel is None:
+        shape = constant_shape(graph, operator.weights)
+        kernel = None if shape is None else list(shape[2:])
+    return kernel is not None and set(kernel) == {1}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnatool.dump_options import PreparedBy
 
 __all__ = [
+    "EXIT_CODES",
     "CodecOption",
     "ColourOption",
     "ConstantOption",
@@ -56,6 +57,13 @@ __all__ = [
     "constants",
     "prepared_by",
 ]
+
+
+EXIT_CODES = (
+    "Exit codes: 0 success; 1 a check failed (compare, verify, --strict); 2 wrong usage, or data "
+    "or a model that cannot be used; 3 a store that is damaged, in use, or cannot be written; 4 "
+    "the runtime failed, memory ran out, or an internal error; 130 interrupted; 143 terminated."
+)
 
 
 class _Codec(StrEnum):

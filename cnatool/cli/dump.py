@@ -39,7 +39,7 @@ from cnatool.cli.arguments import (
     constants,
     prepared_by,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, print_path, say
+from cnatool.cli.console import ConsoleObserver, key_values, note, print_json, print_path, say
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def dump(
     tensors: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="all|layers|GLOB", help="Which tensors to store: a word, a name, or a glob."
+            metavar="all|layers|GLOB|!GLOB",
+            help="Which tensors to store: a word, a name, or a glob; behind a ! what to leave out.",
         ),
     ] = None,
     dtype: Annotated[
@@ -183,6 +184,12 @@ def dump(
             "--dry-run", help="Say what the dump would take of disk, time and memory, and stop."
         ),
     ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON document instead, with --dry-run what it would take."
+        ),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Say at the end which stage was the slowest.")
     ] = False,
@@ -194,6 +201,7 @@ def dump(
     written where the store would not fit the disk.
     """
     from cnatool.dump_options import DumpOptions
+    from cnatool.dump_results import dump_result
     from cnatool.dumping import dump as dump_model
     from cnatool.dumping import preflight
 
@@ -239,9 +247,15 @@ def dump(
             observer=observer,
         )
         if dry_run:
-            _say_preflight(preflight(model, data, output, **options))
+            found = preflight(model, data, output, **options)
+            if json:
+                print_json(found.document(observer.notes).to_json())
+            _check_fits(found, said=json)
             return
         store = dump_model(model, data, output, **options)
+    if json:
+        print_json(dump_result(store, observer.notes).to_json())
+        return
     print_path(store.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(store.path))}")
@@ -265,9 +279,10 @@ def _flatness(seed: int, *, asked: bool, **given: float | None) -> Flatness | bo
     return asked and msgspec.convert({**fields, "seed": seed}, Flatness)
 
 
-def _say_preflight(found: Preflight) -> None:
-    """Print what a dump would take; refuse as the dump would."""
-    for line in found.lines():
-        say(line)
+def _check_fits(found: Preflight, *, said: bool) -> None:
+    """Print what a dump would take, unless that was said already; refuse as the dump would."""
+    if not said:
+        for line in found.lines():
+            say(line)
     if not found.fits:
         raise UsageError(found.refusal)

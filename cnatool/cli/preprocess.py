@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool.cli.arguments import (
+    EXIT_CODES,
     ColourOption,
     ConstantOption,
     CropOption,
@@ -67,7 +68,7 @@ def _group() -> None:
     """See how samples are prepared for a model."""
 
 
-@app.command("show")
+@app.command("show", epilog=EXIT_CODES)
 def show(
     model: ModelArgument,
     data: DataArgument = None,

@@ -46,6 +46,10 @@ def score(
             "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
         ),
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="List the layers that are counted, one on each line."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     baselines: Annotated[
         bool,
@@ -89,6 +93,6 @@ def score(
     if json:
         print_json(result.to_json())
     else:
-        print_score(result, everything=everything)
+        print_score(result, everything=everything, layers=layers)
         if baselines:
             print_baselines(result)

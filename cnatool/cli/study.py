@@ -90,7 +90,12 @@ def study(
         ),
     ] = 12,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also print variants, such as CNA by other coefficients.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Also print variants, such as CNA by other coefficients, and what measures "
+            "say beyond the hyperparameters: Ψ, K and the sign error.",
+        ),
     ] = False,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,

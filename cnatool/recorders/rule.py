@@ -13,6 +13,7 @@ from cnatool.bypasses import (
     Operation,
     shortcuts,
 )
+from cnatool.output_paths import MEAN_POOLING, RECTIFIERS, OutputPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,6 +58,8 @@ class Step:
         Of a bias or a scale: it is the same for all elements.
     biased : bool
         Of a linear operator: it adds a bias by itself.
+    pointwise : bool
+        Of a linear operator: it is a 1×1 convolution.
     """
 
     kind: Kind
@@ -65,6 +68,7 @@ class Step:
     makes: int
     one_number: bool = False
     biased: bool = False
+    pointwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def find_layers(steps: Sequence[Step], outputs: Iterable[int]) -> list[FoundLaye
                 operator=step.operator,
                 linear=linear,
                 preactivation=preactivation,
-                output=step.makes not in leads_on and network.ends(step.makes),
+                output=step.makes not in leads_on and network.ends(step),
                 shortcut=step.makes in bypassing,
                 path=depth[step.makes],
             )
@@ -223,14 +227,19 @@ class _Network:
                 found.update(step.reads)
         return found
 
-    def ends(self, value: int) -> bool:
-        """Say whether a value reaches an output without taking on another meaning."""
-        reached = {value}
+    def ends(self, operator: Step) -> bool:
+        """Say whether a layer's result reaches an output without taking on another meaning."""
+        reached = {operator.makes: OutputPath()}
         for step in self.steps:
-            passes = step.kind in ("shape", "bias", "scale", "norm", "squash")
-            if passes and not reached.isdisjoint(step.reads):
-                reached.add(step.makes)
-        return not reached.isdisjoint(self.outputs)
+            value = next((value for value in step.reads if value in reached), None)
+            path = None if value is None else _behind(step, reached[value])
+            if path is not None:
+                reached[step.makes] = path
+        return any(
+            reached[value].leads_on(pointwise=operator.pointwise)
+            for value in self.outputs
+            if value in reached
+        )
 
     def shortcuts(self, ends: Mapping[int, int]) -> set[int]:
         """Give the results of the linear operators that are projections on a residual bypass.
@@ -239,6 +248,17 @@ class _Network:
         """
         walked = {end: result for result, end in ends.items() if end != result}
         return shortcuts([_operation(step, walked) for step in self.steps])
+
+
+def _behind(step: Step, path: OutputPath) -> OutputPath | None:
+    """Give the path behind a step that reads a value on it; None where the path ends."""
+    if step.kind == "squash":
+        return path.through_function()
+    if step.operator in MEAN_POOLING:
+        return path.through_mean()
+    if step.operator in RECTIFIERS:
+        return path.through_rectifier()
+    return path if step.kind in ("shape", "bias", "scale", "norm") else None
 
 
 def _operation(step: Step, walked: Mapping[int, int]) -> Operation[int]:

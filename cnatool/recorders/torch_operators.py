@@ -125,7 +125,7 @@ class Operation:
     ----------
     kind, operator : Kind, str
         As in `cnatool.recorders.rule.Step`.
-    one_number, biased : bool
+    one_number, biased, pointwise : bool
         The same.
     first : object
         What of its arguments it did that to, where only one matters.
@@ -135,6 +135,7 @@ class Operation:
     operator: str
     one_number: bool = False
     biased: bool = False
+    pointwise: bool = False
     first: Any = None
 
 
@@ -165,7 +166,13 @@ def operation(
     if name in _CONVOLUTIONS and is_data(args[0]) and not is_data(args[1]):
         transposed = name == "convolution" and args[_TRANSPOSED_ARGUMENT]
         operator = "ConvTranspose" if transposed else _CONVOLUTIONS[name]
-        return Operation("linear", operator, biased=args[2] is not None, first=args[0])
+        return Operation(
+            "linear",
+            operator,
+            biased=args[2] is not None,
+            pointwise=set(args[1].shape[2:]) == {1},
+            first=args[0],
+        )
     if name == "_to_copy":
         return Operation("shape" if result.is_floating_point() else "other", "Cast")
     if name.rstrip("_") in ("add", "sub", "mul", "div"):

@@ -44,8 +44,8 @@ _CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed")
 _TRIVIAL = frozenset(
     {"log.parameter_norm", "log.l1", "log.distance", "log.parameters", "log.depth"}
 )
-# What is made of the test labels, as the targets are, and what is no measure of a network.
 _GAPS = frozenset({"gap", "gap_accuracy", "gap_loss"})
+# What is made of the test labels, as the targets are, and what is no measure of a network.
 _NO_MEASURES = _GAPS | {"test.accuracy", "test.loss"}
 
 

@@ -165,9 +165,10 @@ def _dependent(
             for other in named
             if not any(_determines([levels[o]], levels[other]) for o in named if o != other)
         ]
-        if len(free) > 1 and (
-            len(named) == len(left) - 1
-            or _determines([*(levels[other] for other in named), *repetitions], levels[tag])
+        # The name of a run often has its seed in it.
+        parts = [*(levels[other] for other in named), *repetitions]
+        if (len(free) > 1 and len(named) == len(left) - 1) or (
+            named and _determines(parts, levels[tag])
         ):
             drop(tag, f"names combinations of {', '.join(free)}")
     for tag in [*left]:

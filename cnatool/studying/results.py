@@ -108,7 +108,7 @@ class StudySettings(msgspec.Struct, frozen=True):
     held : tuple of str
         Tags that are no hyperparameters, but are the same in both networks of each pair that Ψ and
         the sign error compare, as steps of training.
-    other_tags : dict of str to str
+    not_hyperparameters : dict of str to str
         Tags that are neither, each with the reason; empty where hyperparameters were named.
     """
 
@@ -122,7 +122,7 @@ class StudySettings(msgspec.Struct, frozen=True):
     least_pairs: float
     test_samples: int | None
     held: tuple[str, ...] = ()
-    other_tags: dict[str, str] = {}
+    not_hyperparameters: dict[str, str] = {}
 
 
 class MeasureCorrelation(msgspec.Struct, frozen=True):

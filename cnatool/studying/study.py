@@ -238,7 +238,7 @@ def _settings(
         least_pairs=float(least_pairs),
         test_samples=_test_samples(networks, collection),
         held=decided.held,
-        other_tags=decided.others,
+        not_hyperparameters=decided.others,
     )
 
 
