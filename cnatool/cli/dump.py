@@ -104,8 +104,8 @@ def dump(
         list[str] | None,
         typer.Option(
             metavar="NAME|all",
-            help="Statistics besides per-sample sums: abs_sum, square_sum, positive_sum, nonzero_count, "
-            "min, max. Repeatable.",
+            help="Statistics besides per-sample sums: abs_sum, square_sum, positive_sum, "
+            "nonzero_count, min, max. Repeatable.",
         ),
     ] = None,
     batch_size: Annotated[
@@ -177,8 +177,8 @@ def dump(
         bool,
         typer.Option(
             "--resume",
-            help="Continue an interrupted dump with the same options; start one where there is none, "
-            "and leave a complete store alone.",
+            help="Continue an interrupted dump with the same options; start one where there is "
+            "none, and leave a complete store alone.",
         ),
     ] = False,
     dry_run: Annotated[
