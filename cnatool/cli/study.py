@@ -76,7 +76,7 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="MEASURE,MEASURE",
-            help="Compare two measures; by default each one with each trivial baseline. Repeat it.",
+            help="Compare two measures; by default each with each trivial baseline. Repeatable.",
         ),
     ] = None,
     resamples: Annotated[
