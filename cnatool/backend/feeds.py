@@ -108,9 +108,8 @@ def constant_inputs(
     sizes: dict[str, int] = {}
     for spec in specs:
         lengths = (shapes or {}).get(spec.name, ())
-        for axis, size in zip((spec.dims or ())[1:], lengths, strict=False):
-            if isinstance(axis, str):
-                sizes[axis] = size
+        pairs = zip((spec.dims or ())[1:], lengths, strict=False)
+        sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
         constant_input(spec, given[spec.name], symbol, sizes)
         for spec in specs
