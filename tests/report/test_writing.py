@@ -239,7 +239,7 @@ def test_json_is_the_chart(study: cnatool.Study, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("a.gif", r"-o .*a.gif: the name must end in one of .png, .svg, .html, .json\."),
+        ("a.gif", r"-o .*a.gif: the name must end in one of .png, .svg, .pdf, .html, .json\."),
         ("a", "the name must end in"),
         ("none/a.png", r"-o .*none/a.png: no such folder\."),
         ("taken.png", r"-o .*taken.png: this is a folder\."),
