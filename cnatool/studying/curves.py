@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["BIN", "QuadraticFit", "bins_by", "networks_a_bin", "parabola", "quadratic_fit"]
 
 BIN = 25  # networks
-# Of fewer networks than fill so many bins of 25, so many smaller bins are made.
-_LEAST_BINS = 5
+# Networks that do not fill two bins are divided into so many smaller ones.
+_SMALL_BINS = 5
 _TERMS = 3
 
 
@@ -85,8 +85,8 @@ def parabola(
 
 
 def networks_a_bin(networks: int) -> int:
-    """Return the size of bins: 25 as in the paper, or what makes five bins of fewer networks."""
-    return max(1, min(BIN, -(-networks // _LEAST_BINS)))
+    """Return the size of bins: 25 as in the paper, or what makes five bins of less than 50."""
+    return BIN if networks >= 2 * BIN else max(1, -(-networks // _SMALL_BINS))
 
 
 def bins_by(order: NDArray[np.float64], size: int = BIN) -> list[NDArray[np.intp]]:

@@ -47,7 +47,7 @@ def test_parabola_is_the_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("networks", "size"), [(1, 1), (4, 1), (12, 3), (36, 8), (124, 25), (125, 25), (1000, 25)]
+    ("networks", "size"), [(1, 1), (4, 1), (12, 3), (36, 8), (49, 10), (50, 25), (1000, 25)]
 )
 def test_few_networks_have_smaller_bins(networks: int, size: int) -> None:
     assert networks_a_bin(networks) == size
