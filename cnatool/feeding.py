@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
+from cnatool.backend.feeds import ConstantInput, Samples, constant_advice, constant_inputs
 from cnatool.backend.input_range import InputRange, input_range
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.skipping import first_block
@@ -73,7 +73,7 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     fed = tuple(name for name in names if name not in constants)
     if not fed:
         raise UsageError("every input is a --constant, so there is nothing to run the model over.")
-    return Wanted(fed, dict(arrays))
+    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ class Feed:
             raise DataError(
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
-                "each, and --constant NAME=VALUE for those that are the same for every sample."
+                "each, or say what those that are the same for every sample receive, as in "
+                f"{' '.join(wanted.advice[spec.name] for spec in specs[len(source.inputs) :])}"
             )
         batch = network.bound(wanted.inputs)
         planned = [
@@ -137,7 +138,9 @@ class Feed:
         ]
         return cls(
             tuple(made for made, _, _ in planned),
-            constant_inputs(network.feeds, constants),
+            constant_inputs(
+                network.feeds, constants, {made.input: made.shape for made, _, _ in planned}
+            ),
             batch,
             tuple(note for _, note, _ in planned),
             tuple(takes for _, _, takes in planned),

@@ -233,8 +233,8 @@ ConstantOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="INPUT=VALUE",
-        help="An input that is the same for every sample: a number, numbers with commas, or "
-        "FILE.npy. Repeatable.",
+        help="An input that is the same for every sample: a number, numbers with commas, a "
+        "number and a shape (0:1x8x64), or FILE.npy. Repeatable.",
     ),
 ]
 PreprocessOption = Annotated[
@@ -336,12 +336,22 @@ def _value(name: str, text: str) -> Any:
         except (OSError, ValueError, EOFError) as error:
             raise UsageError(f"--constant {name}={text}: cannot be read ({error}).") from None
     try:
+        number, colon, shape = text.partition(":")
+        if colon:
+            return np.full([_length(word) for word in shape.split("x")], _number(number))
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--constant {name}={text}: a number, numbers with commas between them, or FILE.npy."
+            f"--constant {name}={text}: a number, numbers with commas between them, a number and "
+            "a shape as in 0:1x8x64, or FILE.npy."
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _length(word: str) -> int:
+    if not word.isdecimal() or int(word) > 1 << 24:
+        raise ValueError
+    return int(word)
 
 
 def _number(word: str) -> float | int | bool:
