@@ -17,6 +17,7 @@ from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
 from cnatool.errors import DataError, ModelError, UsageError
+from cnatool.padding import LOOKED_AT, padding_text
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -178,6 +179,14 @@ class Feed:
                 line = _doubt(given, takes, samples.values[given.input])
                 if line is not None:
                     yield line
+
+    def padding(self, source: Source) -> str | None:
+        """Say so where the first samples of a source are texts with padding."""
+        rows = [made for made in self.preprocessing if len(made.shape) == 1]
+        if not any(np.dtype(made.dtype).kind in "iu" for made in rows):
+            return None
+        prepared = self.prepared(first_block(source, LOOKED_AT))
+        return padding_text({made.input: prepared[made.input] for made in rows})
 
     def probe(self, source: Source, count: int | None = None) -> Samples:
         """Give samples from the start of a source, no two of them the same if that can be.
