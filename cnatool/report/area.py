@@ -38,7 +38,7 @@ __all__ = ["area"]
 
 _COLUMNS = 2
 _POINTS = 600  # of a curve
-_FILL = "#d9d9d9"
+_FILL = "#c2c2c2"
 _TICKS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 _FORMS: Mapping[AreaForm, str] = {
     "total": "CNA-A is the grey area",
@@ -121,7 +121,7 @@ def _panel(scored: Scored, result: ScoreResult, name: str, options: Options) -> 
     splits = [TRAIN, TEST]
     drawn = (
         alt.Chart(lines)
-        .mark_line(strokeWidth=1.3, clip=True)
+        .mark_line(strokeWidth=1, clip=True)
         .encode(
             x=x,
             y=y,
