@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.batch_sizes import probed_at_a_size
 from cnatool.backend.feeds import Samples, constant_inputs
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
@@ -43,11 +44,14 @@ class ModelInspection:
         Tensors with a sample axis, in execution order.
     skipped : list of SkippedTensor
         The others, each with its reason.
+    batch : int or None
+        The number of samples of every run; None where the model takes any.
     """
 
     network: Network
     tensors: list[TensorRecord]
     skipped: list[SkippedTensor]
+    batch: int | None = None
 
 
 def inspect_model(
@@ -84,27 +88,35 @@ def inspect_model(
     wanted = wanted_arrays(network, {}, constants)
     bound = network.bound(wanted.inputs)
     shapes = _shapes(network, wanted.inputs, input_shapes)
-    rng = np.random.default_rng(0)
-    values: dict[str, NDArray[Any]] = {}
-    for feed in network.feeds:
-        if feed.name in constants:
-            continue
-        shape = (
-            _SAMPLES if bound in (None, 1) else bound,
-            *_sample_shape(network, feed, shapes.get(feed.name)),
-        )
-        if math.prod(shape) > _MOST:
+    sizes = {
+        feed: _sample_shape(network, feed, shapes.get(feed.name))
+        for feed in network.feeds
+        if feed.name not in constants
+    }
+    for feed, shape in sizes.items():
+        if (bound or _SAMPLES) * math.prod(shape) > _MOST:
             raise ModelError(
-                f"{network.graph.path}: input {feed.name!r} takes {shape[1:]} a sample, which is "
-                "more than can be tried."
+                f"{network.graph.path}: input {feed.name!r} takes {shape} a sample, which is more "
+                "than can be tried."
             )
-        # Whole numbers are classes, tokens or masks: 0 and 1 are valid ones.
-        numbers = rng.random(shape) if feed.dtype.kind == "f" else rng.integers(0, 2, shape)
-        values[feed.name] = numbers.astype(feed.dtype)
+    fed = constant_inputs(network.feeds, constants)
+
+    def samples(count: int | None) -> Samples:
+        rng = np.random.default_rng(0)
+        count = _SAMPLES if count in (None, 1) else count
+        return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
+
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    samples = Samples(values, constant_inputs(network.feeds, constants))
-    probed = network.probed(samples, bound=bound, run=run)
-    return ModelInspection(network, probed.tensors, probed.skipped)
+    probed, runs_with = probed_at_a_size(
+        network, samples, bound=bound, asked=None, run=run, shapes_only=True
+    )
+    return ModelInspection(network, probed.tensors, probed.skipped, runs_with)
+
+
+def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    # Whole numbers are classes, tokens or masks: 0 and 1 are valid ones.
+    numbers = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
+    return numbers.astype(dtype)
 
 
 def _shapes(

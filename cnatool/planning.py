@@ -17,9 +17,9 @@ from cnatool.backend.choice import (
     unselected_tensors,
 )
 from cnatool.backend.network import open_network
-from cnatool.backend.schedule import fitting_batch, scheduled
+from cnatool.backend.schedule import scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
-from cnatool.errors import BackendError, ModelError
+from cnatool.batching import batched
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from cnatool.backend.feeds import ConstantInput, Samples
+    from cnatool.backend.feeds import ConstantInput
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess import PreprocessOptions
@@ -93,9 +93,7 @@ class Plan:
     feed : Feed
         How they are fed.
     probed : ProbedNetwork
-        What runs over a few samples told of the model.
-    samples : Samples
-        These samples.
+        What runs over a few samples told of the model, and these samples.
     outputs : list of TensorRecord
         The model's outputs.
     statistics : tuple of Statistic
@@ -118,7 +116,6 @@ class Plan:
     skips: bool
     feed: Feed
     probed: ProbedNetwork
-    samples: Samples
     outputs: list[TensorRecord]
     statistics: tuple[Statistic, ...]
     held_bytes: int
@@ -178,21 +175,16 @@ def planned(
         note(line)
     for name, source in sources.items():
         note(_split_text(name, source, rows[name]))
-    samples = feed.probe(first)
-    if unscaled := feed.unscaled(samples):
-        note(unscaled)
-    probed = network.probed(samples, bound=feed.batch, run=run, statistics=choices.statistics)
-    better = running.batch_size or fitting_batch(probed.tensors, provider)
-    if feed.batch is not None and better > feed.batch:
-        freed = network.with_free_batch(feed.batch, feed.probe(first, 3 * feed.batch), run)
-        free_feed = replace(feed, batch=None)
-        more = free_feed.probe(first)
-        found = (
-            None if freed is None else _probed_alike(freed, probed, more, run, choices.statistics)
-        )
-        note(_freed_text(feed.batch, freed=found is not None))
-        if freed is not None and found is not None:
-            network, feed, samples, probed = freed, free_feed, more, found
+    ran = batched(
+        network,
+        feed,
+        first,
+        asked=running.batch_size,
+        run=run,
+        statistics=choices.statistics,
+        note=note,
+    )
+    network, feed, probed = ran.network, ran.feed, ran.probed
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
@@ -243,42 +235,12 @@ def planned(
         skips=feeding.reading.view.skip,
         feed=feed,
         probed=probed,
-        samples=samples,
         outputs=outputs,
         statistics=choices.statistics,
         held_bytes=held_bytes,
         schedule=schedule,
         run=run,
         record=record,
-    )
-
-
-def _probed_alike(
-    freed: Network,
-    bound: ProbedNetwork,
-    samples: Samples,
-    run: RunOptions,
-    statistics: Sequence[Statistic],
-) -> ProbedNetwork | None:
-    """Probe a network whose batch was freed; None where it fails, or tensors lose their samples."""
-    try:
-        found = freed.probed(samples, bound=None, run=run, statistics=statistics)
-    except (BackendError, ModelError):
-        return None
-    names = {tensor.name for tensor in found.tensors}
-    return found if names.issuperset(tensor.name for tensor in bound.tensors) else None
-
-
-def _freed_text(bound: int, *, freed: bool) -> str:
-    count = f"{bound} sample{'s' * (bound > 1)}"
-    if freed:
-        return (
-            f"the model is bound to {count} a run; it is run with more, which gave the same for "
-            "every tensor"
-        )
-    return (
-        f"the model takes exactly {count} a run; exported with a dynamic batch axis it would run "
-        "faster"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.data.blocks import taken
-from cnatool.errors import DataError
+from cnatool.errors import BackendError, DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
 from cnatool.shared_inputs import SameSamples
@@ -113,7 +113,14 @@ def ran_blocks(
         block, reading = read
         start = time.perf_counter()
         watch = _Watch(plan.feed.batches(block, schedule.batch))
-        results = exposed.run(watch, len(block.ids))
+        try:
+            results = exposed.run(watch, len(block.ids))
+        except BackendError:
+            filled = _filled(plan, block)
+            if filled is None:
+                raise
+            watch = _Watch(filled)
+            results = exposed.run(watch, len(block.ids))
         narrowed = {n: _narrowed(stored[n], values) for n, values in results.activations.items()}
         count = len(block.ids)
         stages.add("model", (time.perf_counter() - start) / schedule.runs)
@@ -153,6 +160,17 @@ def ran_blocks(
                 past.take(_part(ran.block, slice(there)))
                 if there < len(ran.block.ids):
                     yield _rest(ran, there)
+
+
+def _filled(plan: Plan, block: Block) -> Iterator[Mapping[str, NDArray[Any]]] | None:
+    """Give the batches of a block with the last one filled up, as not every model takes fewer.
+
+    None where all are full, or a sample's values depend on what is beside it.
+    """
+    batch = plan.schedule.batch
+    if plan.feed.batch is not None or len(block.ids) % batch == 0 or plan.probed.mixed:
+        return None
+    return replace(plan.feed, batch=batch).batches(block, batch)
 
 
 def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:

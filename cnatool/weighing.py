@@ -53,7 +53,7 @@ def with_weights(plan: Plan, initial: Network | None, observer: Observer) -> Sto
         If the initial weights are those of another network.
     """
     # The path norm is of a network with one input; others say so themselves.
-    given = next(iter(plan.samples.values.values()))
+    given = next(iter(plan.probed.samples.values.values()))
     rows = plan.feed.batch or 1
     if sum(file.size for file in plan.network.graph.files) > _LARGE:
         observer.note(f"measuring the weights of {len(plan.record.layers)} layers")

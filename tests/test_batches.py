@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
+from cnatool.errors import UsageError
 from cnatool.store.records import Kept
 
 ROWS = 21
@@ -124,3 +125,122 @@ def test_shape_that_depends_on_the_data_in_runs_of_one_sample(tmp_path: Path) ->
     counts = store.splits["all"].statistics("count")[:]
     number = next(t.number for t in store.tensors if t.name == "numbers")
     np.testing.assert_array_equal(counts[:, number], [run["numbers"].size for run in truth])
+
+
+# --- a batch declared free that is not ----------------------------------------------------------
+
+
+def baked_model(kind: str, size: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+    """A model that declares any number of samples and runs with some only."""
+    b = Builder(4)
+    shape: tuple[int, ...] = (2, 4, 4)
+    if kind == "reshape":
+        b.node("Relu", [b.conv("x", "c1", 2, 3, 3)], "r1")
+        b.node("Reshape", ["r1", b.constant("shape", np.array([size, 48]))], "row")
+    elif kind == "divided":
+        # Groups of so many samples, and back again.
+        b.node("Relu", [b.conv("x", "c1", 2, 3, 3)], "r1")
+        b.node("Reshape", ["r1", b.constant("groups", np.array([-1, size * 48]))], "grouped")
+        b.node("Reshape", ["grouped", b.constant("back", np.array([-1, 48]))], "row")
+    elif kind == "at least":
+        # A slice of that length is taken off the batch and must be there.
+        b.node("Relu", [b.conv("x", "c1", 2, 3, 3)], "r1")
+        b.node("Reshape", ["r1", b.constant("shape", np.array([-1, 48]))], "row")
+        b.constant("start", np.array([0]))
+        b.constant("end", np.array([size]))
+        b.node("Slice", ["row", "start", "end", b.constant("axis", np.array([0]))], "some")
+        b.node("ReduceSum", ["some", b.constant("second", np.array([1]))], "sums", keepdims=0)
+        b.node("Reshape", ["sums", b.constant("length", np.array([size]))], "exactly")
+    else:
+        shape = (5, 3)
+        b.node("Transpose", ["x"], "steps", perm=[1, 0, 2])
+        w, r = b.weight("W", 1, 16, 3), b.weight("R", 1, 16, 4)
+        h, c = b.weight("h", 1, size, 4), b.weight("c", 1, size, 4)
+        b.node("LSTM", ["steps", w, r, "", "", h, c], "hidden", hidden_size=4)
+        b.node("Transpose", ["hidden"], "turned", perm=[2, 0, 1, 3])
+        b.node("Flatten", ["turned"], "row")
+    width = 20 if kind == "state" else 48
+    b.node("Relu", [b.gemm("row", "f1", width, 6)], "active")
+    b.gemm("active", "y", 6, 3)
+    return b.model({"x": ("n", *shape)}, {"y": ("n", 3)}), shape
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+@pytest.mark.parametrize("kind", ["reshape", "state"])
+def test_free_batch_of_which_only_one_runs(
+    kind: str, batch_size: int | None, tmp_path: Path
+) -> None:
+    model, shape = baked_model(kind, 1)
+    x, data = pictures(tmp_path, *shape)
+    path = saved(model, tmp_path / "net.onnx")
+    notes = Notes()
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=batch_size, observer=notes)
+    check(store, alone(model, x))
+    assert store.record.runtime is not None
+    if batch_size == 1:
+        assert store.record.runtime.batch_size == 1
+    else:
+        assert any("only runs with 1 sample a run" in text for text in notes.texts)
+
+
+def in_batches(model: onnx.ModelProto, x: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """Give the tensors with rows of samples, the last batch filled up with its last sample."""
+    missing = -len(x) % size
+    filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    names = [name for node in copy.graph.node for name in node.output if name]
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    evaluator = ReferenceEvaluator(copy)
+    parts = [evaluator.run(None, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
+    joined = zip(names, zip(*parts, strict=True), strict=True)
+    return {name: np.concatenate(values)[: len(x)] for name, values in joined}
+
+
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+@pytest.mark.parametrize(
+    ("kind", "size", "batch_size"),
+    [
+        ("reshape", 8, None),
+        ("reshape", 8, 8),
+        ("reshape", 7, None),
+        ("reshape", 11, 11),
+        ("divided", 4, None),
+        ("divided", 4, 4),
+        ("divided", 4, 12),
+        ("divided", 5, None),
+        ("at least", 5, None),
+        ("at least", 5, 9),
+        ("state", 6, None),
+        ("state", 6, 6),
+    ],
+)
+def test_free_batch_that_runs_with_some_numbers(
+    kind: str, size: int, batch_size: int | None, keep: Kept, tmp_path: Path
+) -> None:
+    model, shape = baked_model(kind, size)
+    x, data = pictures(tmp_path, *shape)
+    path = saved(model, tmp_path / "net.onnx")
+    notes = Notes()
+    store = cnatool.dump(
+        path, data, tmp_path / "s.zarr", batch_size=batch_size, keep=keep, observer=notes
+    )
+    truth = in_batches(model, x, batch_size or size)
+    split = store.splits["all"]
+    numbers = {tensor.name: tensor.number for tensor in store.tensors}
+    for name in ("row", "f1", "active", "y"):
+        sums = split.statistics("sum")[:][:, numbers[name]]
+        np.testing.assert_allclose(sums, truth[name].sum(axis=1), rtol=1e-4, atol=1e-4)
+        if keep == "full":
+            got = split.activations(name)[:]
+            np.testing.assert_allclose(got, truth[name], rtol=1e-4, atol=1e-5)
+    assert [layer.linear for layer in store.record.layers][-2:] == ["f1", "y"]
+
+
+def test_number_of_samples_that_fails_where_another_runs(tmp_path: Path) -> None:
+    model, shape = baked_model("reshape", 8)
+    _, data = pictures(tmp_path, *shape)
+    path = saved(model, tmp_path / "net.onnx")
+    with pytest.raises(UsageError, match=r"--batch-size 4: .* it runs with 8\."):
+        cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=4)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from cnatool.backend.graph import inner_nodes
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph import Graph
 
-__all__ = ["PREFIX", "Readable", "element_type", "exposable", "needs_cast", "promoted", "readable"]
+__all__ = [
+    "PREFIX",
+    "Readable",
+    "element_type",
+    "exposable",
+    "needs_cast",
+    "promoted",
+    "read_dtype",
+    "readable",
+]
 
 # Of the names of tensors and constants that are added to a graph.
 PREFIX = "cnatool::"
@@ -137,6 +147,14 @@ def readable(
 def needs_cast(kind: str) -> bool:
     """Say whether NumPy has no arrays of an ONNX element type."""
     return element_type(kind) in _CASTS
+
+
+def read_dtype(kind: str) -> np.dtype[Any]:
+    """Give the type of the arrays in which tensors of an ONNX element type are read."""
+    name = element_type(kind)
+    names = {"float": "FLOAT", "double": "DOUBLE"}
+    number = _CASTS.get(name) or onnx.TensorProto.DataType.Value(names.get(name, name.upper()))
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
 
 
 def element_type(kind: str) -> str:

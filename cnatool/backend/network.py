@@ -10,6 +10,7 @@ import numpy as np
 from cnatool.backend.graph import load_graph
 from cnatool.backend.layers import find_layers
 from cnatool.backend.probe import probe
+from cnatool.backend.probe_shapes import probe_shapes
 from cnatool.backend.rebatch import BATCH, rebatched
 from cnatool.backend.reference import reference_statistics
 from cnatool.backend.session import numpy_dtype
@@ -147,7 +148,9 @@ class Network:
             )
         return next(iter(sizes), None)
 
-    def with_free_batch(self, bound: int, samples: Samples, run: RunOptions) -> Network | None:
+    def with_free_batch(
+        self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
+    ) -> Network | None:
         """Give the same network with a free batch axis, or None where that is not the same.
 
         Parameters
@@ -158,8 +161,10 @@ class Network:
             Three times as many.
         run : RunOptions
             How ONNX Runtime runs it.
+        names : collection of str
+            Tensors that have rows of samples, and must have them then.
         """
-        graph = rebatched(self.graph, bound, samples, run)
+        graph = rebatched(self.graph, bound, samples, run, names)
         if graph is None:
             return None
         feeds = tuple(
@@ -177,6 +182,7 @@ class Network:
         bound: int | None,
         run: RunOptions,
         statistics: Sequence[Statistic] = (),
+        shapes_only: bool = False,
     ) -> ProbedNetwork:
         """Run the model on a few samples and describe each of its tensors.
 
@@ -190,8 +196,12 @@ class Network:
             How ONNX Runtime runs it.
         statistics : sequence of Statistic
             Those that will be computed, and are to be compared with the probe's values.
+        shapes_only : bool
+            Read no values that shapes can stand for; there are no statistics then, and nothing is
+            said of tensors that depend on other samples.
         """
-        found = probe(self.graph, samples, bound=bound, run=run)
+        ask = probe_shapes if shapes_only else probe
+        found = ask(self.graph, samples, bound=bound, run=run)
         tensors = [
             TensorRecord(
                 number=number,

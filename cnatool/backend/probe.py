@@ -15,7 +15,7 @@ from cnatool.errors import BackendError
 from cnatool.store.records import Merged, SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from cnatool.backend.graph import Graph
     from cnatool.backend.session import RunOptions
 
-__all__ = ["Probe", "ProbedTensor", "probe", "same_values"]
+__all__ = [
+    "Probe",
+    "ProbedTensor",
+    "only_axis",
+    "probe",
+    "readable_types",
+    "same_values",
+    "scaled_axis",
+]
 
 
 _ORDERS: tuple[Merged, ...] = ("NT", "TN")
@@ -86,7 +94,14 @@ class Probe:
     values: dict[str, NDArray[Any]]
 
 
-def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions) -> Probe:
+def probe(
+    graph: Graph,
+    samples: Samples,
+    *,
+    bound: int | None,
+    run: RunOptions,
+    known: Collection[str] = (),
+) -> Probe:
     """Run a model on two batches of different size and see what scales with the samples.
 
     Parameters
@@ -100,6 +115,8 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
         one, each sample has a run of its own, and all that a run gives belongs to its sample.
     run : RunOptions
         How ONNX Runtime runs it.
+    known : collection of str
+        Tensors that need no probe.
 
     Raises
     ------
@@ -107,16 +124,15 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
         If the model does not load or does not run.
     """
     names, skipped = exposable(graph)
-    session = Session(readable(graph.model, names).model, graph.path, run)
-    types = {name: kind for name, kind in session.types.items() if name in set(names)}
-    for name, kind in types.items():
-        if (reason := _unreadable(kind)) is not None:
-            skipped.append(SkippedTensor(name, graph.operator(name), reason))
-    names = [name for name in names if _unreadable(types[name]) is None]
-    exposed = readable(graph.model, names, types)
-    if exposed.casts:
-        session = Session(exposed.model, graph.path, run)
+    types, unreadable, session = readable_types(graph, names, run)
+    skipped += unreadable
+    names = [name for name in types if name not in known]
     count = len(samples)
+    if not names:
+        return Probe([], skipped, samples.first(bound or count), {})
+    exposed = readable(graph.model, names, types)
+    if exposed.casts or known:
+        session = Session(exposed.model, graph.path, run)
     rows = np.arange(count)
 
     def ran(taken: NDArray[np.intp]) -> dict[str, Any]:
@@ -124,12 +140,11 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
         return dict(zip(names, values, strict=True))
 
     single, fixed_batch = bound == 1, bound is not None
-    singles = [ran(rows[i : i + 1]) for i in range(count)] if single else []
-    if singles:
-        large, small = singles[0], singles[-1]
-    else:
-        large = ran(rows)
-        small = ran(np.roll(rows, 1) if fixed_batch else rows[: count - 1])
+    large = ran(rows[:1] if single else rows)
+    # Of a model that takes one sample: the shapes that each of them gave.
+    singles = [_shapes(large), *(_shapes(ran(rows[i : i + 1])) for i in range(1, count * single))]
+    others = np.roll(rows, 1) if fixed_batch else rows[: count - 1]
+    small = large if single else ran(others)
     rolled: dict[str, Any] = {}
     # Of a bound model: what the first sample gives among copies of itself.
     alone: dict[str, Any] = {}
@@ -137,6 +152,9 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
         # Not every model takes equal samples; then this is not known.
         with suppress(BackendError):
             alone = ran(np.zeros_like(rows))
+    # Of a bound model: what it gives with one sample exchanged for another.
+    changed: dict[str, Any] = {}
+    place = count // 2
     axes: dict[str, SampleAxis] = {}
     tensors: list[ProbedTensor] = []
     for name in names:
@@ -145,13 +163,19 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
-        shapes = {values[name].shape for values in singles}
+        shapes = {given[name] for given in singles if name in given}
+        placed = False
         if single:
-            found = _only_axis(shapes)
+            found = only_axis(shapes)
         elif fixed_batch:
             found = _rolled_axis(first, other, count)
+            if isinstance(found, str):
+                with suppress(BackendError):
+                    changed = changed or ran(np.where(rows == place, 0, rows))
+                axis = _changed_axis(first, changed[name], count, place) if changed else None
+                placed, found = axis is not None, axis or found
         else:
-            found = _scaled_axis(first, other, count)
+            found = scaled_axis(first.shape, other.shape, count)
         if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
@@ -175,13 +199,41 @@ def probe(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions)
                 independent=varies
                 or single
                 or (
-                    not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
-                    if fixed_batch
-                    else same_values(moved[: count - 1], other_moved)
+                    (
+                        not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
+                        if fixed_batch
+                        else same_values(moved[: count - 1], other_moved)
+                    )
+                    and not placed
                 ),
             )
         )
     return Probe(tensors, skipped, samples.first(bound or count), large)
+
+
+def readable_types(
+    graph: Graph, names: Sequence[str], run: RunOptions
+) -> tuple[dict[str, str], list[SkippedTensor], Session]:
+    """Ask the runtime for the types of tensors.
+
+    Returns
+    -------
+    types : dict of str to str
+        Of those whose values can be read as arrays of numbers, in the order of ``names``.
+    skipped : list of SkippedTensor
+        The others.
+    session : Session
+        The model that gives all of ``names``.
+    """
+    session = Session(readable(graph.model, names).model, graph.path, run)
+    types = session.types
+    reasons = {name: _unreadable(types[name]) for name in names}
+    skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]
+    return {name: types[name] for name, text in reasons.items() if not text}, skipped, session
+
+
+def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(value) for name, value in values.items() if value is not None}
 
 
 def _unreadable(kind: str) -> str | None:
@@ -199,7 +251,7 @@ def _unreadable(kind: str) -> str | None:
     return None
 
 
-def _only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
+def only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
     """Find the sample axis in what runs of one sample gave; none, where it was taken away."""
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
@@ -208,23 +260,21 @@ def _only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
     return SampleAxis(next(ones, None))
 
 
-def _scaled_axis(large: NDArray[Any], small: NDArray[Any], count: int) -> SampleAxis | str:
+def scaled_axis(large: tuple[int, ...], small: tuple[int, ...], count: int) -> SampleAxis | str:
     """Find the axis that is as long as there are samples in both runs, or a multiple of that."""
-    if large.ndim != small.ndim:
+    if len(large) != len(small):
         return "its rank varies between batches"
-    varying = [axis for axis in range(large.ndim) if large.shape[axis] != small.shape[axis]]
+    varying = [axis for axis in range(len(large)) if large[axis] != small[axis]]
     if not varying:
-        return f"no sample axis: shape {large.shape} whatever the number of samples"
-    factors = {axis: _factor(large.shape[axis], small.shape[axis], count) for axis in varying}
+        return f"no sample axis: shape {large} whatever the number of samples"
+    factors = {axis: _factor(large[axis], small[axis], count) for axis in varying}
     scaling = [axis for axis, factor in factors.items() if factor]
     if len(scaling) != 1:
-        return (
-            f"no one sample axis: {large.shape} for {count} samples, {small.shape} for {count - 1}"
-        )
+        return f"no one sample axis: {large} for {count} samples, {small} for {count - 1}"
     (axis,) = scaling
     factor = factors[axis]
     if factor > 1 and len(varying) > 1:
-        return f"its shape depends on the data, and its sample axis is merged: {large.shape}"
+        return f"its shape depends on the data, and its sample axis is merged: {large}"
     return SampleAxis(axis, factor)
 
 
@@ -277,6 +327,22 @@ def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> Sampl
         if fitting:
             return fitting[0]
     return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
+
+
+def _changed_axis(
+    first: NDArray[Any], second: NDArray[Any], count: int, place: int
+) -> SampleAxis | None:
+    """Find the axis along which the results changed in one place only, as the samples did.
+
+    It is found where a sample's values depend on its place too, so that they do not move with it.
+    """
+    if first.shape != second.shape:
+        return None
+    for reading in (*_plain(first, count), *_merged(first, count)):
+        pairs = zip(reading.samples_first(first), reading.samples_first(second), strict=True)
+        if [i for i, (one, other) in enumerate(pairs) if not same_values(one, other)] == [place]:
+            return reading
+    return None
 
 
 def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:

@@ -16,7 +16,7 @@ from cnatool.backend.session import Session
 from cnatool.errors import BackendError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from cnatool.backend.feeds import Samples
     from cnatool.backend.graph import Graph
@@ -28,7 +28,9 @@ __all__ = ["BATCH", "rebatched"]
 BATCH = "cnatool_batch"
 
 
-def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Graph | None:
+def rebatched(
+    graph: Graph, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
+) -> Graph | None:
     """Free the batch axis of a model, if every tensor then still has the values that it had.
 
     A graph may have its batch written into reshapes as well: those that begin with it are freed
@@ -44,6 +46,8 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
         Three times as many, all different.
     run : RunOptions
         How ONNX Runtime runs it.
+    names : collection of str
+        Tensors that have rows of samples in the model as it is, and must have them then.
 
     Returns
     -------
@@ -55,9 +59,9 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
     freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values, bound))
     try:
         found = probe(freed, samples, bound=None, run=run)
-        names = [tensor.name for tensor in found.tensors]
+        read = [tensor.name for tensor in found.tensors]
         types = {tensor.name: tensor.onnx_type for tensor in found.tensors}
-        exposed = readable(graph.model, names, types)
+        exposed = readable(graph.model, read, types)
         session = Session(exposed.model, graph.path, run)
         groups = [
             session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))
@@ -65,7 +69,8 @@ def rebatched(graph: Graph, bound: int, samples: Samples, run: RunOptions) -> Gr
         ]
     except (BackendError, ModelError):
         return None
-    if any(tensor.varies for tensor in found.tensors):
+    rows = {tensor.name for tensor in found.tensors}
+    if any(tensor.varies for tensor in found.tensors) or not rows.issuperset(names):
         return None
     for column, tensor in enumerate(found.tensors):
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)

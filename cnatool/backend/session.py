@@ -91,6 +91,8 @@ class Session:
         The model's file, for messages and external weights.
     run : RunOptions
         How to run it.
+    frugal : bool
+        Hold no tensor longer than it is needed.
 
     Raises
     ------
@@ -102,11 +104,17 @@ class Session:
         If it would run elsewhere than asked.
     """
 
-    def __init__(self, model: onnx.ModelProto, source: Path, run: RunOptions) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, source: Path, run: RunOptions, *, frugal: bool = False
+    ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
         options.intra_op_num_threads = run.threads
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, run.optimization)
+        if frugal:
+            options.enable_mem_pattern = False
+            # Shapes are read as soon as they can be, so that tensors need not wait for it.
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         for library in run.custom_ops:
             try:
                 options.register_custom_ops_library(str(library.resolve()))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
+import numpy as np
 from numpy.lib import format as npy
 
 from cnatool.data.rows import RowSource, check_labels
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from zipfile import ZipInfo
 
-    import numpy as np
-
     from cnatool.data.streams import Opener
 
-__all__ = ["open_npy", "open_npz"]
+    _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+
+__all__ = ["load_array", "open_npy", "open_npz"]
 
 
 # A header describes one array in some hundred bytes; NumPy's own limit is the same.
 _MAX_HEADER = 10_000
+# NumPy reads headers with `ast`, which CPython up to 3.12 may fail in when several threads parse
+# at once ("AST constructor recursion depth mismatch"); a good file would be called no array.
+_PARSING = threading.Lock()
 
 
 def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
@@ -186,7 +191,7 @@ def _row_array(where: str, opener: Opener) -> RowArray:
 
 def _raw_header(
     file: BufferedIOBase,
-) -> tuple[int, Callable[[], tuple[tuple[int, ...], bool, np.dtype[Any]]]]:
+) -> tuple[int, Callable[[], _Header]]:
     """Read the bytes of a header, bounded; give where the data starts, and how to parse them.
 
     NumPy would read as many bytes as the header claims to have before it compares with its limit,
@@ -203,4 +208,22 @@ def _raw_header(
     text = io.BytesIO(length + file.read(size))
     # Version 3 differs from 2 in the names of fields alone, and structured arrays are refused.
     parse = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
-    return npy.MAGIC_LEN + width + size, partial(cast("Any", parse), text)
+    return npy.MAGIC_LEN + width + size, partial(_parse_alone, cast("Any", parse), text)
+
+
+def _parse_alone(parse: Callable[[io.BytesIO], _Header], text: io.BytesIO) -> _Header:
+    """Parse a header while no other thread does."""
+    with _PARSING:
+        return parse(text)
+
+
+def load_array(content: bytes) -> Any:
+    """Return what `numpy.load` makes of a file's bytes, of any type but Python objects.
+
+    Raises
+    ------
+    ValueError, EOFError
+        If they are no such file, or one of Python objects.
+    """
+    with _PARSING:
+        return np.load(io.BytesIO(content), allow_pickle=False)

@@ -201,6 +201,11 @@ def _recipe(raw: dict[str, Any]) -> Recipe:
     return _converted(raw)
 
 
+# So that `msgspec.convert` knows the type from import on: msgspec crashes the process where threads
+# are the first to ask for it.
+msgspec.json.Decoder(Recipe)
+
+
 def _converted(fields: dict[str, Any]) -> Recipe:
     try:
         return msgspec.convert(fields, Recipe)

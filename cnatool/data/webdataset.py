@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from contextlib import closing
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.data.arrays import load_array
 from cnatool.data.blocks import regrouped
 from cnatool.data.decoding import from_bytes
 from cnatool.data.developing import (
@@ -320,7 +320,7 @@ def _picture(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, Ope
 def _array(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, NDArray[Any]]:
     where, content = _content(samples[row], field)
     try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
+        values = load_array(content)
     # NumPy's parser evaluates a literal; see arrays.py.
     except Exception as error:
         raise SampleError(

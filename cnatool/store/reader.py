@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Split", "Store", "StoredArray", "named_stores", "open_store"]
 
+# Built on import: msgspec crashes the process where threads build the first decoder of a type.
+_RECORD = msgspec.json.Decoder(StoreRecord)
+
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
 _AGAIN_SECONDS = (0.005, 0.02, 0.08)
@@ -67,7 +70,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     path = Path(path)
     try:
         tree, text, checksum = _described(path)
-        record = None if text is None else msgspec.json.decode(text, type=StoreRecord)
+        record = None if text is None else _RECORD.decode(text)
         wrong = None if record is None else next(contradictions(record), None)
         found = None if text is None else attribute_checksum(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:

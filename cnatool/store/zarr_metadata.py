@@ -151,6 +151,11 @@ class GroupMetadata(msgspec.Struct, frozen=True):
 _GROUP_FIELDS = {"zarr_format", "node_type", "attributes", "consolidated_metadata"}
 
 
+# Built on import: msgspec crashes the process where threads build the first decoder of a type.
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_GROUP = msgspec.json.Decoder(GroupMetadata)
+
+
 def parsed_group(content: bytes) -> GroupMetadata:
     """Read a group's ``zarr.json``.
 
@@ -159,12 +164,12 @@ def parsed_group(content: bytes) -> GroupMetadata:
     ValueError
         If it is no such thing, or has a field that must be understood and is not.
     """
-    fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    fields = _FIELDS.decode(content)
     for name in fields.keys() - _GROUP_FIELDS:
         value = msgspec.json.decode(fields[name])
         if not isinstance(value, dict) or value.get("must_understand", True) is not False:
             raise ValueError(f"unknown field {name!r}")
-    return msgspec.json.decode(content, type=GroupMetadata)
+    return _GROUP.decode(content)
 
 
 def group(attributes: Mapping[str, bytes], arrays: Mapping[str, bytes] | None = None) -> bytes:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ScoreCache", "score_key"]
 
+# Built on import: msgspec crashes the process where threads build the first decoder of a type.
+_SCORE = msgspec.json.Decoder(ScoreResult)
+
 
 def score_key(
     store: Store, test: Store | None, convention: ConventionResult, output: str | None
@@ -64,7 +67,7 @@ class ScoreCache:
     def get(self, key: str) -> ScoreResult | None:
         """Give the score of this name; None where there is none that can be read."""
         try:
-            return msgspec.json.decode(self._path(key).read_bytes(), type=ScoreResult)
+            return _SCORE.decode(self._path(key).read_bytes())
         except (OSError, msgspec.DecodeError, UnicodeError):
             return None
 

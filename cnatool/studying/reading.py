@@ -27,6 +27,11 @@ ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
 
 _Result = TypeVar("_Result")
 
+# Built on import: msgspec crashes the process where threads build the first decoder of a type.
+_STUDY = msgspec.json.Decoder(StudyResult)
+_TRAJECTORY = msgspec.json.Decoder(TrajectoryResult)
+_LANDSCAPE = msgspec.json.Decoder(LandscapeResult)
+
 
 def results_of(folder: str | Path) -> list[ResultKind]:
     """Name the commands whose results are in a folder: ``study``, ``trajectory``, …."""
@@ -51,7 +56,7 @@ def read_results(folder: str | Path, name: ResultKind) -> Study | Trajectory | L
 
 
 def _study(folder: Path) -> Study:
-    result = _document(folder, "study", StudyResult)
+    result = _document(folder, "study", _STUDY)
     networks = _frame(folder, "study", "networks", ("id",))
     if len(networks) != result.networks:
         raise DataError(
@@ -62,7 +67,7 @@ def _study(folder: Path) -> Study:
 
 
 def _trajectory(folder: Path) -> Trajectory:
-    result = _document(folder, "trajectory", TrajectoryResult)
+    result = _document(folder, "trajectory", _TRAJECTORY)
     steps = _frame(folder, "trajectory", "steps", ("run", "step", "id"))
     errors = _frame(
         folder,
@@ -77,7 +82,7 @@ def _landscape(folder: Path) -> Landscape:
     return Landscape(
         _frame(folder, "landscape", "landscape_points", ("run", "step", "id", "x", "y", "cna")),
         _frame(folder, "landscape", "landscape_grid", ("x", "y", "cna")),
-        _document(folder, "landscape", LandscapeResult),
+        _document(folder, "landscape", _LANDSCAPE),
     )
 
 
@@ -88,10 +93,10 @@ _READERS: Mapping[ResultKind, Callable[[Path], Study | Trajectory | Landscape]] 
 }
 
 
-def _document(folder: Path, command: str, kind: type[_Result]) -> _Result:
+def _document(folder: Path, command: str, decoder: msgspec.json.Decoder[_Result]) -> _Result:
     path = folder / f"{command}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decoder.decode(path.read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
         raise _unreadable(path, command, error) from error
 

@@ -1,0 +1,135 @@
+"""How many samples one run of a dump takes: as many as the model runs with, and more where it can.
+
+The model is probed on the way, so that what is decided is what ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cnatool.backend.batch_sizes import probed_at_a_size
+from cnatool.backend.schedule import fitting_batch
+from cnatool.errors import BackendError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cnatool.backend.feeds import Samples
+    from cnatool.backend.network import Network, ProbedNetwork
+    from cnatool.backend.session import RunOptions
+    from cnatool.data.source import Source
+    from cnatool.feeding import Feed
+    from cnatool.store.records import Statistic
+
+__all__ = ["Batched", "batched"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """A network, how it is fed, and what a probe found of it.
+
+    Attributes
+    ----------
+    network : Network
+        The model, its batch axis freed where that changes nothing.
+    feed : Feed
+        How it is fed; its ``batch`` is the number of samples of every run, None where any runs.
+    probed : ProbedNetwork
+        What runs over a few samples told of it.
+    """
+
+    network: Network
+    feed: Feed
+    probed: ProbedNetwork
+
+
+def batched(
+    network: Network,
+    feed: Feed,
+    source: Source,
+    *,
+    asked: int | None,
+    run: RunOptions,
+    statistics: Sequence[Statistic],
+    note: Callable[[str], None],
+) -> Batched:
+    """Find out how many samples a run can take.
+
+    Parameters
+    ----------
+    network : Network
+    feed : Feed
+        How it is fed; its ``batch`` is the number that the model declares.
+    source : Source
+        Where samples are taken from.
+    asked : int or None
+        The user's number.
+    run : RunOptions
+        How ONNX Runtime runs it.
+    statistics : sequence of Statistic
+        Those that will be computed.
+    note : callable
+        Is told what was decided.
+
+    Raises
+    ------
+    UsageError, ModelError, BackendError
+        As `probed_at_a_size`.
+    """
+
+    def samples(count: int | None) -> Samples:
+        return feed.probe(source, None if count == 1 else count)
+
+    declared = feed.batch
+    if unscaled := feed.unscaled(samples(declared)):
+        note(unscaled)
+    probed, bound = probed_at_a_size(
+        network, samples, bound=declared, asked=asked, run=run, statistics=statistics
+    )
+    feed = replace(feed, batch=bound)
+    if bound is None or asked == bound:
+        return Batched(network, feed, probed)
+    better = asked or fitting_batch(probed.tensors, run.provider)
+    freed = None
+    if asked is not None or better > bound:
+        freed = _freed(network, feed, source, bound, probed, asked, run, statistics)
+        note(_text(bound, declared=declared is not None, freed=freed))
+    return freed or Batched(network, feed, probed)
+
+
+def _freed(
+    network: Network,
+    feed: Feed,
+    source: Source,
+    bound: int,
+    probed: ProbedNetwork,
+    asked: int | None,
+    run: RunOptions,
+    statistics: Sequence[Statistic],
+) -> Batched | None:
+    """Free the batch axis; None where that fails, or tensors lose their samples."""
+    names = {tensor.name for tensor in probed.tensors}
+    free = network.with_free_batch(bound, feed.probe(source, 3 * bound), run, names)
+    if free is None:
+        return None
+    feed = replace(feed, batch=1 if asked == 1 else None)
+    try:
+        found = free.probed(feed.probe(source), bound=feed.batch, run=run, statistics=statistics)
+    except (BackendError, ModelError):
+        return None
+    if not names.issubset(tensor.name for tensor in found.tensors):
+        return None
+    return Batched(free, feed, found)
+
+
+def _text(bound: int, *, declared: bool, freed: Batched | None) -> str:
+    count = f"{bound} sample{'s' * (bound > 1)}"
+    said = f"the model {'is bound to' if declared else 'only runs with'} {count} a run"
+    if not declared:
+        said += ", though it declares any number"
+    if freed is None:
+        return f"{said}; exported with a dynamic batch axis it would run faster"
+    if freed.feed.batch == 1:
+        return f"{said}; it is run with 1, which gave the same for every tensor"
+    return f"{said}; it is run with more, which gave the same for every tensor"
