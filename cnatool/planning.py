@@ -184,7 +184,12 @@ def planned(
         statistics=choices.statistics,
         note=note,
     )
-    network, feed, probed = ran.network, ran.feed, ran.probed
+    network, feed, probed, run = ran.network, ran.feed, ran.probed, ran.probed.run
+    if run.optimization != network.optimization:
+        note(
+            "optimised, the model gives other values each time it runs on the same batch; it is "
+            "run without optimisation, which repeats them"
+        )
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
@@ -296,12 +301,24 @@ def _summary(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
             "inspect --layers lists them"
         )
-    if probed.mixed:
+    # Alone in a run, no sample has others beside it.
+    if probed.mixed and schedule.batch > 1:
         count = len(probed.mixed)
         lines.append(
             f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
-            + (", the last one filled up with copies of its last sample" if bound else "")
+            + (
+                ", the last one filled up with copies of its last sample"
+                if bound
+                else "; --batch-size 1 runs each sample alone"
+            )
+        )
+    if probed.random:
+        count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
+        lines.append(
+            f"{count} tensor{'s' * (count != 1)}, first {first!r}, "
+            f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
+            "values. A model exported in evaluation mode has no dropout"
         )
     return lines

@@ -11,7 +11,7 @@ from cnatool.backend.closeness import same_values
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,11 +63,10 @@ def regrouped_runs(
         Runs the model over rows of the batch.
     """
     every = np.arange(count)
-    alone = _runs(([i] for i in every), run)
+    alone = _runs([every[i : i + 1] for i in range(count)], run)
     if alone is not None and all(_comparable(part.values, whole) for part in alone):
         return alone
-    dropped = every[: -1 if count > 1 else None][:_LEFT_OUT]
-    groups = [np.delete(every, i) for i in dropped] + [np.roll(every, 1)]
+    groups = [np.delete(every, i) for i in every[:_LEFT_OUT]] + [np.roll(every, 1)]
     runs = [part for group in groups for part in _runs([group], run) or []]
     return [*(alone or []), *runs]
 
@@ -101,7 +100,8 @@ def depends_on_others(
     """
     for part in runs:
         value = part.values[name]
-        if not axis.holds(value.shape, len(part.rows)):
+        rank = rows.ndim - (axis.merged is not None)
+        if value.ndim != rank or not axis.holds(value.shape, len(part.rows)):
             continue  # as where a batch of one loses its axis
         taken = axis.samples_first(value)[: part.compared]
         expected = rows[part.rows[: part.compared]]
@@ -118,7 +118,7 @@ def _sums(rows: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _runs(
-    groups: Iterable[Sequence[int] | NDArray[np.intp]],
+    groups: Sequence[NDArray[np.intp]],
     run: Callable[[NDArray[np.intp]], Mapping[str, Any]],
     *,
     compared: int | None = None,
@@ -127,7 +127,7 @@ def _runs(
     try:
         return [
             Regrouped(rows, run(rows), len(rows) if compared is None else compared)
-            for rows in (np.asarray(group) for group in groups)
+            for rows in groups
         ]
     except BackendError:
         return None

@@ -96,10 +96,28 @@ def promoted(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     there = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in there
-    )
+    wanted = dict.fromkeys([*names, *_running_statistics(copy.graph)])
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in there)
     return copy
+
+
+def _running_statistics(graph: onnx.GraphProto) -> list[str]:
+    """Name what a BatchNormalization in training mode gives beside its result.
+
+    As outputs of the graph they have memory of their own. Otherwise the runtime writes them over
+    the statistics that it reads, which may be the scale or the shift as well, and later runs then
+    compute with other weights.
+    """
+    found = []
+    for number, node in enumerate(graph.node):
+        if node.op_type != "BatchNormalization" or len(node.output) < 2:
+            continue
+        for place, name in enumerate(node.output[1:], 1):
+            if not name:
+                # Without a name the runtime reads memory that is not there.
+                node.output[place] = f"{PREFIX}running statistics {number} {place}"
+        found += node.output[1:]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.backend.closeness import same_values
 from cnatool.backend.exposed import ExposedModel
+from cnatool.backend.repeatability import unrepeatable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +67,15 @@ def exposed_model(
 
     model = built(())
     count = len(samples)
-    found = model.run([samples.feeds(np.arange(count))], count).statistics
+    feeds = samples.feeds(np.arange(count))
+    found = model.run([feeds], count).statistics
+    again = model.run([feeds], count).statistics
+    for tensor in tensors:
+        if tensor.name not in probed.random and not all(
+            same_values(found[name][:, tensor.number], again[name][:, tensor.number])
+            for name in found
+        ):
+            raise unrepeatable(network.graph, tensor.name)
     differing = [
         tensor.name
         for tensor in tensors

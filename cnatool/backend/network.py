@@ -232,7 +232,10 @@ class Network:
             and tensor.merged is None
             and not tensor.varies
         }
-        return ProbedNetwork(tensors, found.skipped, mixed, found.samples, reference)
+        random = {tensor.name: tensor.random for tensor in found.tensors if tensor.random}
+        return ProbedNetwork(
+            tensors, found.skipped, mixed, found.samples, reference, random, found.run
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,10 @@ class ProbedNetwork:
     reference : dict of str to dict
         Of the float32 tensors that can be summed in parts, statistics of what the first run
         gave by name, (samples,) each.
+    random : dict of str to str
+        Tensors whose values differ from run to run, with the operator that makes them differ.
+    run : RunOptions
+        How ONNX Runtime ran it, and is to run it.
     """
 
     tensors: list[TensorRecord]
@@ -259,6 +266,8 @@ class ProbedNetwork:
     mixed: tuple[str, ...]
     samples: Samples
     reference: dict[str, dict[Statistic, NDArray[np.float64]]]
+    random: dict[str, str]
+    run: RunOptions
 
 
 def open_network(path: Path) -> Network:

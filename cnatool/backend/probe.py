@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.closeness import same_values
+from cnatool.backend.counted_axes import counted_axes, counts_samples, provoked_runs
+from cnatool.backend.dependence import (
+    Regrouped,
+    depends_on_others,
+    regrouped_copies,
+    regrouped_runs,
+)
 from cnatool.backend.expose import element_type, exposable, readable
+from cnatool.backend.random_operators import random_tensors
+from cnatool.backend.repeatability import UNOPTIMIZED, changed_tensors, unrepeatable
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
@@ -29,7 +39,6 @@ __all__ = [
     "only_axis",
     "probe",
     "readable_types",
-    "same_values",
     "scaled_axis",
 ]
 
@@ -58,7 +67,10 @@ class ProbedTensor:
     varies : bool
         The rest of the shape depends on the data.
     independent : bool
-        A sample's values are the same whatever samples are beside it.
+        A sample's values are the same whatever samples are beside it, as far as they are not
+        random.
+    random : str or None
+        The operator whose random numbers make its values differ from run to run.
     """
 
     name: str
@@ -70,6 +82,7 @@ class ProbedTensor:
     merged: Merged | None = None
     varies: bool = False
     independent: bool = True
+    random: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +99,15 @@ class Probe:
         What the first run was fed.
     values : dict of str to ndarray
         What it gave for each tensor.
+    run : RunOptions
+        How ONNX Runtime ran it: as asked, or not optimised where only that repeats itself.
     """
 
     tensors: list[ProbedTensor]
     skipped: list[SkippedTensor]
     samples: Samples
     values: dict[str, NDArray[Any]]
+    run: RunOptions
 
 
 def probe(
@@ -129,31 +145,41 @@ def probe(
     names = [name for name in types if name not in known]
     count = len(samples)
     if not names:
-        return Probe([], skipped, samples.first(bound or count), {})
+        return Probe([], skipped, samples.first(bound or count), {}, run)
     exposed = readable(graph.model, names, types)
     if exposed.casts or known:
         session = Session(exposed.model, graph.path, run)
     rows = np.arange(count)
 
-    def ran(taken: NDArray[np.intp]) -> dict[str, Any]:
-        values = session.run(exposed.outputs, samples.feeds(taken))
+    def ran(taken: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
+        values = session.run(exposed.outputs, fed.feeds(taken))
         return dict(zip(names, values, strict=True))
 
     single, fixed_batch = bound == 1, bound is not None
     large = ran(rows[:1] if single else rows)
     # Of a model that takes one sample: the shapes that each of them gave.
     singles = [_shapes(large), *(_shapes(ran(rows[i : i + 1])) for i in range(1, count * single))]
-    others = np.roll(rows, 1) if fixed_batch else rows[: count - 1]
+    others = rows[:1] if single else np.roll(rows, 1) if fixed_batch else rows[: count - 1]
     small = large if single else ran(others)
-    rolled: dict[str, Any] = {}
-    # Of a bound model: what the first sample gives among copies of itself.
-    alone: dict[str, Any] = {}
+    # Where the samples are beside other samples.
+    regrouped: list[Regrouped] = []
     if fixed_batch and not single:
-        # Not every model takes equal samples; then this is not known.
-        with suppress(BackendError):
-            alone = ran(np.zeros_like(rows))
+        regrouped = regrouped_copies(count, ran)
+    elif not single:
+        regrouped = regrouped_runs(count, large, ran)
+    random = random_tensors(graph)
+    changed = changed_tensors(graph, small, ran(others), random)
+    if changed.state:
+        if run.optimization == UNOPTIMIZED:
+            raise unrepeatable(graph, changed.state[0])
+        run = replace(run, optimization=UNOPTIMIZED)
+        return probe(graph, samples, bound=bound, run=run, known=known)
+    fed = samples.feeds(rows[:1] if single else rows)
+    counted = counted_axes(graph, _shapes(fed) | _shapes(large))
+    provoked = provoked_runs(graph, samples, others, ran)
+    rolled: dict[str, Any] = {}
     # Of a bound model: what it gives with one sample exchanged for another.
-    changed: dict[str, Any] = {}
+    exchanged: dict[str, Any] = {}
     place = count // 2
     axes: dict[str, SampleAxis] = {}
     tensors: list[ProbedTensor] = []
@@ -163,29 +189,47 @@ def probe(
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
+        counting = counted.get(name, frozenset())
         shapes = {given[name] for given in singles if name in given}
+        if single:
+            shapes.update(np.shape(part.values[name]) for part in provoked)
         placed = False
         if single:
-            found = only_axis(shapes)
+            found = only_axis({_without(shape, counting) for shape in shapes})
         elif fixed_batch:
             found = _rolled_axis(first, other, count)
-            if isinstance(found, str):
+            if isinstance(found, str) and name not in random:
                 with suppress(BackendError):
-                    changed = changed or ran(np.where(rows == place, 0, rows))
-                axis = _changed_axis(first, changed[name], count, place) if changed else None
+                    exchanged = exchanged or ran(np.where(rows == place, 0, rows))
+                axis = _changed_axis(first, exchanged[name], count, place) if exchanged else None
                 placed, found = axis is not None, axis or found
         else:
-            found = scaled_axis(first.shape, other.shape, count)
+            found = scaled_axis(
+                _without(first.shape, counting), _without(other.shape, counting), count
+            )
         if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
-            found = _merged_axis(first, rolled[name], found, before)
+            if name in random:
+                found = _merged_as_before(found, before)
+            else:
+                found = _merged_axis(first, rolled[name], found, before)
+        if isinstance(found, SampleAxis) and (
+            found.axis in counting
+            or not counts_samples(name, found, first.ndim, [*regrouped, *([] if single else provoked)])
+        ):
+            found = _counted_text(first.shape)
         if isinstance(found, str):
+            if name in random and not single:
+                found = f"random ({random[name]}), so its sample axis is unknown: {first.shape}"
+            elif counting:
+                found = _counted_text(first.shape)
             skipped.append(SkippedTensor(name, operator, found))
             continue
         axes[name] = found
         moved, other_moved = found.samples_first(first), found.samples_first(other)
-        varies = moved.shape[1:] != other_moved.shape[1:] or len(shapes) > 1
+        mixed = placed or depends_on_others(name, found, moved, regrouped)
+        draws = changed.random.get(name) or (random.get(name) if mixed else None)
         tensors.append(
             ProbedTensor(
                 name=name,
@@ -195,20 +239,31 @@ def probe(
                 shape=moved.shape[1:],
                 batch_axis=found.axis,
                 merged=found.merged,
-                varies=varies,
-                independent=varies
-                or single
-                or (
-                    (
-                        not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
-                        if fixed_batch
-                        else same_values(moved[: count - 1], other_moved)
-                    )
-                    and not placed
-                ),
+                varies=moved.shape[1:] != other_moved.shape[1:]
+                or len(shapes) > 1
+                or bool(counting),
+                independent=draws is not None or not mixed,
+                random=draws,
             )
         )
-    return Probe(tensors, skipped, samples.first(bound or count), large)
+    return Probe(tensors, skipped, samples.first(bound or count), large, run)
+
+
+def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:
+    """Hide axes from the search for the sample axis: they never scale, and are never one long."""
+    return tuple(0 if axis in counted else size for axis, size in enumerate(shape))
+
+
+def _counted_text(shape: tuple[int, ...]) -> str:
+    return f"its rows count what was found in the data, not samples: shape {shape}"
+
+
+def _merged_as_before(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
+    """Read a merged axis like that of the tensor that it was made from, as values do not tell."""
+    known = {reading.merged for reading in before if reading.factor == found.factor}
+    if len(known) == 1 and None not in known:
+        return replace(found, merged=known.pop())
+    return "its order of samples cannot be told"
 
 
 def readable_types(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from onnx import numpy_helper
 
 from cnatool.backend.graph import KNOWN_DOMAINS, captured, inner_nodes
@@ -12,6 +11,7 @@ from cnatool.backend.graph import KNOWN_DOMAINS, captured, inner_nodes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     import onnx
 
     from cnatool.backend.graph import Graph
