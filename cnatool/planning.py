@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool._version import __version__
@@ -212,7 +213,12 @@ def planned(
         inputs=tuple(map(_input_record, first.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=kept,
-        layers=network.layers.layers,
+        layers=tuple(
+            msgspec.structs.replace(
+                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
+            )
+            for layer in network.layers.layers
+        ),
         statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
         splits={},
         skipped=tuple(probed.skipped),
@@ -296,6 +302,13 @@ def _summary(
             f"the shape of {varying} tensor{'s' * (varying != 1)} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
+    apart = [layer for layer in record.layers if not layer.per_sample]
+    if apart:
+        lines.append(
+            f"{len(apart)} layer{'s' * (len(apart) != 1)}, first {apart[0].linear!r}, "
+            f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
+            f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
+        )
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
@@ -308,11 +321,8 @@ def _summary(
             f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
-            + (
-                ", the last one filled up with copies of its last sample"
-                if bound
-                else "; --batch-size 1 runs each sample alone"
-            )
+            + (", the last one filled up with copies of its last sample" if bound else "")
+            + ("; --batch-size 1 runs each sample alone" if probed.one_runs else "")
         )
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))

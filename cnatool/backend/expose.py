@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph import inner_nodes
+from cnatool.backend.random_operators import random_tensors
 from cnatool.store.records import SkippedTensor
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     """
     names: list[str] = []
     skipped: list[SkippedTensor] = []
+    random = random_tensors(graph)
     for node in graph.nodes:
         for name in node.output:
             if not name:
@@ -72,6 +74,9 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
                 skipped.append(
                     SkippedTensor(name, node.op_type, "depends on an input's shape alone")
                 )
+            elif name in random:
+                reason = f"random ({random[name]}), whatever the input"
+                skipped.append(SkippedTensor(name, node.op_type, reason))
             else:
                 skipped.append(SkippedTensor(name, node.op_type, "constant"))
         for inner in inner_nodes(node):

@@ -234,7 +234,15 @@ class Network:
         }
         random = {tensor.name: tensor.random for tensor in found.tensors if tensor.random}
         return ProbedNetwork(
-            tensors, found.skipped, mixed, found.samples, reference, random, found.run
+            tensors,
+            found.skipped,
+            mixed,
+            found.samples,
+            reference,
+            random,
+            found.run,
+            found.counted,
+            found.one_runs,
         )
 
 
@@ -259,6 +267,10 @@ class ProbedNetwork:
         Tensors whose values differ from run to run, with the operator that makes them differ.
     run : RunOptions
         How ONNX Runtime ran it, and is to run it.
+    counted : frozenset of str
+        Of ``skipped``, the tensors whose rows count what was found in the data.
+    one_runs : bool
+        The model was seen to run with one sample.
     """
 
     tensors: list[TensorRecord]
@@ -268,6 +280,8 @@ class ProbedNetwork:
     reference: dict[str, dict[Statistic, NDArray[np.float64]]]
     random: dict[str, str]
     run: RunOptions
+    counted: frozenset[str]
+    one_runs: bool
 
 
 def open_network(path: Path) -> Network:

@@ -101,6 +101,10 @@ class Probe:
         What it gave for each tensor.
     run : RunOptions
         How ONNX Runtime ran it: as asked, or not optimised where only that repeats itself.
+    counted : frozenset of str
+        Of ``skipped``, the tensors whose rows count what was found in the data.
+    one_runs : bool
+        The model was seen to run with one sample.
     """
 
     tensors: list[ProbedTensor]
@@ -108,6 +112,8 @@ class Probe:
     samples: Samples
     values: dict[str, NDArray[Any]]
     run: RunOptions
+    counted: frozenset[str] = frozenset()
+    one_runs: bool = False
 
 
 def probe(
@@ -167,6 +173,7 @@ def probe(
         regrouped = regrouped_copies(count, ran)
     elif not single:
         regrouped = regrouped_runs(count, large, ran)
+    one_runs = single or any(len(part.rows) == 1 for part in regrouped)
     random = random_tensors(graph)
     changed = changed_tensors(graph, small, ran(others), random)
     if changed.state:
@@ -183,6 +190,7 @@ def probe(
     place = count // 2
     axes: dict[str, SampleAxis] = {}
     tensors: list[ProbedTensor] = []
+    no_samples: set[str] = set()
     for name in names:
         first, other = large[name], small[name]
         operator = graph.operator(name)
@@ -216,18 +224,25 @@ def probe(
                 found = _merged_axis(first, rolled[name], found, before)
         if isinstance(found, SampleAxis) and (
             found.axis in counting
-            or not counts_samples(name, found, first.ndim, [*regrouped, *([] if single else provoked)])
+            or not counts_samples(
+                name, found, first.ndim, [*regrouped, *([] if single else provoked)]
+            )
         ):
+            no_samples.add(name)
             found = _counted_text(first.shape)
         if isinstance(found, str):
             if name in random and not single:
                 found = f"random ({random[name]}), so its sample axis is unknown: {first.shape}"
             elif counting:
+                no_samples.add(name)
                 found = _counted_text(first.shape)
             skipped.append(SkippedTensor(name, operator, found))
             continue
         axes[name] = found
         moved, other_moved = found.samples_first(first), found.samples_first(other)
+        # Where each sample has a run of its own, the runs themselves have shown it.
+        varies = moved.shape[1:] != other_moved.shape[1:] or len(shapes) > 1
+        varies = varies or bool(counting and not single)
         mixed = placed or depends_on_others(name, found, moved, regrouped)
         draws = changed.random.get(name) or (random.get(name) if mixed else None)
         tensors.append(
@@ -239,14 +254,14 @@ def probe(
                 shape=moved.shape[1:],
                 batch_axis=found.axis,
                 merged=found.merged,
-                varies=moved.shape[1:] != other_moved.shape[1:]
-                or len(shapes) > 1
-                or bool(counting),
+                varies=varies,
                 independent=draws is not None or not mixed,
                 random=draws,
             )
         )
-    return Probe(tensors, skipped, samples.first(bound or count), large, run)
+    return Probe(
+        tensors, skipped, samples.first(bound or count), large, run, frozenset(no_samples), one_runs
+    )
 
 
 def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:
