@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cnatool._version import __version__
 from cnatool.errors import (
     BackendError,
@@ -24,7 +22,13 @@ from cnatool.errors import (
     UsageError,
 )
 
+# As in `typing`, which takes longer to import than everything here: until the command has begun,
+# Ctrl-C gives a traceback.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from cnatool.comparing import compare
     from cnatool.comparison_results import Comparison
     from cnatool.converting import convert

@@ -234,11 +234,16 @@ def equal_share(one: StoredArray, two: StoredArray, rows: int) -> float | None:
 
 def same_predictions(one: StoredArray, two: StoredArray, rows: int) -> float | None:
     """Give the share of rows whose largest score is at the same place; None without scores."""
-    if len(one.shape) != 2 or one.shape[1:] != two.shape[1:] or one.shape[1] < 2 or not rows:
+    # (n, K, 1, 1) and (n, K) are the same scores.
+    classes = [[size for size in each.shape[1:] if size != 1] for each in (one, two)]
+    if len(classes[0]) != 1 or classes[0] != classes[1] or classes[0][0] < 2 or not rows:
         return None
     same = sum(
         int(np.count_nonzero(a.argmax(axis=1) == b.argmax(axis=1)))
-        for _, a, b in _side_by_side(one, two, rows)
+        for _, a, b in (
+            (start, a.reshape(len(a), -1), b.reshape(len(b), -1))
+            for start, a, b in _side_by_side(one, two, rows)
+        )
     )
     return same / rows
 

@@ -82,11 +82,18 @@ def batched(
         return feed.probe(source, None if count == 1 else count)
 
     declared = feed.batch
-    if unscaled := feed.unscaled(samples(declared)):
-        note(unscaled)
-    probed, bound = probed_at_a_size(
+    for line in feed.doubts(samples(declared)):
+        note(line)
+    found = probed_at_a_size(
         network, samples, bound=declared, asked=asked, run=run, statistics=statistics
     )
+    probed, bound = found.probed, found.bound
+    if found.rowless:
+        note(
+            "no tensor has a row a sample in a run of several: the model is run with one sample at "
+            "a time, and all that a run gives belongs to its sample"
+        )
+        return Batched(network, replace(feed, batch=1), probed)
     feed = replace(feed, batch=bound)
     if bound is None or asked == bound:
         return Batched(network, feed, probed)

@@ -89,7 +89,10 @@ def compare(
     splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
     scores, reason = compared_scores(one, two, names, convention, overrides)
     found = _found(splits, scores, tolerance)
-    differences = [*_structure(match, splits), *(what for what, _, wrong in found if wrong)]
+    differences = [
+        *_structure(match, splits, one, two),
+        *(what for what, _, wrong in found if wrong),
+    ]
     undefined = next((what for what, size, _ in found if size is None), None)
     largest = max(
         ((size, what) for what, size, _ in found if size is not None), default=(None, "nothing")
@@ -221,13 +224,15 @@ def _within(size: float | None, tolerance: float) -> bool:
     return size is not None and size <= tolerance
 
 
-def _structure(match: Match, splits: Mapping[str, SplitCompared]) -> Iterator[str]:
+def _structure(
+    match: Match, splits: Mapping[str, SplitCompared], one: Store, two: Store
+) -> Iterator[str]:
     """Say what is there in one of the stores alone."""
     for names, where in ((match.left, "first"), (match.left2, "second")):
         if names:
             yield f"layers of the {where} store alone: {', '.join(names)}"
     for name, split in splits.items():
-        if not split.outputs:
+        if not split.outputs and (one.record.outputs or two.record.outputs):
             yield f"split {name}: no output could be matched"
         if split.rows != split.rows2:
             yield f"split {name} has {split.rows} rows and {split.rows2}"

@@ -100,7 +100,8 @@ def dump(
     keep : {"full", "statistics"}
         Store whole activations, or only their sums over each sample.
     tensors : str or sequence of str
-        ``all``, ``layers``, or names and globs.
+        ``all``, ``layers``, or names and globs; what a name or glob behind a ``!`` matches is left
+        out. The model's outputs are stored unless one of these matches them.
     dtype : {"float32", "float16"}, optional
         Narrow floating activations to this type in the store.
     statistics : str or sequence of str

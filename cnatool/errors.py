@@ -18,7 +18,11 @@ A message is one short paragraph: what, where (file, tensor, row), what to do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+# Without `typing`, for which the start of the command should not wait.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 __all__ = [
     "BackendError",

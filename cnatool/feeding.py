@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
+from cnatool.backend.input_range import InputRange, input_range
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.backend.graph import Graph
     from cnatool.backend.network import FeedSpec, Network
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.store.geometry import Geometry
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "opened_sources", "wanted_arrays"]
 
 _PROBE_SAMPLES = 3
+# What the largest of a few samples' values exceeds, where they are pixels from 0 to 255.
+_LEAST_PIXEL = 8.0
 # So many rows are looked at for samples that differ.
 _PROBED_ROWS = 64
 # ... or, of large ones, as many as take this much.
@@ -86,12 +90,15 @@ class Feed:
         The number of samples that the model is bound to.
     notes : tuple of str
         A line for the user for each input.
+    ranges : tuple of (InputRange or None)
+        For each input that data feed, the values that it is made for, where the model tells.
     """
 
     preprocessing: tuple[Preprocessing, ...]
     constants: tuple[ConstantInput, ...]
     batch: int | None
     notes: tuple[str, ...]
+    ranges: tuple[InputRange | None, ...] = ()
 
     @classmethod
     def planned(
@@ -123,16 +130,17 @@ class Feed:
             )
         batch = network.bound(wanted.inputs)
         planned = [
-            _planned(spec, given, chosen, geometry)
+            _planned(network.graph, spec, given, chosen, geometry, batch or 1)
             for spec, given, chosen in zip(
-                specs, source.inputs, _options_of(specs, options), strict=True
+                specs, source.inputs, _options_of(specs, source.inputs, options), strict=True
             )
         ]
         return cls(
-            tuple(made for made, _ in planned),
+            tuple(made for made, _, _ in planned),
             constant_inputs(network.feeds, constants),
             batch,
-            tuple(note for _, note in planned),
+            tuple(note for _, note, _ in planned),
+            tuple(takes for _, _, takes in planned),
         )
 
     @property
@@ -160,20 +168,13 @@ class Feed:
         """Preprocess a block as one batch, not padded, for the inputs that data feed."""
         return self._preprocessed(block.fed)
 
-    def unscaled(self, samples: Samples) -> str | None:
-        """Say so where whole numbers up to 255 go in as they are: they look like raw pictures."""
-        for given in self.preprocessing:
-            if given.scale != 1.0 or given.mean or given.std or np.dtype(given.dtype).kind != "f":
-                continue
-            values = samples.values[given.input].round()
-            # Tables of numbers may be large; pictures have at least two axes.
-            pictures = max(len(given.shape), len(given.source_shape)) > 1
-            if pictures and values.min() >= 0 and 128 <= values.max() <= 256:
-                return (
-                    f"input {given.input!r} receives values up to {values.max():g} as they are; if "
-                    "the model was trained on values from 0 to 1, pass --scale 1/255"
-                )
-        return None
+    def doubts(self, samples: Samples) -> Iterator[str]:
+        """Give a line for each input whose values do not look like those it is made for."""
+        for given, takes in zip(self.preprocessing, self.ranges, strict=True):
+            if np.dtype(given.dtype).kind == "f":
+                line = _doubt(given, takes, samples.values[given.input])
+                if line is not None:
+                    yield line
 
     def probe(self, source: Source, count: int | None = None) -> Samples:
         """Give samples from the start of a source, no two of them the same if that can be.
@@ -219,19 +220,64 @@ class Feed:
 
 
 def _planned(
-    target: FeedSpec, given: InputSpec, options: PreprocessOptions, geometry: Geometry | None
-) -> tuple[Preprocessing, str]:
+    graph: Graph,
+    target: FeedSpec,
+    given: InputSpec,
+    options: PreprocessOptions,
+    geometry: Geometry | None,
+    batch: int,
+) -> tuple[Preprocessing, str, InputRange | None]:
     fed = given.fed
     if fed is not given and options.layout is not None:
         # How the arrays held the pictures; these are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
-    made, text = plan(fed, _target(target, fed.shape), options)
+    model_input = _target(target, fed.shape)
+    made, text = plan(fed, model_input, options)
+    takes = None
+    if target.dtype.kind == "f":
+        takes = input_range(graph, target.name, made.shape, batch)
+    by_default = fed.dtype == np.uint8 and options.scale is None
+    if takes is not None and by_default and not options.mean and not options.std:
+        if takes.takes == "pixels":
+            made, text = plan(fed, model_input, replace(options, scale=1.0))
+            text += f"; not divided by 255, since the model {takes.text} (--scale 1/255 does)"
+        elif takes.takes is None:
+            text += (
+                f". Whether that is right is in doubt, since the model {takes.text}: --scale 1 "
+                "feeds the values as they are, --scale 1/255 confirms the division"
+            )
     if fed is given or geometry is None:
-        return made, text
+        return made, text, takes
     recorded = msgspec.structs.replace(
         made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
     )
-    return recorded, f"{geometry}; then {text}"
+    return recorded, f"{geometry}; then {text}", takes
+
+
+def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:
+    """Compare the values that an input receives with those it is made for."""
+    low, high = float(values.min()), float(values.max())
+    prepared = given.scale != 1.0 or bool(given.mean) or bool(given.std)
+    said = f"input {given.input!r} receives values from {low:.3g} to {high:.3g}, "
+    if takes is not None and takes.takes == "pixels":
+        # Few levels, or dark pictures, are what they are.
+        if high > _LEAST_PIXEL or (given.source_dtype == "uint8" and not prepared):
+            return None
+        way = "leave --mean and --std out and pass --scale 1" if prepared else "pass --scale 255"
+        return f"{said}and the model {takes}: if it was trained on such, {way}"
+    if prepared:
+        return None
+    unit = takes is not None and takes.takes == "unit"
+    # Tables of numbers may be large; pictures have at least two axes.
+    pictures = max(len(given.shape), len(given.source_shape)) > 1
+    rounded = values.round()
+    if rounded.min() >= 0 and 128 <= rounded.max() <= 256 and (pictures or unit):
+        then = "" if takes is None or not unit else f", and the model {takes.text}"
+        return (
+            f"input {given.input!r} receives values up to {rounded.max():g} as they are{then}; if "
+            "the model was trained on values from 0 to 1, pass --scale 1/255"
+        )
+    return None
 
 
 def _noise(values: NDArray[Any]) -> float:
@@ -255,17 +301,27 @@ def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
     return ModelInput(spec.name, spec.dtype, shape)
 
 
-def _options_of(specs: Sequence[FeedSpec], options: PreprocessOptions) -> list[PreprocessOptions]:
-    """Give each input its options: of several inputs, the one floating one has them."""
+def _options_of(
+    specs: Sequence[FeedSpec], given: Sequence[InputSpec], options: PreprocessOptions
+) -> list[PreprocessOptions]:
+    """Give each input its options: of several inputs, the floating one has them, or the picture."""
     if len(specs) == 1 or options == PreprocessOptions():
         return [options] * len(specs)
     floating = [spec.name for spec in specs if spec.dtype.kind == "f"]
-    if len(floating) != 1:
+    pictures = [
+        spec.name
+        for spec, samples in zip(specs, given, strict=True)
+        if spec.name in floating and max(len(spec.shape or ()), len(samples.fed.shape)) > 2
+    ]
+    meant = floating if len(floating) == 1 else pictures
+    only_layout = options == PreprocessOptions(layout=options.layout)
+    if not meant or (len(meant) > 1 and not only_layout):
         raise UsageError(
-            "--scale, --mean, --std and --layout are for a model's one floating input, and this "
-            f"one has {len(floating)}: prepare the data beforehand."
+            "--scale, --mean, --std and --layout are for a model's one floating input, or its one "
+            f"picture, and this one has {len(floating)} floating inputs, {len(pictures)} of them "
+            "pictures: prepare the data beforehand."
         )
-    return [options if spec.name in floating else PreprocessOptions() for spec in specs]
+    return [options if spec.name in meant else PreprocessOptions() for spec in specs]
 
 
 def opened_sources(

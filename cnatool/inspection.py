@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from cnatool.backend.batch_sizes import probed_at_a_size
 from cnatool.backend.feeds import Samples, constant_inputs
+from cnatool.backend.input_range import InputRange, input_range
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError, UsageError
@@ -46,12 +47,15 @@ class ModelInspection:
         The others, each with its reason.
     batch : int or None
         The number of samples of every run; None where the model takes any.
+    ranges : mapping of str to InputRange
+        By input, what the model does to it first that tells which values it is made for.
     """
 
     network: Network
     tensors: list[TensorRecord]
     skipped: list[SkippedTensor]
     batch: int | None = None
+    ranges: Mapping[str, InputRange] = field(default_factory=dict)
 
 
 def inspect_model(
@@ -107,10 +111,14 @@ def inspect_model(
         return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    probed, runs_with = probed_at_a_size(
-        network, samples, bound=bound, asked=None, run=run, shapes_only=True
-    )
-    return ModelInspection(network, probed.tensors, probed.skipped, runs_with)
+    found = probed_at_a_size(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
+    ranges = {
+        feed.name: takes
+        for feed, shape in sizes.items()
+        if feed.dtype.kind == "f"
+        and (takes := input_range(network.graph, feed.name, shape, found.bound or 1)) is not None
+    }
+    return ModelInspection(network, found.probed.tensors, found.probed.skipped, found.bound, ranges)
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

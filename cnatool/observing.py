@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["Observer", "Silent"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Observer", "Silent", "subject", "working_on"]
+
+_THREAD = threading.local()
 
 
 class Observer(Protocol):
@@ -25,3 +32,18 @@ class Silent:
 
     def progress(self, split: str, done: int, rows: int) -> None:
         """Keep it."""
+
+
+@contextmanager
+def working_on(name: str) -> Iterator[None]:
+    """Name what this thread works on, for warnings that a library raises meanwhile."""
+    _THREAD.subject = name
+    try:
+        yield
+    finally:
+        _THREAD.subject = None
+
+
+def subject() -> str | None:
+    """Return what this thread works on, where that was named."""
+    return getattr(_THREAD, "subject", None)

@@ -22,6 +22,7 @@ from cnatool.backend.schedule import scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.batching import batched
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
+from cnatool.scored_output import no_output_text
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def planned(
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
-    outputs = stored_outputs(network, probed.tensors)
+    outputs = stored_outputs(network, probed.tensors, choices.tensors)
     held_bytes = _held_bytes(kept, outputs, feed)
     schedule = scheduled(
         network,
@@ -296,6 +297,8 @@ def _summary(
     lines = [
         f"{tensors} tensor{'s' * (tensors != 1)}{left_out}, {layers} layer{'s' * (layers != 1)}"
     ]
+    if not record.outputs:
+        lines.append(f"{no_output_text(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(

@@ -87,14 +87,14 @@ class OutputResult(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    number, name : int, str
-        Its place among the model's outputs, from 0, and its name.
+    number, name : int, str, or None
+        Its place among the model's outputs, from 0, and its name; null where the store has none.
     others : tuple of str
         Outputs that could have been meant as well; empty where one was named.
     """
 
-    number: int
-    name: str
+    number: int | None
+    name: str | None
     others: tuple[str, ...]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["layer_notes", "notes", "unfinished"]
 
 _NAMED = 3
+# A larger share of samples left out changes what a score is of.
+_FEW = 0.1
 
 
 def notes(
@@ -48,8 +50,8 @@ def notes(
     yield from _data_notes({name: one.split for name, one in splits.items()})
     if output.others:
         yield (
-            f"{', '.join(output.others)} could be the output as well as {output.name}: --output "
-            "NAME chooses"
+            f"{', '.join(output.others)} could be the output as well as {output.name}: "
+            "--scores-output NAME chooses"
         )
     yield from _rule_notes(store, convention, missing, layers)
     yield from _order_notes(convention, splits)
@@ -96,13 +98,17 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
     if taken:
         yield f"scored: the first {', '.join(taken)}"
     skipped = [
-        f"{len(split.record.skipped):,} of {len(split) + len(split.record.skipped):,} samples of "
-        f"{name}"
+        _skipped_text(name, len(split.record.skipped), len(split) + len(split.record.skipped))
         for name, split in splits.items()
         if split.record.skipped
     ]
     if skipped:
         yield f"could not be read and are left out: {', '.join(skipped)} (inspect lists them)"
+
+
+def _skipped_text(name: str, skipped: int, samples: int) -> str:
+    share = f" ({skipped / samples:.0%})" if skipped > _FEW * samples else ""
+    return f"{skipped:,} of {samples:,} samples of {name}{share}"
 
 
 def _order_notes(convention: Convention, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split, Store
     from cnatool.store.records import ArrayRecord, StoreRecord
 
-__all__ = ["ScoredOutput", "dumped_output", "scored_output"]
+__all__ = ["ScoredOutput", "dumped_output", "no_output_text", "one_axis", "scored_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class ScoredOutput:
 
     Attributes
     ----------
-    number, name : int, str
-        Its place among the model's outputs, and its name.
+    number, name : int, str, or None
+        Its place among the model's outputs, and its name; None where the store has no output.
     others : tuple of str
         Other outputs that could be meant as well.
     kind : {"logits", "probabilities"} or None
@@ -43,21 +43,23 @@ class ScoredOutput:
         Why it holds no class scores, where it does not.
     """
 
-    number: int
-    name: str
+    number: int | None
+    name: str | None
     others: tuple[str, ...]
     kind: OutputKind | None
     reason: str | None
 
     def scores(self, block: NDArray[Any]) -> NDArray[Any]:
         """Give one score a class, (n, H), from rows of the output."""
-        return one_unit_scores(block, self._known) if _is_one_unit(block.shape[1:]) else block
+        rows = one_axis(block)
+        return one_unit_scores(rows, self._known) if _is_one_unit(rows.shape[1:]) else rows
 
     def predictions(self, block: NDArray[Any]) -> NDArray[np.int64]:
         """Give the predicted class of each row of the output."""
-        if _is_one_unit(block.shape[1:]):
-            return one_unit_predictions(block, self._known)
-        return predictions(block)
+        rows = one_axis(block)
+        if _is_one_unit(rows.shape[1:]):
+            return one_unit_predictions(rows, self._known)
+        return predictions(rows)
 
     @property
     def _known(self) -> OutputKind:
@@ -90,11 +92,14 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
         names = [output.name for output in outputs]
         if name not in names:
             raise UsageError(
-                f"--output {name}: {store.path} has no such output. It has {', '.join(names)}."
+                f"--scores-output {name}: {store.path} has no such output. It has "
+                f"{', '.join(names) or 'none'}."
             )
         left = [names.index(name)]
     else:
         left = _likely(store.record)
+    if not left:
+        return _output(store.record, left, (None, no_output_text(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
     blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
@@ -119,6 +124,8 @@ def dumped_output(
         Gives blocks of rows of the output of a number.
     """
     left = _likely(record)
+    if not left:
+        return _output(record, left, (None, no_output_text(record)))
     kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
 
@@ -126,8 +133,36 @@ def dumped_output(
 def _output(
     record: StoreRecord, left: Sequence[int], kind: tuple[OutputKind | None, str | None]
 ) -> ScoredOutput:
+    if not left:
+        return ScoredOutput(None, None, (), *kind)
     names = [record.outputs[number].name for number in left]
     return ScoredOutput(left[0], names[0], tuple(names[1:]), *kind)
+
+
+def no_output_text(record: StoreRecord) -> str:
+    """Say that a store has no output of its model, and why.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        The store's description.
+    """
+    reasons = {tensor.name: tensor.reason for tensor in record.skipped}
+    reasons |= {tensor.name: "left out with --tensors" for tensor in record.unselected}
+    reasons |= {t.name: "its shape depends on the data" for t in record.tensors if t.varies}
+    names = () if record.model is None else record.model.outputs
+    said = [f"{name!r} ({reasons[name]})" for name in names if name in reasons]
+    text = "the store holds no output of the model"
+    return f"{text}: {', '.join(said)}{_zipmap_text(record)}" if said else text
+
+
+def _zipmap_text(record: StoreRecord) -> str:
+    if not any(tensor.operator == "ZipMap" for tensor in record.skipped):
+        return ""
+    return (
+        "; the model hands its class probabilities to a ZipMap, which gives no array: "
+        "export it from scikit-learn with zipmap=False"
+    )
 
 
 def _likely(record: StoreRecord) -> list[int]:
@@ -137,7 +172,7 @@ def _likely(record: StoreRecord) -> list[int]:
     evidence: list[Callable[[ArrayRecord], bool]] = [
         lambda output: np.dtype(output.dtype).kind == "f",
         lambda output: output.name in led_to,
-        lambda output: len(output.shape) < 2,
+        lambda output: len(_classes(output.shape)) < 2,
     ]
     left = list(range(len(outputs)))
     for holds in evidence:
@@ -159,18 +194,17 @@ def _kind(
     tells nothing, the values decide.
     """
     output = record.outputs[number]
-    shape = output.shape
+    shape = _classes(output.shape)
     if np.dtype(output.dtype).kind != "f":
-        reason = f"output {output.name!r} holds {output.dtype}, not scores"
-        if any(tensor.operator == "ZipMap" for tensor in record.skipped):
-            reason += (
-                "; the model hands its class probabilities to a ZipMap, which gives no array: "
-                "export it from scikit-learn with zipmap=False"
-            )
-        return None, reason
+        return None, (
+            f"output {output.name!r} holds {output.dtype}, not scores{_zipmap_text(record)}"
+        )
     one_unit = _is_one_unit(shape)
     if not one_unit and (len(shape) != 1 or not shape[0]):
-        return None, f"output {output.name!r} has shape {shape} a sample, not one score a class"
+        return (
+            None,
+            f"output {output.name!r} has shape {output.shape} a sample, not one score a class",
+        )
     if operator == "Softmax" or (operator == "Sigmoid" and one_unit):
         return "probabilities", None
     if operator == "Sigmoid":
@@ -179,8 +213,23 @@ def _kind(
     if one_unit and operator and output.name in _last_layers(record):
         return "logits", None
     look = _one_unit_kind if one_unit else output_kind
-    kinds = {look(block) for block in blocks}
+    kinds = {look(one_axis(block)) for block in blocks}
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
+
+
+def one_axis(block: NDArray[Any]) -> NDArray[Any]:
+    """Take away the axes of length one around the classes of a block of rows.
+
+    A fully convolutional classifier gives (n, K, 1, 1), or (n, 1, 1, K).
+    """
+    return block.reshape(len(block), *_classes(block.shape[1:]))
+
+
+def _classes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give a sample's shape without axes of length one, where there are several axes."""
+    if len(shape) < 2 or 0 in shape:
+        return shape
+    return tuple(size for size in shape if size != 1) or (1,)
 
 
 def _is_one_unit(shape: tuple[int, ...]) -> bool:

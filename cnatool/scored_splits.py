@@ -182,11 +182,11 @@ def _with_performance(
     fields: Convention,
     output: ScoredOutput,
 ) -> ScoredSplit:
-    stored, stored_labels = split.outputs(output.number), split.labels
+    stored_labels = split.labels
     labels = None if stored_labels is None else stored_labels[:]
-    if output.kind is None:
+    if output.kind is None or output.number is None:
         return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
-    kind = output.kind
+    kind, stored = output.kind, split.outputs(output.number)
     rows = len(stored)
     predicted = np.empty(rows, np.int64)
     for start, block in stored.blocks():

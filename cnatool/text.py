@@ -13,10 +13,26 @@ __all__ = [
     "natural_order",
     "one_line",
     "printable",
+    "replace_unencodable",
     "time_text",
+    "transliterated",
     "with_operator",
 ]
 
+# What a terminal shows of characters that its encoding lacks.
+_TRANSLITERATED = {
+    **dict(pair.split() for pair in (
+        "α alpha", "β beta", "γ gamma", "δ delta", "ε epsilon", "λ lambda", "μ mu", "π pi",
+        "ρ rho", "σ sigma", "τ tau", "φ phi", "ψ psi", "ω omega", "Δ Delta", "Λ Lambda",
+        "Σ Sigma", "Φ Phi", "Ψ Psi", "Ω Omega", "× x", "· *", "• *", "± +/-", "√ sqrt",
+        "≤ <=", "≥ >=", "≠ !=", "≈ ~", "∞ inf", "‖ ||", "² ^2", "³ ^3", "– -", "— -", "− -",
+        "… ...", "→ ->", "← <-", "‘ '", "’ '", '“ "', '” "', "│ |", "┃ |",
+    )),
+    **dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)),
+    **dict.fromkeys("─━╶╴╸╺", "-"),
+    **dict.fromkeys("┼┬┴├┤┌┐└┘╇╈╋", "+"),
+    "\xa0": " ",
+}  # fmt: skip
 # Of what a message lists, so many, and of each no more than so much.
 _LISTED = 20
 _LONGEST = 60
@@ -26,6 +42,32 @@ def printable(name: object) -> str:
     """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
     text = str(name)
     return text if text.isprintable() else repr(text)
+
+
+def transliterated(text: str, encoding: str | None) -> str:
+    """Write what an encoding lacks in its characters: α as alpha, ≤ as <=, others as escapes."""
+    try:
+        text.encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return "".join(_fitting(character, encoding or "ascii") for character in text)
+    return text
+
+
+def _fitting(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        escaped = character.encode("ascii", "backslashreplace").decode()
+        return _TRANSLITERATED.get(character, escaped)
+    return character
+
+
+def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
+    """Handle an encoding error as `codecs.register_error` has it, as `transliterated` does."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    piece = error.object[error.start : error.end]
+    return "".join(_fitting(character, error.encoding) for character in piece), error.end
 
 
 def with_operator(name: str, operator: str) -> str:

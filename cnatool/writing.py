@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["safe_rows", "unfinished_text", "write_dump"]
 
+# A larger share of skipped samples changes what the store stands for.
+_FEW = 0.1
 # About as much work is lost at most where a dump is cut off.
 _COMMIT_SECONDS = 60.0
 
@@ -152,12 +154,15 @@ def _write_split(
         split.set_skipped(missing())
         split.finish()
     if missing():
-        observer.note(_skipped_text(split.name, missing()))
+        observer.note(_skipped_text(split.name, missing(), rows))
 
 
-def _skipped_text(split: str, skipped: Sequence[SkippedSample]) -> str:
+def _skipped_text(split: str, skipped: Sequence[SkippedSample], rows: int) -> str:
     count = len(skipped)
+    many = count > _FEW * rows
+    kept = f"only {rows - count:,} of {rows:,} samples are stored; " if many else ""
     return (
-        f"{split}: {count:,} sample{'s' * (count != 1)} could not be read and "
-        f"{'were' if count != 1 else 'was'} skipped; the first: {printable(skipped[0].reason)}"
+        f"{split}: {kept}{count:,} sample{'s' * (count != 1)} could not be read and "
+        f"{'were' if count != 1 else 'was'} skipped{f' ({count / rows:.0%})' if many else ''}; the "
+        f"first: {printable(skipped[0].reason)}"
     )

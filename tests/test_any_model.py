@@ -184,7 +184,7 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
         ),
         (
             {"constants": {"rate": 1, "state": 0}, "scale": 2.0},
-            "are for a model's one floating input, and this one has 0",
+            "one floating input, or its one picture, and this one has 0 floating",
         ),
     ],
 )

@@ -244,3 +244,115 @@ def test_number_of_samples_that_fails_where_another_runs(tmp_path: Path) -> None
     path = saved(model, tmp_path / "net.onnx")
     with pytest.raises(UsageError, match=r"--batch-size 4: .* it runs with 8\."):
         cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=4)
+
+
+# --- outputs that are no rows of samples --------------------------------------------------------
+
+
+def three_layers(b: Builder) -> None:
+    b.node("Relu", [b.gemm("x", "l1", 6, 5)], "r1")
+    b.node("Relu", [b.gemm("r1", "l2", 5, 4)], "r2")
+    b.gemm("r2", "l3", 4, 3)
+
+
+@pytest.mark.parametrize("keep", ["full", "statistics"])
+@pytest.mark.parametrize("kind", ["scalar", "input", "constant", "sequence", "strings"])
+def test_model_without_an_output_that_can_be_stored(kind: str, keep: Kept, tmp_path: Path) -> None:
+    b = Builder()
+    three_layers(b)
+    outputs: dict[str, tuple[int | str, ...]] = {"y": ("n", 3)}
+    if kind == "scalar":
+        b.node("ReduceMean", ["l3"], "y", keepdims=0)
+        outputs, reason = {"y": ()}, "'y' (no sample axis: shape () whatever"
+    elif kind == "input":
+        outputs, reason = {"x": ("n", 6)}, "'x' (the model's input, given out as it is)"
+    elif kind == "constant":
+        b.weight("y", 3, 3)
+        outputs, reason = {"y": (3, 3)}, "'y' (constant)"
+    elif kind == "sequence":
+        b.node("SequenceConstruct", ["l3"], "y")
+        reason = "'y' (a sequence, not an array of numbers)"
+    else:
+        b.node("Cast", ["l3"], "y", to=onnx.TensorProto.STRING)
+        reason = "'y' (strings, not an array of numbers)"
+    model = b.model({"x": ("n", 6)}, outputs)
+    if kind == "sequence":
+        element = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+        model.graph.output[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(element))
+    elif kind == "strings":
+        model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    x, data = pictures(tmp_path, 6)
+    notes = Notes()
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", keep=keep, observer=notes)
+    assert any(reason in text and "no accuracy" in text for text in notes.texts)
+    truth = alone(b.model({"x": ("n", 6)}, {"l3": ("n", 3)}), x)
+    assert [tensor.name for tensor in store.tensors] == ["l1", "r1", "l2", "r2", "l3"]
+    check(store, truth)
+    result = cnatool.score(tmp_path / "s.zarr", overrides={"range": "-9:9"})
+    split = result.splits["all"]
+    assert split.beta.mean is not None
+    assert split.accuracy is None
+    assert result.output.name is None
+    assert store.record.outputs == ()
+    with pytest.raises(UsageError, match="It has none"):
+        cnatool.score(tmp_path / "s.zarr", output="y")
+    assert cnatool.verify(tmp_path / "s.zarr").faults == ()
+    cnatool.convert(tmp_path / "s.zarr", tmp_path / "s.h5")
+    assert cnatool.compare(tmp_path / "s.zarr", tmp_path / "s.h5").same
+
+
+def test_outputs_can_be_left_out(tmp_path: Path) -> None:
+    b = Builder()
+    three_layers(b)
+    model = b.model({"x": ("n", 6)}, {"l3": ("n", 3), "r1": ("n", 5)})
+    x, data = pictures(tmp_path, 6)
+    path = saved(model, tmp_path / "net.onnx")
+    truth = alone(model, x)
+    for patterns, outputs, tensors in (
+        (["!r1"], ["l3"], ["l1", "l2", "r2", "l3"]),
+        (["l*", "!l3"], ["r1"], ["l1", "l2"]),
+        (["all", "!r*"], ["l3"], ["l1", "l2", "l3"]),
+        (["layers", "!r1", "!l3"], [], ["l1", "l2"]),
+    ):
+        store = cnatool.dump(path, data, tmp_path / "s.zarr", tensors=patterns, overwrite=True)
+        assert [array.name for array in store.record.outputs] == outputs
+        assert [tensor.name for tensor in store.tensors] == tensors
+        check(store, truth)
+    with pytest.raises(UsageError, match="--tensors !none: .* has no such tensor"):
+        cnatool.dump(path, data, tmp_path / "t.zarr", tensors="!none")
+
+
+def test_layout_of_the_one_picture_among_several_inputs(tmp_path: Path) -> None:
+    b = Builder()
+    b.conv("picture", "c1", 3, 4, 3)
+    b.node("ReduceMean", ["c1"], "pooled", axes=[2, 3], keepdims=0)
+    b.node("Concat", ["pooled", "row"], "both", axis=1)
+    b.gemm("both", "y", 6, 3)
+    model = b.model({"picture": ("n", 3, 3, 3), "row": ("n", 2)}, {"y": ("n", 3)})
+    rng = np.random.default_rng(0)
+    picture = rng.random((ROWS, 3, 3, 3), np.float32)
+    row = rng.random((ROWS, 2), np.float32)
+    np.savez(tmp_path / "data.npz", picture=picture, row=row)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", layout="hwc->chw")
+    feeds = {"picture": picture.transpose(0, 3, 1, 2), "row": row}
+    (expected,) = ReferenceEvaluator(model).run(None, feeds)
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_last_batch_that_is_too_small_is_filled_up(tmp_path: Path) -> None:
+    """A Squeeze without axes takes the batch axis away where one sample is left over."""
+    b = Builder()
+    b.conv("x", "c1", 2, 5, 3)
+    b.node("GlobalAveragePool", ["c1"], "pooled")
+    b.node("Squeeze", ["pooled"], "row")
+    b.gemm("row", "y", 5, 3)
+    model = b.model({"x": ("n", 2, 4, 4)}, {"y": ("n", 3)})
+    x, data = pictures(tmp_path, 2, 4, 4)
+    path = saved(model, tmp_path / "net.onnx")
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=ROWS - 1)
+    truth = in_batches(model, x, ROWS - 1)
+    for name in ("row", "y"):
+        got = store.splits["all"].activations(name)[:]
+        np.testing.assert_allclose(got, truth[name], rtol=1e-4, atol=1e-5)

@@ -187,14 +187,20 @@ def test_two_inputs_and_one_array(digits: Path, tmp_path: Path) -> None:
         cnatool.dump(saved(model, tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
 
 
-def test_no_output_with_a_sample_axis(digits: Path, tmp_path: Path) -> None:
+def test_no_tensor_with_a_sample_axis(digits: Path, tmp_path: Path) -> None:
     b = Builder()
     b.node("ReduceMean", ["x"], "out", keepdims=0)
     value = helper.make_tensor_value_info("out", TensorProto.FLOAT, ())
     model = b.model({"x": ("n", 64)}, {"out": ()})
     assert model.graph.output[0] == value
-    with pytest.raises(ModelError, match="no output has a sample axis"):
-        cnatool.dump(saved(model, tmp_path / "net.onnx"), digits, tmp_path / "s.zarr")
+    path, notes = saved(model, tmp_path / "net.onnx"), Notes()
+    with pytest.raises(ModelError, match="With --batch-size 1 all that a run gives"):
+        cnatool.dump(path, digits, tmp_path / "s.zarr", batch_size=4)
+    store = cnatool.dump(path, digits, tmp_path / "s.zarr", scale=1.0, observer=notes)
+    assert any("no tensor has a row a sample" in text for text in notes.texts)
+    split = store.splits["train"]
+    means = split.inputs()[:].reshape(len(split), -1).mean(axis=1)
+    np.testing.assert_allclose(split.outputs()[:], means, rtol=1e-6)
 
 
 def test_output_without_a_sample_axis_is_left_out(digits: Path, tmp_path: Path) -> None:

@@ -204,5 +204,5 @@ def test_output_by_name(here: Path) -> None:
     run("dump", "net.onnx", "data", cwd=here)
     text = run("score", "net.zarr", "--output", "logits", cwd=here).stdout
     assert "output: logits, read as logits" in text
-    message = run("score", "net.zarr", "--output", "other", cwd=here, code=2).stderr
-    assert "--output other: net.zarr has no such output. It has logits." in message
+    message = run("score", "net.zarr", "--scores-output", "other", cwd=here, code=2).stderr
+    assert "--scores-output other: net.zarr has no such output. It has logits." in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.store.records import Statistic
 
-__all__ = ["probed_at_a_size", "sizes_in"]
+__all__ = ["SizedProbe", "probed_at_a_size", "sizes_in"]
 
 # Tried where nothing in the graph names a number: small ones first, a run of which is cheap.
 _LADDER = (1, 8, 4, 2, 3, 16, 6, 5, 10, 12, 32, 64)
@@ -35,6 +36,24 @@ _STATES = {"GRU": (5,), "LSTM": (5, 6), "RNN": (5,)}
 _ELEMENTWISE = {"Add", "Concat", "Div", "Mul", "Sub", "Where"}
 
 
+@dataclass(frozen=True, slots=True)
+class SizedProbe:
+    """What a probe found, and with how many samples.
+
+    Attributes
+    ----------
+    probed : ProbedNetwork
+    bound : int or None
+        The number of samples that each run takes; None where any number does.
+    rowless : bool
+        It is one because no tensor has rows of samples in a run of several.
+    """
+
+    probed: ProbedNetwork
+    bound: int | None
+    rowless: bool = False
+
+
 def probed_at_a_size(
     network: Network,
     samples: Callable[[int | None], Samples],
@@ -44,12 +63,13 @@ def probed_at_a_size(
     run: RunOptions,
     statistics: Sequence[Statistic] = (),
     shapes_only: bool = False,
-) -> tuple[ProbedNetwork, int | None]:
+) -> SizedProbe:
     """Probe a network with a number of samples that it runs with.
 
     A graph may declare any number and have one written into a reshape or a state. Where it fails
     with the number that a probe takes, the user's is tried, then those that the graph holds, then
-    a few others. The first that runs is the only one from then on.
+    a few others. The first that runs is the only one from then on. Where it runs and no tensor has
+    rows of samples, each sample has a run of its own.
 
     Parameters
     ----------
@@ -69,9 +89,7 @@ def probed_at_a_size(
 
     Returns
     -------
-    probed : ProbedNetwork
-    bound : int or None
-        The number of samples that each run takes; None where any number does.
+    SizedProbe
 
     Raises
     ------
@@ -102,8 +120,12 @@ def probed_at_a_size(
                 f"--batch-size {asked}: {network.graph.path} fails with so many samples a run; "
                 f"it runs with {size}. Leave the option out, or choose that number."
             ) from None
-        return probed, size
-    return probed, bound
+        return SizedProbe(probed, size)
+    if bound is None and asked is None and not probed.tensors:
+        alone = probed_with(1)
+        if alone.tensors:
+            return SizedProbe(alone, 1, rowless=True)
+    return SizedProbe(probed, bound)
 
 
 def _first_that_runs(

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import ModelError, UsageError
-from cnatool.selection import matching_names
+from cnatool.selection import excluded_names, matching_names
 from cnatool.store.records import UnselectedTensor
 
 if TYPE_CHECKING:
@@ -22,23 +22,23 @@ __all__ = ["Narrowing", "chosen_tensors", "stored_outputs", "unselected_tensors"
 Narrowing = Literal["float32", "float16"]
 
 
-def stored_outputs(network: Network, probed: Sequence[TensorRecord]) -> list[TensorRecord]:
-    """Give the model's outputs that have a sample axis, in the model's order.
+def stored_outputs(
+    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
+) -> list[TensorRecord]:
+    """Give the model's outputs that have rows of samples, in the model's order.
 
-    Raises
-    ------
-    ModelError
-        If there is none.
+    Parameters
+    ----------
+    network : Network
+    probed : sequence of TensorRecord
+        Its tensors.
+    patterns : sequence of str
+        As of `chosen_tensors`; those behind a ``!`` leave outputs out too.
     """
-    found = {tensor.name: tensor for tensor in probed}
-    names = [name for name in network.graph.output_names if name in found]
-    outputs = [found[name] for name in names if not found[name].varies]
-    if not outputs:
-        raise ModelError(
-            f"{network.graph.path}: no output has a sample axis and a fixed shape, so there is "
-            "nothing to store a row a sample. Export the model with a batch axis."
-        )
-    return outputs
+    dropped, _ = excluded_names([tensor.name for tensor in probed], patterns)
+    found = {tensor.name: tensor for tensor in probed if not tensor.varies}
+    names = dict.fromkeys(network.graph.output_names)
+    return [found[name] for name in names if name in found and name not in dropped]
 
 
 def chosen_tensors(
@@ -57,7 +57,7 @@ def chosen_tensors(
     probed : sequence of TensorRecord
         Its tensors.
     patterns : sequence of str
-        ``all``, ``layers``, or names and globs.
+        ``all``, ``layers``, or names and globs; what stands behind a ``!`` is left out.
     keep : {"full", "statistics"}
         Whether they are kept whole. A model output always is, once, among the outputs.
     dtype : {"float32", "float16"}, optional
@@ -70,11 +70,11 @@ def chosen_tensors(
     ModelError
         If the model has no tensor to choose.
     """
-    outputs = {tensor.name: i for i, tensor in enumerate(stored_outputs(network, probed))}
+    outputs = {tensor.name: i for i, tensor in enumerate(stored_outputs(network, probed, patterns))}
     names = _chosen_names(network, probed, patterns)
     tensors = [tensor for tensor in probed if tensor.name in names]
     if not tensors:
-        raise ModelError(f"{network.graph.path}: no linear operator, so --tensors layers is empty.")
+        raise ModelError(_nothing_text(network, probed))
     return tuple(
         msgspec.structs.replace(
             tensor,
@@ -110,11 +110,9 @@ def unselected_tensors(
 def _chosen_names(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]
 ) -> set[str]:
-    if list(patterns) == ["all"]:
-        return {tensor.name for tensor in probed}
-    if list(patterns) == ["layers"]:
-        return {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    names, unmatched = matching_names([tensor.name for tensor in probed], patterns)
+    every = [tensor.name for tensor in probed]
+    layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
+    names, unmatched = matching_names(every, patterns, {"all": every, "layers": layers})
     if unmatched:
         path = network.graph.path
         raise UsageError(
@@ -122,6 +120,19 @@ def _chosen_names(
             f"`cnatool inspect {path}` lists them; repeat --tensors for several."
         )
     return set(names)
+
+
+def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
+    path = network.graph.path
+    if probed and network.layers.layers:
+        return f"{path}: --tensors leaves no tensor. `cnatool inspect {path}` lists what there is."
+    if probed:
+        return f"{path}: no linear operator, so --tensors layers is empty."
+    return (
+        f"{path}: no tensor has an axis that is as long as there are samples in a run, so there is "
+        "nothing to store a row a sample. With --batch-size 1 all that a run gives belongs to one "
+        "sample."
+    )
 
 
 def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:

@@ -84,6 +84,13 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
             skipped.extend(
                 SkippedTensor(name, inner.op_type, reason) for name in inner.output if name
             )
+    made = {name for node in graph.nodes for name in node.output}
+    given = {value.name for value in graph.inputs}
+    for name in dict.fromkeys(graph.output_names):
+        if name in given:
+            skipped.append(SkippedTensor(name, "Input", "the model's input, given out as it is"))
+        elif name not in made:
+            skipped.append(SkippedTensor(name, "Constant", "constant"))
     return names, skipped
 
 

@@ -11,6 +11,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
 from cnatool.errors import ModelError
+from cnatool.local_paths import check_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -165,6 +166,7 @@ def load_graph(path: Path) -> Graph:
         outside its folder.
     """
     if not path.exists():
+        check_local(path)
         raise ModelError(f"{path}: no such model file.")
     if path.is_dir():
         raise ModelError(f"{path} is a folder. Name the .onnx file in it.")

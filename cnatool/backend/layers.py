@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnatool.backend.linear_operators import linear_operator
-from cnatool.backend.walk import QUANTIZATION, SHAPE_CHANGES, passes, readers, walk
+from cnatool.backend.branches import shortcut_layers
+from cnatool.backend.linear_operators import clips_at_zero, constant_shape, linear_operator
+from cnatool.backend.walk import passes, readers, walk
+from cnatool.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
 from cnatool.store.records import LayerRecord, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import onnx
 
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerTable", "find_layers"]
 
-# What a model may put behind its last layer without giving it another meaning.
-_OUTPUT_FUNCTIONS = frozenset(
-    {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
-)
-_SUMS = frozenset({"Add", "QLinearAdd", "Sum"})
-_POOLING = frozenset({"AveragePool", "MaxPool"})
 _NONLINEARITIES = frozenset(
     {
         "BiasGelu",
@@ -110,9 +106,13 @@ def find_layers(graph: Graph) -> LayerTable:
     leads_on = nodes.ancestors(operator.data for operator in nodes.linear.values())
     layers = []
     output_tensors: set[str] = set()
+    walks = {operator.result: walk(graph, operator) for operator in nodes.linear.values()}
+    bypassing = shortcut_layers(
+        graph, nodes.reads, nodes.linear, {result: one.end for result, one in walks.items()}
+    )
     for number, operator in enumerate(nodes.linear.values(), start=1):
-        found = walk(graph, operator)
-        tail = set() if operator.result in leads_on else _tail(graph, operator.result)
+        found = walks[operator.result]
+        tail = set() if operator.result in leads_on else _tail(graph, operator)
         output_tensors |= tail
         layers.append(
             LayerRecord(
@@ -121,7 +121,7 @@ def find_layers(graph: Graph) -> LayerTable:
                 linear=found.linear,
                 preactivation=found.preactivation,
                 output=bool(tail),
-                shortcut=_is_shortcut(nodes, operator, found.end),
+                shortcut=operator.result in bypassing,
                 path=depth[operator.result],
                 leads_to=tuple(name for name in graph.output_names if name in tail),
             )
@@ -135,31 +135,22 @@ class _Nodes:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.linear: dict[str, LinearOperator] = {}
-        self._reads: list[tuple[onnx.NodeProto, list[str]]] = []
-        self._places: dict[str, int] = {}
+        self.reads: list[tuple[onnx.NodeProto, list[str]]] = []
         reads: dict[str, list[str]] = {}
         # What a node's subgraphs take from outside is read as well.
         for name, consumers in graph.consumers.items():
             for node in consumers:
                 reads.setdefault(_key(node), []).append(name)
         for node in graph.nodes:
-            self._reads.append((node, reads.get(_key(node), [])))
-            self._places.update(dict.fromkeys(node.output, len(self._reads)))
+            self.reads.append((node, reads.get(_key(node), [])))
             operator = linear_operator(graph, node)
             if operator is not None:
                 self.linear[operator.result] = operator
 
-    def path_lengths(
-        self, start: Iterable[str], until: Iterable[str] | None = None
-    ) -> dict[str, int]:
-        """Count linear operators on the longest path from ``start`` to each tensor behind it.
-
-        With ``until``, only the tensors up to the last of those are looked at.
-        """
+    def path_lengths(self, start: Iterable[str]) -> dict[str, int]:
+        """Count linear operators on the longest path from ``start`` to each tensor behind it."""
         lengths = dict.fromkeys(start, 0)
-        first = min((self._places.get(name, 0) for name in lengths), default=0)
-        last = None if until is None else max(self._places.get(name, 0) for name in until)
-        for node, reads in self._reads[first:last]:
+        for node, reads in self.reads:
             before = [lengths[name] for name in reads if name in lengths]
             if before:
                 length = max(before) + (_key(node) in self.linear)
@@ -169,7 +160,7 @@ class _Nodes:
     def ancestors(self, tensors: Iterable[str]) -> set[str]:
         """Give ``tensors`` and every tensor on which they depend."""
         found = set(tensors)
-        for node, reads in reversed(self._reads):
+        for node, reads in reversed(self.reads):
             if not found.isdisjoint(node.output):
                 found.update(reads)
         return found
@@ -179,54 +170,61 @@ def _key(node: onnx.NodeProto) -> str:
     return next((name for name in node.output if name), "")
 
 
-def _tail(graph: Graph, tensor: str) -> set[str]:
+def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
     """Give the tensors from a linear operator's result to a model output; empty if it reaches none.
 
     A model may give its logits and their softmax, so every reader is followed.
     """
-    reached = {tensor: False}  # whether an output function has been passed
+    reached = {operator.result: OutputPath()}
     for node in graph.nodes:
         name = next((name for name in node.input if name in reached), None)
-        if name is None:
-            continue
-        function = node.op_type in _OUTPUT_FUNCTIONS
-        follows = function or passes(graph, node, name)
-        if reached[name]:
-            # The probability of the other of two classes, and both side by side; and codes for
-            # probabilities, none of which is negative.
-            follows |= node.op_type in ("QuantizeLinear", "Sub")
-            follows |= node.op_type == "Concat" and all(
-                other in reached for other in node.input if other in graph.dynamic
-            )
-        if follows:
-            reached[node.output[0]] = function or reached[name]
-    return set(reached) if not reached.keys().isdisjoint(graph.output_names) else set()
+        if name is not None:
+            path = _behind(graph, node, name, reached)
+            if path is not None:
+                reached[node.output[0]] = path
+    pointwise = _is_pointwise(graph, operator)
+    ends = [
+        reached[name]
+        for name in graph.output_names
+        if name in reached and reached[name].leads_on(pointwise=pointwise)
+    ]
+    if not ends:
+        return set()
+    rectified = any(path.rectified for path in ends)
+    return {name for name, path in reached.items() if rectified or not path.rectified}
 
 
-def _fork(graph: Graph, tensor: str) -> str:
-    """Go back from a layer's input through pooling and the like, to where its path began."""
-    passed = SHAPE_CHANGES | QUANTIZATION | _POOLING
-    while (node := graph.producer.get(tensor)) is not None and node.op_type in passed:
-        tensor = node.input[0]
-    return tensor
+def _behind(
+    graph: Graph, node: onnx.NodeProto, tensor: str, reached: Mapping[str, OutputPath]
+) -> OutputPath | None:
+    """Give the path behind a node that reads a tensor on it; None where the path ends."""
+    path = reached[tensor]
+    if node.op_type in OUTPUT_FUNCTIONS:
+        return path.through_function()
+    first = bool(node.input and node.input[0] == tensor)
+    if first and node.op_type in MEAN_POOLING:
+        return path.through_mean()
+    clips = node.op_type == "QuantizeLinear" and clips_at_zero(graph, node, 2)
+    if first and (node.op_type in RECTIFIERS or (clips and not path.function)):
+        return path if path.rectified else path.through_rectifier()
+    if passes(graph, node, tensor):
+        return path
+    if not path.function:
+        return None
+    # The probability of the other of two classes, and both side by side; and codes for
+    # probabilities, none of which is negative.
+    if node.op_type in ("QuantizeLinear", "Sub"):
+        return path
+    parts = [other for other in node.input if other in graph.dynamic]
+    return path if node.op_type == "Concat" and all(p in reached for p in parts) else None
 
 
-def _is_shortcut(nodes: _Nodes, operator: LinearOperator, end: str) -> bool:
-    """Say whether a layer is added to a longer path that started from the layer's own input."""
-    if operator.summand is not None:
-        others = {operator.summand: 0}
-    elif operator.nonlinearity is not None:
+def _is_pointwise(graph: Graph, operator: LinearOperator) -> bool:
+    """Say whether a linear operator is a 1×1 convolution."""
+    if "Conv" not in operator.node.op_type:
         return False
-    else:
-        others = {}
-        for node in readers(nodes.graph, end):
-            fused = nodes.linear.get(_key(node))
-            if fused is not None and fused.summand == end:
-                # added within the operator that ends the other path
-                others[fused.data] = 1
-            elif node.op_type in _SUMS:
-                others.update({name: 0 for name in node.input if name != end})
-    if others.keys().isdisjoint(nodes.graph.dynamic):
-        return False
-    lengths = nodes.path_lengths([_fork(nodes.graph, operator.data)], until=others)
-    return any(lengths.get(name, 0) + more >= 2 for name, more in others.items())
+    kernel = next((list(a.ints) for a in operator.node.attribute if a.name == "kernel_shape"), None)
+    if kernel is None:
+        shape = constant_shape(graph, operator.weights)
+        kernel = None if shape is None else list(shape[2:])
+    return kernel is not None and set(kernel) == {1}

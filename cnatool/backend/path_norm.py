@@ -17,10 +17,11 @@ from cnatool.backend.evaluation import evaluated
 from cnatool.backend.folding import folded, linear_operators
 from cnatool.backend.homogeneous import homogeneous
 from cnatool.backend.linear_maps import linear_map
-from cnatool.backend.walk import FLOATS, QUANTIZATION
+from cnatool.backend.walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
 from cnatool.backend.windows import convolve, convolve_transposed
 from cnatool.errors import ModelError
 from cnatool.matrix_norms import BlockMatrix
+from cnatool.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,10 +112,25 @@ def _target(graph: Graph, layers: LayerTable) -> str:
         names = ", ".join(layer.linear for layer in last[:3])
         raise ModelError(f"{len(last)} layers lead to outputs ({names})")
     if last:
-        return last[0].preactivation
+        return _averaged(graph, layers, last[0].preactivation)
     if len(graph.output_names) > 1:
         raise ModelError(f"it has several outputs ({', '.join(graph.output_names[:3])})")
     return graph.output_names[0]
+
+
+def _averaged(graph: Graph, layers: LayerTable, tensor: str) -> str:
+    """Follow the last layer to the scores: past a mean over positions, where there is one."""
+    target, averaged = tensor, False
+    while True:
+        nodes = graph.consumers.get(tensor, [])
+        ways = [node for node in nodes if node.output[0] in layers.output_tensors]
+        ways = [node for node in ways if node.op_type not in OUTPUT_FUNCTIONS]
+        if not ways:
+            return target
+        tensor = ways[0].output[0]
+        averaged = averaged or ways[0].op_type in MEAN_POOLING
+        if averaged and ways[0].op_type not in SHAPE_CHANGES:
+            target = tensor
 
 
 class _Run:

@@ -165,7 +165,7 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
     tensor : str
         One of its inputs.
     """
-    first = bool(node.input[0] == tensor)
+    first = bool(node.input and node.input[0] == tensor)
     if node.op_type == "QuantizeLinear":
         # Half of a pair only: what it gives by itself are codes, not values.
         pair = [reader.op_type for reader in readers(graph, node.output[0])]
@@ -175,14 +175,14 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
     if node.op_type in SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
         return first
     if node.op_type == "QLinearAdd":
-        return any(node.input[number] not in graph.dynamic for number in (0, 3))
+        return any(name not in graph.dynamic for name in node.input[0:4:3])
     if node.op_type == "Add":
         return any(name not in graph.dynamic for name in node.input)
     if node.op_type == "Mul":
         return any(_is_scale(graph, name) for name in node.input if name != tensor)
     if node.op_type in ("Sub", "Div"):
         # constant − x and constant / x are no bias and no scale
-        return first and node.input[1] not in graph.dynamic
+        return first and len(node.input) > 1 and node.input[1] not in graph.dynamic
     return False
 
 

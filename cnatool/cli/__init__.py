@@ -2,125 +2,44 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import sys
-import threading
-from typing import NoReturn
 
-import typer
+# Without `typing`, for which nothing should wait here.
+TYPE_CHECKING = False
 
-from cnatool.errors import CnatoolError
-from cnatool.text import printable
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["main"]
 
-_INTERNAL_ERROR = 4
-# What typer makes of an interruption.
-_INTERRUPTED = 130
-# A shell's way to say which signal ended a process.
+# How a shell says which signal ended a process.
 _SIGNALLED = 128
-_AGAIN_SECONDS = 0.01
 
 
 def main() -> None:
     """Run the command ``cnatool``; every exception becomes one message and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show α shows a question mark instead.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    received = _interruptible()
-    if "--debug" in sys.argv[1:]:
-        _run()
-        return
+    # Before anything is imported, which takes a while: a signal then ends the process at once.
+    _on_signals()
+    from cnatool.cli.process import run
+
     try:
-        try:
-            _run()
-        except Exception:
-            # An interruption may fall between a lock and what lets go of it, which then fails in
-            # a way of its own.
-            if received:
-                raise KeyboardInterrupt from None
-            raise
-    except SystemExit as stop:
-        if stop.code == _INTERRUPTED:
-            _interrupted(received)
-        raise
-    except CnatoolError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _interrupted(received)
-    except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does; without this Python would complain
-        # once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except MemoryError:
-        _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}.", CnatoolError.exit_code)
-    except UnicodeEncodeError as error:
-        # Stores, JSON and frames are UTF-8; a path or a word of the command line may be any bytes.
-        _fail(f"{error.object}: this name is not UTF-8. Give another.", CnatoolError.exit_code)
-    except Exception as error:
-        _fail(
-            f"this is a bug in cnatool: {type(error).__name__}: {error}. "
-            "Run `cnatool --debug …` for the traceback, and please report it.",
-            _INTERNAL_ERROR,
-        )
+        run()
+    finally:
+        # Nothing is left to put in order, and an exception would only be reported by the
+        # interpreter as it shuts down.
+        _on_signals()
 
 
-def _run() -> None:
-    from cnatool.cli.app import app
-
-    app()
-
-
-def _interruptible() -> list[int]:
-    """Let Ctrl-C and SIGTERM end the command in good order, and a second of them at once.
-
-    Gives the list that the signal will be in.
-    """
-    received: list[int] = []
-
-    def interrupt(number: int, frame: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        received.append(number)
-        raise KeyboardInterrupt
-
-    def unraisable(what: sys.UnraisableHookArgs) -> None:
-        if not issubclass(what.exc_type, KeyboardInterrupt) or not received:
-            sys.__unraisablehook__(what)
-            return
-        # The signal came within a callback of the interpreter's own (a finaliser, a weak
-        # reference), which no exception leaves: what was raised is dropped. Raise it again from a
-        # moment later, when this callback is over.
-        number = received.pop()
-        signal.signal(number, interrupt)
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), number])
-        again.daemon = True
-        again.start()
-
-    sys.unraisablehook = unraisable
-    for each in (signal.SIGINT, signal.SIGTERM):
-        # Whoever starts a command in the background may have it ignore Ctrl-C.
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, interrupt)
-    return received
+def _on_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A command that is started in the background may have to ignore Ctrl-C.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
 
 
-def _interrupted(received: list[int]) -> NoReturn:
-    terminated = signal.SIGTERM in received
-    typer.echo(f"cnatool: {'terminated' if terminated else 'interrupted'}.", err=True)
-    sys.stdout.flush()
-    # What had to be put in order was, on the exception's way here. Threads that libraries left
-    # waiting would only complain at a regular exit.
-    os._exit(_SIGNALLED + signal.SIGTERM if terminated else _INTERRUPTED)
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"cnatool: {printable(message)}", err=True)
-    sys.exit(code)
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the process at once, with one line and the shell's exit code."""
+    terminated = number == signal.SIGTERM
+    os.write(2, f"cnatool: {'terminated' if terminated else 'interrupted'}.\n".encode())
+    os._exit(_SIGNALLED + number)

@@ -10,6 +10,7 @@ import typer
 
 from cnatool.cli.console import key_values
 from cnatool.errors import UsageError
+from cnatool.local_paths import check_downloaded, check_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,9 @@ TestFolderOption = Annotated[
 ]
 ScoresOutputOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The model output that holds the class scores."),
+    typer.Option(
+        "--scores-output", metavar="NAME", help="The model output that holds the class scores."
+    ),
 ]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Exit code 1 where a store could not be scored.")
@@ -179,7 +182,9 @@ InputOption = Annotated[
 ScaleOption = Annotated[
     str | None,
     typer.Option(
-        metavar="S|1/N", help="Factor for each value; by default 1/255 for 8-bit pictures."
+        metavar="S|1/N",
+        help="Factor for each value; by default 1/255 for 8-bit pictures, "
+        "unless the model rescales them itself.",
     ),
 ]
 MeanOption = Annotated[
@@ -310,6 +315,8 @@ def _value(name: str, text: str) -> Any:
     import numpy as np
 
     if text.endswith(".npy"):
+        check_local(text)
+        check_downloaded(Path(text))
         try:
             return np.load(Path(text), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

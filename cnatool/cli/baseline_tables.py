@@ -47,6 +47,7 @@ def print_baselines(result: ScoreResult) -> None:
             [name, form, number(one.log), "–" if one.value is None else f"{one.value:.6g}"]
             for name, form, one in rows
         ],
+        keys=2,
     )
     reasons: dict[str, list[str]] = {}
     for name, form, one in rows:

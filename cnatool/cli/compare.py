@@ -44,7 +44,7 @@ def compare(
     Tensors are matched by name, else layers by execution order and size; samples are those of the
     same row. The exit code is 1 where more differs than the tolerance allows.
     """
-    from cnatool.cli.console import key_values
+    from cnatool.cli.console import key_values, print_json
     from cnatool.comparing import compare as compare_stores
 
     found = compare_stores(
@@ -56,7 +56,7 @@ def compare(
         overrides=key_values("--set", set_ or ()),
     )
     if json:
-        typer.echo(found.to_json(), nl=False)
+        print_json(found.to_json())
     else:
         _print(found)
     if not found.same:

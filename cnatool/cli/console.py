@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -14,10 +15,19 @@ from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.progress import Progress, TaskID
 
-__all__ = ["PATIENCE", "ConsoleObserver", "key_values", "note", "say"]
+__all__ = [
+    "PATIENCE",
+    "ConsoleObserver",
+    "key_values",
+    "note",
+    "print_json",
+    "print_path",
+    "say",
+]
 
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
@@ -33,6 +43,24 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print a line to standard error, as `say` does."""
     typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
+
+
+def print_json(text: str) -> None:
+    """Print a JSON document, with escapes for what standard output cannot encode."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        import json
+
+        # Of the same meaning in any encoding.
+        text = "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
+    typer.echo(text, nl=False)
+
+
+def print_path(path: Path) -> None:
+    """Print a path to standard output, byte by byte as the file system has it."""
+    typer.echo(os.fsencode(path))
 
 
 def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.arguments import CodecOption, InputsOption
-from cnatool.cli.console import ConsoleObserver, note
+from cnatool.cli.console import ConsoleObserver, note, print_path
+from cnatool.errors import UsageError
 
 __all__ = ["convert"]
 
@@ -17,8 +18,13 @@ __all__ = ["convert"]
 def convert(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="A finished store of any format.")],
     target: Annotated[
-        Path, typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5.")
-    ],
+        Path | None,
+        typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="STORE2", help="The new store, instead of STORE2."),
+    ] = None,
     codec: CodecOption = None,
     inputs: InputsOption = None,
     copy_inputs: Annotated[
@@ -38,16 +44,18 @@ def convert(
     """
     from cnatool.converting import convert as convert_store
 
+    if (target is None) == (output is None):
+        raise UsageError("name the new store once: cnatool convert STORE STORE2.")
     with ConsoleObserver(quiet=quiet) as observer:
         made = convert_store(
             store,
-            target,
+            target or output or Path(),
             codec=codec.value if codec else None,
             inputs=inputs or (),
             copy_inputs=copy_inputs,
             overwrite=overwrite,
             observer=observer,
         )
-    typer.echo(made.path)
+    print_path(made.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(made.path))}")

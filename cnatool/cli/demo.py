@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool.cli.console import ConsoleObserver
+from cnatool.cli.console import ConsoleObserver, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,11 +45,11 @@ def demo(
     with _folder(output) as folder, ConsoleObserver() as observer:
         rows = run_demo(folder, observer)
     train, test = rows[-1].train.samples, rows[-1].test.samples
-    typer.echo(f"{len(rows)} networks over 8×8 digits, {train} for training, {test} for testing:")
-    typer.echo(_ABOUT)
-    typer.echo(f"convention {CONVENTION}; `cnatool score` also gives intervals\n")
+    say(f"{len(rows)} networks over 8×8 digits, {train} for training, {test} for testing:")
+    say(_ABOUT)
+    say(f"convention {CONVENTION}; `cnatool score` also gives intervals\n")
     _print_networks(rows)
-    typer.echo("\ncorrelation with test accuracy\n")
+    say("\ncorrelation with test accuracy\n")
     _print_correlations(rows, correlations(rows))
     _print_next(None if output is None else rows[-1].store)
 
@@ -113,6 +113,7 @@ def _print_correlations(rows: Sequence[DemoRow], found: Sequence[DemoCorrelation
             for name, values in coefficients.items()
             for measure in MEASURES
         ],
+        keys=2,
     )
     _print_reasons(
         f"{name}, {measure}, {run or 'all'}: {value.reason}"
@@ -122,24 +123,24 @@ def _print_correlations(rows: Sequence[DemoRow], found: Sequence[DemoCorrelation
     )
     for one in found:
         if one.networks < groups[one.run]:
-            typer.echo(f"{one.measure}, {one.run or 'all'}: defined for n = {one.networks} only")
-    typer.echo("\nThe epochs of a run are not independent of each other, and with other seeds the")
-    typer.echo("coefficients of CNA can change their sign.")
+            say(f"{one.measure}, {one.run or 'all'}: defined for n = {one.networks} only")
+    say("\nThe epochs of a run are not independent of each other, and with other seeds the")
+    say("coefficients of CNA can change their sign.")
 
 
 def _print_reasons(reasons: Iterable[str]) -> None:
     for number, reason in enumerate(reasons):
         if number == 0:
-            typer.echo("\nundefined (–):")
-        typer.echo(f"  {reason}")
+            say("\nundefined (–):")
+        say(f"  {reason}")
 
 
 def _print_next(kept: Path | None) -> None:
-    typer.echo("\nnext, on your own network:")
-    typer.echo("  cnatool dump MODEL.onnx DATA -o STORE.zarr")
-    typer.echo("  cnatool score STORE.zarr")
+    say("\nnext, on your own network:")
+    say("  cnatool dump MODEL.onnx DATA -o STORE.zarr")
+    say("  cnatool score STORE.zarr")
     if kept is not None:
         store = shlex.quote(str(kept))
-        typer.echo("or on a store of this demo:")
-        typer.echo(f"  cnatool inspect {store}")
-        typer.echo(f"  cnatool score {store}")
+        say("or on a store of this demo:")
+        say(f"  cnatool inspect {store}")
+        say(f"  cnatool score {store}")

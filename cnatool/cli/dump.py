@@ -39,7 +39,7 @@ from cnatool.cli.arguments import (
     constants,
     prepared_by,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, say
+from cnatool.cli.console import ConsoleObserver, key_values, note, print_path, say
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def dump(
     tensors: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="all|layers|GLOB", help="Which tensors to store: a word, a name, or a glob."
+            metavar="all|layers|GLOB|!GLOB",
+            help="Which tensors to store: a word, a name, or a glob; behind a ! what to leave out.",
         ),
     ] = None,
     dtype: Annotated[
@@ -242,7 +243,7 @@ def dump(
             _say_preflight(preflight(model, data, output, **options))
             return
         store = dump_model(model, data, output, **options)
-    typer.echo(store.path)
+    print_path(store.path)
     if not quiet:
         note(f"next: cnatool score {shlex.quote(str(store.path))}")
 

@@ -72,6 +72,8 @@ def inspect(
     for feed in found.network.feeds:
         batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
         say(f"input {feed}, {batch}")
+        if feed.name in found.ranges:
+            say(f"input {feed.name!r}: the model {found.ranges[feed.name]}")
     say("")
     _print_tensors(found.tensors, found.network.layers.layers, stored=False)
     if layers:

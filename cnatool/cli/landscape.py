@@ -14,7 +14,7 @@ from cnatool.cli.arguments import (
     RunTagOption,
     SetOption,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, say
+from cnatool.cli.console import ConsoleObserver, key_values, note, print_json, say
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def landscape(
     grid: Annotated[
         int, typer.Option(metavar="N", help="Points of the grid along each axis.")
     ] = 25,
-    folder: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("-o", "--folder", metavar="DIR", help="Write all results here."),
+        typer.Option("-o", "--output", "--folder", metavar="DIR", help="Write all results here."),
     ] = None,
     convention: ConventionOption = "paper",
     set_: SetOption = None,
@@ -61,16 +61,16 @@ def landscape(
             split=split,
             samples=samples,
             grid=grid,
-            folder=folder,
+            folder=output,
             convention=convention,
             overrides=key_values("--set", set_ or ()),
             inputs=inputs or (),
             observer=observer,
         )
-    if folder is not None:
-        note(f"wrote {folder}")
+    if output is not None:
+        note(f"wrote {output}")
     if json:
-        typer.echo(found.result.to_json(), nl=False)
+        print_json(found.result.to_json())
     else:
         _print_landscape(found.result)
 
@@ -112,6 +112,7 @@ def _print_landscape(result: LandscapeResult) -> None:
             ]
             for one in result.points
         ],
+        keys=len(columns) + 1,
     )
     values = [one.cna.value for one in result.grid if one.cna.value is not None]
     size = f"{result.grid_size} × {result.grid_size}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.arguments import ConventionOption, InputsOption, SetOption, TestOption
-from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, say
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def layers(
         if not split.complete:
             note(unfinished(name, split.rows, split.rows_wanted))
     if json:
-        typer.echo(scores.to_json(), nl=False)
+        print_json(scores.to_json())
         return
     say(f"convention {scores.convention}")
     for name, split in scores.splits.items():

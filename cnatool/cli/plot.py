@@ -31,10 +31,11 @@ def plot(
             "landscape: landscape.",
         ),
     ],
-    to: Annotated[
+    output: Annotated[
         Path,
         typer.Option(
             "-o",
+            "--output",
             "--to",
             metavar="FILE.png|svg|html|json",
             help="The picture; .html is a page that needs no network, .json its Vega-Lite.",
@@ -48,7 +49,7 @@ def plot(
         ),
     ] = None,
     set_: SetOption = None,
-    output: ScoresOutputOption = None,
+    scores_output: ScoresOutputOption = None,
     inputs: InputsOption = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Draw this split alone.")
@@ -93,10 +94,10 @@ def plot(
     from cnatool.report.requirements import need_converter
     from cnatool.report.writing import check_picture_path, write_picture
 
-    check_picture_path(to)
+    check_picture_path(output)
     if not 0 < scale <= 20:
         raise UsageError(f"--scale {scale:g}: give pixels a pixel, up to 20.")
-    if to.suffix != ".json":
+    if output.suffix != ".json":
         need_converter()
     chart = draw(
         sources,
@@ -104,7 +105,7 @@ def plot(
         test=test,
         convention=convention,
         overrides=key_values("--set", set_ or ()),
-        output=output,
+        output=scores_output,
         inputs=inputs or (),
         split=split,
         sample=sample or (),
@@ -115,5 +116,5 @@ def plot(
         width=width,
         height=height,
     )
-    write_picture(chart, to, scale=scale)
-    note(f"wrote {to}")
+    write_picture(chart, output, scale=scale)
+    note(f"wrote {output}")

@@ -38,7 +38,7 @@ from cnatool.cli.arguments import (
     constants,
     prepared_by,
 )
-from cnatool.cli.console import key_values, note, say
+from cnatool.cli.console import key_values, note, print_path, say
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -213,6 +213,6 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
                 f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
             ) from error
         note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
-        typer.echo(output)
+        print_path(output)
         return
     raise refusals[0]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cnatool.cli.console import print_json
 from cnatool.schema_titles import TITLES
 
 __all__ = ["schema"]
@@ -19,4 +20,4 @@ def schema(
     """Print the JSON Schema of what others read or write."""
     from cnatool.schemas import schema_text
 
-    typer.echo(schema_text(name), nl=False)
+    print_json(schema_text(name))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.arguments import ConventionOption, InputsOption, TestOption
-from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, print_json
 
 __all__ = ["score"]
 
@@ -32,6 +32,8 @@ def score(
     output: Annotated[
         str | None,
         typer.Option(
+            "--scores-output",
+            "--output",
             metavar="NAME",
             help="The model output that holds the class scores; by default the one that the last "
             "layer leads to.",
@@ -85,7 +87,7 @@ def score(
         write_frame(scored.frame(), samples, convention=str(result.convention))
         note(f"wrote {samples}")
     if json:
-        typer.echo(result.to_json(), nl=False)
+        print_json(result.to_json())
     else:
         print_score(result, everything=everything)
         if baselines:

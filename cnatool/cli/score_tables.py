@@ -40,7 +40,8 @@ def print_score(result: ScoreResult, *, everything: bool = False) -> None:
     say(f"\n{len(result.layers)} layers: {', '.join(layers)}")
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
-    say(f"output: {result.output.name}{read}")
+    if result.output.name is not None:
+        say(f"output: {result.output.name}{read}")
     if result.alpha_codec is not None:
         say(f"α: {result.alpha_codec}")
     for line in result.notes:
@@ -74,6 +75,7 @@ def _print_splits(result: ScoreResult) -> None:
             ]
             for name, split in result.splits.items()
         ],
+        attached={7, 8},
     )
 
 
@@ -98,6 +100,8 @@ def _print_pair(result: ScoreResult) -> None:
             ]
             for name, form, found in _pair_rows(result)
         ],
+        keys=2,
+        attached={3},
     )
 
 
@@ -161,6 +165,7 @@ def _print_alpha_groups(result: ScoreResult) -> None:
             for name, split in result.splits.items()
             for place, group in enumerate(split.alpha_groups, start=1)
         ],
+        keys=2,
     )
 
 

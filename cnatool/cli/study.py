@@ -15,7 +15,7 @@ from cnatool.cli.arguments import (
     StrictOption,
     TestFolderOption,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note
+from cnatool.cli.console import ConsoleObserver, key_values, note, print_json
 from cnatool.errors import UsageError
 
 __all__ = ["study"]
@@ -37,10 +37,11 @@ def study(
             "what the stores give.",
         ),
     ] = None,
-    folder: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
             "-o",
+            "--output",
             "--folder",
             metavar="DIR",
             help="Write all results here, and keep scores, which a later study goes on with.",
@@ -49,7 +50,7 @@ def study(
     test: TestFolderOption = None,
     convention: ConventionOption = "paper",
     set_: SetOption = None,
-    output: ScoresOutputOption = None,
+    scores_output: ScoresOutputOption = None,
     inputs: InputsOption = None,
     by: Annotated[
         str | None,
@@ -67,7 +68,8 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG,TAG",
-            help="Tags that are hyperparameters; by default those that vary, but for seed.",
+            help="Tags that are hyperparameters; by default those that vary, but for the seed, "
+            "the cluster, and names of runs.",
         ),
     ] = None,
     compare: Annotated[
@@ -88,7 +90,12 @@ def study(
         ),
     ] = 12,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also print variants, such as CNA by other coefficients.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Also print variants, such as CNA by other coefficients, and what measures "
+            "say beyond the hyperparameters: Ψ, K and the sign error.",
+        ),
     ] = False,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
@@ -102,11 +109,11 @@ def study(
             found = run_study(
                 stores or (),
                 frame=from_,
-                folder=folder,
+                folder=output,
                 test=test,
                 convention=convention,
                 overrides=key_values("--set", set_ or ()),
-                output=output,
+                output=scores_output,
                 by=by,
                 cluster=cluster,
                 hyperparameters=None if hyperparameters is None else _words(hyperparameters),
@@ -118,18 +125,18 @@ def study(
                 observer=observer,
             )
     except KeyboardInterrupt:
-        if folder is not None:
-            note(f"scores so far are in {folder}; the same command goes on from there")
+        if output is not None:
+            note(f"scores so far are in {output}; the same command goes on from there")
         raise
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")
     if result.not_scored:
         note(f"{len(result.not_scored)} of the stores could not be scored")
-    if folder is not None:
-        note(f"wrote {folder}")
+    if output is not None:
+        note(f"wrote {output}")
     if json:
-        typer.echo(result.to_json(), nl=False)
+        print_json(result.to_json())
     else:
         print_study(result, everything=everything)
     if strict and result.not_scored:

@@ -22,7 +22,8 @@ _TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
 def print_study(result: StudyResult, *, everything: bool = False) -> None:
     """Print how each measure correlates with each target, and what was left out.
 
-    With `everything` also variants of a measure, such as CNA by other coefficients.
+    With `everything` also variants of a measure, such as CNA by other coefficients, and what
+    measures say beyond the hyperparameters.
     """
     if result.convention is not None:
         say(f"convention {result.convention}")
@@ -40,6 +41,10 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     if result.settings.by is not None:
         for target in result.settings.targets:
             _print_groups(target, [one for one in shown if one.target == target], result)
+    for target in result.settings.targets:
+        _print_against_baseline(target, whole, result)
+    if everything:
+        _print_beyond_hyperparameters(result)
     _print_reasons(whole, result)
     print_not_scored(result.not_scored)
     if result.notes:
@@ -64,7 +69,7 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
 
 
 def _print_target(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
-    level = f"{result.settings.level:.0%}".replace("%", " %")
+    level = _level(result)
     intervals = any(one.pearson.interval is not None for one in found)
     columns: list[Column] = [("measure", "left"), ("n", "right")]
     for name in ("Pearson", "Spearman", "Kendall τ-b"):
@@ -80,7 +85,126 @@ def _print_target(target: str, found: Sequence[MeasureCorrelation], result: Stud
             if one.pearson.value is not None
             for cells in [_cells((one.pearson, one.spearman, one.kendall_b), intervals)]
         ],
+        attached={3, 5, 7} if intervals else (),
     )
+
+
+def _level(result: StudyResult) -> str:
+    return f"{result.settings.level:.0%}".replace("%", " %")
+
+
+def _print_against_baseline(
+    target: str, whole: Sequence[MeasureCorrelation], result: StudyResult
+) -> None:
+    """Print whether measures go with a target more than the best trivial baseline does."""
+    of = {one.measure: one.pearson.value for one in whole if one.target == target}
+    pairs = [
+        one
+        for one in result.differences
+        if one.target == target
+        and one.coefficient == "pearson"
+        and one.magnitude.value is not None
+        and measure_kind(one.second) == "trivial"
+    ]
+    trivial = {one.second: abs(of.get(one.second) or 0) for one in pairs}
+    if not trivial:
+        return
+    best = max(trivial, key=lambda name: trivial[name])
+    rows = []
+    for one in pairs:
+        if one.second != best:
+            continue
+        edges = one.magnitude.interval
+        verdict = "undecided" if edges is not None else "–"
+        if edges is not None and edges[0] > 0:
+            verdict = "yes"
+        elif edges is not None and edges[1] < 0:
+            verdict = "no"
+        rows.append(
+            [
+                one.first,
+                str(one.networks),
+                number(one.magnitude.value, 2),
+                _interval(edges),
+                verdict,
+            ]
+        )
+    say(f"\ncorrelation with {target}, against the best trivial baseline: {best}\n")
+    print_table(
+        [
+            ("measure", "left"),
+            ("n", "right"),
+            (f"|r| − |r| of {best}", "right"),
+            (f"{_level(result)} interval", "right"),
+            ("beats it", "left"),
+        ],
+        rows,
+    )
+
+
+def _print_beyond_hyperparameters(result: StudyResult) -> None:
+    """Print Ψ, K and the sign error, and which tags they take for hyperparameters."""
+    settings = result.settings
+    tags = ", ".join(settings.hyperparameters) or "none"
+    say(f"\nhyperparameters: {tags}")
+    for tag, reason in settings.not_hyperparameters.items():
+        say(f"  not {tag}: {reason}")
+    for target in settings.targets:
+        found = [
+            one
+            for one in result.hyperparameters
+            if one.target == target
+            and not is_variant(one.measure)
+            and (one.psi.value is not None or one.sign_error.mean is not None)
+        ]
+        rows = [
+            [
+                f"{_TITLES[one.kind]}{one.measure}",
+                str(one.networks),
+                number(one.psi.value, 2),
+                _interval(one.psi.interval),
+                number(one.information.value, 3),
+                number(one.sign_error.mean, 2),
+                number(one.sign_error.percentile_90, 2),
+                number(one.sign_error.max, 2),
+                str(one.sign_error.environments),
+            ]
+            for one in found
+        ]
+        if not rows:
+            continue
+        say(f"\n{target} beyond the hyperparameters\n")
+        print_table(
+            [
+                ("measure", "left"),
+                ("n", "right"),
+                ("Ψ", "right"),
+                (f"{_level(result)} interval", "right"),
+                ("K", "right"),
+                ("sign error:\nmean", "right"),
+                ("90th\npercentile", "right"),
+                ("greatest", "right"),
+                ("environments", "right"),
+            ],
+            rows,
+        )
+        reasons = {
+            text: name
+            for one in found
+            for name, text in (
+                ("Ψ", one.psi.reason),
+                ("Ψ's interval", one.psi.interval_reason),
+                ("K", one.information.reason),
+                ("sign error", one.sign_error.reason),
+            )
+            if text is not None
+        }
+        for text, name in reasons.items():
+            say(f"  no {name}: {text}")
+
+
+def _interval(edges: tuple[float, float] | None) -> str:
+    return "–" if edges is None else " … ".join(number(edge, 2) for edge in edges)
 
 
 def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
@@ -88,8 +212,7 @@ def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
     for estimate in estimates:
         cells.append(number(estimate.value, 2))
         if intervals:
-            edges = estimate.interval
-            cells.append("–" if edges is None else " … ".join(number(edge, 2) for edge in edges))
+            cells.append(_interval(estimate.interval))
     return cells
 
 

@@ -17,7 +17,7 @@ from cnatool.cli.arguments import (
     StrictOption,
     TestFolderOption,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note
+from cnatool.cli.console import ConsoleObserver, key_values, note, print_json
 
 __all__ = ["trajectory"]
 
@@ -31,10 +31,11 @@ def trajectory(
     ],
     order: OrderOption = None,
     by: RunTagOption = None,
-    folder: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
             "-o",
+            "--output",
             "--folder",
             metavar="DIR",
             help="Write all results here, and keep scores, as `cnatool study` does.",
@@ -43,7 +44,7 @@ def trajectory(
     test: TestFolderOption = None,
     convention: ConventionOption = "paper",
     set_: SetOption = None,
-    output: ScoresOutputOption = None,
+    scores_output: ScoresOutputOption = None,
     inputs: InputsOption = None,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
@@ -58,27 +59,27 @@ def trajectory(
                 stores,
                 order=order,
                 by=by,
-                folder=folder,
+                folder=output,
                 test=test,
                 convention=convention,
                 overrides=key_values("--set", set_ or ()),
-                output=output,
+                output=scores_output,
                 inputs=inputs or (),
                 observer=observer,
             )
     except KeyboardInterrupt:
-        if folder is not None:
-            note(f"scores so far are in {folder}; the same command goes on from there")
+        if output is not None:
+            note(f"scores so far are in {output}; the same command goes on from there")
         raise
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")
     if result.not_scored:
         note(f"{len(result.not_scored)} of the stores could not be scored")
-    if folder is not None:
-        note(f"wrote {folder}")
+    if output is not None:
+        note(f"wrote {output}")
     if json:
-        typer.echo(result.to_json(), nl=False)
+        print_json(result.to_json())
     else:
         print_trajectory(result)
     if strict and result.not_scored:

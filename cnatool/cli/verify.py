@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.arguments import InputsOption
-from cnatool.cli.console import ConsoleObserver, say
+from cnatool.cli.console import ConsoleObserver, print_json, say
 
 __all__ = ["verify"]
 
@@ -29,7 +29,7 @@ def verify(
     with ConsoleObserver(quiet=quiet or json) as observer:
         found = verify_store(store, inputs=inputs or (), observer=observer)
     if json:
-        typer.echo(found.to_json(), nl=False)
+        print_json(found.to_json())
     else:
         for fault in found.faults:
             rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"

@@ -147,8 +147,7 @@ def _misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
                 text = "is missing" if lengths[at] < 0 else f"has {lengths[at]} values"
                 found.setdefault(
                     at // inner,
-                    f"{text} where the first row has {size}: pad lists to one length, or leave the "
-                    "row out.",
+                    f"{text} where the first row has {size}: pad all lists to one length.",
                 )
             if found:
                 return found

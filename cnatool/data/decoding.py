@@ -16,6 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from cnatool.data.source import SampleError
 from cnatool.errors import DataError
+from cnatool.local_paths import LFS_ADVICE, LFS_SIGNATURE
+from cnatool.observing import working_on
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -121,7 +123,11 @@ _ROOM = _Room(1 << 26)
 
 def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> Image.Image | Pixels:
     try:
-        with opener() as file, Image.open(file, formats=_FORMATS) as picture:
+        with (
+            working_on(where.rstrip(",")),
+            opener() as file,
+            Image.open(file, formats=_FORMATS) as picture,
+        ):
             _check_size(where, picture)
             mode = _target_mode(where, picture)
             if area is not None and picture.width * picture.height != area:
@@ -139,6 +145,11 @@ def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> I
         limit = Image.MAX_IMAGE_PIXELS
         raise _too_large(where, f"it has more pixels than the limit, {limit}.") from error
     except UnidentifiedImageError as error:
+        with opener() as file:
+            if file.read(len(LFS_SIGNATURE)) == LFS_SIGNATURE:
+                raise SampleError(
+                    f"{where} is a Git LFS pointer, not a picture.", LFS_ADVICE
+                ) from error
         raise SampleError(
             f"{where} is damaged or no picture that is understood (none of {', '.join(_FORMATS)}).",
             "Replace it or take it away",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cnatool.data.location import Location, located
 from cnatool.data.source import ONE_INPUT, Wanted, is_picture
 from cnatool.errors import DataError, UsageError
+from cnatool.local_paths import check_downloaded
 from cnatool.store.tree import holds_store
 from cnatool.text import printable
 
@@ -90,6 +91,11 @@ def open_source(
                 f"--labels {wanted.labels}: {at} is {found.text}, where labels have no name."
             )
         return found.open(at, wanted)
+    except DataError:
+        # Whatever a pointer was taken for.
+        for path in at.files or (at.path,):
+            check_downloaded(path)
+        raise
     except OSError as error:
         raise DataError(f"{at} cannot be read ({error.strerror or error}).") from error
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnatool.errors import DataError
+from cnatool.local_paths import check_local
 
 __all__ = ["Location", "located"]
 
@@ -53,6 +54,8 @@ def located(given: str | Path) -> Location:
     ------
     DataError
         If there is nothing at the path, or no path.
+    UsageError
+        If it is a URL.
     """
     if not str(given):
         raise DataError("DATA is empty: name a file or a folder, or . for the current folder.")
@@ -66,5 +69,6 @@ def located(given: str | Path) -> Location:
     except (OSError, ValueError) as error:
         raise DataError(f"{given} cannot be read ({error}).") from error
     if not there:
+        check_local(given)
         raise DataError(f"no such file or folder: {path}")
     return Location(path, array)

@@ -1,7 +1,8 @@
-"""Samples that cannot be read, left out of what a source gives."""
+"""Samples that cannot be read: left out of what a source gives, or counted for the message."""
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -9,18 +10,24 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool.data.blocks import regrouped, taken
-from cnatool.data.source import Block, SkippedRow
+from cnatool.data.source import Block, SampleError, SamplesError, SkippedRow
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from cnatool.data.source import InputSpec, Source
 
-__all__ = ["MOST_SKIPPED", "Readable", "first_block"]
+__all__ = ["MOST_SKIPPED", "Readable", "Stopping", "count_unreadable", "first_block"]
 
 # A source of which more cannot be read is not one with a few damaged samples; and all are listed.
 MOST_SKIPPED = 10_000
+# Before anyone is told to skip samples, so many are looked at, for so long.
+_COUNTED = 1000
+_COUNTED_BLOCK = 64
+_COUNTED_SECONDS = 2.0
+# A larger share of samples that cannot be read is not one of a few damaged ones.
+_FEW = 0.1
 
 
 def first_block(source: Source, rows: int) -> Block:
@@ -142,3 +149,93 @@ def _good(block: Block) -> Block:
     if not block.faults:
         return block
     return taken(block, np.setdiff1d(np.arange(len(block.ids)), list(block.faults)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A source that stops at a sample which cannot be read, and says how many others cannot.
+
+    Attributes
+    ----------
+    source : Source
+    reopened : callable
+        Opens the same samples such that their blocks list what cannot be read.
+    """
+
+    source: Source
+    reopened: Callable[[], Source]
+
+    @property
+    def name(self) -> str:
+        """As of the source."""
+        return self.source.name
+
+    @property
+    def rows(self) -> int:
+        """As of the source."""
+        return self.source.rows
+
+    @property
+    def id_bytes(self) -> int:
+        """As of the source."""
+        return self.source.id_bytes
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """As of the source."""
+        return self.source.inputs
+
+    @property
+    def labelled(self) -> bool:
+        """As of the source."""
+        return self.source.labelled
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """As of the source."""
+        return self.source.classes
+
+    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+        """Give the source's blocks.
+
+        Raises
+        ------
+        SampleError
+            At the first sample that cannot be read.
+        """
+        done = 0
+        try:
+            for block in self.source.blocks(rows, limit):
+                yield block
+                done += len(block.ids)
+        except SampleError as error:
+            # So many were read: those that cannot be are few.
+            if done >= _COUNTED:
+                raise
+            raise count_unreadable(error, lambda: (self.reopened(),)) from error
+
+
+def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]) -> SampleError:
+    """Say with an error how many samples cannot be read, where these are not few.
+
+    Parameters
+    ----------
+    error : SampleError
+        At the first one.
+    sources : callable
+        Opens sources whose blocks list what cannot be read.
+    """
+    samples = unreadable = 0
+    until = time.monotonic() + _COUNTED_SECONDS
+    try:
+        for source in sources():
+            for block in source.blocks(_COUNTED_BLOCK):
+                samples += len(block.ids)
+                unreadable += len(block.faults)
+                if samples >= _COUNTED or time.monotonic() > until:
+                    break
+    except DataError:
+        # What cannot even be looked through is not worth another message.
+        return error
+    few = unreadable <= max(1, _FEW * samples)
+    return error if few else SamplesError(error, unreadable, samples)

@@ -31,6 +31,7 @@ __all__ = [
     "InputSpec",
     "KeptInputs",
     "SampleError",
+    "SamplesError",
     "SkippedRow",
     "Source",
     "View",
@@ -74,6 +75,28 @@ class SampleError(DataError):
         skip = f"{advice}; --on-error skip" if advice else "--on-error skip"
         super().__init__(f"{reason} {skip} leaves such samples out.")
         self.reason = reason
+        self.advice = advice
+
+
+class SamplesError(SampleError):
+    """One sample cannot be read, nor can many others: to skip them is no advice.
+
+    Parameters
+    ----------
+    error : SampleError
+        The first one.
+    unreadable, samples : int
+        How many cannot be read, of the first so many.
+    """
+
+    def __init__(self, error: SampleError, unreadable: int, samples: int) -> None:
+        super().__init__(error.reason, error.advice)
+        advice = f" {error.advice}." if error.advice else ""
+        self.args = (
+            f"{error.reason}{advice} {unreadable:,} of the first {samples:,} samples "
+            f"({unreadable / samples:.0%}) cannot be read, and --on-error skip leaves such samples "
+            "out, all of them.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from cnatool.data.find import chosen_format, idx_files, open_source
 from cnatool.data.location import Location, located
 from cnatool.data.selected import Selected
-from cnatool.data.skipping import Readable
-from cnatool.data.source import PLAIN, is_picture
+from cnatool.data.skipping import Readable, Stopping, count_unreadable
+from cnatool.data.source import PLAIN, SampleError, is_picture
 from cnatool.errors import DataError, UsageError
 from cnatool.text import printable
 
@@ -116,7 +117,14 @@ def open_splits(
         view=reading.view,
     )
     places = find_splits(None if data is None else data, named, reading.form)
-    sources = {name: open_source(place, wanted, reading.form) for name, place in places.items()}
+    try:
+        sources = {name: open_source(place, wanted, reading.form) for name, place in places.items()}
+    except SampleError as error:
+        if reading.view.skip:
+            raise
+        raise count_unreadable(
+            error, lambda: _open_skipping(data, named, wanted, reading).values()
+        ) from error
     for text in (*_left_alone(sources), *_shared(places, sources)):
         warn(text)
     if reading.split_column is not None:
@@ -129,8 +137,24 @@ def open_splits(
 
         sources = {name: viewed(source, reading.view) for name, source in sources.items()}
     if reading.view.skip:
-        sources = {name: Readable(source) for name, source in sources.items()}
-    return sources
+        return {name: Readable(source) for name, source in sources.items()}
+
+    def reopened(name: str) -> Source:
+        return _open_skipping(data, named, wanted, reading)[name]
+
+    return {name: Stopping(source, partial(reopened, name)) for name, source in sources.items()}
+
+
+def _open_skipping(
+    data: str | Path | None,
+    named: Mapping[str, str | Path],
+    wanted: Wanted,
+    reading: Reading,
+) -> dict[str, Source]:
+    """Open splits once more, such that their blocks list what cannot be read."""
+    skipping = replace(reading, view=replace(reading.view, skip=True))
+    found = open_splits(data, named, wanted, skipping, lambda _: None)
+    return {name: cast("Readable", source).source for name, source in found.items()}
 
 
 def find_splits(

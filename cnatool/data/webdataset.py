@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,6 +42,8 @@ __all__ = ["WebDataset", "open_webdataset"]
 
 # Encoded pictures that wait to be decoded.
 _WAITING_BYTES = 1 << 26
+# So many first samples of an archive are known again where a member of theirs comes later.
+_EARLY = 1 << 14
 _LABEL_KEYS = ("label", "labels", "cls", "class", "y")
 _INTEGER = re.compile(rb"\s*[+-]?\d{1,19}\s*")
 
@@ -52,6 +55,8 @@ class _Sample:
     key: str
     where: str
     contents: dict[str, bytes]
+    # Extensions of all members.
+    fields: set[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +191,15 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
     """
     first: _Sample | None = None
     counts, longest = [], 0
+    held: Counter[str] = Counter()
     for path in paths:
         count = 0
+        early: set[str] = set()
         for sample in _samples(path, None if first is None else set()):
             if first is None:
                 first = sample
+            _check_together(path, sample, early)
+            held.update(sample.fields)
             id_ = _id(path, sample.key, several=len(paths) > 1)
             longest = max(longest, len(id_.encode()))
             count += 1
@@ -198,6 +207,8 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
     if first is None:
         raise DataError(f"{paths[0]} holds no samples.")
     label = _label(first, wanted)
+    if label is None:
+        _check_unlabelled(first, held)
     chosen = _inputs(first, wanted, label)
     specs = tuple(
         _spec(name if len(wanted.inputs) > 1 else field, paths[0], counts[0], field, wanted.view)
@@ -208,6 +219,32 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
     return WebDataset(
         name, tuple(paths), tuple(counts), longest, specs, fields, label, wanted.view, first.where
     )
+
+
+def _check_together(path: Path, sample: _Sample, early: set[str]) -> None:
+    """Refuse an archive that has members of one sample apart, as far as its first samples show.
+
+    Each part would be taken for a sample of its own: one without a label, or without a picture.
+    """
+    if sample.key in early:
+        raise DataError(
+            f"{path} has members of the sample {printable(sample.key)} in two places, and those of "
+            "one sample must follow each other. Pack it anew in order of names: tar -xf "
+            f"{path.name} -C FOLDER, then tar --sort=name -cf {path.name} -C FOLDER ."
+        )
+    if len(early) < _EARLY:
+        early.add(sample.key)
+
+
+def _check_unlabelled(first: _Sample, fields: Mapping[str, int]) -> None:
+    """Refuse to take samples for unlabelled because the first one alone has no label."""
+    labels = [field for field in fields if field.split(".")[-1] == "cls"]
+    if labels:
+        raise DataError(
+            f"{first.where}, the first, has no label, and {fields[labels[0]]:,} others have a "
+            f".{printable(labels[0])}: add it, or leave the sample out of the archive. --labels "
+            "NAME says which member holds labels."
+        )
 
 
 def _id(path: Path, key: str, *, several: bool) -> str:
@@ -224,7 +261,8 @@ def _samples(path: Path, wanted: set[str] | None) -> Generator[_Sample]:
             if held is not None:
                 yield held
                 given += 1
-            held, seen = _Sample(member.key, f"{path}, sample {member.key}", {}), set()
+            seen = set()
+            held = _Sample(member.key, f"{path}, sample {member.key}", {}, seen)
         if member.field in seen:
             raise DataError(f"{member.where} is there twice: keep one.")
         seen.add(member.field)
@@ -253,8 +291,10 @@ def _label(first: _Sample, wanted: Wanted) -> _Label | None:
             f"--labels {wanted.labels}: {first.where} has no such member or key of .json, but "
             f"{printable(held)}."
         )
-    if "cls" in fields:
-        return _Label("cls", None)
+    # A dot within the key makes "5.cls" of the extension.
+    numbered = [field for field in fields if field.split(".")[-1] == "cls"]
+    if len(numbered) == 1:
+        return _Label(numbered[0], None)
     found = [key for key in _LABEL_KEYS if key in keys]
     if len(found) > 1:
         raise DataError(

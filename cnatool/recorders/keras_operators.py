@@ -31,6 +31,11 @@ _PRODUCTS: dict[str, tuple[int, int, str]] = {
     "MatMul": (0, 1, "MatMul"),
 }
 _OPERATORS: dict[str, tuple[Kind, str]] = {
+    **dict.fromkeys(("Gather", "GatherV2"), ("other", "Gather")),
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), ("other", "Pad")),
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), ("other", "Resize")),
+    **dict.fromkeys(("Slice", "StridedSlice"), ("other", "Slice")),
+    **dict.fromkeys(("Split", "SplitV", "Unpack"), ("other", "Split")),
     "ArgMax": ("squash", "ArgMax"),
     "AvgPool": ("pool", "AveragePool"),
     "AvgPool3D": ("pool", "AveragePool"),
@@ -83,7 +88,9 @@ def step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Ste
         data = [number(inputs[place]) for place in (one, other) if place < len(inputs)]
         known = [value for value in data if value is not None]
         if len(known) == 1 and (data[0] is not None or operator in ("Einsum", "MatMul")):
-            return Step("linear", operator, (known[0],), makes)
+            kernel = inputs[one if data[0] is None else other].shape[:-2]
+            pointwise = "Conv" in operator and set(kernel.as_list()) == {1}
+            return Step("linear", operator, (known[0],), makes, pointwise=pointwise)
     if operation.type in _CALLS and "conv_xla" in operation.get_attr("f").name and len(reads) == 1:
         # How Keras runs a convolution in groups where TensorFlow has none for the device.
         return Step("linear", "Conv", reads, makes)

@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from cnatool.bypasses import (
+    LINEAR_STEPS,
+    RECURRENT,
+    RESIDUAL_SUMS,
+    SELECTIONS,
+    Operation,
+    shortcuts,
+)
+from cnatool.output_paths import MEAN_POOLING, RECTIFIERS, OutputPath
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["FoundLayer", "Kind", "Step", "find_layers"]
 
@@ -48,6 +58,8 @@ class Step:
         Of a bias or a scale: it is the same for all elements.
     biased : bool
         Of a linear operator: it adds a bias by itself.
+    pointwise : bool
+        Of a linear operator: it is a 1×1 convolution.
     """
 
     kind: Kind
@@ -56,6 +68,7 @@ class Step:
     makes: int
     one_number: bool = False
     biased: bool = False
+    pointwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +113,17 @@ def find_layers(steps: Sequence[Step], outputs: Iterable[int]) -> list[FoundLaye
     depth = network.path_lengths(network.sources)
     leads_on = network.ancestors(step.reads[0] for step in network.linear)
     layers = []
+    walks = {step.makes: network.walk(step) for step in network.linear}
+    bypassing = network.shortcuts({made: walk[1][-1] for made, walk in walks.items()})
     for step in network.linear:
-        linear, preactivation = network.walk(step)
+        linear, preactivation = walks[step.makes]
         layers.append(
             FoundLayer(
                 operator=step.operator,
                 linear=linear,
                 preactivation=preactivation,
-                output=step.makes not in leads_on and network.ends(step.makes),
-                shortcut=network.is_shortcut(step, preactivation[-1]),
+                output=step.makes not in leads_on and network.ends(step),
+                shortcut=step.makes in bypassing,
                 path=depth[step.makes],
             )
         )
@@ -212,23 +227,54 @@ class _Network:
                 found.update(step.reads)
         return found
 
-    def ends(self, value: int) -> bool:
-        """Say whether a value reaches an output without taking on another meaning."""
-        reached = {value}
+    def ends(self, operator: Step) -> bool:
+        """Say whether a layer's result reaches an output without taking on another meaning."""
+        reached = {operator.makes: OutputPath()}
         for step in self.steps:
-            passes = step.kind in ("shape", "bias", "scale", "norm", "squash")
-            if passes and not reached.isdisjoint(step.reads):
-                reached.add(step.makes)
-        return not reached.isdisjoint(self.outputs)
+            value = next((value for value in step.reads if value in reached), None)
+            path = None if value is None else _behind(step, reached[value])
+            if path is not None:
+                reached[step.makes] = path
+        return any(
+            reached[value].leads_on(pointwise=operator.pointwise)
+            for value in self.outputs
+            if value in reached
+        )
 
-    def is_shortcut(self, operator: Step, end: int) -> bool:
-        """Say whether it is added to a longer path that started from the operator's own input."""
-        sums = [step for step in self.readers.get(end, []) if step.kind == "sum"]
-        others = {value for step in sums for value in step.reads if value != end}
-        if not others:
-            return False
-        fork = operator.reads[0]
-        while (step := self.producer.get(fork)) is not None and step.kind in ("shape", "pool"):
-            fork = step.reads[0]
-        lengths = self.path_lengths([fork])
-        return any(lengths.get(value, 0) >= 2 for value in others)
+    def shortcuts(self, ends: Mapping[int, int]) -> set[int]:
+        """Give the results of the linear operators that are projections on a residual bypass.
+
+        By an operator's result, ``ends`` has the value at which the walk from it stops.
+        """
+        walked = {end: result for result, end in ends.items() if end != result}
+        return shortcuts([_operation(step, walked) for step in self.steps])
+
+
+def _behind(step: Step, path: OutputPath) -> OutputPath | None:
+    """Give the path behind a step that reads a value on it; None where the path ends."""
+    if step.kind == "squash":
+        return path.through_function()
+    if step.operator in MEAN_POOLING:
+        return path.through_mean()
+    if step.operator in RECTIFIERS:
+        return path.through_rectifier()
+    return path if step.kind in ("shape", "bias", "scale", "norm") else None
+
+
+def _operation(step: Step, walked: Mapping[int, int]) -> Operation[int]:
+    if step.makes in walked:
+        # a normalisation may be written out in several steps
+        return Operation("linear", (walked[step.makes],), step.makes)
+    reads = tuple(dict.fromkeys(step.reads))
+    if step.kind == "linear":
+        return Operation("layer", step.reads[:1], step.makes)
+    if step.operator in RESIDUAL_SUMS and len(reads) > 1:
+        return Operation("sum", reads, step.makes)
+    if step.operator in SELECTIONS:
+        return Operation("part", reads, step.makes)
+    if step.operator in RECURRENT:
+        return Operation("opaque", reads, step.makes)
+    linear = step.kind in ("bias", "scale", "norm", "shape", "pool")
+    if (linear or step.operator in LINEAR_STEPS) and reads:
+        return Operation("linear", reads[:1], step.makes)
+    return Operation("other", reads, step.makes)

@@ -70,6 +70,34 @@ _OPERATORS: dict[str, tuple[Kind, str]] = {
         ("max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
         ("pool", "MaxPool"),
     ),
+    **dict.fromkeys(
+        (
+            "_adaptive_avg_pool2d",
+            "_adaptive_avg_pool3d",
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "adaptive_avg_pool3d",
+        ),
+        ("pool", "AveragePool"),
+    ),
+    **dict.fromkeys(("index", "index_select", "select"), ("other", "Gather")),
+    **dict.fromkeys(("narrow", "slice"), ("other", "Slice")),
+    **dict.fromkeys(
+        ("chunk", "split", "split_with_sizes", "tensor_split", "unbind"), ("other", "Split")
+    ),
+    **dict.fromkeys(
+        (
+            "upsample_bicubic2d",
+            "upsample_bilinear2d",
+            "upsample_linear1d",
+            "upsample_nearest1d",
+            "upsample_nearest2d",
+            "upsample_nearest3d",
+            "upsample_trilinear3d",
+        ),
+        ("other", "Resize"),
+    ),
+    "constant_pad_nd": ("other", "Pad"),
     "expand": ("other", "Expand"),
     "mean": ("other", "ReduceMean"),
     "neg": ("other", "Neg"),
@@ -97,7 +125,7 @@ class Operation:
     ----------
     kind, operator : Kind, str
         As in `cnatool.recorders.rule.Step`.
-    one_number, biased : bool
+    one_number, biased, pointwise : bool
         The same.
     first : object
         What of its arguments it did that to, where only one matters.
@@ -107,6 +135,7 @@ class Operation:
     operator: str
     one_number: bool = False
     biased: bool = False
+    pointwise: bool = False
     first: Any = None
 
 
@@ -137,7 +166,13 @@ def operation(
     if name in _CONVOLUTIONS and is_data(args[0]) and not is_data(args[1]):
         transposed = name == "convolution" and args[_TRANSPOSED_ARGUMENT]
         operator = "ConvTranspose" if transposed else _CONVOLUTIONS[name]
-        return Operation("linear", operator, biased=args[2] is not None, first=args[0])
+        return Operation(
+            "linear",
+            operator,
+            biased=args[2] is not None,
+            pointwise=set(args[1].shape[2:]) == {1},
+            first=args[0],
+        )
     if name == "_to_copy":
         return Operation("shape" if result.is_floating_point() else "other", "Cast")
     if name.rstrip("_") in ("add", "sub", "mul", "div"):

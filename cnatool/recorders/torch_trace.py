@@ -163,6 +163,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     makes=made,
                     one_number=does.one_number,
                     biased=does.biased,
+                    pointwise=does.pointwise,
                 )
             )
 

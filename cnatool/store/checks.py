@@ -38,8 +38,8 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
     names = [tensor.name for tensor in record.tensors]
     if len(set(names)) < len(names):
         yield "two tensors have the same name"
-    if not record.inputs or not record.outputs:
-        yield "it lists no inputs or no outputs"
+    if not record.inputs or not (record.outputs or record.tensors):
+        yield "it lists no inputs, or neither outputs nor tensors"
     for number, tensor in enumerate(record.tensors):
         if tensor.number != number:
             yield f"tensor {tensor.name!r} is number {tensor.number} in place {number}"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.studying.analysis import Networks
-from cnatool.studying.columns import measure_kind, tag_column
+from cnatool.studying.columns import GAP, measure_kind, tag_column
+from cnatool.studying.ties import tie_rounded
 from cnatool.text import natural_order
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ def networks_arrays(networks: polars.DataFrame, settings: StudySettings) -> Netw
     import polars as pl
 
     values = {
-        name: networks[name].fill_null(float("nan")).to_numpy().astype(np.float64)
+        name: tie_rounded(
+            networks[name].fill_null(float("nan")).to_numpy().astype(np.float64),
+            # A gap is a difference of accuracies.
+            scale=float(name == GAP),
+        )
         for name, kind in networks.schema.items()
         if kind == pl.Float64
     }

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from cnatool.results import ScoreResult, SplitResult
     from cnatool.studying.results import MeasureKind
 
-__all__ = ["TAG", "TARGETS", "TEXTS", "is_variant", "measure_kind", "measured", "tag_column"]
+__all__ = ["GAP", "TAG", "TARGETS", "TEXTS", "is_variant", "measure_kind", "measured", "tag_column"]
 
 TAG = "tag."
 TEXTS = ("id", "path", "test_path", "model", "convention")
-TARGETS = ("test.accuracy", "gap")
+GAP = "gap"
+TARGETS = ("test.accuracy", GAP)
 
 _BASELINES = (
     "l2",

@@ -105,6 +105,8 @@ class StudySettings(msgspec.Struct, frozen=True):
         Effective pairs of networks that an environment of the sign error needs.
     test_samples : int or None
         Test samples behind the weights of the sign error; None where pairs are not weighted.
+    not_hyperparameters : dict of str to str
+        The other tags, each with the reason; empty where hyperparameters were named.
     """
 
     targets: tuple[str, ...]
@@ -116,6 +118,7 @@ class StudySettings(msgspec.Struct, frozen=True):
     level: float
     least_pairs: float
     test_samples: int | None
+    not_hyperparameters: dict[str, str] = {}
 
 
 class MeasureCorrelation(msgspec.Struct, frozen=True):

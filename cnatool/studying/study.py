@@ -15,6 +15,7 @@ from cnatool.studying.analysis import binned, correlated, difference, told_beyon
 from cnatool.studying.arrays import network_groups, networks_arrays
 from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
 from cnatool.studying.results import StudyResult, StudySettings
+from cnatool.studying.tags import find_hyperparameters
 from cnatool.text import listed
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Study", "study"]
 
 LEVEL = 0.95
-# Other seeds are repetitions and no hyperparameter.
-_SEED = "seed"
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _CORRELATIONS = "correlations"
 
@@ -97,8 +96,8 @@ def study(
         A tag whose values are the clusters that intervals resample. By default each network is
         one, which is right only where networks are independent.
     hyperparameters : sequence of str, optional
-        Tags that are hyperparameters; by default those that vary, but for ``seed`` and for one
-        that is different for every network.
+        Tags that are hyperparameters; by default those that vary, but for ``seed``, the tag of
+        the clusters, and tags that name a run or follow from another tag.
     compare : sequence of (str, str), optional
         Pairs of measures to compare; by default each measure with each trivial baseline.
     resamples : int
@@ -221,12 +220,10 @@ def _settings(
                 f"--cluster {cluster}: {len(without)} networks do not have this tag "
                 f"({listed(without['id'])})."
             )
+    left_out: dict[str, str] = {}
     if hyperparameters is None:
-        hyperparameters = [
-            tag
-            for tag in tags
-            if tag != _SEED and 1 < networks[tag_column(tag)].n_unique() < len(networks)
-        ]
+        columns = {tag: networks[tag_column(tag)].to_list() for tag in tags}
+        hyperparameters, left_out = find_hyperparameters(columns, cluster)
     return StudySettings(
         targets=tuple(target for target in TARGETS if target in networks.columns),
         by=by,
@@ -237,6 +234,7 @@ def _settings(
         level=LEVEL,
         least_pairs=float(least_pairs),
         test_samples=_test_samples(networks, collection),
+        not_hyperparameters=left_out,
     )
 
 

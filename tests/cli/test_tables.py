@@ -1,25 +1,120 @@
-"""Tables where the terminal is narrower than they are."""
+"""Tables wider than the terminal."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
+from rich.cells import cell_len
 
 from cnatool.cli.tables import print_table
 
+if TYPE_CHECKING:
+    from cnatool.cli.tables import Column
 
-@pytest.mark.parametrize("width", [20, 40, 60, 200])
+_COLUMNS: list[Column] = [
+    ("depth", "right"),
+    ("layer", "left"),
+    ("operator", "left"),
+    ("mean z", "right"),
+    ("CNA", "right"),
+    ("95 % interval", "right"),
+    ("samples", "right"),
+]
+_ROWS = [
+    [
+        str(depth),
+        f"/model/layers.{depth}/self_attn/q_proj/MatMul_output_0",
+        "MatMul",
+        f"{depth * -1234.5678:.4f}",
+        f"{depth / 7:.4f}",
+        f"{depth / 9:.4f} … {depth / 5:.4f}",
+        "60000",
+    ]
+    for depth in range(1, 4)
+]
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 200])
+def test_no_line_is_wider_than_the_terminal(
+    width: int, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table(_COLUMNS, _ROWS, attached={5})
+    lines = _lines(capsys)
+    assert max(map(cell_len, lines)) <= width
+    for cell in (cell for row in _ROWS for i, cell in enumerate(row) if i in (3, 5)):
+        assert sum(line.count(cell) for line in lines) == 1
+    # Each block repeats what identifies a row, and an interval stays beside its value.
+    heads = [line for line in lines if "depth" in line]
+    assert all("layer" in line for line in heads)
+    assert [line.count("95 % interval") for line in heads] == [line.count("CNA") for line in heads]
+    assert sum(line.count("CNA") for line in heads) == 1
+    assert (len(heads) == 1) == (width >= 100)
+
+
+@pytest.mark.parametrize("width", [10, 20, 40, 60, 200])
 def test_numbers_are_never_cut(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
     cells = ["-9484.7612 … -8681.7234", "123456789.0123", "-0.5000"]
-    columns = [("layer", "left"), ("from … to", "right"), ("z", "right"), ("c", "right")]
-    print_table(columns, [["a/very/long/name/of/a/layer/in/some/block", *cells]])  # type: ignore[arg-type]
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    columns: list[Column] = [
+        ("layer", "left"),
+        ("from … to", "right"),
+        ("z", "right"),
+        ("c", "right"),
+    ]
+    print_table(columns, [["a/very/long/name/of/a/layer/in/some/block", *cells]])
+    shown = "\n".join(_lines(capsys))
     for cell in cells:
         assert shown.count(cell) == 1
     assert "from … to" in shown
     assert "layer" in shown
+
+
+@pytest.mark.parametrize("columns", [None, "wide"])
+def test_a_pipe_keeps_the_full_width(
+    columns: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_table(_COLUMNS, _ROWS)
+    head, _, *rows = _lines(capsys)
+    assert [header for header, _ in _COLUMNS] == re.split(r"\s{2,}", head.strip())
+    assert [re.split(r"\s{2,}", row.strip()) for row in rows] == _ROWS
+
+
+@pytest.mark.parametrize(
+    ("sides", "keys", "repeated"),
+    [
+        (["left", "right", "right", "right"], None, "a"),
+        (["right", "left", "right", "right"], None, "ab"),
+        (["right", "right", "right", "right"], None, "a"),
+        (["left", "left", "right", "right"], 2, "ab"),
+    ],
+)
+def test_the_columns_that_identify_a_row_are_repeated(
+    sides: list[str],
+    keys: int | None,
+    repeated: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    columns = list(zip("abcd", sides, strict=True))
+    print_table(columns, [["1", "2", "3" * 18, "4" * 18]], keys=keys)  # type: ignore[arg-type]
+    text = "\n".join(_lines(capsys))
+    assert [text.count(letter) for letter in "abcd"] == [
+        2 if letter in repeated else 1 for letter in "abcd"
+    ]

@@ -159,7 +159,7 @@ def test_attribute_of_another_shape(
         (["inputs", 0, "dtype"], "nonsense", "'x' has the unknown type 'nonsense'"),
         (["inputs", 0, "levels"], "uint8", r"are \(257,\) of uint32, and is \(8, 8\) of uint8"),
         (["outputs", 0, "levels"], "uint8", "'out' is an output, and should count levels"),
-        (["outputs"], [], "it lists no inputs or no outputs"),
+        (["outputs"], [], "tensor 'out' should be output 0, which there is not"),
         (["splits", "../x"], None, "'../x' is no name of a split"),
         (["splits", "train", "rows"], 10**30, "Integer|has 10+ rows"),
         (["splits", "train", "committed"], [[0, 5]], "claims to be complete, and not all"),

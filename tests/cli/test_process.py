@@ -1,0 +1,217 @@
+"""The process of the command: signals, encodings, warnings of libraries, URLs, Git LFS pointers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.networks import Builder, mlp, saved
+
+from cnatool.cli.urls import refuse_urls
+from cnatool.errors import DataError, UsageError
+from cnatool.local_paths import check_downloaded, check_local
+from cnatool.text import transliterated
+
+COMMAND = Path(sys.executable).parent / "cnatool"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 98765432\n"
+
+
+def run(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [COMMAND, *map(str, words)],
+        capture_output=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    saved(mlp(), tmp_path / "net.onnx")
+    x = rng.integers(0, 256, (60, 8, 8), np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, y=rng.integers(0, 10, 60))
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_command_starts_gives_one_line(
+    here: Path, number: signal.Signals
+) -> None:
+    # The interpreter starts before anything of ours can answer; this says when it has.
+    script = (
+        "import sys\nfrom cnatool.cli import main\nsys.argv = ['cnatool', 'score', 'no.zarr']\n"
+        "print(flush=True)\nmain()"
+    )
+    answers = set()
+    for delay in np.arange(0.003, 0.4, 0.025):
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=here
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(delay)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        answers.add((process.returncode, errors.decode()))
+    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+    early = (128 + number, f"cnatool: {word}.\n")
+    late = "cnatool: no.zarr: no such file or folder.\n"
+    assert early in answers
+    # As the interpreter shuts down, a signal has its default effect.
+    assert answers <= {early, (2, late), (-number, late), (128 + number, late + early[1])}
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "written"),
+    [
+        ("α, β ≤ 8×8 …", "ascii", "alpha, beta <= 8x8 ..."),
+        ("τ-b – √2 ± ∞", "ascii", "tau-b - sqrt2 +/- inf"),
+        ("α 8×8", "latin-1", "alpha 8×8"),
+        ("α 8×8", "utf-8", "α 8×8"),
+        ("größe", "ascii", "gr\\xf6\\xdfe"),
+    ],
+)
+def test_transliteration(text: str, encoding: str, written: str) -> None:
+    assert transliterated(text, encoding) == written
+    transliterated(text, encoding).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}],
+)
+def test_ascii_terminals(here: Path, environment: dict[str, str]) -> None:
+    b = Builder()
+    weights = [b.constant(f"w{i}", np.eye(64, 64, dtype=np.float32) * (i + 1)) for i in range(3)]
+    for weight, before, after in zip(weights, ("x", "α", "γ"), ("α", "γ", "β"), strict=True):
+        b.node("MatMul", [before, weight], after)
+    saved(b.model({"x": ("n", 64)}, {"β": ("n", 64)}), here / "net.onnx")
+    assert run("dump", "net.onnx", "data.npz", cwd=here, **environment).returncode == 0
+    scored = run("score", "net.zarr", cwd=here, **environment)
+    lines = scored.stdout.decode("ascii").splitlines()
+    assert "?" not in scored.stdout.decode("ascii")
+    [header] = (line for line in lines if line.startswith("split"))
+    assert "alpha mean  beta mean" in header
+    [rule] = (lines[place + 1] for place, line in enumerate(lines) if line == header)
+    assert rule == "-" * len(rule)
+    assert len(rule) >= len(header)
+    assert "2 layers: 1 alpha (MatMul), 2 gamma (MatMul)" in lines
+    printed = run("score", "net.zarr", "--json", cwd=here, **environment).stdout
+    assert json.loads(printed.decode("ascii"))["output"]["name"] == "β"
+
+
+def cut_exif(path: Path, seed: int) -> None:
+    """Write a JPEG whose EXIF block is cut: Pillow warns, and reads the picture all the same."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, "JPEG")
+    exif = b"Exif\0\0" + b"II*\0\xff\xff\0\0"
+    block = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    path.write_bytes(held.getvalue()[:2] + block + held.getvalue()[2:])
+
+
+def test_warnings_of_libraries_are_one_line_each(here: Path) -> None:
+    (here / "p" / "a").mkdir(parents=True)
+    for name in range(3):
+        cut_exif(here / "p" / "a" / f"{name}.jpg", name)
+    result = run("dump", "net.onnx", "p", cwd=here)
+    errors = result.stderr.decode()
+    assert result.returncode == 0, errors
+    assert ".py" not in errors
+    [line] = (line for line in errors.splitlines() if "EXIF" in line)
+    assert line.startswith("Pillow warns about p/a/")
+    assert "EXIF" not in run("dump", "net.onnx", "p", "-q", "--overwrite", cwd=here).stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("s3://bucket/m.onnx", "`aws s3 cp s3://bucket/m.onnx .`"),
+        ("s3:/bucket/folder", "`aws s3 cp --recursive s3://bucket/folder .`"),
+        ("gs://bucket/m.onnx", "`gcloud storage cp gs://bucket/m.onnx .`"),
+        ("https://host/m.onnx", "`curl -LO https://host/m.onnx`"),
+        ("hf://datasets/ylecun/mnist", "hf://datasets/ylecun/mnist is a URL"),
+        ("file:///data/m.onnx", "give /data/m.onnx."),
+        ("abfs://c@account/x", "download it first, and"),
+    ],
+)
+def test_urls_are_refused(given: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_local(given)
+    assert said in str(caught.value)
+    for words in (["score", given], ["dump", "m.onnx", f"--split=a={given}"], ["x", f"t={given}"]):
+        if "://" in given:
+            with pytest.raises(UsageError, match="is a URL"):
+                refuse_urls(words)
+
+
+def test_what_is_no_url() -> None:
+    for path in ("a/b", "C:/data", "store.h5::images/0", "./s3:/x", "x=1/255"):
+        check_local(path)
+        refuse_urls([path])
+    refuse_urls(["dump", "--tag", "from=https://host/m.onnx", "--tag=from=s3://b"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "s3://b/s.zarr"],
+        ["dump", "net.onnx", "s3://b/d"],
+        ["dump", "s3://b/m.onnx", "d"],
+        ["dump", "net.onnx", "data.npz", "-o", "s3://b/out.zarr"],
+        ["dump", "net.onnx", "--split", "train=s3://b/d.npz"],
+        ["inspect", "s3://b/m.onnx"],
+        ["study", "s3://b/stores"],
+        ["plot", "s3://b/s.zarr", "--figure", "alpha-beta", "-o", "x.png"],
+        ["verify", "s3://b/s.zarr"],
+    ],
+)
+def test_every_command_names_a_url_as_it_was_given(here: Path, words: list[str]) -> None:
+    result = run(*words, cwd=here)
+    assert result.returncode == 2
+    assert b"s3://b/" in result.stderr
+    assert b"is a URL" in result.stderr
+    assert not (here / "s3:").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["d.npz", "d.npy", "d.csv", "d.parquet", "d.h5", "d.tar", "d.safetensors", "d.bin", "d.txt",
+     "t10k-images-idx3-ubyte", "f/train.parquet", "f/labels.csv", "f/cat/1.png"],
+)  # fmt: skip
+def test_a_git_lfs_pointer_is_named(here: Path, name: str) -> None:
+    path = here / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(POINTER)
+    if name == "f/labels.csv":
+        Image.new("L", (8, 8)).save(here / "f" / "1.png")
+    given = here / Path(name).parts[0]
+    result = run("dump", "net.onnx", given, cwd=here)
+    assert result.returncode == 2
+    assert f"{path} is a Git LFS pointer" in result.stderr.decode()
+    assert "git lfs pull" in result.stderr.decode()
+    with pytest.raises(DataError, match="git lfs pull"):
+        check_downloaded(path)
+
+
+def test_one_pointer_among_pictures(here: Path) -> None:
+    (here / "p" / "a").mkdir(parents=True)
+    for name in range(4):
+        pixels = np.random.default_rng(name).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(here / "p" / "a" / f"{name}.png")
+    (here / "p" / "a" / "2.png").write_text(POINTER)
+    errors = run("dump", "net.onnx", "p", cwd=here).stderr.decode()
+    assert "2.png is a Git LFS pointer, not a picture" in errors
+    assert "git lfs pull" in errors
