@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.axis_rules import CountedRules
-from cnatool.backend.dependence import Regrouped
 from cnatool.backend.feeds import Samples
 from cnatool.backend.graph import captured
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from cnatool.backend.graph import Graph
-    from cnatool.backend.sample_axis import SampleAxis
 
-__all__ = ["counted_axes", "counts_samples", "provoked_runs"]
+__all__ = ["counted_axes", "provoked_shapes"]
 
 
 def counted_axes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, frozenset[int]]:
@@ -53,17 +51,22 @@ def counted_axes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     return {name: axes for name, axes in rules.axes.items() if axes}
 
 
-def provoked_runs(
+def provoked_shapes(
     graph: Graph,
     samples: Samples,
     rows: NDArray[np.intp],
     run: Callable[[NDArray[np.intp], Samples], Mapping[str, Any]],
-) -> list[Regrouped]:
+) -> list[dict[str, tuple[int, ...]]]:
     """Run a model on as many samples whose values are unlike the data's, where shapes may differ.
 
     Zeros and the negated samples change what is counted, also by operators of which nothing is
     known. The number of samples stays, and so must the length of a sample axis. There are no runs
     for a graph all of whose shapes follow from those of its inputs.
+
+    Returns
+    -------
+    list of dict of str to tuple of int
+        Shapes by tensor, of each run that did not fail.
     """
     if not graph.data_shaped:
         return []
@@ -73,21 +76,8 @@ def provoked_runs(
         # Not every model takes such values.
         with suppress(BackendError):
             given = run(rows, Samples(values, samples.constants))
-            found.append(Regrouped(rows, given, compared=0))
+            found.append({name: np.shape(value) for name, value in given.items()})
     return found
-
-
-def counts_samples(name: str, axis: SampleAxis, rank: int, runs: Sequence[Regrouped]) -> bool:
-    """Whether an axis is as long as there are samples in each run.
-
-    A run of one sample may drop axes, which tells nothing.
-    """
-    for part in runs:
-        shape = np.shape(part.values[name])
-        dropped = len(part.rows) == 1 and len(shape) != rank
-        if not dropped and not axis.holds(shape, len(part.rows)):
-            return False
-    return True
 
 
 def _negated(value: NDArray[Any]) -> NDArray[Any]:

@@ -11,13 +11,13 @@ from cnatool.backend.closeness import same_values
 from cnatool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from cnatool.backend.sample_axis import SampleAxis
 
-__all__ = ["Regrouped", "depends_on_others", "regrouped_copies", "regrouped_runs"]
+__all__ = ["Regrouped", "depends_on_others", "lies_along", "regrouped_copies", "regrouped_runs"]
 
 # Of a larger batch no more samples than this are left out in turn.
 _LEFT_OUT = 3
@@ -44,14 +44,13 @@ class Regrouped:
 
 def regrouped_runs(
     count: int, whole: Mapping[str, Any], run: Callable[[NDArray[np.intp]], Mapping[str, Any]]
-) -> list[Regrouped]:
+) -> Iterator[Regrouped]:
     """Run the samples of a batch in other groups and another order.
 
     Each sample alone shows every dependence on the others: on those before or after it, on a fixed
     one, on extremes and means. A batch of one is special to some graphs, though, which refuse it or
-    drop its axis. For these, every sample is left out in turn, since an extreme is changed by
-    one sample only, and the order is rotated, which no sample keeps its place or its predecessors
-    in.
+    drop its axis. For these, every sample is left out in turn, since an extreme is changed by one
+    sample only, and the order is rotated, in which no sample keeps its place or its predecessors.
 
     Parameters
     ----------
@@ -63,29 +62,47 @@ def regrouped_runs(
         Runs the model over rows of the batch.
     """
     every = np.arange(count)
-    alone = _runs([every[i : i + 1] for i in range(count)], run)
-    if alone is not None and all(_comparable(part.values, whole) for part in alone):
-        return alone
-    groups = [np.delete(every, i) for i in every[:_LEFT_OUT]] + [np.roll(every, 1)]
-    runs = [part for group in groups for part in _runs([group], run) or []]
-    return [*(alone or []), *runs]
+    complete = True
+    for i in range(count):
+        part = _run(every[i : i + 1], run)
+        if part is None:
+            complete = False
+            break
+        complete = complete and all(
+            np.ndim(part.values[name]) == np.ndim(value) for name, value in whole.items()
+        )
+        yield part
+    if complete:
+        return
+    for group in (*(np.delete(every, i) for i in every[:_LEFT_OUT]), np.roll(every, 1)):
+        if (part := _run(group, run)) is not None:
+            yield part
 
 
 def regrouped_copies(
     count: int, run: Callable[[NDArray[np.intp]], Mapping[str, Any]]
-) -> list[Regrouped]:
+) -> Iterator[Regrouped]:
     """Run copies of one sample, the first and the last, of a model that is bound to its batch.
 
     Not every model accepts equal samples; then there is nothing to compare.
     """
-    rows = [np.full(count, i) for i in dict.fromkeys((0, count - 1))]
-    return [part for row in rows for part in _runs([row], run, compared=1) or []]
+    for i in (0, count - 1):
+        if (part := _run(np.full(count, i), run, compared=1)) is not None:
+            yield part
 
 
-def depends_on_others(
-    name: str, axis: SampleAxis, rows: NDArray[Any], runs: Sequence[Regrouped]
-) -> bool:
-    """Whether a tensor's values for a sample differ between a batch and other groups of samples.
+def lies_along(name: str, axis: SampleAxis, rank: int, part: Regrouped) -> bool:
+    """Whether an axis is as long as there are samples in another group.
+
+    A run of one sample may drop axes, which tells nothing.
+    """
+    shape = np.shape(part.values[name])
+    dropped = len(part.rows) == 1 and len(shape) != rank
+    return dropped or axis.holds(shape, len(part.rows))
+
+
+def depends_on_others(name: str, axis: SampleAxis, whole: NDArray[Any], part: Regrouped) -> bool:
+    """Whether a tensor's values for a sample differ between a batch and another group.
 
     Parameters
     ----------
@@ -93,46 +110,34 @@ def depends_on_others(
         The tensor.
     axis : SampleAxis
         Where its samples are.
-    rows : ndarray, shape (n, …)
-        Its values in the batch, sample axis first.
-    runs : sequence of Regrouped
-        The other groups.
+    whole : ndarray
+        Its values in the batch.
+    part : Regrouped
+        The other group.
     """
-    for part in runs:
-        value = part.values[name]
-        rank = rows.ndim - (axis.merged is not None)
-        if value.ndim != rank or not axis.holds(value.shape, len(part.rows)):
-            continue  # as where a batch of one loses its axis
-        taken = axis.samples_first(value)[: part.compared]
-        expected = rows[part.rows[: part.compared]]
-        if taken.shape != expected.shape:
-            # Where the shape depends on the data, sums are what is stored.
-            taken, expected = _sums(taken), _sums(expected)
-        if not same_values(expected, taken):
-            return True
-    return False
+    value = part.values[name]
+    if np.ndim(value) != whole.ndim:
+        return False  # as where a batch of one loses an axis
+    given = axis.samples_first(value)[: part.compared]
+    expected = axis.samples_first(whole)[part.rows[: part.compared]]
+    if given.shape != expected.shape:
+        # Where the shape depends on the data, sums are what is stored.
+        given, expected = _sums(given), _sums(expected)
+    return not same_values(expected, given)
 
 
 def _sums(rows: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(rows.reshape(len(rows), -1).astype(np.float64).sum(axis=1))
 
 
-def _runs(
-    groups: Sequence[NDArray[np.intp]],
+def _run(
+    rows: NDArray[np.intp],
     run: Callable[[NDArray[np.intp]], Mapping[str, Any]],
     *,
     compared: int | None = None,
-) -> list[Regrouped] | None:
-    """Run each group; None as soon as the model fails on one."""
+) -> Regrouped | None:
+    """Run a group; None where the model fails on it."""
     try:
-        return [
-            Regrouped(rows, run(rows), len(rows) if compared is None else compared)
-            for rows in groups
-        ]
+        return Regrouped(rows, run(rows), len(rows) if compared is None else compared)
     except BackendError:
         return None
-
-
-def _comparable(values: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
-    """Whether tensors keep their rank in a batch of one."""
-    return all(np.ndim(values[name]) == np.ndim(value) for name, value in whole.items())

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.closeness import same_values
-from cnatool.backend.counted_axes import counted_axes, counts_samples, provoked_runs
+from cnatool.backend.counted_axes import counted_axes, provoked_shapes
 from cnatool.backend.dependence import (
     Regrouped,
     depends_on_others,
+    lies_along,
     regrouped_copies,
     regrouped_runs,
 )
@@ -25,7 +26,7 @@ from cnatool.errors import BackendError
 from cnatool.store.records import Merged, SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -162,35 +163,26 @@ def probe(
         return dict(zip(names, values, strict=True))
 
     single, fixed_batch = bound == 1, bound is not None
-    large = ran(rows[:1] if single else rows)
+    fed_rows = rows[:1] if single else rows
+    large = ran(fed_rows)
     # Of a model that takes one sample: the shapes that each of them gave.
     singles = [_shapes(large), *(_shapes(ran(rows[i : i + 1])) for i in range(1, count * single))]
     others = rows[:1] if single else np.roll(rows, 1) if fixed_batch else rows[: count - 1]
     small = large if single else ran(others)
-    # Where the samples are beside other samples.
-    regrouped: list[Regrouped] = []
-    if fixed_batch and not single:
-        regrouped = regrouped_copies(count, ran)
-    elif not single:
-        regrouped = regrouped_runs(count, large, ran)
-    one_runs = single or any(len(part.rows) == 1 for part in regrouped)
     random = random_tensors(graph)
-    changed = changed_tensors(graph, small, ran(others), random)
-    if changed.state:
-        if run.optimization == UNOPTIMIZED:
-            raise unrepeatable(graph, changed.state[0])
-        run = replace(run, optimization=UNOPTIMIZED)
-        return probe(graph, samples, bound=bound, run=run, known=known)
-    fed = samples.feeds(rows[:1] if single else rows)
+    fed = samples.feeds(fed_rows)
     counted = counted_axes(graph, _shapes(fed) | _shapes(large))
-    provoked = provoked_runs(graph, samples, others, ran)
+    provoked = provoked_shapes(graph, samples, others, ran)
     rolled: dict[str, Any] = {}
     # Of a bound model: what it gives with one sample exchanged for another.
     exchanged: dict[str, Any] = {}
     place = count // 2
     axes: dict[str, SampleAxis] = {}
-    tensors: list[ProbedTensor] = []
+    # Tensors whose samples depend on each other.
+    mixed: set[str] = set()
+    # Tensors whose rows are no samples.
     no_samples: set[str] = set()
+    varying: set[str] = set()
     for name in names:
         first, other = large[name], small[name]
         operator = graph.operator(name)
@@ -198,10 +190,8 @@ def probe(
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
         counting = counted.get(name, frozenset())
-        shapes = {given[name] for given in singles if name in given}
-        if single:
-            shapes.update(np.shape(part.values[name]) for part in provoked)
-        placed = False
+        seen = (*singles, *(provoked if single else ()))
+        shapes = {given[name] for given in seen if name in given}
         if single:
             found = only_axis({_without(shape, counting) for shape in shapes})
         elif fixed_batch:
@@ -210,7 +200,9 @@ def probe(
                 with suppress(BackendError):
                     exchanged = exchanged or ran(np.where(rows == place, 0, rows))
                 axis = _changed_axis(first, exchanged[name], count, place) if exchanged else None
-                placed, found = axis is not None, axis or found
+                if axis is not None:
+                    mixed.add(name)
+                    found = axis
         else:
             found = scaled_axis(
                 _without(first.shape, counting), _without(other.shape, counting), count
@@ -222,40 +214,61 @@ def probe(
                 found = _merged_as_before(found, before)
             else:
                 found = _merged_axis(first, rolled[name], found, before)
-        if isinstance(found, SampleAxis) and (
-            found.axis in counting
-            or not counts_samples(
-                name, found, first.ndim, [*regrouped, *([] if single else provoked)]
-            )
-        ):
-            no_samples.add(name)
-            found = _counted_text(first.shape)
-        if isinstance(found, str):
-            if name in random and not single:
-                found = f"random ({random[name]}), so its sample axis is unknown: {first.shape}"
-            elif counting:
+        if isinstance(found, SampleAxis):
+            rows_hold = single or all(found.holds(one[name], len(others)) for one in provoked)
+            if found.axis in counting or not rows_hold:
                 no_samples.add(name)
-                found = _counted_text(first.shape)
-            skipped.append(SkippedTensor(name, operator, found))
+        elif counting and name not in random:
+            no_samples.add(name)
+        elif name in random:
+            found = f"random ({random[name]}), so its sample axis is unknown: shape {first.shape}"
+        if isinstance(found, str) or name in no_samples:
+            reason = _counted_text(first.shape) if name in no_samples else str(found)
+            skipped.append(SkippedTensor(name, operator, reason))
             continue
         axes[name] = found
-        moved, other_moved = found.samples_first(first), found.samples_first(other)
         # Where each sample has a run of its own, the runs themselves have shown it.
-        varies = moved.shape[1:] != other_moved.shape[1:] or len(shapes) > 1
-        varies = varies or bool(counting and not single)
-        mixed = placed or depends_on_others(name, found, moved, regrouped)
-        draws = changed.random.get(name) or (random.get(name) if mixed else None)
+        rest = found.samples_first(first).shape[1:] != found.samples_first(other).shape[1:]
+        if rest or len(shapes) > 1 or (counting and not single):
+            varying.add(name)
+    del small, rolled, exchanged
+    one_runs = single
+    parts: Iterable[Regrouped] = ()
+    if not single:
+        parts = regrouped_copies(count, ran) if fixed_batch else regrouped_runs(count, large, ran)
+    for part in parts:
+        one_runs = one_runs or len(part.rows) == 1
+        for name, axis in axes.items():
+            if not lies_along(name, axis, large[name].ndim, part):
+                no_samples.add(name)
+            elif name not in mixed and depends_on_others(name, axis, large[name], part):
+                mixed.add(name)
+    # Values that the samples have alone as well are the same in every run.
+    repeated = single or fixed_batch or mixed or any(name in random for name in axes)
+    changed = changed_tensors(graph, large, ran(fed_rows) if repeated else large, random)
+    if changed.state:
+        if run.optimization == UNOPTIMIZED:
+            raise unrepeatable(graph, changed.state[0])
+        run = replace(run, optimization=UNOPTIMIZED)
+        return probe(graph, samples, bound=bound, run=run, known=known)
+    tensors: list[ProbedTensor] = []
+    for name, axis in axes.items():
+        operator = graph.operator(name)
+        if name in no_samples:
+            skipped.append(SkippedTensor(name, operator, _counted_text(large[name].shape)))
+            continue
+        draws = changed.random.get(name) or (random.get(name) if name in mixed else None)
         tensors.append(
             ProbedTensor(
                 name=name,
                 operator=operator,
                 onnx_type=element_type(types[name]),
-                dtype=first.dtype,
-                shape=moved.shape[1:],
-                batch_axis=found.axis,
-                merged=found.merged,
-                varies=varies,
-                independent=draws is not None or not mixed,
+                dtype=large[name].dtype,
+                shape=axis.samples_first(large[name]).shape[1:],
+                batch_axis=axis.axis,
+                merged=axis.merged,
+                varies=name in varying,
+                independent=draws is not None or name not in mixed,
                 random=draws,
             )
         )
