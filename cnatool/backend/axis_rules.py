@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph import Graph
 
-__all__ = ["CountedRules"]
+__all__ = ["CountedRules", "reshaped_groups"]
 
 Axes = frozenset[int]
 _NONE: Axes = frozenset()
@@ -407,7 +407,7 @@ class CountedRules:
         if places:  # what is left for -1 depends on them
             shape = self._ints(node, 1, "")
             found = _ALL if shape is None else found
-        for old, new in _groups(before, after):
+        for old, new in reshaped_groups(before, after):
             if counted & set(old):
                 found |= frozenset(new)
         return found
@@ -507,7 +507,9 @@ def _convolved(operator: str, operands: Sequence[Axes]) -> Axes:
     )
 
 
-def _groups(before: Sequence[int], after: Sequence[int]) -> Iterable[tuple[list[int], list[int]]]:
+def reshaped_groups(
+    before: Sequence[int], after: Sequence[int]
+) -> Iterable[tuple[list[int], list[int]]]:
     """Pair the axes of a reshaped tensor: runs of axes that hold the same elements."""
     i = j = 0
     while i < len(before) or j < len(after):
