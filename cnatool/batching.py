@@ -95,7 +95,7 @@ def batched(
         )
         return Batched(network, replace(feed, batch=1), probed)
     feed = replace(feed, batch=bound)
-    if bound is None or asked == bound:
+    if bound is None or asked == bound or not probed.tensors:
         return Batched(network, feed, probed)
     better = asked or fitting_batch(probed.tensors, run.provider)
     freed = None

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
+from cnatool.backend.feeds import ConstantInput, Samples, constant_advice, constant_inputs
 from cnatool.backend.input_range import InputRange, input_range
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     fed = tuple(name for name in names if name not in constants)
     if not fed:
         raise UsageError("every input is a --constant, so there is nothing to run the model over.")
-    return Wanted(fed, dict(arrays))
+    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ class Feed:
             raise DataError(
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
-                "each, and --constant NAME=VALUE for those that are the same for every sample."
+                "each, or say what those that are the same for every sample receive, as in "
+                f"{' '.join(wanted.advice[spec.name] for spec in specs[len(source.inputs) :])}"
             )
         batch = network.bound(wanted.inputs)
         planned = [
@@ -137,7 +138,9 @@ class Feed:
         ]
         return cls(
             tuple(made for made, _, _ in planned),
-            constant_inputs(network.feeds, constants),
+            constant_inputs(
+                network.feeds, constants, {made.input: made.shape for made, _, _ in planned}
+            ),
             batch,
             tuple(note for _, note, _ in planned),
             tuple(takes for _, _, takes in planned),
@@ -232,7 +235,16 @@ def _planned(
         # How the arrays held the pictures; these are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
     model_input = _target(target, fed.shape)
-    made, text = plan(fed, model_input, options)
+    try:
+        made, text = plan(fed, model_input, options)
+    except (DataError, UsageError) as error:
+        if _is_one_sample(target, fed.shape):
+            raise ModelError(
+                f"{graph.path}: input {target} takes one sample, {fed.shape} in the data, and has "
+                "no axis for several. Export the model with a batch axis in front, of length 1 or "
+                "free."
+            ) from error
+        raise
     takes = None
     if target.dtype.kind == "f":
         takes = input_range(graph, target.name, made.shape, batch)
@@ -252,6 +264,13 @@ def _planned(
         made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
     )
     return recorded, f"{geometry}; then {text}", takes
+
+
+def _is_one_sample(target: FeedSpec, shape: tuple[int, ...]) -> bool:
+    """Say whether an input takes as many numbers as one sample has, with no axis for several."""
+    dims = target.dims or ()
+    sizes = [size for size in dims if isinstance(size, int)]
+    return bool(dims) and len(sizes) == len(dims) and math.prod(sizes) == math.prod(shape)
 
 
 def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
+from cnatool.dump_results import PreflightResult
 from cnatool.errors import UsageError
 from cnatool.memory import available_memory, peak_memory, resident_memory
 from cnatool.pipeline import AHEAD
@@ -101,6 +102,25 @@ class Preflight:
             f"{bytes_text(self.free_bytes)} are free. Use "
             f"{''.join(f'{way}, ' for way in self.ways)}or another disk."
         ).replace("Use or another", "Use another")
+
+    def document(self, notes: Sequence[str] = ()) -> PreflightResult:
+        """Give what `cnatool dump --dry-run --json` prints."""
+        return PreflightResult(
+            schema="cnatool.preflight/1",
+            store=str(self.store),
+            fits=self.fits,
+            samples=self.samples,
+            committed=self.committed,
+            tensors=self.tensors,
+            sample_bytes=self.sample_bytes,
+            disk_bytes=self.disk_bytes,
+            free_bytes=self.free_bytes,
+            seconds=self.seconds,
+            memory_bytes=self.memory_bytes,
+            available_bytes=self.available_bytes,
+            ways=self.ways,
+            notes=tuple(notes),
+        )
 
     def rows_in(self, seconds: float) -> int | None:
         """Say how many samples take so long; None where that is not known."""

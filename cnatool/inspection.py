@@ -17,6 +17,7 @@ from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError, UsageError
 from cnatool.feeding import wanted_arrays
+from cnatool.inspection_results import InspectedInput, InspectionResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,27 @@ class ModelInspection:
     skipped: list[SkippedTensor]
     batch: int | None = None
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
+
+    def document(self, path: str | Path) -> InspectionResult:
+        """Give what `cnatool inspect --json` prints of the model at a path."""
+        return InspectionResult(
+            schema="cnatool.inspect/1",
+            path=str(path),
+            kind="model",
+            model=self.network.record,
+            runtime=None,
+            inputs=tuple(
+                InspectedInput(feed.name, str(feed.dtype), feed.dims) for feed in self.network.feeds
+            ),
+            preprocessing=(),
+            constants=(),
+            tags={},
+            splits={},
+            tensors=tuple(self.tensors),
+            layers=tuple(self.network.layers.layers),
+            skipped=tuple(self.skipped),
+            unselected=(),
+        )
 
 
 def inspect_model(
@@ -103,7 +125,9 @@ def inspect_model(
                 f"{network.graph.path}: input {feed.name!r} takes {shape} a sample, which is more "
                 "than can be tried."
             )
-    fed = constant_inputs(network.feeds, constants)
+    fed = constant_inputs(
+        network.feeds, constants, {feed.name: shape for feed, shape in sizes.items()}
+    )
 
     def samples(count: int | None) -> Samples:
         rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from cnatool.backend.schedule import scheduled
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.batching import batched
 from cnatool.feeding import Feed, opened_sources, wanted_arrays
+from cnatool.left_out import left_out_lines
 from cnatool.scored_output import no_output_text
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
 
@@ -293,9 +294,9 @@ def _summary(
     record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
 ) -> list[str]:
     tensors, layers = len(record.tensors), len(record.layers)
-    left_out = f", {len(record.skipped)} left out (see inspect)" if record.skipped else ""
     lines = [
-        f"{tensors} tensor{'s' * (tensors != 1)}{left_out}, {layers} layer{'s' * (layers != 1)}"
+        f"{tensors} tensor{'s' * (tensors != 1)}, {layers} layer{'s' * (layers != 1)}",
+        *left_out_lines(record.skipped),
     ]
     if not record.outputs:
         lines.append(f"{no_output_text(record)}: scores have no accuracy, loss and margin")

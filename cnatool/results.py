@@ -174,7 +174,9 @@ class SplitResult(msgspec.Struct, frozen=True):
     accuracy, loss : float or None
         Share of right predictions, and mean cross-entropy in nats; None where undefined.
     performance_reason : str or None
-        Why there is no accuracy or no loss.
+        Why there is neither accuracy nor loss.
+    loss_reason : str or None
+        Why there is no loss, and no margin, beside an accuracy.
     outputs : {"logits", "probabilities"} or None
         What the model's output was taken for.
     alpha, beta : Distribution
@@ -205,6 +207,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     cna: Cna
     coefficients: Coefficients
     alpha_groups: tuple[AlphaGroup, ...]
+    loss_reason: str | None = None
 
 
 class BaselinesResult(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from cnatool.data.blocks import taken
 from cnatool.errors import BackendError, DataError
 from cnatool.notfinite import broken_rows
 from cnatool.pipeline import computed, prefetched
+from cnatool.selection import exclusion
 from cnatool.shared_inputs import SameSamples
 from cnatool.shared_samples import content_hashes
 from cnatool.store.layout import keyed_rows
@@ -242,5 +243,5 @@ def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             largest = np.abs(values).max()
             raise DataError(
                 f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
-                f"Use --dtype float32, or leave the tensor out with --tensors."
+                f"Use --dtype float32, or leave the tensor out with {exclusion(tensor.name)}."
             ) from None

@@ -11,8 +11,11 @@ __all__ = ["TITLES"]
 
 TITLES: Mapping[str, str] = {
     "compare": "What `cnatool compare --json` prints",
+    "dump": "What `cnatool dump --json` prints",
+    "inspect": "What `cnatool inspect --json` prints",
     "landscape": "What `cnatool landscape --json` prints",
     "layers": "What `cnatool layers --json` prints",
+    "preflight": "What `cnatool dump --dry-run --json` prints",
     "preprocess": "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
     "score": "What `cnatool score --json` prints",
     "store": "The attribute `cnatool` at the root of a store",

@@ -10,7 +10,9 @@ import msgspec
 
 from cnatool.comparison_results import Comparison
 from cnatool.data.recipe import Recipe
+from cnatool.dump_results import DumpResult, PreflightResult
 from cnatool.errors import UsageError
+from cnatool.inspection_results import InspectionResult
 from cnatool.layer_results import LayerScores
 from cnatool.results import ScoreResult
 from cnatool.schema_titles import TITLES
@@ -27,8 +29,11 @@ __all__ = ["SCHEMAS", "schema_text"]
 
 SCHEMAS: Mapping[str, type[Any]] = {
     "compare": Comparison,
+    "dump": DumpResult,
+    "inspect": InspectionResult,
     "landscape": LandscapeResult,
     "layers": LayerScores,
+    "preflight": PreflightResult,
     "preprocess": Recipe,
     "score": ScoreResult,
     "store": StoreRecord,

@@ -102,7 +102,8 @@ def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
     first, second = both(train), both(test)
     if first is None or second is None:
         missing = [name for name, one in ((TRAIN, first), (TEST, second)) if one is None]
-        reason = train.performance_reason if first is None else test.performance_reason
+        without = train if first is None else test
+        reason = without.performance_reason or without.scores_reason
         return Estimate.undefined(f"{' and '.join(missing)}: {reason or f'no {form}'}")
     return Estimate(distance(first, second))
 
@@ -119,7 +120,7 @@ def _margin(split: ScoredSplit | None, fields: Convention) -> Estimate:
     if split is None:
         return Estimate.undefined(f"no split called {TRAIN}")
     if split.margins is None or split.kind is None:
-        return Estimate.undefined(split.performance_reason or "no outputs")
+        return Estimate.undefined(split.performance_reason or split.scores_reason or "no outputs")
     return _margin_of(split.margins, split.kind, fields)
 
 

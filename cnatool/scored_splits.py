@@ -20,6 +20,7 @@ from cnatool.metrics.performance import cross_entropy
 from cnatool.results import AlphaGroup, Coefficients, Distribution, SplitResult
 from cnatool.scored_beta import split_beta
 from cnatool.scored_inputs import split_alpha
+from cnatool.scored_labels import COLUMNS_ARE_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from cnatool.metrics.performance import OutputKind
     from cnatool.observing import Observer
     from cnatool.scored_beta import SplitBeta
+    from cnatool.scored_labels import ClassReading
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
-    from cnatool.store.reader import Split
+    from cnatool.store.reader import Split, StoredArray
 
 __all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
 
@@ -44,6 +46,8 @@ class ScoredSplit:
     """Per-sample numbers of a split, each of n rows.
 
     ``margins`` has two columns, what every form of γ is computed from. Of β see `SplitBeta`.
+    ``performance_reason`` says why there is neither accuracy nor loss, ``scores_reason`` why there
+    is no loss and no margin beside an accuracy.
     """
 
     split: Split
@@ -55,6 +59,7 @@ class ScoredSplit:
     losses: NDArray[np.float64] | None
     margins: NDArray[np.float64] | None
     performance_reason: str | None
+    scores_reason: str | None = None
 
     @property
     def beta(self) -> NDArray[np.float64]:
@@ -103,6 +108,7 @@ class ScoredSplit:
             accuracy=self.accuracy(),
             loss=self.loss(),
             performance_reason=self.performance_reason,
+            loss_reason=self.scores_reason if self.performance_reason is None else None,
             outputs=self.kind,
             alpha=_distribution(alpha),
             beta=_distribution(beta if self.measured_beta.reason is None else beta[:0]),
@@ -141,6 +147,7 @@ def scored_split(
     fields: Convention,
     output: ScoredOutput,
     observer: Observer,
+    reading: ClassReading = COLUMNS_ARE_CLASSES,
 ) -> ScoredSplit:
     """Score the samples of a split.
 
@@ -154,6 +161,8 @@ def scored_split(
         What accuracy, loss and margin are taken from.
     observer : Observer
         Is told how far it is.
+    reading : ClassReading
+        Which classes scores and the model's own labels stand for.
 
     Raises
     ------
@@ -163,7 +172,7 @@ def scored_split(
     with named_split(split):
         alpha = split_alpha(split, fields, observer)
         beta = split_beta(split, layers, fields)
-        return _with_performance(split, alpha, beta, fields, output)
+        return _with_performance(split, alpha, beta, fields, output, reading)
 
 
 @contextmanager
@@ -181,26 +190,34 @@ def _with_performance(
     beta: SplitBeta,
     fields: Convention,
     output: ScoredOutput,
+    reading: ClassReading,
 ) -> ScoredSplit:
     stored_labels = split.labels
     labels = None if stored_labels is None else stored_labels[:]
-    if output.kind is None or output.number is None:
+    kind = output.kind if output.number is not None else None
+    if output.number is None or (kind is None and reading.labels_from is None):
         return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
-    kind, stored = output.kind, split.outputs(output.number)
+    stored = split.outputs(output.number)
     rows = len(stored)
-    predicted = np.empty(rows, np.int64)
-    for start, block in stored.blocks():
-        predicted[start : start + len(block)] = output.predictions(block)
+    predicted = _predictions(split, stored, output, reading)
     if labels is None or not rows:
         reason = "the split has no labels" if rows else "the split has no rows"
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
+    places = reading.places(labels)
+    unread = reading.scores_reason
+    if kind is not None and unread is None and places is None:
+        unread = f"which column of {output.name!r} stands for some of the labels is not known"
+    if kind is None or places is None or unread is not None:
+        # Without the model's own labels there is no prediction either.
+        both = None if reading.labels_from is not None else unread
+        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
     losses, margins = np.empty(rows), np.empty((rows, 2))
     try:
         for start, block in stored.blocks():
             part, scores = slice(start, start + len(block)), output.scores(block)
-            losses[part] = cross_entropy(scores, labels[part], kind, first_row=start)
+            losses[part] = cross_entropy(scores, places[part], kind, first_row=start)
             margins[part] = margin_rows(
-                scores, labels[part], form=fields.margin, kind=kind, first_row=start
+                scores, places[part], form=fields.margin, kind=kind, first_row=start
             )
     except DataError as error:
         # α, β and CNA need no labels: wrong ones must not take them away.
@@ -212,6 +229,18 @@ def _with_performance(
         if not broken and not np.isfinite(losses.mean()):
             problem = "the losses are too large for float64"
     return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
+
+
+def _predictions(
+    split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassReading
+) -> NDArray[np.int64]:
+    """Give the predicted label of each row: the model's own, or that of the greatest score."""
+    if reading.labels_from is not None:
+        return reading.predictions(split, slice(None))
+    predicted = np.empty(len(stored), np.int64)
+    for start, block in stored.blocks():
+        predicted[start : start + len(block)] = output.predictions(block)
+    return reading.predicted_labels(predicted)
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:

@@ -19,6 +19,7 @@ from cnatool.results import (
 from cnatool.score_notes import notes
 from cnatool.scored_baselines import scored_baselines
 from cnatool.scored_inputs import alpha_codec
+from cnatool.scored_labels import class_reading
 from cnatool.scored_layers import missing_layers
 from cnatool.scored_output import scored_output
 from cnatool.scored_pairs import TRAIN, pair_scores
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention
     from cnatool.observing import Observer
+    from cnatool.scored_labels import ClassReading
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
     from cnatool.scored_splits import ScoredSplit
@@ -125,6 +127,7 @@ class Scored:
     layers: list[ScoredLayer]
     missing: list[str]
     output: ScoredOutput
+    reading: ClassReading
     splits: dict[str, ScoredSplit]
 
     def result(self, observer: Observer | None = None) -> ScoreResult:
@@ -166,8 +169,17 @@ class Scored:
             margin=pair.margin,
             cna_margin=pair.product,
             baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
-            notes=tuple(
-                notes(self.store, fields, self.missing, self.output, self.layers, self.splits, pair)
+            notes=(
+                *self.reading.notes,
+                *notes(
+                    self.store,
+                    fields,
+                    self.missing,
+                    self.output,
+                    self.layers,
+                    self.splits,
+                    pair,
+                ),
             ),
         )
 
@@ -221,9 +233,12 @@ def score_all(
     fields, typed = named_convention(convention, overrides)
     parts = scored_parts(store, test, fields, inputs)
     chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
+    reading = class_reading(
+        parts.store, [split for split, _ in parts.splits.values()], chosen, chosen=bool(output)
+    )
     with range_advice(parts):
         scored = {
-            name: scored_split(split, layers, fields, chosen, observer or Silent())
+            name: scored_split(split, layers, fields, chosen, observer or Silent(), reading)
             for name, (split, layers) in parts.splits.items()
         }
     return Scored(
@@ -234,5 +249,6 @@ def score_all(
         layers=parts.layers,
         missing=missing_layers(parts.store, fields),
         output=chosen,
+        reading=reading,
         splits=scored,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["excluded_names", "matching_names"]
+__all__ = ["excluded_names", "exclusion", "matching_names"]
 
 _NOT = "!"
 
@@ -53,6 +54,11 @@ def excluded_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[s
     found = {p: _matching(names, p.removeprefix(_NOT)) for p in patterns if _excludes(names, p)}
     unmatched = [pattern for pattern, dropped in found.items() if not dropped]
     return set().union(*found.values()), unmatched
+
+
+def exclusion(name: str) -> str:
+    """Give the option that leaves a tensor out, as one types it."""
+    return f"--tensors {shlex.quote(_NOT + name)}"
 
 
 def _matching(names: Sequence[str], pattern: str) -> set[str]:

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.errors import UsageError
+from cnatool.errors import ModelError, UsageError
 from cnatool.store.records import Kept
 
 ROWS = 21
@@ -356,3 +356,98 @@ def test_last_batch_that_is_too_small_is_filled_up(tmp_path: Path) -> None:
     for name in ("row", "y"):
         got = store.splits["all"].activations(name)[:]
         np.testing.assert_allclose(got, truth[name], rtol=1e-4, atol=1e-5)
+
+
+# --- inputs whose first axis is not that of the samples -----------------------------------------
+
+
+def recurrent(steps: int | str, batch: int | str, *, last: bool, named: bool) -> onnx.ModelProto:
+    """An LSTM, (T, N, F) in, and the last hidden state or all of them out."""
+    b = Builder(6)
+    w, r = b.weight("W", 1, 16, 3), b.weight("R", 1, 16, 4)
+    node = onnx.helper.make_node("LSTM", ["x", w, r], ["all", "final"], hidden_size=4)
+    b.nodes.append(node)
+    b.node("Squeeze", ["final" if last else "all", b.constant("at", np.array([0 if last else 1]))],
+           "hidden")  # fmt: skip
+    b.node("MatMul", ["hidden", b.weight("dense", 4, 3)], "y")
+    shape = (batch, 3) if last else (steps, batch, 3)
+    return b.model({"x": (steps, batch, 3)}, {"y": shape if named else ("a", "b")[: len(shape)]})
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("steps", [2, 5])
+def test_time_first(steps: int, last: bool, tmp_path: Path) -> None:
+    model = recurrent(steps, "n", last=last, named=last)
+    path = saved(model, tmp_path / "net.onnx")
+    _, data = pictures(tmp_path, steps, 3)
+    notes = Notes()
+    with pytest.raises(ModelError, match=r"'x' float32 .*batch first, or with a Transpose"):
+        cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
+    assert not any("gave the same" in text for text in notes.texts)
+
+
+def test_one_sequence_whose_batch_is_squeezed_away_is_not_time_first(tmp_path: Path) -> None:
+    b = Builder(7)
+    b.node("Squeeze", ["x", b.constant("first", np.array([0]))], "rows")
+    b.node("MatMul", ["rows", b.weight("w", 3, 4)], "y")
+    model = b.model({"x": (1, "t", 3)}, {"y": ("t", 4)})
+    x, data = pictures(tmp_path, 5, 3)
+    store = cnatool.dump(saved(model, tmp_path / "net.onnx"), data, tmp_path / "s.zarr")
+    check(store, alone(model, x))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2), (12,), (2, 6)])
+def test_input_that_takes_one_sample(shape: tuple[int, ...], tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Reshape", ["x", b.constant("row", np.array([1, 12]))], "row of it")
+    b.gemm("row of it", "y", 12, 3)
+    path = saved(b.model({"x": shape}, {"y": (1, 3)}), tmp_path / "net.onnx")
+    _, data = pictures(tmp_path, *shape)
+    with pytest.raises(ModelError, match="takes one sample, .* no axis for several"):
+        cnatool.dump(path, data, tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("state", ["one", "equal", "differing"])
+def test_constant_along_the_batch(state: str, tmp_path: Path) -> None:
+    b = Builder(8)
+    w, r = b.weight("W", 1, 16, 3), b.weight("R", 1, 16, 4)
+    b.node("Transpose", ["x"], "steps", perm=[1, 0, 2])
+    b.node("LSTM", ["steps", w, r, "", "", "h"], "hidden", hidden_size=4)
+    b.node("ReduceMean", ["hidden"], "y", axes=[0, 1], keepdims=0)
+    model = b.model({"x": ("n", 5, 3), "h": (1, "n", 4)}, {"y": ("n", 4)})
+    path = saved(model, tmp_path / "net.onnx")
+    x, data = pictures(tmp_path, 5, 3)
+    rng = np.random.default_rng(1)
+    row = rng.normal(size=(1, 1, 4)).astype(np.float32)
+    given = {"one": row, "equal": np.repeat(row, 6, axis=1)}.get(
+        state, rng.normal(size=(1, 6, 4)).astype(np.float32)
+    )
+    if state == "differing":
+        with pytest.raises(UsageError, match=r"--constant h: .* axis 1 is that of the samples"):
+            cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
+        return
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
+    evaluator = ReferenceEvaluator(model)
+    truth = [evaluator.run(None, {"x": x[i : i + 1], "h": row})[0][0] for i in range(ROWS)]
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], truth, rtol=1e-4, atol=1e-5)
+
+
+def test_state_of_one_sample_whose_axis_has_no_name(tmp_path: Path) -> None:
+    """A detector of voices: a state of shape (2, ?, H) that is fed as one array."""
+    b = Builder(9)
+    w, r = b.weight("W", 1, 16, 6), b.weight("R", 1, 16, 4)
+    at = [b.constant(f"at {i}", np.array([i])) for i in range(3)]
+    b.node("Unsqueeze", ["x", at[0]], "step")
+    b.node("Slice", ["state", at[0], at[1], at[0]], "h")
+    b.node("Slice", ["state", at[1], at[2], at[0]], "c")
+    b.node("LSTM", ["step", w, r, "", "", "h", "c"], "hidden", hidden_size=4)
+    b.node("Reshape", ["hidden", b.constant("flat", np.array([-1, 4]))], "row")
+    b.gemm("row", "y", 4, 2)
+    model = b.model({"x": ("n", 6), "state": (2, "", 4)}, {"y": ("n", 2)})
+    path = saved(model, tmp_path / "net.onnx")
+    x, data = pictures(tmp_path, 6)
+    state = np.random.default_rng(2).normal(size=(2, 1, 4)).astype(np.float32)
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"state": state})
+    evaluator = ReferenceEvaluator(model)
+    truth = [evaluator.run(None, {"x": x[i : i + 1], "state": state})[0][0] for i in range(ROWS)]
+    np.testing.assert_allclose(store.splits["all"].outputs()[:], truth, rtol=1e-4, atol=1e-5)

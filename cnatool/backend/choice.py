@@ -128,11 +128,19 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
         return f"{path}: --tensors leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:
         return f"{path}: no linear operator, so --tensors layers is empty."
-    return (
+    time_first = next((feed for feed in network.feeds if feed.may_be_time_major), None)
+    text = (
         f"{path}: no tensor has an axis that is as long as there are samples in a run, so there is "
-        "nothing to store a row a sample. With --batch-size 1 all that a run gives belongs to one "
-        "sample."
+        "nothing to store a row a sample"
     )
+    if time_first is not None:
+        return (
+            f"{text}. Input {time_first} may have its samples along another axis than the first, "
+            "where they must be: export the model with the batch first, or with a Transpose."
+        )
+    if any(feed.batch is not None for feed in network.feeds):
+        return f"{text}. Export the model so that the first axis of its inputs holds the samples."
+    return f"{text}. With --batch-size 1 all that a run gives belongs to one sample."
 
 
 def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:

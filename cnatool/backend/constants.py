@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
+from cnatool.backend.linear_operators import constant_value
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError, ModelError
 
@@ -145,8 +146,7 @@ class Constants:
             return self._tensor(node.input[0])
         if node.op_type != "Constant":
             return None
-        values: list[onnx.TensorProto] = [g.t for g in node.attribute if g.name == "value"]
-        return values[0] if values else None
+        return constant_value(node)
 
     def _array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -178,6 +178,16 @@ class Constants:
         given = {one: self.value(one) for one in node.input if one}
         return evaluated(node, given, self.graph)[name]
 
+    def _type_of(self, name: str) -> int:
+        """Give the declared element type of a tensor that depends on the input; else of floats."""
+        graph = self.graph.model.graph
+        declared = (
+            value.type.tensor_type.elem_type
+            for value in (*graph.input, *graph.value_info, *graph.output)
+            if value.name == name
+        )
+        return next((kind for kind in declared if kind), int(onnx.TensorProto.FLOAT))
+
     def _computed(self, name: str) -> NDArray[Any]:
         """Let the runtime compute a constant, and it alone."""
         whole = self.graph.model
@@ -185,6 +195,10 @@ class Constants:
         nodes: list[onnx.NodeProto] = []
         for node in reversed(whole.graph.node):
             if needed.intersection(node.output):
+                if node.op_type == "CastLike" and not self.has(node.input[1]):
+                    # Of its second input it takes the type alone, which no constant depends on.
+                    kind = self._type_of(node.input[1])
+                    node = onnx.helper.make_node("Cast", node.input[:1], node.output, to=kind)
                 needed.update(node.input)
                 nodes.insert(0, node)
         initializers = [t for n, t in self._initializers.items() if n in needed]

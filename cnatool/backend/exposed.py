@@ -18,6 +18,7 @@ from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
 from cnatool.backend.statistics import append_statistics
 from cnatool.errors import BackendError
+from cnatool.selection import exclusion
 from cnatool.store.row_statistics import row_statistics
 
 if TYPE_CHECKING:
@@ -225,20 +226,22 @@ class ExposedModel:
             # One of our own nodes failed: what it joins is not equally long.
             raise BackendError(
                 f"a tensor has not one row for each of {samples} samples, as it had in the first "
-                f"batch: choose others with --tensors, or another --batch-size. ({error})"
+                "batch: leave it out with --tensors '!NAME', or choose another --batch-size. "
+                f"({error})"
             ) from error
         for (name, width), rows in zip(self._measures.widths.items(), values, strict=False):
             if rows.shape[1] != width:
                 raise BackendError(
                     f"the shape of a tensor in a batch of {samples} samples is not that of the "
-                    "first batch: choose others with --tensors, or another --batch-size. "
+                    "first batch: leave it out with --tensors '!NAME', or choose another "
+                    "--batch-size. "
                     f"({name.removeprefix(PREFIX)} sums)"
                 )
             if len(rows) != samples:
                 raise BackendError(
                     f"tensors have {len(rows)} rows for {samples} samples, and had as many as "
-                    "samples in the first batch: choose others with --tensors, or another "
-                    f"--batch-size. ({name.removeprefix(PREFIX)} sums)"
+                    "samples in the first batch: leave those out with --tensors '!NAME', or choose "
+                    f"another --batch-size. ({name.removeprefix(PREFIX)} sums)"
                 )
         return values
 
@@ -249,15 +252,15 @@ class ExposedModel:
         if not axis.holds(value.shape, samples):
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
-                f"{tensor.shape} a sample in the first batch. Leave it out with --tensors, or "
-                "choose another --batch-size."
+                f"{tensor.shape} a sample in the first batch. Leave it out with "
+                f"{exclusion(tensor.name)}, or choose another --batch-size."
             )
         value = axis.samples_first(value)
         if value.shape[1:] != tensor.shape:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape[1:]} for a sample, and had "
                 f"{tensor.shape} in the first batch: its shape depends on the data. "
-                "Leave it out with --tensors."
+                f"Leave it out with {exclusion(tensor.name)}."
             )
         return value
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnatool.backend.linear_maps import LinearMap
     from cnatool.backend.linear_operators import LinearOperator
 
-__all__ = ["Folded", "folded", "linear_operators", "scale_of_codes"]
+__all__ = ["Folded", "along", "folded", "linear_operators", "scale_of_codes"]
 
 _UNCHANGED = frozenset({"Dropout", "Identity", *QUANTIZATION})
 # Operators that add a bias of numbers, not of codes.
@@ -99,7 +99,7 @@ def folded(
     if node.op_type in _BIASED and constants.has(operator.bias):
         bias = constants.value(operator.bias).astype(np.float64)
         gain = float(attributes(node).get("beta", 1.0))
-        shift = gain * (_along(bias, found.axis) if "Conv" in node.op_type else bias)
+        shift = gain * (along(bias, found.axis) if "Conv" in node.op_type else bias)
     if operator.bias:
         added.append(operator.bias)
     tensor, used = operator.result, [operator.result]
@@ -113,7 +113,7 @@ def folded(
         factor, addend, name = step
         scale = scale * factor
         if shift is not None:
-            shift = shift * _along(factor, found.axis)
+            shift = shift * along(factor, found.axis)
         if addend is not None:
             shift = addend if shift is None else shift + addend
         added += [name] if name else []
@@ -175,7 +175,7 @@ def _normalization(
         return None
     gain, bias, mean, variance = parts
     factor = gain / np.sqrt(variance + given.get("epsilon", _EPSILON))
-    return factor, _along(bias - mean * factor, found.axis), node.input[2]
+    return factor, along(bias - mean * factor, found.axis), node.input[2]
 
 
 def scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | None:
@@ -209,6 +209,13 @@ def _by_unit(value: NDArray[np.float64], found: LinearMap) -> NDArray[np.float64
     return value.reshape(-1) if value.shape[found.axis] == found.units else None
 
 
-def _along(units: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
-    """Arrange one number a unit so that it broadcasts against the operator's result."""
+def along(units: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
+    """Arrange one number a unit so that it broadcasts against an operator's result.
+
+    Parameters
+    ----------
+    units : ndarray, shape (units,)
+    axis : int or None
+        The units' axis, counted from the last; None where they have none.
+    """
     return units if axis is None or units.size == 1 else units.reshape(-1, *[1] * (-1 - axis))

@@ -10,8 +10,9 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
+from cnatool.backend.model_formats import check_is_onnx, folder_text
 from cnatool.errors import ModelError
-from cnatool.local_paths import check_local
+from cnatool.local_paths import LFS_ADVICE, check_local, is_lfs_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -169,12 +170,10 @@ def load_graph(path: Path) -> Graph:
         check_local(path)
         raise ModelError(f"{path}: no such model file.")
     if path.is_dir():
-        raise ModelError(f"{path} is a folder. Name the .onnx file in it.")
+        raise ModelError(folder_text(path))
     content = path.read_bytes()
     model = _parse(path, content)
-    if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
-        # A model all of whose nodes come from other domains; what is appended to it does not.
-        model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
+    _import_domains(model)
     if model.functions:
         # Nodes inside a local function cannot be graph outputs.
         try:
@@ -198,12 +197,23 @@ def load_graph(path: Path) -> Graph:
     return analysed(path, tuple(files), model)
 
 
+def _import_domains(model: onnx.ModelProto) -> None:
+    """Import the default operators, which what is appended has, and every domain that is used."""
+    imported = {"" if opset.domain == "ai.onnx" else opset.domain for opset in model.opset_import}
+    if "" not in imported:
+        model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
+    used = {
+        node.domain
+        for outer in model.graph.node
+        for node in (outer, *inner_nodes(outer))
+        if node.domain != "ai.onnx"
+    }
+    for domain in sorted(used - imported - {""}):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+
+
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
-    if content[4:8] == b"ORTM":
-        raise ModelError(
-            f"{path} is in ONNX Runtime's own format, in which tensors have no names left to "
-            "expose. Give the .onnx file it was made from."
-        )
+    check_is_onnx(path, content)
     model = onnx.ModelProto()
     # Some versions of protobuf refuse text that is no UTF-8 while parsing, others when it is read.
     try:
@@ -295,6 +305,11 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
             raise ModelError(
                 f"{path}: weight {name!r} should be in {location!r} beside the model, and that "
                 "file is not there."
+            )
+        if is_lfs_pointer(file):
+            raise ModelError(
+                f"{path}: {location!r} beside the model, which holds weight {name!r}, is a Git LFS "
+                f"pointer. {LFS_ADVICE}."
             )
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
 if TYPE_CHECKING:
     from cnatool.backend.graph import Graph
 
-__all__ = ["LinearOperator", "clips_at_zero", "constant_shape", "linear_operator"]
+__all__ = [
+    "LinearOperator",
+    "clips_at_zero",
+    "constant_shape",
+    "constant_value",
+    "linear_operator",
+]
 
 # Inputs of each operator: data, weights, bias.
 _INPUTS: dict[str, tuple[int, int, int | None]] = {
@@ -196,8 +203,23 @@ def _constant(graph: Graph, name: str) -> onnx.TensorProto | None:
     found = [tensor for tensor in graph.model.graph.initializer if tensor.name == name]
     node = graph.producer.get(name)
     if node is not None and node.op_type == "Constant":
-        found += [given.t for given in node.attribute if given.name == "value"]
+        found += filter(None, [constant_value(node)])
     return found[0] if found else None
+
+
+def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """Give the value of a Constant, in whichever attribute it is; None for a sparse one or text."""
+    for given in node.attribute:
+        if given.name == "value":
+            tensor: onnx.TensorProto = given.t
+            return tensor
+        if given.name in ("value_float", "value_floats"):
+            floats = np.float32(given.f) if given.name == "value_float" else given.floats
+            return numpy_helper.from_array(np.asarray(floats, np.float32))
+        if given.name in ("value_int", "value_ints"):
+            integers = given.i if given.name == "value_int" else given.ints
+            return numpy_helper.from_array(np.asarray(integers, np.int64))
+    return None
 
 
 def _contracts(node: onnx.NodeProto) -> bool:

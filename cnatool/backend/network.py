@@ -65,6 +65,12 @@ class FeedSpec:
         return self.dims[0] if self.dims and isinstance(self.dims[0], str) else None
 
     @property
+    def may_be_time_major(self) -> bool:
+        """Whether the first axis is bound and a later one is not."""
+        dims = self.dims or ()
+        return bool(dims) and isinstance(dims[0], int) and not all(isinstance(d, int) for d in dims)
+
+    @property
     def batch(self) -> int | None:
         """Number of samples that the model is bound to; None where it takes any."""
         return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None
@@ -132,6 +138,7 @@ class Network:
             If one of them cannot have, or they are bound to different numbers.
         """
         specs = [feed for feed in self.feeds if feed.name in fed]
+        self._check_batch_first(specs)
         for spec in specs:
             if spec.dims == ():
                 raise ModelError(
@@ -147,6 +154,27 @@ class Network:
                 "what it is with --constant NAME=VALUE."
             )
         return next(iter(sizes), None)
+
+    def _check_batch_first(self, specs: Sequence[FeedSpec]) -> None:
+        """Refuse inputs that share the symbol of the outputs' first axis along a later one."""
+        shapes = [
+            output.type.tensor_type.shape.dim
+            for output in self.graph.model.graph.output
+            if output.type.HasField("tensor_type")
+        ]
+        symbols = {shape[0].dim_param for shape in shapes if shape} - {""}
+        if len(symbols) != 1 or any((spec.dims or (None,))[0] in symbols for spec in specs):
+            return
+        (symbol,) = symbols
+        for spec in specs:
+            # Of a model bound to one sample the batch axis may be squeezed away.
+            if spec.may_be_time_major and spec.batch != 1 and symbol in (spec.dims or ()):
+                axis = (spec.dims or ()).index(symbol)
+                raise ModelError(
+                    f"{self.graph.path}: input {spec} has its samples along axis {axis}, as the "
+                    f"outputs show, whose first axis is {symbol!r}; they must be along its first. "
+                    "Export the model with the batch first, or with a Transpose behind that input."
+                )
 
     def with_free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]

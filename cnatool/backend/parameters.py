@@ -51,7 +51,11 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
     for operator in operators.values():
         fold = folds.get(operator.result)
         added = (operator.bias,) if fold is None else fold.added
-        biases = {constants.source(name): constants.size(name) or 1 for name in added if name}
+        biases = {
+            constants.source(name): constants.size(name) or 1
+            for name in added
+            if name and not _is_no_bias(name, constants)
+        }
         # Several constants that are added make one shift.
         new = [name for name in biases if name not in sizes]
         sizes |= dict.fromkeys(new, 0)
@@ -70,6 +74,13 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
             if size is not None and size > 1 and constants.is_floating(name):
                 sizes.setdefault(constants.source(name), size)
     return sum(sizes.values())
+
+
+def _is_no_bias(name: str, constants: Constants) -> bool:
+    """Say whether a bias is zeros that the graph makes, where an exporter found none."""
+    if not constants.has(name):
+        return name in constants.graph.shape_arithmetic
+    return constants.size(name) is None and not constants.value(name).any()
 
 
 def unseen_weights(graph: Graph, constants: Constants) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
-from cnatool.backend.folding import folded, linear_operators
+from cnatool.backend.folding import along, folded, linear_operators
 from cnatool.backend.homogeneous import homogeneous
 from cnatool.backend.linear_maps import linear_map
 from cnatool.backend.walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.constants import Constants
-    from cnatool.backend.folding import Folded
     from cnatool.backend.graph import Graph
     from cnatool.backend.layers import LayerTable
     from cnatool.backend.linear_operators import LinearOperator
@@ -188,8 +187,9 @@ class _Run:
             if any(given.HasField("g") or given.graphs for given in node.attribute):
                 raise ModelError(_refusal(node, "has branches inside"))
             operator = self._linear.get(node.output[0])
-            reads = node.input if operator is None else [operator.data]
-            wanted.update(name for name in reads if not self._constants.has(name))
+            # A bias may be made for the shape of the data, such as zeros where there is none.
+            reads = node.input if operator is None else [operator.data, operator.bias]
+            wanted.update(name for name in reads if name and not self._constants.has(name))
         return nodes
 
     def _run_linear(self, operator: LinearOperator, target: str) -> None:
@@ -199,7 +199,7 @@ class _Run:
             raise ModelError(_refusal(node, "is quantised or fused, or sums over named axes"))
         if operator.summand or operator.nonlinearity:
             raise ModelError(_refusal(node, "has more fused into it"))
-        if operator.bias and not self._constants.has(operator.bias):
+        if operator.bias in self._graph.dynamic:
             raise ModelError(_refusal(node, "has a bias that depends on the input"))
         found = linear_map(operator, self._constants)
         fold = folded(self._graph, operator, found, self._constants, self._ranks, until=target)
@@ -209,7 +209,10 @@ class _Run:
         matrix = BlockMatrix(found.blocks, found.row_scale(fold.scale))
         given = self._tensors[operator.data]
         result = _Scaled.of(_applied(operator, matrix, found.shape, given.values), given.exponent)
-        result = _shifted(result, fold, node)
+        result = _shifted(result, fold.shift, node)
+        if operator.bias in self._graph.shape_arithmetic:
+            bias = self._setting(operator.bias).astype(np.float64) * fold.scale
+            result = _shifted(result, along(bias, found.axis), node)
         # Of those in between only the shape is ever asked for.
         self._tensors.update(dict.fromkeys(fold.used, result))
 
@@ -281,11 +284,11 @@ def _squares(matrix: BlockMatrix) -> NDArray[np.float64]:
     return np.square(whole, out=whole)
 
 
-def _shifted(result: _Scaled, fold: Folded, node: onnx.NodeProto) -> _Scaled:
-    """Add the squared shift."""
-    if fold.shift is None:
+def _shifted(result: _Scaled, values: NDArray[np.float64] | None, node: onnx.NodeProto) -> _Scaled:
+    """Add the squares of a shift."""
+    if values is None:
         return result
-    shift = _Scaled.of(np.square(fold.shift))
+    shift = _Scaled.of(np.square(values))
     exponent = max(result.exponent, shift.exponent)
     total = result.at(exponent) + shift.at(exponent)
     if total.shape != result.values.shape:

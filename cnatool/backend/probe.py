@@ -175,8 +175,8 @@ def probe(
     provoked = provoked_shapes(graph, samples, others, ran)
     rolled: dict[str, Any] = {}
     # Of a bound model: what it gives with one sample exchanged for another.
-    exchanged: dict[str, Any] = {}
-    place = count // 2
+    exchanged: list[dict[str, Any]] = []
+    places = (0, count - 1)
     axes: dict[str, SampleAxis] = {}
     # Tensors whose samples depend on each other.
     mixed: set[str] = set()
@@ -198,8 +198,12 @@ def probe(
             found = _rolled_axis(first, other, count)
             if isinstance(found, str) and name not in random:
                 with suppress(BackendError):
-                    exchanged = exchanged or ran(np.where(rows == place, 0, rows))
-                axis = _changed_axis(first, exchanged[name], count, place) if exchanged else None
+                    # The last sample in place of the first, then the first in place of the last.
+                    exchanged = exchanged or [
+                        ran(np.where(rows == place, count - 1 - place, rows)) for place in places
+                    ]
+                pairs = zip(places, (given[name] for given in exchanged), strict=False)
+                axis = _changed_axis(first, dict(pairs), count)
                 if axis is not None:
                     mixed.add(name)
                     found = axis
@@ -413,19 +417,27 @@ def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> Sampl
 
 
 def _changed_axis(
-    first: NDArray[Any], second: NDArray[Any], count: int, place: int
+    first: NDArray[Any], changed: Mapping[int, NDArray[Any]], count: int
 ) -> SampleAxis | None:
-    """Find the axis along which the results changed in one place only, as the samples did.
+    """Find the axis along which the results changed in the one place where the samples did.
 
     It is found where a sample's values depend on its place too, so that they do not move with it.
+    A recurrent operator that takes the samples for time changes behind that place, or before it.
     """
-    if first.shape != second.shape:
+    if not changed or any(values.shape != first.shape for values in changed.values()):
         return None
     for reading in (*_plain(first, count), *_merged(first, count)):
-        pairs = zip(reading.samples_first(first), reading.samples_first(second), strict=True)
-        if [i for i, (one, other) in enumerate(pairs) if not same_values(one, other)] == [place]:
+        if all(
+            _changed_rows(reading.samples_first(first), reading.samples_first(values)) == [place]
+            for place, values in changed.items()
+        ):
             return reading
     return None
+
+
+def _changed_rows(first: NDArray[Any], second: NDArray[Any]) -> list[int]:
+    pairs = zip(first, second, strict=True)
+    return [i for i, (one, other) in enumerate(pairs) if not same_values(one, other)]
 
 
 def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:

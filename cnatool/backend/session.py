@@ -137,8 +137,11 @@ class Session:
             )
         except Exception as error:  # one class a status code, all straight below Exception
             text = _brief(error)
-            unknown = "not a registered function/op" in text or "No Op registered" in text
-            way = " If it is a custom operator, name its library with --custom-ops FILE."
+            unknown = any(
+                said in text
+                for said in ("not a registered function/op", "No Op registered", "No opset import")
+            )
+            way = ". If it is a custom operator, name its library with --custom-ops FILE."
             raise ModelError(
                 f"{source}: ONNX Runtime refuses the model: {text}{way if unknown else ''}"
             ) from error

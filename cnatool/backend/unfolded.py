@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnatool.backend.activations import activation_nodes
 from cnatool.backend.folding import linear_operators, scale_of_codes
 from cnatool.backend.graph import inner_nodes
 from cnatool.backend.walk import FLOATS
@@ -65,17 +66,18 @@ def unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) ->
     """
     behind = {operator.result for operator in linear_operators(graph)}
     layers = frozenset(behind)
+    activations: set[str] = set()
     for node in graph.nodes:
         result = node.output[0]
         if not behind.isdisjoint(node.input):
             behind.update(filter(None, node.output))
         if result in used or result in layers or result not in graph.dynamic:
             continue
-        if (
-            _normalizes(node)
-            or any(map(_normalizes, inner_nodes(node)))
-            or (result in behind and _scales(node, graph, constants))
-        ):
+        scales = result in behind and result not in activations and _scales(node, graph, constants)
+        if scales:
+            activations |= activation_nodes(graph, constants, node)
+            scales = result not in activations
+        if _normalizes(node) or any(map(_normalizes, inner_nodes(node))) or scales:
             return (
                 f"{node.op_type} (tensor {result!r}) scales the data and is folded into no layer, "
                 "so that products of norms would leave it out"

@@ -23,6 +23,7 @@ from cnatool.cli import (
     trajectory,
     verify,
 )
+from cnatool.cli.arguments import EXIT_CODES
 
 __all__ = ["app"]
 
@@ -42,7 +43,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def _options(
     version: Annotated[
         bool,
@@ -50,9 +51,7 @@ def _options(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
 ) -> None:
     """See what happens inside an exported network, and score how it generalises.
 
@@ -61,17 +60,17 @@ def _options(
     """
 
 
-app.command("demo")(demo.demo)
-app.command("inspect")(inspect.inspect)
-app.command("dump")(dump.dump)
+app.command("demo", epilog=EXIT_CODES)(demo.demo)
+app.command("inspect", epilog=EXIT_CODES)(inspect.inspect)
+app.command("dump", epilog=EXIT_CODES)(dump.dump)
 app.add_typer(preprocess.app, name="preprocess")
-app.command("score")(score.score)
-app.command("layers")(layers.layers)
-app.command("study")(study.study)
-app.command("compare")(compare.compare)
-app.command("plot")(plot.plot)
-app.command("trajectory")(trajectory.trajectory)
-app.command("landscape")(landscape.landscape)
-app.command("convert")(convert.convert)
-app.command("verify")(verify.verify)
-app.command("schema")(schema.schema)
+app.command("score", epilog=EXIT_CODES)(score.score)
+app.command("layers", epilog=EXIT_CODES)(layers.layers)
+app.command("study", epilog=EXIT_CODES)(study.study)
+app.command("compare", epilog=EXIT_CODES)(compare.compare)
+app.command("plot", epilog=EXIT_CODES)(plot.plot)
+app.command("trajectory", epilog=EXIT_CODES)(trajectory.trajectory)
+app.command("landscape", epilog=EXIT_CODES)(landscape.landscape)
+app.command("convert", epilog=EXIT_CODES)(convert.convert)
+app.command("verify", epilog=EXIT_CODES)(verify.verify)
+app.command("schema", epilog=EXIT_CODES)(schema.schema)

@@ -106,6 +106,7 @@ class ConsoleObserver:
         # When each split was begun, and with how many rows.
         self._started: dict[str, tuple[float, int]] = {}
         self._last_line = time.monotonic()
+        self.notes: list[str] = []
 
     def __enter__(self) -> Self:
         if not self._quiet and sys.stderr.isatty():
@@ -138,7 +139,8 @@ class ConsoleObserver:
             self._bar.stop()
 
     def note(self, text: str) -> None:
-        """Print a line."""
+        """Print a line, and keep it in ``notes``."""
+        self.notes.append(text)
         if not self._quiet:
             note(text)
 

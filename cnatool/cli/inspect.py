@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
-from cnatool.cli.console import say
+from cnatool.cli.console import print_json, say
 from cnatool.errors import UsageError
+from cnatool.left_out import left_out_lines, needs_no_storing
 from cnatool.store.tree import is_store
 from cnatool.text import bytes_text, printable, with_operator
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
-# Skipped samples that are shown unasked.
+# Skipped samples, and reasons why tensors are not stored, that are shown unasked.
 _LISTED = 5
 
 
@@ -32,7 +33,7 @@ def inspect(
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model leaves it open."
+            metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model does not fix it."
         ),
     ] = None,
     constant: ConstantOption = None,
@@ -42,14 +43,21 @@ def inspect(
         typer.Option("--layers", help="List the layers: which tensor stands for each, and why."),
     ] = False,
     skipped: Annotated[
-        bool, typer.Option("--skipped", help="List what is left out too, each with its reason.")
+        bool,
+        typer.Option("--skipped", help="Also list tensors that are not stored, with the reasons."),
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
-    """List the tensors of a model or a store: operator, role, layer, shape, bytes a sample."""
+    """List the tensors of a model or a store: operator, role, layer, shape, bytes per sample."""
     if is_store(path):
         from cnatool.store.reader import open_store
 
         store = open_store(path)
+        if json:
+            from cnatool.inspection_results import store_inspection
+
+            print_json(store_inspection(store).to_json())
+            return
         _print_store(store, every=skipped)
         _print_tensors(store.tensors, store.layers, stored=True)
         if layers:
@@ -67,6 +75,9 @@ def inspect(
         custom_ops=custom_ops or (),
     )
     record = found.network.record
+    if json:
+        print_json(found.document(path).to_json())
+        return
     opsets = ", ".join(f"{domain} {version}" for domain, version in record.opsets.items())
     say(f"{path}: model by {record.producer or 'unknown'}, opset {opsets}")
     for feed in found.network.feeds:
@@ -223,15 +234,15 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         if every:
             say("nothing is left out")
         return
-    reasons = Counter(tensor.reason for tensor in skipped)
-    say(f"{len(skipped)} left out:")
-    for reason, count in reasons.most_common():
-        say(f"  {count} {reason}")
+    for line in left_out_lines(skipped):
+        say(line)
     if every:
         for tensor in skipped:
             say(f"  {with_operator(tensor.name, tensor.operator)}: {tensor.reason}")
-    else:
-        say("  --skipped lists them")
+        return
+    reasons = Counter(one.reason for one in skipped if not needs_no_storing(one))
+    for reason, count in reasons.most_common(_LISTED):
+        say(f"  {count} {reason}")
 
 
 def _dtype_text(tensor: TensorRecord) -> str:

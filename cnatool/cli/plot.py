@@ -56,11 +56,11 @@ def plot(
     ] = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Draw the sample with this id. Repeat it."),
+        typer.Option(metavar="ID", help="Draw the sample with this id. Repeatable."),
     ] = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Draw this column of the study's networks. Repeat it."),
+        typer.Option(metavar="NAME", help="Draw this column of the study's networks. Repeatable."),
     ] = None,
     by: Annotated[
         str | None,

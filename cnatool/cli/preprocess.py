@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool.cli.arguments import (
+    EXIT_CODES,
     ColourOption,
     ConstantOption,
     CropOption,
@@ -67,7 +68,7 @@ def _group() -> None:
     """See how samples are prepared for a model."""
 
 
-@app.command("show")
+@app.command("show", epilog=EXIT_CODES)
 def show(
     model: ModelArgument,
     data: DataArgument = None,
@@ -112,7 +113,7 @@ def show(
     input_: InputOption = None,
     constant: ConstantOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a picture that is already there.")
+        bool, typer.Option("--overwrite", help="Replace an existing picture.")
     ] = False,
 ) -> None:
     """Say what a model would be fed, and draw it as a picture to look at.

@@ -22,7 +22,7 @@ def score(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
+            help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
             "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
             "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
             "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
@@ -45,6 +45,10 @@ def score(
         typer.Option(
             "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
         ),
+    ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="List the layers that are counted, one on each line."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     baselines: Annotated[
@@ -89,6 +93,6 @@ def score(
     if json:
         print_json(result.to_json())
     else:
-        print_score(result, everything=everything)
+        print_score(result, everything=everything, layers=layers)
         if baselines:
             print_baselines(result)

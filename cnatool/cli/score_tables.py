@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["print_score"]
 
+# Characters of a line that lists layers; more of them are not listed.
+_LINE = 100
 _ROUNDED = 1 + 1e-9
 
 
-def print_score(result: ScoreResult, *, everything: bool = False) -> None:
-    """Print a result as tables; with `everything` also what a first look does not need."""
+def print_score(result: ScoreResult, *, everything: bool = False, layers: bool = False) -> None:
+    """Print a result as tables; with `everything` also what a first look does not need.
+
+    With `layers` each layer has a line of its own.
+    """
     say(f"convention {result.convention}\n")
     _print_splits(result)
     _print_pair(result)
@@ -34,10 +39,7 @@ def print_score(result: ScoreResult, *, everything: bool = False) -> None:
         say("\nundefined (–):")
         for reason in reasons:
             say(f"  {reason}")
-    layers = [
-        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
-    ]
-    say(f"\n{len(result.layers)} layers: {', '.join(layers)}")
+    _print_layers(result, every=layers)
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
     if result.output.name is not None:
@@ -46,6 +48,22 @@ def print_score(result: ScoreResult, *, everything: bool = False) -> None:
         say(f"α: {result.alpha_codec}")
     for line in result.notes:
         say(f"note: {line}")
+
+
+def _print_layers(result: ScoreResult, *, every: bool) -> None:
+    texts = [
+        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
+    ]
+    count = f"{len(texts)} layer{'s' * (len(texts) != 1)}"
+    line = f"{count}: {', '.join(texts)}"
+    if every:
+        say(f"\n{count}:")
+        for text in texts:
+            say(f"  {text}")
+    elif len(line) <= _LINE:
+        say(f"\n{line}")
+    else:
+        say(f"\n{count}, from {texts[0]} to {texts[-1]} (--layers lists them)")
 
 
 def _print_splits(result: ScoreResult) -> None:
@@ -101,7 +119,7 @@ def _print_pair(result: ScoreResult) -> None:
             for name, form, found in _pair_rows(result)
         ],
         keys=2,
-        attached={3},
+        attached={3, 5},
     )
 
 
@@ -181,6 +199,7 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
     for name, split in result.splits.items():
         for measure, reason in (
             ("accuracy, loss", split.performance_reason),
+            ("loss", split.loss_reason),
             ("β", split.beta_reason),
             ("CNA", split.cna.reason),
             ("interval of CNA", split.cna.interval_reason),

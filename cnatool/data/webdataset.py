@@ -26,7 +26,7 @@ from cnatool.data.developing import (
 from cnatool.data.source import Block, InputSpec, SampleError, check_sample, is_picture, spans
 from cnatool.data.tarred import members
 from cnatool.errors import DataError
-from cnatool.text import one_line, printable
+from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -206,6 +206,12 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
         counts.append(count)
     if first is None:
         raise DataError(f"{paths[0]} holds no samples.")
+    if not any(map(_readable, first.fields)) and any(map(_readable, held)):
+        there = listed(f".{field}" for field in sorted(first.fields))
+        raise DataError(
+            f"{first.where}, the first, is no sample: it has {there} and no picture or .npy. Leave "
+            "it out of the archive."
+        )
     label = _label(first, wanted)
     if label is None:
         _check_unlabelled(first, held)
@@ -234,6 +240,11 @@ def _check_together(path: Path, sample: _Sample, early: set[str]) -> None:
         )
     if len(early) < _EARLY:
         early.add(sample.key)
+
+
+def _readable(field: str) -> bool:
+    """Whether an input can be read from members with an extension."""
+    return is_picture(f"x.{field}") or field.endswith("npy")
 
 
 def _check_unlabelled(first: _Sample, fields: Mapping[str, int]) -> None:
@@ -306,9 +317,7 @@ def _label(first: _Sample, wanted: Wanted) -> _Label | None:
 
 def _inputs(first: _Sample, wanted: Wanted, label: _Label | None) -> list[tuple[str, str]]:
     """Give the model's inputs, and the extension that feeds each."""
-    readable = [
-        field for field in first.contents if is_picture(f"x.{field}") or field.endswith("npy")
-    ]
+    readable = [field for field in first.contents if _readable(field)]
     chosen = []
     for name in wanted.inputs:
         given = wanted.arrays.get(name, name).lower()

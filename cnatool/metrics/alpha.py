@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
 from cnatool.errors import DataError, MetricError
+from cnatool.metrics.count_entropy import (
+    BinWidths,
+    c_log2_c,
+    density_entropy_of_counts,
+    entropy_of_counts,
+    fraction_bits,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,8 +89,9 @@ def entropy(
     out_of_range : {"error", "drop", "clip"}
         What happens to a value outside `range`. A NaN is an error unless dropped.
     density : bool
-        Give −Σ_b d_b log2 d_b with NumPy's densities d_b = p_b / w, w the width of a bin, which is
-        (H + log2 w) / w.
+        Give −Σ_b d_b log2 d_b with NumPy's densities d_b = p_b / w_b. The widths w_b are those of
+        NumPy's edges, which have the type of the values: of pictures as float32 fractions of their
+        greatest level, as frameworks feed them, no two of a thousand bins need be equally wide.
     first_row : int
         Number of the first row in its split, for the text of errors.
 
@@ -113,7 +120,7 @@ def entropy(
             )
         return _symbol_entropy(flat)
     low, high = map(float, range)
-    bounds = _Bounds(bins, low, high, out_of_range)
+    bounds = _Bounds(bins, low, high, out_of_range, density)
     tally: _Tally
     if kind in "bu":
         tally = _Pixels(bounds, values.dtype) if size == 1 else _WidePixels(bounds, values.dtype)
@@ -121,8 +128,7 @@ def entropy(
         tally = _Floats(bounds, values.dtype)
     else:
         raise DataError(f"Inputs of type {values.dtype} have no histogram.")
-    bits = _counted_entropy(flat, tally, first_row)
-    return _density_form(bits, low, high, bins) if density else bits
+    return _counted_entropy(flat, tally, first_row)
 
 
 def level_entropy(
@@ -153,7 +159,7 @@ def level_entropy(
         For a level outside the range, or a sample without any value.
     """
     low, high = map(float, range)
-    tally = _Pixels(_Bounds(bins, low, high, out_of_range), np.dtype(np.uint8))
+    tally = _Pixels(_Bounds(bins, low, high, out_of_range, density), np.dtype(np.uint8))
     tally.check_levels(counts, first_row)
     numbers = counts.astype(np.intp)
     widths = numbers.sum(axis=1)
@@ -167,8 +173,8 @@ def level_entropy(
     for width in np.unique(widths):
         rows = np.flatnonzero(widths == width)
         binned = tally.binned(numbers[rows])
-        bits[rows] = _binned_entropy(binned, int(width), rows + first_row)
-    return _density_form(bits, low, high, bins) if density else bits
+        bits[rows] = _binned_entropy(binned, int(width), rows + first_row, tally.widths)
+    return bits
 
 
 def level_extent(counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
@@ -187,10 +193,19 @@ class _Bounds:
     low: float
     high: float
     out_of_range: OutOfRange
+    density: bool
+
+    def edges(self, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
+        """Return NumPy's edges of the bins for values of a type."""
+        return np.histogram_bin_edges(np.empty(0, dtype), self.bins, (self.low, self.high))
+
+    def widths(self, dtype: np.dtype[Any]) -> BinWidths | None:
+        """Return how wide the bins are, as the density form divides by; None for the entropy."""
+        return BinWidths.of(np.diff(self.edges(dtype))) if self.density else None
 
     def number(self, values: NDArray[Any]) -> NDArray[np.intp]:
         """Return each value's bin; the values lie inside. The steps are `numpy.histogram`'s."""
-        edges = np.histogram_bin_edges(values[:0], self.bins, (self.low, self.high))
+        edges = self.edges(values.dtype)
         number = ((values - self.low) / (self.high - self.low) * self.bins).astype(np.intp)
         np.minimum(number, self.bins - 1, out=number)  # the last bin includes its right edge
         number -= values < np.take(edges, number)  # rounding may have moved a value over an edge
@@ -220,6 +235,7 @@ class _Tally(Protocol):
 
     size: int
     elements: int  # to count at a time
+    widths: BinWidths | None  # of the bins, for the density form
 
     def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
         """Return numbers 0 … size − 1 in the block's shape."""
@@ -238,6 +254,9 @@ class _WidePixels:
         self.greatest = 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
         self.size = bounds.bins + 1
         unit = np.arange(self.greatest + 1) / self.greatest
+        if bounds.density:
+            unit = unit.astype(np.float32)
+        self.widths = bounds.widths(unit.dtype)
         if bounds.out_of_range == "clip":
             unit = unit.clip(bounds.low, bounds.high)
         self.inside = (unit >= bounds.low) & (unit <= bounds.high)
@@ -277,7 +296,10 @@ class _Pixels(_WidePixels):
         kept = np.flatnonzero(self.inside)
         self.kept = slice(kept[0], kept[-1] + 1) if kept.size else slice(0)
         # Bins ascend with the levels, so that a bin is a run of levels.
-        self.starts = np.flatnonzero(np.diff(self.table[self.kept].astype(np.intp), prepend=-1))
+        bins = self.table[self.kept].astype(np.intp)
+        self.starts = np.flatnonzero(np.diff(bins, prepend=-1))
+        if self.widths is not None:
+            self.widths = self.widths.among(bins[self.starts])
 
     def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
         levels = block.view(np.uint8)
@@ -308,6 +330,7 @@ class _Floats:
         self.size = bounds.bins + 1
         # In half precision the edges of a thousand bins would not be equally far apart.
         self.dtype = np.promote_types(dtype, np.float32)
+        self.widths = bounds.widths(self.dtype)
 
     def index(self, block: NDArray[Any], first_row: int) -> NDArray[Any]:
         bounds = self.bounds
@@ -343,30 +366,25 @@ def _counted_entropy(flat: NDArray[Any], tally: _Tally, first_row: int) -> NDArr
             part = block[:, left : left + step]
             counts += _row_counts(tally.index(part, first_row + start), tally.size)
         numbers = np.arange(start, start + len(block)) + first_row
-        bits[start : start + rows] = _binned_entropy(tally.binned(counts), width, numbers)
+        bits[start : start + rows] = _binned_entropy(
+            tally.binned(counts), width, numbers, tally.widths
+        )
     return bits
 
 
 def _binned_entropy(
-    binned: NDArray[np.intp], width: int, rows: NDArray[np.intp]
+    binned: NDArray[np.intp], width: int, rows: NDArray[np.intp], widths: BinWidths | None
 ) -> NDArray[np.float64]:
-    """Give the entropy of counts that are those of `width` values a row, or of fewer."""
+    """Return the entropy, or its density form, of counts of at most `width` values a row."""
     total = binned.sum(axis=1)
     if not total.all():
         raise DataError(
             f"Sample row {rows[np.argmin(total)]} has no value inside the range, and nothing is "
             "left of it: --set range=LO:HI, or --set out_of_range=clip."
         )
-    spread = _c_log2_c(total, width) - _c_log2_c(binned, width).sum(axis=1)
-    bits: NDArray[np.float64] = np.ldexp(spread / total, -_fraction_bits(width))
-    return bits
-
-
-def _density_form(
-    bits: NDArray[np.float64], low: float, high: float, bins: int
-) -> NDArray[np.float64]:
-    width = (high - low) / bins
-    return (bits + math.log2(width)) / width
+    if widths is None:
+        return entropy_of_counts(binned, total, width)
+    return density_entropy_of_counts(binned, total, width, widths)
 
 
 def _row_counts(index: NDArray[Any], size: int) -> NDArray[np.intp]:
@@ -395,7 +413,7 @@ def _symbol_entropy(flat: NDArray[Any]) -> NDArray[np.float64]:
     """Sort each row: a distinct value is a run, and its count the run's length."""
     n, width = flat.shape
     bits = np.empty(n)
-    whole = _c_log2_c(np.array([width]), width)[0]
+    whole = c_log2_c(np.array([width]), width)[0]
     rows = max(1, _ELEMENTS // width)
     for start in range(0, n, rows):
         ordered = np.sort(flat[start : start + rows], axis=1)
@@ -404,33 +422,6 @@ def _symbol_entropy(flat: NDArray[Any]) -> NDArray[np.float64]:
         runs = np.flatnonzero(first)
         counts = np.diff(runs, append=ordered.size)
         row_starts = np.searchsorted(runs, np.arange(0, ordered.size, width))
-        part = np.add.reduceat(_c_log2_c(counts, width), row_starts)
-        bits[start : start + rows] = np.ldexp((whole - part) / width, -_fraction_bits(width))
+        part = np.add.reduceat(c_log2_c(counts, width), row_starts)
+        bits[start : start + rows] = np.ldexp((whole - part) / width, -fraction_bits(width))
     return bits
-
-
-def _c_log2_c(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
-    """Return c log2 c for counts up to `most`, in fixed point; 0 log2 0 = 0.
-
-    Sums of integers do not depend on their order: samples whose histograms are permutations of
-    each other have the very same α, and a curve sorted by α keeps their rows in order.
-    """
-    if most > _NUMBERS:  # few large samples: the table would be longer than what it saves
-        return _c_log2_c_computed(counts, most)
-    return np.take(_c_log2_c_table(most), counts)
-
-
-def _c_log2_c_computed(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
-    values = np.asarray(counts, np.float64) * np.log2(np.maximum(counts, 1))
-    result: NDArray[np.int64] = np.rint(np.ldexp(values, _fraction_bits(most))).astype(np.int64)
-    return result
-
-
-@lru_cache(maxsize=8)
-def _c_log2_c_table(most: int) -> NDArray[np.int64]:
-    return _c_log2_c_computed(np.arange(most + 1), most)
-
-
-def _fraction_bits(most: int) -> int:
-    """Return how many binary places fit 62 bits beside N log2 N, N = `most`: 2⁻⁵⁰ for MNIST."""
-    return 62 - math.ceil(most * math.log2(most + 1)).bit_length()

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.smoothing import running_mean
+from cnatool.metrics.smoothing import curve_order, running_mean, tied_means
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +73,7 @@ def curve_area(
                 return Estimate.undefined(
                     f"{name} is not finite for {broken} of {values.size} samples of a split"
                 )
-        order = np.argsort(a, kind="stable")
+        order = curve_order(a, b)
         splits.append((a[order], b[order]))
     return area_between(*splits, form=form, window=window, points=points)
 
@@ -81,10 +81,10 @@ def curve_area(
 def area_between(
     first: Curve, second: Curve, *, form: AreaForm, window: int, points: int
 ) -> Estimate:
-    """Return CNA-A of splits whose finite (α, β) are sorted by α; parameters as `curve_area`."""
+    """Return CNA-A of splits of finite (α, β) in `curve_order`; parameters as `curve_area`."""
     with np.errstate(over="ignore", invalid="ignore"):
         curves = [
-            (running_mean(alpha, window), running_mean(beta, window))
+            (running_mean(alpha, window), running_mean(tied_means(alpha, beta), window))
             for alpha, beta in (first, second)
         ]
         spans = [np.ptp(np.concatenate(axis)) for axis in zip(*curves, strict=True)]

@@ -11,6 +11,7 @@ from cnatool.metrics.area import area_between
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
 from cnatool.metrics.progress import unwatched
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
+from cnatool.metrics.smoothing import curve_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ def resampled_areas(
     ResampledAreas
         Of `resamples` values each.
     """
-    orders = [np.argsort(alpha, kind="stable") for alpha, _ in (first, second)]
+    orders = [curve_order(alpha, beta) for alpha, beta in (first, second)]
     ordered = [
         (alpha[order], beta[order])
         for (alpha, beta), order in zip((first, second), orders, strict=True)
@@ -146,9 +147,7 @@ def relabelled_areas(
     """
     alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
     size, total = first[0].size, alpha.size
-    # Equal α in an order that does not know the splits either.
-    order = np.random.default_rng([seed, size, total]).permutation(total)
-    order = order[np.argsort(alpha[order], kind="stable")]
+    order = curve_order(alpha, beta)
     alpha, beta = alpha[order], beta[order]
 
     def statistic(number: int) -> tuple[float]:

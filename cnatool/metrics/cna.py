@@ -28,7 +28,7 @@ from cnatool.metrics.resampling import (
     resample_counts,
     resampled,
 )
-from cnatool.metrics.smoothing import running_mean
+from cnatool.metrics.smoothing import curve_order, running_mean, tied_means
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -227,13 +227,15 @@ def _tau(difference: int, of_first: int, of_second: int) -> float:
 
 def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     """Prepare the correlation of a resample's smoothed curve."""
-    order = np.argsort(alpha, kind="stable")
+    order = curve_order(alpha, beta)
     first, second = alpha[order], beta[order]
 
     def statistic(counts: _Counts) -> float:
         rows = np.repeat(np.arange(counts.size), counts[order])
+        drawn = first[rows]
         with np.errstate(over="ignore", invalid="ignore"):
-            curve = [running_mean(values[rows], window) for values in (first, second)]
+            means = tied_means(drawn, second[rows])
+            curve = [running_mean(values, window) for values in (drawn, means)]
         if any(not np.isfinite(values).all() or is_constant(values) for values in curve):
             return math.nan
         one, other = map(standardised, curve)

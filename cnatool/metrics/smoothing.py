@@ -1,4 +1,9 @@
-"""The smoothed (α, β)-curve of a split. METRICS.md, section "CNA-A"."""
+"""The smoothed (α, β)-curve of a split, whatever the order of its rows.
+
+Where samples share an α, their order along the curve would be that of the rows, and a window's mean
+of β that of whichever rows came first. Each of them counts with their mean β instead, which is what
+the windows' means are on average over all orders.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["running_mean", "smoothed_curve"]
+__all__ = ["curve_order", "running_mean", "smoothed_curve", "tied_means"]
 
 
 def smoothed_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sort by α, ties in row order, and take the running mean of both over full windows.
+    """Sort by α, average β over equal α, and take the running mean of both over full windows.
 
     Parameters
     ----------
@@ -28,8 +33,36 @@ def smoothed_curve(
     -------
     alpha, beta : (n − window + 1,) float64 array
     """
-    order = np.argsort(alpha, kind="stable")
-    return running_mean(alpha[order], window), running_mean(beta[order], window)
+    order = curve_order(alpha, beta)
+    alpha, beta = alpha[order], beta[order]
+    return running_mean(alpha, window), running_mean(tied_means(alpha, beta), window)
+
+
+def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the order by rising α, and by rising β among equal α: the same for any row order."""
+    return np.lexsort((beta, alpha))
+
+
+def tied_means(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace each β by the mean β of the samples of its α.
+
+    Parameters
+    ----------
+    alpha, beta : (n,) array
+        In `curve_order`.
+
+    Returns
+    -------
+    (n,) array
+        `beta` itself where no two α are equal.
+    """
+    starts = np.flatnonzero(alpha[1:] != alpha[:-1]) + 1
+    if starts.size + 1 >= alpha.size:
+        return beta
+    starts = np.concatenate([[0], starts])
+    counts = np.diff(starts, append=alpha.size)
+    result: NDArray[np.float64] = np.repeat(np.add.reduceat(beta, starts) / counts, counts)
+    return result
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

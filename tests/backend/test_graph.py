@@ -97,7 +97,7 @@ def test_missing_external_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no graph"),
+        (b"", "is empty"),
         (b"not a model at all, just text", "is not an ONNX model"),
         (b"\x20\x00\x00\x00ORTM" + bytes(50), "ONNX Runtime's own format"),
         (mlp().SerializeToString()[:2000], "was cut short"),

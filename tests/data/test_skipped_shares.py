@@ -149,3 +149,14 @@ def test_a_dot_within_the_key(tmp_path: Path) -> None:
     assert block.labels is not None
     assert block.labels.tolist() == [0, 1, 2, 3]
     assert block.ids == [f"clip {i}" for i in range(4)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE.txt", "dataset.json"])
+def test_a_first_member_that_is_no_sample(name: str, tmp_path: Path) -> None:
+    members = [(name, b"{}")]
+    members += [m for i in range(4) for m in ((f"{i}.cls", b"1"), (f"{i}.png", png(i)))]
+    key, extension = name.split(".")
+    with pytest.raises(
+        DataError, match=rf"sample {key}, the first, is no sample: it has \.{extension} and no"
+    ):
+        opened(packed(tmp_path / "t.tar", members))

@@ -261,7 +261,9 @@ def _levels(image: np.ndarray) -> float:
 
 def _density(image: np.ndarray) -> float:
     """−Σ d log2 d, d NumPy's density over 1000 bins of [0, 1]; what lies outside is left out."""
-    d, _ = np.histogram(image / 255, bins=1000, range=(0, 1), density=True)
+    d, _ = np.histogram(
+        image.astype(np.float32) / np.float32(255), bins=1000, range=(0, 1), density=True
+    )
     return -sum(float(value) * math.log2(value) for value in d if value > 0)
 
 
@@ -310,9 +312,13 @@ def _loss(measured: Measured) -> float:
 
 
 def _curves(*splits: tuple[np.ndarray, np.ndarray]) -> list[list[tuple[float, float]]]:
-    """Sort by α, take running means over 25, scale both axes to 0 … 1 over both splits."""
+    """Sort by α, take running means over 25, scale both axes to 0 … 1 over both splits.
+
+    Samples of equal α count with the mean of their β.
+    """
     curves = []
     for alpha, beta in splits:
+        beta = np.array([np.mean(beta[alpha == value]) for value in alpha])
         rows = sorted(range(len(alpha)), key=lambda row: alpha[row])
         curve = []
         for start in range(len(rows) - 24):

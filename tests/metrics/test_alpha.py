@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ PAPER: dict[str, Any] = {
     "out_of_range": "error",
     "density": False,
 }
+
+
+MNIST = Path(__file__).resolve().parents[3] / "shared/data/mnist/t10k-images-idx3-ubyte.gz"
 
 
 def by_histogram(
@@ -108,6 +113,46 @@ def test_density_form_is_numpys_and_an_affine_image(bins: int, span: tuple[float
     np.testing.assert_allclose(dense, by_histogram(x, bins, span, density=True), rtol=1e-9)
     if span == (0.0, 1.0):
         np.testing.assert_allclose(dense, bins * (plain - np.log2(bins)), rtol=1e-12)
+
+
+def densities_of_numpy(x: np.ndarray[Any, Any], bins: int = 1000) -> np.ndarray[Any, Any]:
+    """What a notebook gets that divides float32 pixels by 255, as frameworks do."""
+    unit = x.astype(np.float32) / np.float32(np.iinfo(x.dtype).max)
+    return by_histogram(unit, bins, (0.0, 1.0), density=True)
+
+
+@pytest.mark.parametrize("bins", [7, 100, 256, 1000, 1001])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_density_form_has_the_uneven_widths_of_float32_edges(dtype: Any, bins: int) -> None:
+    x = np.random.default_rng(4).integers(0, np.iinfo(dtype).max, (30, 200), dtype, endpoint=True)
+    settings_ = {"bins": bins, "range": (0.0, 1.0), "out_of_range": "drop", "density": True}
+    expected = densities_of_numpy(x, bins)
+    np.testing.assert_allclose(entropy(x, **settings_), expected, rtol=1e-12)
+    unit = x.astype(np.float32) / np.float32(np.iinfo(dtype).max)
+    np.testing.assert_allclose(entropy(unit, **settings_), expected, rtol=1e-12)
+    if dtype is np.uint8:
+        counts = np.stack([np.bincount(row, minlength=256) for row in x])
+        np.testing.assert_array_equal(level_entropy(counts, **settings_), entropy(x, **settings_))
+
+
+def test_density_form_ties_samples_of_equal_histograms() -> None:
+    x = np.random.default_rng(4).integers(0, 256, (30, 784)).astype(np.uint8)
+    shuffled = np.random.default_rng(5).permuted(x, axis=1)
+    settings_ = {"bins": 1000, "range": (0.0, 1.0), "out_of_range": "drop", "density": True}
+    both = entropy(np.concatenate([x, shuffled]), **settings_)
+    np.testing.assert_array_equal(both[:30], both[30:])
+
+
+@pytest.mark.skipif(not MNIST.is_file(), reason=f"no MNIST at {MNIST}")
+def test_density_form_over_mnist_is_numpys() -> None:
+    content = gzip.decompress(MNIST.read_bytes())
+    x = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28)[:4000]
+    got = entropy(x, bins=1000, range=(0.0, 1.0), out_of_range="drop", density=True)
+    expected = densities_of_numpy(x)
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+    # One width for all bins is another number, and another order of samples.
+    even = 1000 * (entropy(x, **PAPER | {"bins": 1000}) - np.log2(1000))
+    assert np.abs(even / expected - 1).max() > 1e-6
 
 
 def test_density_form_of_dropped_values() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ RISING, FALLING = line(lambda x: x), line(lambda x: 1 - x)
 
 def smooth_by_loop(alpha: Any, beta: Any, window: int) -> Curve:
     rows = sorted(range(len(alpha)), key=lambda i: alpha[i])
+    beta = np.array([np.mean(beta[alpha == one]) for one in alpha])
     means = [
         [np.mean(values[rows[i : i + window]]) for i in range(len(rows) - window + 1)]
         for values in (alpha, beta)
@@ -97,9 +99,31 @@ def test_smoothed_curve_is_the_running_mean_of_the_sorted(window: int, n: int) -
     np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-13)
 
 
-def test_ties_in_alpha_keep_their_order() -> None:
-    _, beta = smoothed_curve(np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, 2.0, 3.0, 4.0]), 1)
-    assert beta.tolist() == [2.0, 4.0, 1.0, 3.0]
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+def test_a_curve_with_ties_is_the_mean_over_all_their_orders(window: int) -> None:
+    alpha = np.array([2.0, 1.0, 2.0, 0.0, 1.0, 2.0])
+    beta = np.array([3.0, -1.0, 7.0, 2.0, 4.0, 0.5])
+    curves = []
+    for rows in itertools.permutations(range(6)):
+        order = np.array(rows)[np.argsort(alpha[list(rows)], kind="stable")]
+        windows = np.lib.stride_tricks.sliding_window_view(beta[order], window)
+        curves.append(windows.mean(axis=1))
+    got = smoothed_curve(alpha, beta, window)[1]
+    np.testing.assert_allclose(got, np.mean(curves, axis=0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_order_of_rows_changes_no_bit(form: Any) -> None:
+    rng = np.random.default_rng(3)
+    first, second = noisy(1, 300, 1.0, decimals=1), noisy(2, 400, 2.0, decimals=1)
+    expected = area(first, second, form, window=25)
+    for _ in range(5):
+        mixed = [
+            tuple(values[order] for values in curve)
+            for curve in (first, second)
+            for order in [rng.permutation(len(curve[0]))]
+        ]
+        assert area(*mixed, form, window=25) == expected
 
 
 def test_smoothing_loses_no_digits_to_the_length() -> None:

@@ -66,6 +66,28 @@ def test_noise_has_an_interval_above_0_and_no_small_p() -> None:
     assert interval[0] > 0
 
 
+@pytest.mark.parametrize("form", ["total", "largest", "reference"])
+@pytest.mark.parametrize("orders", [(1, 1), (1, -1)])
+def test_rows_by_class_are_no_difference(form: Any, orders: tuple[int, int]) -> None:
+    # Few values of α, as of compression or binary pictures, and rows class by class.
+    settings = SETTINGS | {"form": form}
+    found = []
+    for seed in range(120):
+        rng = np.random.default_rng([9, seed])
+        pair = []
+        for n, direction in zip((300, 120), orders, strict=True):
+            classes = np.sort(rng.integers(0, 4, n))[::direction]
+            alpha = rng.integers(0, 6, n) / 8
+            pair.append((alpha, alpha + classes + rng.normal(size=n)))
+        area = curve_area(*pair, **settings).value
+        assert area is not None
+        values = relabelled_areas(*pair, **settings, relabellings=19, seed=seed)
+        found.append(chance_area(area, values).p_value)
+    for level in (0.05, 0.2, 0.5):
+        share = np.mean(np.array(found, float) <= level + 1e-9)
+        assert share == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 120))
+
+
 def test_a_difference_has_the_least_p() -> None:
     pair = noise(1, 300), noise(2, 200, shift=2)
     area = curve_area(*pair, **SETTINGS).value

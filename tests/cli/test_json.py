@@ -1,0 +1,144 @@
+"""JSON of dump, inspect and the preflight; exit codes; tensors that are not stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from support.networks import Builder, mlp, saved
+from typer.testing import CliRunner, Result
+
+import cnatool
+from cnatool import forecast
+from cnatool.cli.app import app
+from cnatool.left_out import left_out_lines, needs_no_storing
+from cnatool.schemas import schema_text
+from cnatool.store.records import SkippedTensor
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [*map(str, words)])
+    if code == 0:
+        assert result.exception is None, result.output
+    return result
+
+
+def document(name: str, *words: object) -> Any:
+    found = json.loads(run(*words).stdout)
+    jsonschema.validate(found, json.loads(schema_text(name)))
+    assert found["schema"] == f"cnatool.{name}/1"
+    return found
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    rng = np.random.default_rng(0)
+    saved(mlp(), tmp_path / "net.onnx")
+    (tmp_path / "data").mkdir()
+    for name, rows in (("train", 60), ("test", 40)):
+        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
+        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_dump(here: Path) -> None:
+    found = document("dump", "dump", "net.onnx", "data", "-o", "s.zarr", "--json")
+    store = cnatool.open(here / "s.zarr")
+    assert found["store"] == "s.zarr"
+    assert found["complete"]
+    assert {name: split["samples"] for name, split in found["splits"].items()} == {
+        "train": 60,
+        "test": 40,
+    }
+    assert all(split["labels"] for split in found["splits"].values())
+    assert found["tensors"] == len(store.tensors)
+    assert found["layers"] == len(store.layers)
+    assert any(note.startswith("split train: 60 samples") for note in found["notes"])
+
+
+def test_preflight(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("dump", "net.onnx", "data", "-o", "s.zarr", "--dry-run", "--json")
+    found = document("preflight", *words)
+    assert found["fits"]
+    assert found["samples"] == {"train": 60, "test": 40}
+    assert found["tensors"] == len(cnatool.dump("net.onnx", "data", "t.zarr").tensors)
+    assert not (here / "s.zarr").exists()
+    monkeypatch.setattr(forecast.Preflight, "fits", False)
+    result = run(*words, code=2)
+    assert not json.loads(result.stdout)["fits"]
+    assert "would take about" in str(result.exception)
+
+
+def test_inspect(here: Path) -> None:
+    store = cnatool.dump("net.onnx", "data", "s.zarr", tags={"run": "a"})
+    found = document("inspect", "inspect", "s.zarr", "--json")
+    assert (found["kind"], found["tags"]) == ("store", {"run": "a"})
+    assert [one["name"] for one in found["tensors"]] == [one.name for one in store.tensors]
+    assert found["splits"]["train"]["rows"] == 60
+    model = document("inspect", "inspect", "net.onnx", "--json")
+    assert model["kind"] == "model"
+    assert [one["name"] for one in model["tensors"]] == [one.name for one in store.tensors]
+    assert [one["linear"] for one in model["layers"]] == [one.linear for one in store.layers]
+    assert model["model"]["files"] == found["model"]["files"]
+    assert model["inputs"][0]["name"] == "x"
+
+
+def test_exit_codes_are_in_every_help() -> None:
+    commands = [
+        ["--help"],
+        ["preprocess", "show", "--help"],
+        *([one.name, "--help"] for one in app.registered_commands),
+    ]
+    for words in commands:
+        text = " ".join(run(*words).stdout.split())
+        assert "Exit codes: 0 success; 1 a check failed" in text, words
+        for code in (2, 3, 4, 130, 143):
+            assert f" {code} " in text
+
+
+def skipped(*tensors: tuple[str, str]) -> list[SkippedTensor]:
+    return [SkippedTensor(f"t{i}", *one) for i, one in enumerate(tensors)]
+
+
+def test_tensors_without_samples_do_not_frighten() -> None:
+    shape = "depends on an input's shape alone"
+    found = skipped(
+        *[("Constant", "constant")] * 512,
+        *[("Gather", shape)] * 264,
+        ("RandomNormal", "constant"),
+        ("ReduceMean", "no sample axis: shape (4,) whatever the number of samples"),
+        ("Add", "inside Loop: cannot be an output of the graph"),
+    )
+    assert list(left_out_lines(found)) == [
+        "not counted: 1 random tensor, 512 constants, 264 results of shape arithmetic, which hold "
+        "no values of samples",
+        "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph (inspect "
+        "--skipped lists them)",
+    ]
+    assert sum(map(needs_no_storing, found)) == 777
+    assert list(left_out_lines([])) == []
+
+
+def test_a_long_list_of_layers_is_short(here: Path) -> None:
+    b = Builder()
+    before = "x"
+    for i in range(60):
+        weight = b.constant(f"w{i}", np.eye(8, dtype=np.float32))
+        b.node("MatMul", [before, weight], f"block_{i}/attention/output/dense/MatMul_output_0")
+        before = f"block_{i}/attention/output/dense/MatMul_output_0"
+    saved(b.model({"x": ("n", 8)}, {before: ("n", 8)}), here / "deep.onnx")
+    np.savez(here / "d.npz", x=np.random.default_rng(0).integers(0, 256, (50, 8), np.uint8))
+    cnatool.dump("deep.onnx", "d.npz", "deep.zarr")
+    text = run("score", "deep.zarr").stdout
+    [line] = (line for line in text.splitlines() if line.startswith("59 layers"))
+    assert line.startswith("59 layers, from 1 block_0/")
+    assert len(line) < 180
+    listed = run("score", "deep.zarr", "--layers").stdout.splitlines()
+    place = listed.index("59 layers:")
+    assert listed[place + 1].split()[0] == "1"
+    assert listed[place + 59].split()[0] == "59"
