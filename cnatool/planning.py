@@ -176,6 +176,8 @@ def planned(
     )
     for line in feed.notes:
         note(line)
+    if (padded := feed.padding(first)) is not None:
+        note(padded)
     for name, source in sources.items():
         note(_split_text(name, source, rows[name]))
     ran = batched(
