@@ -18,6 +18,7 @@ from cnatool.errors import (
     NotAStoreError,
     StoreDamagedError,
     StoreInUseError,
+    StoreVersionError,
     StoreWriteError,
     UsageError,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "Store",
     "StoreDamagedError",
     "StoreInUseError",
+    "StoreVersionError",
     "StoreWriteError",
     "StoredArray",
     "Study",

@@ -9,6 +9,7 @@
     ├── NotAStoreError     a path that holds no store, or is taken           exit code 2
     ├── MetricError        the store cannot give what was asked of it        exit code 2
     ├── StoreDamagedError  a store that is broken                            exit code 3
+    │   └── StoreVersionError  made by another version of cnatool            exit code 2
     ├── StoreInUseError    a store that another process is writing           exit code 3
     ├── StoreWriteError    what cannot be written (disk full, no right to)   exit code 3
     └── BackendError       the runtime refused or failed                     exit code 4
@@ -33,6 +34,7 @@ __all__ = [
     "NotAStoreError",
     "StoreDamagedError",
     "StoreInUseError",
+    "StoreVersionError",
     "StoreWriteError",
     "UsageError",
 ]
@@ -68,6 +70,12 @@ class StoreDamagedError(CnatoolError, OSError):
     """A store whose arrays or whose attribute are broken."""
 
     exit_code = 3
+
+
+class StoreVersionError(StoreDamagedError):
+    """A store that another version of cnatool made, in a form that this one does not know."""
+
+    exit_code = 2
 
 
 class StoreInUseError(CnatoolError, OSError):

@@ -30,6 +30,7 @@ def test_public_names() -> None:
         "Store",
         "StoreDamagedError",
         "StoreInUseError",
+        "StoreVersionError",
         "StoreWriteError",
         "StoredArray",
         "Study",
@@ -112,6 +113,7 @@ def test_every_error_has_an_exit_code_and_a_docstring() -> None:
         "NotAStoreError": 2,
         "StoreDamagedError": 3,
         "StoreInUseError": 3,
+        "StoreVersionError": 2,
         "StoreWriteError": 3,
         "UsageError": 2,
     }

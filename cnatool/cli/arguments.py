@@ -1,4 +1,4 @@
-"""Words of the command line that more than one command reads."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -97,23 +97,25 @@ DataArgument = Annotated[
 ]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="NAME", help="What DATA is, where its looks leave a choice."),
+    typer.Option(
+        "--format", metavar="NAME", help="The format of DATA, where it could be read in two."
+    ),
 ]
 SplitOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeat it."),
+    typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeatable."),
 ]
 LabelsOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The array or column of labels, by its name.")
+    str | None, typer.Option(metavar="NAME", help="Name of the array or column of labels.")
 ]
 SplitColumnOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The column that says which split a row is of.")
+    str | None, typer.Option(metavar="NAME", help="The column that names the split of each row.")
 ]
 HoldoutOption = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Hold out this share of the training samples, drawn by lot, as test (or val).",
+        help="Hold out this share of the training samples, chosen at random, as test (or val).",
     ),
 ]
 TestOption = Annotated[
@@ -122,21 +124,21 @@ TestOption = Annotated[
 ]
 ConventionOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Whose definitions to follow: paper, reference or legacy."),
+    typer.Option(metavar="NAME", help="Definitions to use: paper, reference or legacy."),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="Override a field of the convention, as for `cnatool score`. Repeat it.",
+        help="Override a field of the convention, as for `cnatool score`. Repeatable.",
     ),
 ]
 TestFolderOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR2",
-        help="The test split's stores are in this folder, under the names of STORES.",
+        help="Folder with the stores of the test split, under the same names as STORES.",
     ),
 ]
 ScoresOutputOption = Annotated[
@@ -146,21 +148,21 @@ ScoresOutputOption = Annotated[
     ),
 ]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Exit code 1 where a store could not be scored.")
+    bool, typer.Option("--strict", help="Exit with code 1 if a store could not be scored.")
 ]
 OrderOption = Annotated[
     str | None,
     typer.Option(
         metavar="TAG",
-        help="The tag whose number is the step; by default the only one that differs for every "
-        "store of a run, or else the order in which they are given.",
+        help="The tag that holds the step as a number; by default the only tag that differs in "
+        "every store of a run, else the order in which the stores are given.",
     ),
 ]
 RunTagOption = Annotated[
-    str | None, typer.Option(metavar="TAG", help="The tag that tells several runs apart.")
+    str | None, typer.Option(metavar="TAG", help="The tag that distinguishes runs.")
 ]
 SeedOption = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Of draws, --holdout's and --flatness's.")
+    int, typer.Option(metavar="N", min=0, help="Seed of --holdout and --flatness.")
 ]
 LimitOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Take the first N samples of each split.")
@@ -168,23 +170,26 @@ LimitOption = Annotated[
 KeepInputsOption = Annotated[
     _KeepInputs | None,
     typer.Option(
-        help="Store raw pictures, or how often each of 256 levels occurs, which is enough for α; "
-        "by default levels where picture files are resized."
+        help="Store raw pictures (values), or the counts of their 256 levels, which suffice for α "
+        "(levels); by default levels where picture files are resized."
     ),
 ]
 OnErrorOption = Annotated[
-    OnError, typer.Option(help="At a sample that cannot be read: stop, or skip it and list it.")
+    OnError,
+    typer.Option(help="What to do with a sample that cannot be read: stop, or skip and list it."),
 ]
 FollowLinksOption = Annotated[
     bool,
-    typer.Option("--follow-links", help="Let symbolic links lead out of a folder of pictures."),
+    typer.Option(
+        "--follow-links", help="Follow symbolic links that lead out of a folder of pictures."
+    ),
 ]
 InputOption = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
         metavar="INPUT=ARRAY",
-        help="The array or column that feeds an input, where their names differ. Repeat it.",
+        help="The array or column that feeds an input, where their names differ. Repeatable.",
     ),
 ]
 ScaleOption = Annotated[
@@ -197,11 +202,13 @@ ScaleOption = Annotated[
 ]
 MeanOption = Annotated[
     str | None,
-    typer.Option(metavar="M[,M…]", help="Taken off after the scale; one, or one a channel."),
+    typer.Option(metavar="M[,M…]", help="Subtracted after scaling; one value, or one per channel."),
 ]
 StdOption = Annotated[
     str | None,
-    typer.Option(metavar="S[,S…]", help="Divided by after the mean; one, or one a channel."),
+    typer.Option(
+        metavar="S[,S…]", help="Divisor after subtracting the mean; one value, or one per channel."
+    ),
 ]
 LayoutOption = Annotated[
     str | None,
@@ -213,30 +220,29 @@ InputsOption = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="STORE",
-        help="Where the raw inputs are that a store refers to, if that was moved. Repeat it.",
+        help="The store with the raw inputs that a store refers to, if it was moved. Repeatable.",
     ),
 ]
 CodecOption = Annotated[
     _Codec | None,
     typer.Option(
-        help="How arrays are compressed; by default lz4 in Zarr, and none in HDF5, which offers "
-        "gzip beside it."
+        help="Compression of arrays; by default lz4 in Zarr, none in HDF5, which also has gzip."
     ),
 ]
 ConstantOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="INPUT=VALUE",
-        help="An input that is the same for every sample: a number, numbers with commas, or "
-        "FILE.npy. Repeat it.",
+        help="An input that is the same for every sample: a number, numbers with commas, a "
+        "number and a shape (0:1x8x64), or FILE.npy. Repeatable.",
     ),
 ]
 PreprocessOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.json|yaml|toml",
-        help="How samples are prepared: a file of docs/preprocessing.md, or of transformers or "
-        "timm; the options below replace what it says.",
+        help="How samples are prepared: a file as in docs/preprocessing.md, or one of transformers "
+        "or timm; the options below override it.",
     ),
 ]
 ResizeOption = Annotated[
@@ -247,22 +253,22 @@ ResizeOption = Annotated[
 ]
 CropOption = Annotated[
     str | None,
-    typer.Option(metavar="SIDE|HxW", help="Then take the middle: a square, or height and width."),
+    typer.Option(metavar="SIDE|HxW", help="Then crop the centre: a square, or height and width."),
 ]
 InterpolationOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="How to resize: nearest, box, bilinear (by default), hamming, bicubic, lanczos.",
+        help="Interpolation: nearest, box, bilinear (default), hamming, bicubic, lanczos.",
     ),
 ]
 ColourOption = Annotated[
     str | None,
-    typer.Option(metavar="as-is|rgb|bgr|grey", help="What the channels are turned into."),
+    typer.Option(metavar="as-is|rgb|bgr|grey", help="Convert the channels of pictures."),
 ]
 CustomOpsOption = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="A library of custom operators. Repeat it."),
+    typer.Option(metavar="FILE", help="A library of custom operators. Repeatable."),
 ]
 
 
@@ -330,12 +336,22 @@ def _value(name: str, text: str) -> Any:
         except (OSError, ValueError, EOFError) as error:
             raise UsageError(f"--constant {name}={text}: cannot be read ({error}).") from None
     try:
+        number, colon, shape = text.partition(":")
+        if colon:
+            return np.full([_length(word) for word in shape.split("x")], _number(number))
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--constant {name}={text}: a number, numbers with commas between them, or FILE.npy."
+            f"--constant {name}={text}: a number, numbers with commas between them, a number and "
+            "a shape as in 0:1x8x64, or FILE.npy."
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _length(word: str) -> int:
+    if not word.isdecimal() or int(word) > 1 << 24:
+        raise ValueError
+    return int(word)
 
 
 def _number(word: str) -> float | int | bool:

@@ -34,7 +34,7 @@ def convert(
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a store that is already there.")
+        bool, typer.Option("--overwrite", help="Replace an existing store.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
 ) -> None:

@@ -84,11 +84,11 @@ def dump(
         Path | None,
         typer.Option(
             metavar="STORE",
-            help="A finished store of the same data: refer to its raw inputs, and hold none.",
+            help="A finished store of the same data, whose raw inputs are referred to, not copied.",
         ),
     ] = None,
     keep: Annotated[
-        _Keep, typer.Option(help="Store whole activations, or only their sums over each sample.")
+        _Keep, typer.Option(help="Store whole activations, or only per-sample sums.")
     ] = _Keep.full,
     tensors: Annotated[
         list[str] | None,
@@ -104,20 +104,20 @@ def dump(
         list[str] | None,
         typer.Option(
             metavar="NAME|all",
-            help="Besides each sample's sums: abs_sum, square_sum, positive_sum, nonzero_count, "
-            "min, max. Repeat it.",
+            help="Statistics besides per-sample sums: abs_sum, square_sum, positive_sum, "
+            "nonzero_count, min, max. Repeatable.",
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Samples of one run; by default what fits the cache."
+            metavar="N", min=1, help="Samples per run; by default as many as fit the cache."
         ),
     ] = None,
     limit: LimitOption = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A word of your own, kept in the store. Repeat it."),
+        typer.Option(metavar="KEY=VALUE", help="Metadata to keep in the store. Repeatable."),
     ] = None,
     preprocess: PreprocessOption = None,
     resize: ResizeOption = None,
@@ -129,11 +129,13 @@ def dump(
     std: StdOption = None,
     layout: LayoutOption = None,
     provider: Annotated[
-        str, typer.Option(metavar="NAME", help="Where ONNX Runtime runs: cpu, cuda, …")
+        str, typer.Option(metavar="NAME", help="Execution provider of ONNX Runtime: cpu, cuda, …")
     ] = "cpu",
     threads: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Threads that run the model; 0 for one a processor."),
+        typer.Option(
+            metavar="N", min=0, help="Threads that run the model; 0 for one per processor."
+        ),
     ] = 0,
     input_: InputOption = None,
     constant: ConstantOption = None,
@@ -141,48 +143,47 @@ def dump(
     initial_model: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The network before training, for how far its weights moved."
+            metavar="FILE",
+            help="The network before training, to measure the distance of its weights.",
         ),
     ] = None,
     flatness: Annotated[
         bool,
         typer.Option(
             "--flatness",
-            help="Measure how much noise on its weights the network bears, before the first row.",
+            help="Measure how much noise on the weights the network tolerates.",
         ),
     ] = False,
     flatness_samples: Annotated[
-        int | None, typer.Option(metavar="N", help="Training samples for --flatness; 2000.")
+        int | None, typer.Option(metavar="N", help="Training samples for --flatness; default 2000.")
     ] = None,
     flatness_draws: Annotated[
-        int | None, typer.Option(metavar="N", help="Draws of noise for --flatness; 10.")
+        int | None, typer.Option(metavar="N", help="Noise samples for --flatness; default 10.")
     ] = None,
     flatness_target: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Accuracy that --flatness lets go; 0.1."),
+        typer.Option(metavar="SHARE", help="Loss of accuracy that --flatness allows; default 0.1."),
     ] = None,
     codec: CodecOption = None,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace a store that is already there; if the dump is cut off, the old one is "
-            "kept as NAME.previous.zarr.",
+            help="Replace an existing store; if the dump is interrupted, the old one is kept as "
+            "NAME.previous.zarr.",
         ),
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with a dump that was cut off, with the options that it was begun with; "
-            "begin where there is none, and leave a complete store alone.",
+            help="Continue an interrupted dump with the same options; start one where there is "
+            "none, and leave a complete store alone.",
         ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Say what the dump would take of disk, time and memory, and stop."
-        ),
+        typer.Option("--dry-run", help="Estimate disk space, time and memory, and stop."),
     ] = False,
     json: Annotated[
         bool,
@@ -191,7 +192,7 @@ def dump(
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Say at the end which stage was the slowest.")
+        bool, typer.Option("--verbose", help="Print at the end which stage was the slowest.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
 ) -> None:

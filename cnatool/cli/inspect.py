@@ -33,7 +33,7 @@ def inspect(
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model leaves it open."
+            metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model does not fix it."
         ),
     ] = None,
     constant: ConstantOption = None,
@@ -43,11 +43,12 @@ def inspect(
         typer.Option("--layers", help="List the layers: which tensor stands for each, and why."),
     ] = False,
     skipped: Annotated[
-        bool, typer.Option("--skipped", help="List what is left out too, each with its reason.")
+        bool,
+        typer.Option("--skipped", help="Also list tensors that are not stored, with the reasons."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
-    """List the tensors of a model or a store: operator, role, layer, shape, bytes a sample."""
+    """List the tensors of a model or a store: operator, role, layer, shape, bytes per sample."""
     if is_store(path):
         from cnatool.store.reader import open_store
 

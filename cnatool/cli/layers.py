@@ -25,7 +25,7 @@ def layers(
     set_: SetOption = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Show the sample with this id as well. Repeat it."),
+        typer.Option(metavar="ID", help="Show the sample with this id as well. Repeatable."),
     ] = None,
     inputs: InputsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,

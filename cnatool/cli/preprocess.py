@@ -113,7 +113,7 @@ def show(
     input_: InputOption = None,
     constant: ConstantOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a picture that is already there.")
+        bool, typer.Option("--overwrite", help="Replace an existing picture.")
     ] = False,
 ) -> None:
     """Say what a model would be fed, and draw it as a picture to look at.

@@ -22,7 +22,7 @@ def score(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="Override a field of the convention, as in bins=1000. Repeat it. Fields: "
+            help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
             "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
             "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
             "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "

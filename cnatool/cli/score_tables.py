@@ -119,7 +119,7 @@ def _print_pair(result: ScoreResult) -> None:
             for name, form, found in _pair_rows(result)
         ],
         keys=2,
-        attached={3},
+        attached={3, 5},
     )
 
 

@@ -68,15 +68,15 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG,TAG",
-            help="Tags that are hyperparameters; by default those that vary, but for the seed, "
-            "the cluster, and names of runs.",
+            help="Tags that are hyperparameters; by default those that vary, except the cluster "
+            "tag, seeds, runs, steps of training, and tags that follow from others.",
         ),
     ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MEASURE,MEASURE",
-            help="Compare two measures; by default each one with each trivial baseline. Repeat it.",
+            help="Compare two measures; by default each with each trivial baseline. Repeatable.",
         ),
     ] = None,
     resamples: Annotated[

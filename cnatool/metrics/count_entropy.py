@@ -62,10 +62,10 @@ class BinWidths:
 
     def sums(self, values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Sum (n, B) values over the bins of each width: (n, K)."""
-        result: NDArray[np.integer[Any]] = np.add.reduceat(
-            values[:, self.order], self.starts, axis=1
-        )
-        return result
+        if self.distinct.size == 1:
+            total: NDArray[np.integer[Any]] = values.sum(axis=1, keepdims=True)
+            return total
+        return np.add.reduceat(values[:, self.order], self.starts, axis=1)
 
 
 def entropy_of_counts(

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError
+from cnatool._version import __version__
+from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreVersionError
 from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
+from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import (
     IDS,
@@ -26,12 +28,14 @@ from cnatool.store.layout import (
 from cnatool.store.records import StoreRecord
 from cnatool.store.referring import referred_split
 from cnatool.store.tree import format_at
+from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import DTypeLike, NDArray
 
+    from cnatool.store.indexing import Index
     from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
     from cnatool.store.tree import Codec, ReadableArray, ReadableTree
 
@@ -39,6 +43,7 @@ __all__ = ["Split", "Store", "StoredArray", "named_stores", "open_store"]
 
 # Built on import: msgspec crashes the process where threads build the first decoder of a type.
 _RECORD = msgspec.json.Decoder(StoreRecord)
+_SCHEMA = "cnatool.store/1"
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
@@ -66,6 +71,8 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         If there is no store at ``path``.
     StoreDamagedError
         If its attribute is not what the schema says, or an array is missing or has another shape.
+    StoreVersionError
+        If it is whole, and in the form of another version of cnatool.
     """
     path = Path(path)
     try:
@@ -74,6 +81,11 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         wrong = None if record is None else next(contradictions(record), None)
         found = None if text is None else attribute_checksum(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
+        if (maker := _other_version(text, checksum)) is not None:
+            raise StoreVersionError(
+                f"{path}: made by another version of cnatool, {maker}, in a form that cnatool "
+                f"{__version__} does not read ({error}). Read it with that version, or dump again."
+            ) from error
         raise StoreDamagedError(
             f"{path}: the attribute cnatool is not what the schema says: {error}."
         ) from error
@@ -88,6 +100,30 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
             "checksum."
         )
     return Store(path, record, tree, named_stores(inputs))
+
+
+class _Maker(msgspec.Struct):
+    """What every version writes."""
+
+    schema: str = ""
+    created_by: str = ""
+
+
+def _other_version(text: bytes | None, checksum: str | None) -> str | None:
+    """Name the version that wrote an attribute this one cannot read; None where it is damaged."""
+    try:
+        maker = msgspec.json.decode(text or b"", type=_Maker)
+        whole = checksum is not None and checksum == attribute_checksum(text or b"")
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError):
+        return None
+    form, _, number = maker.schema.rpartition("/")
+    known = f"{form}/{number}" == _SCHEMA
+    if form != _SCHEMA.rpartition("/")[0] or not number.isdecimal():
+        return None
+    if known and (not whole or maker.created_by in ("", f"cnatool {__version__}")):
+        return None
+    name = printable(maker.created_by)[:100]
+    return f"{name} ({maker.schema})" if name else maker.schema
 
 
 def _described(path: Path) -> tuple[ReadableTree, bytes | None, str | None]:
@@ -107,7 +143,10 @@ def named_stores(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 class StoredArray:
-    """The committed rows of one array; indexing with a row, a slice or ``[:]`` reads them.
+    """The committed rows of one array, which are read as they are indexed.
+
+    Indices are those of NumPy: rows, slices, lists and arrays of rows in any order, boolean masks,
+    and tuples of such for further axes. Only what is asked for is held in memory.
 
     Parameters
     ----------
@@ -142,28 +181,28 @@ class StoredArray:
     def __repr__(self) -> str:
         return f"<{self._array.key} {self.shape} {self.dtype}>"
 
-    def __getitem__(self, index: int | slice) -> NDArray[Any]:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            return self._read(start, max(start, stop))[:: step or 1] if step > 0 else self[:][index]
-        row = range(len(self))[index]
-        value: NDArray[Any] = self._read(row, row + 1)[0]
-        return value
+    def __getitem__(self, index: Index) -> Any:
+        return index_rows(RowReader(self.shape, self.dtype, self._read, self._block_rows), index)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return self[:] if dtype is None else self[:].astype(dtype)
+        whole: NDArray[Any] = self[:]
+        return whole if dtype is None else whole.astype(dtype)
 
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """Give ``(first row, rows)`` in order, whole chunks, about 16 MiB at a time.
 
         Blocks are read ahead while the caller works on the last one.
         """
-        row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
-        chunk = self._array.chunk_rows
-        step = max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
+        step = self._block_rows
         starts = range(0, len(self), step)
         blocks = ((start, self._read(start, min(start + step, len(self)))) for start in starts)
         return prefetched(blocks) if len(starts) > 1 else blocks
+
+    @property
+    def _block_rows(self) -> int:
+        row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
+        chunk = self._array.chunk_rows
+        return max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         parts = []

@@ -13,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stores import append, arrays, changed_attribute, check_rows, record
 
-from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreWriteError
+from cnatool.errors import (
+    MetricError,
+    NotAStoreError,
+    StoreDamagedError,
+    StoreVersionError,
+    StoreWriteError,
+)
 from cnatool.store.chunking import chunk_rows, commit_rows
 from cnatool.store.hdf5 import HDF5Tree
+from cnatool.store.integrity import attribute_checksum
 from cnatool.store.reader import open_store
 from cnatool.store.records import StoreRecord
 from cnatool.store.replacing import check_free
@@ -133,7 +140,7 @@ def test_missing_array_and_wrong_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": "cnatool.store/2"}, "is not what the schema says"),
+        ({"schema": "cnatool.scores/2"}, "is not what the schema says"),
         ({"tensors": 3}, "is not what the schema says"),
         ({"unheard": 1}, "is not what the schema says"),
     ],
@@ -145,6 +152,33 @@ def test_attribute_of_another_shape(
     with changed_attribute(tmp_path / "s.zarr") as attribute:
         attribute.update(change)
     with pytest.raises(StoreDamagedError, match=message):
+        open_store(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("version", [0, 2, 17])
+def test_a_store_of_another_version_is_not_called_damaged(tmp_path: Path, version: int) -> None:
+    write(tmp_path / "s.zarr", arrays(8), [8])
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute.update(schema=f"cnatool.store/{version}", created_by="cnatool 7.5", unheard=[])
+    message = rf"made by another version of cnatool, cnatool 7\.5 \(cnatool\.store/{version}\)"
+    with pytest.raises(StoreVersionError, match=message):
+        open_store(tmp_path / "s.zarr")
+
+
+def test_a_field_of_a_later_version_is_not_called_damage(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", arrays(8), [8])
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute.update(unheard=1, created_by="cnatool 7.5")
+        whole = attribute_checksum(json.dumps(attribute).encode())
+    metadata = json.loads((tmp_path / "s.zarr/zarr.json").read_text())
+    metadata["attributes"]["cnatool_crc32c"] = whole
+    (tmp_path / "s.zarr/zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(StoreVersionError, match="made by another version of cnatool, cnatool 7.5 "):
+        open_store(tmp_path / "s.zarr")
+    # Without a checksum that holds, nobody knows whether it is whole.
+    metadata["attributes"]["cnatool_crc32c"] = "00000000"
+    (tmp_path / "s.zarr/zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(StoreDamagedError, match="is not what the schema says"):
         open_store(tmp_path / "s.zarr")
 
 
