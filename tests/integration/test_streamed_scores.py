@@ -258,7 +258,7 @@ def _assert_beta(
         # Sums in the graph are partly float32; what cancels in a slope is a part of the greatest.
         np.testing.assert_allclose(rows["beta"], beta, rtol=1e-6, atol=1e-6 * np.abs(z).max())
         cna = scipy.stats.pearsonr(rows["alpha"].to_numpy(), beta).statistic
-        assert result.splits[split].cna.value == pytest.approx(cna, abs=1e-5)
+        assert result.splits[split].coefficients.pearson.value == pytest.approx(cna, abs=1e-5)
 
 
 _AGGREGATES = {
