@@ -11,7 +11,11 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
+from cnatool.backend.feeds import constant_input
+from cnatool.backend.network import FeedSpec
+from cnatool.cli import main
 from cnatool.errors import BackendError, ModelError, UsageError
+from cnatool.inspection import inspect_model
 from cnatool.store.records import Kept
 
 ROWS = 21
@@ -469,3 +473,21 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)
+
+
+def test_inspect_says_with_how_many_samples_a_model_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = baked_model("reshape", 8)
+    path = saved(model, tmp_path / "net.onnx")
+    assert inspect_model(path).batch == 8
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(path)])
+    assert ended.value.code in (None, 0)
+    assert "run with 8 samples at a time" in capsys.readouterr().out
+
+
+def test_number_for_a_constant_whose_shape_is_open() -> None:
+    spec = FeedSpec("ids", np.dtype(np.int64), ("n", "length"))
+    with pytest.raises(UsageError, match="whose shape is open, so one number does not say"):
+        constant_input(spec, 1, "n")
