@@ -74,7 +74,25 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     fed = tuple(name for name in names if name not in constants)
     if not fed:
         raise UsageError("every input is a --constant, so there is nothing to run the model over.")
-    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds))
+    texts = {
+        feed.name: tuple(1 if size is None else size for size in feed.shape or ())
+        for feed in network.feeds
+        if feed.name in fed and feed.dtype == object
+    }
+    numbers = [name for name in fed if name not in texts]
+    if texts and numbers:
+        raise ModelError(
+            f"{network.graph.path} takes texts ({', '.join(texts)}) beside numbers "
+            f"({', '.join(numbers)}), which cannot be fed together. Give one kind with --constant, "
+            "or export the part of the model behind its encoding of texts."
+        )
+    for name, shape in texts.items():
+        if math.prod(shape) != 1:
+            raise ModelError(
+                f"{network.graph.path}: input {name!r} takes {shape} texts a sample, and one can "
+                "be fed. Export the part of the model behind its encoding of texts."
+            )
+    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds), texts=texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +227,7 @@ class Feed:
         rows = zip(*block.fed, strict=True)
         seen: dict[tuple[bytes, ...], int] = {}
         for i, row in enumerate(rows):
-            seen.setdefault(tuple(part.tobytes() for part in row), i)
+            seen.setdefault(tuple(np.asarray(part).tobytes() for part in row), i)
         chosen = list(seen.values())[:count]
         taken = (chosen * count)[:count]
         values = self._preprocessed([raw[taken] for raw in block.fed])

@@ -69,7 +69,7 @@ class Samples:
     def distinct(self) -> bool:
         """Whether no two samples are the same."""
         rows = zip(*self.values.values(), strict=True)
-        return len({tuple(part.tobytes() for part in row) for row in rows}) == len(self)
+        return len({tuple(np.asarray(part).tobytes() for part in row) for row in rows}) == len(self)
 
     def first(self, count: int) -> Samples:
         """Give the first of them, and the same constants."""

@@ -175,6 +175,8 @@ class Wanted:
         What is made of samples as they are read.
     advice : dict of str to str
         For each model input, the option that feeds it the same for every sample.
+    texts : dict of str to tuple of int
+        Shape of one sample of each input that takes strings.
     """
 
     inputs: tuple[str, ...] = ("x",)
@@ -183,6 +185,7 @@ class Wanted:
     split_column: str | None = None
     view: View = PLAIN
     advice: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def names(self) -> list[tuple[str, ...]]:
         """Give the names that an array may have, for each input.

@@ -12,7 +12,7 @@ from cnatool.metrics.estimate import Estimate
 from cnatool.studying.clusters import cluster_weights, percentile_interval
 from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficients
 from cnatool.studying.columns import TARGETS
-from cnatool.studying.curves import bins_by, quadratic_fit
+from cnatool.studying.curves import bins_by, networks_a_bin, quadratic_fit
 from cnatool.studying.granulated import coupled_pairs, granulated_kendall
 from cnatool.studying.information import ConditionalInformation, least_information
 from cnatool.studying.results import (
@@ -279,7 +279,7 @@ def binned(networks: Networks) -> list[Bin]:
                 for name in (*networks.kinds, *(t for t in TARGETS[1:] if t in networks.values))
             },
         )
-        for places in bins_by(accuracy[rows])
+        for places in bins_by(accuracy[rows], networks_a_bin(len(rows)))
     ]
 
 

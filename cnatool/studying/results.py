@@ -265,7 +265,8 @@ class StudyResult(Document, frozen=True):
     differences : tuple of Difference
         Of pairs of measures.
     bins : tuple of Bin
-        Networks in bins of 25, by rising test accuracy (paper Fig. 7).
+        Networks in bins of 25, or in five smaller ones where they are fewer than 50, by rising
+        test accuracy (paper Fig. 7).
     notes : tuple of str
         What a reader of these numbers should know beside them.
     """
