@@ -228,11 +228,11 @@ class Wanted:
         DataError
             With the options that would feed these.
         """
-        held = set(held)
+        held = list(held)
         missing = [
             name
             for name, names in zip(self.inputs, self.names(), strict=True)
-            if held.isdisjoint(names) and name not in self.arrays
+            if set(names).isdisjoint(held) and name not in self.arrays
         ]
         if not missing or len(self.inputs) == 1:
             return
