@@ -53,8 +53,10 @@ def compare(
 ) -> Comparison:
     """Compare two stores of one network and the same samples in the same order.
 
-    Tensors are matched by name where every layer of one store has its namesakes in the other, else
-    layers by execution order and size.
+    Tensors are matched by name where every layer of one store has its namesakes in the other. Else
+    layers are matched by the stems of their names, without what optimisers and quantisers add, and
+    by size, longest path from the input, shortcut and order. A layer that could stand for several
+    is not compared, and neither are quantised codes with values; notes name both.
 
     Parameters
     ----------
@@ -263,9 +265,21 @@ def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
 def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator[str]:
     if fields.area == "reference":
         yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
+    if match.codes:
+        yield (
+            f"{_listed(match.codes)}: one store holds quantised codes and the other values, so "
+            "these layers are not compared. An export with QuantizeLinear and DequantizeLinear "
+            "(QuantFormat.QDQ) has values for both"
+        )
+    if match.ambiguous:
+        yield (
+            f"{_listed(match.ambiguous)}: several layers of {two.path} have the same size and "
+            "place in the network, neither names nor values tell which is which, and none is "
+            "compared. Export both models with the same names of weights"
+        )
     if match.reordered:
         yield (
-            f"layers that run in another order in {two.path}: {', '.join(match.reordered)}. Depths "
+            f"layers that run in another order in {two.path}: {_listed(match.reordered)}. Depths "
             "by index see another network; --set depth=path does not"
         )
     for names, where in ((match.folded2, two), (match.folded, one)):
@@ -276,3 +290,9 @@ def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator
                 "recorded. Layers are compared where they enter the nonlinearity; conventions "
                 "whose layers are linear see another network"
             )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List the first names, and count the rest."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more

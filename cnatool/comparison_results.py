@@ -157,7 +157,7 @@ class Comparison(Document, frozen=True, forbid_unknown_fields=True):
     differences : tuple of str
         What is not the same, in words; empty where all is.
     matched : {"name", "order"}
-        Whether tensors were matched by name, or layers by their order and size.
+        Whether names alone matched the layers, or size, path, shortcut and order did for some.
     unmatched, unmatched2 : tuple of str
         Layers of the one store and of the other that were matched with none.
     splits : dict of str to SplitCompared

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from cnatool.backend.feeds import ConstantInput, Samples, constant_inputs
+from cnatool.backend.feeds import ConstantInput, Samples, constant_advice, constant_inputs
 from cnatool.backend.input_range import InputRange, input_range
 from cnatool.data.preprocess import ModelInput, PreprocessOptions, apply, plan
 from cnatool.data.skipping import first_block
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
 from cnatool.errors import DataError, ModelError, UsageError
+from cnatool.padding import LOOKED_AT, padding_text
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -73,7 +75,25 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     fed = tuple(name for name in names if name not in constants)
     if not fed:
         raise UsageError("every input is a --constant, so there is nothing to run the model over.")
-    return Wanted(fed, dict(arrays))
+    texts = {
+        feed.name: tuple(1 if size is None else size for size in feed.shape or ())
+        for feed in network.feeds
+        if feed.name in fed and feed.dtype == object
+    }
+    numbers = [name for name in fed if name not in texts]
+    if texts and numbers:
+        raise ModelError(
+            f"{network.graph.path} takes texts ({', '.join(texts)}) beside numbers "
+            f"({', '.join(numbers)}), which cannot be fed together. Give one kind with --constant, "
+            "or export the part of the model behind its encoding of texts."
+        )
+    for name, shape in texts.items():
+        if math.prod(shape) != 1:
+            raise ModelError(
+                f"{network.graph.path}: input {name!r} takes {shape} texts a sample, and one can "
+                "be fed. Export the part of the model behind its encoding of texts."
+            )
+    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds), texts=texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +146,8 @@ class Feed:
             raise DataError(
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
-                "each, and --constant NAME=VALUE for those that are the same for every sample."
+                "each, or say what those that are the same for every sample receive, as in "
+                f"{' '.join(wanted.advice[spec.name] for spec in specs[len(source.inputs) :])}"
             )
         batch = network.bound(wanted.inputs)
         planned = [
@@ -137,7 +158,9 @@ class Feed:
         ]
         return cls(
             tuple(made for made, _, _ in planned),
-            constant_inputs(network.feeds, constants),
+            constant_inputs(
+                network.feeds, constants, {made.input: made.shape for made, _, _ in planned}
+            ),
             batch,
             tuple(note for _, note, _ in planned),
             tuple(takes for _, _, takes in planned),
@@ -176,6 +199,14 @@ class Feed:
                 if line is not None:
                     yield line
 
+    def padding(self, source: Source) -> str | None:
+        """Say so where the first samples of a source are texts with padding."""
+        rows = [made for made in self.preprocessing if len(made.shape) == 1]
+        if not any(np.dtype(made.dtype).kind in "iu" for made in rows):
+            return None
+        prepared = self.prepared(first_block(source, LOOKED_AT))
+        return padding_text({made.input: prepared[made.input] for made in rows})
+
     def probe(self, source: Source, count: int | None = None) -> Samples:
         """Give samples from the start of a source, no two of them the same if that can be.
 
@@ -197,7 +228,7 @@ class Feed:
         rows = zip(*block.fed, strict=True)
         seen: dict[tuple[bytes, ...], int] = {}
         for i, row in enumerate(rows):
-            seen.setdefault(tuple(part.tobytes() for part in row), i)
+            seen.setdefault(tuple(np.asarray(part).tobytes() for part in row), i)
         chosen = list(seen.values())[:count]
         taken = (chosen * count)[:count]
         values = self._preprocessed([raw[taken] for raw in block.fed])
@@ -378,11 +409,14 @@ def opened_sources(
                 f"{_inputs_text(reference)} and {_inputs_text(source)}. "
                 "One store holds samples of one shape and type."
             )
-        if source.classes != reference.classes:
+    labelled = {name: source for name, source in sources.items() if source.labelled}
+    for first, name in pairwise(labelled):
+        mine, theirs = labelled[first].classes, labelled[name].classes
+        if mine != theirs:
             raise DataError(
                 f"splits {first!r} and {name!r} have different classes, so one label would mean "
-                f"two things: {_difference(reference.classes, source.classes)}. Give each split a "
-                "folder for every class; it may be empty."
+                f"two things: {_difference(mine, theirs)}. Give both the same classes, or each "
+                "a store of its own."
             )
     return sources
 

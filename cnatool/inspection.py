@@ -125,7 +125,9 @@ def inspect_model(
                 f"{network.graph.path}: input {feed.name!r} takes {shape} a sample, which is more "
                 "than can be tried."
             )
-    fed = constant_inputs(network.feeds, constants)
+    fed = constant_inputs(
+        network.feeds, constants, {feed.name: shape for feed, shape in sizes.items()}
+    )
 
     def samples(count: int | None) -> Samples:
         rng = np.random.default_rng(0)

@@ -43,6 +43,11 @@ _OTHERS: tuple[_Kind, ...] = (
         "without a sample axis",
         "without a sample axis",
     ),
+    (
+        lambda tensor: tensor.reason.startswith("its rows count"),
+        "of what is found in the data",
+        "of what is found in the data",
+    ),
     (lambda tensor: tensor.reason.startswith("inside "), "inside a subgraph", "inside subgraphs"),
     (lambda tensor: "not an array" in tensor.reason, "not numeric", "not numeric"),
     (lambda tensor: True, "for another reason", "for other reasons"),

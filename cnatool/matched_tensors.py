@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from cnatool.layer_matching import align_layers, tensor_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from cnatool.store.records import LayerRecord, TensorRecord
 
 __all__ = ["Match", "Pair", "matched"]
+
+# What gives the values of a linear operator as they are, or as nearly as codes can.
+_SAME_VALUES = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,10 @@ class Match:
     folded, folded2 : list of str
         Layers' pre-activations of the first store, of which one store alone holds the linear
         operator's own result: the first alone, and the second alone.
+    ambiguous : list of str
+        Layers' pre-activations of the first store that could stand for several of the second.
+    codes : list of str
+        Those that one store holds as quantised codes, and the other as values.
     """
 
     by: Literal["name", "order"]
@@ -62,14 +70,14 @@ class Match:
     folded: list[str]
     folded2: list[str]
     reordered: list[str]
+    ambiguous: list[str]
+    codes: list[str]
 
 
 def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
     """Match tensors by name if every layer of one store has its namesakes in the other.
 
-    Else layers are matched in execution order, as many as have tensors of the same size. Parallel
-    branches may run in either order: where two layers do not agree, others of the same size
-    that do are matched.
+    Else layers alone are matched, as `cnatool.layer_matching.align_layers` does.
 
     Parameters
     ----------
@@ -81,7 +89,6 @@ def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> M
         [layer for layer in each.layers if each.has_tensor(layer.preactivation)]
         for each in (store, store2)
     )
-    reordered: list[str] = []
     if _namesakes(store, store2, layers) or _namesakes(store2, store, layers2):
         by_name = {layer.preactivation: number for number, layer in enumerate(layers2)}
         aligned = [
@@ -91,37 +98,33 @@ def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> M
         ]
         others = [t for t in store.tensors if _same_size(store, store2, t.name, t.name)]
         by: Literal["name", "order"] = "name"
+        ambiguous: list[str] = []
     else:
-        sizes, sizes2 = (
-            [_size(each, layer.preactivation) for layer in found]
-            for each, found in ((store, layers), (store2, layers2))
-        )
-        in_order = _aligned(sizes, sizes2)
-        aligned = _untangled(
-            in_order,
-            sizes,
-            lambda i, j: agree(layers[i].preactivation, layers2[j].preactivation),
-        )
-        reordered = [
-            layers[after[0]].preactivation
-            for before, after in zip(in_order, aligned, strict=True)
-            if before != after
-        ]
-        others, by = [], "order"
+        found = align_layers(store, store2, layers, layers2, agree)
+        aligned, by, ambiguous, others = found.places, found.by, found.ambiguous, []
+    codes = [
+        layers[i].preactivation
+        for i, j in aligned
+        if not _same_kind(store, store2, layers[i].preactivation, layers2[j].preactivation)
+    ]
+    aligned = [(i, j) for i, j in aligned if layers[i].preactivation not in codes]
     pairs: list[Pair] = []
     folded: list[str] = []
     folded2: list[str] = []
     for number, number2 in aligned:
         one, two = layers[number], layers2[number2]
         own, own2 = _has_own(store, one), _has_own(store2, two)
-        if own and own2 and _same_size(store, store2, one.linear, two.linear):
+        sized = _same_size(store, store2, one.linear, two.linear)
+        if own and own2 and sized and _same_kind(store, store2, one.linear, two.linear):
             pairs.append(_pair(store, store2, one, two, "linear"))
         elif own != own2:
             (folded2 if own else folded).append(one.preactivation)
         pairs.append(_pair(store, store2, one, two, "preactivation"))
     taken = {pair.one.name for pair in pairs}
     pairs += [
-        Pair(t, store2.tensor(t.name), None, None, "tensor") for t in others if t.name not in taken
+        Pair(t, store2.tensor(t.name), None, None, "tensor")
+        for t in others
+        if t.name not in taken and _same_kind(store, store2, t.name, t.name)
     ]
     return Match(
         by=by,
@@ -130,7 +133,9 @@ def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> M
         left2=_left(layers2, [number for _, number in aligned]),
         folded=folded,
         folded2=folded2,
-        reordered=reordered,
+        reordered=_reordered(layers, aligned),
+        ambiguous=ambiguous,
+        codes=codes,
     )
 
 
@@ -144,18 +149,20 @@ def _namesakes(store: Store, other: Store, layers: Sequence[LayerRecord]) -> boo
 
 
 def _has_own(store: Store, layer: LayerRecord) -> bool:
-    return layer.linear != layer.preactivation and store.has_tensor(layer.linear)
+    """Say whether a store holds a layer's own result, and something but its codes comes after."""
+    if layer.linear == layer.preactivation or not store.has_tensor(layer.linear):
+        return False
+    return store.tensor(layer.preactivation).operator not in _SAME_VALUES
 
 
-def _size(store: Store, name: str) -> int:
-    tensor = store.tensor(name)
-    # What varies is as large as the data make it.
-    return -1 if tensor.varies else math.prod(tensor.shape)
+def _same_kind(store: Store, store2: Store, name: str, name2: str) -> bool:
+    """Say whether both tensors hold values, or both hold codes."""
+    return ("float" in store.tensor(name).dtype) == ("float" in store2.tensor(name2).dtype)
 
 
 def _same_size(store: Store, store2: Store, name: str, name2: str) -> bool:
     both = store.has_tensor(name) and store2.has_tensor(name2)
-    return both and _size(store, name) == _size(store2, name2)
+    return both and tensor_size(store, name) == tensor_size(store2, name2)
 
 
 def _pair(
@@ -172,44 +179,13 @@ def _pair(
     return Pair(tensor, tensor2, one.number, two.number, rule)
 
 
-def _aligned(sizes: Sequence[int], sizes2: Sequence[int]) -> list[tuple[int, int]]:
-    """Give the longest common subsequence, as places in both."""
-    rows, columns = len(sizes), len(sizes2)
-    longest = [[0] * (columns + 1) for _ in range(rows + 1)]
-    for i in reversed(range(rows)):
-        for j in reversed(range(columns)):
-            longest[i][j] = (
-                longest[i + 1][j + 1] + 1
-                if sizes[i] == sizes2[j]
-                else max(longest[i + 1][j], longest[i][j + 1])
-            )
-    found = []
-    i = j = 0
-    while i < rows and j < columns:
-        if sizes[i] == sizes2[j]:
-            found.append((i, j))
-            i, j = i + 1, j + 1
-        elif longest[i + 1][j] >= longest[i][j + 1]:
-            i += 1
-        else:
-            j += 1
-    return found
-
-
-def _untangled(
-    aligned: Sequence[tuple[int, int]], sizes: Sequence[int], agree: Callable[[int, int], bool]
-) -> list[tuple[int, int]]:
-    """Exchange partners among pairs that do not agree, where others of their size do."""
-    found = list(aligned)
-    loose = [place for place, pair in enumerate(found) if not agree(*pair)]
-    for place in loose:
-        one, two = found[place]
-        for other in loose:
-            one2, two2 = found[other]
-            if other > place and sizes[one] == sizes[one2] and agree(one, two2):
-                found[place], found[other] = (one, two2), (one2, two)
-                break
-    return found
+def _reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]) -> list[str]:
+    """Name the layers that run before another in one store and after it in the other."""
+    return [
+        layers[i].preactivation
+        for i, j in aligned
+        if any((i < k) != (j < m) for k, m in aligned if k != i)
+    ]
 
 
 def _left(layers: Sequence[LayerRecord], taken: Sequence[int]) -> list[str]:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool._version import __version__
@@ -24,6 +25,7 @@ from cnatool.feeding import Feed, opened_sources, wanted_arrays
 from cnatool.left_out import left_out_lines
 from cnatool.scored_output import no_output_text
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
+from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -175,6 +177,8 @@ def planned(
     )
     for line in feed.notes:
         note(line)
+    if (padded := feed.padding(first)) is not None:
+        note(padded)
     for name, source in sources.items():
         note(_split_text(name, source, rows[name]))
     ran = batched(
@@ -186,7 +190,12 @@ def planned(
         statistics=choices.statistics,
         note=note,
     )
-    network, feed, probed = ran.network, ran.feed, ran.probed
+    network, feed, probed, run = ran.network, ran.feed, ran.probed, ran.probed.run
+    if run.optimization != network.optimization:
+        note(
+            "optimised, the model gives other values each time it runs on the same batch; it is "
+            "run without optimisation, which repeats them"
+        )
     kept = chosen_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
@@ -209,7 +218,12 @@ def planned(
         inputs=tuple(map(_input_record, first.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
         tensors=kept,
-        layers=network.layers.layers,
+        layers=tuple(
+            msgspec.structs.replace(
+                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
+            )
+            for layer in network.layers.layers
+        ),
         statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
         splits={},
         skipped=tuple(probed.skipped),
@@ -249,6 +263,8 @@ def planned(
 def _split_text(name: str, source: Source, rows: int) -> str:
     count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
     labels = "with labels" if source.labelled else "no labels found"
+    if source.labelled and source.classes:
+        labels += f" ({classes_text(source.classes)})"
     return f"split {name}: {count} of {source.name}, {labels}"
 
 
@@ -295,17 +311,33 @@ def _summary(
             f"the shape of {varying} tensor{'s' * (varying != 1)} depends on the data: of these "
             "only sums and numbers of elements are stored"
         )
+    apart = [layer for layer in record.layers if not layer.per_sample]
+    if apart:
+        lines.append(
+            f"{len(apart)} layer{'s' * (len(apart) != 1)}, first {apart[0].linear!r}, "
+            f"work{'s' * (len(apart) == 1)} on what is found in the samples, such as detections, "
+            f"instead of samples: scores leave {'them' if len(apart) != 1 else 'it'} out"
+        )
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
             "inspect --layers lists them"
         )
-    if probed.mixed:
+    # Alone in a run, no sample has others beside it.
+    if probed.mixed and schedule.batch > 1:
         count = len(probed.mixed)
         lines.append(
             f"{count} tensor{'s' * (count != 1)}, first {probed.mixed[0]!r}, "
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
+            + ("; --batch-size 1 runs each sample alone" if probed.one_runs else "")
+        )
+    if probed.random:
+        count, (first, operator) = len(probed.random), next(iter(probed.random.items()))
+        lines.append(
+            f"{count} tensor{'s' * (count != 1)}, first {first!r}, "
+            f"{'are' if count != 1 else 'is'} random ({operator}): another dump stores other "
+            "values. A model exported in evaluation mode has no dropout"
         )
     return lines

@@ -116,12 +116,15 @@ def ran_blocks(
         watch = _Watch(plan.feed.batches(block, schedule.batch))
         try:
             results = exposed.run(watch, len(block.ids))
-        except BackendError:
+        except BackendError as error:
             filled = _filled(plan, block)
             if filled is None:
-                raise
+                raise _with_advice(error, plan) from error
             watch = _Watch(filled)
-            results = exposed.run(watch, len(block.ids))
+            try:
+                results = exposed.run(watch, len(block.ids))
+            except BackendError:
+                raise _with_advice(error, plan) from error
         narrowed = {n: _narrowed(stored[n], values) for n, values in results.activations.items()}
         count = len(block.ids)
         stages.add("model", (time.perf_counter() - start) / schedule.runs)
@@ -172,6 +175,14 @@ def _filled(plan: Plan, block: Block) -> Iterator[Mapping[str, NDArray[Any]]] | 
     if plan.feed.batch is not None or len(block.ids) % batch == 0 or plan.probed.mixed:
         return None
     return replace(plan.feed, batch=batch).batches(block, batch)
+
+
+def _with_advice(error: BackendError, plan: Plan) -> BackendError:
+    """Add to what the runtime says of a batch how many samples it ran with before."""
+    ran = len(plan.probed.samples)
+    if plan.feed.batch is not None or plan.schedule.batch <= ran or "--batch-size" in str(error):
+        return error
+    return BackendError(f"{error} It ran with {ran} samples, so --batch-size {ran} may do.")
 
 
 def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cnatool.errors import MetricError
 from cnatool.metrics.groups import in_blocks
+from cnatool.padding import LOOKED_AT, padding_text
 from cnatool.scored_pairs import UNNAMED
+from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +53,7 @@ def notes(
     pair : PairScores
     """
     yield from _data_notes({name: one.split for name, one in splits.items()})
+    yield from _padding_notes(store, [one.split for one in splits.values()])
     if output.others:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: "
@@ -79,6 +85,7 @@ def layer_notes(
 ) -> Iterator[str]:
     """Give those lines of `notes` that hold without an output, and without a pair of splits."""
     yield from _data_notes(splits)
+    yield from _padding_notes(store, list(splits.values()))
     yield from _rule_notes(store, convention, missing, layers)
 
 
@@ -95,6 +102,12 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
         and split.record.available is not None
         and len(split) + len(split.record.skipped) < split.record.available
     ]
+    named: dict[tuple[str, ...], list[str]] = {}
+    for name, split in splits.items():
+        if split.record.classes:
+            named.setdefault(split.record.classes, []).append(name)
+    for classes, names in named.items():
+        yield f"classes of {' and '.join(names)}: {classes_text(classes)}"
     if taken:
         yield f"scored: the first {', '.join(taken)}"
     skipped = [
@@ -109,6 +122,27 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
 def _skipped_text(name: str, skipped: int, samples: int) -> str:
     share = f" ({skipped / samples:.0%})" if skipped > _FEW * samples else ""
     return f"{skipped:,} of {samples:,} samples of {name}{share}"
+
+
+def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
+    record = store.record
+    texts = [
+        (number, step.input)
+        for number, (step, given) in enumerate(
+            zip(record.preprocessing, record.inputs, strict=False)
+        )
+        if len(given.shape) == 1 and given.levels is None
+    ]
+    if not any(np.dtype(step.dtype).kind in "iu" for step in record.preprocessing):
+        return
+    for split in splits:
+        try:
+            found = padding_text({name: split.inputs(i)[:LOOKED_AT] for i, name in texts})
+        except MetricError:
+            return  # another store has the inputs, and is not here
+        if found is not None:
+            yield found
+            return
 
 
 def _order_notes(convention: Convention, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:

@@ -95,10 +95,18 @@ def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
         for layer in store.layers
         if (convention.include_output or not layer.output)
         and (convention.include_shortcut or not layer.shortcut)
+        and layer.per_sample
     ]
+    left_out = {tensor.name: tensor.reason for tensor in store.record.skipped}
     chosen = []
     for index, layer in enumerate(counted, start=1):
         name = layer.linear if convention.layers == "linear" else layer.preactivation
+        if name in left_out:
+            raise MetricError(
+                f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}), which has "
+                f"no row for each sample: {left_out[name]}. Choose among the other layers with "
+                "--set layers=NAME,GLOB,…"
+            )
         if not store.has_tensor(name):
             raise MetricError(
                 f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}). "

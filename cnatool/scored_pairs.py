@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def pair_scores(
 ) -> PairScores:
     """Measure between the splits called train and test; undefined where one is not there."""
     train, test = splits.get(TRAIN), splits.get(TEST)
-    margin = _margin(train, fields)
+    margin = _margin(splits, fields)
     if train is None or test is None:
         missing = " or ".join(name for name in (TRAIN, TEST) if name not in splits)
         absent = Estimate.undefined(f"no split called {missing}")
@@ -98,8 +98,8 @@ def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate
 
 
 def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
-    both, distance = _GAPS[form]
-    first, second = both(train), both(test)
+    found, distance = _GAPS[form]
+    first, second = found(train), found(test)
     if first is None or second is None:
         missing = [name for name, one in ((TRAIN, first), (TEST, second)) if one is None]
         without = train if first is None else test
@@ -108,17 +108,21 @@ def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
     return Estimate(distance(first, second))
 
 
-_GAPS: Mapping[
-    Gap, tuple[Callable[[ScoredSplit], float | None], Callable[[float, float], float]]
-] = {
-    "accuracy": (lambda split: split.accuracy(), lambda train, test: train - test),
+# Accuracies are subtracted as the fractions that they are, and rounded once: gaps that are equal
+# have the same float64 number, and rank correlations see the tie.
+_GAPS: Mapping[Gap, tuple[Callable[[ScoredSplit], Any], Callable[[Any, Any], float]]] = {
+    "accuracy": (
+        lambda split: split.exact_accuracy(),
+        lambda train, test: float(train - test),
+    ),
     "loss": (lambda split: split.loss(), lambda train, test: abs(train - test)),
 }
 
 
-def _margin(split: ScoredSplit | None, fields: Convention) -> Estimate:
+def _margin(splits: Mapping[str, ScoredSplit], fields: Convention) -> Estimate:
+    split = splits.get(fields.margin_split)
     if split is None:
-        return Estimate.undefined(f"no split called {TRAIN}")
+        return Estimate.undefined(f"no split called {fields.margin_split}")
     if split.margins is None or split.kind is None:
         return Estimate.undefined(split.performance_reason or split.scores_reason or "no outputs")
     return _margin_of(split.margins, split.kind, fields)
@@ -160,14 +164,16 @@ def _with_intervals(
     """Resample both splits, where there is an area to resample."""
     if area.value is None or not fields.area_resamples:
         return _without_interval(area), _without_interval(product)
+    of = {TRAIN: train, TEST: test}[fields.margin_split]
     values = resampled_areas(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
         form=fields.area,
         window=fields.window,
         points=fields.points,
-        margins=np.empty((len(train.alpha), 0)) if train.margins is None else train.margins,
-        margin=partial(_margin_value, train.kind, fields),
+        margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
+        margin=partial(_margin_value, of.kind, fields),
+        margin_of_second=of is test,
         resamples=fields.area_resamples,
         seed=fields.resample_seed,
         progress=partial(observer.progress, "interval of CNA-A"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,11 +67,16 @@ class ScoredSplit:
         """β of each sample, (n,)."""
         return self.measured_beta.values
 
-    def accuracy(self) -> float | None:
+    def exact_accuracy(self) -> Fraction | None:
         """Share of right predictions; None where undefined."""
         if self.predictions is None or self.labels is None or self.performance_reason is not None:
             return None
-        return float((self.predictions == self.labels).mean())
+        return Fraction(int((self.predictions == self.labels).sum()), len(self.labels))
+
+    def accuracy(self) -> float | None:
+        """Share of right predictions, rounded once; None where undefined."""
+        exact = self.exact_accuracy()
+        return None if exact is None else float(exact)
 
     def loss(self) -> float | None:
         """Mean cross-entropy in nats; None where undefined."""

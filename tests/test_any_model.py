@@ -166,8 +166,11 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
     [
         ({"constants": {"speed": 1}}, "--constant speed: .* has no such input. It takes 'ids' int"),
         ({"inputs": {"speed": "x"}}, "--input speed: .* has no such input"),
-        ({"inputs": {"ids": "token"}}, "an array called token and holds ids, mask"),
-        ({"constants": {"rate": 1}}, "needs an array called state"),
+        (
+            {"inputs": {"ids": "token"}, "constants": {"rate": 1, "state": 0}},
+            "an array called token and holds ids, mask",
+        ),
+        ({"constants": {"rate": 1}}, "no array for 1 of the model's 3 inputs: state"),
         (
             {"constants": {"rate": [1, 2], "state": 0}},
             r"--constant rate: its shape is \(2,\), and the model takes 'rate' float32 \(\)",
@@ -179,8 +182,8 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
             "--constant ids: the value does not fit int64",
         ),
         (
-            {"constants": {"rate": 1, "state": 0, "ids": 1}},
-            "whose shape is open, so one number does not say how many",
+            {"constants": {"rate": 1, "state": 0, "ids": 1, "mask": 1}},
+            "every input is a --constant",
         ),
         (
             {"constants": {"rate": 1, "state": 0}, "scale": 2.0},

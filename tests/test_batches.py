@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.errors import ModelError, UsageError
+from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.store.records import Kept
 
 ROWS = 21
@@ -451,3 +451,21 @@ def test_state_of_one_sample_whose_axis_has_no_name(tmp_path: Path) -> None:
     evaluator = ReferenceEvaluator(model)
     truth = [evaluator.run(None, {"x": x[i : i + 1], "state": state})[0][0] for i in range(ROWS)]
     np.testing.assert_allclose(store.splits["all"].outputs()[:], truth, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_that_is_too_large(tmp_path: Path) -> None:
+    """The rows of a table are as many as the model can take."""
+    b = Builder(5)
+    b.gemm("x", "l1", 6, 5)
+    b.constant("step", np.array(1))
+    b.node("Shape", ["x"], "shape")
+    b.node("Gather", ["shape", b.constant("first", np.array(0))], "count", axis=0)
+    b.node("Range", [b.constant("zero", np.array(0)), "count", "step"], "places")
+    b.node("Gather", [b.weight("table", 4, 5), "places"], "rows", axis=0)
+    b.node("Add", ["l1", "rows"], "y")
+    path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 5)}), tmp_path / "net.onnx")
+    x, data = pictures(tmp_path, 6)
+    with pytest.raises(BackendError, match="It ran with 3 samples, so --batch-size 3 may do"):
+        cnatool.dump(path, data, tmp_path / "s.zarr")
+    store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
+    assert len(store.splits["all"]) == len(x)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph import inner_nodes
+from cnatool.backend.random_operators import random_tensors
 from cnatool.store.records import SkippedTensor
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     """
     names: list[str] = []
     skipped: list[SkippedTensor] = []
+    random = random_tensors(graph)
     for node in graph.nodes:
         for name in node.output:
             if not name:
@@ -72,6 +74,9 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
                 skipped.append(
                     SkippedTensor(name, node.op_type, "depends on an input's shape alone")
                 )
+            elif name in random:
+                reason = f"random ({random[name]}), whatever the input"
+                skipped.append(SkippedTensor(name, node.op_type, reason))
             else:
                 skipped.append(SkippedTensor(name, node.op_type, "constant"))
         for inner in inner_nodes(node):
@@ -103,10 +108,28 @@ def promoted(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     there = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in there
-    )
+    wanted = dict.fromkeys([*names, *_running_statistics(copy.graph)])
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in there)
     return copy
+
+
+def _running_statistics(graph: onnx.GraphProto) -> list[str]:
+    """Name what a BatchNormalization in training mode gives beside its result.
+
+    As outputs of the graph they have memory of their own. Otherwise the runtime writes them over
+    the statistics that it reads, which may be the scale or the shift as well, and later runs then
+    compute with other weights.
+    """
+    found = []
+    for number, node in enumerate(graph.node):
+        if node.op_type != "BatchNormalization" or len(node.output) < 2:
+            continue
+        for place, name in enumerate(node.output[1:], 1):
+            if not name:
+                # Without a name the runtime reads memory that is not there.
+                node.output[place] = f"{PREFIX}running statistics {number} {place}"
+        found += node.output[1:]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import FeedSpec
 
-__all__ = ["ConstantInput", "Samples", "constant_input", "constant_inputs"]
+__all__ = ["ConstantInput", "Samples", "constant_advice", "constant_input", "constant_inputs"]
+
+# What inputs, or their axes, are called that hold what was computed for earlier tokens.
+_PAST = ("past", "cache", "history", "present")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Samples:
     def distinct(self) -> bool:
         """Whether no two samples are the same."""
         rows = zip(*self.values.values(), strict=True)
-        return len({tuple(part.tobytes() for part in row) for row in rows}) == len(self)
+        return len({tuple(np.asarray(part).tobytes() for part in row) for row in rows}) == len(self)
 
     def first(self, count: int) -> Samples:
         """Give the first of them, and the same constants."""
@@ -81,7 +84,9 @@ class Samples:
 
 
 def constant_inputs(
-    specs: Sequence[FeedSpec], given: Mapping[str, ArrayLike]
+    specs: Sequence[FeedSpec],
+    given: Mapping[str, ArrayLike],
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[ConstantInput, ...]:
     """Make the constant inputs of a model, of values as the user gives them.
 
@@ -91,6 +96,8 @@ def constant_inputs(
         All inputs of the model; the samples feed those that are not given here.
     given : mapping of str to array_like
         Values by input.
+    shapes : mapping of str to tuple of int, optional
+        Shape of one sample of the inputs that data feed, which tells the length of symbolic axes.
 
     Raises
     ------
@@ -98,12 +105,52 @@ def constant_inputs(
         If a value has another shape or type, or the declared shape is open.
     """
     symbol = next(spec.batch_symbol for spec in specs if spec.name not in given)
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        lengths = (shapes or {}).get(spec.name, ())
+        pairs = zip((spec.dims or ())[1:], lengths, strict=False)
+        sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
-        constant_input(spec, given[spec.name], symbol) for spec in specs if spec.name in given
+        constant_input(spec, given[spec.name], symbol, sizes)
+        for spec in specs
+        if spec.name in given
     )
 
 
-def constant_input(spec: FeedSpec, given: ArrayLike, batch: str | None) -> ConstantInput:
+def constant_advice(specs: Sequence[FeedSpec]) -> dict[str, str]:
+    """Write for each input of a model the option that feeds it the same for every sample.
+
+    Masks are 1 everywhere and all else is 0; a past is empty. Lengths that only data tell are
+    those of the first input.
+    """
+    first = specs[0]
+    known = {size for size in first.dims or () if isinstance(size, str)}
+    return {spec.name: f"--constant {spec.name}={_neutral(spec, first, known)}" for spec in specs}
+
+
+def _neutral(spec: FeedSpec, first: FeedSpec, known: set[str]) -> str:
+    value = "1" if "mask" in spec.name.lower() else "0"
+    sizes = spec.dims or ()
+    if all(isinstance(size, int) or size in known for size in sizes):
+        return value
+    lengths = []
+    for size in sizes:
+        past = any(word in f"{spec.name} {size}".lower() for word in _PAST)
+        if isinstance(size, int):
+            lengths.append(str(size))
+        elif size == first.batch_symbol and size is not None:
+            lengths.append("1")
+        else:
+            lengths.append("0" if past and value == "0" else "N" if lengths else "1")
+    return f"{value}:{'x'.join(lengths)}"
+
+
+def constant_input(
+    spec: FeedSpec,
+    given: ArrayLike,
+    batch: str | None,
+    sizes: Mapping[str, int] | None = None,
+) -> ConstantInput:
     """Make a constant input of a value as the user gives it.
 
     Parameters
@@ -115,6 +162,8 @@ def constant_input(spec: FeedSpec, given: ArrayLike, batch: str | None) -> Const
     batch : str, optional
         Name of the symbolic axis along which the other inputs have their samples. The constant is
         repeated along an axis of that name.
+    sizes : mapping of str to int, optional
+        Lengths of other symbolic axes, as far as data tell them.
 
     Raises
     ------
@@ -135,16 +184,17 @@ def constant_input(spec: FeedSpec, given: ArrayLike, batch: str | None) -> Const
     axes = [i for i, size in enumerate(spec.dims) if batch is not None and size == batch]
     axis = axes[0] if len(axes) == 1 else None
     if not value.ndim:
-        open_axes = [
-            i for i, size in enumerate(spec.dims) if i != axis and not isinstance(size, int)
-        ]
-        if open_axes:
+        lengths = {} if sizes is None else dict(sizes)
+        lengths |= {batch: 1} if batch is not None and axis is not None else {}
+        known = [s if isinstance(s, int) else lengths.get(s or "", -1) for s in spec.dims]
+        if -1 in known:
+            example = "x".join("N" if size < 0 else str(size) for size in known)
             raise UsageError(
                 f"{said}: the model takes {spec}, whose shape is open, so one number does not "
-                f"say how many. Give an array: --constant {spec.name}=FILE.npy"
+                f"say how many. Say it, as in --constant {spec.name}={value}:{example} with "
+                f"numbers for N, or give an array: --constant {spec.name}=FILE.npy"
             )
-        shape = [size if isinstance(size, int) else 1 for size in spec.dims]
-        return ConstantInput(spec.name, np.full(shape, cast), axis)
+        return ConstantInput(spec.name, np.full(known, cast), axis)
     fits = len(spec.dims) == value.ndim and all(
         not isinstance(size, int) or size == length
         for size, length in zip(spec.dims, value.shape, strict=False)

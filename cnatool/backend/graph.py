@@ -15,7 +15,7 @@ from cnatool.errors import ModelError
 from cnatool.local_paths import LFS_ADVICE, check_local, is_lfs_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -365,6 +365,8 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
     dynamic = {value.name for value in inputs}
     shape_arithmetic: set[str] = set()
     data_shaped: set[str] = set()
+    # Arithmetic on shapes that hold such a number of elements.
+    counts: set[str] = set()
     for node in model.graph.node:
         reads = [name for name in (*node.input, *captured(node)) if name]
         for name in reads:
@@ -377,8 +379,11 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
             dynamic.update(writes)
         elif any(name in dynamic or name in shape_arithmetic for name in values):
             shape_arithmetic.update(writes)
-        if dynamic.intersection(writes) and _is_data_shaped(node, dynamic, data_shaped):
+        depends = bool(writes) and (writes[0] in dynamic or writes[0] in shape_arithmetic)
+        if depends and _is_data_shaped(node, dynamic, counts, data_shaped):
             data_shaped.update(writes)
+        if writes and writes[0] in shape_arithmetic and _counts(node, reads, counts, data_shaped):
+            counts.update(writes)
     return Graph(
         path=path,
         files=files,
@@ -392,12 +397,28 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
     )
 
 
-def _is_data_shaped(node: onnx.NodeProto, dynamic: set[str], data_shaped: set[str]) -> bool:
-    known = node.domain in KNOWN_DOMAINS and node.op_type not in _DATA_SHAPED
-    if not known or any(name in data_shaped for name in node.input):
+def _is_data_shaped(
+    node: onnx.NodeProto, dynamic: set[str], counts: set[str], data_shaped: set[str]
+) -> bool:
+    if node.op_type in _SHAPE_OPERATORS:
+        return False
+    varying = node.domain not in KNOWN_DOMAINS or node.op_type in _DATA_SHAPED
+    if varying and any(name in dynamic for name in (*node.input, *captured(node))):
+        return True
+    if any(name in data_shaped for name in node.input):
         return True
     place = _SHAPE_INPUT.get(node.op_type)
-    return place is not None and any(name in dynamic for name in node.input[place:])
+    return place is not None and any(
+        name in dynamic or name in counts for name in node.input[place:]
+    )
+
+
+def _counts(
+    node: onnx.NodeProto, reads: Sequence[str], counts: set[str], data_shaped: set[str]
+) -> bool:
+    if node.op_type in _SHAPE_OPERATORS:
+        return any(name in data_shaped for name in reads)
+    return any(name in counts for name in reads)
 
 
 def captured(node: onnx.NodeProto) -> Iterator[str]:

@@ -260,7 +260,18 @@ class Network:
             and tensor.merged is None
             and not tensor.varies
         }
-        return ProbedNetwork(tensors, found.skipped, mixed, found.samples, reference)
+        random = {tensor.name: tensor.random for tensor in found.tensors if tensor.random}
+        return ProbedNetwork(
+            tensors,
+            found.skipped,
+            mixed,
+            found.samples,
+            reference,
+            random,
+            found.run,
+            found.counted,
+            found.one_runs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +291,14 @@ class ProbedNetwork:
     reference : dict of str to dict
         Of the float32 tensors that can be summed in parts, statistics of what the first run
         gave by name, (samples,) each.
+    random : dict of str to str
+        Tensors whose values differ from run to run, with the operator that makes them differ.
+    run : RunOptions
+        How ONNX Runtime ran it, and is to run it.
+    counted : frozenset of str
+        Of ``skipped``, the tensors whose rows count what was found in the data.
+    one_runs : bool
+        The model was seen to run with one sample.
     """
 
     tensors: list[TensorRecord]
@@ -287,6 +306,10 @@ class ProbedNetwork:
     mixed: tuple[str, ...]
     samples: Samples
     reference: dict[str, dict[Statistic, NDArray[np.float64]]]
+    random: dict[str, str]
+    run: RunOptions
+    counted: frozenset[str]
+    one_runs: bool
 
 
 def open_network(path: Path) -> Network:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.closeness import same_values
+from cnatool.backend.counted_axes import counted_axes, provoked_shapes
+from cnatool.backend.dependence import (
+    Regrouped,
+    depends_on_others,
+    lies_along,
+    regrouped_copies,
+    regrouped_runs,
+)
 from cnatool.backend.expose import element_type, exposable, readable
+from cnatool.backend.random_operators import random_tensors
+from cnatool.backend.repeatability import UNOPTIMIZED, changed_tensors, unrepeatable
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
 from cnatool.store.records import Merged, SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,7 +40,6 @@ __all__ = [
     "only_axis",
     "probe",
     "readable_types",
-    "same_values",
     "scaled_axis",
 ]
 
@@ -58,7 +68,10 @@ class ProbedTensor:
     varies : bool
         The rest of the shape depends on the data.
     independent : bool
-        A sample's values are the same whatever samples are beside it.
+        A sample's values are the same whatever samples are beside it, as far as they are not
+        random.
+    random : str or None
+        The operator whose random numbers make its values differ from run to run.
     """
 
     name: str
@@ -70,6 +83,7 @@ class ProbedTensor:
     merged: Merged | None = None
     varies: bool = False
     independent: bool = True
+    random: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +100,21 @@ class Probe:
         What the first run was fed.
     values : dict of str to ndarray
         What it gave for each tensor.
+    run : RunOptions
+        How ONNX Runtime ran it: as asked, or not optimised where only that repeats itself.
+    counted : frozenset of str
+        Of ``skipped``, the tensors whose rows count what was found in the data.
+    one_runs : bool
+        The model was seen to run with one sample.
     """
 
     tensors: list[ProbedTensor]
     skipped: list[SkippedTensor]
     samples: Samples
     values: dict[str, NDArray[Any]]
+    run: RunOptions
+    counted: frozenset[str] = frozenset()
+    one_runs: bool = False
 
 
 def probe(
@@ -129,90 +152,150 @@ def probe(
     names = [name for name in types if name not in known]
     count = len(samples)
     if not names:
-        return Probe([], skipped, samples.first(bound or count), {})
+        return Probe([], skipped, samples.first(bound or count), {}, run)
     exposed = readable(graph.model, names, types)
     if exposed.casts or known:
         session = Session(exposed.model, graph.path, run)
     rows = np.arange(count)
 
-    def ran(taken: NDArray[np.intp]) -> dict[str, Any]:
-        values = session.run(exposed.outputs, samples.feeds(taken))
+    def ran(taken: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
+        values = session.run(exposed.outputs, fed.feeds(taken))
         return dict(zip(names, values, strict=True))
 
     single, fixed_batch = bound == 1, bound is not None
-    large = ran(rows[:1] if single else rows)
+    fed_rows = rows[:1] if single else rows
+    large = ran(fed_rows)
     # Of a model that takes one sample: the shapes that each of them gave.
     singles = [_shapes(large), *(_shapes(ran(rows[i : i + 1])) for i in range(1, count * single))]
-    others = np.roll(rows, 1) if fixed_batch else rows[: count - 1]
+    others = rows[:1] if single else np.roll(rows, 1) if fixed_batch else rows[: count - 1]
     small = large if single else ran(others)
+    random = random_tensors(graph)
+    fed = samples.feeds(fed_rows)
+    counted = counted_axes(graph, _shapes(fed) | _shapes(large))
+    provoked = provoked_shapes(graph, samples, others, ran)
     rolled: dict[str, Any] = {}
-    # Of a bound model: what the first sample gives among copies of itself.
-    alone: dict[str, Any] = {}
-    if fixed_batch and not single:
-        # Not every model takes equal samples; then this is not known.
-        with suppress(BackendError):
-            alone = ran(np.zeros_like(rows))
     # Of a bound model: what it gives with one sample exchanged for another.
-    changed: list[dict[str, Any]] = []
+    exchanged: list[dict[str, Any]] = []
     places = (0, count - 1)
     axes: dict[str, SampleAxis] = {}
-    tensors: list[ProbedTensor] = []
+    # Tensors whose samples depend on each other.
+    mixed: set[str] = set()
+    # Tensors whose rows are no samples.
+    no_samples: set[str] = set()
+    varying: set[str] = set()
     for name in names:
         first, other = large[name], small[name]
         operator = graph.operator(name)
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
             skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
-        shapes = {given[name] for given in singles if name in given}
-        placed = False
+        counting = counted.get(name, frozenset())
+        seen = (*singles, *(provoked if single else ()))
+        shapes = {given[name] for given in seen if name in given}
         if single:
-            found = only_axis(shapes)
+            found = only_axis({_without(shape, counting) for shape in shapes})
         elif fixed_batch:
             found = _rolled_axis(first, other, count)
-            if isinstance(found, str):
+            if isinstance(found, str) and name not in random:
                 with suppress(BackendError):
                     # The last sample in place of the first, then the first in place of the last.
-                    changed = changed or [
+                    exchanged = exchanged or [
                         ran(np.where(rows == place, count - 1 - place, rows)) for place in places
                     ]
-                pairs = zip(places, (run[name] for run in changed), strict=False)
+                pairs = zip(places, (given[name] for given in exchanged), strict=False)
                 axis = _changed_axis(first, dict(pairs), count)
-                placed, found = axis is not None, axis or found
+                if axis is not None:
+                    mixed.add(name)
+                    found = axis
         else:
-            found = scaled_axis(first.shape, other.shape, count)
+            found = scaled_axis(
+                _without(first.shape, counting), _without(other.shape, counting), count
+            )
         if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
-            found = _merged_axis(first, rolled[name], found, before)
-        if isinstance(found, str):
-            skipped.append(SkippedTensor(name, operator, found))
+            if name in random:
+                found = _merged_as_before(found, before)
+            else:
+                found = _merged_axis(first, rolled[name], found, before)
+        if isinstance(found, SampleAxis):
+            rows_hold = single or all(found.holds(one[name], len(others)) for one in provoked)
+            if found.axis in counting or not rows_hold:
+                no_samples.add(name)
+        elif counting and name not in random:
+            no_samples.add(name)
+        elif name in random:
+            found = f"random ({random[name]}), so its sample axis is unknown: shape {first.shape}"
+        if isinstance(found, str) or name in no_samples:
+            reason = _counted_text(first.shape) if name in no_samples else str(found)
+            skipped.append(SkippedTensor(name, operator, reason))
             continue
         axes[name] = found
-        moved, other_moved = found.samples_first(first), found.samples_first(other)
-        varies = moved.shape[1:] != other_moved.shape[1:] or len(shapes) > 1
+        # Where each sample has a run of its own, the runs themselves have shown it.
+        rest = found.samples_first(first).shape[1:] != found.samples_first(other).shape[1:]
+        if rest or len(shapes) > 1 or (counting and not single):
+            varying.add(name)
+    del small, rolled, exchanged
+    one_runs = single
+    parts: Iterable[Regrouped] = ()
+    if not single:
+        parts = regrouped_copies(count, ran) if fixed_batch else regrouped_runs(count, large, ran)
+    for part in parts:
+        one_runs = one_runs or len(part.rows) == 1
+        for name, axis in axes.items():
+            if not lies_along(name, axis, large[name].ndim, part):
+                no_samples.add(name)
+            elif name not in mixed and depends_on_others(name, axis, large[name], part):
+                mixed.add(name)
+    # Values that the samples have alone as well are the same in every run.
+    repeated = single or fixed_batch or mixed or any(name in random for name in axes)
+    changed = changed_tensors(graph, large, ran(fed_rows) if repeated else large, random)
+    if changed.state:
+        if run.optimization == UNOPTIMIZED:
+            raise unrepeatable(graph, changed.state[0])
+        run = replace(run, optimization=UNOPTIMIZED)
+        return probe(graph, samples, bound=bound, run=run, known=known)
+    tensors: list[ProbedTensor] = []
+    for name, axis in axes.items():
+        operator = graph.operator(name)
+        if name in no_samples:
+            skipped.append(SkippedTensor(name, operator, _counted_text(large[name].shape)))
+            continue
+        draws = changed.random.get(name) or (random.get(name) if name in mixed else None)
         tensors.append(
             ProbedTensor(
                 name=name,
                 operator=operator,
                 onnx_type=element_type(types[name]),
-                dtype=first.dtype,
-                shape=moved.shape[1:],
-                batch_axis=found.axis,
-                merged=found.merged,
-                varies=varies,
-                independent=varies
-                or single
-                or (
-                    (
-                        not alone or same_values(moved[:1], found.samples_first(alone[name])[:1])
-                        if fixed_batch
-                        else same_values(moved[: count - 1], other_moved)
-                    )
-                    and not placed
-                ),
+                dtype=large[name].dtype,
+                shape=axis.samples_first(large[name]).shape[1:],
+                batch_axis=axis.axis,
+                merged=axis.merged,
+                varies=name in varying,
+                independent=draws is not None or name not in mixed,
+                random=draws,
             )
         )
-    return Probe(tensors, skipped, samples.first(bound or count), large)
+    return Probe(
+        tensors, skipped, samples.first(bound or count), large, run, frozenset(no_samples), one_runs
+    )
+
+
+def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:
+    """Hide axes from the search for the sample axis: they never scale, and are never one long."""
+    return tuple(0 if axis in counted else size for axis, size in enumerate(shape))
+
+
+def _counted_text(shape: tuple[int, ...]) -> str:
+    return f"its rows count what was found in the data, not samples: shape {shape}"
+
+
+def _merged_as_before(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
+    """Read a merged axis like that of the tensor that it was made from, as values do not tell."""
+    known = {reading.merged for reading in before if reading.factor == found.factor}
+    if len(known) == 1 and None not in known:
+        return replace(found, merged=known.pop())
+    return "its order of samples cannot be told"
 
 
 def readable_types(
@@ -367,29 +450,3 @@ def _merged(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
         factor, rest = divmod(value.shape[axis], count)
         if factor > 1 and not rest:
             yield from (SampleAxis(axis, factor, merged) for merged in _ORDERS)
-
-
-def same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
-    """Say whether two arrays hold the same values, but for rounding."""
-    if first.shape != second.shape:
-        return False
-    if np.array_equal(first, second):
-        return True  # most are, and finding that out is cheap
-    if first.dtype.kind == "b" or (first.dtype.itemsize > 1 and first.dtype.kind in "iu"):
-        return False
-    if first.dtype.kind in "iu":
-        # Codes of a quantiser may differ by one.
-        return bool((np.abs(first.astype(np.int16) - second.astype(np.int16)) <= 1).all())
-    coarse = first.dtype.itemsize < 4
-    sizes = np.abs(first[np.isfinite(first) & (first != 0)]).astype(np.float64)
-    # Not the largest value: a mask of -1e9 in a tensor would make all others equal.
-    scale = min(sizes.max(), 100 * float(np.median(sizes))) if sizes.size else 0.0
-    return bool(
-        np.allclose(
-            first.astype(np.float64),
-            second.astype(np.float64),
-            rtol=1e-2 if coarse else 1e-3,
-            atol=(1e-3 if coarse else 1e-5) * scale,
-            equal_nan=True,
-        )
-    )

@@ -77,7 +77,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
     rest = probe(graph, samples, bound=bound, run=run, known=known)
     order = {name: place for place, name in enumerate(types)}
     tensors = sorted([*known.values(), *rest.tensors], key=lambda tensor: order[tensor.name])
-    return Probe(tensors, rest.skipped, rest.samples, rest.values)
+    return Probe(tensors, rest.skipped, rest.samples, rest.values, rest.run, rest.counted)
 
 
 def _shape_runs(

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from cnatool.backend.closeness import same_values
 from cnatool.backend.expose import readable
 from cnatool.backend.graph import analysed
-from cnatool.backend.probe import probe, same_values
+from cnatool.backend.probe import probe
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError, ModelError
@@ -62,7 +63,7 @@ def rebatched(
         read = [tensor.name for tensor in found.tensors]
         types = {tensor.name: tensor.onnx_type for tensor in found.tensors}
         exposed = readable(graph.model, read, types)
-        session = Session(exposed.model, graph.path, run)
+        session = Session(exposed.model, graph.path, found.run)
         groups = [
             session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))
             for start in range(0, len(samples), bound)
@@ -70,7 +71,9 @@ def rebatched(
     except (BackendError, ModelError):
         return None
     rows = {tensor.name for tensor in found.tensors}
-    if any(tensor.varies for tensor in found.tensors) or not rows.issuperset(names):
+    if not rows.issuperset(names):
+        return None
+    if any(tensor.varies or not tensor.independent for tensor in found.tensors):
         return None
     for column, tensor in enumerate(found.tensors):
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)

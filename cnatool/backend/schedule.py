@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.backend.graph import KNOWN_DOMAINS
+from cnatool.backend.random_operators import draws_random
 from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from cnatool.backend.graph import Graph
     from cnatool.backend.network import Network
     from cnatool.store.records import TensorRecord
 
@@ -39,9 +41,6 @@ _LARGEST_BLOCK = 1024
 # All batches that are in the model at one time.
 _RUNS_BYTES = 1 << 30
 _MOST_RUNS = 8
-# Their results depend on how many runs came before.
-_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-_RANDOM |= {"RandomUniformLike"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def scheduled(
     batch = bound or batch or fitting_batch(tensors, provider, held_bytes)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
-    stateful = any(_keeps_state(node) for node in network.graph.every_node())
+    stateful = any(_keeps_state(node, network.graph) for node in network.graph.every_node())
     if not on_cpu:
         return Schedule(block, batch, 1, threads, stateful)
     threads = threads or processors()
@@ -128,9 +127,9 @@ def scheduled(
     return Schedule(block, batch, runs, threads // runs, stateful)
 
 
-def _keeps_state(node: onnx.NodeProto) -> bool:
-    """Say whether results depend on earlier runs, or may: of custom operators nothing is known."""
-    return node.op_type in _RANDOM or node.domain not in KNOWN_DOMAINS
+def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:
+    """Whether results depend on earlier runs, or may: of custom operators nothing is known."""
+    return draws_random(node, graph) or node.domain not in KNOWN_DOMAINS
 
 
 def fitting_batch(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:

@@ -26,9 +26,9 @@ def main() -> None:
     try:
         run()
     finally:
-        # Nothing is left to put in order, and an exception would only be reported by the
-        # interpreter as it shuts down.
-        _on_signals()
+        # All is printed. While the interpreter shuts down, which takes a moment, it would end by
+        # the signal instead of with the command's exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _on_signals() -> None:

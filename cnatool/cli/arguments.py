@@ -33,6 +33,7 @@ __all__ = [
     "InputsOption",
     "InterpolationOption",
     "KeepInputsOption",
+    "LabelOffsetOption",
     "LabelsOption",
     "LayoutOption",
     "LimitOption",
@@ -106,7 +107,14 @@ SplitOption = Annotated[
     typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeatable."),
 ]
 LabelsOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the array or column of labels.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Name of the array or column of labels, or none to leave labels out."
+    ),
+]
+LabelOffsetOption = Annotated[
+    int,
+    typer.Option(metavar="N", help="Add N to every label: -1 where labels start at 1."),
 ]
 SplitColumnOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column that names the split of each row.")
@@ -233,8 +241,8 @@ ConstantOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="INPUT=VALUE",
-        help="An input that is the same for every sample: a number, numbers with commas, or "
-        "FILE.npy. Repeatable.",
+        help="An input that is the same for every sample: a number, numbers with commas, a "
+        "number and a shape (0:1x8x64), or FILE.npy. Repeatable.",
     ),
 ]
 PreprocessOption = Annotated[
@@ -336,12 +344,22 @@ def _value(name: str, text: str) -> Any:
         except (OSError, ValueError, EOFError) as error:
             raise UsageError(f"--constant {name}={text}: cannot be read ({error}).") from None
     try:
+        number, colon, shape = text.partition(":")
+        if colon:
+            return np.full([_length(word) for word in shape.split("x")], _number(number))
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--constant {name}={text}: a number, numbers with commas between them, or FILE.npy."
+            f"--constant {name}={text}: a number, numbers with commas between them, a number and "
+            "a shape as in 0:1x8x64, or FILE.npy."
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _length(word: str) -> int:
+    if not word.isdecimal() or int(word) > 1 << 24:
+        raise ValueError
+    return int(word)
 
 
 def _number(word: str) -> float | int | bool:

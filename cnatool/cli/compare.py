@@ -41,8 +41,8 @@ def compare(
 ) -> None:
     """Say whether two stores are of one network, and so whether an export is faithful.
 
-    Tensors are matched by name, else layers by execution order and size; samples are those of the
-    same row. The exit code is 1 where more differs than the tolerance allows.
+    Layers are matched by name, else by size, longest path, shortcut and order; samples are those of
+    the same row. The exit code is 1 where more differs than the tolerance allows.
     """
     from cnatool.cli.console import key_values, print_json
     from cnatool.comparing import compare as compare_stores

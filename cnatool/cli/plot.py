@@ -26,8 +26,8 @@ def plot(
         str,
         typer.Option(
             metavar="NAME",
-            help="Of stores: depth-profile, alpha-beta, error-by-alpha. Of a study: trajectory, "
-            "bins, gap, measures. Of a trajectory: trajectory, error-by-alpha. Of a "
+            help="Of stores: depth-profile, alpha-beta, area, error-by-alpha. Of a study: "
+            "trajectory, bins, gap, measures. Of a trajectory: trajectory, error-by-alpha. Of a "
             "landscape: landscape.",
         ),
     ],
@@ -37,8 +37,9 @@ def plot(
             "-o",
             "--output",
             "--to",
-            metavar="FILE.png|svg|html|json",
-            help="The picture; .html is a page that needs no network, .json its Vega-Lite.",
+            metavar="FILE.png|svg|pdf|html|json",
+            help="The picture, in the format of its ending; .html is a page that needs no network, "
+            ".json the Vega-Lite specification.",
         ),
     ],
     test: TestOption = None,

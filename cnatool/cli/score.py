@@ -26,7 +26,8 @@ def score(
             "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
             "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
             "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
-            "margin, margin_fraction, margin_seed, margin_percentile, margin_batch, gap.",
+            "margin, margin_split, margin_fraction, margin_seed, margin_percentile, margin_batch, "
+            "gap.",
         ),
     ] = None,
     output: Annotated[

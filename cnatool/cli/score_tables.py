@@ -128,7 +128,7 @@ def _pair_rows(result: ScoreResult) -> list[tuple[str, str, Estimate | Resampled
     return [
         ("gap", f"{fields.gap}, train and test", result.gap),
         ("CNA-A", fields.area, result.cna_area),
-        ("margin", f"{fields.margin}, train", result.margin),
+        ("margin", f"{fields.margin}, {fields.margin_split}", result.margin),
         ("CNA-M", "margin · CNA-A", result.cna_margin),
     ]
 

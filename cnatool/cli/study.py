@@ -68,8 +68,8 @@ def study(
         str | None,
         typer.Option(
             metavar="TAG,TAG",
-            help="Tags that are hyperparameters; by default those that vary, but for the seed, "
-            "the cluster, and names of runs.",
+            help="Tags that are hyperparameters; by default those that vary, except the cluster "
+            "tag, seeds, runs, steps of training, and tags that follow from others.",
         ),
     ] = None,
     compare: Annotated[

@@ -9,10 +9,16 @@ from cnatool.cli.tables import number, print_table
 from cnatool.studying.columns import is_variant, measure_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cnatool.cli.tables import Column
-    from cnatool.studying.results import MeasureCorrelation, NotScored, StudyEstimate, StudyResult
+    from cnatool.studying.results import (
+        MeasureCorrelation,
+        NotScored,
+        StudyEstimate,
+        StudyResult,
+        StudySettings,
+    )
 
 __all__ = ["print_not_scored", "print_study"]
 
@@ -34,6 +40,8 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     )
     networks = "1 network" if result.networks == 1 else f"{result.networks} networks"
     say(f"{networks}, {clusters}")
+    for line in _tag_lines(result.settings):
+        say(line)
     shown = [one for one in result.correlations if everything or not is_variant(one.measure)]
     whole = [one for one in shown if one.group is None]
     for target in result.settings.targets:
@@ -51,6 +59,18 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
         say("")
     for line in result.notes:
         say(f"note: {line}")
+
+
+def _tag_lines(settings: StudySettings) -> Iterator[str]:
+    """Say which tags count as hyperparameters, and why the others do not."""
+    if settings.hyperparameters:
+        fixed = f"; {', '.join(settings.held)} held fixed" if settings.held else ""
+        yield f"hyperparameters: {', '.join(settings.hyperparameters)}{fixed}"
+    elif settings.not_hyperparameters:
+        yield "no tag is a hyperparameter, so there is no Ψ, K and sign error"
+    if settings.not_hyperparameters:
+        tags = ", ".join(f"{tag} ({why})" for tag, why in settings.not_hyperparameters.items())
+        yield f"no hyperparameters: {tags}"
 
 
 def print_not_scored(not_scored: Sequence[NotScored]) -> None:
@@ -145,10 +165,6 @@ def _print_against_baseline(
 def _print_beyond_hyperparameters(result: StudyResult) -> None:
     """Print Ψ, K and the sign error, and which tags they take for hyperparameters."""
     settings = result.settings
-    tags = ", ".join(settings.hyperparameters) or "none"
-    say(f"\nhyperparameters: {tags}")
-    for tag, reason in settings.not_hyperparameters.items():
-        say(f"  not {tag}: {reason}")
     for target in settings.targets:
         found = [
             one

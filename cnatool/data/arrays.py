@@ -66,6 +66,7 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
         ) from error
     specs: list[InputSpec] = []
     samples: list[RowArray] = []
+    wanted.check_all_held(str(path), (m.filename.removesuffix(".npy") for m in members))
     for names in wanted.names():
         found = _member(path, members, names)
         if found is None:

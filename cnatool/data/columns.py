@@ -151,7 +151,8 @@ def _misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
                 text = "is missing" if lengths[at] < 0 else f"has {lengths[at]} values"
                 found.setdefault(
                     at // inner,
-                    f"{text} where the first row has {size}: pad all lists to one length.",
+                    f"{text} where the first row has {size}: pad all lists to one length, "
+                    "with a mask if the model takes one.",
                 )
             if found:
                 return found

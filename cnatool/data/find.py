@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.data.location import Location, located
 from cnatool.data.source import LABEL_TABLES, ONE_INPUT, Wanted, holds_pictures, is_litter
+from cnatool.data.texts import open_texts
 from cnatool.errors import DataError, UsageError
 from cnatool.local_paths import check_downloaded
 from cnatool.store.tree import holds_store
@@ -81,6 +82,8 @@ def open_source(
                 f"{at} is a store that cnatool wrote, not samples. For the raw inputs in it give "
                 f"{at}::splits/SPLIT/inputs/0."
             )
+        if wanted.texts:
+            return _open_texts(at, wanted)
         found = _found(at) if form is None else chosen_format(form)
         if at.array is not None and not found.arrays:
             raise DataError(
@@ -98,6 +101,15 @@ def open_source(
         raise
     except OSError as error:
         raise DataError(f"{at} cannot be read ({error.strerror or error}).") from error
+
+
+def _open_texts(at: Location, wanted: Wanted) -> Source:
+    if len(at.files) > 1 or at.array is not None or wanted.split_column is not None:
+        raise DataError(
+            f"{at}: the model takes texts, which are read from one file a split: join the parts of "
+            "each split, as in --split train=train.parquet --split test=test.parquet."
+        )
+    return open_texts(at.files[0] if at.files else at.path, wanted)
 
 
 def chosen_format(name: str) -> Format:

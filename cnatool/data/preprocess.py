@@ -214,6 +214,8 @@ def _channels_first(layout: str) -> bool:
 
 def _scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> float:
     source, dtype = spec.dtype, target.dtype
+    if source.hasobject and dtype.hasobject:
+        return 1.0  # texts go in as they are
     if dtype.kind not in "biuf":
         raise DataError(
             f"{_describe(spec, target)}: an input of {dtype} cannot be fed from arrays of numbers. "

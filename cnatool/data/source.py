@@ -198,6 +198,10 @@ class Wanted:
         Name of the column that says which split a row is of.
     view : View
         What is made of samples as they are read.
+    advice : dict of str to str
+        For each model input, the option that feeds it the same for every sample.
+    texts : dict of str to tuple of int
+        Shape of one sample of each input that takes strings.
     """
 
     inputs: tuple[str, ...] = ("x",)
@@ -205,6 +209,8 @@ class Wanted:
     labels: str | None = None
     split_column: str | None = None
     view: View = PLAIN
+    advice: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     unlabelled: bool = False
 
     def names(self) -> list[tuple[str, ...]]:
@@ -235,11 +241,36 @@ class Wanted:
             If a name is missing, or there is a choice.
         """
         held = list(held)
+        self.check_all_held(where, held, noun)
         inputs = [self._one(where, held, names, noun, "samples") for names in self.names()]
         names = self.label_names(inputs)
         if self.labels is None and not set(names).intersection(held):
             return inputs, None
         return inputs, self._one(where, held, names, noun, "labels")
+
+    def check_all_held(self, where: str, held: Iterable[str], noun: str = "array") -> None:
+        """Refuse data that lack arrays of several inputs, naming all that are missing.
+
+        Raises
+        ------
+        DataError
+            With the options that would feed these.
+        """
+        held = list(held)
+        missing = [
+            name
+            for name, names in zip(self.inputs, self.names(), strict=True)
+            if set(names).isdisjoint(held) and name not in self.arrays
+        ]
+        if not missing or len(self.inputs) == 1:
+            return
+        options = " ".join(self.advice.get(name, f"--constant {name}=VALUE") for name in missing)
+        many = f"{len(missing)} of the model's {len(self.inputs)} inputs"
+        raise DataError(
+            f"{where} holds {listed(held)}, and no {noun} for {many}: {', '.join(missing)}. Say "
+            f"which {noun} each is with --input INPUT={noun.upper()}, or what is the same for "
+            f"every sample: {options}"
+        )
 
     def _one(
         self, where: str, held: list[str], names: tuple[str, ...], noun: str, meaning: str

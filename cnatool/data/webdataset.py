@@ -393,7 +393,8 @@ def _arrays(
         if values.shape != spec.shape or values.dtype != spec.dtype:
             raise SampleError(
                 f"{where} is {values.shape} of {values.dtype} and {first}, the first, "
-                f"{spec.shape} of {spec.dtype}: all must have the same shape and type."
+                f"{spec.shape} of {spec.dtype}: all must have the same shape and type.",
+                "Pad or crop them alike",
             )
         rows[row] = values
 

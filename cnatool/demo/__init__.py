@@ -24,6 +24,16 @@ __all__ = ["CONVENTION", "MEASURES", "DemoCorrelation", "DemoRow", "correlations
 CONVENTION = "paper"
 # The demo's tables have no room for them, and most of the time would be theirs.
 _WITHOUT_INTERVALS = {"resamples": "0", "area_resamples": "0", "permutations": "0"}
+# Each run differs from another one in one of these alone.
+_HYPERPARAMETERS = {
+    run: {"architecture": architecture, "optimizer": optimizer, "random_labels": share}
+    for run, architecture, optimizer, share in (
+        ("sgd", "perceptron", "sgd", "0"),
+        ("adam", "perceptron", "adam", "0"),
+        ("noisy-labels", "perceptron", "sgd", "0.5"),
+        ("conv", "convolutional", "adam", "0"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,7 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
                 store=path,
                 splits=splits,
                 keep="statistics",
-                tags={"run": run, "epoch": str(int(epoch))},
+                tags={"run": run, "epoch": str(int(epoch)), **_HYPERPARAMETERS.get(run, {})},
                 overwrite=True,
                 observer=progress,
             )

@@ -22,7 +22,9 @@ __all__ = [
     "area_between",
     "curve_area",
     "largest_lobe",
+    "normalised_curves",
     "reference_area",
+    "shared_interval",
     "total_area",
 ]
 
@@ -59,29 +61,62 @@ def curve_area(
         Undefined, with the reason, where a split has fewer samples than the window, where α or β
         is not finite or is constant, and where the curves have no interval of α in common.
     """
+    splits = _ordered(first, second, window)
+    if isinstance(splits, str):
+        return Estimate.undefined(splits)
+    return area_between(*splits, form=form, window=window, points=points)
+
+
+def normalised_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve, Curve] | str:
+    """Return the two curves that `curve_area` measures between, or why there are none.
+
+    Parameters
+    ----------
+    first, second : (alpha, beta)
+        Each (n,) arrays, one value a sample.
+    window : int
+        Samples in the running mean.
+
+    Returns
+    -------
+    two curves, or str
+        Each (alpha, beta), (n − window + 1,) float64 arrays in 0 … 1, α ascending.
+    """
+    splits = _ordered(first, second, window)
+    return splits if isinstance(splits, str) else _smoothed(*splits, window)
+
+
+def _ordered(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
+    """Sort splits by α; say what makes that impossible."""
     splits: list[Curve] = []
     for alpha, beta in (first, second):
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
         if a.size < window:
-            return Estimate.undefined(
+            return (
                 f"a split has {a.size} sample{'' if a.size == 1 else 's'}, fewer than the window "
                 f"of {window}"
             )
         for name, values in (("α", a), ("β", b)):
             broken = values.size - int(np.count_nonzero(np.isfinite(values)))
             if broken:
-                return Estimate.undefined(
-                    f"{name} is not finite for {broken} of {values.size} samples of a split"
-                )
+                return f"{name} is not finite for {broken} of {values.size} samples of a split"
         order = curve_order(a, b)
         splits.append((a[order], b[order]))
-    return area_between(*splits, form=form, window=window, points=points)
+    return splits[0], splits[1]
 
 
 def area_between(
     first: Curve, second: Curve, *, form: AreaForm, window: int, points: int
 ) -> Estimate:
     """Return CNA-A of splits of finite (α, β) in `curve_order`; parameters as `curve_area`."""
+    curves = _smoothed(first, second, window)
+    if isinstance(curves, str):
+        return Estimate.undefined(curves)
+    return _FORMS[form](*curves, points)
+
+
+def _smoothed(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
+    """Smooth and normalise splits in `curve_order`; say what makes that impossible."""
     with np.errstate(over="ignore", invalid="ignore"):
         curves = [
             (running_mean(alpha, window), running_mean(tied_means(alpha, beta), window))
@@ -90,10 +125,10 @@ def area_between(
         spans = [np.ptp(np.concatenate(axis)) for axis in zip(*curves, strict=True)]
     for name, span, one, other in zip("αβ", spans, *curves, strict=True):
         if not np.isfinite(span):
-            return Estimate.undefined(f"{name} is too large for float64")
+            return f"{name} is too large for float64"
         if is_constant(np.concatenate([one, other])):
-            return Estimate.undefined(f"{name} is the same along both curves")
-    return _FORMS[form](*_normalised(*curves), points)
+            return f"{name} is the same along both curves"
+    return _normalised(*curves)
 
 
 def _normalised(first: Curve, second: Curve) -> tuple[Curve, Curve]:
@@ -187,6 +222,29 @@ def _differences(
     first: Curve, second: Curve
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return f_1 − f_2 at every knot of either curve, and the knots' distances; None for none."""
+    found = shared_interval(first, second)
+    if found is None:
+        return None
+    knots, one, other = found
+    difference = one - other
+    difference[np.abs(difference) < _ROUNDING] = 0  # curves that run together do not cross
+    return difference, np.diff(knots)
+
+
+def shared_interval(
+    first: Curve, second: Curve
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the α of the knots of both curves where both exist, and f_1 and f_2 there.
+
+    Parameters
+    ----------
+    first, second : (alpha, beta)
+        Normalised curves, α ascending.
+
+    Returns
+    -------
+    three (knots,) float64 arrays, or None where the curves have no interval of α in common
+    """
     (a1, b1), (a2, b2) = _merged(*first), _merged(*second)
     low, high = max(a1[0], a2[0]), min(a1[-1], a2[-1])
     if low >= high:
@@ -197,10 +255,7 @@ def _differences(
     width = np.diff(knots)
     if not width.all():
         knots = np.concatenate([knots[:1], knots[1:][width > 0]])
-        width = width[width > 0]
-    difference = np.interp(knots, a1, b1) - np.interp(knots, a2, b2)
-    difference[np.abs(difference) < _ROUNDING] = 0  # curves that run together do not cross
-    return difference, width
+    return knots, np.interp(knots, a1, b1), np.interp(knots, a2, b2)
 
 
 def _crossings(difference: NDArray[np.float64]) -> NDArray[np.intp]:

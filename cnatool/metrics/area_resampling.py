@@ -50,14 +50,15 @@ def resampled_areas(
     points: int,
     margins: NDArray[np.float64],
     margin: Callable[[NDArray[np.float64]], float | None],
+    margin_of_second: bool = False,
     resamples: int,
     seed: int,
     progress: Progress = unwatched,
 ) -> ResampledAreas:
-    """Return CNA-A, and its product with the margin of the first split, of each resample.
+    """Return CNA-A, and its product with the margin of one split, of each resample.
 
     Both splits are resampled, each by itself; curves are smoothed and normalised jointly anew. The
-    margin is that of the very samples that make the first curve.
+    margin is that of the very samples that make the split's curve.
 
     Parameters
     ----------
@@ -66,9 +67,11 @@ def resampled_areas(
     form, window, points
         As of `curve_area`.
     margins : (n, …) array
-        Of the first split, what `margin` takes.
+        Of the split whose margin counts, what `margin` takes.
     margin : callable
         Gives γ of a resample, from its rows of `margins` by rising α.
+    margin_of_second : bool
+        The margin is that of the second split.
     resamples, seed : int
         How many, and their seed.
     progress : callable
@@ -85,7 +88,8 @@ def resampled_areas(
         for (alpha, beta), order in zip((first, second), orders, strict=True)
     ]
 
-    ordered_margins = margins[orders[0]]
+    of = int(margin_of_second)
+    ordered_margins = margins[orders[of]]
 
     def statistic(number: int) -> tuple[float, float]:
         splits = []
@@ -94,7 +98,7 @@ def resampled_areas(
             counts = resample_counts(alpha.size, seed, stream, number)
             places = np.repeat(np.arange(alpha.size), counts[order])
             splits.append((alpha.take(places), beta.take(places)))
-            if stream == 0:
+            if stream == of:
                 gamma = margin(ordered_margins.take(places, axis=0))
         area = area_between(*splits, form=form, window=window, points=points).value
         known = math.nan if area is None else area

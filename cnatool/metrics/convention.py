@@ -32,6 +32,7 @@ __all__ = [
     "Gap",
     "IntervalForm",
     "MarginForm",
+    "MarginSplit",
     "OutOfRange",
     "convention",
     "written",
@@ -47,6 +48,7 @@ CnaOrder = Literal["rows", "random"]
 IntervalForm = Literal["bootstrap", "fisher"]
 AreaForm = Literal["total", "largest", "reference"]
 MarginForm = Literal["paper", "percentile", "reference", "min", "mean", "median"]
+MarginSplit = Literal["train", "test"]
 Gap = Literal["accuracy", "loss"]
 
 
@@ -109,6 +111,8 @@ class Convention(msgspec.Struct, frozen=True):
         Samples in the running mean of a curve; points at which ``reference`` resamples it.
     margin : {"paper", "percentile", "reference", "min", "mean", "median"}
         Form of γ.
+    margin_split : {"train", "test"}
+        The split whose margin γ is.
     margin_fraction, margin_seed : float, int
         Share of the split, and seed of the draw, for ``paper``.
     margin_percentile : float
@@ -143,6 +147,7 @@ class Convention(msgspec.Struct, frozen=True):
     window: int = 25
     points: int = 100
     margin: MarginForm = "paper"
+    margin_split: MarginSplit = "train"
     margin_fraction: float = 0.1
     margin_seed: int = 0
     margin_percentile: float = 5.0
@@ -194,7 +199,9 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
             include_output=True,
             include_shortcut=False,
             aggregate="channel-mean-spatial",
+            cna="smoothed",
             margin="percentile",
+            margin_split="test",
         ),
     }
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import CnaOrder
 
 __all__ = [
+    "ROUNDING_UNITS",
     "is_constant",
     "kendall",
     "minibatches",
@@ -30,7 +31,8 @@ __all__ = [
 
 _NAMES = ("α", "β")
 _POINTS = 10  # of a smoothed curve
-_SAME = 1e-12  # values that differ by less, relative to the greatest, differ by rounding only
+# Sums of the same numbers in another order are this many units in the last place apart at most.
+ROUNDING_UNITS = 64
 
 
 def pearson(
@@ -179,6 +181,9 @@ def minibatches(
 def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Say of each row of finite values whether they are all the same but for rounding.
 
+    Rounding is measured by the spacing of floating-point numbers at the greatest value, never by a
+    share of it: values that differ by 1e-13 of their size are not the same.
+
     Parameters
     ----------
     values : (…, n) array
@@ -189,14 +194,15 @@ def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     low, high = values.min(axis=-1), values.max(axis=-1)
     # Halved, so that values of opposite sign do not overflow.
-    same: NDArray[np.bool_] = high / 2 - low / 2 <= _SAME / 2 * np.maximum(abs(low), abs(high))
+    unit = np.spacing(np.maximum(abs(low), abs(high)) / 2)
+    same: NDArray[np.bool_] = high / 2 - low / 2 <= ROUNDING_UNITS * unit
     return same
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Centre each row, and scale it to length 1; no row is constant.
 
-    Scaled before, so that no square over- or underflows.
+    Scaled by a power of two before, so that no square over- or underflows and no digit is lost.
 
     Parameters
     ----------
@@ -206,7 +212,10 @@ def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     -------
     (…, n) float64 array
     """
-    centred: NDArray[np.float64] = values / np.abs(values).max(axis=-1, keepdims=True)
+    _, exponents = np.frexp(np.abs(values).max(axis=-1, keepdims=True))
+    centred: NDArray[np.float64] = np.ldexp(values, -exponents)
+    centred -= centred.mean(axis=-1, keepdims=True)
+    # Once more: the mean of values that differ by little is rounded to about their differences.
     centred -= centred.mean(axis=-1, keepdims=True)
     centred /= np.abs(centred).max(axis=-1, keepdims=True)
     centred /= np.sqrt((centred * centred).sum(axis=-1, keepdims=True))

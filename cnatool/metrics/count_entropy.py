@@ -63,7 +63,8 @@ class BinWidths:
     def sums(self, values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """Sum (n, B) values over the bins of each width: (n, K)."""
         if self.distinct.size == 1:
-            return values.sum(axis=1, keepdims=True)
+            total: NDArray[np.integer[Any]] = values.sum(axis=1, keepdims=True)
+            return total
         return np.add.reduceat(values[:, self.order], self.starts, axis=1)
 
 

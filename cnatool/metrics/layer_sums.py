@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.metrics.correlation import is_constant
+from cnatool.metrics.correlation import ROUNDING_UNITS, is_constant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["LayerSums"]
-
-_SAME = 1e-12  # z_d that deviate by less, relative to their mean, differ by rounding only
 
 
 @dataclass(slots=True)
@@ -113,7 +111,9 @@ class LayerSums:
         deviations = self.deviations()
         scale = np.maximum(np.abs(self._origin()), np.abs(self.means()))
         alpha = 0.0 if not self.alpha.size or is_constant(self.alpha) else float(self.alpha.std())
-        least = np.maximum(_SAME * scale, np.where(np.isfinite(rounding), rounding, 0))
+        least = np.maximum(
+            ROUNDING_UNITS * np.spacing(scale), np.where(np.isfinite(rounding), rounding, 0)
+        )
         varies = (deviations > least) & (alpha > 0)
         found = np.full(self.layers, np.nan)
         np.divide(self.covariances(), deviations * alpha, out=found, where=varies)

@@ -26,10 +26,10 @@ from cnatool.report.style import (
     spread,
 )
 from cnatool.studying.columns import TARGETS
-from cnatool.studying.curves import BIN, parabola
+from cnatool.studying.curves import parabola
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnatool.report.figure import Options
     from cnatool.report.style import Chart
@@ -41,6 +41,10 @@ __all__ = ["bins"]
 _USUAL = ("train.cna", "test.cna")
 _COLUMNS = 2
 _ACCURACY = TARGETS[0]
+# A fit that explains less of the variance must not look like a finding.
+_WEAK = 0.25
+_LINE: Mapping[str, Any] = {"strokeWidth": 1.4}
+_THIN: Mapping[str, Any] = {"strokeWidth": 0.7, "strokeDash": [3, 3], "opacity": 0.6}
 
 
 def bins(studies: Sequence[Study], options: Options) -> Chart:
@@ -48,8 +52,8 @@ def bins(studies: Sequence[Study], options: Options) -> Chart:
     (study,) = studies
     measures = chosen_measures(study, options.measure, _USUAL)
     panels = [_panel(study, measure, options) for measure in measures]
-    last = study.result.bins[-1].networks if study.result.bins else 0
-    size = f"{BIN} networks" + (f" (the last {last})" if last != BIN else "")
+    sizes = [one.networks for one in study.result.bins] or [0]
+    size = f"{sizes[0]} networks" + (f" (the last {sizes[-1]})" if sizes[-1] != sizes[0] else "")
     columns = min(_COLUMNS, len(panels))
     return finished(
         side_by_side(panels, columns, color="shared", shape="shared"),
@@ -57,11 +61,21 @@ def bins(studies: Sequence[Study], options: Options) -> Chart:
         (
             *networks_text(study),
             f"large: means over bins of {size} by rising test accuracy",
-            "line: quadratic fit over all networks",
+            _fit_text([_correlation(study, measure) for measure in measures]),
             interval_note(study, "[ ]", [_correlation(study, measure) for measure in measures]),
         ),
         width=spread(columns, options.width),
     )
+
+
+def _is_weak(found: MeasureCorrelation) -> bool:
+    r_squared = found.quadratic.r_squared
+    return r_squared is not None and r_squared < _WEAK
+
+
+def _fit_text(found: Sequence[MeasureCorrelation]) -> str:
+    text = "line: quadratic fit over all networks"
+    return f"{text}, thin and dashed where R² < {_WEAK}" if any(map(_is_weak, found)) else text
 
 
 def _correlation(study: Study, measure: str) -> MeasureCorrelation:
@@ -103,7 +117,7 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
     )
     line = (
         alt.Chart(fit)
-        .mark_line(color=INK, strokeWidth=1.4, clip=True)
+        .mark_line(color=INK, clip=True, **(_THIN if _is_weak(found) else _LINE))
         .encode(x=alt.X("measure:Q"), y=alt.Y("fit:Q"))
     )
     bin_points = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnatool.report.alpha_beta import alpha_beta
+from cnatool.report.area import area
 from cnatool.report.bins import bins
 from cnatool.report.depth_profile import depth_profile
 from cnatool.report.error_by_alpha import error_by_alpha
@@ -34,6 +35,15 @@ FIGURES = (
         (*_SCORED, "output"),
         width=250,
         height=200,
+    ),
+    Figure(
+        "area",
+        "store",
+        "the smoothed curves of both splits, and CNA-A between them",
+        area,
+        ("test", "convention", "overrides", "inputs", "output"),
+        width=290,
+        height=240,
     ),
     Figure(
         "error-by-alpha",
@@ -83,7 +93,7 @@ FIGURES = (
     Figure(
         "bins",
         "study",
-        "test accuracy over CNA: networks, means of 25, quadratic fit",
+        "test accuracy over CNA: networks, means of bins, quadratic fit",
         bins,
         ("measure", "by"),
         width=250,

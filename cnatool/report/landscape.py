@@ -14,6 +14,7 @@ from cnatool.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import altair as alt
     import polars
 
     from cnatool.report.figure import Options
@@ -38,9 +39,12 @@ def landscape(sources: Sequence[Landscape], options: Options) -> Chart:
             "CNA is undefined at every point of the landscape: "
             f"{result.grid[0].cna.reason if result.grid else 'it has no points'}."
         )
-    chart: Any = alt.layer(*_surface(found.grid, result), *_ways(found.points, result)).properties(
-        width=options.width, height=options.height or _height(found.grid, options.width)
-    )
+    values = [*found.grid["cna"].drop_nulls(), *found.points["cna"].drop_nulls()]
+    most = max(map(abs, values)) or 1.0
+    scale = alt.Scale(scheme="purpleorange", domain=[-most, most], reverse=True)
+    chart: Any = alt.layer(
+        *_surface(found.grid, result, scale), *_ways(found.points, result, scale)
+    ).properties(width=options.width, height=options.height or _height(found.grid, options.width))
     what = "checkpoint" if result.order is None else printable(result.order)
     undefined = found.grid["cna"].null_count()
     return finished(
@@ -51,6 +55,7 @@ def landscape(sources: Sequence[Landscape], options: Options) -> Chart:
             f"split {printable(result.split)}, n = {result.samples:,} samples",
             f"principal components of {result.dimension:,} activations at {len(found.points)} "
             "checkpoints",
+            "marks: CNA at the checkpoints themselves, in the same colours",
             f"numbers: first and last {what}",
             f"blank: CNA undefined ({undefined} points)" if undefined else "",
         ),
@@ -76,7 +81,7 @@ def _axis(
     }
 
 
-def _surface(grid: polars.DataFrame, result: LandscapeResult) -> list[Any]:
+def _surface(grid: polars.DataFrame, result: LandscapeResult, scale: alt.Scale) -> list[Any]:
     """Draw the grid as cells around its points."""
     import altair as alt
     import polars as pl
@@ -95,8 +100,6 @@ def _surface(grid: polars.DataFrame, result: LandscapeResult) -> list[Any]:
         name: (float(cells[name].to_numpy().min()), float(cells[f"{name}2"].to_numpy().max()))
         for name in ("x", "y")
     }
-    most = float(np.abs(cells["cna"].to_numpy()).max()) or 1.0
-    scale = alt.Scale(scheme="purpleorange", domain=[-most, most], reverse=True)
     surface = (
         alt.Chart(cells)
         .mark_rect(clip=True)
@@ -116,7 +119,7 @@ def _surface(grid: polars.DataFrame, result: LandscapeResult) -> list[Any]:
     return [surface, surface]
 
 
-def _ways(points: polars.DataFrame, result: LandscapeResult) -> list[Any]:
+def _ways(points: polars.DataFrame, result: LandscapeResult, scale: alt.Scale) -> list[Any]:
     """Draw each run's way: a line, a mark a checkpoint, and the first and last step's number."""
     import altair as alt
     import polars as pl
@@ -148,8 +151,16 @@ def _ways(points: polars.DataFrame, result: LandscapeResult) -> list[Any]:
         else alt.Legend(title=inert(result.by or "run"), symbolFillColor="white"),
     )
     marks = base.mark_point(
-        filled=True, fill="white", stroke="black", strokeWidth=1, size=36, opacity=1
-    ).encode(shape=shape, tooltip=["run:N", "id:N", "step:Q", "cna:Q", "captured:Q"])
+        filled=True, stroke="black", strokeWidth=1.2, size=60, opacity=1
+    ).encode(
+        shape=shape,
+        fill=alt.condition(
+            "isValid(datum.cna)",
+            alt.Fill("cna:Q", scale=scale, legend=None),
+            alt.value("white"),
+        ),
+        tooltip=["run:N", "id:N", "step:Q", "cna:Q", "captured:Q"],
+    )
     return [
         base.mark_line(color="white", strokeWidth=3, opacity=0.8),
         base.mark_line(color="black", strokeWidth=1.2),

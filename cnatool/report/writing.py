@@ -1,4 +1,4 @@
-"""Charts to files: PNG, SVG, a page that needs nothing else, or the specification itself."""
+"""Charts to files: PNG, SVG, PDF, a page that needs nothing else, or the specification itself."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>body {{ margin: 24px; background: white; }}</style>
@@ -70,7 +71,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
     ----------
     chart : altair chart
     path : Path
-        Ending in ``.png``, ``.svg``, ``.html`` or ``.json``.
+        Ending in ``.png``, ``.svg``, ``.pdf``, ``.html`` or ``.json``.
     scale : float
         Pixels of a PNG for each of the chart's.
 
@@ -126,6 +127,11 @@ def _svg(chart: dict[str, Any], scale: float) -> bytes:
     return found.encode()
 
 
+def _pdf(chart: dict[str, Any], scale: float) -> bytes:
+    found: bytes = need_converter().vegalite_to_pdf(chart, allowed_base_urls=[])
+    return found
+
+
 def _html(chart: dict[str, Any], scale: float) -> bytes:
     title = chart.get("title", {}).get("text", "cnatool")
     # Within a script, "</script>" in a name would end it, and "<!--" change how the rest is read.
@@ -145,6 +151,7 @@ def _json(chart: dict[str, Any], scale: float) -> bytes:
 _FORMATS: Mapping[str, Callable[[dict[str, Any], float], bytes]] = {
     ".png": _png,
     ".svg": _svg,
+    ".pdf": _pdf,
     ".html": _html,
     ".json": _json,
 }

@@ -176,6 +176,9 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leads_to : tuple of str
         The model outputs that its result reaches through changes of shape and what turns scores
         into probabilities or classes; empty where another layer follows.
+    per_sample : bool
+        Its tensors have a row a sample. False for a layer that is applied to what is found in the
+        samples, such as detections, whose number depends on the data; no score counts it.
     """
 
     number: int
@@ -186,6 +189,7 @@ class LayerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shortcut: bool
     path: int
     leads_to: tuple[str, ...] = ()
+    per_sample: bool = True
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

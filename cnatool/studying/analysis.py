@@ -12,7 +12,7 @@ from cnatool.metrics.estimate import Estimate
 from cnatool.studying.clusters import cluster_weights, percentile_interval
 from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficients
 from cnatool.studying.columns import TARGETS
-from cnatool.studying.curves import bins_by, quadratic_fit
+from cnatool.studying.curves import bins_by, networks_a_bin, quadratic_fit
 from cnatool.studying.granulated import coupled_pairs, granulated_kendall
 from cnatool.studying.information import ConditionalInformation, least_information
 from cnatool.studying.results import (
@@ -61,10 +61,10 @@ class Networks:
         The columns that are measures, and of which kind.
     clusters : (n,) array of int
         The cluster of each network.
-    levels : (n, H) array of int
-        The value of each hyperparameter, as a number.
+    levels : (n, H + held) array of int
+        The value of each hyperparameter and of each tag that is held fixed, as a number.
     hyperparameters : tuple of str
-        Their H names.
+        The H hyperparameters.
     resamples, seed, level
         Of the bootstrap.
     kept : dict
@@ -231,13 +231,14 @@ def told_beyond(
     a, b = networks.values[measure][rows], networks.values[target][rows]
     levels = networks.levels[rows]
     axes = [coupled_pairs(levels, axis) for axis in range(len(names))]
-    parts = granulated_kendall(a, b, levels, np.ones((1, len(rows))))[1][0]
+    held = levels.shape[1] - len(names)
+    parts = granulated_kendall(a, b, levels, np.ones((1, len(rows))), held=held)[1][0]
     nothing = "no two networks differ in this hyperparameter alone"
     if np.isnan(parts).all():
         psi = StudyEstimate(None, None, "no two networks differ in one hyperparameter alone")
     else:
         (psi,) = networks.estimates(
-            networks.resampled(rows, lambda w: [granulated_kendall(a, b, levels, w)[0]])
+            networks.resampled(rows, lambda w: [granulated_kendall(a, b, levels, w, held=held)[0]])
         )
     errors = sign_errors(
         a,
@@ -257,7 +258,7 @@ def told_beyond(
             name: Estimate.undefined(nothing) if np.isnan(part) else Estimate(float(part))
             for name, part in zip(names, parts, strict=True)
         },
-        least_information(a, b, levels, names),
+        least_information(a, b, levels[:, : len(names)], names),
         errors[None],
         {name: errors[name] for name in names},
     )
@@ -278,7 +279,7 @@ def binned(networks: Networks) -> list[Bin]:
                 for name in (*networks.kinds, *(t for t in TARGETS[1:] if t in networks.values))
             },
         )
-        for places in bins_by(accuracy[rows])
+        for places in bins_by(accuracy[rows], networks_a_bin(len(rows)))
     ]
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.studying.analysis import Networks
-from cnatool.studying.columns import GAP, measure_kind, tag_column
-from cnatool.studying.ties import tie_rounded
+from cnatool.studying.columns import is_share, measure_kind, tag_column
+from cnatool.studying.hyperparameters import tag_levels
+from cnatool.studying.ties import without_rounding
 from cnatool.text import natural_order
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ def networks_arrays(networks: polars.DataFrame, settings: StudySettings) -> Netw
     import polars as pl
 
     values = {
-        name: tie_rounded(
+        name: without_rounding(
             networks[name].fill_null(float("nan")).to_numpy().astype(np.float64),
-            # A gap is a difference of accuracies.
-            scale=float(name == GAP),
+            is_share=is_share(name),
         )
         for name, kind in networks.schema.items()
         if kind == pl.Float64
@@ -44,8 +44,11 @@ def networks_arrays(networks: polars.DataFrame, settings: StudySettings) -> Netw
     kinds = dict(sorted(kinds.items(), key=lambda item: order.index(item[1])))
     clusters = np.arange(len(networks))
     if settings.cluster is not None:
-        clusters = _codes(networks, settings.cluster)
-    levels = [_codes(networks, tag) for tag in settings.hyperparameters]
+        clusters = tag_levels(networks[tag_column(settings.cluster)].to_list())
+    levels = [
+        tag_levels(networks[tag_column(tag)].to_list())
+        for tag in (*settings.hyperparameters, *settings.held)
+    ]
     return Networks(
         values=values,
         kinds=kinds,
@@ -64,14 +67,6 @@ def _repeats(name: str, values: Mapping[str, NDArray[np.float64]]) -> bool:
     return bool(cna and form) and np.array_equal(
         values[name], values.get(f"{whole}.cna", np.empty(0)), equal_nan=True
     )
-
-
-def _codes(networks: polars.DataFrame, tag: str) -> NDArray[np.intp]:
-    """Give each network the number of its value of a tag, in order; no value is the first one."""
-    # A text that no tag can be.
-    texts = [("", "") if text is None else ("+", text) for text in networks[tag_column(tag)]]
-    numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
-    return np.array([numbers[text] for text in texts], np.intp)
 
 
 def network_groups(

@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from cnatool.results import ScoreResult, SplitResult
     from cnatool.studying.results import MeasureKind
 
-__all__ = ["GAP", "TAG", "TARGETS", "TEXTS", "is_variant", "measure_kind", "measured", "tag_column"]
+__all__ = [
+    "TAG",
+    "TARGETS",
+    "TEXTS",
+    "is_share",
+    "is_variant",
+    "measure_kind",
+    "measured",
+    "tag_column",
+]
 
 TAG = "tag."
 TEXTS = ("id", "path", "test_path", "model", "convention")
-GAP = "gap"
-TARGETS = ("test.accuracy", GAP)
+TARGETS = ("test.accuracy", "gap")
 
 _BASELINES = (
     "l2",
@@ -36,8 +44,9 @@ _CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed")
 _TRIVIAL = frozenset(
     {"log.parameter_norm", "log.l1", "log.distance", "log.parameters", "log.depth"}
 )
+_GAPS = frozenset({"gap", "gap_accuracy", "gap_loss"})
 # What is made of the test labels, as the targets are, and what is no measure of a network.
-_NO_MEASURES = frozenset({"test.accuracy", "test.loss", "gap", "gap_accuracy", "gap_loss"})
+_NO_MEASURES = _GAPS | {"test.accuracy", "test.loss"}
 
 
 def tag_column(tag: str) -> str:
@@ -52,6 +61,11 @@ def measure_kind(column: str) -> MeasureKind | None:
     if column in _TRIVIAL or column.endswith((".accuracy", ".loss")):
         return "trivial"
     return "norm" if column.startswith("log.") else "measure"
+
+
+def is_share(column: str) -> bool:
+    """Whether a column holds shares of samples, or differences of them."""
+    return column in _GAPS or column.endswith(".accuracy")
 
 
 def is_variant(column: str) -> bool:

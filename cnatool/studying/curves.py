@@ -12,9 +12,11 @@ from cnatool.metrics.correlation import is_constant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BIN", "QuadraticFit", "bins_by", "parabola", "quadratic_fit"]
+__all__ = ["BIN", "QuadraticFit", "bins_by", "networks_a_bin", "parabola", "quadratic_fit"]
 
 BIN = 25  # networks
+# Networks that do not fill two bins are divided into so many smaller ones.
+_SMALL_BINS = 5
 _TERMS = 3
 
 
@@ -80,6 +82,11 @@ def parabola(
     measure = np.linspace(low, high, points)
     c0, c1, c2 = fit.coefficients
     return measure, c0 + measure * (c1 + measure * c2)
+
+
+def networks_a_bin(networks: int) -> int:
+    """Return the size of bins: 25 as in the paper, or what makes five bins of less than 50."""
+    return BIN if networks >= 2 * BIN else max(1, -(-networks // _SMALL_BINS))
 
 
 def bins_by(order: NDArray[np.float64], size: int = BIN) -> list[NDArray[np.intp]]:

@@ -77,6 +77,8 @@ def granulated_kendall(
     target: NDArray[np.float64],
     levels: NDArray[np.intp],
     weights: NDArray[np.float64],
+    *,
+    held: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return Ψ and its parts ψ_i under each weighting of the networks.
 
@@ -92,16 +94,19 @@ def granulated_kendall(
         The value of each hyperparameter of each network, as a number from 0 on.
     weights : (B, n) float64 array
         How often each network counts.
+    held : int
+        The last so many of the H columns are no axes: they are only held fixed.
 
     Returns
     -------
     (B,) float64 array
         Ψ; NaN where no axis has a pair.
-    (B, H) float64 array
+    (B, H − held) float64 array
         ψ_i; NaN where the axis has no pair.
     """
-    parts = np.full((len(weights), levels.shape[1]), np.nan)
-    for axis in range(levels.shape[1]):
+    axes = levels.shape[1] - held
+    parts = np.full((len(weights), axes), np.nan)
+    for axis in range(axes):
         total, present = np.zeros((2, len(weights)))
         for cell in _cells(levels, axis):
             agreeing, pairs = _between(

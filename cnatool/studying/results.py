@@ -105,8 +105,11 @@ class StudySettings(msgspec.Struct, frozen=True):
         Effective pairs of networks that an environment of the sign error needs.
     test_samples : int or None
         Test samples behind the weights of the sign error; None where pairs are not weighted.
+    held : tuple of str
+        Tags that are no hyperparameters, but are the same in both networks of each pair that Ψ and
+        the sign error compare, as steps of training.
     not_hyperparameters : dict of str to str
-        The other tags, each with the reason; empty where hyperparameters were named.
+        Tags that are neither, each with the reason; empty where hyperparameters were named.
     """
 
     targets: tuple[str, ...]
@@ -118,6 +121,7 @@ class StudySettings(msgspec.Struct, frozen=True):
     level: float
     least_pairs: float
     test_samples: int | None
+    held: tuple[str, ...] = ()
     not_hyperparameters: dict[str, str] = {}
 
 
@@ -261,7 +265,8 @@ class StudyResult(Document, frozen=True):
     differences : tuple of Difference
         Of pairs of measures.
     bins : tuple of Bin
-        Networks in bins of 25, by rising test accuracy (paper Fig. 7).
+        Networks in bins of 25, or in five smaller ones where they are fewer than 50, by rising
+        test accuracy (paper Fig. 7).
     notes : tuple of str
         What a reader of these numbers should know beside them.
     """

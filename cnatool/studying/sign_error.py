@@ -86,7 +86,8 @@ def sign_errors(
     measure, target : (n,) float64 array
         One finite value a network.
     levels : (n, H) array of int
-        The value of each hyperparameter of each network, as a number from 0 on.
+        The value of each hyperparameter of each network, as a number from 0 on; behind those of
+        `axes` columns that are held fixed in each pair, but make no environments of their own.
     axes : mapping of str to CoupledPairs
         The hyperparameters' names and pairs, in the order of the columns of `levels`.
     samples : int or None
@@ -96,9 +97,11 @@ def sign_errors(
     """
     losses: dict[str | None, NDArray[np.float64]] = {}
     left_out: dict[str | None, int] = {}
-    for axis, (name, pairs) in enumerate(axes.items()):
+    named = levels[:, : len(axes)]
+    configurations = np.unique(named, axis=0, return_inverse=True)[1].ravel()
+    for name, pairs in axes.items():
         losses[name], left_out[name] = _losses(
-            measure, target, levels[:, axis], pairs, samples, least_pairs
+            measure, target, configurations, pairs, samples, least_pairs
         )
     losses[None] = np.concatenate([np.empty(0), *losses.values()])
     left_out[None] = sum(left_out.values())
@@ -108,7 +111,7 @@ def sign_errors(
 def _losses(
     measure: NDArray[np.float64],
     target: NDArray[np.float64],
-    levels: NDArray[np.intp],
+    configurations: NDArray[np.intp],
     pairs: CoupledPairs,
     samples: int | None,
     least_pairs: float,
@@ -122,11 +125,9 @@ def _losses(
         weight = np.ones(len(gap))
     else:
         weight = np.maximum(0, hoeffding_weight(gap, samples) - _LEAST_WEIGHT)
-    sizes = np.diff(pairs.starts, append=len(gap))
-    cells = np.repeat(np.arange(len(sizes)), sizes)
-    low, high = np.sort([levels[pairs.first], levels[pairs.second]], axis=0)
-    values = int(high.max()) + 1
-    environments = np.unique((cells * values + low) * values + high, return_inverse=True)[1]
+    low, high = np.sort([configurations[pairs.first], configurations[pairs.second]], axis=0)
+    number = int(configurations.max()) + 1
+    environments = np.unique(low * number + high, return_inverse=True)[1]
     total, squares, wrong = (
         np.bincount(environments, weights) for weights in (weight, weight**2, weight * error)
     )

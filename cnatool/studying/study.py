@@ -14,8 +14,8 @@ from cnatool.observing import Silent
 from cnatool.studying.analysis import binned, correlated, difference, told_beyond
 from cnatool.studying.arrays import network_groups, networks_arrays
 from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
+from cnatool.studying.hyperparameters import HyperparameterTags, hyperparameter_tags
 from cnatool.studying.results import StudyResult, StudySettings
-from cnatool.studying.tags import find_hyperparameters
 from cnatool.text import listed
 
 if TYPE_CHECKING:
@@ -96,8 +96,9 @@ def study(
         A tag whose values are the clusters that intervals resample. By default each network is
         one, which is right only where networks are independent.
     hyperparameters : sequence of str, optional
-        Tags that are hyperparameters; by default those that vary, but for ``seed``, the tag of
-        the clusters, and tags that name a run or follow from another tag.
+        Tags that are hyperparameters. By default those that vary, except the cluster tag,
+        repetitions such as ``seed``, names of runs, steps of training, and tags that name each
+        network or follow from others; ``result.settings`` has the reasons.
     compare : sequence of (str, str), optional
         Pairs of measures to compare; by default each measure with each trivial baseline.
     resamples : int
@@ -220,21 +221,24 @@ def _settings(
                 f"--cluster {cluster}: {len(without)} networks do not have this tag "
                 f"({listed(without['id'])})."
             )
-    left_out: dict[str, str] = {}
     if hyperparameters is None:
-        columns = {tag: networks[tag_column(tag)].to_list() for tag in tags}
-        hyperparameters, left_out = find_hyperparameters(columns, cluster)
+        decided = hyperparameter_tags(
+            {tag: networks[tag_column(tag)].to_list() for tag in tags}, cluster
+        )
+    else:
+        decided = HyperparameterTags(tuple(dict.fromkeys(hyperparameters)), (), {})
     return StudySettings(
         targets=tuple(target for target in TARGETS if target in networks.columns),
         by=by,
         cluster=cluster,
-        hyperparameters=tuple(dict.fromkeys(hyperparameters)),
+        hyperparameters=decided.names,
         resamples=resamples,
         seed=seed,
         level=LEVEL,
         least_pairs=float(least_pairs),
         test_samples=_test_samples(networks, collection),
-        not_hyperparameters=left_out,
+        held=decided.held,
+        not_hyperparameters=decided.others,
     )
 
 

@@ -356,7 +356,10 @@ def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ("filename,breed\nb.png,cat\n", r"labels\.csv needs one column of labels, called label or .* holds"),
+        (
+            "filename,breed\nb.png,cat\n",
+            r"labels\.csv needs one column of labels, called label or .* holds",
+        ),
         ("x,label\nb.png,1\n", "needs one column of file names"),
         ("filename,label\nb.png,1\nb.png,2\n", "row 1: 'b.png' is listed in row 0 as well"),
         ("filename,label\nb.png,\n", "row 0, has no value in 'label'"),

@@ -128,7 +128,8 @@ def test_one_row_a_network_run_by_run(rows: list[DemoRow]) -> None:
     assert [f"{row.run}-epoch{row.epoch:03}" for row in rows] == [p.stem for p in NETWORKS]
     for row in rows:
         store = cnatool.open(row.store)
-        assert store.record.tags == {"run": row.run, "epoch": str(row.epoch)}
+        assert store.record.tags["run"] == row.run
+        assert store.record.tags["epoch"] == str(row.epoch)
         assert row.score.convention.name == "paper"
         assert (row.train.samples, row.test.samples) == (1297, 500)
 

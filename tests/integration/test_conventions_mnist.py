@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -42,12 +42,14 @@ class Settings:
     area: str
     margin: str
     gap: str
+    cna: str = "pearson"
+    margin_split: str = "train"
 
 
 CONVENTIONS = {
     "paper": Settings("levels", False, "total", "paper", "accuracy"),
     "reference": Settings("density", False, "reference", "reference", "loss"),
-    "legacy": Settings("density", True, "reference", "percentile", "loss"),
+    "legacy": Settings("density", True, "reference", "percentile", "loss", "smoothed", "test"),
 }
 VARIANTS = {
     "paper": ("paper", {}),
@@ -167,7 +169,7 @@ def _settings(variant: str) -> Settings:
     settings = CONVENTIONS[name]
     if "include_output" in overrides:
         include = overrides["include_output"] == "true"
-        return Settings(settings.alpha, include, settings.area, settings.margin, settings.gap)
+        return replace(settings, include_output=include)
     return settings
 
 
@@ -185,7 +187,8 @@ def _assert_same(result: cnatool.ScoreResult, expected: dict[str, float], *, rel
             for word in ("mean", "std", "min", "max"):
                 found[f"{name} {letter} {word}"] = getattr(values, word)
         found[f"{name} cna"] = split.cna.value
-        found[f"{name} cna from"], found[f"{name} cna to"] = split.cna.fisher
+        if split.cna.fisher is not None:
+            found[f"{name} cna from"], found[f"{name} cna to"] = split.cna.fisher
     found["gap"] = result.gap.value
     found["area"] = result.cna_area.value
     found["margin"] = result.margin.value
@@ -285,6 +288,10 @@ def _scores(settings: Settings, splits: dict[str, Measured]) -> dict[str, float]
             found[f"{name} {letter} std"] = values.std()
             found[f"{name} {letter} min"] = min(values)
             found[f"{name} {letter} max"] = max(values)
+        if settings.cna == "smoothed":
+            a, b = zip(*_smoothed(alpha, beta), strict=True)
+            found[f"{name} cna"] = scipy.stats.pearsonr(a, b).statistic
+            continue
         correlation = scipy.stats.pearsonr(alpha, beta)
         found[f"{name} cna"] = correlation.statistic
         interval = correlation.confidence_interval(0.95)  # Fisher's
@@ -294,7 +301,7 @@ def _scores(settings: Settings, splits: dict[str, Measured]) -> dict[str, float]
         "loss": abs(found["train loss"] - found["test loss"]),
     }[settings.gap]
     found["area"] = _AREA[settings.area](*_curves(points["train"], points["test"]))
-    found["margin"] = _MARGIN[settings.margin](splits["train"])
+    found["margin"] = _MARGIN[settings.margin](splits[settings.margin_split])
     found["cna margin"] = found["margin"] * found["area"]
     return found
 
@@ -311,22 +318,22 @@ def _loss(measured: Measured) -> float:
     return -math.fsum(row[y] for row, y in zip(log_p, measured.y, strict=True)) / len(log_p)
 
 
-def _curves(*splits: tuple[np.ndarray, np.ndarray]) -> list[list[tuple[float, float]]]:
-    """Sort by α, take running means over 25, scale both axes to 0 … 1 over both splits.
+def _smoothed(alpha: np.ndarray, beta: np.ndarray) -> list[tuple[float, float]]:
+    """Sort by α and take running means over 25; samples of equal α count with their mean β."""
+    beta = np.array([np.mean(beta[alpha == value]) for value in alpha])
+    rows = sorted(range(len(alpha)), key=lambda row: alpha[row])
+    curve = []
+    for start in range(len(rows) - 24):
+        window = rows[start : start + 25]
+        a = math.fsum(alpha[row] for row in window) / 25
+        b = math.fsum(beta[row] for row in window) / 25
+        curve.append((a, b))
+    return curve
 
-    Samples of equal α count with the mean of their β.
-    """
-    curves = []
-    for alpha, beta in splits:
-        beta = np.array([np.mean(beta[alpha == value]) for value in alpha])
-        rows = sorted(range(len(alpha)), key=lambda row: alpha[row])
-        curve = []
-        for start in range(len(rows) - 24):
-            window = rows[start : start + 25]
-            a = math.fsum(alpha[row] for row in window) / 25
-            b = math.fsum(beta[row] for row in window) / 25
-            curve.append((a, b))
-        curves.append(curve)
+
+def _curves(*splits: tuple[np.ndarray, np.ndarray]) -> list[list[tuple[float, float]]]:
+    """The smoothed curves, both axes scaled to 0 … 1 over both splits."""
+    curves = [_smoothed(*split) for split in splits]
     every = [point for curve in curves for point in curve]
     low = [min(point[axis] for point in every) for axis in (0, 1)]
     high = [max(point[axis] for point in every) for axis in (0, 1)]

@@ -32,6 +32,7 @@ PAPER = {
     "window": 25,
     "points": 100,
     "margin": "paper",
+    "margin_split": "train",
     "margin_fraction": 0.1,
     "margin_seed": 0,
     "margin_percentile": 5.0,
@@ -52,7 +53,9 @@ LEGACY = REFERENCE | {
     "include_output": True,
     "include_shortcut": False,
     "aggregate": "channel-mean-spatial",
+    "cna": "smoothed",
     "margin": "percentile",
+    "margin_split": "test",
 }
 
 

@@ -79,9 +79,10 @@ def test_alpha_beta_is_what_score_says(store: Path) -> None:
         own = samples.filter(pl.col("split") == split)
         assert [row["alpha"] for row in drawn] == own["alpha"].to_list()
         assert [row["beta"] for row in drawn] == own["beta"].to_list()
-        order = np.argsort(own["alpha"].to_numpy(), kind="stable")
+        # Samples of equal α count with their mean β.
+        merged = own.sort("alpha").with_columns(pl.col("beta").mean().over("alpha"))
         for name in ("alpha", "beta"):
-            means = np.convolve(own[name].to_numpy()[order], np.full(25, 1 / 25), "valid")
+            means = np.convolve(merged[name].to_numpy(), np.full(25, 1 / 25), "valid")
             assert [row[name] for row in curve] == pytest.approx(means)
         cna = result.splits[split].cna
         (title,) = (text for text in texts(chart) if text.startswith(f"{split}, n = {len(own)}"))
@@ -91,6 +92,46 @@ def test_alpha_beta_is_what_score_says(store: Path) -> None:
                 *(f"{one:.3f}".replace("-", "−") for one in numbers)
             )
         )
+
+
+@pytest.mark.parametrize("form", ["total", "largest", "reference"])
+@pytest.mark.parametrize("alpha", ["entropy", "compression"])
+def test_area_is_that_of_score(store: Path, form: str, alpha: str) -> None:
+    overrides = {"area": form, "alpha": alpha, "window": 10}
+    chart = spec(store, "area", overrides=overrides)
+    result, samples = (
+        cnatool.score(store, overrides=overrides),
+        cnatool.score_samples(store, overrides=overrides),
+    )
+    (lines,) = rows(chart, "place", "beta")
+    for split in ("train", "test"):
+        own = samples.filter(pl.col("split") == split)
+        drawn = [row for row in lines if row["split"] == split]
+        assert len(drawn) == len(own) - 9
+    for axis in ("alpha", "beta"):
+        both = [row[axis] for row in lines]
+        assert (min(both), max(both)) == (0, 1)
+    (between,) = rows(chart, "at", "low", "high")
+    at, low, high = (np.array([row[name] for row in between]) for name in ("at", "low", "high"))
+    fine = np.linspace(at[0], at[-1], 200_001)
+    distance = np.interp(fine, at, low) - np.interp(fine, at, high)
+    value = result.cna_area.value
+    if form == "total":
+        assert np.trapezoid(np.abs(distance), fine) == pytest.approx(value, abs=1e-6)
+    assert any(text.startswith(f"{store.stem} CNA-A {value:.3f}") for text in texts(chart))
+
+
+def test_landscape_marks_have_their_own_cna(here: Path) -> None:
+    chart = spec(here / "landscape", "landscape")
+    points = cnatool.landscape(here / "run", grid=5, samples=40).result.points
+    drawn = rows(chart, "captured", "cna")[0]
+    assert [row["cna"] for row in drawn] == [one.cna.value for one in points]
+    (marks,) = (one for one in chart["layer"] if one["mark"]["type"] == "point")
+    (surface, _) = (one for one in chart["layer"] if one["mark"]["type"] == "rect")
+    assert marks["encoding"]["fill"]["condition"]["field"] == "cna"
+    scale = surface["encoding"]["color"]["scale"]
+    assert marks["encoding"]["fill"]["condition"]["scale"] == scale
+    assert scale["domain"][1] >= max(abs(one.cna.value) for one in points)
 
 
 def test_what_is_undefined_is_said(store: Path) -> None:
@@ -133,7 +174,14 @@ def test_bins_are_the_studys(here: Path) -> None:
             np.polyval(np.polyfit(x, y, 2), at)
         )
     assert "n = 12 networks in 6 clusters by run" in captions(chart)
-    assert "(the last 12)" in captions(chart)
+    assert "bins of 3 networks by rising" in captions(chart)
+    weak = [
+        one.quadratic.r_squared < 0.25
+        for one in study.result.correlations
+        if one.target == "test.accuracy" and one.measure in ("cna_area", "margin")
+    ]
+    assert ("thin and dashed" in captions(chart)) == any(weak)
+    assert json.dumps(chart).count('"strokeDash": [3, 3]') == sum(weak)
     assert "[ ]: 95 % interval, clusters resampled" in captions(chart)
 
 

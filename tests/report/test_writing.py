@@ -31,7 +31,8 @@ from cnatool.report.writing import check_picture_path, write_picture
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 # Ends a text in an expression where quotes are escaped and backslashes are not.
 BROKEN = 'x.y[0]\\"+data("source_0")+"'
-FORMATS = ("png", "svg", "html", "json")
+# Of a PDF the order of glyphs varies.
+REPRODUCIBLE = ("png", "svg", "html", "json")
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_names_stay_names_in_a_page(study: cnatool.Study, tmp_path: Path) -> Non
         elements = Elements(page)
         kinds = [tag for tag, _ in elements.found]
         assert sorted(kinds) == sorted(
-            ["html", "head", "meta", "meta", "title", "style", "body", "div", "script", "script"]
+            ["html", "head", *["meta"] * 3, "title", "style", "body", "div", "script", "script"]
         )
         # Nothing is fetched: no element has a source, and the page forbids it besides.
         for _, attributes in elements.found:
@@ -189,7 +190,7 @@ def test_names_of_stores_and_tensors_stay_names(tmp_path: Path) -> None:
         assert name in "".join(root.itertext())
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", REPRODUCIBLE)
 def test_the_same_chart_gives_the_same_bytes(tmp_path: Path, ending: str) -> None:
     code = """if True:
         import sys, numpy as np, polars as pl, cnatool, pathlib
@@ -211,6 +212,25 @@ def test_the_same_chart_gives_the_same_bytes(tmp_path: Path, ending: str) -> Non
     assert pictures[0] == pictures[1]
 
 
+def test_pdf(study: cnatool.Study, tmp_path: Path) -> None:
+    content = written(cnatool.plot(study, "measures"), tmp_path, "pdf")
+    assert content.startswith(b"%PDF-")
+    assert content.rstrip().endswith(b"%%EOF")
+    box = re.search(rb"/MediaBox \[0 0 ([0-9.]+) ([0-9.]+)\]", content)
+    assert box is not None
+    drawing = written(cnatool.plot(study, "measures"), tmp_path, "svg").decode()
+    sides = re.search(r'<svg\b[^>]*? width="([0-9.]+)" height="([0-9.]+)"', drawing)
+    assert sides is not None
+    width, height = map(float, box.groups())
+    assert width / height == pytest.approx(float(sides[1]) / float(sides[2]), rel=0.01)
+
+
+def test_a_page_fits_a_narrow_screen(study: cnatool.Study, tmp_path: Path) -> None:
+    page = Elements(written(cnatool.plot(study, "measures"), tmp_path, "html").decode())
+    metas = [attributes for tag, attributes in page.found if tag == "meta"]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in metas
+
+
 def test_json_is_the_chart(study: cnatool.Study, tmp_path: Path) -> None:
     chart = cnatool.plot(study, "measures")
     assert json.loads(written(chart, tmp_path, "json")) == chart.to_dict()
@@ -219,7 +239,7 @@ def test_json_is_the_chart(study: cnatool.Study, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("a.gif", r"-o .*a.gif: the name must end in one of .png, .svg, .html, .json\."),
+        ("a.gif", r"-o .*a.gif: the name must end in one of .png, .svg, .pdf, .html, .json\."),
         ("a", "the name must end in"),
         ("none/a.png", r"-o .*none/a.png: no such folder\."),
         ("taken.png", r"-o .*taken.png: this is a folder\."),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnatool.studying.curves import bins_by, parabola, quadratic_fit
+from cnatool.studying.curves import bins_by, networks_a_bin, parabola, quadratic_fit
 
 
 def test_parabola_is_that_of_the_normal_equations() -> None:
@@ -44,3 +44,10 @@ def test_parabola_is_the_fits() -> None:
     assert fitted == pytest.approx(np.polyval(np.polyfit(x, y, 2), at))
     none = parabola(quadratic_fit(x[:2], y[:2]), 0, 1)
     assert [len(part) for part in none] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("networks", "size"), [(1, 1), (4, 1), (12, 3), (36, 8), (49, 10), (50, 25), (1000, 25)]
+)
+def test_few_networks_have_smaller_bins(networks: int, size: int) -> None:
+    assert networks_a_bin(networks) == size

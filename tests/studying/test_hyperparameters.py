@@ -262,3 +262,21 @@ class TestAnotherPackage:
             assert mine.mean == pytest.approx(row["mean_sign_error"])
             assert mine.percentile_90 == pytest.approx(row["p90_sign_error"])
             assert mine.max == pytest.approx(row["max_sign_error"])
+
+
+def test_held_columns_only_hold_fixed() -> None:
+    measure, gap, levels = grid(3, noise=2)
+    step = np.random.default_rng(2).integers(0, 2, len(gap))
+    both = np.column_stack([levels, step])
+    whole, parts = granulated_kendall(measure, gap, both, ones(both), held=1)
+    assert parts[0] == pytest.approx(literal_psi(measure, gap, both)[:3])
+    assert whole[0] == pytest.approx(np.mean(parts[0]))
+    pairs = dict(zip(NAMES, axes(both)[:3], strict=True))
+    found = sign_errors(measure, gap, both, pairs, samples=None, least_pairs=1)[None]
+    errors = defaultdict(list)
+    for i, j in itertools.combinations(range(len(gap)), 2):
+        if step[i] == step[j] and np.count_nonzero(levels[i] != levels[j]) == 1:
+            error = (1 - np.sign(measure[i] - measure[j]) * np.sign(gap[i] - gap[j])) / 2
+            errors[frozenset([tuple(levels[i]), tuple(levels[j])])].append(error)
+    assert found.environments == 2 * len(errors)
+    assert found.mean == pytest.approx(np.mean([np.mean(one) for one in errors.values()]))
