@@ -14,12 +14,22 @@ from cnatool.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MAX_CLASSES", "NO_LABELS", "Numbering", "number_labels", "whole_number"]
+__all__ = [
+    "LABELS_ADVICE",
+    "MAX_CLASSES",
+    "NO_LABELS",
+    "Numbering",
+    "number_labels",
+    "whole_number",
+]
 
 # More different values than this are no classes.
 MAX_CLASSES = 100_000
 # What ``--labels`` takes for data whose labels are not wanted.
 NO_LABELS = "none"
+LABELS_ADVICE = (
+    "say which column holds the labels with --labels NAME, or leave them out with --labels none."
+)
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})(e[+-]?\d{1,3})?", re.ASCII | re.I)
 _NOT_FINITE = frozenset({"inf", "+inf", "-inf", "infinity"})

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cnatool.data.columns import LABELS_ADVICE
-from cnatool.data.labels import number_labels
+from cnatool.data.labels import LABELS_ADVICE, number_labels
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
