@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cnatool.data.labels import number_labels
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.data.labels import Numbering
     from cnatool.data.source import Source, Wanted
 
 __all__ = ["open_texts"]
@@ -89,7 +91,11 @@ class _Texts:
     columns: _Columns
     names: tuple[str, ...]
     label: str | None
-    classes: tuple[str, ...] | None
+    numbering: Numbering | None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        return None if self.numbering is None else self.numbering.classes
 
     @property
     def rows(self) -> int:
@@ -123,9 +129,8 @@ class _Texts:
         if self.label is None:
             return None
         values = self.columns.read(self.label, start, stop)
-        if self.classes is not None:
-            places = {name: place for place, name in enumerate(self.classes)}
-            values = [places[str(value)] for value in values]
+        if self.numbering is not None:
+            values = [self.numbering.numbers[_text(value)] for value in values]
         return np.array(values, np.int64)
 
 
@@ -163,9 +168,9 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
     if not found.rows:
         raise DataError(f"{path} holds no texts.")
     names, label = _chosen(path, wanted, found.names, held)
-    classes = None
+    numbering = None
     if label is not None:
-        classes = _classes(path, label, found.read(label, 0, found.rows))
+        numbering = _numbering(path, label, found.read(label, 0, found.rows))
     specs = tuple(
         InputSpec(
             name,
@@ -176,7 +181,7 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
         )
         for name, given in zip(names, wanted.inputs, strict=True)
     )
-    return _Texts(path.name, specs, found, tuple(names), label, classes)
+    return _Texts(path.name, specs, found, tuple(names), label, numbering)
 
 
 def _chosen(
@@ -208,26 +213,48 @@ def _arrays(path: Path, wanted: Wanted) -> dict[str, NDArray[Any]]:
 def _table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
     import polars as pl
 
+    from cnatool.data.csv_text import scan_table
+
     try:
         if suffix == ".parquet":
             frame = pl.scan_parquet(path, glob=False)
+            held = [n for n, kind in frame.collect_schema().items() if kind == pl.String]
         else:
-            separator = "\t" if suffix == ".tsv" else ","
-            frame = pl.scan_csv(path, separator=separator, glob=False)
-        schema = frame.collect_schema()
+            frame = scan_table(path)[0]
+            # A column in which anything is no number is one of texts.
+            number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
+            numbers = frame.select((number | pl.all().is_null()).all()).collect(engine="streaming")
+            held = [name for name in numbers.columns if not numbers[name].item()]
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read ({printable(one_line(error))}).") from error
-    return _Scanned(frame, rows), [n for n, kind in schema.items() if kind == pl.String]
+    return _Scanned(frame, rows), held
 
 
-def _classes(path: Path, label: str, values: Sequence[Any]) -> tuple[str, ...] | None:
-    """Name the classes of labels that are texts; None for whole numbers."""
+def _numbering(path: Path, label: str, values: Sequence[Any]) -> Numbering | None:
+    """Decide what labels mean, as in any other table; None for whole numbers."""
     if all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in values):
         return None
-    if not all(isinstance(value, str) for value in values):
-        raise DataError(f"{path}, column {label!r}: labels are whole numbers or names of classes.")
-    return tuple(sorted(set(values)))
+    from cnatool.data.columns import LABELS_ADVICE
+
+    where = f"{path}, column {label!r},"
+    texts = [_text(value) for value in values]
+    numbering = number_labels(set(texts), where, LABELS_ADVICE)
+    for row, text in enumerate(texts):
+        if text not in numbering.numbers:
+            raise DataError(
+                f"{where} row {row}, has "
+                + ("no label" if not text.strip() else f"the label {printable(text)!r}")
+                + ": correct the row, or leave it out."
+            )
+    return numbering
+
+
+def _text(value: Any) -> str:
+    """Give a label as text; a missing one as none at all."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:
