@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cnatool.data.columns import LABELS_ADVICE
 from cnatool.data.labels import number_labels
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
@@ -94,10 +95,6 @@ class _Texts:
     numbering: Numbering | None
 
     @property
-    def classes(self) -> tuple[str, ...] | None:
-        return None if self.numbering is None else self.numbering.classes
-
-    @property
     def rows(self) -> int:
         return self.columns.rows
 
@@ -108,6 +105,10 @@ class _Texts:
     @property
     def labelled(self) -> bool:
         return self.label is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        return None if self.numbering is None else self.numbering.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         for start, stop in spans(self.rows, rows, limit):
@@ -126,12 +127,16 @@ class _Texts:
             )
 
     def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        if self.label is None:
+        if self.label is None or self.numbering is None:
             return None
         values = self.columns.read(self.label, start, stop)
-        if self.numbering is not None:
-            values = [self.numbering.numbers[_text(value)] for value in values]
-        return np.array(values, np.int64)
+        numbers = [self.numbering.numbers.get(str(value)) for value in values]
+        if None in numbers:
+            raise DataError(
+                f"{self.name}, column {self.label!r}, row {start + numbers.index(None)}, has no "
+                f"label: correct the row, or leave it out, or {LABELS_ADVICE}"
+            )
+        return np.array(numbers, np.int64)
 
 
 def open_texts(path: Path, wanted: Wanted) -> Source:
@@ -170,7 +175,8 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
     names, label = _chosen(path, wanted, found.names, held)
     numbering = None
     if label is not None:
-        numbering = _numbering(path, label, found.read(label, 0, found.rows))
+        values = {str(v) for v in found.read(label, 0, found.rows) if v is not None}
+        numbering = number_labels(values, f"{path}, column {label!r},", LABELS_ADVICE)
     specs = tuple(
         InputSpec(
             name,
@@ -229,32 +235,6 @@ def _table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read ({printable(one_line(error))}).") from error
     return _Scanned(frame, rows), held
-
-
-def _numbering(path: Path, label: str, values: Sequence[Any]) -> Numbering | None:
-    """Decide what labels mean, as in any other table; None for whole numbers."""
-    if all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in values):
-        return None
-    from cnatool.data.columns import LABELS_ADVICE
-
-    where = f"{path}, column {label!r},"
-    texts = [_text(value) for value in values]
-    numbering = number_labels(set(texts), where, LABELS_ADVICE)
-    for row, text in enumerate(texts):
-        if text not in numbering.numbers:
-            raise DataError(
-                f"{where} row {row}, has "
-                + ("no label" if not text.strip() else f"the label {printable(text)!r}")
-                + ": correct the row, or leave it out."
-            )
-    return numbering
-
-
-def _text(value: Any) -> str:
-    """Give a label as text; a missing one as none at all."""
-    if value is None:
-        return ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:
