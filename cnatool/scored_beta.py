@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.errors import MetricError
 from cnatool.metrics.beta import slope_coefficients, slopes
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.rounding import Rounding, rounding_share
@@ -31,11 +32,12 @@ class SplitBeta:
     Attributes
     ----------
     values : (n,) float64 array
-        One value for all where they differ by rounding only.
+        One value for all where they differ by rounding only; NaN where the layers have no slope.
     rounding : float or None
         Where they do, the deviation that rounding can make.
     reason : str or None
-        Why there is no β at all: it is 0 for every sample but for rounding.
+        Why there is no β at all: it is 0 for every sample but for rounding, or the layers have no
+        slope.
     """
 
     values: NDArray[np.float64]
@@ -43,7 +45,9 @@ class SplitBeta:
     reason: str | None = None
 
     def no_cna(self, alpha: NDArray[np.float64]) -> str | None:
-        """Say that β differs by rounding only, where that and not α is why there is no CNA."""
+        """Return why β has no correlation with α, where that is not for α's sake."""
+        if self.rounding is None and self.reason is not None:
+            return self.reason
         if self.rounding is None or is_constant(alpha):
             return None
         return f"β is the same for all {self.values.size} samples but for rounding"
@@ -77,12 +81,17 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) 
         What β is computed over.
     fields : Convention
 
-    Raises
-    ------
-    MetricError
-        If there are too few layers.
+    Returns
+    -------
+    SplitBeta
+        Without β, and with the reason, where there are too few layers: what a score says of α and
+        of the outputs takes none.
     """
     depths = [layer.depth for layer in layers]
+    try:
+        slope_coefficients(depths)
+    except MetricError as error:
+        return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
     none = slopes(np.empty((0, len(layers))), depths)
     blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]
     return resolved(np.concatenate([none, *blocks]), beta_rounding(split, layers, fields))

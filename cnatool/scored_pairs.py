@@ -85,6 +85,9 @@ def pair_scores(
 
 
 def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
+    for split in (train, test):
+        if split.measured_beta.rounding is None and split.measured_beta.reason is not None:
+            return Estimate.undefined(split.measured_beta.reason)
     # Scaled to 0 … 1, the rounding that tells two constants apart would count as much as any β.
     if train.measured_beta.alike(test.measured_beta):
         return Estimate.undefined("β is the same all over both splits but for rounding")

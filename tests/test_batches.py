@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
+from cnatool.backend.feeds import constant_input
+from cnatool.backend.network import FeedSpec
 from cnatool.errors import BackendError, ModelError, UsageError
+from cnatool.inspection import inspect_model
 from cnatool.store.records import Kept
 
 ROWS = 21
@@ -469,3 +474,18 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)
+
+
+def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None:
+    model, _ = baked_model("reshape", 8)
+    path = saved(model, tmp_path / "net.onnx")
+    assert inspect_model(path).batch == 8
+    command = [sys.executable, "-m", "cnatool", "inspect", str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "run with 8 samples at a time" in said.stdout
+
+
+def test_number_for_a_constant_whose_shape_is_open() -> None:
+    spec = FeedSpec("ids", np.dtype(np.int64), ("n", "length"))
+    with pytest.raises(UsageError, match="whose shape is open, so one number does not say"):
+        constant_input(spec, 1, "n")

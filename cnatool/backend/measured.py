@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.backend.closeness import same_values
+from cnatool.backend.convolutions import attributes
 from cnatool.backend.exposed import ExposedModel
 from cnatool.backend.repeatability import unrepeatable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import onnx
     from numpy.typing import NDArray
 
     from cnatool.backend.network import Network, ProbedNetwork
@@ -23,8 +25,6 @@ __all__ = ["exposed_model"]
 
 # Of the absolute sum. Twice as much would still be what is promised, 1e-5.
 _TOLERANCE = 5e-6
-# In training mode it writes to the weights, unless its statistics have memory of their own.
-_OVERWRITING = "BatchNormalization"
 # The others are taken in float64, or cannot lose digits.
 _CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "positive_sum")
 
@@ -71,7 +71,7 @@ def exposed_model(
     count = len(samples)
     feeds = samples.feeds(np.arange(count))
     found = model.run([feeds], count).statistics
-    if any(node.op_type == _OVERWRITING for node in network.graph.every_node()):
+    if any(map(_trains, network.graph.every_node())):
         again = model.run([feeds], count).statistics
         for tensor in tensors:
             if tensor.name not in probed.random and not all(
@@ -103,3 +103,10 @@ def _agree(
         if not (error <= _TOLERANCE * scale).all():
             return False
     return True
+
+
+def _trains(node: onnx.NodeProto) -> bool:
+    """Whether a node writes to its weights, unless its statistics have memory of their own."""
+    if node.op_type != "BatchNormalization":
+        return False
+    return len(node.output) > 1 or bool(attributes(node).get("training_mode"))

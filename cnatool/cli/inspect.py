@@ -85,6 +85,11 @@ def inspect(
         say(f"input {feed}, {batch}")
         if feed.name in found.ranges:
             say(f"input {feed.name!r}: the model {found.ranges[feed.name]}")
+    if found.batch is not None and all(feed.batch is None for feed in found.network.feeds):
+        say(
+            f"run with {found.batch} sample{'s' * (found.batch > 1)} at a time: with 2 and 3 it "
+            "fails, or no tensor has rows of samples"
+        )
     say("")
     _print_tensors(found.tensors, found.network.layers.layers, stored=False)
     if layers:

@@ -13,6 +13,7 @@ import polars as pl
 
 from cnatool.data.decoding import from_bytes
 from cnatool.data.developing import Developed, developed, made_of, workers
+from cnatool.data.labels import MAX_CLASSES, number_labels
 from cnatool.data.source import Block, InputSpec, SampleError, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cnatool.data.source import View
 
 __all__ = [
+    "LABELS_ADVICE",
     "TABLE_DAMAGE",
     "Column",
     "ColumnSource",
@@ -36,16 +38,18 @@ __all__ = [
     "Part",
     "Pictures",
     "Place",
-    "named_labels",
     "picture_in",
+    "read_labels",
     "scattered",
 ]
 
 # What polars raises over a damaged file. A panic is no Exception there.
 TABLE_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
-# Text with more different values than this is no label.
-_MAX_CLASSES = 100_000
+# Where a column cannot be labels.
+LABELS_ADVICE = (
+    "say which column holds the labels with --labels NAME, or leave them out with --labels none."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,31 +227,34 @@ def picture_in(frame: pl.DataFrame, name: str, place: Place, row: int) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A column of labels: whole numbers, or the names of classes.
+    """A column of labels.
 
     Attributes
     ----------
     name : str
     classes : tuple of str or None
         Names of the numbers.
-    named : bool
-        Whether the column holds these names and not the numbers.
+    numbers : dict of str to int or None
+        The number of each value, from `read_labels`; None where the column holds whole numbers.
     """
 
     name: str
     classes: tuple[str, ...] | None = None
-    named: bool = False
+    numbers: dict[str, int] | None = None
 
     def values(self, frame: pl.DataFrame, place: Place) -> tuple[NDArray[np.int64], dict[int, str]]:
         """Give the labels of a frame, and what is wrong with some of them."""
         column = frame[self.name]
-        if self.named:
-            column = column.cast(pl.String)
-            column = column.replace_strict(
-                list(self.classes or ()), range(len(self.classes or ())), default=None
+        if self.numbers is None:
+            # What is no whole number of 64 bits becomes null.
+            numbers = column.cast(pl.Int64, strict=False)
+        else:
+            numbers = column.cast(pl.String).replace_strict(
+                list(self.numbers),
+                list(self.numbers.values()),
+                default=None,
+                return_dtype=pl.Int64,
             )
-        # Text of a .csv as well; what is no whole number of 64 bits becomes null.
-        numbers = column.cast(pl.Int64, strict=False)
         faults = {}
         for row in numbers.is_null().arg_true().to_list():
             value = frame[self.name][row]
@@ -260,24 +267,25 @@ class Labels:
         return np.ascontiguousarray(numbers.fill_null(0).to_numpy()), faults
 
 
-def named_labels(parts: Sequence[Part], name: str) -> Labels:
-    """Give numbers to the different texts of a column, in the order of the alphabet.
+def read_labels(parts: Sequence[Part], name: str) -> Labels:
+    """Read the different values of a column of text or floats, and decide what they mean.
 
     Raises
     ------
     DataError
-        If there are too many for classes.
+        If there are too many for classes, or they are no labels.
     """
     found: set[str] = set()
     for part in parts:
         values = part.frame.select(pl.col(name).cast(pl.String).unique().drop_nulls())
-        found.update(values.head(_MAX_CLASSES + 1).collect(engine="streaming")[name])
-        if len(found) > _MAX_CLASSES:
+        found.update(values.head(MAX_CLASSES + 1).collect(engine="streaming")[name])
+        if len(found) > MAX_CLASSES:
             raise DataError(
-                f"{part.path}, column {name!r}, has over {_MAX_CLASSES} different texts, which are "
-                "no labels: say which column holds them with --labels NAME."
+                f"{part.path}, column {name!r}, has over {MAX_CLASSES} different values, which are "
+                f"no labels: {LABELS_ADVICE}"
             )
-    return Labels(name, tuple(sorted(found)), named=True)
+    numbering = number_labels(found, f"{parts[0].path}, column {name!r},", LABELS_ADVICE)
+    return Labels(name, numbering.classes, numbering.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +336,11 @@ class ColumnSource:
     def classes(self) -> tuple[str, ...] | None:
         """Names of the labels, where the file has them."""
         return None if self.labels is None else self.labels.classes
+
+    @property
+    def counted(self) -> bool:
+        """Whether classes are numbered by their names alone."""
+        return self.labels is not None and self.labels.numbers is not None
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` samples in order, ``limit`` samples in all.

@@ -66,7 +66,7 @@ def label_column(path: Path, names: Sequence[str], wanted: Wanted) -> str | None
             raise missing_column(path, "--labels", wanted.labels, names)
         return wanted.labels
     found = [name for name in names if name.strip().lower() in _LABELS]
-    if len(found) > 1:
+    if len(found) > 1 and not wanted.unlabelled:
         raise DataError(
             f"{path} holds {' and '.join(found)}, and which are the labels is in doubt: say it "
             "with --labels NAME."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool.data.location import Location, located
-from cnatool.data.source import ONE_INPUT, Wanted, is_picture
+from cnatool.data.source import LABEL_TABLES, ONE_INPUT, Wanted, holds_pictures, is_litter
 from cnatool.data.texts import open_texts
 from cnatool.errors import DataError, UsageError
 from cnatool.local_paths import check_downloaded
@@ -134,8 +134,14 @@ def idx_files(folder: Path) -> dict[str, Path]:
     # Sorted, "X" comes before "X.gz": torchvision leaves both.
     for file in sorted(folder.iterdir()):
         stem = images_stem(file.name)
-        if stem is not None and file.is_file():
-            found.setdefault(stem, file)
+        if stem is None:
+            continue
+        # Kaggle's MNIST has each file in a folder of the same name.
+        inner = file / file.name
+        if file.is_file():
+            found[stem] = found[stem] if stem in found and found[stem].parent == folder else file
+        elif inner.is_file():
+            found.setdefault(stem, inner)
     return found
 
 
@@ -150,11 +156,6 @@ def _found(at: Location) -> Format:
     # Class folders without a picture: that source says best what they lack.
     if at.path.is_dir() and not at.files and _folders(at.path):
         return chosen_format("pictures")
-    if at.path.is_dir() and not at.files and _holds_pictures(str(at.path)):
-        raise DataError(
-            f"{at} holds pictures without classes: put each into a sub-folder named after its "
-            "class, or list them with their labels in labels.csv beside them."
-        )
     kind = "folder" if at.path.is_dir() else "file"
     raise DataError(
         f"{at} is not a {kind} of samples that is understood{_pickled(at.path)}. Understood are "
@@ -177,11 +178,15 @@ def _pickled(path: Path) -> str:
 
 def _folders(path: Path) -> list[str]:
     with os.scandir(path) as entries:
-        return [entry.path for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        return [entry.path for entry in entries if entry.is_dir() and not is_litter(entry.name)]
 
 
 def _suffix(*endings: str) -> Callable[[Location], bool]:
-    return lambda at: at.path.is_file() and at.path.name.lower().endswith(endings)
+    def fits(at: Location) -> bool:
+        files = at.files or ((at.path,) if at.path.is_file() else ())
+        return bool(files) and all(file.name.lower().endswith(endings) for file in files)
+
+    return fits
 
 
 def _pieces(*endings: str) -> Callable[[Location], bool]:
@@ -209,7 +214,7 @@ def _open_parquet(at: Location, wanted: Wanted) -> Source:
 def _open_csv(at: Location, wanted: Wanted) -> Source:
     from cnatool.data.tables import open_csv
 
-    return open_csv(at.path, wanted)
+    return open_csv(at.files or (at.path,), wanted)
 
 
 def _is_idx(at: Location) -> bool:
@@ -229,7 +234,10 @@ def _open_idx(at: Location, wanted: Wanted) -> Source:
     files = idx_files(at.path)
     if len(files) != 1:
         names = ", ".join(printable(file.name) for file in files.values()) or "none"
-        raise DataError(f"{at} holds several IDX images files ({names}): give one of them.")
+        raise DataError(
+            f"{at} holds several IDX images files ({names}): give one of them, or each split "
+            "with --split NAME=PATH."
+        )
     return open_idx(next(iter(files.values())))
 
 
@@ -291,12 +299,10 @@ def _open_webdataset(at: Location, wanted: Wanted) -> Source:
 def _is_pictures(at: Location) -> bool:
     if not at.path.is_dir() or at.files:
         return False
-    return any(map(_holds_pictures, _folders(at.path)))
-
-
-def _holds_pictures(folder: str) -> bool:
-    with os.scandir(folder) as entries:
-        return any(is_picture(entry.name) and entry.name[0] != "." for entry in entries)
+    if any(map(holds_pictures, _folders(at.path))):
+        return True
+    # Pictures without classes, if nothing lists them.
+    return holds_pictures(str(at.path)) and not _is_listed(at)
 
 
 def _open_pictures(at: Location, wanted: Wanted) -> Source:
@@ -305,17 +311,14 @@ def _open_pictures(at: Location, wanted: Wanted) -> Source:
     return open_pictures(at.path, wanted.view)
 
 
-_LABEL_TABLES = ("labels.csv", "metadata.csv")
-
-
 def _is_listed(at: Location) -> bool:
-    return at.path.is_dir() and any((at.path / name).is_file() for name in _LABEL_TABLES)
+    return at.path.is_dir() and any((at.path / name).is_file() for name in LABEL_TABLES)
 
 
 def _open_listed(at: Location, wanted: Wanted) -> Source:
     from cnatool.data.pictures import open_listed_pictures
 
-    return open_listed_pictures(at.path, wanted.view)
+    return open_listed_pictures(at.path, wanted.view, wanted.labels, unlabelled=wanted.unlabelled)
 
 
 FORMATS: tuple[Format, ...] = (
@@ -344,5 +347,11 @@ FORMATS: tuple[Format, ...] = (
         labels=True,
     ),
     Format("pictures", "a folder of pictures by class", _is_pictures, _open_pictures),
-    Format("listed", "a folder of pictures with a labels.csv", _is_listed, _open_listed),
+    Format(
+        "listed",
+        "a folder of pictures with a labels.csv",
+        _is_listed,
+        _open_listed,
+        labels=True,
+    ),
 )

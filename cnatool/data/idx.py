@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.rows import RowSource
+from cnatool.data.rows import FirstColumn, RowSource
 from cnatool.data.source import InputSpec, check_sample
 from cnatool.data.streams import DAMAGE, RowArray, count_bytes
 from cnatool.errors import DataError
@@ -22,6 +22,7 @@ from cnatool.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cnatool.data.rows import Rows
     from cnatool.data.streams import Opener
 
 __all__ = ["images_stem", "looks_like_idx", "open_idx"]
@@ -35,6 +36,9 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     0x0E: np.dtype(">f8"),
 }
 _GZIP = b"\x1f\x8b"
+_LABELS = re.compile(r"(?P<stem>.*)labels[-.]idx[1-9][0-9]?-[a-z0-9]+(?P<gz>\.gz)?")
+# QMNIST's labels say in seven more columns whose hand wrote a digit.
+_QMNIST_COLUMNS = 8
 _IMAGES = re.compile(r"(?P<stem>.*)images[-.]idx[1-9][0-9]?-[a-z0-9]+(?P<gz>\.gz)?")
 
 
@@ -45,7 +49,8 @@ def open_idx(path: Path) -> RowSource:
     ----------
     path : Path
         Pictures, (n, …) of any IDX dtype, plain or gzipped. Where it is named like MNIST's
-        (``train-images-idx3-ubyte.gz``) its labels are ``train-labels-idx1-ubyte[.gz]``.
+        (``train-images-idx3-ubyte.gz``) its labels are ``train-labels-idx1-ubyte[.gz]``,
+        or QMNIST's ``…-labels-idx2-int[.gz]``, whose first column counts.
 
     Raises
     ------
@@ -143,18 +148,26 @@ def _labels_beside(path: Path) -> Path | None:
     match = _IMAGES.fullmatch(path.name)
     if match is None:
         return None
+    folder = path.parent
+    if folder.name == path.name:
+        folder = folder.parent
+    found: dict[str | None, Path] = {}
+    for file in sorted(folder.iterdir()):
+        labels = _LABELS.fullmatch(file.name)
+        if labels is None or labels["stem"] != match["stem"]:
+            continue
+        inner = file / file.name
+        place = file if file.is_file() else inner if inner.is_file() else None
+        if place is not None:
+            found.setdefault(labels["gz"], place)
     # The same compression first: of two copies, the one that was most likely unpacked together.
-    for ending in (".gz", "") if match["gz"] else ("", ".gz"):
-        for mark in "-.":
-            labels = path.with_name(f"{match['stem']}labels{mark}idx1-ubyte{ending}")
-            if labels.is_file():
-                return labels
-    return None
+    return found.get(match["gz"]) or next(iter(found.values()), None)
 
 
-def _open_labels(path: Path, images: Path, rows: int) -> RowArray:
+def _open_labels(path: Path, images: Path, rows: int) -> Rows:
     head = _read_header(path)
-    if len(head.dims) != 1 or head.dtype.kind not in "iu":
+    wide = len(head.dims) == 2 and head.dims[1] == _QMNIST_COLUMNS
+    if (len(head.dims) != 1 and not wide) or head.dtype.kind not in "iu":
         raise DataError(
             f"{path} has {len(head.dims)} axes of {head.dtype.name}; labels are one axis of "
             "integers. Move the file away to go without labels."
@@ -176,4 +189,4 @@ def _open_labels(path: Path, images: Path, rows: int) -> RowArray:
     else:
         size = path.stat().st_size
     labels.check_size(size)
-    return labels
+    return FirstColumn(labels) if wide else labels

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from cnatool.data.columns import (
+    LABELS_ADVICE,
     TABLE_DAMAGE,
     Column,
     ColumnSource,
@@ -20,8 +21,8 @@ from cnatool.data.columns import (
     Part,
     Pictures,
     Place,
-    named_labels,
     picture_in,
+    read_labels,
 )
 from cnatool.data.developing import FIRST_READABLE, first_readable, picture_spec
 from cnatool.data.features import (
@@ -88,7 +89,7 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
         else _column(held, first[used[0]], wanted.view)
         for title, used in chosen
     )
-    labels = None if label is None else _labels(parts, label, schema[label])
+    labels = None if label is None or wanted.unlabelled else _labels(parts, label, schema[label])
     split = wanted.split_column
     if split is not None and split not in schema:
         raise missing_column(path, "--split-column", split, schema.names())
@@ -215,18 +216,38 @@ def _features(path: Path, title: str, first: Sequence[pl.Series]) -> Features:
 
 
 def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:
-    if kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
-        try:
-            return named_labels(parts, name)
-        except TABLE_DAMAGE as error:
-            raise _unreadable(parts[0].path, error) from error
-    if not kind.is_integer():
+    if kind.is_integer():
+        return Labels(name, _classes_of_all(parts, name))
+    if kind.is_nested() or kind == pl.Binary or kind.is_temporal():
         raise DataError(
             f"{parts[0].path}, column {name!r}, is {kind}; labels are whole numbers or names of "
-            "classes. Save them as class numbers, or say which column holds them with --labels "
-            "NAME."
+            f"classes: {LABELS_ADVICE}"
         )
-    return Labels(name, _class_names(parts[0].path, name))
+    try:
+        return read_labels(parts, name)
+    except TABLE_DAMAGE as error:
+        raise _unreadable(parts[0].path, error) from error
+
+
+def _classes_of_all(parts: Sequence[Part], name: str) -> tuple[str, ...] | None:
+    """Give the names of classes that the files agree on."""
+    found = [(part.path, names) for part in parts if (names := _class_names(part.path, name))]
+    if not found:
+        return None
+    first, classes = found[0]
+    for path, names in found[1:]:
+        if names != classes:
+            number = next(
+                (i for i, (a, b) in enumerate(zip(classes, names, strict=False)) if a != b),
+                min(len(classes), len(names)),
+            )
+            one, other = (repr(c[number]) if number < len(c) else "none" for c in (classes, names))
+            raise DataError(
+                f"{first} and {path} name the classes of column {name!r} differently (class "
+                f"{number}: {printable(one)} and {printable(other)}), so that one label would mean "
+                "two classes: save both with the same ClassLabel feature."
+            )
+    return classes
 
 
 def _class_names(path: Path, column: str) -> tuple[str, ...] | None:

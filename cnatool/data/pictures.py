@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from cnatool.data.developing import developed, first_readable, made_of, picture_spec, workers
+from cnatool.data.labels import number_labels
 from cnatool.data.source import (
+    LABEL_TABLES,
     PICTURE_EXTENSIONS,
     PLAIN,
     UNFIT,
     Block,
     SampleError,
+    holds_pictures,
+    is_litter,
     is_picture,
     spans,
 )
@@ -31,18 +34,17 @@ if TYPE_CHECKING:
     import polars as pl
 
     from cnatool.data.decoding import Opener
+    from cnatool.data.labels import Numbering
     from cnatool.data.source import InputSpec, View
 
-__all__ = ["LABEL_TABLES", "PictureSource", "open_listed_pictures", "open_pictures"]
-
-# Tables of file names and labels, beside the pictures.
-LABEL_TABLES = ("labels.csv", "metadata.csv")
+__all__ = ["PictureSource", "open_listed_pictures", "open_pictures"]
 
 # First pictures of classes that are held at a time.
 _COMPARED = 32
 # Endings of names that a note lists.
 _LISTED = 5
 
+_FOLDERS_ADVICE = "name the folders after classes, or by whole numbers."
 _FILE_COLUMNS = ("filename", "file_name", "file", "path", "image")
 _LABEL_COLUMNS = ("label", "labels", "class", "y")
 
@@ -51,22 +53,28 @@ _LABEL_COLUMNS = ("label", "labels", "class", "y")
 class PictureSource:
     """Pictures in a fixed order; ids are paths relative to the folder.
 
-    ``left_alone`` says what other files lie among them.
+    ``left_alone`` says what other files lie among them; ``counted`` whether classes are numbered by
+    their names alone.
     """
 
     folder: Path
-    files: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, int | None], ...]
     inputs: tuple[InputSpec]
     classes: tuple[str, ...] | None
     view: View
     first: str
     left_alone: str = ""
-    labelled: ClassVar[bool] = True
+    counted: bool = False
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the pictures have labels; all have, or none."""
+        return self.files[0][1] is not None
 
     @property
     def rows(self) -> int:
@@ -93,23 +101,27 @@ class PictureSource:
             for start, stop in spans(self.rows, rows, limit):
                 part = self.files[start:stop]
                 names = [name for name, _ in part]
-                labels = np.array([label for _, label in part], np.int64)
+                labels = None
+                if self.labelled:
+                    labels = np.array([label for _, label in part], np.int64)
                 found = partial(_found, self.folder, names)
                 made = developed(spec, self.view, len(part), found, each, self.first)
                 yield Block(names, (made.stored,), labels, made_of([made]), made.faults)
 
 
 def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
-    """Open a folder whose sub-folders, sorted by name, are the classes 0, 1, ….
+    """Open a folder whose sub-folders are classes, or one of pictures without classes.
 
-    Hidden files and files that are no pictures by their extension are ignored. The first picture
-    of each class is decoded here, the others as they are read.
+    Sub-folders whose names are all whole numbers are the classes of these numbers; others are
+    sorted by name and count from 0. Sub-folders without a picture are no classes. Hidden files and
+    files that are no pictures by their extension are ignored. The first picture of each class is
+    decoded here, the others as they are read.
 
     Parameters
     ----------
     folder : Path
-        Pictures, each directly in the folder of its class; all of one size and mode unless
-        ``view`` makes them so.
+        Pictures, each directly in the folder of its class, or all in this one; all of one size and
+        mode unless ``view`` makes them so.
     view : View
 
     Raises
@@ -118,35 +130,74 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
         If there is no picture, one lies where its class is in doubt, one leads out of the folder
         by a symbolic link, or the first pictures are damaged or differ.
     """
-    files: list[tuple[str, int]] = []
-    firsts: list[str] = []
     left_alone: Counter[str] = Counter()
+    empty: list[str] = []
+    held: dict[str, list[str]] = {}
     try:
-        classes = _class_folders(folder, links=view.links)
-        for label, name in enumerate(classes):
-            names = _pictures_in(folder, name, left_alone, links=view.links)
-            files += [(f"{name}/{picture}", label) for picture in names]
-            firsts += [f"{name}/{picture}" for picture in names[:1]]
+        names = _class_folders(folder, links=view.links)
+        if names is None:
+            names = []
+            held[""] = _pictures_in(folder, ".", left_alone, links=view.links)
+        for name in names:
+            held[name] = _pictures_in(folder, name, left_alone, links=view.links)
+            if not held[name]:
+                del held[name]
+                empty.append(name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}).") from error
-    if not files:
+    if not held:
         raise DataError(
             f"{folder} holds no pictures in class folders: put each picture "
             f"({' '.join(sorted(PICTURE_EXTENSIONS))}) into a sub-folder named after its class."
         )
-    return _source(folder, files, firsts, tuple(classes), view, left_alone)
+    said = _left_alone_texts(folder, left_alone, empty)
+    if "" in held:
+        flat = [(picture, None) for picture in held[""]]
+        return _source(folder, flat, (), None, view, said)
+    numbering = number_labels(held, f"{folder}, the names of its class folders,", _FOLDERS_ADVICE)
+    _check_numbers(folder, numbering)
+    files = [
+        (f"{name}/{picture}", numbering.numbers[name])
+        for name, pictures in held.items()
+        for picture in pictures
+    ]
+    if numbering.classes is None:
+        said.append(
+            f"class folders of {folder} are named by whole numbers, which are the labels: folder "
+            f"{max(held, key=numbering.numbers.__getitem__)} is class "
+            f"{max(numbering.numbers.values())}, whatever its place in the alphabet"
+        )
+    firsts = [f"{name}/{pictures[0]}" for name, pictures in held.items()]
+    return _source(folder, files, firsts, numbering.classes, view, said, counted=True)
 
 
-def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
-    """Open pictures that a table beside them lists with their labels, in its order.
+def _check_numbers(folder: Path, numbering: Numbering) -> None:
+    """Refuse two folders of one number, and one whose name means a missing value."""
+    seen: dict[int, str] = {}
+    for name, number in numbering.numbers.items():
+        if seen.setdefault(number, name) != name:
+            raise DataError(
+                f"{folder} holds the class folders {printable(repr(seen[number]))} and "
+                f"{printable(repr(name))}, which name one class: put their pictures into one."
+            )
+
+
+def open_listed_pictures(
+    folder: Path, view: View = PLAIN, label: str | None = None, *, unlabelled: bool = False
+) -> PictureSource:
+    """Open pictures that a table beside them lists, in its order.
 
     Parameters
     ----------
     folder : Path
         Holds ``labels.csv`` or ``metadata.csv`` with a column of file names, relative to the
-        folder, and one of labels: whole numbers, or names of classes, which count from 0 in the
-        order of the alphabet.
+        folder, and one of labels, if it has any other: whole numbers, or names of classes, which
+        count from 0 in the order of the alphabet.
     view : View
+    label : str, optional
+        Name of the column of labels.
+    unlabelled : bool
+        Whether labels are left out.
 
     Raises
     ------
@@ -156,18 +207,27 @@ def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     """
     import polars as pl
 
+    from cnatool.data.csv_text import scan_table
+
     [table] = [folder / name for name in LABEL_TABLES if (folder / name).is_file()][:1]
     try:
         # As text: what looks like a number in one row may be a name in the next.
-        frame = pl.read_csv(table, infer_schema=False)
+        frame = scan_table(table)[0].collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         text = printable(one_line(Exception(error)))
         raise DataError(f"{table} cannot be read as a table ({text}).") from error
-    names = _column(frame, table, _FILE_COLUMNS, "file names")
-    words = _column(frame, table, _LABEL_COLUMNS, "labels")
+    names = _values(frame, table, _column(frame, table, _FILE_COLUMNS, "file names"))
     if not names:
         raise DataError(f"{table} lists no pictures.")
-    labels, classes = _numbered(words)
+    labels: list[int | None] = [None] * len(names)
+    classes = None
+    if label is not None and label not in frame.columns:
+        raise DataError(
+            f"--labels {label}: {table} has no such column, but {listed(frame.columns)}."
+        )
+    if not unlabelled and len(frame.columns) > 1:
+        column = label or _column(frame, table, _LABEL_COLUMNS, "labels")
+        labels, classes = _labels(frame, table, column)
     root = folder.resolve()
     seen: dict[str, int] = {}
     for row, name in enumerate(names):
@@ -184,16 +244,19 @@ def open_listed_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
             )
         if not view.skip and not (folder / name).is_file():
             raise DataError(f"{where} there is no file {folder / name}: take the row away.")
-    return _source(folder, list(zip(names, labels, strict=True)), (), classes, view)
+    files = list(zip(names, labels, strict=True))
+    return _source(folder, files, (), classes, view, [], counted=True)
 
 
 def _source(
     folder: Path,
-    files: list[tuple[str, int]],
+    files: Sequence[tuple[str, int | None]],
     others: Sequence[str],
     classes: tuple[str, ...] | None,
     view: View,
-    left_alone: Counter[str] | None = None,
+    said: Sequence[str],
+    *,
+    counted: bool = False,
 ) -> PictureSource:
     """Make a source, by what the first picture that can be read is like.
 
@@ -210,29 +273,42 @@ def _source(
         for start in range(0, len(others), _COMPARED):
             part = others[start : start + _COMPARED]
             developed(spec, view, len(part), partial(_found, folder, part), each, first)
-    others_text = _left_alone_text(folder, left_alone or Counter())
-    return PictureSource(folder, tuple(files), (spec,), classes, view, first, others_text)
+    return PictureSource(
+        folder, tuple(files), (spec,), classes, view, first, "; ".join(said), counted
+    )
 
 
-def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str) -> list[str]:
+def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str) -> str:
     found = [name for name in frame.columns if name.strip().lower() in names]
     if len(found) != 1:
+        option = " (or name it with --labels NAME)" if meaning == "labels" else ""
         raise DataError(
-            f"{table} needs one column of {meaning}, called {' or '.join(names)}, and holds "
-            f"{listed(frame.columns)}."
+            f"{table} needs one column of {meaning}, called {' or '.join(names)}{option}, and "
+            f"holds {listed(frame.columns)}."
         )
-    values: list[str | None] = frame[found[0]].to_list()
+    return found[0]
+
+
+def _values(frame: pl.DataFrame, table: Path, name: str) -> list[str]:
+    values: list[str | None] = frame[name].to_list()
     if None in values:
-        raise DataError(f"{table}, row {values.index(None)}, has no value in {found[0]!r}.")
+        raise DataError(f"{table}, row {values.index(None)}, has no value in {name!r}.")
     return cast("list[str]", values)
 
 
-def _numbered(words: Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
-    if all(re.fullmatch(r"\s*-?\d{1,18}\s*", word, re.ASCII) for word in words):
-        return [int(word) for word in words], None
-    classes = sorted(set(words))
-    number = {name: i for i, name in enumerate(classes)}
-    return [number[word] for word in words], tuple(classes)
+def _labels(
+    frame: pl.DataFrame, table: Path, name: str
+) -> tuple[list[int | None], tuple[str, ...] | None]:
+    words = _values(frame, table, name)
+    advice = "name another column with --labels NAME, or leave labels out with --labels none."
+    numbering = number_labels(set(words), f"{table}, column {name!r},", advice)
+    for row, word in enumerate(words):
+        if word not in numbering.numbers:
+            raise DataError(
+                f"{table}, row {row}, has the label {word!r}, and others are numbers: correct it, "
+                "or take the row away."
+            )
+    return [numbering.numbers[word] for word in words], numbering.classes
 
 
 def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
@@ -246,7 +322,7 @@ def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
 
 
 def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]:
-    """List what a folder holds and is not hidden, by name.
+    """List what a folder holds and is neither hidden nor of some program's own, by name.
 
     Links that leave the root are refused unless ``links``.
     """
@@ -261,36 +337,49 @@ def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]
                 f"{entry.path} is a symbolic link that leaves {root}: copy the file there instead, "
                 "or pass --follow-links if you trust the folder."
             )
-    return found
+    return [entry for entry in found if not is_litter(entry.name)]
 
 
-def _class_folders(folder: Path, *, links: bool) -> list[str]:
+def _class_folders(folder: Path, *, links: bool) -> list[str] | None:
+    """Name the folders that may be classes; None where the pictures lie in the folder itself."""
     entries = _entries(folder, folder.resolve(), links=links)
-    for entry in entries:
-        if not entry.is_dir() and is_picture(entry.name):
-            raise DataError(
-                f"{entry.path} lies outside the class folders: put it into a sub-folder named "
-                "after its class."
-            )
-    return [entry.name for entry in entries if entry.is_dir()]
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    loose = [entry for entry in entries if not entry.is_dir() and is_picture(entry.name)]
+    if loose and not any(holds_pictures(str(folder / name)) for name in folders):
+        return None
+    for entry in loose:
+        raise DataError(
+            f"{entry.path} lies outside the class folders: put it into a sub-folder named "
+            "after its class."
+        )
+    return folders
 
 
-def _left_alone_text(folder: Path, endings: Counter[str]) -> str:
-    if not endings:
-        return ""
-    count = endings.total()
-    kinds = ", ".join(printable(ending) for ending, _ in endings.most_common(_LISTED))
-    return (
-        f"{count:,} file{'s' * (count != 1)} in {folder} {'are' if count != 1 else 'is'} left "
-        f"alone, being no picture{'s' * (count != 1)} by {'their' if count != 1 else 'its'} "
-        f"name{'s' * (count != 1)} ({kinds})"
-    )
+def _left_alone_texts(folder: Path, endings: Counter[str], empty: Sequence[str]) -> list[str]:
+    said = []
+    if endings:
+        count = endings.total()
+        kinds = ", ".join(printable(ending) for ending, _ in endings.most_common(_LISTED))
+        said.append(
+            f"{count:,} file{'s' * (count != 1)} in {folder} {'are' if count != 1 else 'is'} left "
+            f"alone, being no picture{'s' * (count != 1)} by {'their' if count != 1 else 'its'} "
+            f"name{'s' * (count != 1)} ({kinds})"
+        )
+    if empty:
+        one = len(empty) == 1
+        said.append(
+            f"folder{'' if one else 's'} {listed(empty)} in {folder} hold{'s' if one else ''} no "
+            f"picture and {'is no class' if one else 'are no classes'}"
+        )
+    return said
 
 
 def _pictures_in(folder: Path, name: str, left_alone: Counter[str], *, links: bool) -> list[str]:
     pictures = []
     for entry in _entries(folder / name, folder.resolve(), links=links):
         if entry.is_dir():
+            if name == ".":
+                continue
             raise DataError(
                 f"{entry.path} is a folder inside the class folder '{name}': put the pictures "
                 "directly into the folder of their class."

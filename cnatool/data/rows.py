@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["RowSource", "Rows", "check_labels"]
+__all__ = ["FirstColumn", "RowSource", "Rows", "check_labels"]
 
 
 class Rows(Protocol):
@@ -98,6 +98,39 @@ class RowSource:
             labels = files.enter_context(closing(_labels(self.targets, ranges)))
             for (start, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
                 yield Block([str(row) for row in range(start, stop)], tuple(parts), targets)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstColumn:
+    """The first value of each row of an array."""
+
+    whole: Rows
+
+    @property
+    def where(self) -> str:
+        """As of the whole array."""
+        return self.whole.where
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As of the whole array."""
+        return self.whole.dtype
+
+    @property
+    def rows(self) -> int:
+        """As of the whole array."""
+        return self.whole.rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """None but the axis of rows."""
+        return ()
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
+        """Read consecutive row ranges."""
+        with closing(self.whole.read(ranges)) as blocks:
+            for block in blocks:
+                yield np.ascontiguousarray(block[:, 0])
 
 
 def check_labels(labels: Rows, inputs: Rows) -> None:

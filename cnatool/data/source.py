@@ -6,6 +6,7 @@ order, block by block, in memory that does not grow with their number.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cnatool.store.geometry import Geometry
 
 __all__ = [
+    "LABEL_TABLES",
     "ONE_INPUT",
     "PICTURE_EXTENSIONS",
     "PLAIN",
@@ -37,12 +39,33 @@ __all__ = [
     "View",
     "Wanted",
     "check_sample",
+    "holds_pictures",
+    "is_litter",
     "is_picture",
     "spans",
 ]
 
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
 PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+# Tables of file names and labels, beside pictures.
+LABEL_TABLES = ("labels.csv", "metadata.csv")
+
+# What systems and programs leave in folders of data, in lower case.
+_LITTER = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+        "__pycache__",
+        "system volume information",
+        "$recycle.bin",
+        "lost+found",
+        "thumbs.db",
+        "desktop.ini",
+    }
+)
 
 # Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
 # should not reach a terminal.
@@ -169,6 +192,8 @@ class Wanted:
         Names of arrays, by model input, where the user gave them; another has its input's name.
     labels : str or None
         Name of the array of labels, where the user gave it.
+    unlabelled : bool
+        Whether labels are left out, if there are any.
     split_column : str or None
         Name of the column that says which split a row is of.
     view : View
@@ -186,6 +211,7 @@ class Wanted:
     view: View = PLAIN
     advice: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unlabelled: bool = False
 
     def names(self) -> list[tuple[str, ...]]:
         """Give the names that an array may have, for each input.
@@ -198,6 +224,8 @@ class Wanted:
 
     def label_names(self, fed: Iterable[str]) -> tuple[str, ...]:
         """Give the names that labels may have, where some arrays are samples already."""
+        if self.unlabelled:
+            return ()
         if self.labels is not None:
             return (self.labels,)
         return tuple(name for name in _LABEL_NAMES if name not in set(fed))
@@ -408,6 +436,17 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
             f"{where} has samples of shape {shape}, {size} bytes each; the limit is "
             f"{MAX_SAMPLE_BYTES}. Check that the first axis counts the samples."
         )
+
+
+def is_litter(name: str) -> bool:
+    """Tell by its name whether a file or folder is hidden, or some program's own."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def holds_pictures(folder: str) -> bool:
+    """Tell whether pictures lie directly in a folder."""
+    with os.scandir(folder) as entries:
+        return any(is_picture(entry.name) and not is_litter(entry.name) for entry in entries)
 
 
 def is_picture(name: str) -> bool:

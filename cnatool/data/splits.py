@@ -13,42 +13,47 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool.data.find import chosen_format, idx_files, open_source
+from cnatool.data.labels import NO_LABELS
 from cnatool.data.location import Location, located
+from cnatool.data.relabelled import Relabelled, agreeing
 from cnatool.data.selected import Selected
 from cnatool.data.skipping import Readable, Stopping, count_unreadable
-from cnatool.data.source import PLAIN, SampleError, is_picture
+from cnatool.data.source import (
+    LABEL_TABLES,
+    PLAIN,
+    SampleError,
+    holds_pictures,
+    is_litter,
+    is_picture,
+)
+from cnatool.data.split_names import SPLITS, Named, read_name
 from cnatool.errors import DataError, UsageError
-from cnatool.text import printable
+from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cnatool.data.source import Source, View, Wanted
 
 __all__ = ["Reading", "find_splits", "open_splits"]
 
 _ORDER = ("train", "val", "test")
-# What a split is called, in the names of files and folders and in columns.
-_SAME = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-# MNIST's files call the test split t10k.
-_IDX_STEMS = {"train-": "train", "val-": "val", "test-": "test", "t10k-": "test"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# train.parquet, train-00000-of-00002.parquet, train_000.tar.gz
-_SHARD = re.compile(
-    rf"(?P<split>{'|'.join(_SAME)})([-_.]\d+([-_.]of[-_.]\d+)?)?(?P<ending>\.parquet|\.tar(\.gz)?|\.tgz)"
+# Endings of files that hold samples; those of one row are one format.
+_ENDINGS = (
+    (".parquet",),
+    (".tar", ".tar.gz", ".tgz"),
+    (".csv", ".tsv"),
+    (".npz",),
+    (".npy",),
+    (".safetensors",),
+    (".h5", ".hdf5", ".hdf"),
+    (".zarr", ".zarr.zip"),
 )
-_WHOLE = re.compile(
-    rf"(?P<split>{'|'.join(_SAME)})\.(npz|npy|csv|tsv|safetensors|h5|hdf5|zarr|zarr\.zip)"
-)
+# Formats of which several files are one split.
+_SEVERAL = (".parquet", ".tar", ".csv")
+# How deep the only sub-folder of the only sub-folder is looked into.
+_DEEPEST = 3
 _CIFAR = {
     "train": re.compile(r"train\.bin|data_batch_\d\.bin"),
     "test": re.compile(r"test(_batch)?\.bin"),
@@ -64,7 +69,9 @@ class Reading:
     form : str or None
         Name of the format.
     labels, split_column : str or None
-        Names of the array of labels and of the column of splits.
+        Names of the array of labels, or ``none`` to leave labels out, and of the column of splits.
+    label_offset : int
+        What is added to every label.
     holdout : float or None
         Share of the samples to hold out as a split of its own.
     seed : int
@@ -75,6 +82,7 @@ class Reading:
 
     form: str | None = None
     labels: str | None = None
+    label_offset: int = 0
     split_column: str | None = None
     holdout: float | None = None
     seed: int = 0
@@ -112,7 +120,8 @@ def open_splits(
     _check(reading)
     wanted = replace(
         wanted,
-        labels=reading.labels,
+        labels=None if reading.labels == NO_LABELS else reading.labels,
+        unlabelled=reading.labels == NO_LABELS,
         split_column=reading.split_column,
         view=reading.view,
     )
@@ -127,8 +136,14 @@ def open_splits(
         ) from error
     for text in (*_left_alone(sources), *_shared(places, sources)):
         warn(text)
+    sources = agreeing(sources, warn)
     if reading.split_column is not None:
         sources = _by_column(sources, reading.split_column)
+    if reading.labels == NO_LABELS or reading.label_offset:
+        sources = {
+            name: Relabelled(source, reading.label_offset, keeps=reading.labels != NO_LABELS)
+            for name, source in sources.items()
+        }
     if reading.holdout is not None:
         sources = _held_out(sources, reading.holdout, reading.seed)
     if reading.view != PLAIN:
@@ -165,8 +180,9 @@ def find_splits(
     Parameters
     ----------
     data : str, Path or None
-        DATA: one split called ``all``, or a folder with parts called train, val (valid,
-        validation) and test: sub-folders, files, numbered files, or the files of MNIST and CIFAR.
+        DATA: one split called ``all``, or a folder with parts whose names have the word train, val
+        or test, or another word for one of them: sub-folders, files, numbered files, or the files
+        of MNIST and CIFAR.
     named : mapping of str to path
         From ``--split NAME=PATH``, instead of DATA.
     form : str, optional
@@ -182,7 +198,8 @@ def find_splits(
     UsageError
         If both or neither are given, or a name is not made of letters, digits, ``_`` and ``-``.
     DataError
-        If there is nothing at a path, or a folder holds a part twice.
+        If there is nothing at a path, a folder holds a part twice, a name says two splits, or one
+        says none beside others that do.
     """
     if named and data is not None:
         raise UsageError(
@@ -225,14 +242,10 @@ def _in_order(parts: Mapping[str, Location]) -> dict[str, Location]:
     return {name: parts[name] for name in names}
 
 
-def _parts(folder: Path, form: str | None) -> dict[str, Location]:
-    found = _files(folder) + [
-        (name, Location(folder / word))
-        for word, name in _SAME.items()
-        if (folder / word).is_dir() and not _is_class_folder(folder / word)
-    ]
+def _parts(folder: Path, form: str | None, depth: int = 0) -> dict[str, Location]:
+    found = _files(folder, form) + _folders(folder)
     if not found:
-        return _parts_below(folder, form)
+        return _parts_below(folder, form, depth)
     if form is not None:
         fits = chosen_format(form).fits
         found = [(name, place) for name, place in found if fits(place)]
@@ -248,51 +261,146 @@ def _parts(folder: Path, form: str | None) -> dict[str, Location]:
     return parts
 
 
-def _parts_below(folder: Path, form: str | None) -> dict[str, Location]:
-    """Look into a folder's only sub-folder: dataset hubs put files into one called data."""
+def _parts_below(folder: Path, form: str | None, depth: int) -> dict[str, Location]:
+    """Look into a folder's only sub-folder: dataset hubs put files into data/ or default/."""
     with os.scandir(folder) as entries:
-        below = [entry for entry in entries if entry.name[0] != "." and entry.is_dir()]
-    if len(below) == 1 and any(Path(below[0].path).glob("*.parquet")):
-        return _parts(Path(below[0].path), form)
-    return {}
+        below = [entry for entry in entries if not is_litter(entry.name) and entry.is_dir()]
+    if len(below) != 1 or depth == _DEEPEST or holds_pictures(below[0].path):
+        return {}
+    return _parts(Path(below[0].path), form, depth + 1)
 
 
-def _files(folder: Path) -> list[tuple[str, Location]]:
-    """Parts that are files, or numbered files; each in the order of their names."""
-    found = [
-        (_IDX_STEMS[stem], Location(file))
-        for stem, file in idx_files(folder).items()
-        if stem in _IDX_STEMS
+def _folders(folder: Path) -> list[tuple[str, Location]]:
+    """Parts that are sub-folders."""
+    below = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not is_litter(path.name) and _family(path.name) is None
     ]
-    shards: dict[tuple[str, str], list[Path]] = {}
+    # Those that are called like IDX files hold them.
+    below = [path for path in below if "idx" not in path.name.lower()]
+    named = {path: read_name(path.name) for path in below}
+    splits = [names.split for names in named.values()]
+    # Pictures in train/ and test/ and nowhere else: these are splits without classes.
+    flat = None not in splits and len(set(splits)) == len(splits) > 1
+    parts = [path for path in below if named[path].splits and (flat or not _is_class(path))]
+    beside = [path for path in below if path not in parts and _holds_samples(path)]
+    if parts:
+        _check_names(folder, {path: named[path] for path in parts}, beside)
+    return [(named[path].split or "", Location(path)) for path in parts]
+
+
+def _holds_samples(folder: Path) -> bool:
+    """Tell whether a folder looks as if samples were in it: pictures, by class or not, or files."""
+    with os.scandir(folder) as entries:
+        held = [entry for entry in entries if not is_litter(entry.name)]
+    return any(
+        holds_pictures(entry.path)
+        if entry.is_dir()
+        else is_picture(entry.name) or _family(entry.name) not in (None, ".csv")
+        for entry in held
+    )
+
+
+def _files(folder: Path, form: str | None) -> list[tuple[str, Location]]:
+    """Parts that are files, or several files; each in the order of their names."""
+    families: dict[str, list[Path]] = {}
+    found = []
+    shards: dict[str, list[Path]] = {}
+    fits = None if form is None else chosen_format(form).fits
     for file in sorted(folder.iterdir()):
-        if whole := _WHOLE.fullmatch(file.name):
-            found.append((_SAME[whole["split"]], Location(file)))
-        if not file.is_file():
-            continue
-        if shard := _SHARD.fullmatch(file.name):
-            key = (_SAME[shard["split"]], shard["ending"])
-            shards.setdefault(key, []).append(file)
+        family = _family(file.name)
+        there = file.is_file() or family == ".zarr"
+        meant = fits is None or fits(Location(file))
+        if family and there and meant and _is_samples(file):
+            families.setdefault(family, []).append(file)
         for name, pattern in _CIFAR.items():
-            if pattern.fullmatch(file.name):
-                shards.setdefault((name, ".bin"), []).append(file)
-    found += [
+            if pattern.fullmatch(file.name) and file.is_file():
+                shards.setdefault(name, []).append(file)
+    idx = {read_name(stem): file for stem, file in idx_files(folder).items()}
+    found += [(names.split, [file]) for names, file in idx.items() if names.split]
+    found += list(shards.items())
+    loose = []
+    for family, files in families.items():
+        named = {file: read_name(_stem(file.name)) for file in files}
+        if not any(names.splits for names in named.values()):
+            loose += [] if family == ".csv" else files
+            continue
+        _check_names(folder, named, [file for file, names in named.items() if not names.splits])
+        found += _grouped(folder, named, several=family in _SEVERAL)
+    if found and loose:
+        _check_names(folder, {}, loose)
+    return [
         (name, Location(files[0]) if len(files) == 1 else Location(folder, None, tuple(files)))
-        for (name, _), files in shards.items()
+        for name, files in found
     ]
-    return found
+
+
+def _grouped(
+    folder: Path, named: Mapping[Path, Named], *, several: bool
+) -> list[tuple[str, list[Path]]]:
+    """Give the files of each split; those of one must be called alike but for numbers."""
+    groups: dict[str, list[Path]] = {}
+    for file, names in named.items():
+        groups.setdefault(names.split or "", []).append(file)
+    if not several:
+        return [(name, [file]) for name, files in groups.items() for file in files]
+    for name, files in groups.items():
+        other = next((file for file in files if named[file].rest != named[files[0]].rest), None)
+        if other is not None:
+            raise DataError(
+                f"{folder} holds the split {name} twice, as {printable(files[0].name)} and "
+                f"{printable(other.name)}: say which with --split {name}=PATH."
+            )
+    return list(groups.items())
+
+
+def _check_names(folder: Path, named: Mapping[Path, Named], unnamed: Sequence[Path]) -> None:
+    """Refuse names of two splits at once, and of none beside those of some."""
+    for path, names in named.items():
+        if len(names.splits) > 1:
+            both = " and ".join(sorted(names.splits))
+            raise DataError(
+                f"{path} names the splits {both}: say which it is with --split NAME=PATH for "
+                "each split."
+            )
+    if unnamed:
+        raise DataError(
+            f"{folder} holds files or folders that are named after splits, and beside them "
+            f"{listed(path.name for path in unnamed)}, whose name says no split: name those that "
+            "you want with --split NAME=PATH."
+        )
+
+
+def _is_samples(file: Path) -> bool:
+    """Tell files of samples from those that hold the labels of others."""
+    return file.name.lower() not in LABEL_TABLES and not (
+        file.name.endswith("_labels.npy")
+        and file.with_name(file.name.replace("_labels.npy", ".npy")).is_file()
+    )
+
+
+def _family(name: str) -> str | None:
+    """Give the first ending of a format that a file's name has."""
+    if is_litter(name):
+        return None
+    return next((row[0] for row in _ENDINGS if name.lower().endswith(row)), None)
+
+
+def _stem(name: str) -> str:
+    endings = sorted((ending for row in _ENDINGS for ending in row), key=len, reverse=True)
+    ending = next(ending for ending in endings if name.lower().endswith(ending))
+    return name[: -len(ending)]
 
 
 def _short(place: Location) -> str:
     return place.path.name if not place.files else printable(place.files[0].name)
 
 
-def _is_class_folder(folder: Path) -> bool:
+def _is_class(folder: Path) -> bool:
     """Whether pictures lie directly in it: then "train" is a class (a railway's), not a split."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.is_dir() and entry.name[0] != "."]
-    listed = any(name in ("labels.csv", "metadata.csv") for name in names)
-    return not listed and any(map(is_picture, names))
+    listed_there = any((folder / name).is_file() for name in LABEL_TABLES)
+    return not listed_there and holds_pictures(str(folder))
 
 
 def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
@@ -308,7 +416,7 @@ def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
         raise UsageError(f"--split-column {column}: {source.name} is no .parquet or .csv file.")
     parts: dict[str, Source] = {}
     for value, rows in source.split_values():
-        name = _SAME.get(value.lower(), value)
+        name = SPLITS.get(value.strip().lower(), value)
         _check_name(name)
         if name in parts:
             raise DataError(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cnatool.data.columns import LABELS_ADVICE
+from cnatool.data.labels import number_labels
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.data.labels import Numbering
     from cnatool.data.source import Source, Wanted
 
 __all__ = ["open_texts"]
@@ -89,7 +92,7 @@ class _Texts:
     columns: _Columns
     names: tuple[str, ...]
     label: str | None
-    classes: tuple[str, ...] | None
+    numbering: Numbering | None
 
     @property
     def rows(self) -> int:
@@ -102,6 +105,10 @@ class _Texts:
     @property
     def labelled(self) -> bool:
         return self.label is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        return None if self.numbering is None else self.numbering.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         for start, stop in spans(self.rows, rows, limit):
@@ -120,13 +127,16 @@ class _Texts:
             )
 
     def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        if self.label is None:
+        if self.label is None or self.numbering is None:
             return None
         values = self.columns.read(self.label, start, stop)
-        if self.classes is not None:
-            places = {name: place for place, name in enumerate(self.classes)}
-            values = [places[str(value)] for value in values]
-        return np.array(values, np.int64)
+        numbers = [self.numbering.numbers.get(str(value)) for value in values]
+        if None in numbers:
+            raise DataError(
+                f"{self.name}, column {self.label!r}, row {start + numbers.index(None)}, has no "
+                f"label: correct the row, or leave it out, or {LABELS_ADVICE}"
+            )
+        return np.array(numbers, np.int64)
 
 
 def open_texts(path: Path, wanted: Wanted) -> Source:
@@ -163,9 +173,10 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
     if not found.rows:
         raise DataError(f"{path} holds no texts.")
     names, label = _chosen(path, wanted, found.names, held)
-    classes = None
+    numbering = None
     if label is not None:
-        classes = _classes(path, label, found.read(label, 0, found.rows))
+        values = {str(v) for v in found.read(label, 0, found.rows) if v is not None}
+        numbering = number_labels(values, f"{path}, column {label!r},", LABELS_ADVICE)
     specs = tuple(
         InputSpec(
             name,
@@ -176,7 +187,7 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
         )
         for name, given in zip(names, wanted.inputs, strict=True)
     )
-    return _Texts(path.name, specs, found, tuple(names), label, classes)
+    return _Texts(path.name, specs, found, tuple(names), label, numbering)
 
 
 def _chosen(
@@ -219,15 +230,6 @@ def _table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read ({printable(one_line(error))}).") from error
     return _Scanned(frame, rows), [n for n, kind in schema.items() if kind == pl.String]
-
-
-def _classes(path: Path, label: str, values: Sequence[Any]) -> tuple[str, ...] | None:
-    """Name the classes of labels that are texts; None for whole numbers."""
-    if all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in values):
-        return None
-    if not all(isinstance(value, str) for value in values):
-        raise DataError(f"{path}, column {label!r}: labels are whole numbers or names of classes.")
-    return tuple(sorted(set(values)))
 
 
 def _strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:

@@ -75,6 +75,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         If it is whole, and in the form of another version of cnatool.
     """
     path = Path(path)
+    text = checksum = None
     try:
         tree, text, checksum = _described(path)
         record = None if text is None else _RECORD.decode(text)

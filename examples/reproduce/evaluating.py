@@ -86,7 +86,7 @@ def _tags(run: Run, epoch: int) -> dict[str, str]:
 def study_all(place: Workplace) -> None:
     """Study all networks, those of more than 70 % test accuracy, and those at the end of training.
 
-    All by the convention `paper`, and CNA by `legacy` too, by which the paper's figures were made.
+    All by the convention `paper`, and CNA by `legacy` too, as the authors' older scripts have it.
     Writes the small files that `tables.py` makes tables from, and draws.
     """
     several = len(place.collection.datasets) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -218,8 +219,13 @@ def test_damaged_store(here: Path) -> None:
 def test_single_layer_model_has_no_beta(here: Path) -> None:
     saved(mlp((64, 10)), here / "linear.onnx")
     assert run("dump", "linear.onnx", "data", cwd=here).returncode == 0
-    message = refused(here, 2, "score", "linear.zarr")
-    assert "β needs at least two layers" in message
+    found = json.loads(run("score", "linear.zarr", "--json", cwd=here).stdout)
+    split = found["splits"]["train"]
+    assert 0 <= split["accuracy"] <= 1
+    assert split["beta"]["mean"] is None
+    for reason in (split["beta_reason"], split["cna"]["reason"], found["cna_area"]["reason"]):
+        assert reason.startswith("β needs at least two layers, and the convention selects 0")
+    assert "β needs at least two layers" in run("score", "linear.zarr", cwd=here).stdout
 
 
 def test_constant_beta_is_undefined_not_an_error(here: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_page_and_a_drawing(here: Path) -> None:
         (
             (STORE, "--figure", "bins"),
             "--figure bins is drawn from the folder of a study: `cnatool study STORE… -o DIR`. "
-            "This is a store, for which there are depth-profile, alpha-beta, error-by-alpha.",
+            "This is a store, for which there are depth-profile, alpha-beta, area, error-by-alpha.",
         ),
         (
             ("study", "--figure", "alpha-beta"),
@@ -99,7 +99,7 @@ def test_a_page_and_a_drawing(here: Path) -> None:
         ),
         (
             (STORE, "--figure", "x"),
-            "--figure x: there is no such figure; there are depth-profile, alpha-beta, "
+            "--figure x: there is no such figure; there are depth-profile, alpha-beta, area, "
             "error-by-alpha, trajectory, landscape, bins, gap, measures.",
         ),
         (

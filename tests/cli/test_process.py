@@ -105,7 +105,7 @@ def test_ascii_terminals(here: Path, environment: dict[str, str]) -> None:
     scored = run("score", "net.zarr", cwd=here, **environment)
     lines = scored.stdout.decode("ascii").splitlines()
     assert "?" not in scored.stdout.decode("ascii")
-    [header] = (line for line in lines if line.startswith("split"))
+    [header] = (line for line in lines if line.startswith("split  "))
     assert "alpha mean  beta mean" in header
     [rule] = (lines[place + 1] for place, line in enumerate(lines) if line == header)
     assert rule == "-" * len(rule)

@@ -176,7 +176,11 @@ def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
             Wanted(),
             "y and label, .* labels is in doubt",
         ),
-        ({"x": [1], "y": [0.5]}, Wanted(), "'y', is Float64; labels are whole numbers or names"),
+        (
+            {"x": [1], "y": [0.5]},
+            Wanted(),
+            "'y', holds real numbers \\('0.5'\\), which are targets",
+        ),
         ({"x": ["a"]}, Wanted(), "'x', holds String: samples are numbers"),
         ({"x": [[]]}, Wanted(), "which hold no value|holds Null"),
         ({"x": [1]}, Wanted(labels="z"), "a column of labels called z and holds x"),

@@ -43,7 +43,9 @@ def test_classes_files_and_blocks_come_in_order(tmp_path: Path) -> None:
     (folder / "README.md").write_text("no picture")
     source = open_pictures(folder)
     assert source.name == "digits"
-    assert source.classes == ("a", "b", "c d", "empty")
+    assert source.classes == ("a", "b", "c d")
+    assert "folder empty in" in source.left_alone
+    assert "holds no picture and is no class" in source.left_alone
     assert (source.rows, source.labelled) == (5, True)
     [spec] = source.inputs
     assert (spec.name, spec.dtype, spec.shape, spec.layout) == ("pictures", np.uint8, (3, 4), None)
@@ -354,7 +356,10 @@ def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ("filename\nb.png\n", r"labels\.csv needs one column of labels, called label or .* holds"),
+        (
+            "filename,breed\nb.png,cat\n",
+            r"labels\.csv needs one column of labels, called label or .* holds",
+        ),
         ("x,label\nb.png,1\n", "needs one column of file names"),
         ("filename,label\nb.png,1\nb.png,2\n", "row 1: 'b.png' is listed in row 0 as well"),
         ("filename,label\nb.png,\n", "row 0, has no value in 'label'"),

@@ -18,7 +18,7 @@ def table(path: Path, text: str) -> Path:
 
 def test_numbers_side_by_side(tmp_path: Path) -> None:
     text = "id,height,width,class\n7,1,2.5,3\n8,-4,1e3,0\n9, 6 ,7,3\n"
-    source = open_csv(table(tmp_path, text))
+    source = open_csv([table(tmp_path, text)])
     [spec] = source.inputs
     assert (spec.name, spec.shape, spec.dtype) == ("columns", (2,), np.float64)
     one, two = source.blocks(2)
@@ -32,7 +32,7 @@ def test_numbers_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_whole_numbers_stay_whole(tmp_path: Path, mark: str) -> None:
     rows = [["a", "b"], ["9007199254740993", "2"], ["3", "-4"]]
-    [block] = open_csv(table(tmp_path, "\n".join(map(mark.join, rows)))).blocks(9)
+    [block] = open_csv([table(tmp_path, "\n".join(map(mark.join, rows)))]).blocks(9)
     assert block.inputs[0].tolist() == [[9007199254740993, 2], [3, -4]]
     assert block.labels is None
 
@@ -40,13 +40,13 @@ def test_whole_numbers_stay_whole(tmp_path: Path, mark: str) -> None:
 def test_classes_by_name_and_columns_by_choice(tmp_path: Path) -> None:
     file = table(tmp_path, 'a,kind,b,text\n1,x,2,?\n3,"b, c",4,?\n')
     wanted = Wanted(("in",), {"in": "b,a"}, labels="kind")
-    source = open_csv(file, wanted)
+    source = open_csv([file], wanted)
     assert source.classes == ("b, c", "x")
     [block] = source.blocks(9)
     assert block.inputs[0].tolist() == [[2, 1], [4, 3]]
     assert block.labels is not None
     assert block.labels.tolist() == [1, 0]
-    several = open_csv(file, Wanted(("a", "b"), labels="kind"))
+    several = open_csv([file], Wanted(("a", "b"), labels="kind"))
     assert [spec.shape for spec in several.inputs] == [(), ()]
 
 
@@ -67,7 +67,7 @@ def test_classes_by_name_and_columns_by_choice(tmp_path: Path) -> None:
 )
 def test_tables_that_cannot_be_meant(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        list(open_csv(table(tmp_path, text)).blocks(2))
+        list(open_csv([table(tmp_path, text)]).blocks(2))
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
         Wanted(("in",), {"in": "a,z"}),
     ):
         with pytest.raises(DataError, match=r"z: .*a\.csv has no such column, but a, b"):
-            open_csv(file, wanted)
+            open_csv([file], wanted)

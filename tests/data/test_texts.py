@@ -96,6 +96,29 @@ def test_splits_of_texts(tmp_path: Path) -> None:
     assert list(cnatool.open(tmp_path / "s.zarr").splits) == ["train", "test"]
 
 
+@pytest.mark.parametrize("written_as", ["{}", "{}.0", " {}", "+{}"])
+def test_labels_beside_texts_are_the_numbers_that_they_say(tmp_path: Path, written_as: str) -> None:
+    model, _ = network(1)
+    labels = [written_as.format(9 + label) for label in LABELS]
+    pl.DataFrame({"text": TEXTS, "label": labels}).write_parquet(tmp_path / "d.parquet")
+    store = cnatool.dump(
+        saved(model, tmp_path / "m.onnx"), tmp_path / "d.parquet", tmp_path / "s.zarr"
+    )
+    assert store.splits["all"].labels is not None
+    assert store.splits["all"].labels[:].tolist() == (9 + LABELS).tolist()
+
+
+def test_texts_whose_splits_name_other_classes_are_refused(tmp_path: Path) -> None:
+    model, _ = network(1)
+    (tmp_path / "data").mkdir()
+    for name, classes in (("train", ["a", "b"]), ("test", ["b", "c"])):
+        labels = [classes[label] for label in LABELS]
+        frame = pl.DataFrame({"text": TEXTS, "label": labels})
+        frame.write_csv(tmp_path / f"data/{name}.csv")
+    with pytest.raises(DataError, match="class"):
+        cnatool.dump(saved(model, tmp_path / "m.onnx"), tmp_path / "data", tmp_path / "s.zarr")
+
+
 def test_compression_says_why_not(tmp_path: Path) -> None:
     model, _ = network(1)
     cnatool.dump(saved(model, tmp_path / "m.onnx"), written(tmp_path, "csv"), tmp_path / "s.zarr")

@@ -1,0 +1,142 @@
+"""What the values of a column of labels mean, whatever file or folder they are read from."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from cnatool.errors import DataError
+from cnatool.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["MAX_CLASSES", "NO_LABELS", "Numbering", "classes_text", "number_labels", "whole_number"]
+
+# More different values than this are no classes.
+MAX_CLASSES = 100_000
+# What ``--labels`` takes for data whose labels are not wanted.
+NO_LABELS = "none"
+
+# Classes that a line of text names.
+_NAMED = 6
+_NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})(e[+-]?\d{1,3})?", re.ASCII | re.I)
+_NOT_FINITE = frozenset({"inf", "+inf", "-inf", "infinity"})
+# How tables write that a value is missing.
+_MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none", "?", "-"})
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """The class number of each value of a column of labels.
+
+    Attributes
+    ----------
+    numbers : dict of str to int
+        By the value as it is written. A value that is missing here is no label.
+    classes : tuple of str or None
+        Names of the classes 0, 1, …; None where the values are class numbers themselves.
+    """
+
+    numbers: dict[str, int]
+    classes: tuple[str, ...] | None = None
+
+
+def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
+    """Decide what the values of a column of labels mean.
+
+    Values that are all whole numbers are class numbers, however each is written (``3``, ``3.0``,
+    `` +3``, ``03``, ``3e0``). Other values are names of classes, which count from 0 in the order
+    of their code points. Space around a value is no part of it.
+
+    Parameters
+    ----------
+    values : iterable of str
+        The different values of the column, in all files of the split.
+    where : str
+        File and column, for messages.
+    advice : str
+        What to do about labels that are no classes.
+
+    Raises
+    ------
+    DataError
+        If the values are real numbers, which are targets of a regression and not classes, or mix
+        names with two spellings of one number.
+    """
+    held = list(values)
+    texts = {value: value.strip() for value in held}
+    present = {text for text in texts.values() if text.lower() not in _MISSING}
+    read = {text: whole_number(text) for text in present}
+    whole = {text: number for text, number in read.items() if number is not None}
+    real = [text for text in present if text not in whole and _is_real(text)]
+    names = present.difference(whole, real)
+    if real and (not names or 2 * len(real) > len(present)):
+        raise DataError(
+            f"{where} holds real numbers ({_some(real)}), which are targets of a regression and "
+            f"not classes: {advice}"
+        )
+    if not names and not real:
+        return Numbering({value: whole[text] for value, text in texts.items() if text in whole})
+    if {name.lower() for name in names} <= {"true", "false"} and not whole and not real:
+        booleans = {
+            value: int(text.lower() == "true") for value, text in texts.items() if text in present
+        }
+        return Numbering(booleans, ("false", "true"))
+    _check_spelling(whole, where)
+    classes = sorted({text for text in texts.values() if text})
+    place = {name: i for i, name in enumerate(classes)}
+    return Numbering({value: place[text] for value, text in texts.items() if text}, tuple(classes))
+
+
+def whole_number(text: str) -> int | None:
+    """Read a whole number of 64 bits, however it is written; None where it is none.
+
+    Examples
+    --------
+    >>> [whole_number(text) for text in ("3.0", " +3", "03", "3e0", "3.5", "three")]
+    [3, 3, 3, 3, None, None]
+    """
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = Decimal(text)
+    if value != value.to_integral_value() or not -(1 << 63) <= value < 1 << 63:
+        return None
+    return int(value)
+
+
+def classes_text(classes: Sequence[str]) -> str:
+    """List the first classes by number and name, as in ``0 cat, 1 dog``."""
+    named = [f"{number} {printable(name)[:40]}" for number, name in enumerate(classes[:_NAMED])]
+    if len(classes) > _NAMED:
+        last = len(classes) - 1
+        named = [*named[: _NAMED - 2], "…", f"{last} {printable(classes[last])[:40]}"]
+    return ", ".join(named)
+
+
+def _is_real(text: str) -> bool:
+    return text.lower() in _NOT_FINITE or _NUMBER.fullmatch(text) is not None
+
+
+def _check_spelling(whole: dict[str, int], where: str) -> None:
+    """Refuse one number in two spellings among names: one class or two is in doubt."""
+    spelled: dict[int, list[str]] = defaultdict(list)
+    for text, number in whole.items():
+        spelled[number].append(text)
+    for texts in spelled.values():
+        if len(texts) > 1:
+            raise DataError(
+                f"{where} holds names of classes, and among them {_some(texts)}, which are the "
+                "same number and different names: write one class in one way."
+            )
+
+
+def _some(texts: Iterable[str]) -> str:
+    found = sorted(texts)
+    return ", ".join(printable(repr(text))[:40] for text in found[:2]) + (
+        ", …" if len(found) > 2 else ""
+    )

@@ -1,0 +1,84 @@
+"""Which split the name of a file or folder names, and what else is in the name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["SPLITS", "Named", "read_name"]
+
+# What splits are called, in the names of files and folders and in columns.
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "eval": "val",
+    "evaluation": "val",
+    "test": "test",
+    "testing": "test",
+    "t10k": "test",
+}
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_NUMBERED = re.compile(rf"(?P<split>{'|'.join(SPLITS)})\d+|(?P<set>{'|'.join(SPLITS)})(?:set|data)")
+# At the end of a file's name: a digest that a hub puts there.
+_DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{8,}")
+# A hub's numbered files name their split, whatever it is.
+_SHARD = re.compile(r"(?P<split>[A-Za-z]\w*)-\d{5}-of-\d{5}(-[0-9a-f]{8,})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a name says.
+
+    Attributes
+    ----------
+    splits : frozenset of str
+        Splits that it names: none, one, or several that contradict each other.
+    rest : str
+        Its other words in lower case, without numbers and digests.
+    """
+
+    splits: frozenset[str]
+    rest: str
+
+    @property
+    def split(self) -> str | None:
+        """The one split that it names."""
+        return next(iter(self.splits)) if len(self.splits) == 1 else None
+
+
+def read_name(stem: str) -> Named:
+    """Read a file's name without its ending, or a folder's name.
+
+    Words are what letters and digits between other characters make. The first or the last one that
+    is a split's name counts, so that ``cifar10-train`` and ``train-00000-of-00002-0f1e2d3c`` both
+    name train.
+
+    Examples
+    --------
+    >>> read_name("digits_Training_01").split, read_name("digits_Training_01").rest
+    ('train', 'digits')
+    """
+    if (shard := _SHARD.fullmatch(stem)) and not _splits_in(shard["split"]):
+        return Named(frozenset({shard["split"]}), "")
+    rest = [
+        word
+        for word in map(str.lower, _WORD.findall(stem))
+        if not (_split(word) or word.isdigit() or word == "of" or _DIGEST.fullmatch(word))
+    ]
+    return Named(_splits_in(stem), "-".join(rest))
+
+
+def _splits_in(text: str) -> frozenset[str]:
+    found = (_split(word) for word in map(str.lower, _WORD.findall(text)))
+    return frozenset(split for split in found if split)
+
+
+def _split(word: str) -> str | None:
+    if word in SPLITS:
+        return SPLITS[word]
+    match = _NUMBERED.fullmatch(word)
+    return SPLITS[match["split"] or match["set"]] if match else None
