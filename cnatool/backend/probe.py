@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.closeness import same_values
+from cnatool.backend.axis_search import (
+    changed_axis,
+    merged_as_before,
+    merged_axis,
+    only_axis,
+    rolled_axis,
+    scaled_axis,
+)
 from cnatool.backend.counted_axes import counted_axes, provoked_shapes
 from cnatool.backend.dependence import (
     Regrouped,
@@ -23,28 +30,24 @@ from cnatool.backend.repeatability import UNOPTIMIZED, changed_tensors, unrepeat
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
-from cnatool.store.records import Merged, SkippedTensor
+from cnatool.store.records import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.backend.feeds import Samples
     from cnatool.backend.graph import Graph
     from cnatool.backend.session import RunOptions
+    from cnatool.store.records import Merged
 
 __all__ = [
     "Probe",
     "ProbedTensor",
-    "only_axis",
     "probe",
     "readable_types",
-    "scaled_axis",
 ]
-
-
-_ORDERS: tuple[Merged, ...] = ("NT", "TN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ def probe(
         if single:
             found = only_axis({_without(shape, counting) for shape in shapes})
         elif fixed_batch:
-            found = _rolled_axis(first, other, count)
+            found = rolled_axis(first, other, count)
             if isinstance(found, str) and name not in random:
                 with suppress(BackendError):
                     # The last sample in place of the first, then the first in place of the last.
@@ -203,7 +206,7 @@ def probe(
                         ran(np.where(rows == place, count - 1 - place, rows)) for place in places
                     ]
                 pairs = zip(places, (given[name] for given in exchanged), strict=False)
-                axis = _changed_axis(first, dict(pairs), count)
+                axis = changed_axis(first, dict(pairs), count)
                 if axis is not None:
                     mixed.add(name)
                     found = axis
@@ -215,9 +218,9 @@ def probe(
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
             if name in random:
-                found = _merged_as_before(found, before)
+                found = merged_as_before(found, before)
             else:
-                found = _merged_axis(first, rolled[name], found, before)
+                found = merged_axis(first, rolled[name], found, before)
         if isinstance(found, SampleAxis):
             rows_hold = single or all(found.holds(one[name], len(others)) for one in provoked)
             if found.axis in counting or not rows_hold:
@@ -290,14 +293,6 @@ def _counted_text(shape: tuple[int, ...]) -> str:
     return f"its rows count what was found in the data, not samples: shape {shape}"
 
 
-def _merged_as_before(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
-    """Read a merged axis like that of the tensor that it was made from, as values do not tell."""
-    known = {reading.merged for reading in before if reading.factor == found.factor}
-    if len(known) == 1 and None not in known:
-        return replace(found, merged=known.pop())
-    return "its order of samples cannot be told"
-
-
 def readable_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
@@ -336,117 +331,3 @@ def _unreadable(kind: str) -> str | None:
         if kind.startswith(start):
             return f"{word}, not an array of numbers"
     return None
-
-
-def only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
-    """Find the sample axis in what runs of one sample gave; none, where it was taken away."""
-    ranks = {len(shape) for shape in shapes}
-    if len(ranks) > 1:
-        return "its rank varies between samples"
-    ones = (axis for axis in range(*ranks) if all(shape[axis] == 1 for shape in shapes))
-    return SampleAxis(next(ones, None))
-
-
-def scaled_axis(large: tuple[int, ...], small: tuple[int, ...], count: int) -> SampleAxis | str:
-    """Find the axis that is as long as there are samples in both runs, or a multiple of that."""
-    if len(large) != len(small):
-        return "its rank varies between batches"
-    varying = [axis for axis in range(len(large)) if large[axis] != small[axis]]
-    if not varying:
-        return f"no sample axis: shape {large} whatever the number of samples"
-    factors = {axis: _factor(large[axis], small[axis], count) for axis in varying}
-    scaling = [axis for axis, factor in factors.items() if factor]
-    if len(scaling) != 1:
-        return f"no one sample axis: {large} for {count} samples, {small} for {count - 1}"
-    (axis,) = scaling
-    factor = factors[axis]
-    if factor > 1 and len(varying) > 1:
-        return f"its shape depends on the data, and its sample axis is merged: {large}"
-    return SampleAxis(axis, factor)
-
-
-def _merged_axis(
-    first: NDArray[Any], rolled: NDArray[Any], found: SampleAxis, before: Sequence[SampleAxis]
-) -> SampleAxis | str:
-    """Find out how an axis is merged: in the right reading, results move as the samples do.
-
-    Another number of samples would not tell where a sample's values depend on the others. Where
-    both readings fit, as of a mask that is the same everywhere, the tensor that it was made from
-    tells.
-    """
-    readings = [SampleAxis(found.axis, found.factor, merged) for merged in _ORDERS]
-    fitting = [
-        reading
-        for reading in readings
-        if same_values(
-            np.roll(reading.samples_first(first), 1, axis=0), reading.samples_first(rolled)
-        )
-    ]
-    if len(fitting) > 1:
-        known = {reading.merged for reading in before if reading.factor == found.factor}
-        fitting = [reading for reading in fitting if {reading.merged} == known]
-        if not fitting:
-            return f"the order of samples along an axis cannot be told: shape {first.shape}"
-    if fitting:
-        return fitting[0]
-    return f"samples are mixed along axis {found.axis}: shape {first.shape}"
-
-
-def _factor(large: int, small: int, count: int) -> int:
-    factor = large // count
-    return factor if (factor * count, factor * (count - 1)) == (large, small) else 0
-
-
-def _rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> SampleAxis | str:
-    """Find the axis along which results moved by one place as the samples did."""
-    if first.shape != second.shape:
-        return f"its shape depends on the data: {first.shape}, then {second.shape}"
-    for readings in (_plain(first, count), _merged(first, count)):
-        fitting = [
-            reading
-            for reading in readings
-            if same_values(
-                np.roll(reading.samples_first(first), 1, axis=0), reading.samples_first(second)
-            )
-        ]
-        if len(fitting) > 1 and not (first == first.flat[0]).all():
-            return f"several axes may be the samples': shape {first.shape}"
-        if fitting:
-            return fitting[0]
-    return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
-
-
-def _changed_axis(
-    first: NDArray[Any], changed: Mapping[int, NDArray[Any]], count: int
-) -> SampleAxis | None:
-    """Find the axis along which the results changed in the one place where the samples did.
-
-    It is found where a sample's values depend on its place too, so that they do not move with it.
-    A recurrent operator that takes the samples for time changes behind that place, or before it.
-    """
-    if not changed or any(values.shape != first.shape for values in changed.values()):
-        return None
-    for reading in (*_plain(first, count), *_merged(first, count)):
-        if all(
-            _changed_rows(reading.samples_first(first), reading.samples_first(values)) == [place]
-            for place, values in changed.items()
-        ):
-            return reading
-    return None
-
-
-def _changed_rows(first: NDArray[Any], second: NDArray[Any]) -> list[int]:
-    pairs = zip(first, second, strict=True)
-    return [i for i, (one, other) in enumerate(pairs) if not same_values(one, other)]
-
-
-def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
-    return (SampleAxis(axis) for axis in range(value.ndim) if value.shape[axis] == count)
-
-
-def _merged(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:
-    """Give the ways in which an axis may be merged."""
-    for axis in range(value.ndim):
-        factor, rest = divmod(value.shape[axis], count)
-        if factor > 1 and not rest:
-            yield from (SampleAxis(axis, factor, merged) for merged in _ORDERS)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
+from cnatool.backend.axis_search import only_axis, scaled_axis
 from cnatool.backend.expose import PREFIX, element_type, exposable, read_dtype
 from cnatool.backend.probe import (
     Probe,
     ProbedTensor,
-    only_axis,
     probe,
     readable_types,
-    scaled_axis,
 )
 from cnatool.backend.sample_axis import SampleAxis
 from cnatool.backend.session import Session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Literal
 
 from cnatool.text import printable, transliterated
@@ -36,8 +35,8 @@ def print_table(
 
     Where the table is wider than the terminal, text wraps inside its cells, and columns that
     still do not fit follow in further blocks, each of which repeats the key columns. Numbers are
-    never wrapped or cut. Without a terminal the table has its full width, unless the environment
-    variable ``COLUMNS`` sets one.
+    never wrapped or cut. Without a terminal the table has its full width, whatever ``COLUMNS``
+    is: interpreters with line editing set it for the processes that they start.
 
     Parameters
     ----------
@@ -93,8 +92,7 @@ def print_table(
 
 def _width(console: Console) -> int | None:
     """Return the number of characters that a line has room for; None where nothing limits it."""
-    limited = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return console.width if limited else None
+    return console.width if console.is_terminal else None
 
 
 def _blocks(

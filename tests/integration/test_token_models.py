@@ -158,7 +158,7 @@ def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> 
     assert done.returncode == 2
     assert (
         f"d.parquet, column 'input_ids', row {row}, has {len(bare[row])} values where the first "
-        f"row has {len(bare[0])}: pad lists to one length"
+        f"row has {len(bare[0])}: pad all lists to one length, with a mask"
     ) in done.stderr
     assert not (tmp_path / "s.zarr").exists()
     # The way out, as docs/data.md has it.
