@@ -150,7 +150,7 @@ def test_labels_that_are_no_classes_of_the_model_have_no_accuracy(tmp_path: Path
     split = score(tmp_path, labelled([3, 5, 9]), all=(x, y + 20)).splits["all"]
     assert split.accuracy is None
     assert split.loss is None
-    assert "which is which is not known" in str(split.performance_reason)
+    assert "how they correspond is not known" in str(split.performance_reason)
 
 
 def test_scores_that_contradict_the_labels_have_no_loss(tmp_path: Path) -> None:
