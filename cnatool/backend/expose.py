@@ -89,7 +89,7 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     for name in dict.fromkeys(graph.output_names):
         if name in given:
             skipped.append(
-                SkippedTensor(name, "Input", "an input of the model, returned unchanged")
+                SkippedTensor(name, "Input", "a model input, returned unchanged")
             )
         elif name not in made:
             skipped.append(SkippedTensor(name, "Constant", "constant"))
