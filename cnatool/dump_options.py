@@ -71,6 +71,7 @@ class DumpOptions(PreparedBy, total=False):
     threads: int
     format: str | None
     labels: str | None
+    label_offset: int
     split_column: str | None
     holdout: float | None
     seed: int
@@ -125,6 +126,7 @@ def choices(
             reading=Reading(
                 form=options.get("format"),
                 labels=options.get("labels"),
+                label_offset=options.get("label_offset", 0),
                 split_column=options.get("split_column"),
                 holdout=options.get("holdout"),
                 seed=options.get("seed", 0),

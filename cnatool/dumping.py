@@ -65,6 +65,7 @@ def dump(
     layout: str | None = None,
     format: str | None = None,
     labels: str | None = None,
+    label_offset: int = 0,
     split_column: str | None = None,
     holdout: float | None = None,
     seed: int = 0,
@@ -139,7 +140,10 @@ def dump(
     format : str, optional
         What the data are, where their looks leave a choice: ``npz``, ``parquet``, ``pictures``, …
     labels : str, optional
-        Name of the array or column of labels, where it is not a usual one.
+        Name of the array or column of labels, where it is not a usual one; ``none`` leaves labels
+        out.
+    label_offset : int
+        What is added to every label: -1 for labels that start at 1.
     split_column : str, optional
         Name of the column of a table that says which split each row is of.
     holdout : float, optional
@@ -228,6 +232,7 @@ def dump(
         layout=layout,
         format=format,
         labels=labels,
+        label_offset=label_offset,
         split_column=split_column,
         holdout=holdout,
         seed=seed,

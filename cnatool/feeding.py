@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -408,11 +409,14 @@ def opened_sources(
                 f"{_inputs_text(reference)} and {_inputs_text(source)}. "
                 "One store holds samples of one shape and type."
             )
-        if source.classes != reference.classes:
+    labelled = {name: source for name, source in sources.items() if source.labelled}
+    for first, name in pairwise(labelled):
+        mine, theirs = labelled[first].classes, labelled[name].classes
+        if mine != theirs:
             raise DataError(
                 f"splits {first!r} and {name!r} have different classes, so one label would mean "
-                f"two things: {_difference(reference.classes, source.classes)}. Give each split a "
-                "folder for every class; it may be empty."
+                f"two things: {_difference(mine, theirs)}. Give both the same classes, or each "
+                "a store of its own."
             )
     return sources
 

@@ -25,6 +25,7 @@ from cnatool.feeding import Feed, opened_sources, wanted_arrays
 from cnatool.left_out import left_out_lines
 from cnatool.scored_output import no_output_text
 from cnatool.store.records import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
+from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -262,6 +263,8 @@ def planned(
 def _split_text(name: str, source: Source, rows: int) -> str:
     count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
     labels = "with labels" if source.labelled else "no labels found"
+    if source.labelled and source.classes:
+        labels += f" ({classes_text(source.classes)})"
     return f"split {name}: {count} of {source.name}, {labels}"
 
 

@@ -11,6 +11,7 @@ from cnatool.errors import MetricError
 from cnatool.metrics.groups import in_blocks
 from cnatool.padding import LOOKED_AT, padding_text
 from cnatool.scored_pairs import UNNAMED
+from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -101,6 +102,12 @@ def _data_notes(splits: Mapping[str, Split]) -> Iterator[str]:
         and split.record.available is not None
         and len(split) + len(split.record.skipped) < split.record.available
     ]
+    named: dict[tuple[str, ...], list[str]] = {}
+    for name, split in splits.items():
+        if split.record.classes:
+            named.setdefault(split.record.classes, []).append(name)
+    for classes, names in named.items():
+        yield f"classes of {' and '.join(names)}: {classes_text(classes)}"
     if taken:
         yield f"scored: the first {', '.join(taken)}"
     skipped = [

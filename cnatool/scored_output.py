@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split, Store
     from cnatool.store.records import ArrayRecord, StoreRecord
 
-__all__ = ["ScoredOutput", "dumped_output", "no_output_text", "one_axis", "scored_output"]
+__all__ = [
+    "ScoredOutput",
+    "class_count",
+    "dumped_output",
+    "no_output_text",
+    "one_axis",
+    "scored_output",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,18 @@ def dumped_output(
         return _output(record, left, (None, no_output_text(record)))
     kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
+
+
+def class_count(record: StoreRecord) -> tuple[str, int] | None:
+    """Name the likely output and count the classes that it scores; None where it scores none."""
+    left = _likely(record)
+    if not left:
+        return None
+    output = record.outputs[left[0]]
+    shape = _classes(output.shape)
+    if np.dtype(output.dtype).kind != "f" or len(shape) > 1 or 0 in shape:
+        return None
+    return output.name, 2 if _is_one_unit(shape) else shape[0]
 
 
 def _output(

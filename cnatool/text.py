@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "bytes_text",
+    "classes_text",
     "listed",
     "natural_order",
     "one_line",
@@ -36,6 +37,8 @@ _TRANSLITERATED = {
 # Of what a message lists, so many, and of each no more than so much.
 _LISTED = 20
 _LONGEST = 60
+# Classes that a line names.
+_CLASSES = 6
 
 
 def printable(name: object) -> str:
@@ -104,6 +107,15 @@ def one_line(error: Exception) -> str:
     """Give an exception's text in one short line, or its kind where it has none."""
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
+
+
+def classes_text(classes: Sequence[str]) -> str:
+    """List the first classes by number and name, as in ``0 cat, 1 dog``."""
+    named = [f"{number} {printable(name)[:40]}" for number, name in enumerate(classes[:_CLASSES])]
+    if len(classes) > _CLASSES:
+        last = len(classes) - 1
+        named = [*named[: _CLASSES - 2], "…", f"{last} {printable(classes[last])[:40]}"]
+    return ", ".join(named)
 
 
 def natural_order(text: str) -> tuple[int, float, str]:

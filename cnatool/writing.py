@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError, NotAStoreError
+from cnatool.label_range import LabelRange
 from cnatool.store.reader import open_store
 from cnatool.store.records import SkippedSample
 from cnatool.store.replacing import Replaced
@@ -45,6 +46,7 @@ def write_dump(decided: Decided, begun: Begun) -> None:
     if decided.begins_anew:
         format_of(path).remove(path)
     replaced = None if decided.past is not None else Replaced(path)
+    labels = LabelRange(plan.record)
     try:
         with closing(_writer(decided)) as writer:
             # All splits are there, empty, before the first row: a dump that is cut off shows it.
@@ -53,7 +55,7 @@ def write_dump(decided: Decided, begun: Begun) -> None:
                 past = begun.pasts.get(name)
                 observer.progress(name, past.done if past else 0, plan.rows[name])
                 with closing(begun.blocks_of(name)) as blocks:
-                    _write_split(part, plan.rows[name], blocks, begun, observer)
+                    _write_split(part, plan.rows[name], blocks, begun, labels, observer)
     except BaseException:
         if replaced is None:
             pass
@@ -69,7 +71,8 @@ def write_dump(decided: Decided, begun: Begun) -> None:
         raise
     if replaced is not None:
         replaced.remove()
-    for line in (*begun.broken.notes(), *begun.shared.notes()):
+    named = next((one.classes for one in plan.sources.values() if one.classes), None)
+    for line in (*labels.notes(named), *begun.broken.notes(), *begun.shared.notes()):
         observer.note(line)
 
 
@@ -122,7 +125,12 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
 
 
 def _write_split(
-    split: SplitWriter, rows: int, blocks: Iterable[RanBlock], begun: Begun, observer: Observer
+    split: SplitWriter,
+    rows: int,
+    blocks: Iterable[RanBlock],
+    begun: Begun,
+    labels: LabelRange,
+    observer: Observer,
 ) -> None:
     past = begun.pasts.get(split.name)
     skipped: list[SkippedSample] = []
@@ -146,6 +154,7 @@ def _write_split(
             statistics=results.statistics,
         )
         begun.stages.add("compressing and writing", time.perf_counter() - start)
+        labels.add(split.name, block.labels)
         begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
         begun.shared.add(split.name, block.ids, one.contents)
         done += len(block.ids)

@@ -318,13 +318,15 @@ def test_classes_must_mean_the_same_in_every_split(tmp_path: Path) -> None:
             folder = tmp_path / "data" / split / name
             folder.mkdir(parents=True)
             Image.new("L", (8, 8)).save(folder / "0.png")
-    with pytest.raises(DataError, match="different classes.*only one of them has a"):
-        cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), tmp_path / "data", tmp_path / "s.zarr")
-    (tmp_path / "data/test/a").mkdir()
+    # A split that lacks some of the classes takes their numbers by name.
     store = cnatool.dump(
         saved(mlp(), tmp_path / "net.onnx"), tmp_path / "data", tmp_path / "s.zarr"
     )
     assert store.splits["test"].labels[:].tolist() == [1, 2]
+    assert store.splits["test"].record.classes == ("a", "b", "c")
+    (tmp_path / "data/test/b").rename(tmp_path / "data/test/d")
+    with pytest.raises(DataError, match="has the classes 0 c, 1 d.*without 'd'"):
+        cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), tmp_path / "data", tmp_path / "t.zarr")
 
 
 def test_sample_axis_of_a_bound_batch_is_found_by_moving_samples(

@@ -33,6 +33,7 @@ __all__ = [
     "InputsOption",
     "InterpolationOption",
     "KeepInputsOption",
+    "LabelOffsetOption",
     "LabelsOption",
     "LayoutOption",
     "LimitOption",
@@ -106,7 +107,14 @@ SplitOption = Annotated[
     typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeatable."),
 ]
 LabelsOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the array or column of labels.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Name of the array or column of labels, or none to leave labels out."
+    ),
+]
+LabelOffsetOption = Annotated[
+    int,
+    typer.Option(metavar="N", help="Add N to every label: -1 where labels start at 1."),
 ]
 SplitColumnOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column that names the split of each row.")

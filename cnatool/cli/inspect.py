@@ -14,7 +14,7 @@ from cnatool.cli.console import print_json, say
 from cnatool.errors import UsageError
 from cnatool.left_out import left_out_lines, needs_no_storing
 from cnatool.store.tree import is_store
-from cnatool.text import bytes_text, printable, with_operator
+from cnatool.text import bytes_text, classes_text, printable, with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,6 +130,8 @@ def _print_store(store: Store, *, every: bool) -> None:
         say(f"tag {key}={value}")
     for name, split in store.splits.items():
         say(f"split {name}: {_rows_text(split)}, from {split.record.source}")
+        if split.record.classes:
+            say(f"  classes {classes_text(split.record.classes)}")
         if split.record.inputs_from is not None:
             say(f"  raw inputs in {printable(split.record.inputs_from.store)}")
         for sample in split.record.skipped[: None if every else _LISTED]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from cnatool.data.decoding import from_bytes
 from cnatool.data.developing import Developed, developed, made_of, workers
-from cnatool.data.labels import MAX_CLASSES, number_labels
+from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, number_labels
 from cnatool.data.source import Block, InputSpec, SampleError, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cnatool.data.source import View
 
 __all__ = [
-    "LABELS_ADVICE",
     "TABLE_DAMAGE",
     "Column",
     "ColumnSource",
@@ -47,9 +46,6 @@ __all__ = [
 TABLE_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 # Where a column cannot be labels.
-LABELS_ADVICE = (
-    "say which column holds the labels with --labels NAME, or leave them out with --labels none."
-)
 
 
 @dataclass(frozen=True, slots=True)

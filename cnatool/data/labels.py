@@ -12,17 +12,25 @@ from cnatool.errors import DataError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-__all__ = ["MAX_CLASSES", "NO_LABELS", "Numbering", "classes_text", "number_labels", "whole_number"]
+__all__ = [
+    "LABELS_ADVICE",
+    "MAX_CLASSES",
+    "NO_LABELS",
+    "Numbering",
+    "number_labels",
+    "whole_number",
+]
 
 # More different values than this are no classes.
 MAX_CLASSES = 100_000
 # What ``--labels`` takes for data whose labels are not wanted.
 NO_LABELS = "none"
+LABELS_ADVICE = (
+    "say which column holds the labels with --labels NAME, or leave them out with --labels none."
+)
 
-# Classes that a line of text names.
-_NAMED = 6
 _NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})(e[+-]?\d{1,3})?", re.ASCII | re.I)
 _NOT_FINITE = frozenset({"inf", "+inf", "-inf", "infinity"})
 # How tables write that a value is missing.
@@ -107,15 +115,6 @@ def whole_number(text: str) -> int | None:
     if value != value.to_integral_value() or not -(1 << 63) <= value < 1 << 63:
         return None
     return int(value)
-
-
-def classes_text(classes: Sequence[str]) -> str:
-    """List the first classes by number and name, as in ``0 cat, 1 dog``."""
-    named = [f"{number} {printable(name)[:40]}" for number, name in enumerate(classes[:_NAMED])]
-    if len(classes) > _NAMED:
-        last = len(classes) - 1
-        named = [*named[: _NAMED - 2], "…", f"{last} {printable(classes[last])[:40]}"]
-    return ", ".join(named)
 
 
 def _is_real(text: str) -> bool:

@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 
 from cnatool.data.columns import (
-    LABELS_ADVICE,
     TABLE_DAMAGE,
     Column,
     ColumnSource,
@@ -31,6 +30,7 @@ from cnatool.data.features import (
     label_column,
     missing_column,
 )
+from cnatool.data.labels import LABELS_ADVICE
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable

@@ -54,7 +54,7 @@ class PictureSource:
     """Pictures in a fixed order; ids are paths relative to the folder.
 
     ``left_alone`` says what other files lie among them; ``counted`` whether classes are numbered by
-    their names alone.
+    their names alone; ``spare`` names folders without a picture.
     """
 
     folder: Path
@@ -65,6 +65,7 @@ class PictureSource:
     first: str
     left_alone: str = ""
     counted: bool = False
+    spare: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -168,7 +169,7 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
             f"{max(numbering.numbers.values())}, whatever its place in the alphabet"
         )
     firsts = [f"{name}/{pictures[0]}" for name, pictures in held.items()]
-    return _source(folder, files, firsts, numbering.classes, view, said, counted=True)
+    return _source(folder, files, firsts, numbering.classes, view, said, counted=True, spare=empty)
 
 
 def _check_numbers(folder: Path, numbering: Numbering) -> None:
@@ -257,6 +258,7 @@ def _source(
     said: Sequence[str],
     *,
     counted: bool = False,
+    spare: Sequence[str] = (),
 ) -> PictureSource:
     """Make a source, by what the first picture that can be read is like.
 
@@ -274,7 +276,7 @@ def _source(
             part = others[start : start + _COMPARED]
             developed(spec, view, len(part), partial(_found, folder, part), each, first)
     return PictureSource(
-        folder, tuple(files), (spec,), classes, view, first, "; ".join(said), counted
+        folder, tuple(files), (spec,), classes, view, first, "; ".join(said), counted, tuple(spare)
     )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.data.labels import classes_text
 from cnatool.errors import DataError
+from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +120,10 @@ def agreeing(sources: Mapping[str, Source], note: Callable[[str], None]) -> dict
             f"classes ({classes_text(named[other])}): write both in one way."
         )
     reference = "train" if "train" in named else max(named, key=lambda name: len(named[name]))
-    classes = named[reference]
+    # A folder without a picture stands for a class that another split has pictures of.
+    spare = set(getattr(sources[reference], "spare", ()))
+    spare.intersection_update(*[set().union(*named.values())])
+    classes = tuple(sorted({*named[reference], *spare}))
     renumbered = dict(sources)
     for name, held in named.items():
         if held == classes:

@@ -141,13 +141,14 @@ def check_labels(labels: Rows, inputs: Rows) -> None:
     DataError
         Naming what is wrong and how to save it.
     """
-    if labels.dtype.kind not in "iu":
+    if not labels.shape and labels.dtype.kind not in "iu":
         raise DataError(
             f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
             "numbers, for example with y.astype('int64')."
         )
     if labels.shape:
         way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
+        way += ".astype('int64')" if labels.dtype.kind == "f" and labels.shape == (1,) else ""
         raise DataError(
             f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
             f"class numbers, {way}."

@@ -417,6 +417,11 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
         raise DataError(
             f"{where} holds Python objects, which are never unpickled: save it as a numeric array."
         )
+    if dtype.kind in "US":
+        raise DataError(
+            f"{where} has dtype {dtype}, which is not understood: save numbers. Names of classes "
+            "become numbers, in alphabetical order, by numpy.unique(names, return_inverse=True)[1]."
+        )
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError(
             f"{where} has dtype {dtype}, which is not understood: save it as bool, integers, or "

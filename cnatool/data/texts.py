@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cnatool.data.columns import LABELS_ADVICE
-from cnatool.data.labels import number_labels
+from cnatool.data.labels import LABELS_ADVICE, number_labels
 from cnatool.data.source import Block, InputSpec, spans
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
@@ -219,17 +218,22 @@ def _arrays(path: Path, wanted: Wanted) -> dict[str, NDArray[Any]]:
 def _table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
     import polars as pl
 
+    from cnatool.data.csv_text import scan_table
+
     try:
         if suffix == ".parquet":
             frame = pl.scan_parquet(path, glob=False)
+            held = [n for n, kind in frame.collect_schema().items() if kind == pl.String]
         else:
-            separator = "\t" if suffix == ".tsv" else ","
-            frame = pl.scan_csv(path, separator=separator, glob=False)
-        schema = frame.collect_schema()
+            frame = scan_table(path)[0]
+            # A column in which anything is no number is one of texts.
+            number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
+            numbers = frame.select((number | pl.all().is_null()).all()).collect(engine="streaming")
+            held = [name for name in numbers.columns if not numbers[name].item()]
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read ({printable(one_line(error))}).") from error
-    return _Scanned(frame, rows), [n for n, kind in schema.items() if kind == pl.String]
+    return _Scanned(frame, rows), held
 
 
 def _strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:

@@ -143,3 +143,43 @@ def test_what_is_no_text(tmp_path: Path) -> None:
         cnatool.dump(
             saved(network(3)[0], tmp_path / "three.onnx"), tmp_path / "d.npz", tmp_path / "s.zarr"
         )
+
+
+@pytest.mark.parametrize(
+    ("written_as", "meant"),
+    [
+        (["10", "9", "2", "10"], [10, 9, 2, 10]),
+        (["1.0", " 0", "01", "0 "], [1, 0, 1, 0]),
+        (["pos", "neg ", " pos", "neg"], [1, 0, 1, 0]),
+        (["false", "True", "true", "False"], [0, 1, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("form", ["npz", "csv", "tsv", "semicolons", "utf-16", "parquet"])
+def test_labels_of_texts_mean_what_they_do_in_tables(
+    tmp_path: Path, form: str, written_as: list[str], meant: list[int]
+) -> None:
+    path = tmp_path / f"data.{form if form in ('npz', 'tsv', 'parquet') else 'csv'}"
+    frame = pl.DataFrame({"sentence": TEXTS[:4], "label": written_as})
+    if form == "npz":
+        np.savez(path, text=np.array(TEXTS[:4]), label=np.array(written_as))
+    elif form == "parquet":
+        frame.write_parquet(path)
+    else:
+        mark = {"tsv": "\t", "semicolons": ";"}.get(form, ",")
+        text = frame.write_csv(separator=mark)
+        path.write_text(text, "utf-16" if form == "utf-16" else "utf-8")
+    store = cnatool.dump(saved(network()[0], tmp_path / "m.onnx"), path, tmp_path / "s.zarr")
+    labels = store.splits["all"].labels
+    assert labels is not None
+    assert labels[:].tolist() == meant
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [("0.5", "real numbers"), ("", "row 1, has no label"), ("nan", "row 1, has no label")],
+)
+def test_what_is_no_label_of_a_text(tmp_path: Path, label: str, text: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(f"text,label\ngood,1\nbad,{label}\n")
+    with pytest.raises(DataError, match=text):
+        cnatool.dump(saved(network()[0], tmp_path / "m.onnx"), path, tmp_path / "s.zarr")
