@@ -1,6 +1,6 @@
-"""How many samples one run of a dump takes: as many as the model runs with, and more where it can.
+"""The batch size of a dump: one that the model runs with, and a larger one where it can.
 
-The model is probed on the way, so that what is decided is what ran.
+The model is probed at that size, so that the decision rests on runs that succeeded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Batched:
     feed : Feed
         How it is fed; its ``batch`` is the number of samples of every run, None where any runs.
     probed : ProbedNetwork
-        What runs over a few samples told of it.
+        Shapes, dtypes and sample axes from runs on a few samples.
     """
 
     network: Network
@@ -70,7 +70,7 @@ def batched(
     statistics : sequence of Statistic
         Those that will be computed.
     note : callable
-        Is told what was decided.
+        Called with each line that says what was decided.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def batched(
     probed, bound = found.probed, found.bound
     if found.rowless:
         note(
-            "no tensor has a row a sample in a run of several: the model is run with one sample at "
-            "a time, and all that a run gives belongs to its sample"
+            "no tensor has one row per sample when several samples are run together: the model is "
+            "run on one sample at a time, and all results of a run belong to its sample"
         )
         return Batched(network, replace(feed, batch=1), probed)
     feed = replace(feed, batch=bound)
@@ -138,5 +138,5 @@ def _text(bound: int, *, declared: bool, freed: Batched | None) -> str:
     if freed is None:
         return f"{said}; exported with a dynamic batch axis it would run faster"
     if freed.feed.batch == 1:
-        return f"{said}; it is run with 1, which gave the same for every tensor"
-    return f"{said}; it is run with more, which gave the same for every tensor"
+        return f"{said}; it is run with 1, which gives the same values for every tensor"
+    return f"{said}; it is run with more, which gives the same values for every tensor"

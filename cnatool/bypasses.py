@@ -1,7 +1,7 @@
-"""Which layers of a network are shortcuts: projections on a residual bypass.
+"""Shortcut layers of a network: projections on a residual bypass.
 
-The rule is one for every source of a network, an ONNX graph or a framework that was watched: it
-sees operations on numbered or named values and nothing else.
+The rule is the same for ONNX graphs and for traces of a framework: it sees operations on numbered
+or named values and nothing else.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _Operations(Generic[_Key]):
                     yield from self._bypass(term, [other for other in terms if other != term])
 
     def _is_term(self, value: _Key) -> bool:
-        """Say whether a sum is read by another sum alone."""
+        """Whether the only reader of a sum is another sum."""
         return [one.kind for one in self._readers.get(value, [])] == ["sum"]
 
     def _terms(self, total: Operation[_Key]) -> Iterator[_Key]:
@@ -143,7 +143,7 @@ class _Operations(Generic[_Key]):
         return None if place is None else self._operations[place]
 
     def _bypass(self, term: _Key, others: Sequence[_Key]) -> tuple[_Key, ...]:
-        """Give the layers of a term that bypass one of the other terms."""
+        """Return the layers of a term that bypass one of the other terms."""
         widest = self._back(term, frozenset())
         if widest is None:
             return ()
@@ -191,7 +191,7 @@ class _Operations(Generic[_Key]):
         return _Branch(tuple(layers), frozenset(ends if forks else passed | visited))
 
     def _ancestors(self, value: _Key, first: int) -> set[_Key]:
-        """Give a value and all on which it depends, as far back as the place `first`."""
+        """Return a value and all it depends on, as far back as the place `first`."""
         found, waiting = {value}, [value]
         while waiting:
             one = self._producer(waiting.pop())

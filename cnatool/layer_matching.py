@@ -1,4 +1,4 @@
-"""Which layers of two stores are the same: by their names, and by their places in the network."""
+"""Matching layers of two stores, by name and by position in the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a graph is not stored, in words: what holds nothing of the samples, and what else."""
+"""A summary of the tensors that are not stored, by kind."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _OTHERS: tuple[_Kind, ...] = (
 
 
 def needs_no_storing(tensor: SkippedTensor) -> bool:
-    """Whether a tensor holds nothing of the samples, so that nobody misses it."""
+    """Whether a tensor holds no values of samples, so that leaving it out loses nothing."""
     return any(holds(tensor) for holds, *_ in _WITHOUT_SAMPLES)
 
 

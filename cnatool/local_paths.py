@@ -1,4 +1,4 @@
-"""Paths of this machine, told from URLs and from pointers to files that were not downloaded."""
+"""Checks that a path is local: no URL, and no pointer to a file that was not downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions of texts that hold no token: found by masks, or by how rows of token ids end."""
+"""Padding in texts, found from masks or from the ends of rows of token ids."""
 
 from __future__ import annotations
 

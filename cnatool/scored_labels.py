@@ -1,8 +1,8 @@
-"""Which class each score of a network stands for, and what the network itself predicts.
+"""The class that each column of scores stands for, and the labels that a model predicts itself.
 
-Classifiers often have an output of labels beside their scores. It is the model's own word on what
-it predicts: the scores of a binary support vector machine may have the other sign, those of one
-class against another are no scores of classes, and column 0 need not stand for class 0.
+Classifiers often have an output of labels beside their scores, which says what they predict: the
+scores of a binary support vector machine may have the opposite sign, one-against-one scores are
+not scores of classes, and column 0 need not stand for class 0.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS_ARE_CLASSES", "ClassReading", "class_reading"]
 
-# Of so many samples scores and labels may differ by rounding where two scores are nearly the same.
+# Share of samples on which scores and labels may disagree because two scores are nearly equal.
 _TRACE = 1e-3
-# Where they differ on more, the columns are no scores of the classes.
+# Below this agreement, the columns are not the scores of the classes.
 _LEAST_AGREEMENT = 0.9
-# What labels that the model gives are called, and what makes them.
+# Words in the names of label outputs, and the operators that produce them.
 _NAMES = ("label", "class", "pred")
 _OPERATORS = frozenset(
     {"ArgMax", "ArrayFeatureExtractor", "LinearClassifier", "SVMClassifier"}
@@ -53,7 +53,7 @@ class ClassReading:
     scores_reason : str or None
         Why the scores have no loss and no margin, although there are predictions.
     notes : tuple of str
-        What a reader should know of this.
+        Lines for the report, such as a disagreement between scores and labels.
     """
 
     labels_from: int | None = None
@@ -64,7 +64,7 @@ class ClassReading:
 
     def predictions(self, split: Split, rows: slice) -> NDArray[np.int64]:
         """Read the model's own predictions for some rows, as labels of the data."""
-        assert self.labels_from is not None, "whoever asks has seen that there are some"
+        assert self.labels_from is not None, "there is an output of labels"
         found = split.outputs(self.labels_from)[rows].reshape(-1).astype(np.int64)
         return found if self.values is None else _mapped(found, self.values)
 
@@ -112,7 +112,7 @@ class _Counts:
         return float(self.times[same].sum() / self.total)
 
     def usual(self) -> dict[int, int]:
-        """Give the most frequent label of each column that ever has the greatest score."""
+        """Return the most frequent label of each column that ever has the greatest score."""
         order = np.argsort(self.times, kind="stable")
         return {int(self.columns[i]): int(self.values[i]) for i in order}
 
@@ -224,7 +224,7 @@ def _counted(splits: Sequence[Split], output: ScoredOutput, scores: int, number:
 def _columns(
     counts: _Counts, width: int, given: set[int], declared: Mapping[int, int]
 ) -> tuple[dict[int, int], float]:
-    """Find the value of each column of scores, as far as it is known; and how often that holds."""
+    """Return the model label of each column of scores where known, and the share that agrees."""
     usual = counts.usual()
     share = counts.agreement(usual)
     distinct = len(set(usual.values())) == len(usual)
@@ -244,7 +244,7 @@ def _columns(
 
 
 def _in_values(splits: Sequence[Split], values: set[int], given: NDArray[np.int64]) -> set[int]:
-    """Give the labels of the data as values of the model: by their names, where these are such."""
+    """Return the labels of the data as model labels, by class name where the names are numbers."""
     names = splits[0].record.classes
     if names is None or not {str(value) for value in values} <= set(names):
         return set(given.tolist())
@@ -252,7 +252,7 @@ def _in_values(splits: Sequence[Split], values: set[int], given: NDArray[np.int6
 
 
 def _named_values(splits: Sequence[Split], values: set[int]) -> dict[int, int] | None:
-    """Find labels by the names of the classes, where all values of the model are such names."""
+    """Map model labels to data labels by class name; None where a label is not a class name."""
     names = splits[0].record.classes
     if names is None or not {str(value) for value in values} <= set(names):
         return None
@@ -287,7 +287,7 @@ def _by_position(
             )
         )
     unknown: tuple[int | None, ...] = (None,) * width
-    return ClassReading(columns=unknown, scores_reason=f"{said}: which is which is not known")
+    return ClassReading(columns=unknown, scores_reason=f"{said}: how they correspond is not known")
 
 
 def _columns_text(
@@ -296,8 +296,8 @@ def _columns_text(
     if len(declared) == 2 and set(table.values()) <= {0, 1}:
         share = 1 - counts.agreement(declared)
         return (
-            f"the scores of {name!r} are the wrong way round: on {share:.1%} of the samples their "
-            f"sign contradicts the model's own label output {own!r}, which is used"
+            f"the scores of {name!r} have the opposite sign: on {share:.1%} of the samples "
+            f"they contradict the model's own label output {own!r}, which is used"
         )
     pairs = ", ".join(f"{place} is {value}" for place, value in sorted(table.items())[:_LISTED])
     more = ", …" if len(table) > _LISTED else ""

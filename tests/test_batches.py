@@ -270,7 +270,7 @@ def test_model_without_an_output_that_can_be_stored(kind: str, keep: Kept, tmp_p
         b.node("ReduceMean", ["l3"], "y", keepdims=0)
         outputs, reason = {"y": ()}, "'y' (no sample axis: shape () whatever"
     elif kind == "input":
-        outputs, reason = {"x": ("n", 6)}, "'x' (the model's input, given out as it is)"
+        outputs, reason = {"x": ("n", 6)}, "'x' (a model input, returned unchanged)"
     elif kind == "constant":
         b.weight("y", 3, 3)
         outputs, reason = {"y": (3, 3)}, "'y' (constant)"

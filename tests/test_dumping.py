@@ -199,7 +199,7 @@ def test_no_tensor_with_a_sample_axis(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="With --batch-size 1 all that a run gives"):
         cnatool.dump(path, digits, tmp_path / "s.zarr", batch_size=4)
     store = cnatool.dump(path, digits, tmp_path / "s.zarr", scale=1.0, observer=notes)
-    assert any("no tensor has a row a sample" in text for text in notes.texts)
+    assert any("no tensor has one row per sample" in text for text in notes.texts)
     split = store.splits["train"]
     means = split.inputs()[:].reshape(len(split), -1).mean(axis=1)
     np.testing.assert_allclose(split.outputs()[:], means, rtol=1e-6)

@@ -67,11 +67,10 @@ def merged_as_before(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleA
 def merged_axis(
     first: NDArray[Any], rolled: NDArray[Any], found: SampleAxis, before: Sequence[SampleAxis]
 ) -> SampleAxis | str:
-    """Find out how an axis is merged: in the right reading, results move as the samples do.
+    """Determine how an axis is merged: in the right reading, results move as the samples do.
 
-    Another number of samples would not tell where a sample's values depend on the others. Where
-    both readings fit, as of a mask that is the same everywhere, the tensor that it was made from
-    tells.
+    Runs of different size cannot decide it where a sample's values depend on the others. Where
+    both readings fit, as for a mask of equal values, the input tensor decides.
     """
     readings = [SampleAxis(found.axis, found.factor, merged) for merged in _ORDERS]
     fitting = [

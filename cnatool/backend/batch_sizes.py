@@ -1,4 +1,4 @@
-"""Numbers of samples that a model runs with, where it declares any and does not run with any."""
+"""Batch sizes that a model runs with, where it declares a free batch and some sizes fail."""
 
 from __future__ import annotations
 

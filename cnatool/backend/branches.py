@@ -1,4 +1,4 @@
-"""The branches of an ONNX graph, in the words of the rule for shortcuts."""
+"""The branches of an ONNX graph, as operations for the rule of shortcuts."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     given = {value.name for value in graph.inputs}
     for name in dict.fromkeys(graph.output_names):
         if name in given:
-            skipped.append(SkippedTensor(name, "Input", "the model's input, given out as it is"))
+            skipped.append(SkippedTensor(name, "Input", "a model input, returned unchanged"))
         elif name not in made:
             skipped.append(SkippedTensor(name, "Constant", "constant"))
     return names, skipped

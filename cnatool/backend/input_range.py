@@ -1,4 +1,4 @@
-"""Which range of values a model's input is made for, as the first operators of its graph tell.
+"""The range of values that a model expects, inferred from the first operators of its graph.
 
 Many exports divide pixels by 255, or normalise them, in the graph itself. From an input the graph
 is followed through changes of shape, casts, and sums and products with constants; run on constant

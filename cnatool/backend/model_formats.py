@@ -1,4 +1,4 @@
-"""Files and folders that are given as a model and are none in ONNX: what they are, and the way."""
+"""Models in other formats than ONNX: how they are recognised, and how to export them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of text: their encoding, what separates their cells, and what is a line."""
+"""Text tables: encoding, separator of cells, and line breaks."""
 
 from __future__ import annotations
 

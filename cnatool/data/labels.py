@@ -1,4 +1,4 @@
-"""What the values of a column of labels mean, whatever file or folder they are read from."""
+"""The meaning of the values in a column of labels, for every data format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples under other labels than those of their source: shifted, renumbered, or none."""
+"""Samples with labels that differ from their source's: shifted, renumbered, or dropped."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ __all__ = ["MOST_SKIPPED", "Readable", "Stopping", "count_unreadable", "first_bl
 
 # A source of which more cannot be read is not one with a few damaged samples; and all are listed.
 MOST_SKIPPED = 10_000
-# Before anyone is told to skip samples, so many are looked at, for so long.
+# Samples that are read, and seconds spent, to count unreadable ones for the message.
 _COUNTED = 1000
 _COUNTED_BLOCK = 64
 _COUNTED_SECONDS = 2.0
-# A larger share of samples that cannot be read is not one of a few damaged ones.
+# Above this share, unreadable samples are not merely a few damaged ones.
 _FEW = 0.1
 
 
@@ -209,14 +209,14 @@ class Stopping:
                 yield block
                 done += len(block.ids)
         except SampleError as error:
-            # So many were read: those that cannot be are few.
+            # After so many readable samples, unreadable ones are few.
             if done >= _COUNTED:
                 raise
             raise count_unreadable(error, lambda: (self.reopened(),)) from error
 
 
 def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]) -> SampleError:
-    """Say with an error how many samples cannot be read, where these are not few.
+    """Return the error, with the share of unreadable samples where they are not few.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]
                 if samples >= _COUNTED or time.monotonic() > until:
                     break
     except DataError:
-        # What cannot even be looked through is not worth another message.
+        # A source that fails again while counting: the first error is the message.
         return error
     few = unreadable <= max(1, _FEW * samples)
     return error if few else SamplesError(error, unreadable, samples)

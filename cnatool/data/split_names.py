@@ -1,4 +1,4 @@
-"""Which split the name of a file or folder names, and what else is in the name."""
+"""Split names in the names of files and folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy's indexing of an array of which only rows can be read."""
+"""NumPy indexing for an array that can be read by rows only."""
 
 from __future__ import annotations
 

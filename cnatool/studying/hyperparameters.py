@@ -1,4 +1,4 @@
-"""Which tags of networks are hyperparameters."""
+"""Selection of the tags that are hyperparameters."""
 
 from __future__ import annotations
 
