@@ -72,8 +72,8 @@ def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
     Raises
     ------
     DataError
-        If the values are real numbers, which are targets of a regression and not classes, or mix
-        names with two spellings of one number.
+        If the values are real numbers, which are targets of a regression and not classes; if most
+        are whole numbers and some are names; or if names are mixed with two spellings of a number.
     """
     held = list(values)
     texts = {value: value.strip() for value in held}
@@ -94,6 +94,11 @@ def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
             value: int(text.lower() == "true") for value, text in texts.items() if text in present
         }
         return Numbering(booleans, ("false", "true"))
+    if len(set(whole.values())) > len(names):
+        raise DataError(
+            f"{where} holds whole numbers, and {_some(names)} among them, which would make names of "
+            f"classes of them all: correct these labels, or {advice}"
+        )
     _check_spelling(whole, where)
     classes = sorted({text for text in texts.values() if text})
     place = {name: i for i, name in enumerate(classes)}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from cnatool.data.developing import (
     picture_spec,
     workers,
 )
+from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, Numbering, number_labels
 from cnatool.data.source import Block, InputSpec, SampleError, check_sample, is_picture, spans
 from cnatool.data.tarred import members
 from cnatool.errors import DataError
@@ -45,7 +45,7 @@ _WAITING_BYTES = 1 << 26
 # So many first samples of an archive are known again where a member of theirs comes later.
 _EARLY = 1 << 14
 _LABEL_KEYS = ("label", "labels", "cls", "class", "y")
-_INTEGER = re.compile(rb"\s*[+-]?\d{1,19}\s*")
+_LABEL_BYTES = 1 << 10  # of a label
 
 
 @dataclass(slots=True)
@@ -66,11 +66,13 @@ class _Label:
     field: str
     key: str | None
 
-    def value(self, sample: _Sample) -> int:
+    def text(self, sample: _Sample) -> str:
+        """Read a sample's label as it is written."""
         where, content = _content(sample, self.field)
         found: Any = None
         if self.key is None:
-            found = int(content) if _INTEGER.fullmatch(content) else content[:40]
+            with suppress(UnicodeError):
+                found = content[:_LABEL_BYTES].decode("utf-8")
         else:
             try:
                 found = json.loads(content)[self.key]
@@ -78,12 +80,24 @@ class _Label:
                 raise SampleError(
                     f"{where} has no {self.key!r} that can be read ({printable(one_line(error))})."
                 ) from error
-        if type(found) is not int or not -(1 << 63) <= found < 1 << 63:
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            found = str(found)
+        if not isinstance(found, str) or not found.strip():
             raise SampleError(
-                f"{where} holds the label {printable(repr(found)[:60])}: "
-                "labels are whole numbers of 64 bits."
+                f"{where} holds the label {printable(repr(found)[:60])}: labels are whole numbers of "
+                "64 bits, or names of classes."
             )
         return found
+
+    def number(self, sample: _Sample, numbering: Numbering) -> int:
+        """Read a sample's label as the number of its class."""
+        text = self.text(sample)
+        if text not in numbering.numbers:
+            raise SampleError(
+                f"{sample.where}.{self.field} holds the label {printable(repr(text)[:60])}: labels "
+                "are whole numbers of 64 bits, or names of classes."
+            )
+        return numbering.numbers[text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,7 @@ class WebDataset:
     inputs: tuple[InputSpec, ...]
     fields: tuple[str, ...]
     label: _Label | None
+    numbering: Numbering
     view: View
     first: str
 
@@ -112,8 +127,8 @@ class WebDataset:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """None: labels are numbers."""
-        return None
+        """Names of the classes, where labels are names."""
+        return self.numbering.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` samples in order, ``limit`` samples in all.
@@ -163,7 +178,7 @@ class WebDataset:
             labels = np.zeros(len(samples), np.int64)
             for row, sample in enumerate(samples):
                 try:
-                    labels[row] = self.label.value(sample)
+                    labels[row] = self.label.number(sample, self.numbering)
                 except SampleError as error:
                     if not self.view.skip:
                         raise
@@ -192,12 +207,21 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
     first: _Sample | None = None
     counts, longest = [], 0
     held: Counter[str] = Counter()
+    label: _Label | None = None
+    labels: set[str] = set()
+    found: set[str] = set()
     for path in paths:
         count = 0
         early: set[str] = set()
-        for sample in _samples(path, None if first is None else set()):
+        for sample in _samples(path, labels, whole_first=first is None):
             if first is None:
                 first = sample
+                label = _label(first, wanted)
+                labels.update([label.field] if label else [])
+            if label is not None:
+                # What is no label is said when its sample is read.
+                with suppress(SampleError):
+                    found.add(label.text(sample))
             _check_together(path, sample, early)
             held.update(sample.fields)
             id_ = _id(path, sample.key, several=len(paths) > 1)
@@ -212,9 +236,14 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
             f"{first.where}, the first, is no sample: it has {there} and no picture or .npy. Leave "
             "it out of the archive."
         )
-    label = _label(first, wanted)
     if label is None:
         _check_unlabelled(first, held)
+    if len(found) > MAX_CLASSES:
+        raise DataError(
+            f"{paths[0]}: there are more than {MAX_CLASSES:,} different labels, which are no "
+            f"classes: {LABELS_ADVICE}"
+        )
+    numbering = number_labels(found, f"{paths[0]}, the labels of its samples,", LABELS_ADVICE)
     chosen = _inputs(first, wanted, label)
     specs = tuple(
         _spec(name if len(wanted.inputs) > 1 else field, paths[0], counts[0], field, wanted.view)
@@ -223,7 +252,16 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
     fields = tuple(field for _, field in chosen)
     return WebDataset(
-        name, tuple(paths), tuple(counts), longest, specs, fields, label, wanted.view, first.where
+        name,
+        tuple(paths),
+        tuple(counts),
+        longest,
+        specs,
+        fields,
+        label,
+        numbering,
+        wanted.view,
+        first.where,
     )
 
 
@@ -262,8 +300,8 @@ def _id(path: Path, key: str, *, several: bool) -> str:
     return f"{path.name}:{key}" if several else key
 
 
-def _samples(path: Path, wanted: set[str] | None) -> Generator[_Sample]:
-    """Give the samples of an archive; of the first, all members are read where none are named."""
+def _samples(path: Path, wanted: set[str], *, whole_first: bool = False) -> Generator[_Sample]:
+    """Return the samples of an archive with the members wanted, or all of the first one's."""
     held: _Sample | None = None
     seen: set[str] = set()
     given = 0
@@ -277,7 +315,7 @@ def _samples(path: Path, wanted: set[str] | None) -> Generator[_Sample]:
         if member.field in seen:
             raise DataError(f"{member.where} is there twice: keep one.")
         seen.add(member.field)
-        if member.field in wanted if wanted is not None else not given:
+        if member.field in wanted or (whole_first and not given):
             held.contents[member.field] = member.read()
     if held is not None:
         yield held
