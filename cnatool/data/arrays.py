@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from cnatool.data.rows import RowSource, check_labels
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.data.streams import DAMAGE, RowArray
+from cnatool.data.text_labels import number_texts
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from zipfile import ZipInfo
 
+    from cnatool.data.rows import Rows
     from cnatool.data.streams import Opener
 
     _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
@@ -34,6 +36,7 @@ __all__ = ["load_array", "open_npy", "open_npz"]
 
 # A header describes one array in some hundred bytes; NumPy's own limit is the same.
 _MAX_HEADER = 10_000
+_MAX_TEXT = 1 << 12  # bytes of a label that is a text
 # NumPy reads headers with `ast`, which CPython up to 3.12 may fail in when several threads parse
 # at once ("AST constructor recursion depth mismatch"); a good file would be called no array.
 _PARSING = threading.Lock()
@@ -93,12 +96,10 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
         specs.append(InputSpec(name, rows.dtype.newbyteorder("="), rows.shape))
         samples.append(rows)
     label_names = wanted.label_names(spec.name for spec in specs)
-    labels = _member(path, members, label_names)
+    labels = _member(path, members, label_names, texts=True)
     if labels is None and wanted.labels is not None:
         raise DataError(f"--labels {wanted.labels}: {path} has no such array.")
-    if labels is not None:
-        check_labels(labels[1], samples[0])
-    targets = None if labels is None else labels[1]
+    targets = None if labels is None else _targets(labels[1], samples[0])
     return RowSource(path.name, tuple(specs), tuple(samples), targets)
 
 
@@ -112,21 +113,29 @@ def open_npy(path: Path) -> RowSource:
     """
     inputs = _file(path)
     beside = path.with_name(f"{path.stem}_labels.npy")
-    labels = _file(beside) if beside.is_file() else None
-    if labels is not None:
-        check_labels(labels, inputs)
+    labels = _targets(_file(beside, texts=True), inputs) if beside.is_file() else None
     spec = InputSpec(path.stem, inputs.dtype.newbyteorder("="), inputs.shape)
     return RowSource(path.name, (spec,), (inputs,), labels)
 
 
-def _file(path: Path) -> RowArray:
-    rows = _row_array(str(path), lambda: path.open("rb"))
+def _targets(labels: RowArray, inputs: RowArray) -> Rows:
+    """Check labels against the samples, and number them where they are texts."""
+    if labels.dtype.kind not in "US" or labels.shape:
+        check_labels(labels, inputs)
+        return labels
+    numbered = number_texts(labels)
+    check_labels(numbered, inputs)
+    return numbered
+
+
+def _file(path: Path, *, texts: bool = False) -> RowArray:
+    rows = _row_array(str(path), lambda: path.open("rb"), texts=texts)
     rows.check_size(path.stat().st_size)
     return rows
 
 
 def _member(
-    path: Path, members: list[ZipInfo], names: tuple[str, ...]
+    path: Path, members: list[ZipInfo], names: tuple[str, ...], *, texts: bool = False
 ) -> tuple[str, RowArray] | None:
     """Find the one member with one of these names, or None where there is none."""
     found = [(member.filename.removesuffix(".npy"), member) for member in members]
@@ -145,7 +154,7 @@ def _member(
             f"{where} is encrypted or compressed in a way that NumPy does not write: save it again "
             "with numpy.savez_compressed."
         )
-    rows = _row_array(where, partial(_open_member, path, member.filename))
+    rows = _row_array(where, partial(_open_member, path, member.filename), texts=texts)
     rows.check_size(member.file_size)
     return name, rows
 
@@ -161,7 +170,7 @@ def _open_member(path: Path, name: str) -> Iterator[BufferedIOBase]:
             yield cast("BufferedIOBase", file)
 
 
-def _row_array(where: str, opener: Opener) -> RowArray:
+def _row_array(where: str, opener: Opener, *, texts: bool = False) -> RowArray:
     try:
         with opener() as file:
             offset, header = _raw_header(file)
@@ -181,7 +190,8 @@ def _row_array(where: str, opener: Opener) -> RowArray:
     if shape[0] == 0:
         raise DataError(f"{where} holds no samples: its shape is {shape}.")
     # Before sizes are compared: those of objects say nothing, and the way out is another one.
-    check_sample(where, dtype, shape[1:])
+    if not (texts and dtype.kind in "US" and 0 < dtype.itemsize <= _MAX_TEXT and len(shape) == 1):
+        check_sample(where, dtype, shape[1:])
     if fortran:
         raise DataError(
             f"{where} is in Fortran order, which cannot be read sample by sample: save it as "

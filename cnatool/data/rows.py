@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cnatool.data.source import Block, InputSpec, spans
+from cnatool.data.text_labels import TextLabels
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class RowSource:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """None: arrays do not name their label values."""
-        return None
+        """Names of the classes, where labels are texts that name them."""
+        return self.targets.classes if isinstance(self.targets, TextLabels) else None
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` samples in order, ``limit`` samples in all; ids are row numbers.

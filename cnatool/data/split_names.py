@@ -53,9 +53,8 @@ class Named:
 def read_name(stem: str) -> Named:
     """Read a file's name without its ending, or a folder's name.
 
-    Words are what letters and digits between other characters make. The first or the last one that
-    is a split's name counts, so that ``cifar10-train`` and ``train-00000-of-00002-0f1e2d3c`` both
-    name train.
+    Every word of letters and digits that is a split's name counts, so that ``cifar10-train``
+    and ``train-00000-of-00002-0f1e2d3c`` both name train, and ``train-test`` contradicts itself.
 
     Examples
     --------

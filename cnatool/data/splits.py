@@ -477,9 +477,12 @@ def _shared(places: Mapping[str, Location], sources: Mapping[str, Source]) -> li
 
 def _origins(place: Location, source: Source) -> dict[tuple[Path, str | None], int]:
     """Count the samples of each file."""
-    if place.pieces(".parquet"):
+    if place.pieces(".parquet") or place.pieces(".csv", ".tsv"):
         from cnatool.data.columns import ColumnSource
 
         if isinstance(source, ColumnSource):
             return {(part.path.resolve(), None): part.rows for part in source.parts}
+    if place.files:
+        # Their own rows are not known; what counts is that other files are others.
+        return {(file.resolve(), None): source.rows for file in place.files}
     return {(place.path.resolve(), place.array): source.rows}

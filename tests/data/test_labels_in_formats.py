@@ -1,0 +1,176 @@
+"""What labels mean: whole numbers however written, names of classes, and what is neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from support.networks import mlp, saved
+
+import cnatool
+from cnatool.data.labels import number_labels, whole_number
+from cnatool.errors import DataError
+
+NUMBERS = [10, 2, 0, 11, 7, 1]
+FORMS = ["{}", "{}.0", " {}", "{} ", "+{}", "0{}", "{}e0"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_whole_numbers_are_those_numbers(form: str) -> None:
+    values = [form.format(number) for number in NUMBERS]
+    found = number_labels(values, "t.csv, column 'y',", "…")
+    assert found.classes is None
+    assert [found.numbers[value] for value in values] == NUMBERS
+
+
+@pytest.mark.parametrize("text", ["", "3.5", "three", "0x3", "1e400", "9223372036854775808", "٣"])
+def test_what_is_no_whole_number(text: str) -> None:
+    assert whole_number(text) is None
+
+
+def test_names_count_in_alphabetical_order() -> None:
+    found = number_labels(["b", " a ", "c", "a"], "t", "…")
+    assert found.classes == ("a", "b", "c")
+    assert [found.numbers[v] for v in ("b", " a ", "c", "a")] == [1, 0, 2, 0]
+    assert number_labels(["True", "False"], "t", "…").numbers == {"True": 1, "False": 0}
+
+
+@pytest.mark.parametrize("values", [["0.25", "1.5"], ["1", "2.5", "3"], ["nan", "0.1"]])
+def test_real_numbers_are_targets(values: list[str]) -> None:
+    with pytest.raises(DataError, match="targets of a regression and not classes: do this"):
+        number_labels(values, "t", "do this")
+
+
+def test_one_number_in_two_spellings_among_names_is_in_doubt() -> None:
+    with pytest.raises(DataError, match="same number and different names"):
+        number_labels(["cat", "3", "3.0"], "t", "…")
+
+
+def table(folder: Path, kind: str, labels: list[str]) -> Path:
+    x = np.random.default_rng(0).random((len(labels), 3)).astype(np.float32)
+    path = folder / f"t.{kind}"
+    if kind == "parquet":
+        pl.DataFrame({"x": x.tolist(), "label": labels}).write_parquet(path)
+    elif kind == "npz":
+        np.savez(path, x=x, y=np.array(labels))
+    else:
+        separator = ";" if kind == "csv" else "\t"
+        lines = [separator.join([*map(str, row), y]) for row, y in zip(x, labels, strict=True)]
+        path.write_text("\n".join([separator.join(["a", "b", "c", "label"]), *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz", "csv", "tsv"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_reads_labels_alike(tmp_path: Path, kind: str, form: str) -> None:
+    labels = [form.format(number) for number in NUMBERS]
+    model = saved(mlp((3, 8, 12)), tmp_path / "m.onnx")
+    store = cnatool.dump(model, table(tmp_path, kind, labels), tmp_path / "s.zarr")
+    assert store.splits["all"].labels is not None
+    assert store.splits["all"].labels[:].tolist() == NUMBERS
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz", "csv"])
+def test_every_format_names_classes_alike(tmp_path: Path, kind: str) -> None:
+    model = saved(mlp((3, 8, 12)), tmp_path / "m.onnx")
+    store = cnatool.dump(model, table(tmp_path, kind, ["ox", "bee", " ox"]), tmp_path / "s.zarr")
+    assert store.splits["all"].labels is not None
+    assert store.splits["all"].labels[:].tolist() == [1, 0, 1]
+    assert store.splits["all"].record.classes == ("bee", "ox")
+
+
+def pictures(folder: Path, *files: str) -> Path:
+    for number, name in enumerate(files):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(path)
+    return folder
+
+
+def test_class_folders_of_numbers(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "data", *(f"{number}/0.png" for number in NUMBERS))
+    for name in ("__MACOSX", "@eaDir", ".cache", "empty"):
+        (folder / name).mkdir()
+    (folder / "__MACOSX/._0.png").write_bytes(b"none")
+    model = saved(mlp((64, 8, 12)), tmp_path / "m.onnx")
+    store = cnatool.dump(model, folder, tmp_path / "s.zarr")
+    split = store.splits["all"]
+    assert split.labels is not None
+    assert [int(name.split("/")[0]) for name in split.ids[:]] == split.labels[:].tolist()
+
+
+def test_pictures_without_classes_have_no_accuracy(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "data", *(f"{number}.png" for number in range(30)))
+    model = saved(mlp((64, 8, 8, 3)), tmp_path / "m.onnx")
+    store = cnatool.dump(model, folder, tmp_path / "s.zarr")
+    assert store.splits["all"].labels is None
+    found = cnatool.score(tmp_path / "s.zarr").splits["all"]
+    assert found.accuracy is None
+    assert found.samples == 30
+
+
+class Notes:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    def progress(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("low", "advice"), [(1, "--label-offset -1 moves them to 0 … 3"), (-2, "")]
+)
+def test_labels_that_the_model_has_no_score_for(tmp_path: Path, low: int, advice: str) -> None:
+    labels = [low, low + 1, low + 2, low + (3 if advice else 5)]
+    model = saved(mlp((3, 8, 4)), tmp_path / "m.onnx")
+    data, notes = table(tmp_path, "npz", [str(label) for label in labels]), Notes()
+    cnatool.dump(model, data, tmp_path / "s.zarr", observer=notes)  # type: ignore[arg-type]
+    [text] = (text for text in notes.said if "scores 4 classes" in text)
+    assert text.startswith(f"labels of all go from {labels[0]} to {labels[-1]}")
+    assert ("--label-offset" in text) == bool(advice)
+    assert advice in text
+    if advice:
+        store = cnatool.dump(model, data, tmp_path / "t.zarr", label_offset=-1)
+        assert store.splits["all"].labels[:].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (("digits-train", "digits-test"), ["test", "train"]),
+        (("train_1", "train_2", "val_1"), ["train", "val"]),
+        (("TRAIN", "Testing"), ["test", "train"]),
+        (
+            ("train-00000-of-00001-0f1e2d3c4b5a6978", "test-00000-of-00001-aa1e2d3c4b5a6978"),
+            ["test", "train"],
+        ),
+        (("cifar10-training", "cifar10-dev"), ["train", "val"]),
+    ],
+)
+def test_splits_are_found_in_names(
+    tmp_path: Path, files: tuple[str, ...], splits: list[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    for name in files:
+        table(tmp_path, "parquet", ["0", "1"]).rename(tmp_path / f"data/{name}.parquet")
+    model = saved(mlp((3, 8, 4)), tmp_path / "m.onnx")
+    store = cnatool.dump(model, tmp_path / "data", tmp_path / "s.zarr")
+    assert sorted(store.splits) == splits
+    assert sum(split.record.rows for split in store.splits.values()) == 2 * len(files)
+
+
+def test_a_file_that_names_no_split_beside_others_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("train", "test", "extra"):
+        table(tmp_path, "parquet", ["0", "1"]).rename(tmp_path / f"data/{name}.parquet")
+    with pytest.raises(DataError, match="extra.parquet, whose name says no split.*--split NAME"):
+        cnatool.dump(
+            saved(mlp((3, 8, 4)), tmp_path / "m.onnx"), tmp_path / "data", tmp_path / "s.zarr"
+        )
