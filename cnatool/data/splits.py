@@ -28,6 +28,7 @@ from cnatool.data.source import (
 )
 from cnatool.data.split_names import SPLITS, Named, read_name
 from cnatool.errors import DataError, UsageError
+from cnatool.store.tree import holds_store
 from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def find_splits(
     if data is None:
         raise UsageError("there is no data to read: give DATA, or --split NAME=PATH.")
     place = located(data)
-    if not place.path.is_dir() or place.array is not None:
+    # What is in a store is not looked for: opening it says what it is.
+    if not place.path.is_dir() or place.array is not None or holds_store(place.path):
         return {"all": place}
     try:
         return _in_order(_parts(place.path, form)) or {"all": place}
