@@ -96,8 +96,8 @@ def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
         return Numbering(booleans, ("false", "true"))
     if len(set(whole.values())) > len(names):
         raise DataError(
-            f"{where} holds whole numbers, and {_some(names)} among them, which would make names of "
-            f"classes of them all: correct these labels, or {advice}"
+            f"{where} holds whole numbers, and {_some(names)} among them, which would make names "
+            f"of classes of them all: correct these labels, or {advice}"
         )
     _check_spelling(whole, where)
     classes = sorted({text for text in texts.values() if text})

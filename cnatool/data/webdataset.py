@@ -22,7 +22,7 @@ from cnatool.data.developing import (
     picture_spec,
     workers,
 )
-from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, Numbering, number_labels
+from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, Numbering, number_labels, whole_number
 from cnatool.data.source import Block, InputSpec, SampleError, check_sample, is_picture, spans
 from cnatool.data.tarred import members
 from cnatool.errors import DataError
@@ -84,8 +84,8 @@ class _Label:
             found = str(found)
         if not isinstance(found, str) or not found.strip():
             raise SampleError(
-                f"{where} holds the label {printable(repr(found)[:60])}: labels are whole numbers of "
-                "64 bits, or names of classes."
+                f"{where} holds the label {printable(repr(found)[:60])}: labels are whole numbers "
+                "of 64 bits, or names of classes."
             )
         return found
 
@@ -243,6 +243,9 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
             f"{paths[0]}: there are more than {MAX_CLASSES:,} different labels, which are no "
             f"classes: {LABELS_ADVICE}"
         )
+    numbers = {text for text in found if whole_number(text) is not None}
+    if 2 * len(numbers) > len(found):
+        found = numbers  # a label that is none is said when its sample is read
     numbering = number_labels(found, f"{paths[0]}, the labels of its samples,", LABELS_ADVICE)
     chosen = _inputs(first, wanted, label)
     specs = tuple(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +83,26 @@ def test_every_format_names_classes_alike(tmp_path: Path, kind: str) -> None:
     assert store.splits["all"].labels is not None
     assert store.splits["all"].labels[:].tolist() == [1, 0, 1]
     assert store.splits["all"].record.classes == ("bee", "ox")
+
+
+@pytest.mark.parametrize("field", ["cls", "json"])
+def test_archives_name_classes_alike(tmp_path: Path, field: str) -> None:
+    names = ["ox", "bee", "ox", "cat"]
+    with tarfile.open(tmp_path / "d.tar", "w") as archive:
+        for row, name in enumerate(names):
+            picture = io.BytesIO()
+            Image.new("L", (8, 8), row).save(picture, "PNG")
+            label = name if field == "cls" else json.dumps({"label": name})
+            for ending, content in (("png", picture.getvalue()), (field, label.encode())):
+                member = tarfile.TarInfo(f"{row:03}.{ending}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    store = cnatool.dump(
+        saved(mlp((64, 8, 3)), tmp_path / "m.onnx"), tmp_path / "d.tar", tmp_path / "s.zarr"
+    )
+    assert store.splits["all"].labels is not None
+    assert store.splits["all"].labels[:].tolist() == [2, 0, 2, 1]
+    assert store.splits["all"].record.classes == ("bee", "cat", "ox")
 
 
 def pictures(folder: Path, *files: str) -> Path:
