@@ -23,7 +23,15 @@ from cnatool.data.developing import (
     workers,
 )
 from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, Numbering, number_labels, whole_number
-from cnatool.data.source import Block, InputSpec, SampleError, check_sample, is_picture, spans
+from cnatool.data.source import (
+    PICTURE_EXTENSIONS,
+    Block,
+    InputSpec,
+    SampleError,
+    check_sample,
+    is_picture,
+    spans,
+)
 from cnatool.data.tarred import members
 from cnatool.errors import DataError
 from cnatool.text import listed, one_line, printable
@@ -102,7 +110,11 @@ class _Label:
 
 @dataclass(frozen=True, slots=True)
 class WebDataset:
-    """Samples of one archive or several; ids are keys, after the archive's name if several."""
+    """Samples of one archive or several; ids are keys, after the archive's name if several.
+
+    ``others`` are extensions of other picture formats, which stand for that of ``fields`` where
+    samples lack it.
+    """
 
     name: str
     paths: tuple[Path, ...]
@@ -110,6 +122,7 @@ class WebDataset:
     id_bytes: int
     inputs: tuple[InputSpec, ...]
     fields: tuple[str, ...]
+    others: frozenset[str]
     label: _Label | None
     numbering: Numbering
     view: View
@@ -145,7 +158,7 @@ class WebDataset:
             yield from regrouped(self._pieces(rows, each), ranges)
 
     def _pieces(self, rows: int, each: Each) -> Iterator[Block]:
-        wanted = {*self.fields, *([self.label.field] if self.label else [])}
+        wanted = {*self.fields, *self.others, *([self.label.field] if self.label else [])}
         for path, count in zip(self.paths, self.counts, strict=True):
             held: list[_Sample] = []
             ids: list[str] = []
@@ -248,12 +261,14 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
         found = numbers  # a label that is none is said when its sample is read
     numbering = number_labels(found, f"{paths[0]}, the labels of its samples,", LABELS_ADVICE)
     chosen = _inputs(first, wanted, label)
+    fields = tuple(field for _, field in chosen)
+    others = _other_formats(first, fields)
+    several = len(wanted.inputs) > 1
     specs = tuple(
-        _spec(name if len(wanted.inputs) > 1 else field, paths[0], counts[0], field, wanted.view)
+        _spec(name if several else field, paths[0], counts[0], field, others, wanted.view)
         for name, field in chosen
     )
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
-    fields = tuple(field for _, field in chosen)
     return WebDataset(
         name,
         tuple(paths),
@@ -261,6 +276,7 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
         longest,
         specs,
         fields,
+        others,
         label,
         numbering,
         wanted.view,
@@ -375,9 +391,22 @@ def _inputs(first: _Sample, wanted: Wanted, label: _Label | None) -> list[tuple[
     return chosen
 
 
-def _spec(name: str, path: Path, rows: int, field: str, view: View) -> InputSpec:
+def _other_formats(first: _Sample, fields: Sequence[str]) -> frozenset[str]:
+    """Name the extensions that a picture may have instead, where the first sample has only one."""
+    pictures = [field for field in first.contents if is_picture(f"x.{field}")]
+    if len(pictures) != 1 or pictures[0] not in fields:
+        return frozenset()
+    stem, dot, ending = pictures[0].rpartition(".")
+    return frozenset(
+        f"{stem}{dot}{other[1:]}" for other in PICTURE_EXTENSIONS if other != f".{ending}"
+    )
+
+
+def _spec(
+    name: str, path: Path, rows: int, field: str, others: frozenset[str], view: View
+) -> InputSpec:
     """Describe an input by the first sample of an archive that can be read."""
-    with closing(_samples(path, {field})) as samples:
+    with closing(_samples(path, {field, *others})) as samples:
         # Rows are asked for in order, and one sample is held at a time.
         def following() -> list[_Sample]:
             found = next(samples, None)
@@ -403,7 +432,11 @@ def _content(sample: _Sample, field: str) -> tuple[str, bytes]:
 
 
 def _picture(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, Opener]:
-    where, content = _content(samples[row], field)
+    sample = samples[row]
+    if field not in sample.contents:
+        # Contents are read of the field and of what may stand for it alone.
+        field = next((one for one in sample.contents if is_picture(f"x.{one}")), field)
+    where, content = _content(sample, field)
     return where, from_bytes(content)
 
 

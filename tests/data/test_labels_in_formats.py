@@ -87,13 +87,16 @@ def test_every_format_names_classes_alike(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("field", ["cls", "json"])
 def test_archives_name_classes_alike(tmp_path: Path, field: str) -> None:
-    names = ["ox", "bee", "ox", "cat"]
+    # Pictures of several formats, as archives packed from folders have them.
+    names, formats = ["ox", "bee", "ox", "cat"], ["png", "bmp", "tif", "png"]
     with tarfile.open(tmp_path / "d.tar", "w") as archive:
         for row, name in enumerate(names):
             picture = io.BytesIO()
-            Image.new("L", (8, 8), row).save(picture, "PNG")
+            Image.new("L", (8, 8), row).save(
+                picture, {"tif": "TIFF"}.get(formats[row], formats[row])
+            )
             label = name if field == "cls" else json.dumps({"label": name})
-            for ending, content in (("png", picture.getvalue()), (field, label.encode())):
+            for ending, content in ((formats[row], picture.getvalue()), (field, label.encode())):
                 member = tarfile.TarInfo(f"{row:03}.{ending}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -102,6 +105,7 @@ def test_archives_name_classes_alike(tmp_path: Path, field: str) -> None:
     )
     assert store.splits["all"].labels is not None
     assert store.splits["all"].labels[:].tolist() == [2, 0, 2, 1]
+    assert store.splits["all"].inputs(0)[:].max(axis=(1, 2)).tolist() == [0, 1, 2, 3]
     assert store.splits["all"].record.classes == ("bee", "cat", "ox")
 
 

@@ -112,7 +112,7 @@ def test_arrays_and_several_inputs(tmp_path: Path) -> None:
     [
         ({21: ("./d/007.png", b"x")}, r"sample d/007\.png is damaged or no picture"),
         ({21: ("./d/007.png", png(RGB[0, :2]))}, r"sample d/007\.png is \(2, 3, 3\) and the first"),
-        ({21: ("./d/007.jpg", png(RGB[7]))}, r"sample d/007 has no \.png, which the first"),
+        ({21: ("./d/007.gif", png(RGB[7]))}, r"sample d/007 has no \.png, which the first"),
         ({22: ("./d/007.cls", b"cat")}, r"sample d/007\.cls holds the label 'cat'"),
         ({22: ("./d/007.cls", b"9" * 19)}, "labels are whole numbers of 64 bits"),
         ({22: ("./d/007.png", b"")}, r"member \./d/007\.png, is there twice"),
