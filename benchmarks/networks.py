@@ -15,7 +15,7 @@ __all__ = ["convnet", "mlp", "resnet18", "write_digits"]
 
 
 def mlp(path: Path) -> Path:
-    """Write the paper's MNIST network, 784-500-500-500-10, with random weights."""
+    """Write a perceptron for MNIST, 784-500-500-500-10, with random weights."""
     rng = np.random.default_rng(0)
     sizes = [784, 500, 500, 500, 10]
     nodes, weights, tensor = [], [], "x"

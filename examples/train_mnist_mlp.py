@@ -1,4 +1,4 @@
-"""Train the paper's MNIST network, 784-500-500-500-10, and export it at several points of training.
+"""Train a perceptron on MNIST, 784-500-500-500-10, and export it at several points of training.
 
 Needs PyTorch and MNIST's four IDX files. Writes ``OUTPUT/mnist-step<SSSSS>.onnx``.
 """
