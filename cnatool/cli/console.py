@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from types import TracebackType
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from cnatool.store.reader import Store
+
 __all__ = [
     "PATIENCE",
     "ConsoleObserver",
     "key_values",
     "note",
+    "note_next",
     "print_json",
     "print_path",
     "say",
@@ -38,6 +42,12 @@ PATIENCE = 3.0
 def say(text: str) -> None:
     """Print a line to standard output; what names from files hold never reaches the terminal."""
     typer.echo("\n".join(map(printable, text.split("\n"))))
+
+
+def note_next(store: Store) -> None:
+    """Say which command scores a store; without linear operators, every tensor is a layer."""
+    every = "" if store.layers else " --set layers=all"
+    note(f"next: cnatool score {shlex.quote(str(store.path))}{every}")
 
 
 def note(text: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cnatool.cli.arguments import CodecOption, InputsOption
-from cnatool.cli.console import ConsoleObserver, note, print_path
+from cnatool.cli.console import ConsoleObserver, note_next, print_path
 from cnatool.errors import UsageError
 
 __all__ = ["convert"]
@@ -58,4 +57,4 @@ def convert(
         )
     print_path(made.path)
     if not quiet:
-        note(f"next: cnatool score {shlex.quote(str(made.path))}")
+        note_next(made)

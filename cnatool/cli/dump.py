@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +39,14 @@ from cnatool.cli.arguments import (
     constants,
     prepared_by,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, print_json, print_path, say
+from cnatool.cli.console import (
+    ConsoleObserver,
+    key_values,
+    note_next,
+    print_json,
+    print_path,
+    say,
+)
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -262,7 +268,7 @@ def dump(
         return
     print_path(store.path)
     if not quiet:
-        note(f"next: cnatool score {shlex.quote(str(store.path))}")
+        note_next(store)
 
 
 def _flatness(seed: int, *, asked: bool, **given: float | None) -> Flatness | bool:

@@ -228,6 +228,22 @@ def test_single_layer_model_has_no_beta(here: Path) -> None:
     assert "β needs at least two layers" in run("score", "linear.zarr", cwd=here).stdout
 
 
+def test_a_model_without_linear_operators_is_scored_as_advised(here: Path) -> None:
+    b = Builder()
+    for before, after, operator in (
+        ("x", "a", "Sigmoid"),
+        ("a", "b", "Tanh"),
+        ("b", "y", "Softmax"),
+    ):
+        b.node(operator, [before], after)
+    saved(b.model({"x": ("n", 64)}, {"y": ("n", 64)}), here / "plain.onnx")
+    dumped = run("dump", "plain.onnx", "data", cwd=here)
+    [advice] = (line for line in dumped.stderr.splitlines() if line.startswith("next: cnatool "))
+    scored = run(*advice.removeprefix("next: cnatool ").split(), "--json", cwd=here)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["splits"]["train"]["cna"]["value"] is not None
+
+
 def test_constant_beta_is_undefined_not_an_error(here: Path) -> None:
     b = Builder()
     b.node("Mul", ["x", b.constant("zero", np.float32(0))], "nothing")
