@@ -398,7 +398,7 @@ def test_batch_of_one_runs_with_more_where_that_is_the_same(tmp_path: Path) -> N
     notes = Notes()
     path = saved(model, tmp_path / "net.onnx")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", observer=notes)
-    assert any("it is run with more, which gave the same" in text for text in notes.texts)
+    assert any("it is run with more, which gives the same" in text for text in notes.texts)
     assert store.record.runtime is not None
     assert store.record.runtime.batch_size > 1
     for name, expected in one_by_one(model, ["hidden", "active", "y"], x).items():

@@ -53,7 +53,9 @@ class Numbering:
     classes: tuple[str, ...] | None = None
 
 
-def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
+def number_labels(
+    values: Iterable[str], where: str, advice: str, *, mixed: bool = False
+) -> Numbering:
     """Decide what the values of a column of labels mean.
 
     Values that are all whole numbers are class numbers, however each is written (``3``, ``3.0``,
@@ -68,6 +70,8 @@ def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
         File and column, for messages.
     advice : str
         What to do about labels that are no classes.
+    mixed : bool
+        Whether a few names among many numbers are meant, as of folders.
 
     Raises
     ------
@@ -94,14 +98,16 @@ def number_labels(values: Iterable[str], where: str, advice: str) -> Numbering:
             value: int(text.lower() == "true") for value, text in texts.items() if text in present
         }
         return Numbering(booleans, ("false", "true"))
-    if len(set(whole.values())) > len(names):
-        raise DataError(
-            f"{where} holds whole numbers, and {_some(names)} among them, which would make names "
-            f"of classes of them all: correct these labels, or {advice}"
-        )
     _check_spelling(whole, where)
     classes = sorted({text for text in texts.values() if text})
     place = {name: i for i, name in enumerate(classes)}
+    moved = [text for text, number in whole.items() if place[text] != number]
+    if moved and len(whole) > len(names) and not mixed:
+        raise DataError(
+            f"{where} holds whole numbers, and {_some(names)} among them, which would make names "
+            f"of classes of them all, of which {moved[0]} is number {place[moved[0]]}: correct "
+            f"these labels, or {advice}"
+        )
     return Numbering({value: place[text] for value, text in texts.items() if text}, tuple(classes))
 
 

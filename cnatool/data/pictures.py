@@ -155,7 +155,9 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     if "" in held:
         flat = [(picture, None) for picture in held[""]]
         return _source(folder, flat, (), None, view, said)
-    numbering = number_labels(held, f"{folder}, the names of its class folders,", _FOLDERS_ADVICE)
+    numbering = number_labels(
+        held, f"{folder}, the names of its class folders,", _FOLDERS_ADVICE, mixed=True
+    )
     _check_numbers(folder, numbering)
     files = [
         (f"{name}/{picture}", numbering.numbers[name])

@@ -29,7 +29,7 @@ def test_plain_numbers_pass(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["c8", "U3", "S3", "M8[s]", "m8[s]", "V2", [("a", "f4")]])
 def test_other_dtypes_are_refused(dtype: str) -> None:
-    with pytest.raises(DataError, match=r"^f has dtype .* is not understood: save it as"):
+    with pytest.raises(DataError, match=r"^f has dtype .* is not understood: save (it as|numbers)"):
         check_sample("f", np.dtype(dtype), (3,))
 
 
