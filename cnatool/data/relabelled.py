@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.data.forwarded import Forwarded
 from cnatool.errors import DataError
 from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.data.source import Block, Source
 
 __all__ = ["Relabelled", "agreeing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Relabelled:
+class Relabelled(Forwarded):
     """A source whose labels are changed on their way.
 
     Attributes
@@ -33,30 +34,9 @@ class Relabelled:
         Names of the classes 0, 1, … as another split has them, among which are all of the source's.
     """
 
-    source: Source
     offset: int = 0
     keeps: bool = True
     renumbered: tuple[str, ...] | None = None
-
-    @property
-    def name(self) -> str:
-        """As of the source."""
-        return self.source.name
-
-    @property
-    def rows(self) -> int:
-        """As of the source."""
-        return self.source.rows
-
-    @property
-    def id_bytes(self) -> int:
-        """As of the source."""
-        return self.source.id_bytes
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """As of the source."""
-        return self.source.inputs
 
     @property
     def labelled(self) -> bool:

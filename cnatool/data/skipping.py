@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool.data.blocks import regrouped, taken
+from cnatool.data.forwarded import Forwarded
 from cnatool.data.source import Block, SampleError, SamplesError, SkippedRow
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from cnatool.data.source import InputSpec, Source
+    from cnatool.data.source import Source
 
 __all__ = ["MOST_SKIPPED", "Readable", "Stopping", "count_unreadable", "first_block"]
 
@@ -49,44 +50,12 @@ def first_block(source: Source, rows: int) -> Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class Readable(Forwarded):
     """The samples of a source that can be read.
 
     How many these are shows as they are read: ``rows`` counts all, and ``blocks`` says what it
     left out.
     """
-
-    source: Source
-
-    @property
-    def name(self) -> str:
-        """As of all samples."""
-        return self.source.name
-
-    @property
-    def rows(self) -> int:
-        """Number of samples, those that cannot be read too."""
-        return self.source.rows
-
-    @property
-    def id_bytes(self) -> int:
-        """As of all samples."""
-        return self.source.id_bytes
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """As of all samples."""
-        return self.source.inputs
-
-    @property
-    def labelled(self) -> bool:
-        """As of all samples."""
-        return self.source.labelled
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """As of all samples."""
-        return self.source.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` samples that can be read, from the first ``limit`` of all.
@@ -152,7 +121,7 @@ def _good(block: Block) -> Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopping:
+class Stopping(Forwarded):
     """A source that stops at a sample which cannot be read, and says how many others cannot.
 
     Attributes
@@ -162,38 +131,7 @@ class Stopping:
         Opens the same samples such that their blocks list what cannot be read.
     """
 
-    source: Source
     reopened: Callable[[], Source]
-
-    @property
-    def name(self) -> str:
-        """As of the source."""
-        return self.source.name
-
-    @property
-    def rows(self) -> int:
-        """As of the source."""
-        return self.source.rows
-
-    @property
-    def id_bytes(self) -> int:
-        """As of the source."""
-        return self.source.id_bytes
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """As of the source."""
-        return self.source.inputs
-
-    @property
-    def labelled(self) -> bool:
-        """As of the source."""
-        return self.source.labelled
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """As of the source."""
-        return self.source.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give the source's blocks.
