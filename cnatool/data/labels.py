@@ -101,7 +101,7 @@ def number_labels(
     _check_spelling(whole, where)
     classes = sorted({text for text in texts.values() if text})
     place = {name: i for i, name in enumerate(classes)}
-    moved = [text for text, number in whole.items() if place[text] != number]
+    moved = sorted(text for text, number in whole.items() if place[text] != number)
     if moved and len(whole) > len(names) and not mixed:
         raise DataError(
             f"{where} holds whole numbers, and {_some(names)} among them, which would make names "
