@@ -1,0 +1,1 @@
+"""Attacks from outside, repeated as often as wanted: ``python tests/campaigns NAME --count N``."""

@@ -1,0 +1,12 @@
+"""The table of campaigns: a new one is a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from campaigns.campaign import Campaign
+
+__all__ = ["CAMPAIGNS"]
+
+CAMPAIGNS: dict[str, Campaign] = {}
