@@ -246,7 +246,8 @@ class StoredArray:
                 raise StoreDamagedError(
                     f"{self._path}: rows {low} to {high - 1} of array {self._array.key} are not "
                     "those that were stored: they do not match their checksum in the store's "
-                    "attribute. Dump again, or restore the store from a copy."
+                    "attribute. Dump again, or restore the store from a copy. If you changed them "
+                    "on purpose, remove `checksums` of the split, and `cnatool_crc32c`."
                 )
         if stop - start == last - first:
             return rows
@@ -405,14 +406,14 @@ class Split:
         checksums = (self.record.checksums or {}).get(key)
         if (
             checksums is not None
-            and checksums.rows != array.chunk_rows
+            and checksums.rows != min(array.chunk_rows, len(self))
             and checksums.rows * spec.row_bytes > _BLOCK_BYTES
         ):
             raise StoreDamagedError(
                 f"{self._store.path}: array {array.key} has chunks of {array.chunk_rows} rows, and "
                 f"the attribute checksums of {checksums.rows} rows each. Dump again, or restore "
-                "the store from a copy. If you changed its chunks on purpose, remove `checksums` "
-                "of each split and `cnatool_crc32c`."
+                "the store from a copy. If you changed its chunks on purpose, remove "
+                "`checksums` of the split, and `cnatool_crc32c`."
             )
         end = self.record.committed[-1][1] if self.record.committed else 0
         return StoredArray(array, committed, self._store.path, checksums, end)

@@ -388,7 +388,12 @@ class SplitWriter:
     def _checksums(self, rows: int) -> dict[str, ChunkChecksums]:
         """Give the checksums of the first rows of all arrays of which they are known."""
         known = ((key, a.chunk_rows, a.checksums(rows)) for key, a in self._arrays.items())
-        return {key: ChunkChecksums(size, c.hex()) for key, size, c in known if c is not None}
+        # A chunk with room for more rows than there are is one of so many rows.
+        return {
+            key: ChunkChecksums(max(1, min(size, rows)), checksums.hex())
+            for key, size, checksums in known
+            if checksums is not None
+        }
 
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
