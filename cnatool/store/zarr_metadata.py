@@ -15,7 +15,9 @@ import msgspec
 import numpy as np
 
 from cnatool.store.compression import COMPRESSORS
+from cnatool.store.regular import read_regular
 from cnatool.store.shards import shard_chunks
+from cnatool.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +39,8 @@ __all__ = [
 MANY_ROWS = 1 << 40
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
+# What reading and decoding JSON of any content raises.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +234,11 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
     ------
     where, problem : str
     """
-    root = msgspec.json.decode((store / "zarr.json").read_bytes())
-    consolidated = root.get("consolidated_metadata")
+    try:
+        consolidated = _decoded(store / "zarr.json").get("consolidated_metadata")
+    except _UNREADABLE as error:
+        yield "zarr.json", f"the metadata cannot be read ({one_line(error)})"
+        return
     listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if consolidated is not None and not isinstance(listed, dict):
         yield "zarr.json", "the consolidated metadata hold no table"
@@ -244,13 +251,13 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
             continue
         key = folder.relative_to(store).as_posix()
         try:
-            found[key] = msgspec.json.decode((folder / "zarr.json").read_bytes())
-            if found[key]["node_type"] != "array":  # type: ignore[index]
-                parsed_group((folder / "zarr.json").read_bytes())
+            found[key] = metadata = _decoded(folder / "zarr.json")
+            if metadata["node_type"] != "array":
+                parsed_group(read_regular(folder / "zarr.json"))
         except FileNotFoundError:
             yield key, "zarr.json is missing"
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            yield key, f"zarr.json cannot be read ({error})"
+        except _UNREADABLE as error:
+            yield key, f"zarr.json cannot be read ({one_line(error)})"
     if isinstance(listed, dict):
         for key in sorted(found.keys() | listed.keys()):
             given = listed.get(key)
@@ -258,3 +265,11 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
                 given = {k: v for k, v in given.items() if k != "consolidated_metadata"}
             if given != found.get(key):
                 yield key, "the consolidated metadata in the root's zarr.json say something else"
+
+
+def _decoded(path: Path) -> dict[str, Any]:
+    """Read metadata; ValueError where they are no object."""
+    metadata = msgspec.json.decode(read_regular(path))
+    if not isinstance(metadata, dict):
+        raise ValueError("it is no object")
+    return metadata
