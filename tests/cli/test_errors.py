@@ -444,3 +444,24 @@ cli.main()
         [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=here
     )
     assert (process.returncode, process.stderr) == (130, "cnatool: interrupted.\n")
+
+
+def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
+    assert run("dump", "net.onnx", "data", "-o", "s.h5", cwd=here).returncode == 0
+    (here / "s.h5.journal").write_bytes(b"")
+    scored = run("score", "s.h5", cwd=here)
+    assert scored.returncode == 0
+    [line] = (line for line in scored.stderr.splitlines() if "journal" in line)
+    assert line.startswith("s.h5.journal is empty. What the last commit changed may be missing")
+    assert "it has 60 of 60 rows of train and 40 of 40 rows of test" in line
+    verified = run("verify", "s.h5", cwd=here)
+    assert (verified.returncode, verified.stdout.splitlines()[0]) == (
+        1, "journal: s.h5.journal is empty"
+    )  # fmt: skip
+    # As the only commit of a store that has nothing else in common with this one.
+    before = FileState(0, [()], [])
+    Journal(8, [(0, b"")], before).write(here / "s.h5")
+    content = (here / "s.h5").read_bytes()
+    (here / "s.h5").write_bytes(content[:4])
+    for words in (["score", "s.h5"], ["inspect", "s.h5"], ["compare", "s.h5", "s.h5"]):
+        assert "s.h5" in refused(here, 3, *words)
