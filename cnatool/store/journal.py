@@ -284,8 +284,8 @@ class Journal(NamedTuple):
                 if offset <= covered:
                     covered = max(covered, offset + len(data))
             return covered >= self.size
-        # It may be longer: where the removal of a journal was lost with the machine's power, the next
-        # commit had begun to append.
+        # It may be longer: a power loss may undo the removal of a journal while the next commit
+        # has begun to append.
         if size < min(self.before.size, self.size):
             return False
         for (offset, data), sectors in zip(self.extents, self.before.sectors, strict=True):

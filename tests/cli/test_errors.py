@@ -17,6 +17,7 @@ import pytest
 from support.networks import Builder, mlp, saved
 
 import cnatool
+from cnatool.store.journal import Journal
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 
@@ -458,10 +459,15 @@ def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
     assert (verified.returncode, verified.stdout.splitlines()[0]) == (
         1, "journal: s.h5.journal is empty"
     )  # fmt: skip
-    # As the only commit of a store that has nothing else in common with this one.
-    before = FileState(0, [()], [])
-    Journal(8, [(0, b"")], before).write(here / "s.h5")
-    content = (here / "s.h5").read_bytes()
-    (here / "s.h5").write_bytes(content[:4])
-    for words in (["score", "s.h5"], ["inspect", "s.h5"], ["compare", "s.h5", "s.h5"]):
-        assert "s.h5" in refused(here, 3, *words)
+    (here / "other.h5").write_bytes(bytes(range(250)) * 40)
+    with (here / "other.h5").open("r+b", buffering=0) as file:
+        Journal.made(file, 9_000, 10_000, [(0, b"other")]).write(here / "s.h5")
+    for words in (["score"], ["inspect"], ["layers"], ["compare", "s.h5"], ["convert", "t.zarr"]):
+        said = refused(here, 3, words[0], "s.h5", *words[1:])
+        assert said.startswith("cnatool: s.h5.journal is in the way")
+        assert "If s.h5 is a copy that you restored or put here, delete the journal" in said
+    for words in (["--resume"], ["--overwrite"]):
+        said = refused(here, 3, "dump", "net.onnx", "data", "-o", "s.h5", *words)
+        assert said.startswith("cnatool: s.h5.journal is in the way")
+    (here / "s.h5.journal").unlink()
+    assert run("verify", "s.h5", cwd=here).returncode == 0
