@@ -202,7 +202,7 @@ class StoredArray:
         The last of these rows, plus one; ``ranges`` may be fewer where another store uses them.
     """
 
-    __slots__ = ("_array", "_checksums", "_end", "_path", "_ranges", "dtype", "shape")
+    __slots__ = ("_array", "_checksums", "_end", "_held", "_path", "_ranges", "dtype", "shape")
 
     def __init__(
         self,
@@ -217,6 +217,8 @@ class StoredArray:
         self._path = path
         self._checksums = checksums
         self._end = end
+        # The chunk that a few rows were last read from, and its first row.
+        self._held: tuple[int, NDArray[Any]] | None = None
         rows = sum(stop - start for start, stop in ranges)
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
@@ -277,6 +279,8 @@ class StoredArray:
         if self._checksums is None:
             return self._array.read(start, stop)
         size = self._checksums.rows
+        if (held := self._held) and held[0] <= start and stop <= held[0] + len(held[1]):
+            return held[1][start - held[0] : stop - held[0]].copy()
         first, last = start // size * size, min(-(-stop // size) * size, self._end)
         rows = self._array.read(first, last)
         for low in range(first, last, size):
@@ -290,6 +294,9 @@ class StoredArray:
                 )
         if stop - start == last - first:
             return rows
+        if last - first <= size:
+            # Where rows are read one by one, their chunk is read and checked once.
+            self._held = first, rows
         # Whoever keeps a few rows is not to keep their chunks.
         return rows[start - first : stop - first].copy()
 
