@@ -33,19 +33,7 @@ SCHEMA = mi.type_info(StoreRecord)
 # A number that JSON can write and no float is.
 _HUGE = "\ue000huge\ue000"
 _INTS = [0, 1, -1, 2, 3, 7, 300, 1 << 31, 1 << 53, (1 << 53) + 1, -(1 << 63), 10**40]
-_FLOATS: list[Any] = [0.0, -0.0, -1.0, 1e-300, 5e-324, 1e308, -1e308, math.nan, math.inf, _HUGE]
-    0.0,
-    -0.0,
-    -1.0,
-    0.5,
-    1e-300,
-    5e-324,
-    1e308,
-    -1e308,
-    math.nan,
-    math.inf,
-    _HUGE,
-]
+_FLOATS: list[Any] = [0.0, -0.0, -1.0, 5e-324, 1e308, -1e308, math.nan, math.inf, _HUGE]
 _TEXTS = [
     "",
     "\0",
@@ -87,7 +75,7 @@ def described_store(folder: Path) -> Path:
     rng = np.random.default_rng(3)
     saved(mlp((16, 6, 5, 3), batch=2), folder / "net.onnx")
     saved(mlp((16, 6, 5, 3), seed=1, batch=2), folder / "initial.onnx")
-    for name, rows in (("train", 12), ("test", 6)):
+    for name, rows in (("train", 32), ("test", 28)):
         x = rng.integers(0, 256, (rows, 4, 4), np.uint8)
         np.savez(folder / f"{name}.npz", x=x, y=np.arange(rows) % 3)
     path = folder / "store.zarr"
@@ -122,9 +110,15 @@ def full_attribute(store: Path) -> dict[str, Any]:
     attribute["unselected"] = [
         {"name": "u", "operator": "Relu", "role": "activation", "dtype": "float32"}
     ]
+    noise = {"sigma": 0.1, "above": 0.2, "accuracy": 0.5, "reason": None}
+    measured = {"split": "train", "samples": 32, "output": "logits", "accuracy": 0.5, "weights": 9}
+    sums = {"square_sum": 4.0, "distance_square_sum": 2.0, "log_sum": -3.0, "epsilon": 1e-3}
+    attribute["flatness"] |= {**measured, **sums, "plain": noise, "magnitude": dict(noise)}
+    attribute["flatness"] |= {"distance_log_sum": -4.0, "reason": None}
     for split in attribute["splits"].values():
         split["classes"] = ["a", "b", "c"]
         split["skipped"] = [{"id": "bad.png", "reason": "it is cut short"}]
+        split["available"] += 1
     return attribute
 
 
