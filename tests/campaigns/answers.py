@@ -1,0 +1,46 @@
+"""What cnatool answers: a value, or a refusal that a person can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from cnatool.errors import CnatoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LONGEST_MESSAGE", "Refused", "answer", "check_message"]
+
+LONGEST_MESSAGE = 1_200
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A refusal, by its message."""
+
+    message: str
+
+
+def answer(ask: Callable[[], Value]) -> Value | Refused:
+    """Ask; any exception but cnatool's own goes through.
+
+    Raises
+    ------
+    AssertionError
+        If a refusal is no short and printable message.
+    """
+    try:
+        return ask()
+    except CnatoolError as error:
+        check_message(str(error))
+        return Refused(str(error))
+
+
+def check_message(text: str) -> None:
+    """Raise AssertionError unless a message is short and can be printed."""
+    assert text.strip(), "an error without a message"
+    assert len(text) <= LONGEST_MESSAGE, f"a message of {len(text)} characters: {text[:300]!r}"
+    assert text.replace("\n", "").isprintable(), f"a message that is not printable: {text!r}"

@@ -1,0 +1,163 @@
+"""Every option of every command with values that nobody would expect."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+import typer
+
+import cnatool
+from campaigns.campaign import Outcome
+from campaigns.commands import run_command
+from campaigns.limits import limited_memory
+from campaigns.specimens import make_model_and_data
+from cnatool.cli.app import app
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from campaigns.campaign import Attack
+
+__all__ = ["odd_settings"]
+
+_MEMORY = 6 << 30
+_NUMBERS = (
+    *("0", "-1", "1", "2", "3", "10", "25", "1e3", "0.5", "-0.5", "1/3", "1/0", "nan", "inf"),
+    *("-inf", "1e400", str(2**31), str(2**63), str(2**64), str(10**30), "0x10", "١", "", " 1 "),
+    *("1_000", "+3", "--", "1,2,3", "1,,2", "9" * 5000),
+)
+_WORDS = (
+    *("", " ", "x", "all", "layers", "none", "paper", "reference", "legacy", "train", "test"),
+    *("!*", "*", "[", "[!", "**", "fc1", "relu1", "logits", "x=y", "=", "a=", "=b", "a=b=c"),
+    *("epoch", "epoch=1", "seed", "cna", "cna,cna_m", "train=data/train.npz", "test=data"),
+    *("resamples=0", "resamples=-1", "resamples=x", "layers=all", "bins=0", "bins=3", "x=x"),
+    *("chw", "hwc->chw", "->", "flat", "8", "8x8", "0x0", "-1x8", "99999x99999", "8x", "rgb"),
+    *("../x", "/etc/passwd", "/dev/zero", "~", ".", "..", "/", "a/b/c", "a\nb", "\x1b[31m", "‮x"),
+    *("é", "\udcff", "x" * 300, "y" * 5000, "%s%n{}", "$(x)", "'; --", "-", "--", "-x", "--help"),
+    *("x=0:1x8x64", "x=1", "x=no.npy", "x=0:99999x99999x999", "1/255", "0.1,0.2", "http://x/y"),
+    *("s3://b/k", "file:///etc/passwd", "C:\\x", "NUL", "s.zarr::splits/test/inputs/0", "::", "x::y"),
+)
+_PATHS = (
+    *("s.zarr", "s.h5", "t.zarr", "m.onnx", "data", "data/train.npz", "prepare.json", "study"),
+    *("empty", "empty.zarr", "broken.onnx", "new.zarr", "new.h5", "new.png", "new", "table.csv"),
+    *("table.parquet", "s.zarr/zarr.json", "s.zarr/splits", ".", "..", "no", "/dev/null", "", "-"),
+    *("a\nb", "x" * 300, "new.svg", "new.html", "link", "é.zarr", "\udcff.zarr", "stores"),
+)
+_ENVIRONMENT = {
+    "COLUMNS": ("0", "-1", "1", "80", "x", "99999999", ""),
+    "LINES": ("0", "x"),
+    "NO_COLOR": ("1", ""),
+    "FORCE_COLOR": ("1",),
+    "TERM": ("dumb", "", "xterm", "x" * 100),
+    "HOME": ("", "/nonexistent"),
+    "TMPDIR": ("/nonexistent", ""),
+    "LC_ALL": ("C", "xx_XX", ""),
+    "TZ": ("x", "UTC+99"),
+    "OMP_NUM_THREADS": ("0", "x", "-1"),
+    "POLARS_MAX_THREADS": ("1",),
+    "PYTHONWARNINGS": ("error", "x"),
+    "_CNATOOL_COMPLETE": ("", "x", "bash_source"),
+}
+
+
+@contextmanager
+def odd_settings(folder: Path) -> Iterator[Attack]:
+    """Make what commands work on, and run one with random options a round."""
+    whole = folder / "whole"
+    _make(whole)
+    root = typer.main.get_command(app)
+    commands = dict(_leaves(root, ()))
+    names = sorted(commands)
+
+    def attack(number: int, rng: random.Random) -> Outcome:
+        name = names[number % len(names)]
+        words = [*name, *_words(commands[name], rng)]
+        environment = {
+            key: rng.choice(values) for key, values in _ENVIRONMENT.items() if rng.random() < 0.1  # noqa: PLR2004
+        }
+        place = folder / "here"
+        shutil.copytree(whole, place, symlinks=True)
+        try:
+            ended = run_command(words, place, environment)
+            return Outcome(" ".join(name), f"exit code {ended.code}")
+        except BaseException as error:
+            error.subject = " ".join(name)  # type: ignore[attr-defined]
+            error.add_note(f"after: {environment} cnatool {words}")
+            raise
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    with limited_memory(_MEMORY):
+        yield attack
+
+
+def _leaves(
+    command: click.Command, name: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    children: Mapping[str, click.Command] = getattr(command, "commands", {})
+    if not children:
+        yield name, command
+    for word, child in children.items():
+        yield from _leaves(child, (*name, word))
+
+
+def _make(folder: Path) -> None:
+    """Make models, data, stores, tables, and what only looks like these."""
+    folder.mkdir()
+    make_model_and_data(folder)
+    cnatool.dump(folder / "m.onnx", folder / "data", folder / "s.zarr", threads=1)
+    cnatool.convert(folder / "s.zarr", folder / "s.h5")
+    (folder / "stores").mkdir()
+    for number in range(3):
+        cnatool.convert(folder / "s.zarr", folder / f"stores/{number}.zarr")
+    cnatool.dump(
+        folder / "m.onnx", folder / "data", folder / "t.zarr", threads=1, keep="statistics"
+    )
+    cnatool.study([folder / "s.zarr"], folder=folder / "study", resamples=0)
+    shutil.copy(folder / "study/networks.parquet", folder / "table.parquet")
+    shutil.copy(folder / "study/networks.csv", folder / "table.csv")
+    (folder / "prepare.json").write_text('{"scale": 0.5, "mean": [0.1], "layout": "flat"}')
+    (folder / "empty").mkdir()
+    (folder / "empty.zarr").mkdir()
+    (folder / "broken.onnx").write_bytes((folder / "m.onnx").read_bytes()[:99])
+    os.symlink("s.zarr", folder / "link")
+
+
+def _words(command: click.Command, rng: random.Random) -> list[str]:
+    """Give words for a command: some of its options, each with a fit or an odd value."""
+    words: list[str] = []
+    for each in command.params:
+        if isinstance(each, click.Argument):
+            wanted = rng.choice((0, 1, 1, 1, 1, 2)) if each.nargs == 1 else rng.randint(0, 3)
+            words += [_value(each, rng) for _ in range(wanted)]
+        elif rng.random() < min(0.5, 3 / len(command.params)):
+            name = rng.choice([*each.opts, *each.secondary_opts])
+            if name in ("--help", "--debug"):
+                continue
+            for _ in range(rng.choice((1, 1, 1, 2))):
+                words += [name] if getattr(each, "is_flag", False) else [name, _value(each, rng)]
+    if rng.random() < 0.3:  # noqa: PLR2004
+        rng.shuffle(words)
+    return [word.replace("\0", "") for word in words]
+
+
+def _value(parameter: click.Parameter, rng: random.Random) -> str:
+    kind = parameter.type
+    if rng.random() < 0.15:  # noqa: PLR2004
+        return rng.choice((*_NUMBERS, *_WORDS, *_PATHS))
+    choices = getattr(kind, "choices", None)
+    if choices:
+        return str(getattr(choice := rng.choice(list(choices)), "value", choice))
+    if kind.name in ("integer", "float", "integer range", "float range"):
+        return rng.choice(_NUMBERS) if rng.randrange(3) else str(rng.randint(1, 20))
+    if kind.name in ("path", "file", "directory"):
+        usual = {"model": "m.onnx", "data": "data", "preprocess": "prepare.json"}
+        likely = usual.get(str(parameter.name), rng.choice(("s.zarr", "s.h5", "stores", "new.zarr")))
+        return likely if rng.randrange(2) else rng.choice(_PATHS)
+    return rng.choice((*_WORDS, *_NUMBERS))
