@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +11,7 @@ from cnatool.errors import CnatoolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LONGEST_MESSAGE", "Refused", "answer", "check_message"]
+__all__ = ["LONGEST_MESSAGE", "Refused", "answer", "check_equal", "check_message"]
 
 LONGEST_MESSAGE = 1_200
 
@@ -37,6 +38,15 @@ def answer(ask: Callable[[], Value]) -> Value | Refused:
     except CnatoolError as error:
         check_message(str(error))
         return Refused(str(error))
+
+
+def check_equal(found: object, truths: list[object], what: str) -> None:
+    """Raise AssertionError, with what differs, unless something found is one of several truths."""
+    if found in truths:
+        return
+    lines = [text.splitlines() if isinstance(text, str) else [repr(text)[:99]] for text in (truths[0], found)]
+    differences = list(difflib.unified_diff(*lines, lineterm="", n=0))[2:22]
+    raise AssertionError("\n".join([f"{what} gives another result", *differences]))
 
 
 def check_message(text: str) -> None:

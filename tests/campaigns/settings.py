@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
-import click
 import typer
 
 import cnatool
@@ -20,7 +21,6 @@ from cnatool.cli.app import app
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from campaigns.campaign import Attack
 
@@ -74,9 +74,11 @@ def odd_settings(folder: Path) -> Iterator[Attack]:
     root = typer.main.get_command(app)
     commands = dict(_leaves(root, ()))
     names = sorted(commands)
+    # The demo trains networks.
+    others = [name for name in names if name != ("demo",)]
 
     def attack(number: int, rng: random.Random) -> Outcome:
-        name = names[number % len(names)]
+        name = (names if number % 100 == 0 else others)[number % len(others)]
         words = [*name, *_words(commands[name], rng)]
         environment = {
             key: rng.choice(values) for key, values in _ENVIRONMENT.items() if rng.random() < 0.1  # noqa: PLR2004
@@ -98,9 +100,10 @@ def odd_settings(folder: Path) -> Iterator[Attack]:
 
 
 def _leaves(
-    command: click.Command, name: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    children: Mapping[str, click.Command] = getattr(command, "commands", {})
+    command: Any, name: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give each command by its words; typer has its own kind of click's commands."""
+    children: Mapping[str, Any] = getattr(command, "commands", {})
     if not children:
         yield name, command
     for word, child in children.items():
@@ -129,11 +132,11 @@ def _make(folder: Path) -> None:
     os.symlink("s.zarr", folder / "link")
 
 
-def _words(command: click.Command, rng: random.Random) -> list[str]:
+def _words(command: Any, rng: random.Random) -> list[str]:
     """Give words for a command: some of its options, each with a fit or an odd value."""
     words: list[str] = []
     for each in command.params:
-        if isinstance(each, click.Argument):
+        if each.param_type_name == "argument":
             wanted = rng.choice((0, 1, 1, 1, 1, 2)) if each.nargs == 1 else rng.randint(0, 3)
             words += [_value(each, rng) for _ in range(wanted)]
         elif rng.random() < min(0.5, 3 / len(command.params)):
@@ -147,17 +150,22 @@ def _words(command: click.Command, rng: random.Random) -> list[str]:
     return [word.replace("\0", "") for word in words]
 
 
-def _value(parameter: click.Parameter, rng: random.Random) -> str:
-    kind = parameter.type
+def _value(parameter: Any, rng: random.Random) -> str:
     if rng.random() < 0.15:  # noqa: PLR2004
         return rng.choice((*_NUMBERS, *_WORDS, *_PATHS))
-    choices = getattr(kind, "choices", None)
+    kind = parameter.type_descriptor.annotation
+    kinds = {kind, *get_args(kind), *(inner for each in get_args(kind) for inner in get_args(each))}
+    choices = [each for one in kinds if _is_choice(one) for each in one]
     if choices:
-        return str(getattr(choice := rng.choice(list(choices)), "value", choice))
-    if kind.name in ("integer", "float", "integer range", "float range"):
+        return str(rng.choice(choices).value)
+    if kinds & {int, float}:
         return rng.choice(_NUMBERS) if rng.randrange(3) else str(rng.randint(1, 20))
-    if kind.name in ("path", "file", "directory"):
+    if Path in kinds:
         usual = {"model": "m.onnx", "data": "data", "preprocess": "prepare.json"}
-        likely = usual.get(str(parameter.name), rng.choice(("s.zarr", "s.h5", "stores", "new.zarr")))
-        return likely if rng.randrange(2) else rng.choice(_PATHS)
+        likely = rng.choice(("s.zarr", "s.h5", "t.zarr", "stores", "new.zarr"))
+        return usual.get(parameter.name, likely) if rng.randrange(2) else rng.choice(_PATHS)
     return rng.choice((*_WORDS, *_NUMBERS))
+
+
+def _is_choice(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)

@@ -78,12 +78,16 @@ def _change(store: Path, rng: random.Random) -> str:
     with h5py.File(store, "r+") as root:
         held = {
             "cnatool": json.loads(root.attrs["cnatool"]),
-            "cnatool_crc32c": root.attrs["cnatool_crc32c"],
+            "cnatool_crc32c": _text(root.attrs["cnatool_crc32c"]),
         }
         for name, value in _changed_attributes(held, rng).items():
             text = value if isinstance(value, str) else json.dumps(value)
             root.attrs[name] = text.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
     return "attribute changed"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _changed_attributes(held: dict[str, Any], rng: random.Random) -> dict[str, Any]:
