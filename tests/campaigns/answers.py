@@ -25,7 +25,7 @@ class Refused:
     message: str
 
 
-def answer(ask: Callable[[], Value]) -> Value | Refused:
+def answer(ask: Callable[[], Value], longest: int = LONGEST_MESSAGE) -> Value | Refused:
     """Ask; any exception but cnatool's own goes through.
 
     Raises
@@ -36,7 +36,7 @@ def answer(ask: Callable[[], Value]) -> Value | Refused:
     try:
         return ask()
     except CnatoolError as error:
-        check_message(str(error))
+        check_message(str(error), longest)
         return Refused(str(error))
 
 
@@ -44,13 +44,16 @@ def check_equal(found: object, truths: list[object], what: str) -> None:
     """Raise AssertionError, with what differs, unless something found is one of several truths."""
     if found in truths:
         return
-    lines = [text.splitlines() if isinstance(text, str) else [repr(text)[:99]] for text in (truths[0], found)]
+    lines = [
+        text.splitlines() if isinstance(text, str) else [repr(text)[:99]]
+        for text in (truths[0], found)
+    ]
     differences = list(difflib.unified_diff(*lines, lineterm="", n=0))[2:22]
     raise AssertionError("\n".join([f"{what} gives another result", *differences]))
 
 
-def check_message(text: str) -> None:
+def check_message(text: str, longest: int = LONGEST_MESSAGE) -> None:
     """Raise AssertionError unless a message is short and can be printed."""
     assert text.strip(), "an error without a message"
-    assert len(text) <= LONGEST_MESSAGE, f"a message of {len(text)} characters: {text[:300]!r}"
+    assert len(text) <= longest, f"a message of {len(text)} characters: {text[:300]!r}"
     assert text.replace("\n", "").isprintable(), f"a message that is not printable: {text!r}"

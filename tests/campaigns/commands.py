@@ -54,14 +54,14 @@ def run_command(words: Sequence[str], folder: Path, environment: Mapping[str, st
             process.run()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    output, errors = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
+    output, errors = (stream.buffer.getvalue().decode() for stream in streams)
     with suppress(ValueError):
         for stream in streams:
             stream.detach()
     assert code in _CODES, f"exit code {code}: {errors[-2000:]}"
     assert "Traceback" not in errors, errors[-2000:]
     assert "bug in cnatool" not in errors, errors[-2000:]
-    if code >= 2:  # noqa: PLR2004  # 1 is what `verify` and --strict say
+    if code >= 2:  # 1 is what `verify` and --strict say
         lines = [line for line in errors.splitlines() if line]
         assert lines, f"exit code {code} without a message"
         check_message(lines[-1])

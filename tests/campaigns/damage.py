@@ -100,9 +100,11 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files = self._read()
+        self.files = self.read()
+        self._folders = [each for each in sorted(path.rglob("*")) if each.is_dir()]
 
-    def _read(self) -> dict[str, bytes]:
+    def read(self) -> dict[str, bytes]:
+        """Give the contents of all files by name."""
         found = (file for file in self.path.rglob("*") if file.is_file() and not file.is_symlink())
         return {file.relative_to(self.path).as_posix(): file.read_bytes() for file in sorted(found)}
 
@@ -155,19 +157,21 @@ class Folder:
 
     def changed(self) -> bool:
         """Say whether any file is not as it was."""
-        return self._read() != self.files
+        return self.read() != self.files
 
     def restore(self) -> None:
         """Put everything back."""
-        now = self._read()
+        for each in [each for each in self.path.rglob("*") if each.is_symlink()]:
+            each.unlink()
+        now = self.read()
         for name in now.keys() - self.files.keys():
             (self.path / name).unlink()
         for name, content in self.files.items():
             if now.get(name) != content:
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.path / name).write_bytes(content)
-        folders = [each for each in self.path.rglob("*") if each.is_dir()]
-        kept = {parent for name in self.files for parent in (self.path / name).parents}
-        for each in folders:
-            if each not in kept:
+        for each in [each for each in self.path.rglob("*") if each.is_dir()]:
+            if each not in self._folders:
                 shutil.rmtree(each, ignore_errors=True)
+        for each in self._folders:
+            each.mkdir(exist_ok=True)

@@ -48,14 +48,14 @@ def broken_data(folder: Path) -> Iterator[Attack]:
     def attack(number: int, rng: random.Random) -> Outcome:
         form, files, truth = subjects[number % len(subjects)]
         what = "nothing"
-        skip = rng.random() < 0.3  # noqa: PLR2004
+        skip = rng.random() < 0.3
         try:
             what = _damage(files, rng)
             if not files.changed():
                 return Outcome(form.name, "not changed")
             return Outcome(form.name, _result(files.path / form.name, form, truth, skip=skip))
         except Exception as error:
-            error.subject = form.name  # type: ignore[attr-defined]
+            error.subject = form.name
             error.add_note(f"after: {what}{', skipping' if skip else ''}")
             raise
         finally:
@@ -67,11 +67,11 @@ def broken_data(folder: Path) -> Iterator[Attack]:
 def _damage(files: Folder, rng: random.Random) -> str:
     name = files.file(rng)
     way = rng.random()
-    if name.endswith("json") and way < 0.5:  # noqa: PLR2004
+    if name.endswith("json") and way < 0.5:
         content = changed_json(json.loads(files.files[name]), rng)
         (files.path / name).write_bytes(content)
         return f"another value in {name}"
-    if len(files.files) > 1 and way > 0.8:  # noqa: PLR2004
+    if len(files.files) > 1 and way > 0.8:
         return rng.choice((files.delete, files.rename, files.duplicate, files.exchange))(name, rng)
     return files.damage(name, rng)
 

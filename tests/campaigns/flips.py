@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-import numpy as np
 
 import cnatool
 from campaigns.answers import Refused, answer, check_equal
@@ -50,7 +51,7 @@ def flips(folder: Path) -> Iterator[Attack]:
                 return Outcome(subject.name, "not changed")
             return Outcome(subject.name, subject.result(rng))
         except Exception as error:
-            error.subject = subject.name  # type: ignore[attr-defined]
+            error.subject = subject.name
             error.add_note(f"after: {what}")
             raise
         finally:
@@ -70,7 +71,7 @@ class _Stores:
         self._paths = [specimen.folder / name for name in specimen.stores]
         self._readers: dict[str, Read] = {
             "layers": lambda path: cnatool.score_layers(path, overrides=QUICK).to_json(),
-            "compare": lambda path: cnatool.compare(path, self._twin, overrides=QUICK).to_json(),
+            "compare": lambda path: _compared(path, self._twin),
             "convert": lambda path: _converted(path, new),
             "study": lambda path: _studied(path),
             "samples": lambda path: cnatool.score_samples(path).write_csv(),
@@ -79,7 +80,9 @@ class _Stores:
         self._twin = specimen.donor / specimen.stores[-1]
         self._scores = [_score(specimen.scored)]
         self._contents = [self._all_contents()]
-        self._other = {name: [answer(lambda: read(specimen.scored))] for name, read in self._items()}
+        self._other = {
+            name: [answer(partial(read, specimen.scored))] for name, read in self._items()
+        }
         if any(name.endswith(".journal") for name in self.folder.files):
             self._accept_earlier_commit()
         assert not any(isinstance(each, Refused) for each in self._scores + self._contents)
@@ -94,7 +97,7 @@ class _Stores:
         self._scores.append(_score(self._specimen.scored))
         self._contents.append(self._all_contents())
         for name, read in self._items():
-            self._other[name].append(answer(lambda read=read: read(self._specimen.scored)))
+            self._other[name].append(answer(partial(read, self._specimen.scored)))
         self.folder.restore()
 
     def _all_contents(self) -> object:
@@ -129,25 +132,31 @@ class _Stores:
         AssertionError
             If a number is another one, or nobody says that something is damaged.
         """
-        damaged = self.folder._read()
+        damaged = self.folder.read()
         score = _score(self._specimen.scored)
         refused = isinstance(score, Refused)
         if not refused:
             check_equal(score, self._scores, "score")
-        faults = [answer(lambda path=path: cnatool.verify(path).faults) for path in self._paths]
+        faults = [answer(partial(_faults, path)) for path in self._paths]
         reported = any(isinstance(each, Refused) or each for each in faults)
         name, read = rng.choice(self._items())
-        other = answer(lambda: read(self._specimen.scored))
+        other = answer(partial(read, self._specimen.scored))
         truths = [each for each in self._other[name] if not isinstance(each, Refused)]
         if not isinstance(other, Refused):
             check_equal(other, truths, name)
-        assert self.folder._read() == damaged, "a command that reads changed a file"
+        assert self.folder.read() == damaged, "a command that reads changed a file"
         if reported:
             return "score refuses" if refused else "verify reports"
         contents = self._all_contents()
         assert not refused, f"score refuses, and verify reports nothing: {score}"
-        assert contents in self._contents, f"verify reports nothing, and rows are others: {contents}"
+        assert contents in self._contents, (
+            f"verify reports nothing, and rows are others: {contents}"
+        )
         return "no effect" if contents == self._contents[0] else "earlier commit"
+
+
+def _faults(path: Path) -> object:
+    return cnatool.verify(path).faults
 
 
 def _score(path: Path) -> object:
@@ -166,6 +175,13 @@ def _contents(path: Path) -> object:
     return found
 
 
+def _compared(path: Path, other: Path) -> object:
+    found = cnatool.compare(path, other, overrides=QUICK)
+    if found.scores_reason is not None:
+        raise cnatool.MetricError(found.scores_reason)
+    return found.to_json()
+
+
 def _converted(path: Path, new: Path) -> object:
     """Convert a store into the other format, and read all of it."""
     target = new.with_suffix(".h5" if path.suffix != ".h5" else ".zarr")
@@ -181,8 +197,6 @@ def _converted(path: Path, new: Path) -> object:
             values = split.array(spec.key)[:]
             found += [spec.key, values.tobytes() if values.dtype != object else values.tolist()]
     if target.is_dir():
-        import shutil
-
         shutil.rmtree(target)
     else:
         target.unlink()

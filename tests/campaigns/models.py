@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import onnxruntime as ort
+from support.mutations import OF_BYTES, OF_FIELDS, models
+from support.networks import mlp
 
 import cnatool
 from campaigns.answers import Refused, answer
@@ -18,8 +20,6 @@ from campaigns.damage import Folder
 from campaigns.limits import limited_memory
 from campaigns.specimens import QUICK
 from cnatool.inspection import inspect_model
-from support.mutations import OF_BYTES, OF_FIELDS, models
-from support.networks import mlp
 
 if TYPE_CHECKING:
     import random
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["broken_models"]
 
 _MEMORY = 6 << 30
+_LONGEST_MESSAGE = 900
 _EXTERNAL = 4  # of what `models` gives, the one whose weights are in a file beside it
 
 
@@ -87,7 +88,7 @@ def broken_models(folder: Path) -> Iterator[Attack]:
             what, path = make(number, rng)
             return Outcome(what, _result(path, folder, store, x, rng))
         except Exception as error:
-            error.subject = what  # type: ignore[attr-defined]
+            error.subject = what
             raise
         finally:
             shutil.rmtree(store, ignore_errors=True)
@@ -111,11 +112,12 @@ def _optimised(folder: Path) -> bytes:
 def _result(path: Path, folder: Path, store: Path, x: np.ndarray, rng: random.Random) -> str:
     keep = rng.choice(("full", "statistics"))
     asked: list[Callable[[], object]] = [lambda: inspect_model(path)]
-    if rng.random() < 0.2:  # noqa: PLR2004
+    if rng.random() < 0.2:
         asked = [lambda: run_command(["inspect", str(path)], folder, {})]
-    inspected = answer(asked[0])
+    inspected = answer(asked[0], _LONGEST_MESSAGE)
     dumped = answer(
-        lambda: cnatool.dump(path, folder / "x.npz", store, keep=keep, threads=1, overwrite=True)
+        lambda: cnatool.dump(path, folder / "x.npz", store, keep=keep, threads=1, overwrite=True),
+        _LONGEST_MESSAGE,
     )
     if isinstance(dumped, Refused):
         return "refused" if isinstance(inspected, Refused) else "inspected, not dumped"
@@ -144,7 +146,7 @@ def _check_outputs(path: Path, store: Path, x: np.ndarray) -> None:
         if isinstance(truth, np.ndarray) and truth.shape == found.shape and found.dtype.kind == "f":
             with np.errstate(all="ignore"):
                 largest = np.nanmax(np.abs(truth), initial=1e-30, where=np.isfinite(truth))
-                wrong = np.abs(found - truth) > 1e-3 * largest  # noqa: PLR2004
+                wrong = np.abs(found - truth) > 1e-3 * largest
             wrong &= np.isfinite(truth)
             assert not wrong.any(), f"output {each.name!r} is not what the model gives"
 

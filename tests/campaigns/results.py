@@ -80,9 +80,7 @@ def results(folder: Path) -> list[Results]:
         return cnatool.study(stores, folder=study, resamples=0).networks.write_csv()
 
     def steps() -> str:
-        return cnatool.trajectory(
-            stores, folder=trajectory, overrides=QUICK
-        ).steps.write_csv()
+        return cnatool.trajectory(stores, folder=trajectory, overrides=QUICK).steps.write_csv()
 
     def plane() -> str:
         return cnatool.landscape(stores, folder=landscape, samples=20, grid=3).points.write_csv()
@@ -125,7 +123,7 @@ def results(folder: Path) -> list[Results]:
 
 
 def _read(folder: Path, name: str) -> list[str]:
-    found = read_results(folder, name)  # type: ignore[arg-type]  # one of three words
+    found = read_results(folder, name)
     values = [getattr(found, each.name) for each in dataclasses.fields(found)]
     frames = [value.write_csv() for value in values if isinstance(value, pl.DataFrame)]
     return [*frames, found.result.to_json()]

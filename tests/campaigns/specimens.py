@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
+from support.networks import mlp, saved
 
 import cnatool
 from cnatool.backend import schedule
 from cnatool.store import chunking
 from cnatool.store.journal import Journal, journal_of
-from support.networks import mlp, saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,10 @@ def _make(side: Path, seed: int) -> None:
     _zip(full, place("zip stored", "s.zarr.zip"), zipfile.ZIP_STORED)
     _zip(full, place("zip deflated", "s.zarr.zip"), zipfile.ZIP_DEFLATED)
     for first, second in (("a.zarr", "b.zarr"), ("a.h5", "b.zarr"), ("a.zarr", "b.h5")):
-        first_, second_ = place(f"shared {first} {second}", first), side / f"shared {first} {second}"
+        first_, second_ = (
+            place(f"shared {first} {second}", first),
+            side / f"shared {first} {second}",
+        )
         cnatool.convert(sums, first_)
         cnatool.dump(model, data, second_ / second, inputs_from=first_, keep="statistics", **_KEEP)
     _begin(model, data, place("zarr unfinished", "s.zarr"))
@@ -132,7 +135,7 @@ def _zip(store: Path, target: Path, compression: int) -> None:
             archive.write(file, file.relative_to(store).as_posix())
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """A dump is cut off here."""
 
 
@@ -142,14 +145,14 @@ class _Stopper:
 
     def progress(self, split: str, done: int, rows: int) -> None:
         if split == "test" and done:
-            raise _Stop
+            raise _StopError
 
 
 def _begin(model: Path, data: Path, store: Path) -> None:
     """Leave a dump unfinished."""
     try:
         cnatool.dump(model, data, store, observer=_Stopper(), **_KEEP)
-    except _Stop:
+    except _StopError:
         return
     raise AssertionError("the dump was not cut off")
 

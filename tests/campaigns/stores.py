@@ -51,7 +51,7 @@ def odd_stores(folder: Path) -> Iterator[Attack]:
             what = _change(specimen.scored, rng)
             return Outcome(specimen.name, _result(specimen.scored, new, rng))
         except Exception as error:
-            error.subject = specimen.name  # type: ignore[attr-defined]
+            error.subject = specimen.name
             error.add_note(f"after: {what}")
             raise
         finally:

@@ -33,14 +33,14 @@ def changed_tree(tree: Any, rng: random.Random) -> Any:
         where[rng.choice(("", "x", "\0", "name", "\ud800", "a/../b"))] = where[key]
     elif how == 1:
         where.insert(key, copy.deepcopy(where[key]))
-    elif how == 2:  # noqa: PLR2004
+    elif how == 2:
         other, name = rng.choice(places)
         where[key] = copy.deepcopy(other[name])
-    elif how == 3 and isinstance(where, dict):  # noqa: PLR2004
+    elif how == 3 and isinstance(where, dict):
         where[rng.choice(("", "x", "name", "0"))] = where.pop(key)
-    elif isinstance(where[key], int) and how < 6:  # noqa: PLR2004
+    elif isinstance(where[key], int) and how < 6:
         where[key] += rng.choice((-1, 1, 7, -(10**9), 2**32))
-    elif isinstance(where[key], str) and how < 6 and where[key]:  # noqa: PLR2004
+    elif isinstance(where[key], str) and how < 6 and where[key]:
         at = rng.randrange(len(where[key]))
         new = rng.choice((*"0a/ \0\x9b\u202e.:", "é" * 999))
         where[key] = where[key][:at] + new + where[key][at + rng.randrange(2) :]
