@@ -12,6 +12,7 @@ import google_crc32c
 
 from cnatool.errors import StoreDamagedError
 from cnatool.store import disk
+from cnatool.store.links import is_link
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -49,6 +50,8 @@ def recover(path: Path) -> None:
 
 def forget(path: Path) -> None:
     """Remove what is left of a file's journal; another's file of that name stays."""
+    if is_link(journal_of(path)):
+        return
     try:
         with journal_of(path).open("rb") as file:
             head = file.read(len(_MAGIC))
@@ -68,6 +71,10 @@ class Journal(NamedTuple):
     @classmethod
     def of(cls, path: Path) -> Self | None:
         """Read the journal of a file; None where there is none, or it is not whole."""
+        if is_link(journal_of(path)):
+            raise StoreDamagedError(
+                f"{journal_of(path)} is a link, and no journal that cnatool wrote. Remove the link."
+            )
         try:
             data = journal_of(path).read_bytes()
         except FileNotFoundError:
@@ -94,14 +101,26 @@ class Journal(NamedTuple):
         return cls(size, extents)
 
     def write(self, path: Path) -> None:
-        """Write the journal of a file, and see to it that it stays."""
+        """Write the journal of a file, and see to it that it stays; on an error there is none.
+
+        Raises
+        ------
+        OSError
+            If something is in its place, or the operating system refuses.
+        """
         table = [_EXTENT.pack(offset, len(data)) for offset, data in self.extents]
         header = _HEADER.pack(self.size, len(table))
         body = b"".join([_MAGIC, header, *table, *(data for _, data in self.extents)])
-        with disk.opened(journal_of(path), "wb") as file:
-            disk.write(file, 0, body + _CHECKSUM.pack(google_crc32c.value(body)))
-            disk.sync(file)
-        disk.sync_folder(path.parent)
+        file = disk.opened(journal_of(path), "xb")
+        try:
+            with file:
+                disk.write(file, 0, body + _CHECKSUM.pack(google_crc32c.value(body)))
+                disk.sync(file)
+            disk.sync_folder(path.parent)
+        except BaseException:
+            # Not whole, so it counts for nothing.
+            disk.remove(journal_of(path))
+            raise
 
     def apply(self, file: FileIO) -> None:
         """Change a file as the journal says; once more does no harm."""

@@ -76,7 +76,7 @@ class JournaledFile:
         """
         # A journal that lost its file belongs to no store any more.
         forget(path)
-        if journal_of(path).exists():
+        if os.path.lexists(journal_of(path)):
             raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
         return cls(path, disk.opened(path, "x+b"), 0, _EVERYTHING, {})
 
@@ -90,7 +90,7 @@ class JournaledFile:
             If the operating system refuses, or another's file is where the journal goes.
         """
         recover(path)
-        if journal_of(path).exists():
+        if os.path.lexists(journal_of(path)):
             raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
         file = disk.opened(path, "r+b")
         size = os.fstat(file.fileno()).st_size
@@ -110,6 +110,8 @@ class JournaledFile:
         OSError
             If it cannot be opened.
         """
+        # Beside a link to a store there is no journal of it.
+        path = path.resolve()
         file = disk.opened(path, "rb")
         made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
         journal = Journal.of(path)
@@ -220,12 +222,7 @@ class JournaledFile:
             raise OSError("another file has taken its place while it was written")
         journal = Journal(self._size, list(self._extents()))
         disk.sync(self._file)
-        try:
-            journal.write(self.path)
-        except BaseException:
-            # Not whole, so it counts for nothing.
-            disk.remove(journal_of(self.path))
-            raise
+        journal.write(self.path)
         self._ended = True
         journal.apply(self._file)
         disk.remove(journal_of(self.path))

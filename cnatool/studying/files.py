@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cnatool.errors import StoreWriteError, UsageError
+from cnatool.errors import CnatoolError, StoreWriteError, UsageError
 from cnatool.store.tree import store_around
+from cnatool.studying.replacing import finish_replacing, replaced_results
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import polars
@@ -19,7 +19,7 @@ __all__ = ["check_folder", "write_results"]
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder for results.
+    """Make a folder for results, and put those in place that a killed process left.
 
     Raises
     ------
@@ -36,6 +36,9 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"-o {folder}: {store} is a store. Name a folder outside of it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        finish_replacing(folder)
+    except CnatoolError:
+        raise
     except OSError as error:
         raise _refused(folder, error.strerror or str(error)) from error
 
@@ -45,24 +48,25 @@ def write_results(
 ) -> None:
     """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<name>.json``.
 
+    However this ends, files of an earlier result and of this one are never side by side.
+
     Raises
     ------
     StoreWriteError
         If the operating system refuses.
     """
-    for key, table in tables.items():
-        _written(folder / f"{key}.parquet", table.write_parquet)
-        _written(folder / f"{key}.csv", table.write_csv)
-    _written(folder / f"{name}.json", lambda path: path.write_text(document, "utf-8"))
-
-
-def _written(path: Path, write: Callable[[Any], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    path = folder
     try:
-        write(partial)
-        partial.replace(path)
+        with replaced_results(folder, name) as new:
+            for key, table in tables.items():
+                for ending, write in (("parquet", table.write_parquet), ("csv", table.write_csv)):
+                    path = folder / f"{key}.{ending}"
+                    write(new / path.name)
+            path = folder / f"{name}.json"
+            (new / path.name).write_text(document, "utf-8")
+    except CnatoolError:
+        raise
     except Exception as error:  # polars raises its own kinds for what the system refuses
-        partial.unlink(missing_ok=True)
         why = error.strerror if isinstance(error, OSError) else None
         raise _refused(path, why or one_line(error)) from error
 
