@@ -119,7 +119,13 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
     }
     begun = {
         name: msgspec.structs.replace(
-            r, rows=r.taken, committed=(), complete=False, fingerprint=None, skipped=()
+            r,
+            rows=r.taken,
+            committed=(),
+            complete=False,
+            fingerprint=None,
+            skipped=(),
+            checksums=None,
         )
         for name, r in store.record.splits.items()
     }

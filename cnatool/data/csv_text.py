@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -49,8 +50,7 @@ def scan_table(path: Path) -> tuple[pl.LazyFrame, str]:
     polars.exceptions.PolarsError
         If the table cannot be read.
     """
-    stat = path.stat()
-    text = _in_utf8(path, stat.st_mtime_ns, stat.st_size)
+    text = _in_utf8(path)
     separator = _separator(text, path)
     frame = pl.scan_csv(text, infer_schema=False, separator=separator, glob=False)
     names = frame.collect_schema().names()
@@ -61,14 +61,21 @@ def scan_table(path: Path) -> tuple[pl.LazyFrame, str]:
     return frame, separator
 
 
-@cache
-def _in_utf8(path: Path, changed: int, size: int) -> Path:
+def _in_utf8(path: Path) -> Path:
     """Give the path of the same text in UTF-8: a copy for the time of this process, if needed."""
     with path.open("rb") as file:
         start = file.read(4)
-    encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), None)
-    if encoding is None:
-        return path
+        encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), None)
+        if encoding is None:
+            return path
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _copied(path, encoding, digest)
+
+
+@cache
+def _copied(path: Path, encoding: str, digest: str) -> Path:
+    """Copy a text into UTF-8; once for each content that a file has."""
     folder = Path(_copies().name)
     copy = folder / f"{len(list(folder.iterdir()))}.csv"
     try:

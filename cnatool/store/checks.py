@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.store.layout import split_arrays
 from cnatool.store.reference_records import is_relative_path
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ __all__ = ["SPLIT_NAME", "contradictions"]
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What a store can hold: no array is larger, and no number in JSON is exact beyond it.
 _MOST = 1 << 53
+# Of any number of chunks, eight digits each.
+_CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
 # What counts of levels are, with the checksum that follows them.
 _COUNTS = ("uint32", (257,))
 
@@ -79,6 +82,7 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is no name of a split"
         yield from _split_contradictions(name, split)
+        yield from _checksum_contradictions(name, split, record)
 
 
 def _weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
@@ -132,6 +136,25 @@ def _split_contradictions(name: str, split: SplitRecord) -> Iterator[str]:
         yield f"split {name!r} claims to be complete, and not all its rows are committed"
     if split.inputs_from is not None and not is_relative_path(split.inputs_from.store):
         yield f"the inputs of split {name!r} are in {split.inputs_from.store!r}, no relative path"
+
+
+def _checksum_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
+    if split.checksums is None:
+        return
+    unknown = set(split.checksums) - {a.key for a in split_arrays(record, labels=split.labels)}
+    if unknown:
+        yield f"split {name!r} has checksums of {min(unknown)!r}, which is none of its arrays"
+    rows = sum(stop - start for start, stop in split.committed)
+    if split.committed not in ((), ((0, rows),)):
+        yield f"split {name!r} has checksums of rows that are not its first"
+    for key, checksums in split.checksums.items():
+        if checksums.rows < 1 or not _CHECKSUMS.fullmatch(checksums.crc32c):
+            yield f"the checksums of array {key} of split {name!r} are none"
+        elif len(checksums) != -(-rows // checksums.rows):
+            yield (
+                f"array {key} of split {name!r} has {len(checksums)} checksums, of "
+                f"{checksums.rows} rows each, for {rows} committed rows"
+            )
 
 
 def _is_dtype(name: str) -> bool:

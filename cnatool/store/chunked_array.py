@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.store.integrity import rows_checksum
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ class ChunkedArray:
         Element type of the rows; ``str`` for text.
     written : int
         Rows that are there already.
+    checksums : bytes or None
+        CRC-32C of the chunks of these rows, four bytes each; None where they are not known.
 
     Attributes
     ----------
@@ -32,16 +36,34 @@ class ChunkedArray:
         Rows that went to the array.
     """
 
-    __slots__ = ("_array", "_buffer", "_filled", "dtype", "written")
+    __slots__ = ("_array", "_buffer", "_checksums", "_filled", "dtype", "written")
 
     def __init__(
-        self, array: WritableArray, dtype: np.dtype[Any] | type[str], written: int = 0
+        self,
+        array: WritableArray,
+        dtype: np.dtype[Any] | type[str],
+        written: int = 0,
+        checksums: bytes | None = b"",
     ) -> None:
         self._array = array
         self.dtype = np.dtype(object) if dtype is str else np.dtype(dtype)
         self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
         self._filled = 0
         self.written = written
+        # Rows of nothing need none.
+        known = checksums is not None and 0 not in array.shape[1:]
+        self._checksums = bytearray(checksums or b"") if known else None
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk."""
+        return self._array.chunk_rows
+
+    def checksums(self, rows: int) -> bytes | None:
+        """Give the CRC-32C of the chunks of the first rows; None where some are not known."""
+        if self._checksums is None:
+            return None
+        return bytes(self._checksums[: 4 * -(-rows // self.chunk_rows)])
 
     def append(self, rows: NDArray[Any]) -> None:
         """Take rows, and write the chunks that they fill."""
@@ -67,5 +89,10 @@ class ChunkedArray:
             self._filled = 0
 
     def _write(self, rows: NDArray[Any]) -> None:
-        self._array.write(self.written, rows.astype(self.dtype, copy=False))
+        rows = rows.astype(self.dtype, copy=False)
+        if self._checksums is not None:
+            # Before they are written: what goes wrong from here on is seen.
+            for start in range(0, len(rows), self.chunk_rows):
+                self._checksums += rows_checksum(rows[start : start + self.chunk_rows])
+        self._array.write(self.written, rows)
         self.written += len(rows)

@@ -1,11 +1,17 @@
-"""The checksum of a store's attribute: a digit that flips must not become another number."""
+"""Checksums of a store's attribute and rows: a flipped bit must not become another number."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import google_crc32c
 import msgspec
+import numpy as np
 
-__all__ = ["attribute_checksum"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["attribute_checksum", "rows_checksum"]
 
 
 def attribute_checksum(attribute: bytes) -> str:
@@ -21,3 +27,30 @@ def attribute_checksum(attribute: bytes) -> str:
     """
     canonical = msgspec.json.encode(msgspec.json.decode(attribute), order="deterministic")
     return f"{google_crc32c.value(canonical):08x}"
+
+
+def rows_checksum(rows: NDArray[Any]) -> bytes:
+    """Compute the CRC-32C of rows of an array: four bytes, the most significant first.
+
+    It is that of their bytes before compression, C-contiguous and little-endian; of text, that of
+    each one's UTF-8 behind its length in bytes, four bytes little-endian.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Rows of numbers; or of text, as objects.
+
+    Examples
+    --------
+    >>> rows_checksum(np.array([1.0, 2.0])).hex()
+    '3726ddd9'
+    """
+    content: Any
+    if rows.dtype.hasobject:
+        texts = [str(text).encode() for text in rows]
+        content = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    else:
+        content = (
+            np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+        )
+    return int(google_crc32c.value(content)).to_bytes(4, "big")

@@ -14,7 +14,7 @@ from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, Store
 from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
 from cnatool.store.indexing import RowReader, index_rows
-from cnatool.store.integrity import attribute_checksum
+from cnatool.store.integrity import attribute_checksum, rows_checksum
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cnatool.store.indexing import Index
-    from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
+    from cnatool.store.records import ChunkChecksums, LayerRecord, SplitRecord, TensorRecord
     from cnatool.store.tree import Codec, ReadableArray, ReadableTree
 
 __all__ = ["Split", "Store", "StoredArray", "named_stores", "open_store"]
@@ -155,13 +155,29 @@ class StoredArray:
         The array in the store.
     ranges : tuple of (int, int)
         Its committed row ranges.
+    path : Path
+        The store, for messages.
+    checksums : ChunkChecksums or None
+        What the chunks of the array's committed rows must match.
+    end : int
+        The last of these rows, plus one; ``ranges`` may be fewer where another store uses them.
     """
 
-    __slots__ = ("_array", "_ranges", "dtype", "shape")
+    __slots__ = ("_array", "_checksums", "_end", "_path", "_ranges", "dtype", "shape")
 
-    def __init__(self, array: ReadableArray, ranges: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self,
+        array: ReadableArray,
+        ranges: tuple[tuple[int, int], ...],
+        path: Path,
+        checksums: ChunkChecksums | None,
+        end: int,
+    ) -> None:
         self._array = array
         self._ranges = ranges
+        self._path = path
+        self._checksums = checksums
+        self._end = end
         rows = sum(stop - start for start, stop in ranges)
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
@@ -211,11 +227,32 @@ class StoredArray:
         for low, high in self._ranges:
             first, last = max(start, offset), min(stop, offset + high - low)
             if first < last:
-                parts.append(self._array.read(low + first - offset, low + last - offset))
+                parts.append(self._checked(low + first - offset, low + last - offset))
             offset += high - low
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _checked(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows, with all other committed rows of their chunks, and check them."""
+        if self._checksums is None:
+            return self._array.read(start, stop)
+        size = self._checksums.rows
+        first, last = start // size * size, min(-(-stop // size) * size, self._end)
+        rows = self._array.read(first, last)
+        for low in range(first, last, size):
+            high = min(low + size, last)
+            if rows_checksum(rows[low - first : high - first]) != self._checksums[low // size]:
+                raise StoreDamagedError(
+                    f"{self._path}: rows {low} to {high - 1} of array {self._array.key} are not "
+                    "those that were stored: they do not match their checksum in the store's "
+                    "attribute. Dump again, or restore the store from a copy. If you changed them "
+                    "on purpose, remove `checksums` of the split, and `cnatool_crc32c`."
+                )
+        if stop - start == last - first:
+            return rows
+        # Whoever keeps a few rows is not to keep their chunks.
+        return rows[start - first : stop - first].copy()
 
 
 class Split:
@@ -366,7 +403,20 @@ class Split:
                     f"{self._store.path}: array {array.key} has {what} {found}, and the store's "
                     f"attribute says {expected}. Dump again, or restore the store from a copy."
                 )
-        return StoredArray(array, committed)
+        checksums = (self.record.checksums or {}).get(key)
+        if (
+            checksums is not None
+            and checksums.rows != min(array.chunk_rows, len(self))
+            and checksums.rows * spec.row_bytes > _BLOCK_BYTES
+        ):
+            raise StoreDamagedError(
+                f"{self._store.path}: array {array.key} has chunks of {array.chunk_rows} rows, and "
+                f"the attribute checksums of {checksums.rows} rows each. Dump again, or restore "
+                "the store from a copy. If you changed its chunks on purpose, remove "
+                "`checksums` of the split, and `cnatool_crc32c`."
+            )
+        end = self.record.committed[-1][1] if self.record.committed else 0
+        return StoredArray(array, committed, self._store.path, checksums, end)
 
 
 class Store:

@@ -17,6 +17,7 @@ from cnatool.store.weight_records import WeightsRecord
 
 __all__ = [
     "ArrayRecord",
+    "ChunkChecksums",
     "ConstantRecord",
     "FileRecord",
     "Kept",
@@ -338,6 +339,29 @@ class SkippedSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class ChunkChecksums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Checksums of the committed rows of one array, by which rows of other arrays are noticed.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of a chunk; the last one may have fewer.
+    crc32c : str
+        CRC-32C of each chunk's rows in order, eight hexadecimal digits each: of their bytes before
+        compression, C-contiguous and little-endian; of text, of each one's UTF-8 behind its length
+        in bytes (four bytes, little-endian).
+    """
+
+    rows: int
+    crc32c: str
+
+    def __len__(self) -> int:
+        return len(self.crc32c) // 8
+
+    def __getitem__(self, number: int) -> bytes:
+        return bytes.fromhex(self.crc32c[8 * number : 8 * number + 8])
+
+
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One split: how many rows it will have, and which of them are safely on disk.
 
@@ -368,6 +392,9 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Those that were found so far.
     inputs_from : InputsReference or None
         The store that has the raw inputs, row for row; null where they are here.
+    checksums : dict of str to ChunkChecksums, or None
+        Of each array of the split by its key, such as ``activations/3``; null, or without an array,
+        where nobody took them.
     """
 
     rows: int
@@ -381,6 +408,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skips: bool = False
     skipped: tuple[SkippedSample, ...] = ()
     inputs_from: InputsReference | None = None
+    checksums: dict[str, ChunkChecksums] | None = None
 
     @property
     def taken(self) -> int:

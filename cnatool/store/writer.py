@@ -17,7 +17,7 @@ from cnatool.store.failures import reported
 from cnatool.store.fingerprint import data_digests, digest, fingerprint
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
-from cnatool.store.records import SkippedSample, SplitRecord, StoreRecord
+from cnatool.store.records import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.tree import format_of
 
 if TYPE_CHECKING:
@@ -235,7 +235,9 @@ class StoreWriter:
                         "committed, and cannot be gone on with. Dump again with --overwrite."
                     )
                 array = self._tree.reopened_array(key, committed, grows=grows)
-                arrays[spec.key] = ChunkedArray(array, spec.dtype, committed)
+                known = (record.checksums or {}).get(spec.key)
+                checksums = bytes.fromhex(known.crc32c) if known else None if committed else b""
+                arrays[spec.key] = ChunkedArray(array, spec.dtype, committed, checksums)
         return SplitWriter(self, split.name, record, arrays, commit, digests=digests)
 
     def _update(self, name: str, split: SplitRecord) -> None:
@@ -388,7 +390,19 @@ class SplitWriter:
 
     def _with_committed(self, rows: int) -> SplitRecord:
         room = rows if self._grows else self._record.rows
-        return msgspec.structs.replace(self._record, rows=room, committed=((0, rows),))
+        return msgspec.structs.replace(
+            self._record, rows=room, committed=((0, rows),), checksums=self._checksums(rows)
+        )
+
+    def _checksums(self, rows: int) -> dict[str, ChunkChecksums]:
+        """Give the checksums of the first rows of all arrays of which they are known."""
+        known = ((key, a.chunk_rows, a.checksums(rows)) for key, a in self._arrays.items())
+        # A chunk with room for more rows than there are is one of so many rows.
+        return {
+            key: ChunkChecksums(max(1, min(size, rows)), checksums.hex())
+            for key, size, checksums in known
+            if checksums is not None
+        }
 
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
@@ -434,8 +448,13 @@ class SplitWriter:
                     "that its fingerprint was taken of. Dump again, or restore the store from a "
                     "copy."
                 )
-            here = self._record.inputs_from
-            self._set(msgspec.structs.replace(split.record, inputs_from=here))
+            self._set(
+                msgspec.structs.replace(
+                    split.record,
+                    inputs_from=self._record.inputs_from,
+                    checksums=self._checksums(self._rows),
+                )
+            )
 
     def _close_arrays(self) -> None:
         self._together(array.flush for array in self._arrays.values())

@@ -11,6 +11,7 @@ from cnatool._version import __version__
 from cnatool.errors import StoreWriteError
 from cnatool.results import ConventionResult, ScoreResult
 from cnatool.store.durable import replaced_file
+from cnatool.store.layout import split_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,31 +26,29 @@ _SCORE = msgspec.json.Decoder(ScoreResult)
 
 def score_key(
     store: Store, test: Store | None, convention: ConventionResult, output: str | None
-) -> str:
-    """Name a score by all that it depends on, in hexadecimal.
+) -> str | None:
+    """Name a score by all that it depends on, in hexadecimal; None where that cannot be named.
 
-    That is what the attributes of the stores say (the model's SHA-256, the fingerprints of the
-    data, the tensors that are there, …), cnatool's version, every field of the convention, and the
-    output.
+    That is what the attributes of the stores say (the checksums of all chunks, the fingerprints of
+    inputs that other stores have, the tensors, …), cnatool's version, every field of the
+    convention, and the output. A store without checksums of all its arrays has no such name: times
+    and sizes of files do not tell one store from another.
     """
-    what: list[Any] = [
-        __version__,
-        _identity(store),
-        None if test is None else _identity(test),
-        convention,
-        output,
-    ]
+    stores = [store] if test is None else [store, test]
+    if not all(map(_has_checksums, stores)):
+        return None
+    what: list[Any] = [__version__, [each.record for each in stores], convention, output]
     return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()
 
 
-def _identity(store: Store) -> list[Any]:
-    identity: list[Any] = [store.record]
-    if store.record.model is None:
-        # No model's digest tells one recording from another over the same data.
-        root = store.path / "zarr.json" if store.path.is_dir() else store.path
-        status = root.stat()
-        identity += [status.st_mtime_ns, status.st_size]
-    return identity
+def _has_checksums(store: Store) -> bool:
+    """Say whether a store's attribute names the content of every array that has any."""
+    for split in store.record.splits.values():
+        held = split.inputs_from is None
+        arrays = split_arrays(store.record, labels=split.labels, inputs=held)
+        if {each.key for each in arrays if each.row_bytes} - (split.checksums or {}).keys():
+            return False
+    return True
 
 
 class ScoreCache:

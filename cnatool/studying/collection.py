@@ -152,7 +152,7 @@ def collect(
             first = _finished(path, named)
             second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, described, output)
-            found = None if cache is None else cache.get(key)
+            found = None if cache is None or key is None else cache.get(key)
             if found is None:
                 kept = score(first, second, convention=convention, overrides=without, output=output)
             else:
@@ -160,7 +160,7 @@ def collect(
         except (CnatoolError, OSError) as error:
             not_scored.append(NotScored(str(path), str(error)))
         else:
-            if cache is not None and found is None:
+            if cache is not None and key is not None and found is None:
                 cache.put(key, kept)
             networks.append(_network(name, first, second, kept, str(described)))
         observer.progress(_NETWORKS, done, len(stores))

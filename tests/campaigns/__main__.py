@@ -10,8 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from campaigns.campaign import FAILED, rounds, table
+from campaigns.campaign import FAILED, done_round, table
 from campaigns.campaigns import CAMPAIGNS
+from campaigns.rounds import rounds
 
 
 def main() -> int:
@@ -25,8 +26,9 @@ def main() -> int:
     parser.add_argument("name", choices=CAMPAIGNS)
     parser.add_argument("--count", type=int, help="rounds to do")
     parser.add_argument("--seconds", type=float, help="begin no round after so many seconds")
+    parser.add_argument("--jobs", type=int, default=1, help="rounds at the same time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="repeat this round alone")
+    parser.add_argument("--only", type=int, help="repeat this round alone, in this process")
     parser.add_argument("--record", type=Path, help="file of rounds, to continue a campaign")
     parser.add_argument("--folder", type=Path, help="where files are made")
     options = parser.parse_args()
@@ -34,24 +36,23 @@ def main() -> int:
     count = options.count
     if count is None and options.seconds is None:
         count = campaign.small
-    numbers = (
-        iter([options.only])
-        if options.only is not None
-        else itertools.islice(itertools.count(), count)
-    )
     done = []
-    with (
-        tempfile.TemporaryDirectory(dir=options.folder) as folder,
-        campaign.prepared(Path(folder)) as attack,
-    ):
-        for each in rounds(
-            options.name,
-            attack,
-            numbers,
-            seed=options.seed,
-            seconds=options.seconds,
-            record=None if options.only is not None else options.record,
-        ):
+    with tempfile.TemporaryDirectory(dir=options.folder, ignore_cleanup_errors=True) as folder:
+        if options.only is not None:
+            with campaign.prepared(Path(folder)) as attack:
+                results = iter([done_round(options.name, attack, options.only, options.seed)])
+        else:
+            results = rounds(
+                options.name,
+                campaign,
+                itertools.islice(itertools.count(), count),
+                folder=Path(folder),
+                seed=options.seed,
+                seconds=options.seconds,
+                record=options.record,
+                jobs=options.jobs,
+            )
+        for each in results:
             done.append(each)
             if each.result == FAILED:
                 print(f"round {each.number}: {each.error}", file=sys.stderr, flush=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["Attack", "Campaign", "Outcome", "Round", "rounds", "table"]
+__all__ = ["FAILED", "Attack", "Campaign", "Outcome", "Round", "done_round", "table"]
 
 FAILED = "FAILED"
 
@@ -67,11 +66,14 @@ class Campaign:
         Makes what is attacked in an empty folder, and takes it away in the end.
     small : int
         Rounds that show in seconds that the campaign works.
+    limit : float
+        Seconds after which a round counts as one that hangs.
     """
 
     what: str
     prepared: Callable[[Path], AbstractContextManager[Attack]]
     small: int
+    limit: float = 120
 
 
 @dataclass(frozen=True)
@@ -87,59 +89,17 @@ class Round:
     error: str = ""
 
 
-def rounds(
-    name: str,
-    attack: Attack,
-    numbers: Iterator[int],
-    *,
-    seed: int = 0,
-    seconds: float | None = None,
-    record: Path | None = None,
-) -> Iterator[Round]:
-    """Do rounds until the numbers or the seconds are used up.
-
-    Parameters
-    ----------
-    name : str
-        The campaign's name.
-    attack : Attack
-    numbers : iterator of int
-        The rounds to do.
-    seed : int
-        Rounds of equal seed and number are equal.
-    seconds : float, optional
-        No round begins later than this.
-    record : Path, optional
-        A file that gets a line of JSON for each round. Rounds that it has already are not repeated.
-    """
-    known = {r.number: r for r in _recorded(record) if (r.campaign, r.seed) == (name, seed)}
-    begun = time.monotonic()
-    for number in numbers:
-        if number in known:
-            yield known[number]
-            continue
-        start = time.monotonic()
-        if seconds is not None and start - begun > seconds:
-            return
-        error = ""
-        try:
-            outcome = attack(number, random.Random(f"{seed}/{name}/{number}"))
-        except Exception as failure:
-            outcome = Outcome(getattr(failure, "subject", name), FAILED)
-            error = "".join(traceback.format_exception(failure))[-3000:]
-        took = round(time.monotonic() - start, 3)
-        done = Round(name, seed, number, outcome.subject, outcome.result, took, error)
-        if record is not None:
-            with record.open("a") as file:
-                print(json.dumps(asdict(done)), file=file)
-        yield done
-
-
-def _recorded(record: Path | None) -> list[Round]:
-    if record is None or not record.exists():
-        return []
-    lines = record.read_text().splitlines()
-    return [Round(**json.loads(line)) for line in lines if line.endswith("}")]
+def done_round(name: str, attack: Attack, number: int, seed: int) -> Round:
+    """Do one round in this process."""
+    start = time.monotonic()
+    error = ""
+    try:
+        outcome = attack(number, random.Random(f"{seed}/{name}/{number}"))
+    except Exception as failure:
+        outcome = Outcome(getattr(failure, "subject", name), FAILED)
+        error = "".join(traceback.format_exception(failure))[-3000:]
+    took = round(time.monotonic() - start, 3)
+    return Round(name, seed, number, outcome.subject, outcome.result, took, error)
 
 
 def table(done: list[Round]) -> str:

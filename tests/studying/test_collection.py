@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from support.families import dump_family
 from support.recorded import record_network
-from support.stores import changed_attribute
+from support.stores import changed_attribute, forget_checksums
 
 import cnatool
 from cnatool.errors import DataError, UsageError
@@ -123,12 +125,42 @@ def test_what_changes_a_store_changes_its_score(
     assert cnatool.study(store, folder=out).reused == 0
     monkeypatch.setattr("cnatool.studying.cache.__version__", "9.9.9")
     assert cnatool.study(store, folder=out).reused == 0
-    # A recording has no model's digest: another one over the same data is another.
-    for _ in range(2):
+    # The same values recorded once more are the same, without a model's digest too.
+    for reused in (0, 1):
         shutil.rmtree(tmp_path / "mine.zarr", ignore_errors=True)
         record_network(tmp_path / "mine.zarr", {"train": 60, "test": 50})
-        assert cnatool.study(tmp_path / "mine.zarr", folder=out).reused == 0
-    assert cnatool.study(tmp_path / "mine.zarr", folder=out).reused == 1
+        assert cnatool.study(tmp_path / "mine.zarr", folder=out).reused == reused
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_stores_are_told_apart_by_content(tmp_path: Path, scored: list[str], suffix: str) -> None:
+    """Three recordings over the same data, equal in size, as if made at the same time."""
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 8), np.uint8), rng.integers(0, 2, 60)
+    for name in "abc":
+        tensors = dict.fromkeys(("one", "two", "three"), "Linear")
+        path = folder / f"{name}{suffix}"
+        with cnatool.create_store(path, tensors=tensors, outputs=["three"], codec="none") as store:
+            one, two, three = rng.standard_normal((3, 60, 4)).astype(np.float32)
+            values = {"one": one, "two": two, "three": three}
+            for split in ("train", "test"):
+                store.append(split, inputs=x, labels=y, outputs=three, activations=values)
+    for path in [folder, *folder.rglob("*")]:
+        os.utime(path, ns=(10**18, 10**18))
+    out = tmp_path / "out"
+    first = cnatool.study(folder, folder=out)
+    assert (first.reused, len(scored)) == (0, 3)
+    assert first.networks["test.accuracy"].n_unique() > 1
+    again = cnatool.study(folder, folder=out)
+    assert (again.reused, len(scored)) == (3, 3)
+    assert again.networks.equals(first.networks)
+    # Without checksums nothing tells what is in them.
+    for path in folder.iterdir():
+        forget_checksums(path)
+    assert cnatool.study(folder, folder=out).reused == 0
+    assert cnatool.study(folder, folder=out).reused == 0
 
 
 def test_what_cannot_be_scored_is_told(family: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from cnatool.store.reader import Split
@@ -21,6 +22,7 @@ __all__ = [
     "arrays",
     "changed_attribute",
     "check_rows",
+    "forget_checksums",
     "record",
     "write_store",
 ]
@@ -36,6 +38,21 @@ def changed_attribute(store: Path) -> Iterator[dict[str, Any]]:
     content["attributes"].pop("cnatool_crc32c", None)
     yield content["attributes"]["cnatool"]
     path.write_text(json.dumps(content))
+
+
+def forget_checksums(store: Path) -> None:
+    """Take the checksums of rows from a store's attribute, as who changes rows on purpose does."""
+    if store.is_dir():
+        with changed_attribute(store) as attribute:
+            for split in attribute["splits"].values():
+                split["checksums"] = None
+        return
+    with h5py.File(store, "r+") as root:
+        attribute = json.loads(root.attrs["cnatool"])
+        for split in attribute["splits"].values():
+            split["checksums"] = None
+        root.attrs["cnatool"] = json.dumps(attribute)
+        del root.attrs["cnatool_crc32c"]
 
 
 def write_store(path: Path, codec: Codec = "lz4") -> dict[str, np.ndarray]:
