@@ -1,8 +1,8 @@
 """Results of several files that take the place of earlier ones, all of them or none.
 
 They are written to a hidden folder, which is renamed to ``NAME.new`` once all of it is on disk:
-from then on they count. Then the old files are removed, ``NAME.json`` first, and the new ones put in
-their places, ``NAME.json`` last. A process that is killed meanwhile leaves ``NAME.new``, and the
+from then on they count. Then the old files are removed, ``NAME.json`` first, and the new ones put
+in their places, ``NAME.json`` last. A process that is killed meanwhile leaves ``NAME.new``, and the
 next one that writes to the folder finishes its work.
 """
 
