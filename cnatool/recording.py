@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, get_args
 
 import numpy as np
 
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, StoreWarning, UsageError
 from cnatool.recorded_batches import Description, Form, check_alike, ordered_batch
 from cnatool.recorded_weights import check_units, recorded_weights
 from cnatool.shared_inputs import SameSamples, SharedInputs
@@ -280,7 +280,7 @@ class Recording:
             held.enter_context(locked(self.path))
             left = recovered(self.path)
             if left is not None:
-                warnings.warn(left, stacklevel=2)
+                warnings.warn(left, StoreWarning, stacklevel=2)
             # Somebody may have made a store here since the recording was made.
             check_free(self.path, overwrite=self._overwrite)
             self._replaced = Replaced(self.path)

@@ -16,10 +16,11 @@ another file's.
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
+from cnatool.errors import CnatoolError, NotAStoreError, StoreWarning, StoreWriteError
 from cnatool.store.durable import sync
 from cnatool.store.failures import reported
 from cnatool.store.layout import split_arrays
@@ -104,10 +105,8 @@ def safe_rows(path: Path) -> int | None:
 
     What a reader finds is what counts: an interruption may come just behind a commit.
     """
-    from cnatool.store.reader import open_store
-
     try:
-        return sum(map(len, open_store(path).splits.values()))
+        return sum(map(len, _opened(path).splits.values()))
     except NotAStoreError:
         return 0
     except CnatoolError:
@@ -165,6 +164,15 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
     )
 
 
+def _opened(path: Path) -> Store:
+    """Open a store to look at it: whoever works with it is warned then."""
+    from cnatool.store.reader import open_store
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        return open_store(path)
+
+
 def _is_ours(form: Format, path: Path) -> bool:
     """Tell a store, or what is left of one, from anything else that has its hidden name."""
     return not is_link(path) and form.is_part(path)
@@ -180,10 +188,8 @@ def _has_no_row(form: Format, path: Path) -> bool:
 
 
 def _is_finished(path: Path) -> bool:
-    from cnatool.store.reader import open_store
-
     try:
-        splits = open_store(path).splits
+        splits = _opened(path).splits
     except CnatoolError:
         return False
     return bool(splits) and all(split.record.complete for split in splits.values())
@@ -191,10 +197,8 @@ def _is_finished(path: Path) -> bool:
 
 def _is_whole(path: Path) -> bool:
     """Say whether a store has all of its arrays, from their first committed row to their last."""
-    from cnatool.store.reader import open_store
-
     try:
-        _read_ends(open_store(path))
+        _read_ends(_opened(path))
     except CnatoolError:
         return False
     return True

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError, StoreWriteError, UsageError
 from cnatool.store.tree import store_around
+from cnatool.studying.checksums import checksum_list, list_name
 from cnatool.studying.replacing import finish_replacing, replaced_results
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import polars
+
+    from cnatool.studying.checksums import ResultKind
 
 __all__ = ["check_folder", "write_results"]
 
@@ -44,31 +47,36 @@ def check_folder(folder: Path) -> None:
 
 
 def write_results(
-    folder: Path, tables: Mapping[str, polars.DataFrame], name: str, document: str
+    folder: Path, tables: Mapping[str, polars.DataFrame], kind: ResultKind, document: str
 ) -> None:
-    """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<name>.json``.
+    """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<kind>.json``.
 
-    However this ends, files of an earlier result and of this one are never side by side.
+    Beside them is ``<kind>.sha256``, the list of their checksums. However this ends, files of an
+    earlier result and of this one never lie side by side.
 
     Raises
     ------
     StoreWriteError
         If the operating system refuses.
     """
-    path = folder
+    writers: dict[str, Callable[[Path], object]] = {}
+    for key, table in tables.items():
+        writers[f"{key}.parquet"] = table.write_parquet
+        writers[f"{key}.csv"] = table.write_csv
+    writers[f"{kind}.json"] = lambda path: path.write_text(document, "utf-8", newline="")
+    name = ""
     try:
-        with replaced_results(folder, name) as new:
-            for key, table in tables.items():
-                for ending, write in (("parquet", table.write_parquet), ("csv", table.write_csv)):
-                    path = folder / f"{key}.{ending}"
-                    write(new / path.name)
-            path = folder / f"{name}.json"
-            (new / path.name).write_text(document, "utf-8")
+        with replaced_results(folder, kind) as new:
+            for name, write in writers.items():
+                write(new / name)
+            name = list_name(kind)
+            written = checksum_list({each: new / each for each in writers})
+            (new / name).write_text(written, "utf-8", newline="")
     except CnatoolError:
         raise
     except Exception as error:  # polars raises its own kinds for what the system refuses
         why = error.strerror if isinstance(error, OSError) else None
-        raise _refused(path, why or one_line(error)) from error
+        raise _refused(folder / name, why or one_line(error)) from error
 
 
 def _refused(path: Path, why: str) -> StoreWriteError:
