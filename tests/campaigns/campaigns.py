@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from campaigns.kills import KILLS
+
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
 
 __all__ = ["CAMPAIGNS"]
 
-CAMPAIGNS: dict[str, Campaign] = {}
+CAMPAIGNS: dict[str, Campaign] = {"kills": KILLS}
