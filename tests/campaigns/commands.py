@@ -77,8 +77,12 @@ class Commands:
         self._folder = folder
         self._count = 0
         ours, theirs = socket.socketpair()
+        # Modules are found where this process finds them.
+        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._server = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            [sys.executable, "-c", _SERVER, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=self.environment,
         )
         theirs.close()
         self._lines = ours.makefile("rw")
@@ -140,7 +144,8 @@ class Commands:
         }
         if forked:
             return Running(said, self, self.ask(run=request))
-        process = subprocess.Popen([sys.executable, "-c", _TRUE, json.dumps(request)])
+        line = [sys.executable, "-c", _TRUE, json.dumps(request)]
+        process = subprocess.Popen(line, env=self.environment)
         return Running(said, self, process)
 
     def run(
