@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from campaigns.disks import DISKS
 from campaigns.kills import KILLS
+from campaigns.readers import READERS
+from campaigns.threads import THREADS
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
 
 __all__ = ["CAMPAIGNS"]
 
-CAMPAIGNS: dict[str, Campaign] = {"kills": KILLS}
+CAMPAIGNS: dict[str, Campaign] = {
+    "kills": KILLS,
+    "disks": DISKS,
+    "readers": READERS,
+    "threads": THREADS,
+}

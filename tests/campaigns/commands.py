@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Commands", "Ended", "Running", "Trouble"]
+__all__ = ["Commands", "Ended", "Limit", "Running", "Trouble"]
 
 _SERVER = "from campaigns.serving import serve; serve()"
 _TRUE = "from campaigns.serving import run_request; import sys; run_request(sys.argv[1])"
@@ -44,6 +44,8 @@ class Trouble:
         A write takes half of its bytes first.
     lasts : bool
         Later operations fail, too.
+    pause : float, optional
+        Each operation waits for up to so many seconds first.
     """
 
     at: int
@@ -51,6 +53,14 @@ class Trouble:
     errno: int | None = None
     short: bool = False
     lasts: bool = True
+    pause: float | None = None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The size in bytes beyond which no file of a command grows."""
+
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,7 @@ class Commands:
         cwd: Path,
         call: str = "",
         trouble: Trouble | None = None,
+        limit: Limit | None = None,
         forked: bool = True,
     ) -> Running:
         """Start a command.
@@ -130,6 +141,7 @@ class Commands:
             A function, ``module:name``, that is called with the words instead of cnatool's command.
         trouble : Trouble, optional
             What befalls it.
+        limit : Limit, optional
         forked : bool
             Whether it is forked from the server, or a process of its own.
         """
@@ -141,6 +153,7 @@ class Commands:
             "cwd": str(cwd),
             "said": str(said),
             "trouble": None if trouble is None else asdict(trouble),
+            "limit": None if limit is None else limit.bytes,
         }
         if forked:
             return Running(said, self, self.ask(run=request))
@@ -148,11 +161,9 @@ class Commands:
         process = subprocess.Popen(line, env=self.environment)
         return Running(said, self, process)
 
-    def run(
-        self, *words: object, cwd: Path, call: str = "", trouble: Trouble | None = None
-    ) -> Ended:
-        """Run a command to its end."""
-        return self.start(*words, cwd=cwd, call=call, trouble=trouble).ended()
+    def run(self, *words: object, cwd: Path, **how: Any) -> Ended:
+        """Run a command to its end; arguments as of `start`."""
+        return self.start(*words, cwd=cwd, **how).ended()
 
 
 class Running:
@@ -177,6 +188,10 @@ class Running:
         stop = time.monotonic() + seconds
         while (rest := stop - time.monotonic()) > 0 and self._poll() is None:
             time.sleep(min(rest, 0.002))
+
+    def has_ended(self) -> bool:
+        """Say whether it has ended."""
+        return self._poll() is not None
 
     def ended(self, seconds: float = 60) -> Ended:
         """Wait for its end.

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import pkgutil
+import resource
 import signal
 import socket
 import sys
@@ -90,6 +91,9 @@ def _run(request: dict[str, Any]) -> None:
     faulthandler.register(signal.SIGUSR1)
     os.chdir(request["cwd"])
     _commit_often()
+    if request["limit"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"],) * 2)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     befall(request["trouble"], f"{said}.count")
     if request["call"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)

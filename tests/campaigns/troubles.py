@@ -7,9 +7,11 @@ import builtins
 import errno
 import io
 import os
+import random
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,9 @@ class _Operations:
         if trouble is None or number < trouble["at"]:
             return None
         first = number == trouble["at"]
+        if trouble["pause"] is not None:
+            time.sleep(random.uniform(0, trouble["pause"]))
+            return None
         if trouble["signal"] is not None:
             if first:
                 os.kill(os.getpid(), trouble["signal"])
