@@ -29,7 +29,7 @@ __all__ = ["DISKS"]
 _ERRORS = (errno.ENOSPC, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _LARGE = "size=256m"
 # What a command ends with whose store cannot be written.
-_NOT_WRITTEN = 3
+_NOT_WRITTEN, _REFUSED = 3, 2
 
 
 class _Disk:
@@ -137,7 +137,9 @@ class _Round:
             return
         assert "Traceback" not in ended.errors, ended.errors[-2500:]
         assert last.startswith("cnatool: "), ended.errors[-2500:]
-        assert ended.code == _NOT_WRITTEN, (ended.code, ended.errors[-2500:])
+        # What does not fit is not begun.
+        code = _REFUSED if " would take about " in last else _NOT_WRITTEN
+        assert ended.code == code, (ended.code, ended.errors[-2500:])
         assert ended.errors.count("cnatool: ") == 1, ended.errors[-2500:]
 
 
