@@ -9,11 +9,11 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from campaigns.campaign import Campaign, Outcome
-from campaigns.commands import Limit, Trouble
+from campaigns.campaign import Outcome
 from campaigns.jobs import JOBS
 from campaigns.lasting import Written, workplace
 from campaigns.made import FORMATS, done
+from campaigns.processes import Limit, Trouble
 
 if TYPE_CHECKING:
     import random
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from campaigns.campaign import Attack
-    from campaigns.commands import Ended
     from campaigns.lasting import Workplace
+    from campaigns.processes import Ended
 
-__all__ = ["DISKS"]
+__all__ = ["failing_disks"]
 
 _ERRORS = (errno.ENOSPC, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _LARGE = "size=256m"
@@ -144,7 +144,8 @@ class _Round:
 
 
 @contextmanager
-def _prepared(folder: Path) -> Iterator[Attack]:
+def failing_disks(folder: Path) -> Iterator[Attack]:
+    """Let disks fail under commands that write."""
     disk = _Disk(folder / "disk")
     try:
         with workplace(folder, disk.folder) as place:
@@ -163,10 +164,3 @@ def _prepared(folder: Path) -> Iterator[Attack]:
             yield attack
     finally:
         disk.close()
-
-
-DISKS = Campaign(
-    "commands that write, on disks that are full or fail: one message, and nothing is lost",
-    _prepared,
-    small=10,
-)

@@ -6,11 +6,11 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from campaigns.campaign import Campaign, Outcome
-from campaigns.commands import Trouble
+from campaigns.campaign import Outcome
 from campaigns.jobs import JOBS
 from campaigns.lasting import Written, workplace
 from campaigns.made import FORMATS, done
+from campaigns.processes import Trouble
 
 if TYPE_CHECKING:
     import random
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from campaigns.campaign import Attack
-    from campaigns.commands import Ended
     from campaigns.lasting import Workplace
+    from campaigns.processes import Ended
 
-__all__ = ["KILLS"]
+__all__ = ["killed_commands"]
 
 # One attempt in so many is a process of its own instead of a fork.
 _TRUE = 12
@@ -95,7 +95,8 @@ class _Round:
 
 
 @contextmanager
-def _prepared(folder: Path) -> Iterator[Attack]:
+def killed_commands(folder: Path) -> Iterator[Attack]:
+    """Kill commands that write, and go on with what they leave."""
     with workplace(folder) as place:
 
         def attack(number: int, rng: random.Random) -> Outcome:
@@ -110,10 +111,3 @@ def _prepared(folder: Path) -> Iterator[Attack]:
             return Outcome(f"{name}, {form}", f"{kills} kill{'s' * (kills != 1)}")
 
         yield attack
-
-
-KILLS = Campaign(
-    "commands that write, killed at any moment and gone on with: nothing committed is lost",
-    _prepared,
-    small=10,
-)

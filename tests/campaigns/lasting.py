@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from campaigns.commands import Commands
 from campaigns.jobs import JOBS
 from campaigns.made import (
     BATCH,
@@ -20,6 +19,7 @@ from campaigns.made import (
     removed,
     safe_rows,
 )
+from campaigns.processes import Commands
 
 if TYPE_CHECKING:
     import random

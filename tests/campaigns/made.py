@@ -15,7 +15,7 @@ import cnatool
 from cnatool.errors import NotAStoreError
 
 if TYPE_CHECKING:
-    from campaigns.commands import Commands, Ended
+    from campaigns.processes import Commands, Ended
 
 __all__ = [
     "BATCH",
@@ -69,7 +69,7 @@ def done(ended: Ended) -> Ended:
 
 
 def record(path: str, overwrite: str = "") -> None:
-    """Record a store batch by batch, as a script does: in processes of `campaigns.commands`."""
+    """Record a store batch by batch, as a script does: in processes of `campaigns.processes`."""
     rng = np.random.default_rng(7)
     # As chunks are small, rows that are this long are committed every few batches.
     weights = rng.normal(size=(64, 40)).astype(np.float32)

@@ -7,11 +7,11 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from campaigns.campaign import Campaign, Outcome
-from campaigns.commands import Trouble
+from campaigns.campaign import Outcome
 from campaigns.jobs import JOBS
 from campaigns.lasting import Written, workplace
 from campaigns.made import FORMATS, contents, done, safe_rows
+from campaigns.processes import Trouble
 
 if TYPE_CHECKING:
     import random
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from campaigns.campaign import Attack
-    from campaigns.commands import Running
     from campaigns.lasting import Workplace
     from campaigns.made import Contents
+    from campaigns.processes import Running
 
-__all__ = ["READERS"]
+__all__ = ["read_while_written"]
 
 _WRITERS = ("dump", "dump --resume", "recorder", "convert")
 _THREADS = 2
@@ -80,7 +80,8 @@ def _read(place: Workplace, path: Path, expected: Contents, writer: Running, fir
 
 
 @contextmanager
-def _prepared(folder: Path) -> Iterator[Attack]:
+def read_while_written(folder: Path) -> Iterator[Attack]:
+    """Read stores while they are written."""
     with workplace(folder) as place:
 
         def attack(number: int, rng: random.Random) -> Outcome:
@@ -120,10 +121,3 @@ def _round(place: Workplace, name: str, form: str, rng: random.Random) -> int:
     written.check(complete=True)
     assert contents(path) == expected
     return partial + sum(reader.partial for reader in readers)
-
-
-READERS = Campaign(
-    "readers beside a writer: whole commits, in order, and nothing is called damaged",
-    _prepared,
-    small=4,
-)

@@ -1,4 +1,4 @@
-"""The side of `campaigns.commands` that runs in other processes."""
+"""The side of `campaigns.processes` that runs in other processes."""
 
 from __future__ import annotations
 

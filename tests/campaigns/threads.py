@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from campaigns.campaign import Campaign, Outcome
+from campaigns.campaign import Outcome
 from campaigns.lasting import workplace
 from campaigns.made import FORMATS, done, removed
 from campaigns.racing import USES
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from campaigns.campaign import Attack
     from campaigns.lasting import Workplace
 
-__all__ = ["THREADS"]
+__all__ = ["used_in_threads"]
 
 _CALL = "campaigns.racing:race"
 _MOST = 8
@@ -83,13 +83,7 @@ class _Threads:
 
 
 @contextmanager
-def _prepared(folder: Path) -> Iterator[Attack]:
+def used_in_threads(folder: Path) -> Iterator[Attack]:
+    """Use cnatool in several threads of fresh processes."""
     with workplace(folder) as place:
         yield _Threads(place)
-
-
-THREADS = Campaign(
-    "first uses in several threads of a fresh process: no crash, and the results of one thread",
-    _prepared,
-    small=6,
-)

@@ -81,7 +81,7 @@ def befall(trouble: dict[str, Any] | None, count: str) -> None:
     Parameters
     ----------
     trouble : dict, optional
-        A `campaigns.commands.Trouble`.
+        A `campaigns.processes.Trouble`.
     count : str
         The file that gets the number of operations.
     """
