@@ -231,12 +231,12 @@ def test_what_is_no_store_is_in_the_way(form: str, name: str, tmp_path: Path) ->
 
 def test_a_journal_is_never_applied_to_another_store(tmp_path: Path) -> None:
     """One that lost its file by a kill goes before another file gets the name."""
-    from cnatool.store.journal import Journal, journal_of
+    from cnatool.store.journal import journal_of
 
     path = tmp_path / "s.h5"
     write(path, OLD)
     Replaced(path)
-    Journal(8, [(0, b"torn....")]).write(path)
+    journal_of(path).write_bytes(b"cnatool journal 2\n" + bytes(60))
     assert recovered(path) is None
     assert not journal_of(path).exists()
     assert holds(path, OLD)
