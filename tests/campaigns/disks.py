@@ -151,7 +151,10 @@ def failing_disks(folder: Path) -> Iterator[Attack]:
         with workplace(folder, disk.folder) as place:
 
             def attack(number: int, rng: random.Random) -> Outcome:
-                name, form = list(JOBS)[number // 2 % len(JOBS)], FORMATS[number % 2]
+                name, form = (
+                    list(JOBS)[number % len(JOBS)],
+                    FORMATS[(number + number // len(JOBS)) % 2],
+                )
                 one = _Round(place, disk, name, form, rng)
                 try:
                     kind = one.play()

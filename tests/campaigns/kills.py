@@ -100,7 +100,7 @@ def killed_commands(folder: Path) -> Iterator[Attack]:
     with workplace(folder) as place:
 
         def attack(number: int, rng: random.Random) -> Outcome:
-            name, form = list(JOBS)[number // 2 % len(JOBS)], FORMATS[number % 2]
+            name, form = list(JOBS)[number % len(JOBS)], FORMATS[(number + number // len(JOBS)) % 2]
             one = _Round(place, name, form, rng)
             try:
                 kills = one.play()
