@@ -34,6 +34,7 @@ from cnatool.store.shards import ChunkError, ShardWriter
 from cnatool.store.threads import together
 from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr_metadata import (
+    ATTRIBUTE,
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTRIBUTE", "CHECKSUM", "ZarrTree"]
 
-ATTRIBUTE = "cnatool"
 CHECKSUM = "cnatool_crc32c"
 _METADATA = "zarr.json"
 # The root's next metadata, until they are whole.
@@ -325,6 +325,8 @@ class ZarrTree:
     def _make(self, folder: Path, metadata: bytes) -> None:
         folder.mkdir()
         path = folder / _METADATA
-        with path.open("xb") as file:
-            file.write(msgspec.json.format(metadata, indent=2))
+        # Others look at it at any time, so that it is never there in part.
+        partial = folder / _PARTIAL
+        partial.write_bytes(msgspec.json.format(metadata, indent=2))
+        partial.rename(path)
         self._unsynced |= dict.fromkeys((path, folder, folder.parent))
