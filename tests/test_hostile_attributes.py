@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from support.hostile import (
     copied,
     described_store,
     full_attribute,
+    little_memory,
     plain_attribute,
     put_attribute,
 )
@@ -32,7 +31,6 @@ from cnatool.errors import CnatoolError
 # More examples for whoever has the time.
 EXAMPLES = int(os.environ.get("CNATOOL_HOSTILE_EXAMPLES", "25"))
 SECONDS = 20
-MEMORY = 1 << 30
 
 
 class Case:
@@ -100,19 +98,6 @@ def unfinished(attribute: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(tmp_path_factory.mktemp("hostile"))
-
-
-@contextmanager
-def little_memory() -> Iterator[None]:
-    """Let no more be allocated than a small store takes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def tried(case: Case, store: Path) -> None:

@@ -13,6 +13,7 @@ from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
 from cnatool.backend.linear_operators import constant_value
 from cnatool.backend.session import RunOptions, Session
+from cnatool.backend.tensor_sizes import check_constants
 from cnatool.errors import CnatoolError, ModelError
 
 if TYPE_CHECKING:
@@ -219,5 +220,6 @@ class Constants:
         model = onnx.helper.make_model(
             graph, opset_imports=whole.opset_import, ir_version=whole.ir_version
         )
+        check_constants(self.graph, model)
         value: NDArray[Any] = Session(model, self.graph.path, self._run).run([result], {})[0]
         return value
