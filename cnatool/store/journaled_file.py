@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from cnatool.errors import StoreDamagedError
+from cnatool.local_paths import real_path
 from cnatool.store import disk
 from cnatool.store.journal import (
     Journal,
@@ -123,7 +124,7 @@ class JournaledFile:
             If it cannot be opened.
         """
         # The journal lies beside the file, not beside a link to it.
-        path = path.resolve()
+        path = real_path(path)
         for pause in (*_PAUSES, None):
             file = disk.opened(path, "rb")
             made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
