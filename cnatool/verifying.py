@@ -24,6 +24,7 @@ from cnatool.store.reader import open_store
 from cnatool.store.records import Statistic
 from cnatool.store.row_statistics import row_statistics
 from cnatool.store.tree import faults_of_metadata
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -357,4 +358,4 @@ def _allowed_differences(
 
 def _of_store(path: Path, error: Exception) -> str:
     """Give what an error says without the path, which is the same for all."""
-    return str(error).removeprefix(str(path)).lstrip("/: ")
+    return str(error).removeprefix(escaped(str(path))).lstrip("/: ")

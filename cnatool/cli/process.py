@@ -9,13 +9,17 @@ import signal
 import sys
 import threading
 import warnings
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from cnatool.cli.console import note
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError
-from cnatool.text import printable, replace_unencodable
+from cnatool.text import replace_unencodable
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["run"]
 
@@ -33,7 +37,12 @@ def run() -> None:
     _transliterate()
     received = _interruptible()
     if "--debug" in sys.argv[1:]:
-        _run()
+        warnings.showwarning = _show_warning
+        try:
+            _run()
+        except Exception as error:
+            _show_traceback(error)
+            sys.exit(1)
         return
     warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
     try:
@@ -74,6 +83,29 @@ def run() -> None:
         )
 
 
+def _show_traceback(error: Exception) -> None:
+    """Show what Python would, with nothing in it that steers a terminal."""
+    import traceback
+
+    _show_lines("".join(traceback.format_exception(error)))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _show_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
+
+
+def _show_lines(text: str) -> None:
+    for line in text.rstrip("\n").replace("\t", "    ").split("\n"):
+        note(line)
+
+
 def _transliterate() -> None:
     """Let a terminal that cannot show α show "alpha" instead."""
     codecs.register_error("cnatool", replace_unencodable)
@@ -106,7 +138,24 @@ def _run() -> None:
     from cnatool.cli.urls import refuse_urls
 
     refuse_urls(sys.argv[1:])
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        _fail_usage(error)
+        raise
+    # A command has no result but its exit code.
+    sys.exit(code)
+
+
+def _fail_usage(error: Exception) -> None:
+    """Show what the parser of the command line refuses, which may quote what it was given."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if isinstance(error, CnatoolError) or show is None or code is None:
+        return
+    shown = io.StringIO()
+    show(file=shown)
+    _show_lines(shown.getvalue())
+    sys.exit(code)
 
 
 def _interruptible() -> list[int]:
@@ -153,5 +202,5 @@ def _interrupted(received: list[int]) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"cnatool: {printable(message)}", err=True)
+    note(f"cnatool: {message}")
     sys.exit(code)

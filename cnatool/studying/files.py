@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
+from cnatool.spreadsheets import write_csv
 from cnatool.store.tree import store_around
 from cnatool.text import one_line
 
@@ -52,17 +54,17 @@ def write_results(
     """
     for key, table in tables.items():
         _written(folder / f"{key}.parquet", table.write_parquet)
-        _written(folder / f"{key}.csv", table.write_csv)
+        _written(folder / f"{key}.csv", partial(write_csv, table))
     _written(folder / f"{name}.json", lambda path: path.write_text(document, "utf-8"))
 
 
 def _written(path: Path, write: Callable[[Any], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        write(partial)
-        partial.replace(path)
+        write(unfinished)
+        unfinished.replace(path)
     except Exception as error:  # polars raises its own kinds for what the system refuses
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         why = error.strerror if isinstance(error, OSError) else None
         raise _refused(path, why or one_line(error)) from error
 

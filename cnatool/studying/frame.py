@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.errors import DataError, UsageError
+from cnatool.spreadsheets import from_spreadsheet
 from cnatool.studying.columns import TAG, TEXTS, tag_column
 from cnatool.text import listed, one_line
 
@@ -73,7 +74,7 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
         if path.suffix not in (".parquet", ".csv"):
             raise UsageError(f"{name}: the name must end in .parquet or .csv.")
         try:
-            frame = pl.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
+            frame = pl.read_parquet(path, glob=False) if path.suffix == ".parquet" else _csv(path)
         except Exception as error:  # polars raises its own kinds for what it cannot read
             raise DataError(f"{name} cannot be read: {one_line(error)}.") from error
     if "id" not in frame.columns:
@@ -97,10 +98,10 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
 
 
 def _csv(path: Path) -> polars.DataFrame:
-    """Read CSV; ``nan`` and ``inf`` do not make a column of numbers one of words."""
+    """Read CSV, also as `write_csv` has it; ``nan`` and ``inf`` are numbers."""
     import polars as pl
 
-    frame = pl.read_csv(path, infer_schema_length=None)
+    frame = from_spreadsheet(pl.read_csv(path, infer_schema_length=None, glob=False))
     for name in frame.columns:
         column = frame[name]
         if column.dtype == pl.String:
