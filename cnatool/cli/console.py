@@ -28,6 +28,7 @@ __all__ = [
     "ConsoleObserver",
     "key_values",
     "note",
+    "note_lines",
     "note_next",
     "print_json",
     "print_path",
@@ -88,6 +89,12 @@ def note_next(store: Store) -> None:
 def note(text: str) -> None:
     """Print a line to standard error, as `say` does."""
     typer.echo(_lines(text), err=True)
+
+
+def note_lines(text: str) -> None:
+    """Print lines to standard error, each as `note` does."""
+    for line in text.rstrip("\n").expandtabs(4).split("\n"):
+        note(line)
 
 
 def print_json(text: str) -> None:

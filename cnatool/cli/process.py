@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from cnatool.cli.console import note
+from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError
 from cnatool.text import replace_unencodable
@@ -87,7 +87,7 @@ def _show_traceback(error: Exception) -> None:
     """Show what Python would, with nothing in it that steers a terminal."""
     import traceback
 
-    _show_lines("".join(traceback.format_exception(error)))
+    note_lines("".join(traceback.format_exception(error)))
 
 
 def _show_warning(
@@ -98,12 +98,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    _show_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
-
-
-def _show_lines(text: str) -> None:
-    for line in text.rstrip("\n").replace("\t", "    ").split("\n"):
-        note(line)
+    note_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
 
 
 def _transliterate() -> None:
@@ -138,24 +133,7 @@ def _run() -> None:
     from cnatool.cli.urls import refuse_urls
 
     refuse_urls(sys.argv[1:])
-    try:
-        code = app(standalone_mode=False)
-    except Exception as error:
-        _fail_usage(error)
-        raise
-    # A command has no result but its exit code.
-    sys.exit(code)
-
-
-def _fail_usage(error: Exception) -> None:
-    """Show what the parser of the command line refuses, which may quote what it was given."""
-    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-    if isinstance(error, CnatoolError) or show is None or code is None:
-        return
-    shown = io.StringIO()
-    show(file=shown)
-    _show_lines(shown.getvalue())
-    sys.exit(code)
+    app()
 
 
 def _interruptible() -> list[int]:
