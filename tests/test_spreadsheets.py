@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from support.networks import mlp, saved
 from typer.testing import CliRunner
@@ -75,8 +73,10 @@ def test_other_texts_and_plain_numbers_stay(cell: str) -> None:
     assert from_spreadsheet(frame).equals(frame)
 
 
-@given(st.lists(st.text("=+-@\t\r\n '\"a1.e;,|＝\xa0\ufeff\u202e", max_size=6), min_size=1))
-def test_every_cell_is_harmless_in_a_file_and_comes_back(cells: list[str]) -> None:
+def test_every_cell_is_harmless_in_a_file_and_comes_back() -> None:
+    rng = np.random.default_rng(0)
+    signs = list("=+-@\t\r\n '\"a1.e;,|＝\xa0\ufeff\u202e")
+    cells = ["".join(rng.choice(signs, rng.integers(1, 7))) for _ in range(5000)]
     frame = pl.DataFrame({"text": cells, "kind": pl.Series(cells, dtype=pl.Categorical)})
     held = io.BytesIO()
     write_csv(frame, held)
@@ -113,6 +113,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("here")
     rng = np.random.default_rng(0)
     (folder / "data").mkdir()
+    (folder / "stores").mkdir()
     for name in ("train", "test"):
         x = rng.integers(0, 256, (30, 64), np.uint8)
         np.savez(folder / "data" / f"{name}.npz", x=x, y=rng.integers(0, 10, 30))
