@@ -26,6 +26,7 @@ __all__ = [
     "ALL",
     "PATIENCE",
     "ConsoleObserver",
+    "exit_incomplete",
     "key_values",
     "note",
     "note_lines",
@@ -37,6 +38,8 @@ __all__ = [
     "shown_of",
 ]
 
+# As of `cnatool verify`: a check found a fault.
+_INCOMPLETE = 1
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
 # Characters of a split's name beside its bar.
@@ -95,6 +98,13 @@ def note_lines(text: str) -> None:
     """Print lines to standard error, each as `note` does."""
     for line in text.rstrip("\n").expandtabs(4).split("\n"):
         note(line)
+
+
+def exit_incomplete(left_out: Sequence[object]) -> None:
+    """End the command with exit code 1 if stores were left out, and note how many."""
+    if left_out:
+        note(f"{len(left_out)} of the stores could not be used")
+        raise typer.Exit(_INCOMPLETE)
 
 
 def print_json(text: str) -> None:
