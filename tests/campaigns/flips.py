@@ -83,7 +83,7 @@ class _Stores:
                 cnatool.plot(path, "alpha-beta", overrides=QUICK).to_dict()
             ),
         }
-        self._twin = specimen.donor / specimen.stores[-1]
+        self._twin = specimen.twin
         self._scores = [_score(specimen.scored)]
         self._contents = [self._all_contents()]
         self._other = {
