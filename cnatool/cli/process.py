@@ -9,13 +9,17 @@ import signal
 import sys
 import threading
 import warnings
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError
-from cnatool.text import printable, replace_unencodable
+from cnatool.text import replace_unencodable
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["run"]
 
@@ -33,7 +37,12 @@ def run() -> None:
     _transliterate()
     received = _interruptible()
     if "--debug" in sys.argv[1:]:
-        _run()
+        warnings.showwarning = _show_warning
+        try:
+            _run()
+        except Exception as error:
+            _show_traceback(error)
+            sys.exit(1)
         return
     warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
     try:
@@ -72,6 +81,24 @@ def run() -> None:
             "Run `cnatool --debug …` for the traceback, and please report it.",
             _INTERNAL_ERROR,
         )
+
+
+def _show_traceback(error: Exception) -> None:
+    """Show what Python would, with nothing in it that steers a terminal."""
+    import traceback
+
+    note_lines("".join(traceback.format_exception(error)))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    note_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
 
 
 def _transliterate() -> None:
@@ -153,5 +180,5 @@ def _interrupted(received: list[int]) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"cnatool: {printable(message)}", err=True)
+    note(f"cnatool: {message}")
     sys.exit(code)
