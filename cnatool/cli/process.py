@@ -15,7 +15,8 @@ import typer
 
 from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
-from cnatool.errors import CnatoolError
+from cnatool.errors import CnatoolError, StoreWriteError
+from cnatool.store.failures import FULL
 from cnatool.text import replace_unencodable
 
 if TYPE_CHECKING:
@@ -63,13 +64,20 @@ def run() -> None:
     except KeyboardInterrupt:
         _interrupted(received)
     except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does; without this Python would complain
-        # once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output went away, as `| head` does.
+        _drop_output()
         sys.exit(1)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
+        if error.errno in FULL and not error.filename:
+            # What files of results and stores raise has a message of its own.
+            _drop_output()
+            _fail(
+                f"standard output or a temporary file cannot be written: {error.strerror}. Free "
+                "some space, or write elsewhere.",
+                StoreWriteError.exit_code,
+            )
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", CnatoolError.exit_code)
     except UnicodeEncodeError as error:
@@ -99,6 +107,11 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     note_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
+
+
+def _drop_output() -> None:
+    """Let nothing complain once more, at exit, about output that is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _transliterate() -> None:
