@@ -81,8 +81,8 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
     print_table(
         [("store", "left"), ("reason", "left")],
         [
-            # The reason begins with the path, as errors do.
-            [one.path, one.reason.removeprefix(one.path).lstrip(": ")]
+            # The reason may begin with the path, as errors do.
+            [one.path, one.reason.removeprefix(f"{one.path}: ").removeprefix(f"{one.path} ")]
             for one in not_scored
         ],
     )
