@@ -10,19 +10,25 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.dumps import COMMIT, command, files, make_data, same_arrays
+from support.steps import ended_at_step, in_process, steps
 
 import cnatool
-from cnatool.errors import NotAStoreError
+from cnatool.errors import CnatoolError, NotAStoreError
 
 KILLS = int(os.environ.get("CNATOOL_KILLS", "6"))
 ROWS = {"train": 4000, "test": 700}
 FORMATS = ["zarr", "h5"]
+# One in so many steps of a replacement is tried; 1 is every one.
+STRIDE = int(os.environ.get("CNATOOL_STEPS", "61"))
 
 
 class Here:
@@ -297,3 +303,50 @@ def test_killed_while_it_replaces_a_store(form: str, here: Here) -> None:
         else:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
         (here.folder / f".{store}.lock").unlink(missing_ok=True)
+
+
+def dump_over(place: str, form: str, resumes: str) -> None:
+    """Kill a dump that replaces another store at each stride-th of its steps."""
+    # So that not every process imports it.
+    for name in ("dumping", "backend.session", "store.hdf5", "store.zarr", "data.arrays"):
+        import_module(f"cnatool.{name}")
+    folder = Path(place)
+    store = folder / f"s.{form}"
+
+    def dump(limit: int, **options: bool) -> None:
+        cnatool.dump(folder / "net.onnx", folder / "data", store, limit=limit, threads=1, **options)
+
+    def prepare() -> None:
+        for left in [*folder.glob("s.*"), *folder.glob(".s.*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        assert ended_at_step(lambda: dump(5), 1 << 30) == 0
+
+    def rows(path: Path) -> int:
+        try:
+            splits = cnatool.open(path).splits.values()
+        except CnatoolError:
+            return 0
+        return sum(map(len, splits)) if all(one.record.complete for one in splits) else 0
+
+    last = partial(dump, 7, **({"resume": True} if resumes else {"overwrite": True}))
+    for step in steps(lambda: dump(7, overwrite=True), prepare, STRIDE):
+        for again in (False, True):
+            stores = [store, folder / f".{store.name}.replaced", *folder.glob("s.previous*")]
+            assert {10, 14} & set(map(rows, stores)), (step, sorted(folder.iterdir()))
+            if not again:
+                ended_at_step(lambda: dump(7, overwrite=True), 1 + step * 7 % 60)
+        if ended_at_step(last, 1 << 30):
+            # The old store has its name again, and is no beginning of the new one.
+            assert resumes
+            assert rows(store) == 10
+            assert ended_at_step(lambda: dump(7, overwrite=True), 1 << 30) == 0
+        assert rows(store) == 14
+        assert not list(folder.glob(".s.*")), step
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
+@pytest.mark.parametrize("resumes", ["", "resume"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_killed_at_steps_of_a_replacement(form: str, resumes: str, tmp_path: Path) -> None:
+    make_data(tmp_path, 20, 20)
+    in_process(dump_over, tmp_path, form, resumes)
