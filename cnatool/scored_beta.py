@@ -92,9 +92,10 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) 
         slope_coefficients(depths)
     except MetricError as error:
         return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
-    none = slopes(np.empty((0, len(layers))), depths)
-    blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]
-    return resolved(np.concatenate([none, *blocks]), beta_rounding(split, layers, fields))
+    beta = np.empty(len(split))
+    for start, z in z_blocks(split, layers, fields):
+        beta[start : start + len(z)] = slopes(z, depths)
+    return resolved(beta, beta_rounding(split, layers, fields))
 
 
 def beta_rounding(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> Rounding:
