@@ -19,6 +19,7 @@ from cnatool.errors import (
     StoreDamagedError,
     StoreInUseError,
     StoreVersionError,
+    StoreWarning,
     StoreWriteError,
     UsageError,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "StoreDamagedError",
     "StoreInUseError",
     "StoreVersionError",
+    "StoreWarning",
     "StoreWriteError",
     "StoredArray",
     "Study",

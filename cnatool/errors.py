@@ -14,7 +14,8 @@
     ├── StoreWriteError    what cannot be written (disk full, no right to)   exit code 3
     └── BackendError       the runtime refused or failed                     exit code 4
 
-A message is one short paragraph: what, where (file, tensor, row), what to do.
+A message is one short paragraph: what, where (file, tensor, row), what to do. `StoreWarning` is a
+warning: the store can be read, and something of it is missing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "StoreDamagedError",
     "StoreInUseError",
     "StoreVersionError",
+    "StoreWarning",
     "StoreWriteError",
     "UsageError",
 ]
@@ -94,3 +96,7 @@ class BackendError(CnatoolError, RuntimeError):
     """The runtime refused the model or failed while running it."""
 
     exit_code = 4
+
+
+class StoreWarning(UserWarning):
+    """A store that can be read, and from which something is missing."""

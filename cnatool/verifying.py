@@ -357,4 +357,7 @@ def _allowed_differences(
 
 def _of_store(path: Path, error: Exception) -> str:
     """Give what an error says without the path, which is the same for all."""
-    return str(error).removeprefix(str(path)).lstrip("/: ")
+    text = str(error)
+    inside = text.removeprefix(str(path))
+    # Files beside it have names that begin like its own.
+    return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text

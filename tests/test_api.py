@@ -31,6 +31,7 @@ def test_public_names() -> None:
         "StoreDamagedError",
         "StoreInUseError",
         "StoreVersionError",
+        "StoreWarning",
         "StoreWriteError",
         "StoredArray",
         "Study",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnatool.cli.arguments import InputsOption, ScoresOutputOption, SetOption, TestOption
-from cnatool.cli.console import key_values, note
+from cnatool.cli.console import ConsoleObserver, key_values, note
 from cnatool.errors import UsageError
 
 __all__ = ["plot"]
@@ -100,6 +100,7 @@ def plot(
         raise UsageError(f"--scale {scale:g}: give pixels a pixel, up to 20.")
     if output.suffix != ".json":
         need_converter()
+    observer = ConsoleObserver()
     chart = draw(
         sources,
         figure,
@@ -116,6 +117,7 @@ def plot(
         coefficient=coefficient,
         width=width,
         height=height,
+        observer=observer,
     )
     write_picture(chart, output, scale=scale)
     note(f"wrote {output}")

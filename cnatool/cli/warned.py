@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.cli.console import note
+from cnatool.errors import StoreWarning
 from cnatool.observing import subject
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _NAMES = {"PIL": "Pillow", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "O
 
 
 class LibraryWarnings:
-    """Shows each kind of warning once, with the library and the file that it is about.
+    """Shows each kind of library's warning once, with the library and the file it is about.
 
     Parameters
     ----------
@@ -42,6 +43,12 @@ class LibraryWarnings:
     ) -> None:
         """Take the place of `warnings.showwarning`."""
         text = " ".join(str(message).split())
+        if issubclass(category, StoreWarning):
+            # Our own: of several stores, each has its line.
+            if not self._quiet and (category, text) not in self._shown:
+                self._shown.add((category, text))
+                note(text)
+            return
         # Texts that differ only in a number are of one kind.
         kind = category, _NUMBERS.sub("", text)
         if self._quiet or kind in self._shown:

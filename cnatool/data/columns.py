@@ -19,7 +19,7 @@ from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,6 +37,7 @@ __all__ = [
     "Part",
     "Pictures",
     "Place",
+    "TablePart",
     "picture_in",
     "read_labels",
     "scattered",
@@ -48,9 +49,27 @@ TABLE_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError
 # Where a column cannot be labels.
 
 
+class TablePart(Protocol):
+    """One file of a table."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+
+    def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
+        """Give frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
+
+    def distinct(self, name: str, most: int) -> Iterable[str]:
+        """Collect the different values of a column; where there are over ``most``, some of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a table.
+    """One file of a table that polars reads.
 
     Attributes
     ----------
@@ -64,12 +83,23 @@ class Part:
     rows: int
     frame: pl.LazyFrame
 
+    def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
+        """Give frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
+        scan = self.frame.select(names).head(limit)
+        return scan.collect_batches(chunk_size=rows, maintain_order=True)
+
+    def distinct(self, name: str, most: int) -> Iterable[str]:
+        """Collect the different values of a column; where there are over ``most``, some of them."""
+        values = self.frame.select(pl.col(name).cast(pl.String).unique().drop_nulls())
+        found: Iterable[str] = values.head(most + 1).collect(engine="streaming")[name]
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in the files of a table the rows of a frame lie."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
     ends: tuple[int, ...]
     start: int
 
@@ -263,7 +293,7 @@ class Labels:
         return np.ascontiguousarray(numbers.fill_null(0).to_numpy()), faults
 
 
-def read_labels(parts: Sequence[Part], name: str) -> Labels:
+def read_labels(parts: Sequence[TablePart], name: str) -> Labels:
     """Read the different values of a column of text or floats, and decide what they mean.
 
     Raises
@@ -273,8 +303,7 @@ def read_labels(parts: Sequence[Part], name: str) -> Labels:
     """
     found: set[str] = set()
     for part in parts:
-        values = part.frame.select(pl.col(name).cast(pl.String).unique().drop_nulls())
-        found.update(values.head(MAX_CLASSES + 1).collect(engine="streaming")[name])
+        found.update(part.distinct(name, MAX_CLASSES))
         if len(found) > MAX_CLASSES:
             raise DataError(
                 f"{part.path}, column {name!r}, has over {MAX_CLASSES} different values, which are "
@@ -289,7 +318,7 @@ class ColumnSource:
     """Rows of one table, in one file or several; ids are row numbers, after the file's name."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
     columns: tuple[Column, ...]
     labels: Labels | None
     split_column: str | None = None
@@ -411,10 +440,9 @@ class ColumnSource:
         for part in self.parts:
             if limit <= 0:
                 break
-            scan = part.frame.select(list(dict.fromkeys(names))).head(limit)
-            limit -= part.rows
+            most, limit = limit, limit - part.rows
             try:
-                for piece in scan.collect_batches(chunk_size=rows, maintain_order=True):
+                for piece in part.frames(list(dict.fromkeys(names)), rows, most):
                     held = piece if held is None else held.vstack(piece)
                     while len(held) >= rows:
                         yield held.head(rows)

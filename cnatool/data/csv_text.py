@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import hashlib
+import io
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from cnatool.errors import DataError
 from cnatool.text import one_line
 
-__all__ = ["scan_table"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["TableText", "open_text", "scan_table", "scan_text"]
 
 # A line of a table; what is longer is some other file.
-_MAX_LINE = 1 << 22
+_MAX_LINE = 1 << 26
 _PIECE = 1 << 20
 # By the bytes that such a file starts with; the longer mark first.
 _ENCODINGS = (
@@ -50,15 +56,127 @@ def scan_table(path: Path) -> tuple[pl.LazyFrame, str]:
     polars.exceptions.PolarsError
         If the table cannot be read.
     """
-    text = _in_utf8(path)
-    separator = _separator(text, path)
-    frame = pl.scan_csv(text, infer_schema=False, separator=separator, glob=False)
+    text = open_text(path)
+    return scan_text(text), text.separator
+
+
+def scan_text(text: TableText) -> pl.LazyFrame:
+    """Open a table for polars; all cells are text, and rows without a value are left out.
+
+    Raises
+    ------
+    polars.exceptions.PolarsError
+        If the table cannot be read.
+    """
+    frame = pl.scan_csv(text.text, infer_schema=False, separator=text.separator, glob=False)
     names = frame.collect_schema().names()
     if len(names) > 1:
         blank = pl.all_horizontal(pl.all().is_null())
         if frame.select(blank.any()).collect(engine="streaming").item():
             frame = frame.filter(~blank)
-    return frame, separator
+    return frame
+
+
+class TableText(NamedTuple):
+    """The text of a table.
+
+    Attributes
+    ----------
+    path : Path
+        The file, for messages.
+    text : Path
+        The same text in UTF-8.
+    separator : str
+        What separates cells.
+    """
+
+    path: Path
+    text: Path
+    separator: str
+
+    def lines(self) -> Iterator[bytes]:
+        """Give the rows, the names first, without line ends; quoted cells may hold line breaks.
+
+        Raises
+        ------
+        DataError
+            If a quotation mark is never closed.
+        """
+        held: list[bytes] = []
+        marks = length = 0
+        with self.text.open("rb") as file:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
+            for line in file:
+                if not held and b'"' not in line:
+                    yield line.rstrip(b"\r\n")
+                    continue
+                held.append(line)
+                marks += line.count(b'"')
+                length += len(line)
+                if marks % 2 == 0:
+                    yield b"".join(held).rstrip(b"\r\n")
+                    held, marks, length = [], 0, 0
+                elif length > _MAX_LINE:
+                    break
+        if held:
+            raise DataError(
+                f"{self.path} cannot be read as a table (a quotation mark is not closed). Close "
+                "it, or get a whole copy of the file."
+            )
+
+    def cells(self, line: bytes) -> list[str]:
+        """Split a row.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            If it is not UTF-8.
+        """
+        text = line.decode()
+        if '"' not in text:
+            return text.split(self.separator)
+        # A cell may be as long as its row.
+        csv.field_size_limit(len(text) + 1)
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=self.separator))
+
+    def header(self) -> list[str]:
+        """Give the cells of the first row.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            If they are not UTF-8.
+        """
+        return self.cells(next((line for line in self.lines() if line), b""))
+
+    def names(self) -> list[str]:
+        """Give the names of the columns; where several have one name, numbered as by polars.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            If they are not UTF-8.
+        """
+        found = self.header()
+        seen: dict[str, int] = {}
+        names = []
+        for name in found:
+            number = seen[name] = seen.get(name, -1) + 1
+            names.append(f"{name}_duplicated_{number - 1}" if number else name)
+        return names
+
+
+def open_text(path: Path) -> TableText:
+    """Open the text of a table.
+
+    Raises
+    ------
+    DataError
+        If the first line is too long for a table, or the text is cut.
+    """
+    text = _in_utf8(path)
+    return TableText(path, text, _separator(text, path))
 
 
 def _in_utf8(path: Path) -> Path:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["SPLITS", "Named", "read_name"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SPLITS", "Named", "missing_pieces", "read_name"]
 
 # What splits are called, in the names of files and folders and in columns.
 SPLITS = {
@@ -27,6 +31,12 @@ _NUMBERED = re.compile(rf"(?P<split>{'|'.join(SPLITS)})\d+|(?P<set>{'|'.join(SPL
 _DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{8,}")
 # A hub's numbered files name their split, whatever it is.
 _SHARD = re.compile(r"(?P<split>[A-Za-z]\w*)-\d{5}-of-\d{5}(-[0-9a-f]{8,})?")
+# A numbered file among as many as it says.
+_PIECE = re.compile(r"(?P<before>.*?)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<after>.*)")
+# Stands for the number; no file name holds it.
+_NUMBER = "\0"
+# More are not listed.
+_MOST_PIECES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,30 @@ def read_name(stem: str) -> Named:
         if not (_split(word) or word.isdigit() or word == "of" or _DIGEST.fullmatch(word))
     ]
     return Named(_splits_in(stem), "-".join(rest))
+
+
+def missing_pieces(names: Sequence[str]) -> list[str]:
+    """List the numbered files that should be beside those of these names.
+
+    Digests, which follow the numbers in some names, are not known of files that are missing.
+
+    Examples
+    --------
+    >>> missing_pieces(["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"])
+    ['train-00001-of-00003.parquet']
+    """
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        if piece := _PIECE.fullmatch(name):
+            ending = re.sub(r"^-[0-9a-f]{8,}", "", piece["after"])
+            key = (f"{piece['before']}{_NUMBER}-of-{piece['count']}{ending}", piece["count"])
+            found.setdefault(key, {})[int(piece["number"])] = name
+    return [
+        pattern.replace(_NUMBER, f"{number:05d}")
+        for (pattern, count), numbers in found.items()
+        for number in range(min(int(count), _MOST_PIECES))
+        if number not in numbers
+    ]
 
 
 def _splits_in(text: str) -> frozenset[str]:

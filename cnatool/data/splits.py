@@ -26,7 +26,7 @@ from cnatool.data.source import (
     is_litter,
     is_picture,
 )
-from cnatool.data.split_names import SPLITS, Named, read_name
+from cnatool.data.split_names import SPLITS, Named, missing_pieces, read_name
 from cnatool.errors import DataError, UsageError
 from cnatool.store.tree import holds_store
 from cnatool.text import listed, printable
@@ -127,6 +127,11 @@ def open_splits(
         view=reading.view,
     )
     places = find_splits(None if data is None else data, named, reading.form)
+    for name, place in places.items():
+        if place.path.is_file() and (missing := missing_pieces([place.path.name])):
+            warn(f"{place} is one of {len(missing) + 1} files of split {name}, and is read alone")
+        elif place.path.is_dir() and place.array is None and not place.files:
+            _check_whole(place.path, name, [file.name for file in place.path.iterdir()])
     try:
         sources = {name: open_source(place, wanted, reading.form) for name, place in places.items()}
     except SampleError as error:
@@ -348,6 +353,7 @@ def _grouped(
     if not several:
         return [(name, [file]) for name, files in groups.items() for file in files]
     for name, files in groups.items():
+        _check_whole(folder, name, [file.name for file in files])
         other = next((file for file in files if named[file].rest != named[files[0]].rest), None)
         if other is not None:
             raise DataError(
@@ -355,6 +361,16 @@ def _grouped(
                 f"{printable(other.name)}: say which with --split {name}=PATH."
             )
     return list(groups.items())
+
+
+def _check_whole(folder: Path, split: str, files: Sequence[str]) -> None:
+    """Refuse numbered files of which some are missing."""
+    if missing := missing_pieces(files):
+        raise DataError(
+            f"{folder} lacks {len(missing)} of the numbered files of split {split}, as "
+            f"{printable(missing[0])}: get the others, or name one file that is to be read alone "
+            f"with --split {split}=PATH."
+        )
 
 
 def _check_names(folder: Path, named: Mapping[Path, Named], unnamed: Sequence[Path]) -> None:
@@ -425,8 +441,9 @@ def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
                 f"{source.name}, column {column!r}, calls the split {name} by two names: use one."
             )
         parts[name] = Selected(source, f"{source.name} where {column} is {value}", rows)
-    names = [name for name in _ORDER if name in parts]
-    return {name: parts[name] for name in (*names, *(set(parts) - set(names)))}
+    order = [name for name in _ORDER if name in parts]
+    order += [name for name in parts if name not in _ORDER]
+    return {name: parts[name] for name in order}
 
 
 def _held_out(sources: Mapping[str, Source], share: float, seed: int) -> dict[str, Source]:

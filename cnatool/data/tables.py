@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
 
 from cnatool.data.columns import TABLE_DAMAGE, ColumnSource, Part, Place, read_labels
-from cnatool.data.csv_text import scan_table
+from cnatool.data.csv_text import open_text, scan_text
 from cnatool.data.developing import Developed
 from cnatool.data.features import feature_columns, label_column, missing_column
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted
+from cnatool.data.wide_text import Measured, WideTable, parsed_numbers, wrong_cell
 from cnatool.errors import DataError
 from cnatool.text import one_line, printable
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cnatool.data.columns import Column, TablePart
     from cnatool.data.developing import Each
 
 __all__ = ["open_csv"]
 
 _BATCH = 4_096
+# Columns from which on a table is read row by row.
+WIDE = 1_000
 _COMMA = r"^[+-]?\d*,\d+(?:[eE][+-]?\d+)?$"
 _POINT = r"^[+-]?\d*\.\d+(?:[eE][+-]?\d+)?$"
 
@@ -42,15 +46,9 @@ class _Cells:
         cells = np.empty((len(frame), len(self.names)), self.spec.dtype)
         faults: dict[int, str] = {}
         for i, name in enumerate(self.names):
-            column = _numbers(frame[name], kind, self.comma)
-            for row in column.is_null().arg_true().to_list():
-                value = frame[name][row]
-                faults.setdefault(
-                    row,
-                    f"{place.where(row, name)} is {'empty' if value is None else repr(value)}: "
-                    "fill it with a number, leave the row out, or name the columns to use with "
-                    "--input INPUT=COLUMN,COLUMN.",
-                )
+            column = parsed_numbers(frame[name], kind, comma=self.comma)
+            for row in column.is_null().arg_true().to_list() if column.null_count() else ():
+                faults.setdefault(row, wrong_cell(place.where(row, name), frame[name][row]))
             cells[:, i] = column.fill_null(0).to_numpy()
         values = cells.reshape(len(frame), *self.spec.shape)
         return Developed(values, values, faults)
@@ -75,12 +73,12 @@ def open_csv(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
         If a file cannot be read, has no line of names, files differ in their columns, or a column
         is missing or holds text.
     """
-    parts, separators = zip(*map(_part, paths), strict=True)
-    path, names = parts[0].path, parts[0].frame.collect_schema().names()
-    for part in parts[1:]:
-        if part.frame.collect_schema().names() != names:
+    tables = [_table(path) for path in paths]
+    path, names = tables[0].path, tables[0].names
+    for table in tables[1:]:
+        if table.names != names:
             raise DataError(
-                f"{path} and {part.path} have different columns, so they are not parts of one "
+                f"{path} and {table.path} have different columns, so they are not parts of one "
                 "table: give one of them, or each as a --split."
             )
     label = label_column(path, names, wanted)
@@ -88,40 +86,111 @@ def open_csv(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
     if split is not None and split not in names:
         raise missing_column(path, "--split-column", split, names)
     chosen = _chosen(path, names, wanted, {label, split})
-    used_names = [name for given in chosen for name in given[1]]
+    used = list(dict.fromkeys(name for given in chosen for name in given[1]))
     try:
-        comma = "," not in separators and _has_decimal_commas(parts, used_names)
-        whole = _whole(parts, used_names, comma)
+        comma = _has_decimal_commas(tables, used)
+        found = [table.measure(used, comma=comma) for table in tables]
+        whole = _whole(path, used, found)
+        specs = [
+            InputSpec(name, np.dtype(np.int64 if whole.issuperset(columns) else float), shape)
+            for name, columns, shape in chosen
+        ]
+        inputs = [
+            tables[0].cells(number, spec, columns, comma=comma)
+            for number, (spec, (_, columns, _)) in enumerate(zip(specs, chosen, strict=True))
+        ]
+        parts = tuple(
+            table.part(each.rows, inputs) for table, each in zip(tables, found, strict=True)
+        )
         labels = None if label is None or wanted.unlabelled else read_labels(parts, label)
     except TABLE_DAMAGE as error:
         raise _unreadable(path, error) from error
-    columns = tuple(
-        _Cells(
-            InputSpec(name, np.dtype(np.int64 if whole.issuperset(used) else float), shape),
-            used,
-            comma,
-        )
-        for name, used, shape in chosen
-    )
     name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
-    return ColumnSource(name, tuple(parts), columns, labels, split, wanted.view.skip)
+    return ColumnSource(name, parts, tuple(inputs), labels, split, wanted.view.skip)
 
 
-def _part(path: Path) -> tuple[Part, str]:
+class _Table(Protocol):
+    """A text table in one file, whose columns are all text."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its columns."""
+
+    def matches(self, patterns: Sequence[str], names: Sequence[str]) -> list[bool]:
+        """Say of each regular expression whether a cell of some columns matches it."""
+
+    def measure(self, names: Sequence[str], *, comma: bool) -> Measured:
+        """Count the rows, and the numbers in some columns."""
+
+    def cells(self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool) -> Column:
+        """Give how columns become an input."""
+
+    def part(self, rows: int, inputs: Sequence[Column]) -> TablePart:
+        """Give what a source reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PolarsTable:
+    """A table that polars reads, column by column."""
+
+    path: Path
+    separator: str
+    names: list[str]
+    frame: pl.LazyFrame
+
+    def matches(self, patterns: Sequence[str], names: Sequence[str]) -> list[bool]:
+        if self.separator == ",":
+            # No number has a comma in it.
+            return [False] * len(patterns)
+        cells = pl.col(names).str.strip_chars()
+        found = self.frame.select(
+            pl.any_horizontal(cells.str.contains(pattern)).any().alias(str(i))
+            for i, pattern in enumerate(patterns)
+        ).collect(engine="streaming")
+        return list(map(bool, found.row(0)))
+
+    def measure(self, names: Sequence[str], *, comma: bool) -> Measured:
+        rows = 0
+        numbers, whole = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
+        # Batch by batch: an aggregation over all rows at once would hold much of the file.
+        scan = self.frame.select(names)
+        for frame in scan.collect_batches(chunk_size=_BATCH, maintain_order=True):
+            rows += len(frame)
+            for i, column in enumerate(frame.iter_columns()):
+                for kind, counts in ((pl.Float64, numbers), (pl.Int64, whole)):
+                    found = parsed_numbers(column, kind, comma=comma)
+                    counts[i] += len(found) - found.null_count()
+        return Measured(rows, numbers, whole == rows)
+
+    def cells(self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool) -> Column:
+        return _Cells(spec, tuple(names), comma)
+
+    def part(self, rows: int, inputs: Sequence[Column]) -> TablePart:
+        return Part(self.path, rows, self.frame)
+
+
+def _table(path: Path) -> _Table:
     try:
-        frame, separator = scan_table(path)
-        names = frame.collect_schema().names()
-        rows = int(frame.select(pl.len()).collect(engine="streaming").item())
-    except TABLE_DAMAGE as error:
+        text = open_text(path)
+        header, names = text.header(), text.names()
+        if len(names) < WIDE:
+            frame = scan_text(text)
+            names = frame.collect_schema().names()
+    except (*TABLE_DAMAGE, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
-    if not rows:
-        raise DataError(f"{path} holds no samples below its line of names.")
-    if all(_is_number(name) for name in names):
+    # As it is written: numbers that are there twice get other names.
+    if all(map(_is_number, header)):
         raise DataError(
             f"{path} has no line of names at its head, where labels are found: put one before the "
             "first row."
         )
-    return Part(path, rows, frame), separator
+    if len(names) < WIDE:
+        return _PolarsTable(path, text.separator, names, frame)
+    return WideTable(text, names)
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
@@ -159,49 +228,30 @@ def _chosen(
     return chosen
 
 
-def _numbers(column: pl.Series, kind: type[pl.Int64 | pl.Float64], comma: bool) -> pl.Series:
-    column = column.str.strip_chars()
-    if comma:
-        column = column.str.replace(",", ".", literal=True)
-    return column.cast(kind, strict=False)
-
-
-def _has_decimal_commas(parts: Sequence[Part], names: list[str]) -> bool:
+def _has_decimal_commas(tables: Sequence[_Table], names: Sequence[str]) -> bool:
     """Tell whether numbers are written with decimal commas, which must then hold for all."""
     with_comma = with_point = False
-    for part in parts:
-        cells = pl.col(list(dict.fromkeys(names))).str.strip_chars()
-        found = part.frame.select(
-            pl.any_horizontal(cells.str.contains(_COMMA)).any().alias("comma"),
-            pl.any_horizontal(cells.str.contains(_POINT)).any().alias("point"),
-        ).collect(engine="streaming")
-        with_comma |= bool(found["comma"].item())
-        with_point |= bool(found["point"].item())
+    for table in tables:
+        comma, point = table.matches((_COMMA, _POINT), names)
+        with_comma, with_point = with_comma or comma, with_point or point
     if with_comma and with_point:
         raise DataError(
-            f"{parts[0].path} holds numbers with a decimal comma and numbers with a decimal point, "
-            "so that what either means is in doubt: write all in one way."
+            f"{tables[0].path} holds numbers with a decimal comma and numbers with a decimal "
+            "point, so that what either means is in doubt: write all in one way."
         )
     return with_comma
 
 
-def _whole(parts: Sequence[Part], names: list[str], comma: bool) -> set[str]:
+def _whole(path: Path, names: Sequence[str], found: Sequence[Measured]) -> set[str]:
     """Say which columns hold whole numbers only; refuse those that hold none at all."""
-    names = list(dict.fromkeys(names))
-    whole, numbers = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    # Batch by batch: an aggregation over all rows at once would hold much of the file.
-    for part in parts:
-        scan = part.frame.select(names)
-        for frame in scan.collect_batches(chunk_size=_BATCH, maintain_order=True):
-            for name in names:
-                found = _numbers(frame[name], pl.Float64, comma)
-                numbers[name] += len(found) - found.null_count()
-                found = _numbers(frame[name], pl.Int64, comma)
-                whole[name] += len(found) - found.null_count()
-    for name, count in numbers.items():
+    if not all(each.rows for each in found):
+        raise DataError(f"{path} holds no samples below its line of names.")
+    numbers = np.sum([each.numbers for each in found], axis=0)
+    for name, count in zip(names, numbers, strict=True):
         if not count:
             raise DataError(
-                f"{parts[0].path}, column {name!r}, holds no numbers: name the columns to use with "
+                f"{path}, column {name!r}, holds no numbers: name the columns to use with "
                 "--input INPUT=COLUMN,COLUMN, or that of the labels with --labels NAME."
             )
-    return {name for name, count in whole.items() if count == sum(part.rows for part in parts)}
+    whole = np.logical_and.reduce([each.whole for each in found])
+    return {name for name, are in zip(names, whole, strict=True) if are}

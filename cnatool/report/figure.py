@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from cnatool.studying.reading import ResultKind
+from cnatool.studying.checksums import ResultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

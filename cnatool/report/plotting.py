@@ -19,9 +19,10 @@ from cnatool.studying.trajectory import Trajectory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from cnatool.observing import Observer
     from cnatool.report.figure import Figure, Options, SourceKind
     from cnatool.report.style import Chart
-    from cnatool.studying.reading import ResultKind
+    from cnatool.studying.checksums import ResultKind
 
     Source: TypeAlias = str | Path | Store | Study | Trajectory | Landscape
 
@@ -62,6 +63,7 @@ def plot(
     coefficient: str | None = None,
     width: float | None = None,
     height: float | None = None,
+    observer: Observer | None = None,
 ) -> Chart:
     """Draw a figure of a store, of several stores, of a study, a trajectory or a landscape.
 
@@ -90,6 +92,8 @@ def plot(
         Of ``measures``.
     width, height : float, optional
         Of one panel, in pixels, 96 an inch.
+    observer : Observer, optional
+        Notified if a folder of results has no checksums.
 
     Returns
     -------
@@ -113,7 +117,7 @@ def plot(
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
         raise UsageError(f"--figure {figure}: there is no such figure; there are {names}.")
     named = named_stores(inputs)
-    kind, sources = _opened(source, [row.kind for row in rows], named)
+    kind, sources = _opened(source, [row.kind for row in rows], named, observer)
     row = next((row for row in rows if row.kind == kind), None)
     if row is None:
         others = ", ".join(other.name for other in FIGURES if other.kind == kind)
@@ -157,7 +161,10 @@ def _check(options: Options, figure: Figure) -> None:
 
 
 def _opened(
-    source: Source | Iterable[Source], wanted: Sequence[SourceKind], inputs: tuple[Path, ...]
+    source: Source | Iterable[Source],
+    wanted: Sequence[SourceKind],
+    inputs: tuple[Path, ...],
+    observer: Observer | None,
 ) -> tuple[SourceKind, list[Any]]:
     """Open what is drawn: one study, trajectory or landscape, or stores.
 
@@ -179,7 +186,7 @@ def _opened(
         )
     (place,), (there,) = places, kinds
     kind = next((one for one in there if one in wanted), there[0])
-    opened = read_results(place, kind) if isinstance(place, str | Path) else place
+    opened = read_results(place, kind, observer) if isinstance(place, str | Path) else place
     return kind, [opened]
 
 

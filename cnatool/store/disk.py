@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-__all__ = ["Buffer", "opened", "remove", "sync", "sync_folder", "truncate", "write"]
+__all__ = ["Buffer", "opened", "remove", "replace", "sync", "sync_folder", "truncate", "write"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -52,3 +52,8 @@ def sync_folder(folder: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, if it is there."""
     path.unlink(missing_ok=True)
+
+
+def replace(path: Path, target: Path) -> None:
+    """Rename a file, over another if one has that name."""
+    path.replace(target)

@@ -18,7 +18,8 @@ import numpy as np
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5_arrays import LEVEL, HDF5Array, is_text
-from cnatool.store.journal import forget, recover
+from cnatool.store.integrity import attribute_checksum
+from cnatool.store.journal import Journal, JournalDamage, forget, misfit_text, recover
 from cnatool.store.journaled_file import JournaledFile
 from cnatool.store.signature import has_hdf5_signature
 from cnatool.text import one_line
@@ -101,8 +102,9 @@ class HDF5Tree:
         Raises
         ------
         StoreDamagedError
-            If its metadata cannot be read.
+            If its metadata cannot be read, or a journal of another state of the file is in the way.
         """
+        _check_journal(path)
         file = JournaledFile.reopened(path)
         try:
             root = h5py.File(file, "r+", libver=_VERSIONS)
@@ -134,6 +136,7 @@ class HDF5Tree:
     @classmethod
     def move(cls, path: Path, target: Path) -> None:
         """Rename a store, as its last commit left it."""
+        _check_journal(path)
         recover(path)
         path.rename(target)
 
@@ -343,6 +346,8 @@ def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
             if pause is not None and file.changed():
                 time.sleep(pause)
                 continue
+            if _has_old_journal(path):
+                raise StoreDamagedError(misfit_text(path)) from error
             if not has_hdf5_signature(file):
                 raise NotAStoreError(
                     f"{path} is no cnatool store: it is no HDF5 file. "
@@ -353,6 +358,30 @@ def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
                 "Dump again, or restore the store from a copy."
             ) from error
     raise AssertionError("the last try returns or raises")
+
+
+def _check_journal(path: Path) -> None:
+    """Make sure that applying a journal gives a store, where it does not say what it belongs to."""
+    if not _has_old_journal(path):
+        return
+    try:
+        tree = HDF5Tree.open(path)
+        text, checksum = tree.attribute(), tree.checksum()
+        # Before the attribute is first committed there is none.
+        whole = text is None or checksum in (None, attribute_checksum(text))
+    except Exception:  # what a mixture of two files looks like
+        whole = False
+    if not whole:
+        raise StoreDamagedError(misfit_text(path))
+
+
+def _has_old_journal(path: Path) -> bool:
+    """Whether the journal beside a file does not record the state of the file."""
+    try:
+        journal = Journal.of(path)
+    except JournalDamage:
+        return False
+    return journal is not None and journal.before is None
 
 
 def _close(file: JournaledFile, root: h5py.File) -> None:

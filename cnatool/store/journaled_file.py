@@ -4,19 +4,28 @@ HDF5 promises nothing about a file whose writer died. Here it never touches comm
 writes beyond the committed end goes to the file, where nothing refers to it yet; what it changes
 before that end waits in memory. A commit makes the new bytes durable, then writes the changed pages
 to a second file, the journal (``NAME.journal``), makes that durable, and only then changes the
-file. A journal that is whole is part of the store, one that is not never happened.
+file. `cnatool.store.journal` says which journal is part of the store.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
+import time
 from typing import TYPE_CHECKING, Self
 
+from cnatool.errors import StoreDamagedError
 from cnatool.store import disk
-from cnatool.store.journal import Journal, forget, journal_of, recover
-from cnatool.store.signature import HDF5_SIGNATURE
+from cnatool.store.journal import (
+    Journal,
+    JournalDamage,
+    forget,
+    journal_of,
+    misfit_text,
+    partial_of,
+    recover,
+)
+from cnatool.store.signature import committed_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["JournaledFile"]
 
 _PAGE = 4096
-_SUPERBLOCK = struct.Struct("<8sBBBBQQQ")
 # Before the first commit nothing of the file is durable, and all of it waits in memory.
 _EVERYTHING = 1 << 62
+# A reader whose file and journal do not match looks again, after so many seconds more each time.
+_PAUSES = (0.005, 0.02, 0.1, 0.5)
 
 
 class JournaledFile:
@@ -76,8 +86,7 @@ class JournaledFile:
         """
         # A journal that lost its file belongs to no store any more.
         forget(path)
-        if journal_of(path).exists():
-            raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
+        _check_free(path)
         return cls(path, disk.opened(path, "x+b"), 0, _EVERYTHING, {})
 
     @classmethod
@@ -86,15 +95,16 @@ class JournaledFile:
 
         Raises
         ------
+        StoreDamagedError
+            If the journal belongs to another state of the file, or cannot be read.
         OSError
             If the operating system refuses, or another's file is where the journal goes.
         """
         recover(path)
-        if journal_of(path).exists():
-            raise FileExistsError(errno.EEXIST, f"{journal_of(path)} is in the way")
+        _check_free(path)
         file = disk.opened(path, "r+b")
         size = os.fstat(file.fileno()).st_size
-        end = _committed_end(file)
+        end = committed_end(file)
         if end is not None and end < size:
             # Chunks of rows that were never committed.
             disk.truncate(file, end)
@@ -107,12 +117,26 @@ class JournaledFile:
 
         Raises
         ------
+        StoreDamagedError
+            If the journal belongs to another state of the file, or cannot be read.
         OSError
             If it cannot be opened.
         """
-        file = disk.opened(path, "rb")
-        made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
-        journal = Journal.of(path)
+        for pause in (*_PAUSES, None):
+            file = disk.opened(path, "rb")
+            made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
+            try:
+                journal = Journal.of(path)
+            except JournalDamage:
+                # `cnatool.store.reader` warns of it.
+                journal = None
+            if journal is None or journal.fits(file):
+                break
+            file.close()
+            # A writer may be at work in it, or have come to its next commit.
+            if pause is None:
+                raise StoreDamagedError(misfit_text(path))
+            time.sleep(pause)
         if journal is not None:
             made._size, made._boundary = journal.size, _EVERYTHING
             for offset, data in journal.extents:
@@ -218,15 +242,18 @@ class JournaledFile:
         here = os.fstat(self._file.fileno())
         if not self.path.exists() or not os.path.samestat(here, self.path.stat()):
             raise OSError("another file has taken its place while it was written")
-        journal = Journal(self._size, list(self._extents()))
         disk.sync(self._file)
+        extents = list(self._extents())
+        journal = Journal.made(self._file, min(self._boundary, self._size), self._size, extents)
         try:
             journal.write(self.path)
         except BaseException:
-            # Not whole, so it counts for nothing.
+            # Of what was not made durable, nothing may be left to count.
+            disk.remove(partial_of(self.path))
             disk.remove(journal_of(self.path))
             raise
-        self._ended = True
+        # Until it is applied nothing else may reach the file, to which the journal must fit.
+        self.abandon()
         journal.apply(self._file)
         disk.remove(journal_of(self.path))
         self._pages.clear()
@@ -272,19 +299,14 @@ class JournaledFile:
             yield first * _PAGE, b"".join(run)[: end - first * _PAGE]
 
 
-def _committed_end(file: FileIO) -> int | None:
-    """Give the size that an HDF5 file says it has; None where it is not of the kind written here.
-
-    The superblock holds, after the signature, the version, the bytes of an address and of a length,
-    flags, and the addresses of the base, of its extension and of the end.
-    """
-    head = file.read(_SUPERBLOCK.size) or b""
-    if len(head) < _SUPERBLOCK.size:
-        return None
-    signature, version, address, _, _, base, _, end = _SUPERBLOCK.unpack(head)
-    if signature != HDF5_SIGNATURE or version not in (2, 3) or address != 8 or base:
-        return None
-    return int(end)
+def _check_free(path: Path) -> None:
+    """Make sure that nothing is where the journal goes."""
+    for taken in (journal_of(path), partial_of(path)):
+        if os.path.lexists(taken):
+            raise FileExistsError(
+                errno.EEXIST,
+                f"{taken} is in the way, and no journal that cnatool can read. Move it elsewhere",
+            )
 
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:

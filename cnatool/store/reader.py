@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,18 @@ import msgspec
 import numpy as np
 
 from cnatool._version import __version__
-from cnatool.errors import MetricError, NotAStoreError, StoreDamagedError, StoreVersionError
+from cnatool.errors import (
+    MetricError,
+    NotAStoreError,
+    StoreDamagedError,
+    StoreVersionError,
+    StoreWarning,
+)
 from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import attribute_checksum, rows_checksum
+from cnatool.store.journal import journal_fault
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -76,8 +84,39 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         If its attribute is not what the schema says, or an array is missing or has another shape.
     StoreVersionError
         If it is whole, and in the form of another version of cnatool.
+
+    Warns
+    -----
+    StoreWarning
+        If the journal beside an HDF5 store is damaged, so that its last commit may be missing.
     """
     path = Path(path)
+    try:
+        store = _opened(path, named_stores(inputs))
+    except (NotAStoreError, StoreDamagedError):
+        _warn_of_journal(path, "")
+        raise
+    rows = (
+        f"{sum(stop - start for start, stop in split.committed)} of {split.rows} rows of {name}"
+        for name, split in store.record.splits.items()
+    )
+    _warn_of_journal(path, f": it has {' and '.join(rows) or 'no rows'}")
+    return store
+
+
+def _warn_of_journal(path: Path, rows: str) -> None:
+    """Warn of a journal that is left out, which takes a store back by one commit."""
+    if path.is_file() and (problem := journal_fault(path)) is not None:
+        warnings.warn(
+            f"{problem}. What the last commit changed may be missing from {path}{rows}. Complete "
+            "it with `cnatool dump --resume`, restore both files from a copy, or, if the journal "
+            "is not of this store, delete it.",
+            StoreWarning,
+            stacklevel=3,
+        )
+
+
+def _opened(path: Path, inputs: tuple[Path, ...]) -> Store:
     text = checksum = None
     try:
         tree, text, checksum = _described(path)
@@ -103,7 +142,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
             "again, or restore the store from a copy. If you changed it on purpose, remove the "
             "checksum."
         )
-    return Store(path, record, tree, named_stores(inputs))
+    return Store(path, record, tree, inputs)
 
 
 class _Maker(msgspec.Struct):
@@ -166,7 +205,7 @@ class StoredArray:
         The last of these rows, plus one; ``ranges`` may be fewer where another store uses them.
     """
 
-    __slots__ = ("_array", "_checksums", "_end", "_path", "_ranges", "dtype", "shape")
+    __slots__ = ("_array", "_checksums", "_end", "_held", "_path", "_ranges", "dtype", "shape")
 
     def __init__(
         self,
@@ -181,6 +220,8 @@ class StoredArray:
         self._path = path
         self._checksums = checksums
         self._end = end
+        # The chunk that a few rows were last read from, and its first row.
+        self._held: tuple[int, NDArray[Any]] | None = None
         rows = sum(stop - start for start, stop in ranges)
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
@@ -252,6 +293,8 @@ class StoredArray:
         if self._checksums is None:
             return self._array.read(start, stop)
         size = self._checksums.rows
+        if (held := self._held) and held[0] <= start and stop <= held[0] + len(held[1]):
+            return held[1][start - held[0] : stop - held[0]].copy()
         first, last = start // size * size, min(-(-stop // size) * size, self._end)
         rows = self._array.read(first, last)
         for low in range(first, last, size):
@@ -265,6 +308,9 @@ class StoredArray:
                 )
         if stop - start == last - first:
             return rows
+        if last - first <= size:
+            # Where rows are read one by one, their chunk is read and checked once.
+            self._held = first, rows
         # Whoever keeps a few rows is not to keep their chunks.
         return rows[start - first : stop - first].copy()
 

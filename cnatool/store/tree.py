@@ -10,6 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.journal import journal_fault
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
@@ -341,14 +342,17 @@ def store_around(path: Path) -> Path | None:
 
 
 def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
-    """Give what is wrong with metadata that cnatool reads past and other libraries do not.
+    """Give what is wrong with a store's files that reading its arrays does not show.
 
     Yields
     ------
     where, problem : str
-        Only a Zarr folder has such metadata: in HDF5 they carry checksums.
+        Of a Zarr folder, metadata that other libraries read and cnatool does not; of an HDF5 file,
+        a journal that is left out.
     """
     if path.is_dir():
         from cnatool.store.zarr_metadata import metadata_faults
 
         yield from metadata_faults(path)
+    elif (problem := journal_fault(path)) is not None:
+        yield "journal", problem

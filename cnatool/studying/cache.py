@@ -51,24 +51,49 @@ def _has_checksums(store: Store) -> bool:
     return True
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """A file of a kept score: the score as JSON, and the SHA-256 of its key and of these bytes."""
+
+    sha256: str
+    score: msgspec.Raw
+
+
+_KEPT = msgspec.json.Decoder(_Kept)
+
+
 class ScoreCache:
-    """A folder with one JSON file a score.
+    """A folder with one JSON file a score, each with a checksum.
 
     Parameters
     ----------
     folder : Path
         Is made when the first score is kept.
+
+    Attributes
+    ----------
+    damaged : list of Path
+        Files that were found not to be what was written; their scores count as missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.damaged: list[Path] = []
 
     def get(self, key: str) -> ScoreResult | None:
-        """Give the score of this name; None where there is none that can be read."""
+        """Give the score of this name; None where there is none, or its file is damaged."""
+        path = self._path(key)
         try:
-            return _SCORE.decode(self._path(key).read_bytes())
-        except (OSError, msgspec.DecodeError, UnicodeError):
+            content = path.read_bytes()
+        except OSError:
             return None
+        try:
+            kept = _KEPT.decode(content)
+            if kept.sha256 == _digest(key, bytes(kept.score)):
+                return _SCORE.decode(kept.score)
+        except (msgspec.MsgspecError, UnicodeError):
+            pass
+        self.damaged.append(path)
+        return None
 
     def put(self, key: str, score: ScoreResult) -> None:
         """Keep a score.
@@ -80,9 +105,11 @@ class ScoreCache:
         """
         path = self._path(key)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        encoded = msgspec.json.encode(score)
+        kept = _Kept(_digest(key, encoded), msgspec.Raw(encoded))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(score))
+            partial.write_bytes(msgspec.json.encode(kept))
             partial.replace(path)
         except OSError as error:
             raise StoreWriteError(
@@ -91,3 +118,8 @@ class ScoreCache:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+def _digest(key: str, score: bytes) -> str:
+    """Compute the checksum of a kept score, which is no other's, by its key."""
+    return hashlib.sha256(key.encode() + b"\n" + score).hexdigest()

@@ -164,6 +164,12 @@ def collect(
                 cache.put(key, kept)
             networks.append(_network(name, first, second, kept, str(described)))
         observer.progress(_NETWORKS, done, len(stores))
+    if cache is not None and cache.damaged:
+        many = len(cache.damaged)
+        observer.note(
+            f"{many} kept score{'s' * (many > 1)} did not match the checksum and "
+            f"{'were' if many > 1 else 'was'} computed again (the first: {cache.damaged[0]})"
+        )
     return Collection(described, networks, not_scored, reused)
 
 

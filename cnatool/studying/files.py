@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
 from cnatool.store.tree import store_around
+from cnatool.studying.checksums import checksum_list, list_name
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import polars
+
+    from cnatool.studying.checksums import ResultKind
 
 __all__ = ["check_folder", "write_results"]
 
@@ -41,30 +44,39 @@ def check_folder(folder: Path) -> None:
 
 
 def write_results(
-    folder: Path, tables: Mapping[str, polars.DataFrame], name: str, document: str
+    folder: Path, tables: Mapping[str, polars.DataFrame], kind: ResultKind, document: str
 ) -> None:
-    """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<name>.json``.
+    """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<kind>.json``.
+
+    Beside them is ``<kind>.sha256``, the list of their checksums. It takes its place first, so that
+    files of two runs never look like one result, whenever this is cut off.
 
     Raises
     ------
     StoreWriteError
         If the operating system refuses.
     """
+    writers: dict[str, Callable[[Any], object]] = {}
     for key, table in tables.items():
-        _written(folder / f"{key}.parquet", table.write_parquet)
-        _written(folder / f"{key}.csv", table.write_csv)
-    _written(folder / f"{name}.json", lambda path: path.write_text(document, "utf-8"))
-
-
-def _written(path: Path, write: Callable[[Any], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        writers[f"{key}.parquet"] = table.write_parquet
+        writers[f"{key}.csv"] = table.write_csv
+    writers[f"{kind}.json"] = lambda path: path.write_text(document, "utf-8", newline="")
+    name = list_name(kind)
+    partial = {each: folder / f".{each}.{os.getpid()}.partial" for each in (name, *writers)}
     try:
-        write(partial)
-        partial.replace(path)
+        for name, write in writers.items():
+            write(partial[name])
+        name = list_name(kind)
+        written = checksum_list({each: partial[each] for each in writers})
+        partial[name].write_text(written, "utf-8", newline="")
+        for name, path in partial.items():
+            path.replace(folder / name)
     except Exception as error:  # polars raises its own kinds for what the system refuses
-        partial.unlink(missing_ok=True)
         why = error.strerror if isinstance(error, OSError) else None
-        raise _refused(path, why or one_line(error)) from error
+        raise _refused(folder / name, why or one_line(error)) from error
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
 
 
 def _refused(path: Path, why: str) -> StoreWriteError:

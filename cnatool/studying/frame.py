@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.errors import DataError, UsageError
+from cnatool.studying.checksums import checked_bytes, listing_of
 from cnatool.studying.columns import TAG, TEXTS, tag_column
 from cnatool.text import listed, one_line
 
@@ -60,7 +62,8 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
     UsageError
         If the file's name ends otherwise.
     DataError
-        If it cannot be read, or has no ids, or an id twice.
+        If it cannot be read, has no ids, or an id twice, or is a study's file that has changed
+        since it was written.
     """
     import polars as pl
 
@@ -72,8 +75,9 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
         name = f"--from {path}"
         if path.suffix not in (".parquet", ".csv"):
             raise UsageError(f"{name}: the name must end in .parquet or .csv.")
+        given = _given(path, name)
         try:
-            frame = pl.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
+            frame = pl.read_parquet(given) if path.suffix == ".parquet" else _csv(given)
         except Exception as error:  # polars raises its own kinds for what it cannot read
             raise DataError(f"{name} cannot be read: {one_line(error)}.") from error
     if "id" not in frame.columns:
@@ -96,11 +100,22 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
     return frame
 
 
-def _csv(path: Path) -> polars.DataFrame:
+def _given(path: Path, name: str) -> Path | BytesIO:
+    """Give what polars should read: of a file that a command wrote, the bytes, checked."""
+    try:
+        listing = listing_of(path)
+        return path if listing is None else BytesIO(checked_bytes(path, *listing))
+    except DataError as error:
+        raise DataError(
+            f"{name}: {error} A file that was changed on purpose needs another name."
+        ) from error
+
+
+def _csv(source: Path | BytesIO) -> polars.DataFrame:
     """Read CSV; ``nan`` and ``inf`` do not make a column of numbers one of words."""
     import polars as pl
 
-    frame = pl.read_csv(path, infer_schema_length=None)
+    frame = pl.read_csv(source, infer_schema_length=None)
     for name in frame.columns:
         column = frame[name]
         if column.dtype == pl.String:

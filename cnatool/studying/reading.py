@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from cnatool.errors import DataError
+from cnatool.observing import Silent
+from cnatool.studying.checksums import checked_bytes, list_name, read_list
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.landscape_results import LandscapeResult
 from cnatool.studying.results import StudyResult
@@ -21,9 +25,10 @@ if TYPE_CHECKING:
 
     import polars
 
-__all__ = ["ResultKind", "read_results", "results_of"]
+    from cnatool.observing import Observer
+    from cnatool.studying.checksums import ResultKind
 
-ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
+__all__ = ["read_results", "results_of"]
 
 _Result = TypeVar("_Result")
 
@@ -38,89 +43,111 @@ def results_of(folder: str | Path) -> list[ResultKind]:
     return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
 
 
-def read_results(folder: str | Path, name: ResultKind) -> Study | Trajectory | Landscape:
+def read_results(
+    folder: str | Path, kind: ResultKind, observer: Observer | None = None
+) -> Study | Trajectory | Landscape:
     """Read what a command wrote into a folder.
+
+    Each file must be the one that was written last, by its SHA-256 in the list beside it.
 
     Parameters
     ----------
     folder : str or Path
-    name : {"study", "trajectory", "landscape"}
+    kind : {"study", "trajectory", "landscape"}
         One of those that `results_of` gives.
+    observer : Observer, optional
+        Notified if there is no list, as in folders of earlier versions: files are read unchecked.
 
     Raises
     ------
     DataError
-        If a file is missing or is not what the command writes.
+        If a file is missing or is not the one that the command wrote.
     """
-    return _READERS[name](Path(folder))
+    where = Path(folder)
+    digests = read_list(where, kind)
+    if digests is None:
+        (observer or Silent()).note(
+            f"{where} has no {list_name(kind)}, so its files are read without checksums; "
+            f"{_again(kind, where)}"
+        )
+    return _READERS[kind](_Files(where, kind, digests))
 
 
-def _study(folder: Path) -> Study:
-    result = _document(folder, "study", _STUDY)
-    networks = _frame(folder, "study", "networks", ("id",))
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files of one result."""
+
+    folder: Path
+    kind: ResultKind
+    digests: Mapping[str, str] | None
+
+    def document(self, decoder: msgspec.json.Decoder[_Result]) -> _Result:
+        """Read the JSON document."""
+        path = self.folder / f"{self.kind}.json"
+        content = checked_bytes(path, self.kind, self.digests)
+        try:
+            return decoder.decode(content)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise self._unreadable(path, error) from error
+
+    def frame(self, name: str, columns: Sequence[str]) -> polars.DataFrame:
+        """Read a frame that has some columns."""
+        import polars as pl
+
+        path = self.folder / f"{name}.parquet"
+        content = checked_bytes(path, self.kind, self.digests)
+        try:
+            frame = pl.read_parquet(BytesIO(content))
+        except Exception as error:  # polars raises its own kinds for what it cannot read
+            raise self._unreadable(path, error) from error
+        for column in columns:
+            if column not in frame.columns:
+                raise DataError(f"{path} has no column {column}. {self.again()}")
+        return frame
+
+    def again(self) -> str:
+        """Name the command that writes the files anew."""
+        return _again(self.kind, self.folder)
+
+    def _unreadable(self, path: Path, error: Exception) -> DataError:
+        return DataError(f"{path} cannot be read: {one_line(error)}. {self.again()}")
+
+
+def _study(files: _Files) -> Study:
+    result = files.document(_STUDY)
+    networks = files.frame("networks", ("id",))
     if len(networks) != result.networks:
         raise DataError(
-            f"{folder / 'networks.parquet'} has {len(networks)} networks, and study.json is of "
-            f"{result.networks}. {_again('study', folder)}"
+            f"{files.folder / 'networks.parquet'} has {len(networks)} networks, and study.json is "
+            f"of {result.networks}. {files.again()}"
         )
     return Study(networks, result, 0)
 
 
-def _trajectory(folder: Path) -> Trajectory:
-    result = _document(folder, "trajectory", _TRAJECTORY)
-    steps = _frame(folder, "trajectory", "steps", ("run", "step", "id"))
-    errors = _frame(
-        folder,
-        "trajectory",
+def _trajectory(files: _Files) -> Trajectory:
+    result = files.document(_TRAJECTORY)
+    steps = files.frame("steps", ("run", "step", "id"))
+    errors = files.frame(
         "error_by_alpha",
         ("run", "step", "split", "group", "alpha_min", "alpha_max", "error"),
     )
     return Trajectory(steps, errors, result, 0)
 
 
-def _landscape(folder: Path) -> Landscape:
+def _landscape(files: _Files) -> Landscape:
     return Landscape(
-        _frame(folder, "landscape", "landscape_points", ("run", "step", "id", "x", "y", "cna")),
-        _frame(folder, "landscape", "landscape_grid", ("x", "y", "cna")),
-        _document(folder, "landscape", _LANDSCAPE),
+        files.frame("landscape_points", ("run", "step", "id", "x", "y", "cna")),
+        files.frame("landscape_grid", ("x", "y", "cna")),
+        files.document(_LANDSCAPE),
     )
 
 
-_READERS: Mapping[ResultKind, Callable[[Path], Study | Trajectory | Landscape]] = {
+_READERS: Mapping[ResultKind, Callable[[_Files], Study | Trajectory | Landscape]] = {
     "study": _study,
     "trajectory": _trajectory,
     "landscape": _landscape,
 }
 
 
-def _document(folder: Path, command: str, decoder: msgspec.json.Decoder[_Result]) -> _Result:
-    path = folder / f"{command}.json"
-    try:
-        return decoder.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
-        raise _unreadable(path, command, error) from error
-
-
-def _frame(folder: Path, command: str, name: str, columns: Sequence[str]) -> polars.DataFrame:
-    import polars as pl
-
-    path = folder / f"{name}.parquet"
-    try:
-        frame = pl.read_parquet(path)
-    except Exception as error:  # polars raises its own kinds for what it cannot read
-        raise _unreadable(path, command, error) from error
-    for column in columns:
-        if column not in frame.columns:
-            raise DataError(f"{path} has no column {column}. {_again(command, folder)}")
-    return frame
-
-
-def _unreadable(path: Path, command: str, error: Exception) -> DataError:
-    why: Any = error.strerror if isinstance(error, OSError) else None
-    return DataError(
-        f"{path} cannot be read: {why or one_line(error)}. {_again(command, path.parent)}"
-    )
-
-
-def _again(command: str, folder: Path) -> str:
-    return f"Run `cnatool {command} … -o {folder}` again."
+def _again(kind: ResultKind, folder: Path) -> str:
+    return f"Run `cnatool {kind} … -o {folder}` again."

@@ -26,7 +26,7 @@ def archive(*names: str) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:
         for name in names:
-            file.writestr(name, b"\x80\x02}q\x00.")
+            file.writestr(zipfile.ZipInfo(name), b"\x80\x02}q\x00.")
     return made.getvalue()
 
 

@@ -17,6 +17,7 @@ import pytest
 from support.networks import Builder, mlp, saved
 
 import cnatool
+from cnatool.store.journal import Journal
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 
@@ -444,3 +445,29 @@ cli.main()
         [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=here
     )
     assert (process.returncode, process.stderr) == (130, "cnatool: interrupted.\n")
+
+
+def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
+    assert run("dump", "net.onnx", "data", "-o", "s.h5", cwd=here).returncode == 0
+    (here / "s.h5.journal").write_bytes(b"")
+    scored = run("score", "s.h5", cwd=here)
+    assert scored.returncode == 0
+    [line] = (line for line in scored.stderr.splitlines() if "journal" in line)
+    assert line.startswith("s.h5.journal is empty. What the last commit changed may be missing")
+    assert "it has 60 of 60 rows of train and 40 of 40 rows of test" in line
+    verified = run("verify", "s.h5", cwd=here)
+    assert (verified.returncode, verified.stdout.splitlines()[0]) == (
+        1, "journal: s.h5.journal is empty"
+    )  # fmt: skip
+    (here / "other.h5").write_bytes(bytes(range(250)) * 40)
+    with (here / "other.h5").open("r+b", buffering=0) as file:
+        Journal.made(file, 9_000, 10_000, [(0, b"other")]).write(here / "s.h5")
+    for words in (["score"], ["inspect"], ["layers"], ["compare", "s.h5"], ["convert", "t.zarr"]):
+        said = refused(here, 3, words[0], "s.h5", *words[1:])
+        assert said.startswith("cnatool: s.h5.journal is in the way")
+        assert "If s.h5 is a copy that you restored or put here, delete the journal" in said
+    for words in (["--resume"], ["--overwrite"]):
+        said = refused(here, 3, "dump", "net.onnx", "data", "-o", "s.h5", *words)
+        assert said.startswith("cnatool: s.h5.journal is in the way")
+    (here / "s.h5.journal").unlink()
+    assert run("verify", "s.h5", cwd=here).returncode == 0

@@ -213,3 +213,28 @@ def test_selected_rows_of_no_label(tmp_path: Path) -> None:
     [block] = source.blocks(5)
     assert (block.ids, block.labels) == (["1", "2", "9"], None)
     assert list(source.blocks(5, 0)) == []
+
+
+def test_numbered_files_of_which_some_are_missing(tmp_path: Path) -> None:
+    for number in (0, 2):
+        parquet(tmp_path / f"train-{number:05d}-of-00003-0f1e2d3c4b5a6978.parquet")
+    lacking = r"lacks 1 of the numbered files of split train, as train-00001-of-00003.parquet"
+    with pytest.raises(DataError, match=lacking):
+        opened(tmp_path)
+    with pytest.raises(DataError, match=lacking):
+        opened(None, {"train": tmp_path})
+    alone = next(tmp_path.glob("train-00002*"))
+    sources, said = opened(None, {"train": alone})
+    assert sources["train"].rows == 4
+    assert said == [f"{alone} is one of 3 files of split train, and is read alone"]
+    parquet(tmp_path / "train-00001-of-00003-aa1e2d3c4b5a6978.parquet")
+    sources, said = opened(tmp_path)
+    assert (sources["train"].rows, said) == (12, [])
+
+
+def test_splits_of_a_column_keep_their_order(tmp_path: Path) -> None:
+    names = ["zebra", "ant", "test", "moth", "bee", "train"]
+    parquet(tmp_path / "t.parquet", 6, part=names)
+    sources, _ = opened(tmp_path / "t.parquet", split_column="part")
+    # The usual ones first, then in the order of their first rows, whatever the hash seed.
+    assert list(sources) == ["train", "test", "zebra", "ant", "moth", "bee"]

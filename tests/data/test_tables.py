@@ -5,9 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnatool.data import tables
 from cnatool.data.source import Wanted
 from cnatool.data.tables import open_csv
 from cnatool.errors import DataError
+
+
+@pytest.fixture(autouse=True, params=[1_000, 2], ids=["polars", "wide"])
+def wide(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read every table as a narrow one, then as a wide one."""
+    monkeypatch.setattr(tables, "WIDE", request.param)
 
 
 def table(path: Path, text: str) -> Path:
@@ -58,6 +65,7 @@ def test_classes_by_name_and_columns_by_choice(tmp_path: Path) -> None:
         ("a,y\n1,0\n2,\n", "column 'y', row 1, has no label"),
         ("a,b\n1,x\n2,z\n", "column 'b', holds no numbers: name the columns to use"),
         ("1,2\n3,4\n", "has no line of names at its head"),
+        ("0,0,5\n3,4,1\n", "has no line of names at its head"),
         ("a,b\n", "holds no samples below its line of names"),
         ("a,b\n1,2,3\n", "cannot be read as a table"),
         ("", "cannot be read as a table"),

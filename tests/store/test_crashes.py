@@ -29,6 +29,8 @@ from cnatool.store.writer import StoreWriter
 ROWS = 44
 # A write that was not made durable survives a power loss by the sector.
 SECTOR = 512
+# What changes the entries of a folder.
+ENTRIES = ("create", "remove", "replace")
 # Random losses tried after each operation.
 LOSSES = int(os.environ.get("CNATOOL_LOSSES", "2"))
 # One in so many of these stores is continued, too.
@@ -42,7 +44,7 @@ class Disk:
         self.done: list[tuple[object, ...]] = []
         self._files: dict[int, int] = {}
         self._count = 0
-        for name in ("opened", "write", "truncate", "sync", "sync_folder", "remove"):
+        for name in ("opened", "write", "truncate", "sync", "sync_folder", "remove", "replace"):
             monkeypatch.setattr(disk, name, getattr(self, f"_{name}")(getattr(disk, name)))
 
     def _opened(self, real):
@@ -89,6 +91,13 @@ class Disk:
 
         return remove
 
+    def _replace(self, real):
+        def replace(path: Path, target: Path) -> None:
+            real(path, target)
+            self.done.append(("replace", path.name, target.name))
+
+        return replace
+
     def left(self, count: int, folder: Path, lost: random.Random | None, share: float) -> None:
         """Put into a folder what is there after ``count`` operations and a power loss.
 
@@ -100,20 +109,22 @@ class Disk:
         folder_safe = max((i for i, o in enumerate(done) if o[0] == "sync folder"), default=-1)
         safe = {o[1]: i for i, o in enumerate(done) if o[0] == "sync"}
         # Entries of a folder are kept in order: from some point on, none is.
-        entries = [i for i, o in enumerate(done) if o[0] in ("create", "remove")]
+        entries = [i for i, o in enumerate(done) if o[0] in ENTRIES]
         unsafe = [i for i in entries if i > folder_safe]
         last_entry = count
         if lost is not None and unsafe and lost.random() < share:
             last_entry = lost.choice(unsafe)
         for i, operation in enumerate(done):
             kind, *what = operation
-            if kind in ("create", "remove"):
+            if kind in ENTRIES:
                 if kind == "create":
                     contents.setdefault(what[1], bytearray())
                 if i >= last_entry:
                     continue
                 if kind == "create":
                     names[what[0]] = what[1]
+                elif kind == "replace":
+                    names[what[1]] = names.pop(what[0])
                 else:
                     names.pop(what[0], None)
                 continue
