@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitBeta", "beta_rounding", "resolved", "split_beta"]
 
+_ELEMENTS = 1 << 17  # of z that are summed at a time
+
 
 @dataclass(frozen=True, slots=True)
 class SplitBeta:
@@ -93,8 +95,11 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) 
     except MetricError as error:
         return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
     beta = np.empty(len(split))
+    step = max(1, _ELEMENTS // len(layers))
     for start, z in z_blocks(split, layers, fields):
-        beta[start : start + len(z)] = slopes(z, depths)
+        for first in range(0, len(z), step):
+            rows = z[first : first + step]
+            beta[start + first : start + first + len(rows)] = slopes(rows, depths)
     return resolved(beta, beta_rounding(split, layers, fields))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Split, StoredArray
 
 __all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
+
+_ELEMENTS = 1 << 16  # scores that are turned into losses and margins at a time
 
 _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 
@@ -222,7 +225,7 @@ def _with_performance(
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
     losses, margins = np.empty(rows), MarginColumns(rows, fields.margin)
     try:
-        for start, block in stored.blocks():
+        for start, block in _small_blocks(stored):
             part, scores = slice(start, start + len(block)), output.scores(block)
             losses[part] = cross_entropy(scores, places[part], kind, first_row=start)
             margins.add(
@@ -250,6 +253,14 @@ def _predictions(
     return compact(
         reading.predicted_labels(output.predictions(block)) for _, block in stored.blocks()
     )
+
+
+def _small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Give rows in parts of which several copies in float64 fit the processor's cache."""
+    step = max(1, _ELEMENTS // max(1, math.prod(stored.shape[1:])))
+    for start, block in stored.blocks():
+        for first in range(0, len(block), step):
+            yield start + first, block[first : first + step]
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:
