@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
+from cnatool.store.durable import check_replaceable, replaced_file
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
@@ -41,16 +42,14 @@ def write_frames(
         If the operating system refuses.
     """
     check_frame_path(path)
-    partial = _partial(path)
     source = _Source(frames, schema)
     try:
-        if path.suffix == ".parquet":
-            _write_parquet(source, partial, convention)
-        else:
-            _write_csv(source, partial, convention)
-        partial.replace(path)
+        with replaced_file(path) as partial:
+            if path.suffix == ".parquet":
+                _write_parquet(source, partial, convention)
+            else:
+                _write_csv(source, partial, convention)
     except Exception as error:  # polars raises its own kinds for what the system refuses
-        partial.unlink(missing_ok=True)
         if source.error is not None:
             raise source.error from None
         why = error.strerror if isinstance(error, OSError) else None
@@ -107,14 +106,9 @@ def check_frame_path(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"--samples {path}: no such folder.")
     try:
-        _partial(path).touch()
-        _partial(path).unlink()
+        check_replaceable(path)
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
 
 
 def _refused(path: Path, why: str) -> StoreWriteError:
