@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
+from cnatool.spreadsheets import write_csv
 from cnatool.store.durable import check_replaceable, replaced_file
 from cnatool.text import one_line
 
@@ -32,7 +33,7 @@ def write_frames(
     path : Path
     convention : str
         The convention behind its numbers: in Parquet's metadata under ``cnatool.convention``, in
-        CSV, which has none, as a last column.
+        CSV, which has none, as a last column. Text in CSV is made harmless for spreadsheets.
 
     Raises
     ------
@@ -81,14 +82,15 @@ def _write_parquet(source: _Source, path: Path, convention: str) -> None:
 
 
 def _write_csv(source: _Source, path: Path, convention: str) -> None:
+    """Write the names of the columns, and blocks as they come."""
     import polars as pl
 
+    blocks = iter(source)
+    first = next(blocks, pl.DataFrame(schema=source.schema))
     with path.open("wb") as file:
-        header = True
-        for frame in chain([pl.DataFrame(schema=source.schema)], source):
+        for number, frame in enumerate(chain([first], blocks)):
             named = frame.with_columns(pl.lit(convention).alias("convention"))
-            named.write_csv(file, include_header=header)
-            header = False
+            write_csv(named, file, header=number == 0)
 
 
 def check_frame_path(path: Path) -> None:

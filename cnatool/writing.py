@@ -64,8 +64,15 @@ def write_dump(decided: Decided, begun: Begun) -> None:
                 + (f". The store that it would have replaced is {kept}" if kept else "")
             )
         else:
-            replaced.restore()
-            observer.note(f"nothing was finished, so there is no new {path}")
+            hidden = replaced.restore()
+            observer.note(
+                f"nothing was finished, so there is no new {path}"
+                + (
+                    f". The old one is {hidden}, and gets its name back when {path} is next written"
+                    if hidden
+                    else ""
+                )
+            )
         raise
     if replaced is not None:
         replaced.remove()

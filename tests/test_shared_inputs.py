@@ -226,7 +226,7 @@ def test_what_became_other_data_is_refused(here: Path) -> None:
     [
         (lambda split: split.update(rows=332, committed=[[0, 332]]), "has 332 rows and not 333"),
         (
-            lambda split: split.update(inputs_from={"store": "t", "fingerprint": ""}),
+            lambda split: split.update(inputs_from={"store": "t", "fingerprint": "0" * 64}),
             "itself refers",
         ),
         (lambda split: split.update(fingerprint=None), "its fingerprint is none"),
@@ -444,8 +444,14 @@ def test_series_and_pictures(here: Path) -> None:
     assert cnatool.trajectory(here / "stores", **moved).steps.equals(series)
     assert cnatool.landscape(here / "stores", samples=40, grid=5, **moved).points.equals(plane)
     assert cnatool.plot(here / "stores/0.zarr", "alpha-beta", **moved).to_dict() == chart
-    for function in (cnatool.landscape, lambda path: cnatool.plot(path, "alpha-beta")):
-        with pytest.raises(MetricError, match="name it with --inputs STORE"):
+    for function, error in (
+        # What is left is too little.
+        (cnatool.landscape, DataError),
+        (lambda path: cnatool.landscape(path, strict=True), MetricError),
+        (lambda path: cnatool.plot(path / "0.zarr", "alpha-beta"), MetricError),
+        (lambda path: cnatool.plot(path, "alpha-beta", strict=True), MetricError),
+    ):
+        with pytest.raises(error, match="name it with --inputs STORE"):
             function(here / "stores")
 
 

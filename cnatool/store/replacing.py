@@ -294,16 +294,40 @@ class Replaced:
                 format_of(path).move(path, aside_of(path))
                 sync(path.parent)
 
-    def restore(self) -> None:
-        """Remove what is at the path, and put the old store back."""
-        if self._there:
-            _put_back(self._path)
-        else:
-            _discard(self._path, self._path)
+    def restore(self) -> Path | None:
+        """Remove what is at the path, and put the old store back.
+
+        Returns
+        -------
+        Path or None
+            Where the old store is, if the operating system refuses: what made the writing fail may
+            well make this fail, too. The next command that writes at the path puts it back.
+        """
+        try:
+            if self._there:
+                _put_back(self._path)
+            else:
+                _discard(self._path, self._path)
+        except OSError:
+            hidden = aside_of(self._path)
+            return hidden if os.path.lexists(hidden) else None
+        return None
 
     def keep(self) -> Path | None:
-        """Keep the old store under a name that shows; give it, or None where there was none."""
-        return _shown(self._path) if self._there else None
+        """Keep the old store under a name that shows.
+
+        Returns
+        -------
+        Path or None
+            Where it is: under its hidden name, if the operating system refuses. None where there
+            was none.
+        """
+        if not self._there:
+            return None
+        try:
+            return _shown(self._path)
+        except OSError:
+            return aside_of(self._path)
 
     def remove(self) -> None:
         """Remove the old store."""

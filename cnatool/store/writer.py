@@ -89,9 +89,9 @@ class StoreWriter:
         self._codec: Codec = codec or format_of(path).codecs[0]
         try:
             self._tree = format_of(path).create(under or path)
+            self._save()
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
-        self._save()
 
     @classmethod
     def resume(cls, store: Store, codec: Codec) -> Self:

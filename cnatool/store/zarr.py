@@ -29,10 +29,12 @@ import msgspec
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.durable import replace_file, sync
 from cnatool.store.links import check_own
+from cnatool.store.regular import read_regular
 from cnatool.store.shards import ChunkError, ShardWriter
 from cnatool.store.threads import together
 from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr_metadata import (
+    ATTRIBUTE,
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTRIBUTE", "CHECKSUM", "ZarrTree"]
 
-ATTRIBUTE = "cnatool"
 CHECKSUM = "cnatool_crc32c"
 _METADATA = "zarr.json"
 # The root's next metadata, until they are whole.
@@ -105,7 +106,7 @@ class ZarrTree:
             If its metadata cannot be read.
         """
         try:
-            return cls(path, parsed_group((path / _METADATA).read_bytes()))
+            return cls(path, parsed_group(read_regular(path / _METADATA)))
         except (FileNotFoundError, NotADirectoryError):
             if path.is_dir() and any(path.glob("*.zarr")):
                 raise NotAStoreError(
@@ -266,7 +267,7 @@ class ZarrTree:
         folder = self.path / key
         self._groups.update(folder.parents)
         try:
-            metadata = (folder / _METADATA).read_bytes()
+            metadata = read_regular(folder / _METADATA)
             layout = recognised(metadata)
             if layout is None:
                 raise ValueError("another program wrote it")
@@ -308,7 +309,7 @@ class ZarrTree:
         """
         folder = self.path / key
         try:
-            layout = recognised((folder / _METADATA).read_bytes())
+            layout = recognised(read_regular(folder / _METADATA))
             if layout is not None:
                 return ZarrArray(key, layout, folder)
             # It takes a while to import, and is seldom needed.
@@ -324,6 +325,8 @@ class ZarrTree:
     def _make(self, folder: Path, metadata: bytes) -> None:
         folder.mkdir()
         path = folder / _METADATA
-        with path.open("xb") as file:
-            file.write(msgspec.json.format(metadata, indent=2))
+        # Others look at it at any time, so that it is never there in part.
+        partial = folder / _PARTIAL
+        partial.write_bytes(msgspec.json.format(metadata, indent=2))
+        partial.rename(path)
         self._unsynced |= dict.fromkeys((path, folder, folder.parent))
