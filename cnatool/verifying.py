@@ -25,6 +25,7 @@ from cnatool.store.reader import open_store
 from cnatool.store.records import Statistic
 from cnatool.store.row_statistics import row_statistics
 from cnatool.store.tree import faults_of_metadata
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -362,6 +363,6 @@ def _allowed_differences(
 def _of_store(path: Path, error: Exception) -> str:
     """Give what an error says without the path, which is the same for all."""
     text = str(error)
-    inside = text.removeprefix(str(path))
+    inside = text.removeprefix(escaped(str(path)))
     # Files beside it have names that begin like its own.
     return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text

@@ -9,13 +9,18 @@ import signal
 import sys
 import threading
 import warnings
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
-from cnatool.errors import CnatoolError
-from cnatool.text import printable, replace_unencodable
+from cnatool.errors import CnatoolError, StoreWriteError
+from cnatool.store.failures import FULL
+from cnatool.text import replace_unencodable
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["run"]
 
@@ -33,7 +38,12 @@ def run() -> None:
     _transliterate()
     received = _interruptible()
     if "--debug" in sys.argv[1:]:
-        _run()
+        warnings.showwarning = _show_warning
+        try:
+            _run()
+        except Exception as error:
+            _show_traceback(error)
+            sys.exit(1)
         return
     warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
     try:
@@ -54,13 +64,20 @@ def run() -> None:
     except KeyboardInterrupt:
         _interrupted(received)
     except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does; without this Python would complain
-        # once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output went away, as `| head` does.
+        _drop_output()
         sys.exit(1)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
+        if error.errno in FULL and not error.filename:
+            # What files of results and stores raise has a message of its own.
+            _drop_output()
+            _fail(
+                f"standard output or a temporary file cannot be written: {error.strerror}. Free "
+                "some space, or write elsewhere.",
+                StoreWriteError.exit_code,
+            )
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", CnatoolError.exit_code)
     except UnicodeEncodeError as error:
@@ -72,6 +89,29 @@ def run() -> None:
             "Run `cnatool --debug …` for the traceback, and please report it.",
             _INTERNAL_ERROR,
         )
+
+
+def _show_traceback(error: Exception) -> None:
+    """Show what Python would, with nothing in it that steers a terminal."""
+    import traceback
+
+    note_lines("".join(traceback.format_exception(error)))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    note_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
+
+
+def _drop_output() -> None:
+    """Let nothing complain once more, at exit, about output that is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _transliterate() -> None:
@@ -153,5 +193,5 @@ def _interrupted(received: list[int]) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"cnatool: {printable(message)}", err=True)
+    note(f"cnatool: {message}")
     sys.exit(code)

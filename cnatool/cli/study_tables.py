@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cnatool.cli.console import say
 from cnatool.cli.tables import number, print_table
 from cnatool.studying.columns import is_variant, measure_kind
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,9 +82,10 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
     print_table(
         [("store", "left"), ("reason", "left")],
         [
-            # The reason begins with the path, as errors do.
-            [one.path, one.reason.removeprefix(one.path).lstrip(": ")]
+            # The reason may begin with the path, as errors do.
+            [one.path, one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")]
             for one in not_scored
+            for path in [escaped(one.path)]
         ],
     )
 
