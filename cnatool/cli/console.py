@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ from cnatool.errors import UsageError
 from cnatool.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.progress import Progress, TaskID
@@ -39,9 +40,21 @@ _LINE_EVERY = 10.0
 PATIENCE = 3.0
 
 
+@contextmanager
+def _to_output() -> Iterator[None]:
+    """Name standard output where it cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def say(text: str) -> None:
     """Print a line to standard output; what names from files hold never reaches the terminal."""
-    typer.echo("\n".join(map(printable, text.split("\n"))))
+    with _to_output():
+        typer.echo("\n".join(map(printable, text.split("\n"))))
 
 
 def note_next(store: Store) -> None:
@@ -51,8 +64,9 @@ def note_next(store: Store) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line to standard error, as `say` does."""
-    typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
+    """Print a line to standard error, as `say` does; where it cannot be printed, go on without."""
+    with suppress(OSError):
+        typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def print_json(text: str) -> None:
@@ -65,12 +79,14 @@ def print_json(text: str) -> None:
 
         # Of the same meaning in any encoding.
         text = "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
-    typer.echo(text, nl=False)
+    with _to_output():
+        typer.echo(text, nl=False)
 
 
 def print_path(path: Path) -> None:
     """Print a path to standard output, byte by byte as the file system has it."""
-    typer.echo(os.fsencode(path))
+    with _to_output():
+        typer.echo(os.fsencode(path))
 
 
 def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:

@@ -8,55 +8,68 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from cnatool.cli import signals
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError
 from cnatool.text import printable, replace_unencodable
 
+if TYPE_CHECKING:
+    from typing import TextIO
+
 __all__ = ["run"]
 
 _INTERNAL_ERROR = 4
-# What typer makes of an interruption.
-_INTERRUPTED = 130
-# How a shell says which signal ended a process.
-_SIGNALLED = 128
 _ASCII = "cnatool_ascii"
 _AGAIN_SECONDS = 0.01
+# Signals that follow the first within this time are the same one.
+_ONCE_SECONDS = 0.5
 
 
 def run() -> None:
     """Run the command line that the process was started with."""
     _transliterate()
-    received = _interruptible()
     if "--debug" in sys.argv[1:]:
+        _interruptible([])
         _run()
         return
     warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
+    received: list[int] = []
     try:
         try:
+            _interruptible(received)
             _run()
-        except Exception:
-            # An interruption may fall between a lock and what lets go of it, which then fails in
-            # a way of its own.
-            if received:
-                raise KeyboardInterrupt from None
-            raise
-    except SystemExit as stop:
-        if stop.code == _INTERRUPTED:
-            _interrupted(received)
+        finally:
+            # All is said and done. While the interpreter shuts down, which takes a moment, a signal
+            # would end it instead of the command's exit code.
+            signals.ignore()
+    except BaseException as error:
+        # What an interruption passes on its way may make another error of it: a lock that was not
+        # taken yet cannot be let go of, an extension that was being imported is no module.
+        if received or isinstance(error, KeyboardInterrupt):
+            _interrupted(received[0] if received else signal.SIGINT)
+        _end(error)
+
+
+def _end(error: BaseException) -> NoReturn:
+    """Say what went wrong, and exit with the code for it."""
+    try:
+        raise error
+    except SystemExit:
         raise
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _interrupted(received)
     except BrokenPipeError:
         # Whoever read our output went away, as `| head` does; without this Python would complain
         # once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         sys.exit(1)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
@@ -75,7 +88,10 @@ def run() -> None:
 
 
 def _transliterate() -> None:
-    """Let a terminal that cannot show α show "alpha" instead."""
+    """Let a terminal that cannot show α show "alpha" instead; what has no stream goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     codecs.register_error("cnatool", replace_unencodable)
     codecs.register(_plain_ascii)
     for stream in (sys.stdout, sys.stderr):
@@ -109,18 +125,26 @@ def _run() -> None:
     app()
 
 
-def _interruptible() -> list[int]:
-    """Let Ctrl-C and SIGTERM end the command in good order, and a second of them at once.
+def _interruptible(received: list[int]) -> None:
+    """Let a signal end the command in good order, and another of them at once.
 
-    Return the list that the signal will be appended to.
+    Parameters
+    ----------
+    received : list of int
+        The signal is appended to it.
     """
-    received: list[int] = []
+    first = 0.0
 
     def interrupt(number: int, frame: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        received.append(number)
-        raise KeyboardInterrupt
+        nonlocal first
+        now = time.monotonic()
+        if not received:
+            received.append(number)
+            first = now
+            raise KeyboardInterrupt
+        # A terminal and a launcher may both send what was meant once.
+        if now - first > _ONCE_SECONDS:
+            signals.leave(received[0])
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
         if not issubclass(what.exc_type, KeyboardInterrupt) or not received:
@@ -129,29 +153,38 @@ def _interruptible() -> list[int]:
         # The signal came within a callback of the interpreter's own (a finaliser, a weak
         # reference), which no exception leaves: what was raised is dropped. Raise it again from a
         # moment later, when this callback is over.
-        number = received.pop()
-        signal.signal(number, interrupt)
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), number])
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), received.pop()])
         again.daemon = True
         again.start()
 
     sys.unraisablehook = unraisable
-    for each in (signal.SIGINT, signal.SIGTERM):
-        # Whoever starts a command in the background may have it ignore Ctrl-C.
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, interrupt)
-    return received
+    signals.handle(interrupt)
 
 
-def _interrupted(received: list[int]) -> NoReturn:
-    terminated = signal.SIGTERM in received
-    typer.echo(f"cnatool: {'terminated' if terminated else 'interrupted'}.", err=True)
-    sys.stdout.flush()
+def _interrupted(number: int) -> NoReturn:
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    # Where it was imported, it may have made files for the time of this process.
+    if "cnatool.data.csv_text" in sys.modules:
+        sys.modules["cnatool.data.csv_text"].remove_copies()
     # What had to be put in order was, on the exception's way here. Threads that libraries left
     # waiting would only complain at a regular exit.
-    os._exit(_SIGNALLED + signal.SIGTERM if terminated else _INTERRUPTED)
+    signals.leave(number)
 
 
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"cnatool: {printable(message)}", err=True)
+def _fail(message: str, code: int) -> NoReturn:
+    # Where it cannot be said, the exit code still is.
+    with suppress(OSError):
+        typer.echo(f"cnatool: {printable(message)}", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
     sys.exit(code)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what a stream still holds, and cannot be written, go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
