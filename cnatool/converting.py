@@ -15,7 +15,7 @@ from cnatool.store.layout import split_arrays
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
 from cnatool.store.referring import made_reference
-from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.replacing import check_free, put_in_place, recovered
 from cnatool.store.writer import StoreWriter, check_codec
 
 if TYPE_CHECKING:
@@ -101,35 +101,40 @@ def convert(
                 "--resume`: what was computed of a copy might not be what that dump computes."
             )
     with locked(path):
+        found = recovered(path)
+        if found is not None:
+            observer.note(found)
         check_free(path, overwrite=overwrite)
-        _copy(source, path, codec, observer, copy_inputs=copy_inputs)
+        with put_in_place(path) as new:
+            _copy(source, path, new, codec, observer, copy_inputs=copy_inputs)
     return open_store(path)
 
 
 def _copy(
-    source: Store, path: Path, codec: Codec | None, observer: Observer, *, copy_inputs: bool
+    source: Store,
+    path: Path,
+    new: Path,
+    codec: Codec | None,
+    observer: Observer,
+    *,
+    copy_inputs: bool,
 ) -> None:
-    replaced = Replaced(path)
-    try:
-        record = msgspec.structs.replace(source.record, splits={})
-        with closing(StoreWriter(path, record, codec)) as writer:
-            for name, split in source.splits.items():
-                refers = split.record.inputs_from is not None and not copy_inputs
-                part = writer.split(
-                    name,
-                    split.record.rows,
-                    source=split.record.source,
-                    labels=split.record.labels,
-                    classes=split.record.classes,
-                    id_bytes=_id_bytes(split),
-                    inputs_from=made_reference(path, split.inputs_split()) if refers else None,
-                )
-                part.copy(split, _progress(split, source, observer))
-                observer.progress(name, split.record.rows, split.record.rows)
-    except BaseException:
-        replaced.restore()
-        raise
-    replaced.remove()
+    """Write a copy at ``new`` that will be at ``path``."""
+    record = msgspec.structs.replace(source.record, splits={})
+    with closing(StoreWriter(path, record, codec, under=new)) as writer:
+        for name, split in source.splits.items():
+            refers = split.record.inputs_from is not None and not copy_inputs
+            part = writer.split(
+                name,
+                split.record.rows,
+                source=split.record.source,
+                labels=split.record.labels,
+                classes=split.record.classes,
+                id_bytes=_id_bytes(split),
+                inputs_from=made_reference(path, split.inputs_split()) if refers else None,
+            )
+            part.copy(split, _progress(split, source, observer))
+            observer.progress(name, split.record.rows, split.record.rows)
 
 
 def _id_bytes(split: Split) -> int:

@@ -14,10 +14,10 @@ from cnatool.magnitudes import with_magnitudes
 from cnatool.resuming import is_complete
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
-from cnatool.store.replacing import show_replaced
+from cnatool.store.replacing import recovered, safe_rows
 from cnatool.store.tree import Codec, format_of
 from cnatool.weighing import with_weights
-from cnatool.writing import safe_rows, unfinished_text, write_dump
+from cnatool.writing import unfinished_text, write_dump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,6 +255,9 @@ def dump(
     path = _store_path(model, store)
     # Before anything is looked at: what is found stays so until the dump is done.
     with locked(path):
+        left = recovered(path, resumes=resume)
+        if left is not None and observer is not None:
+            observer.note(left)
         try:
             decided = decided_dump(model, data, path, options)
         except KeyboardInterrupt:
@@ -308,12 +311,6 @@ def _store_path(model: str | Path, store: str | Path | None) -> Path:
 
 def _dumped(decided: Decided, verbose: bool) -> Store:
     path, observer = decided.path, decided.observer
-    shown = show_replaced(path)
-    if shown is not None:
-        observer.note(
-            f"{path} was being replaced when its dump was killed. The store that it would have "
-            f"replaced is {shown}"
-        )
     if decided.past is not None and is_complete(decided.past):
         observer.note(f"{path} is complete: there is nothing left to do")
         return decided.past

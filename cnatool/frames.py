@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool.errors import StoreWriteError, UsageError
+from cnatool.store.durable import check_replaceable, replaced_file
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
@@ -34,17 +35,15 @@ def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None
         If the operating system refuses.
     """
     check_frame_path(path)
-    partial = _partial(path)
     try:
-        if path.suffix == ".parquet":
-            frame.write_parquet(partial, metadata={"cnatool.convention": convention})
-        else:
-            import polars as pl
+        with replaced_file(path) as partial:
+            if path.suffix == ".parquet":
+                frame.write_parquet(partial, metadata={"cnatool.convention": convention})
+            else:
+                import polars as pl
 
-            frame.with_columns(pl.lit(convention).alias("convention")).write_csv(partial)
-        partial.replace(path)
+                frame.with_columns(pl.lit(convention).alias("convention")).write_csv(partial)
     except Exception as error:  # polars raises its own kinds for what the system refuses
-        partial.unlink(missing_ok=True)
         why = error.strerror if isinstance(error, OSError) else None
         raise _refused(path, why or one_line(error)) from error
 
@@ -64,14 +63,9 @@ def check_frame_path(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"--samples {path}: no such folder.")
     try:
-        _partial(path).touch()
-        _partial(path).unlink()
+        check_replaceable(path)
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
 
 
 def _refused(path: Path, why: str) -> StoreWriteError:

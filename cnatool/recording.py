@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Self, get_args
 
 import numpy as np
 
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import DataError, StoreWarning, UsageError
 from cnatool.recorded_batches import Description, Form, check_alike, ordered_batch
 from cnatool.recorded_weights import check_units, recorded_weights
 from cnatool.shared_inputs import SameSamples, SharedInputs
 from cnatool.store.checks import SPLIT_NAME
 from cnatool.store.lock import locked
 from cnatool.store.records import Kept, LayerRecord, Statistic
-from cnatool.store.replacing import Replaced, check_free
+from cnatool.store.replacing import Replaced, check_free, recovered
 from cnatool.store.tree import Codec
 from cnatool.store.writer import StoreWriter
 
@@ -205,6 +206,7 @@ def create_store(
         codec=codec,
         classes=None if classes is None else tuple(classes),
         id_bytes=id_bytes,
+        overwrite=overwrite,
     )
 
 
@@ -254,8 +256,10 @@ class Recording:
         codec: Codec | None,
         classes: tuple[str, ...] | None,
         id_bytes: int,
+        overwrite: bool,
     ) -> None:
         self.path = path
+        self._overwrite = overwrite
         self._shared = shared
         self._same: dict[str, SameSamples] = {}
         self._description = description
@@ -272,8 +276,15 @@ class Recording:
     def __enter__(self) -> Self:
         if self._replaced is not None:
             raise UsageError(f"{self.path}: a recording is one context; make another for more.")
-        self._held.enter_context(locked(self.path))
-        self._replaced = Replaced(self.path)
+        with ExitStack() as held:
+            held.enter_context(locked(self.path))
+            left = recovered(self.path)
+            if left is not None:
+                warnings.warn(left, StoreWarning, stacklevel=2)
+            # Somebody may have made a store here since the recording was made.
+            check_free(self.path, overwrite=self._overwrite)
+            self._replaced = Replaced(self.path)
+            self._held = held.pop_all()
         return self
 
     def __exit__(

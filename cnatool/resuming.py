@@ -56,6 +56,8 @@ def resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
         If something else is there.
     StoreDamagedError
         If the store cannot be read.
+    StoreWriteError
+        If it is not finished and something in it leads out of it.
     """
     if path.is_symlink():
         raise NotAStoreError(f"{path} is a link. Name the store that it leads to.")
@@ -71,7 +73,12 @@ def resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
         raise
     if format_at(path) is not form:
         raise NotAStoreError(f"{path} is no {path.suffix} store, whatever its name says.")
-    return store if is_complete(store) or any(map(len, store.splits.values())) else None
+    if is_complete(store):
+        return store
+    if not any(map(len, store.splits.values())):
+        return None
+    form.check_writable(path)
+    return store
 
 
 def is_complete(store: Store) -> bool:

@@ -6,24 +6,21 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from cnatool.errors import CnatoolError, NotAStoreError
 from cnatool.label_range import LabelRange
-from cnatool.store.reader import open_store
+from cnatool.store.failures import reported
 from cnatool.store.records import SkippedSample
-from cnatool.store.replacing import Replaced
-from cnatool.store.tree import format_of
+from cnatool.store.replacing import Replaced, discard, safe_rows
 from cnatool.store.writer import SplitWriter, StoreWriter
 from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from cnatool.beginning import Begun, Decided
     from cnatool.observing import Observer
     from cnatool.running import RanBlock
 
-__all__ = ["safe_rows", "unfinished_text", "write_dump"]
+__all__ = ["unfinished_text", "write_dump"]
 
 # A larger share of skipped samples changes what the store stands for.
 _FEW = 0.1
@@ -44,7 +41,8 @@ def write_dump(decided: Decided, begun: Begun) -> None:
     """
     path, plan, observer = decided.path, decided.plan, decided.observer
     if decided.begins_anew:
-        format_of(path).remove(path)
+        with reported(path, 0):
+            discard(path)
     replaced = None if decided.past is not None else Replaced(path)
     labels = LabelRange(plan.record)
     try:
@@ -66,8 +64,15 @@ def write_dump(decided: Decided, begun: Begun) -> None:
                 + (f". The store that it would have replaced is {kept}" if kept else "")
             )
         else:
-            replaced.restore()
-            observer.note(f"nothing was finished, so there is no new {path}")
+            hidden = replaced.restore()
+            observer.note(
+                f"nothing was finished, so there is no new {path}"
+                + (
+                    f". The old one is {hidden}, and gets its name back when {path} is next written"
+                    if hidden
+                    else ""
+                )
+            )
         raise
     if replaced is not None:
         replaced.remove()
@@ -84,19 +89,6 @@ def unfinished_text(decided: Decided) -> str:
         f"{sum(decided.plan.rows.values())} rows are safe in it. The same command with --resume "
         "goes on from there"
     )
-
-
-def safe_rows(path: Path) -> int | None:
-    """Count the rows of a store that was cut off; None where it cannot be read.
-
-    What a reader finds is what counts: an interruption may come just behind a commit.
-    """
-    try:
-        return sum(map(len, open_store(path).splits.values()))
-    except NotAStoreError:
-        return 0
-    except CnatoolError:
-        return None
 
 
 def _writer(decided: Decided) -> StoreWriter:

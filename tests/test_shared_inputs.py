@@ -444,8 +444,14 @@ def test_series_and_pictures(here: Path) -> None:
     assert cnatool.trajectory(here / "stores", **moved).steps.equals(series)
     assert cnatool.landscape(here / "stores", samples=40, grid=5, **moved).points.equals(plane)
     assert cnatool.plot(here / "stores/0.zarr", "alpha-beta", **moved).to_dict() == chart
-    for function in (cnatool.landscape, lambda path: cnatool.plot(path, "alpha-beta")):
-        with pytest.raises(MetricError, match="name it with --inputs STORE"):
+    for function, error in (
+        # What is left is too little.
+        (cnatool.landscape, DataError),
+        (lambda path: cnatool.landscape(path, strict=True), MetricError),
+        (lambda path: cnatool.plot(path / "0.zarr", "alpha-beta"), MetricError),
+        (lambda path: cnatool.plot(path, "alpha-beta", strict=True), MetricError),
+    ):
+        with pytest.raises(error, match="name it with --inputs STORE"):
             function(here / "stores")
 
 

@@ -61,7 +61,8 @@ __all__ = [
 
 
 EXIT_CODES = (
-    "Exit codes: 0 success; 1 a check failed (compare, verify, --strict); 2 wrong usage, or data "
+    "Exit codes: 0 success; 1 a check failed (compare, verify), or a store was left out (study, "
+    "trajectory, landscape, plot); 2 wrong usage, or data "
     "or a model that cannot be used; 3 a store that is damaged, in use, or cannot be written; 4 "
     "the runtime failed, memory ran out, or an internal error; 130 interrupted; 143 terminated."
 )
@@ -156,7 +157,12 @@ ScoresOutputOption = Annotated[
     ),
 ]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Exit with code 1 if a store could not be scored.")
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop at the first store that cannot be used, with its error and exit code; by "
+        "default it is left out, and the exit code is 1.",
+    ),
 ]
 OrderOption = Annotated[
     str | None,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PATIENCE",
     "ConsoleObserver",
+    "exit_incomplete",
     "key_values",
     "note",
     "note_next",
@@ -34,6 +35,8 @@ __all__ = [
     "say",
 ]
 
+# As of `cnatool verify`: a check found a fault.
+_INCOMPLETE = 1
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
 # Seconds that a command which is mostly quick says nothing of its progress.
@@ -67,6 +70,13 @@ def note(text: str) -> None:
     """Print a line to standard error, as `say` does; where it cannot be printed, go on without."""
     with suppress(OSError):
         typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
+
+
+def exit_incomplete(left_out: Sequence[object]) -> None:
+    """End the command with exit code 1 if stores were left out, and note how many."""
+    if left_out:
+        note(f"{len(left_out)} of the stores could not be used")
+        raise typer.Exit(_INCOMPLETE)
 
 
 def print_json(text: str) -> None:

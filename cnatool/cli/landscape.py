@@ -13,8 +13,16 @@ from cnatool.cli.arguments import (
     OrderOption,
     RunTagOption,
     SetOption,
+    StrictOption,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, print_json, say
+from cnatool.cli.console import (
+    ConsoleObserver,
+    exit_incomplete,
+    key_values,
+    note,
+    print_json,
+    say,
+)
 from cnatool.text import printable
 
 if TYPE_CHECKING:
@@ -48,6 +56,7 @@ def landscape(
     convention: ConventionOption = "paper",
     set_: SetOption = None,
     inputs: InputsOption = None,
+    strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show CNA over the plane in which the activations of checkpoints differ most."""
@@ -65,6 +74,7 @@ def landscape(
             convention=convention,
             overrides=key_values("--set", set_ or ()),
             inputs=inputs or (),
+            strict=strict,
             observer=observer,
         )
     if output is not None:
@@ -73,9 +83,11 @@ def landscape(
         print_json(found.result.to_json())
     else:
         _print_landscape(found.result)
+    exit_incomplete(found.result.not_scored)
 
 
 def _print_landscape(result: LandscapeResult) -> None:
+    from cnatool.cli.study_tables import print_not_scored
     from cnatool.cli.tables import number, print_table
     from cnatool.cli.trajectory_tables import step_text, step_title
 
@@ -126,6 +138,7 @@ def _print_landscape(result: LandscapeResult) -> None:
         reasons = [one.reason for one in estimates if one.reason is not None]
         for reason in dict.fromkeys(reasons):
             say(f"\n{what} at {reasons.count(reason)} of {len(estimates)} points: {reason}")
+    print_not_scored(result.not_scored)
     if result.notes:
         say("")
     for line in result.notes:

@@ -7,8 +7,14 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.arguments import InputsOption, ScoresOutputOption, SetOption, TestOption
-from cnatool.cli.console import ConsoleObserver, key_values, note
+from cnatool.cli.arguments import (
+    InputsOption,
+    ScoresOutputOption,
+    SetOption,
+    StrictOption,
+    TestOption,
+)
+from cnatool.cli.console import ConsoleObserver, exit_incomplete, key_values, note
 from cnatool.errors import UsageError
 
 __all__ = ["plot"]
@@ -80,6 +86,7 @@ def plot(
             metavar="NAME", help="pearson, spearman, kendall_a or kendall_b; by default pearson."
         ),
     ] = None,
+    strict: StrictOption = False,
     width: Annotated[
         float | None, typer.Option(metavar="PIXELS", help="Of one panel, 96 an inch.")
     ] = None,
@@ -91,6 +98,7 @@ def plot(
     ] = 2,
 ) -> None:
     """Draw a figure of stores, a study, a trajectory or a landscape: PNG, SVG or a page."""
+    from cnatool.report.plotting import not_scored
     from cnatool.report.plotting import plot as draw
     from cnatool.report.requirements import need_converter
     from cnatool.report.writing import check_picture_path, write_picture
@@ -117,7 +125,9 @@ def plot(
         coefficient=coefficient,
         width=width,
         height=height,
+        strict=strict,
         observer=observer,
     )
     write_picture(chart, output, scale=scale)
     note(f"wrote {output}")
+    exit_incomplete(not_scored(chart))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -191,7 +190,7 @@ def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
 def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool.data.geometry import parse_crop
     from cnatool.data.showing import fed, shown
-    from cnatool.store.durable import replace_file
+    from cnatool.store.durable import replaced_file
 
     refusals = []
     for made in found.inputs:
@@ -204,12 +203,10 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
         except DataError as error:
             refusals.append(error)
             continue
-        partial = output.with_name(f".{output.name}.partial")
         try:
-            replace_file(output, picture, partial)
+            with replaced_file(output) as partial:
+                partial.write_bytes(picture)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
             raise StoreWriteError(
                 f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
             ) from error

@@ -15,13 +15,10 @@ from cnatool.cli.arguments import (
     StrictOption,
     TestFolderOption,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, print_json
+from cnatool.cli.console import ConsoleObserver, exit_incomplete, key_values, note, print_json
 from cnatool.errors import UsageError
 
 __all__ = ["study"]
-
-# As of `cnatool verify`: a check found a fault.
-_INCOMPLETE = 1
 
 
 def study(
@@ -122,6 +119,7 @@ def study(
                 seed=seed,
                 least_pairs=pairs,
                 inputs=inputs or (),
+                strict=strict,
                 observer=observer,
             )
     except KeyboardInterrupt:
@@ -131,16 +129,13 @@ def study(
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")
-    if result.not_scored:
-        note(f"{len(result.not_scored)} of the stores could not be scored")
     if output is not None:
         note(f"wrote {output}")
     if json:
         print_json(result.to_json())
     else:
         print_study(result, everything=everything)
-    if strict and result.not_scored:
-        raise typer.Exit(_INCOMPLETE)
+    exit_incomplete(result.not_scored)
 
 
 def _words(text: str) -> list[str]:

@@ -17,12 +17,9 @@ from cnatool.cli.arguments import (
     StrictOption,
     TestFolderOption,
 )
-from cnatool.cli.console import ConsoleObserver, key_values, note, print_json
+from cnatool.cli.console import ConsoleObserver, exit_incomplete, key_values, note, print_json
 
 __all__ = ["trajectory"]
-
-# As of `cnatool verify`: a check found a fault.
-_INCOMPLETE = 1
 
 
 def trajectory(
@@ -65,6 +62,7 @@ def trajectory(
                 overrides=key_values("--set", set_ or ()),
                 output=scores_output,
                 inputs=inputs or (),
+                strict=strict,
                 observer=observer,
             )
     except KeyboardInterrupt:
@@ -74,13 +72,10 @@ def trajectory(
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")
-    if result.not_scored:
-        note(f"{len(result.not_scored)} of the stores could not be scored")
     if output is not None:
         note(f"wrote {output}")
     if json:
         print_json(result.to_json())
     else:
         print_trajectory(result)
-    if strict and result.not_scored:
-        raise typer.Exit(_INCOMPLETE)
+    exit_incomplete(result.not_scored)

@@ -7,17 +7,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from cnatool.errors import UsageError
+from cnatool.observing import Silent
 from cnatool.report.requirements import need_altair
 from cnatool.store.reader import Store, named_stores, open_store
 from cnatool.studying.finding import find_stores
 from cnatool.studying.landscape import Landscape
+from cnatool.studying.omissions import UNUSABLE, Omissions
 from cnatool.studying.reading import read_results, results_of
+from cnatool.studying.results import NotScored
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cnatool.observing import Observer
     from cnatool.report.figure import Figure, Options, SourceKind
@@ -26,7 +31,9 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | Path | Store | Study | Trajectory | Landscape
 
-__all__ = ["plot"]
+__all__ = ["not_scored", "plot"]
+
+_LEFT_OUT = "not_scored"
 
 _STORES = 12  # panels that a page takes
 _PIXELS = 10000
@@ -63,6 +70,7 @@ def plot(
     coefficient: str | None = None,
     width: float | None = None,
     height: float | None = None,
+    strict: bool = False,
     observer: Observer | None = None,
 ) -> Chart:
     """Draw a figure of a store, of several stores, of a study, a trajectory or a landscape.
@@ -92,13 +100,17 @@ def plot(
         Of ``measures``.
     width, height : float, optional
         Of one panel, in pixels, 96 an inch.
+    strict : bool
+        Raise the error of the first of several stores that cannot be drawn, rather than leave it
+        out.
     observer : Observer, optional
-        Notified if a folder of results has no checksums.
+        Notified if a folder of results has no checksums, and of stores that are left out.
 
     Returns
     -------
     altair chart
-        A notebook shows it; `cnatool plot` writes it to a file.
+        A notebook shows it; `cnatool plot` writes it to a file. Of several stores, those that
+        cannot be drawn are left out and listed in ``chart.usermeta``, as `not_scored` reads it.
 
     Raises
     ------
@@ -107,6 +119,8 @@ def plot(
         if Altair is not installed.
     DataError, MetricError, NotAStoreError
         If the source lacks what the figure needs, or cannot be read.
+    CnatoolError, OSError
+        If one of several stores cannot be drawn, and `strict`.
     """
     from cnatool.report.figure import Options
     from cnatool.report.figures import FIGURES
@@ -117,7 +131,8 @@ def plot(
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
         raise UsageError(f"--figure {figure}: there is no such figure; there are {names}.")
     named = named_stores(inputs)
-    kind, sources = _opened(source, [row.kind for row in rows], named, observer)
+    omissions = Omissions(Silent() if observer is None else observer, strict=strict)
+    kind, sources = _opened(source, [row.kind for row in rows], named, observer, omissions)
     row = next((row for row in rows if row.kind == kind), None)
     if row is None:
         others = ", ".join(other.name for other in FIGURES if other.kind == kind)
@@ -141,7 +156,34 @@ def plot(
         coefficient=coefficient,
     )
     _check(options, row)
-    return row.draw(sources, options)
+    chart = _drawn(row, sources, options, omissions)
+    if omissions.stores:
+        chart = chart.properties(usermeta={_LEFT_OUT: msgspec.to_builtins(omissions.stores)})
+    return chart
+
+
+def not_scored(chart: Chart) -> list[NotScored]:
+    """List the stores that a chart was drawn without."""
+    if not isinstance(chart.usermeta, dict):
+        return []
+    return msgspec.convert(chart.usermeta.get(_LEFT_OUT, []), list[NotScored])
+
+
+def _drawn(figure: Figure, sources: Sequence[Any], options: Options, omissions: Omissions) -> Chart:
+    """Draw the sources, of several stores without those that cannot be drawn."""
+    try:
+        return figure.draw(sources, options)
+    except UNUSABLE:
+        if len(sources) == 1:
+            raise
+    kept = []
+    for store in sources:
+        with omissions.catching(store.path):
+            figure.draw([store], options)
+            kept.append(store)
+    if not kept:
+        raise omissions.too_few("no store could be drawn")
+    return figure.draw(kept, options)
 
 
 def _check(options: Options, figure: Figure) -> None:
@@ -165,6 +207,7 @@ def _opened(
     wanted: Sequence[SourceKind],
     inputs: tuple[Path, ...],
     observer: Observer | None,
+    omissions: Omissions,
 ) -> tuple[SourceKind, list[Any]]:
     """Open what is drawn: one study, trajectory or landscape, or stores.
 
@@ -179,7 +222,7 @@ def _opened(
         raise UsageError("there is nothing to draw: give a store, or the folder of a study.")
     kinds = [_kinds(place) for place in places]
     if not any(kinds):
-        return "store", list(_stores(places, inputs))
+        return "store", _stores(places, inputs, omissions)
     if len(places) > 1:
         raise UsageError(
             "a figure is of one study, trajectory or landscape, or of stores: give one of them."
@@ -201,21 +244,34 @@ def _kinds(place: Source) -> list[ResultKind]:
     return [] if isinstance(place, Store) else results_of(place)
 
 
-def _stores(places: Iterable[Source], inputs: tuple[Path, ...]) -> Iterator[Store]:
-    count = 0
+def _stores(
+    places: Sequence[Source], inputs: tuple[Path, ...], omissions: Omissions
+) -> list[Store]:
+    """Open the stores at some places; of several, without those that cannot be opened."""
+    found: list[Store | Path] = []
     for place in places:
         if isinstance(place, Store):
-            found: list[Store | Path] = [place]
+            found.append(place)
         elif isinstance(place, str | Path):
             paths, nothing = find_stores([place])
-            if nothing:
+            if nothing and len(places) == 1 and not paths:
                 raise UsageError(f"{nothing[0].path}: {nothing[0].reason}, nor what a study wrote.")
-            found = [*paths]
-        count += len(found)
-        if count > _STORES:
+            omissions.extend(nothing)
+            found += paths
+        if len(found) > _STORES:
             raise UsageError(
                 f"{place}: more than {_STORES} stores are too many for one picture. Name some, or "
                 "study them: `cnatool study STORE… -o DIR`."
             )
-        for one in found:
-            yield one if isinstance(one, Store) else open_store(one, inputs)
+    stores = []
+    for one in found:
+        if isinstance(one, Store):
+            stores.append(one)
+        elif len(found) == 1:
+            stores.append(open_store(one, inputs))
+        else:
+            with omissions.catching(one):
+                stores.append(open_store(one, inputs))
+    if not stores:
+        raise omissions.too_few("no store could be drawn")
+    return stores

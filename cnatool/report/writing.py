@@ -6,11 +6,11 @@ import html
 import io
 import json
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
 from cnatool.report.requirements import need_converter
+from cnatool.store.durable import replaced_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,13 +84,10 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
     """
     check_picture_path(path)
     content = _FORMATS[path.suffix](chart.to_dict(), scale)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        with replaced_file(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise StoreWriteError(
             f"{path} cannot be written: {error.strerror or error}. Name another file with -o."
         ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cnatool.store.links import opened_here
+
 if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
@@ -15,8 +17,10 @@ Buffer = bytes | bytearray | memoryview
 
 
 def opened(path: Path, mode: str) -> FileIO:
-    """Open a file without a buffer."""
-    return path.open(mode, buffering=0)  # type: ignore[return-value]
+    """Open a file without a buffer; to write to it, only if it is no link."""
+    if mode == "rb":
+        return path.open("rb", buffering=0)
+    return opened_here(path, mode)
 
 
 def write(file: FileIO, offset: int, data: Buffer) -> None:

@@ -11,6 +11,7 @@ import mmap
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import h5py
@@ -18,9 +19,11 @@ import numpy as np
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5_arrays import LEVEL, HDF5Array, is_text
+from cnatool.store.hdf5_links import check_own
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.journal import Journal, JournalDamage, forget, misfit_text, recover
 from cnatool.store.journaled_file import JournaledFile
+from cnatool.store.links import check_alone
 from cnatool.store.signature import has_hdf5_signature
 from cnatool.text import one_line
 
@@ -103,6 +106,8 @@ class HDF5Tree:
         ------
         StoreDamagedError
             If its metadata cannot be read, or a journal of another state of the file is in the way.
+        StoreWriteError
+            If something in it leads elsewhere.
         """
         _check_journal(path)
         file = JournaledFile.reopened(path)
@@ -114,7 +119,13 @@ class HDF5Tree:
                 f"{path} cannot be continued ({one_line(error)}). "
                 "Dump again with --overwrite, or restore the store from a copy."
             ) from error
-        return cls(path, file, root)
+        tree = cls(path, file, root)
+        try:
+            check_own(tree._root, path)
+        except BaseException:
+            tree.close()
+            raise
+        return tree
 
     @classmethod
     def is_replaceable(cls, path: Path) -> bool:
@@ -134,6 +145,29 @@ class HDF5Tree:
                 return m.find(_MARK) >= 0
 
     @classmethod
+    def is_part(cls, path: Path) -> bool:
+        """Say whether a path is a file, as all of a store is."""
+        return path.is_file()
+
+    @classmethod
+    def check_writable(cls, path: Path) -> None:
+        """Make sure that a store lies in one file, which has no other name.
+
+        Raises
+        ------
+        StoreWriteError
+            If it does not; the message names what leads elsewhere.
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        check_alone(path, path.lstat(), path)
+        tree = cls.open(path)
+        try:
+            tree.undisturbed(lambda: check_own(tree._root, path))
+        finally:
+            tree.close()
+
+    @classmethod
     def move(cls, path: Path, target: Path) -> None:
         """Rename a store, as its last commit left it."""
         _check_journal(path)
@@ -142,8 +176,13 @@ class HDF5Tree:
 
     @classmethod
     def remove(cls, path: Path) -> None:
-        """Remove what is left of a store, if anything is."""
-        path.unlink(missing_ok=True)
+        """Remove a file, if it is there and the operating system lets it."""
+        with suppress(OSError):
+            path.unlink()
+
+    @classmethod
+    def forget(cls, path: Path) -> None:
+        """Remove the journal of a file that is no longer there."""
         forget(path)
 
     def attribute(self) -> bytes | None:

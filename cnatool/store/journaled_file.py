@@ -122,6 +122,8 @@ class JournaledFile:
         OSError
             If it cannot be opened.
         """
+        # The journal lies beside the file, not beside a link to it.
+        path = path.resolve()
         for pause in (*_PAUSES, None):
             file = disk.opened(path, "rb")
             made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
-from cnatool.errors import StoreInUseError
+from cnatool.errors import StoreInUseError, StoreWriteError
 from cnatool.store.failures import reported
+from cnatool.store.links import is_link, opened_here
 from cnatool.store.replacing import check_folder
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ __all__ = ["locked"]
 
 
 @contextlib.contextmanager
-def locked(store: Path) -> Iterator[None]:
+def locked(store: Path, *, wait: float = 0) -> Iterator[None]:
     """Have the right to write at a path, for as long as the context lasts.
 
     The lock is the operating system's, on a file beside the store: whatever ends the process, a
@@ -27,6 +29,8 @@ def locked(store: Path) -> Iterator[None]:
     ----------
     store : Path
         Where the store is, or will be.
+    wait : float
+        Seconds to wait for another process that has it.
 
     Raises
     ------
@@ -44,9 +48,11 @@ def locked(store: Path) -> Iterator[None]:
     lock = FileLock(path)
     with reported(store, 0):
         # Where no file can be made, the lock would only say that it is not to be had.
-        path.touch()
+        if os.path.lexists(path) and (is_link(path) or not path.is_file()):
+            raise StoreWriteError(f"{path} is in the way: it is no lock. Rename or remove it.")
+        opened_here(path, "ab").close()
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=wait)
         except Timeout as error:
             raise StoreInUseError(
                 f"{store} is being written by another process. Wait until it is done, or name "

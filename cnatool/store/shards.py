@@ -31,6 +31,8 @@ from typing import IO, TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
+from cnatool.store.links import opened_here
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import RawIOBase
@@ -144,12 +146,12 @@ class ShardWriter:
         if committed:
             self._reopen(committed)
             return
-        with self.path.open("wb", buffering=0) as file:
+        with opened_here(self.path, "wb") as file:
             # Until the first commit other libraries find it empty, not broken.
             _write_all(file, _checked(self._index.tobytes()))
 
     def _reopen(self, committed: int) -> None:
-        with self.path.open("r+b", buffering=0) as file:
+        with opened_here(self.path, "r+b") as file:
             index = _index(file, self._shards.size)
             offsets, sizes = index[:committed].T.astype(object)
             end = max(offset + size for offset, size in zip(offsets, sizes, strict=True))
@@ -180,7 +182,7 @@ class ShardWriter:
         chunk : bytes
             The encoded chunk without its checksum.
         """
-        with self.path.open("r+b", buffering=0) as file:
+        with opened_here(self.path, "r+b") as file:
             file.seek(self._end)
             _write_all(file, chunk)
             _write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
@@ -193,7 +195,7 @@ class ShardWriter:
     def publish(self) -> None:
         """Make the chunks that were appended part of the shard, for good."""
         index = _checked(self._index.tobytes())
-        with self.path.open("r+b", buffering=0) as file:
+        with opened_here(self.path, "r+b") as file:
             file.seek(self._end)
             _write_all(file, index)
             if self._published:

@@ -28,6 +28,7 @@ __all__ = [
     "ReadableTree",
     "Tree",
     "WritableArray",
+    "aside_of",
     "faults_of_metadata",
     "format_at",
     "format_of",
@@ -245,11 +246,28 @@ class Format(ReadableFormat, Protocol):
     def is_replaceable(self, path: Path) -> bool:
         """Say whether a path holds a store, be it empty or broken, and nothing else."""
 
+    def is_part(self, path: Path) -> bool:
+        """Say whether a path holds what may be left of a store that was being removed."""
+
+    def check_writable(self, path: Path) -> None:
+        """Make sure that nothing in a store leads out of it, so that it can be gone on with.
+
+        Raises
+        ------
+        StoreWriteError
+            If something does; the message names it.
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+
     def move(self, path: Path, target: Path) -> None:
         """Rename a store, as its last commit left it."""
 
     def remove(self, path: Path) -> None:
-        """Remove what is left of a store, if anything is."""
+        """Remove what is left of a store, if anything is and the operating system lets it."""
+
+    def forget(self, path: Path) -> None:
+        """Remove what belongs beside a store that is no longer at a path."""
 
 
 # Each format is imported where it is first needed: neither library is quick to load.
@@ -298,6 +316,11 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
+def aside_of(path: Path) -> Path:
+    """Give the hidden name of a store from when it is replaced until the new one is finished."""
+    return path.with_name(f".{path.name}.replaced")
+
+
 def format_at(path: Path) -> ReadableFormat:
     """Give the format of what is at a path: of a file by its content, then by its name.
 
@@ -307,6 +330,12 @@ def format_at(path: Path) -> ReadableFormat:
         If nothing is there, or nothing of a known format.
     """
     if not path.exists():
+        aside = aside_of(path)
+        if aside.exists():
+            raise NotAStoreError(
+                f"{path}: no such file or folder. A killed process left the store that was there "
+                f"as {aside}: rename it to {path.name}."
+            )
         raise NotAStoreError(f"{path}: no such file or folder.")
     if path.is_dir():
         return _zarr()

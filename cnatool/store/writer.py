@@ -64,6 +64,8 @@ class StoreWriter:
         The store's description; splits are added with `split`.
     codec : {"lz4", "zstd", "gzip", "none"}, optional
         How chunks are compressed; by default as the format does best.
+    under : Path, optional
+        Another path, under which it is written until the caller renames it.
 
     Raises
     ------
@@ -73,16 +75,23 @@ class StoreWriter:
         If the format has no such codec.
     """
 
-    def __init__(self, path: Path, record: StoreRecord, codec: Codec | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        record: StoreRecord,
+        codec: Codec | None = None,
+        *,
+        under: Path | None = None,
+    ) -> None:
         self.path = path
         self.record = record
         check_codec(path, codec)
         self._codec: Codec = codec or format_of(path).codecs[0]
         try:
-            self._tree = format_of(path).create(path)
+            self._tree = format_of(path).create(under or path)
+            self._save()
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
-        self._save()
 
     @classmethod
     def resume(cls, store: Store, codec: Codec) -> Self:

@@ -28,10 +28,12 @@ import msgspec
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.durable import replace_file, sync
+from cnatool.store.links import check_own
 from cnatool.store.shards import ChunkError, ShardWriter
 from cnatool.store.threads import together
 from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr_metadata import (
+    ATTRIBUTE,
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTRIBUTE", "CHECKSUM", "ZarrTree"]
 
-ATTRIBUTE = "cnatool"
 CHECKSUM = "cnatool_crc32c"
 _METADATA = "zarr.json"
 # The root's next metadata, until they are whole.
@@ -129,8 +130,11 @@ class ZarrTree:
         ------
         StoreDamagedError
             If its metadata cannot be read.
+        StoreWriteError
+            If something in it is a link.
         """
         tree = cls.open(path)
+        cls.check_writable(path)
         (path / _PARTIAL).unlink(missing_ok=True)
         folder = path / "splits"
         for left in folder.iterdir() if splits else [folder]:
@@ -155,16 +159,36 @@ class ZarrTree:
             return not names
 
     @classmethod
+    def is_part(cls, path: Path) -> bool:
+        """Say whether a folder holds what may be left of a store, and nothing else."""
+        if not path.is_dir():
+            return False
+        return {entry.name for entry in path.iterdir()} <= {_PARTIAL, _METADATA, "splits"}
+
+    @classmethod
+    def check_writable(cls, path: Path) -> None:
+        """Make sure that nothing in a store is a link.
+
+        Raises
+        ------
+        StoreWriteError
+            If something is; the message names it.
+        """
+        check_own(path, alone=True)
+
+    @classmethod
     def move(cls, path: Path, target: Path) -> None:
         """Rename a store."""
         path.rename(target)
 
     @classmethod
     def remove(cls, path: Path) -> None:
-        """Remove what is left of a store, if anything is."""
-        # Its metadata last: what is left after a kill can be told from anything else.
-        shutil.rmtree(path / "splits", ignore_errors=True)
+        """Remove what is left of a store, if anything is. Links go, not what they lead to."""
         shutil.rmtree(path, ignore_errors=True)
+
+    @classmethod
+    def forget(cls, path: Path) -> None:
+        """Do nothing: there is nothing beside a store."""
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
@@ -300,5 +324,8 @@ class ZarrTree:
     def _make(self, folder: Path, metadata: bytes) -> None:
         folder.mkdir()
         path = folder / _METADATA
-        path.write_bytes(msgspec.json.format(metadata, indent=2))
+        # Others look at it at any time, so that it is never there in part.
+        partial = folder / _PARTIAL
+        partial.write_bytes(msgspec.json.format(metadata, indent=2))
+        partial.rename(path)
         self._unsynced |= dict.fromkeys((path, folder, folder.parent))

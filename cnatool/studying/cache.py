@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from cnatool._version import __version__
 from cnatool.errors import StoreWriteError
 from cnatool.results import ConventionResult, ScoreResult
+from cnatool.store.durable import replaced_file
 from cnatool.store.layout import split_arrays
 
 if TYPE_CHECKING:
@@ -104,13 +104,12 @@ class ScoreCache:
             If the operating system refuses.
         """
         path = self._path(key)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         encoded = msgspec.json.encode(score)
         kept = _Kept(_digest(key, encoded), msgspec.Raw(encoded))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(kept))
-            partial.replace(path)
+            with replaced_file(path) as partial:
+                partial.write_bytes(msgspec.json.encode(kept))
         except OSError as error:
             raise StoreWriteError(
                 f"{path} cannot be written: {error.strerror or error}. Name another folder with -o."

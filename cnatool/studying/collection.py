@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cnatool.errors import CnatoolError, DataError, MetricError, UsageError
+from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.results import ConventionResult
 from cnatool.scored_pairs import TRAIN
@@ -17,16 +18,18 @@ from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.cache import ScoreCache, score_key
 from cnatool.studying.columns import measured
 from cnatool.studying.finding import find_stores, paired_store, store_ids
-from cnatool.studying.results import NotScored, UndefinedMeasure
+from cnatool.studying.omissions import UNUSABLE, Omissions
+from cnatool.studying.results import UndefinedMeasure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from cnatool.observing import Observer
     from cnatool.results import ScoreResult
     from cnatool.store.reader import Store
+    from cnatool.studying.results import NotScored
 
-__all__ = ["Collection", "ScoredNetwork", "collect", "nothing_scored"]
+__all__ = ["Collection", "ScoredNetwork", "collect", "known_tags"]
 
 _NETWORKS = "networks"
 _SCORES = "scores"
@@ -82,18 +85,26 @@ class Collection:
     ----------
     convention : ConventionResult
         What all of them were scored by.
+    ids : list of str
+        Names of all stores, in the order of the places, those without a row included.
     networks : list of ScoredNetwork
         In the order of the stores.
-    not_scored : list of NotScored
+    omissions : Omissions
         The stores that have no row.
     reused : int
         Networks whose scores had been kept.
     """
 
     convention: ConventionResult
+    ids: list[str]
     networks: list[ScoredNetwork]
-    not_scored: list[NotScored]
+    omissions: Omissions
     reused: int
+
+    @property
+    def not_scored(self) -> tuple[NotScored, ...]:
+        """The stores that have no row, with the reasons."""
+        return tuple(self.omissions.stores)
 
     def undefined(self) -> list[UndefinedMeasure]:
         """Count the networks that lack a measure, by measure and reason."""
@@ -111,6 +122,8 @@ def collect(
     output: str | None,
     observer: Observer,
     inputs: str | Path | Iterable[str | Path] = (),
+    strict: bool = False,
+    excluded: Callable[[Mapping[str, str]], str | None] | None = None,
 ) -> Collection:
     """Score the stores at some places, one at a time.
 
@@ -128,6 +141,10 @@ def collect(
         Told of the progress through the networks.
     inputs : str, Path or iterable of these
         As of `cnatool.score`.
+    strict : bool
+        Raise the error of the first store that cannot be scored, rather than leave it out.
+    excluded : callable, optional
+        Gives the reason why a store with some tags is left out; None if it is not.
 
     Raises
     ------
@@ -135,6 +152,8 @@ def collect(
         If the convention, a field or the folder of the test split does not exist.
     StoreWriteError
         If a score cannot be kept.
+    CnatoolError, OSError
+        If a store cannot be scored, and `strict`.
     """
     if test is not None and not Path(test).is_dir():
         raise UsageError(f"--test {test}: this is no folder of stores.")
@@ -143,26 +162,33 @@ def collect(
     without = {**_NO_INTERVALS, **overrides}
     fields, _ = named_convention(convention, without)
     described = ConventionResult(convention, typed, fields)
-    stores, not_scored = find_stores(places)
-    networks = []
+    omissions = Omissions(observer, strict=strict)
+    stores, nothing = find_stores(places)
+    omissions.extend(nothing)
+    ids = store_ids(stores)
+    networks: list[ScoredNetwork] = []
     reused = 0
     named = named_stores(inputs)
-    for done, (path, name) in enumerate(zip(stores, store_ids(stores), strict=True), start=1):
-        try:
+    for done, (path, name) in enumerate(zip(stores, ids, strict=True), start=1):
+        key, kept, network = None, None, None
+        with omissions.catching(path):
             first = _finished(path, named)
+            reason = None if excluded is None else excluded(first.record.tags)
+            if reason is not None:
+                raise MetricError(f"{path}: {reason}.")
             second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, described, output)
-            found = None if cache is None or key is None else cache.get(key)
-            if found is None:
-                kept = score(first, second, convention=convention, overrides=without, output=output)
-            else:
-                kept, reused = found, reused + 1
-        except (CnatoolError, OSError) as error:
-            not_scored.append(NotScored(str(path), str(error)))
-        else:
-            if cache is not None and key is not None and found is None:
-                cache.put(key, kept)
-            networks.append(_network(name, first, second, kept, str(described)))
+            kept = None if cache is None or key is None else cache.get(key)
+            scored = kept or score(
+                first, second, convention=convention, overrides=without, output=output
+            )
+            network = _network(name, first, second, scored, str(described))
+        if network is not None:
+            networks.append(network)
+            if kept is not None:
+                reused += 1
+            elif cache is not None and key is not None:
+                cache.put(key, network.score)
         observer.progress(_NETWORKS, done, len(stores))
     if cache is not None and cache.damaged:
         many = len(cache.damaged)
@@ -170,17 +196,18 @@ def collect(
             f"{many} kept score{'s' * (many > 1)} did not match the checksum and "
             f"{'were' if many > 1 else 'was'} computed again (the first: {cache.damaged[0]})"
         )
-    return Collection(described, networks, not_scored, reused)
+    return Collection(described, ids, networks, omissions, reused)
 
 
-def nothing_scored(not_scored: Sequence[NotScored]) -> DataError:
-    """Give the error that says that no network could be scored, with the first reason."""
-    why = ""
-    if not_scored:
-        first, *more = not_scored
-        others = f" And {len(more)} more." if more else ""
-        why = f" {first.path}: {first.reason.removeprefix(f'{first.path}: ')}{others}"
-    return DataError(f"no network could be scored.{why}")
+def known_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
+    """Read the tags of all stores that can be opened, by the stores' ids."""
+    tags: dict[str, Mapping[str, str]] = {}
+    paths, _ = find_stores(places)
+    for name, path in zip(store_ids(paths), paths, strict=True):
+        # What is wrong with a store is reported with its score.
+        with suppress(*UNUSABLE):
+            tags[name] = open_store(path).record.tags
+    return tags
 
 
 def _finished(path: Path, inputs: tuple[Path, ...]) -> Store:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cnatool.errors import StoreWriteError, UsageError
+from cnatool.errors import CnatoolError, StoreWriteError, UsageError
 from cnatool.store.tree import store_around
 from cnatool.studying.checksums import checksum_list, list_name
+from cnatool.studying.replacing import finish_replacing, replaced_results
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["check_folder", "write_results"]
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder for results.
+    """Make a folder for results, and put those in place that a killed process left.
 
     Raises
     ------
@@ -39,6 +39,9 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"-o {folder}: {store} is a store. Name a folder outside of it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        finish_replacing(folder)
+    except CnatoolError:
+        raise
     except OSError as error:
         raise _refused(folder, error.strerror or str(error)) from error
 
@@ -48,35 +51,32 @@ def write_results(
 ) -> None:
     """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<kind>.json``.
 
-    Beside them is ``<kind>.sha256``, the list of their checksums. It takes its place first, so that
-    files of two runs never look like one result, whenever this is cut off.
+    Beside them is ``<kind>.sha256``, the list of their checksums. However this ends, files of an
+    earlier result and of this one never lie side by side.
 
     Raises
     ------
     StoreWriteError
         If the operating system refuses.
     """
-    writers: dict[str, Callable[[Any], object]] = {}
+    writers: dict[str, Callable[[Path], object]] = {}
     for key, table in tables.items():
         writers[f"{key}.parquet"] = table.write_parquet
         writers[f"{key}.csv"] = table.write_csv
     writers[f"{kind}.json"] = lambda path: path.write_text(document, "utf-8", newline="")
-    name = list_name(kind)
-    partial = {each: folder / f".{each}.{os.getpid()}.partial" for each in (name, *writers)}
+    name = ""
     try:
-        for name, write in writers.items():
-            write(partial[name])
-        name = list_name(kind)
-        written = checksum_list({each: partial[each] for each in writers})
-        partial[name].write_text(written, "utf-8", newline="")
-        for name, path in partial.items():
-            path.replace(folder / name)
+        with replaced_results(folder, kind) as new:
+            for name, write in writers.items():
+                write(new / name)
+            name = list_name(kind)
+            written = checksum_list({each: new / each for each in writers})
+            (new / name).write_text(written, "utf-8", newline="")
+    except CnatoolError:
+        raise
     except Exception as error:  # polars raises its own kinds for what the system refuses
         why = error.strerror if isinstance(error, OSError) else None
         raise _refused(folder / name, why or one_line(error)) from error
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
 
 
 def _refused(path: Path, why: str) -> StoreWriteError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,25 +31,50 @@ def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScore
         In the order of the places, those of a folder by name; each once. A place that is no
         folder is taken as it is, whatever is there.
     list of NotScored
-        Folders without a store, or that cannot be read.
+        Folders without a store, or that cannot be read, and stores whose names no result can
+        hold.
     """
     stores: dict[Path, Path] = {}
     nothing = []
     for place in map(Path, places):
         found = [place]
-        if place.is_dir() and not _is_zarr(place):
+        if _is_folder(place) and not _is_zarr(place):
             unread: list[NotScored] = []
-            found = list(_stores_below(place, {place.resolve()}, unread))
+            found = list(_stores_below(place, {_real(place)}, unread))
             if not found and not unread:
-                unread = [NotScored(str(place), "no store is in this folder")]
+                unread = [NotScored(_text(place), "no store is in this folder")]
             nothing += unread
         for path in found:
-            stores.setdefault(path.resolve(), path)
+            if _text(path) != str(path):
+                nothing.append(NotScored(_text(path), "its name is not UTF-8, so rename it"))
+            else:
+                stores.setdefault(_real(path), path)
     return list(stores.values()), nothing
 
 
 def _is_zarr(folder: Path) -> bool:
-    return folder.name.endswith(".zarr") or (folder / "zarr.json").exists()
+    try:
+        return folder.name.endswith(".zarr") or (folder / "zarr.json").exists()
+    except OSError:
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    """As `Path.is_dir`, but false as well where a folder on the way is closed."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _real(path: Path) -> Path:
+    """As `Path.resolve`, but links that lead to themselves are left as they are."""
+    return Path(os.path.realpath(path))
+
+
+def _text(path: Path) -> str:
+    """Write a path in UTF-8, with escapes for bytes that are not."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _stores_below(folder: Path, seen: set[Path], unread: list[NotScored]) -> Iterator[Path]:
@@ -56,23 +82,23 @@ def _stores_below(folder: Path, seen: set[Path], unread: list[NotScored]) -> Ite
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        unread.append(NotScored(str(folder), f"it cannot be read: {error.strerror or error}"))
+        unread.append(NotScored(_text(folder), f"it cannot be read: {error.strerror or error}"))
         return
     for path in entries:
         if path.name.startswith("."):
             continue
-        if not path.is_dir() or _is_zarr(path):
+        if not _is_folder(path) or _is_zarr(path):
             # What is inside a Zarr store is none of its own.
-            if path.name.endswith(_ENDINGS) or path.is_dir():
+            if path.name.endswith(_ENDINGS) or _is_folder(path):
                 yield path
-        elif path.resolve() not in seen:
-            seen.add(path.resolve())
+        elif _real(path) not in seen:
+            seen.add(_real(path))
             yield from _stores_below(path, seen, unread)
 
 
 def store_ids(stores: Sequence[Path]) -> list[str]:
     """Name each store: its name without the ending, after as many folders as tell all apart."""
-    places = [path.resolve() for path in stores]
+    places = [_real(path) for path in stores]
     names = [_without_ending(path.name) for path in places]
     here = Counter((path.parent, name) for path, name in zip(places, names, strict=True))
     # The same network in two formats, in one folder, has only its ending to tell them apart.

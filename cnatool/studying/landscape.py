@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cnatool.errors import DataError, UsageError
+from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.convention import convention as named_convention
@@ -20,18 +20,20 @@ from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.files import check_folder, write_results
 from cnatool.studying.finding import find_stores, store_ids
 from cnatool.studying.landscape_results import GridPoint, LandscapePoint, LandscapeResult
-from cnatool.studying.minibatch import gathered, same_minibatch
+from cnatool.studying.minibatch import gathered, same_minibatch, usable
+from cnatool.studying.omissions import UNUSABLE, Omissions
 from cnatool.studying.plane import check_points, principal_plane
-from cnatool.studying.series import NO_TAG_NOTE, series_of
+from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import polars
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
     from cnatool.observing import Observer
+    from cnatool.store.reader import Store
     from cnatool.studying.minibatch import Minibatch
     from cnatool.studying.plane import Plane
     from cnatool.studying.series import Series
@@ -75,6 +77,7 @@ def landscape(
     convention: str = "paper",
     overrides: Mapping[str, object] = NO_OVERRIDES,
     inputs: str | Path | Iterable[str | Path] = (),
+    strict: bool = False,
     observer: Observer | None = None,
 ) -> Landscape:
     """Give CNA over the plane in which the activations of checkpoints differ most (paper Fig. 5).
@@ -87,7 +90,9 @@ def landscape(
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores with whole activations, and folders of such.
+        Stores with whole activations, and folders of such. One that is missing, broken, or of
+        another network or other data than most is left out and listed in the result, with the
+        reason.
     order, by
         As of `cnatool.trajectory`.
     split : str, optional
@@ -100,6 +105,8 @@ def landscape(
         Where all results are written.
     convention, overrides, inputs
         As of `cnatool.score`.
+    strict : bool
+        Raise the error of the first store that cannot be used, rather than leave it out.
     observer : Observer, optional
         Told of progress.
 
@@ -112,39 +119,53 @@ def landscape(
     UsageError
         If a tag, a split, the convention or a field does not exist, or the order is not clear.
     DataError
-        If there is no store, or no run has two checkpoints.
+        If fewer than three stores can be used, or no run has two checkpoints.
     MetricError
-        If the stores hold no whole activations, other samples or other layers, or do not span a
-        plane.
-    NotAStoreError, StoreDamagedError
-        If a store is missing or broken.
+        If as many stores hold some samples or layers as others, or they do not span a plane.
     StoreWriteError
         If the folder cannot be written.
+    CnatoolError, OSError
+        If a store cannot be used, and `strict`.
     """
     if samples < 2:
         raise UsageError(f"--samples {samples}: at least 2 are needed.")
     if not 2 <= grid <= _LARGEST_GRID:
         raise UsageError(f"--grid {grid}: give from 2 to {_LARGEST_GRID} points.")
     fields, typed = named_convention(convention, overrides)
+    observer = Silent() if observer is None else observer
+    omissions = Omissions(observer, strict=strict)
     paths, nothing = find_stores([stores] if isinstance(stores, str | Path) else stores)
-    if nothing:
-        raise DataError(f"{nothing[0].path}: {nothing[0].reason}.")
-    named = named_stores(inputs)
-    opened = [open_store(path, named) for path in paths]
-    names = store_ids(paths)
-    series = series_of(names, [store.record.tags for store in opened], order=order, by=by)
-    check_points(len(opened))
-    minibatch = same_minibatch(opened, split, samples, fields)
+    omissions.extend(nothing)
+    places = _places(paths, store_ids(paths), named_stores(inputs), order, by, omissions)
+    _check_points(len([one for one in places if one.store is not None]), omissions)
+    placed = series_of(
+        [one.name for one in places],
+        [None if one.store is None else one.store.record.tags for one in places],
+        order=order,
+        by=by,
+    )
+    opened = {number: one.store for number, one in enumerate(places) if one.store is not None}
+    minibatch = same_minibatch(opened, split, samples, fields, omissions)
+    _check_points(len(minibatch.splits), omissions)
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
-    gram, beta = gathered(minibatch, fields, Silent() if observer is None else observer)
+    minibatch, gram, beta = _gathered(minibatch, fields, omissions, observer)
+    series = placed.among(minibatch.numbers)
+    names = [places[number].name for number in minibatch.numbers]
     plane = principal_plane(gram)
 
     def correlation(values: NDArray[np.float64]) -> Estimate:
         return _cna(minibatch.alpha, values, fields)
 
-    points = _points(series, names, [str(path) for path in paths], plane, beta, correlation)
+    points = _points(
+        series,
+        names,
+        [str(split.store.path) for split in minibatch.splits],
+        plane,
+        beta,
+        correlation,
+    )
     result = LandscapeResult(
         schema="cnatool.landscape/1",
         convention=ConventionResult(convention, typed, fields),
@@ -163,12 +184,73 @@ def landscape(
         grid_size=grid,
         grid=tuple(_grid(plane, beta, grid, correlation)),
         notes=tuple(_notes(series, minibatch, samples)),
+        not_scored=tuple(omissions.stores),
     )
     found = Landscape(_points_frame(result), _grid_frame(result), result)
     if where is not None:
         tables = {"landscape_points": found.points, "landscape_grid": found.grid}
         write_results(where, tables, "landscape", result.to_json())
     return found
+
+
+class _Place(NamedTuple):
+    """A store that was given, by its name; None where it cannot be opened."""
+
+    name: str
+    store: Store | None
+
+
+def _places(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    inputs: tuple[Path, ...],
+    order: str | None,
+    by: str | None,
+    omissions: Omissions,
+) -> list[_Place]:
+    """Open all stores; those without a place in the series are left out altogether."""
+    places = []
+    for path, name in zip(paths, names, strict=True):
+        store = None
+        with omissions.catching(path):
+            store = open_store(path, inputs)
+        places.append(_Place(name, store))
+    tags = [one.store.record.tags for one in places if one.store is not None]
+    found = []
+    for one in places:
+        reason = None
+        if one.store is not None:
+            reason = no_place(one.store.record.tags, tags, order=order, by=by)
+        if one.store is None or reason is None:
+            found.append(one)
+        else:
+            omissions.add(one.store.path, MetricError(f"{one.store.path}: {reason}."))
+    return found
+
+
+def _check_points(points: int, omissions: Omissions) -> None:
+    """Refuse too few checkpoints; where some were left out, with the first reason."""
+    try:
+        check_points(points)
+    except MetricError as error:
+        if omissions.stores:
+            raise omissions.too_few(str(error).removesuffix(".")) from error
+        raise
+
+
+def _gathered(
+    minibatch: Minibatch, fields: Convention, omissions: Omissions, observer: Observer
+) -> tuple[Minibatch, NDArray[np.float64], NDArray[np.float64]]:
+    """Read all checkpoints, without those whose activations turn out to be unusable."""
+    while True:
+        try:
+            return minibatch, *gathered(minibatch, fields, observer)
+        except UNUSABLE:
+            fewer = usable(minibatch, omissions)
+            if len(fewer.splits) == len(minibatch.splits):
+                raise
+            minibatch = fewer
+            _check_points(len(minibatch.splits), omissions)
 
 
 def _cna(alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: Convention) -> Estimate:

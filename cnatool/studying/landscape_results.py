@@ -9,6 +9,7 @@ import msgspec
 from cnatool.documents import Document
 from cnatool.metrics.estimate import Estimate
 from cnatool.results import ConventionResult, LayerResult
+from cnatool.studying.results import NotScored
 
 __all__ = ["GridPoint", "LandscapePoint", "LandscapeResult"]
 
@@ -97,6 +98,8 @@ class LandscapeResult(Document, frozen=True):
         By rising y, and for each y by rising x.
     notes : tuple of str
         What a reader of these numbers should know beside them.
+    not_scored : tuple of NotScored
+        Stores that have no point.
     """
 
     schema: Literal["cnatool.landscape/1"]
@@ -113,3 +116,4 @@ class LandscapeResult(Document, frozen=True):
     grid_size: int
     grid: tuple[GridPoint, ...]
     notes: tuple[str, ...]
+    not_scored: tuple[NotScored, ...] = ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,16 +22,18 @@ from cnatool.store.fingerprint import fingerprint
 from cnatool.studying.plane import centred_products
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention
     from cnatool.observing import Observer
     from cnatool.scored_layers import ScoredLayer
+    from cnatool.scored_parts import ScoredParts
     from cnatool.store.reader import Split, Store, StoredArray
+    from cnatool.studying.omissions import Omissions
 
-__all__ = ["Minibatch", "gathered", "same_minibatch"]
+__all__ = ["Minibatch", "gathered", "same_minibatch", "usable"]
 
 _ACTIVATIONS = "activations"
 # Values of all checkpoints in one block, of which up to four are in memory: 64 MiB each.
@@ -47,6 +50,8 @@ class Minibatch:
         The split's name.
     fingerprint : str
         SHA-256 over the SHA-256 digests of each raw input's bytes, of these samples.
+    numbers : list of int
+        Which of the given stores the checkpoints are.
     splits : list of Split
         The split at each checkpoint.
     layers : list of ScoredLayer
@@ -57,6 +62,7 @@ class Minibatch:
 
     split: str
     fingerprint: str
+    numbers: list[int]
     splits: list[Split]
     layers: list[ScoredLayer]
     alpha: NDArray[np.float64]
@@ -67,42 +73,108 @@ class Minibatch:
         return len(self.alpha) * sum(math.prod(layer.tensor.shape) for layer in self.layers)
 
 
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A store that could be of the same network over the same data as others."""
+
+    number: int
+    split: Split
+    parts: ScoredParts
+
+    def described(self) -> dict[str, object]:
+        """Give what is the same at all checkpoints of one network over the same data."""
+        record = self.split.store.record
+        layers = self.parts.layers
+        return {
+            "layers": [(one.tensor.name, one.tensor.shape, one.depth) for one in layers],
+            "inputs": record.inputs,
+            "preprocessing": record.preprocessing,
+        }
+
+
 def same_minibatch(
-    stores: Sequence[Store], name: str | None, samples: int, fields: Convention
+    stores: Mapping[int, Store],
+    name: str | None,
+    samples: int,
+    fields: Convention,
+    omissions: Omissions,
 ) -> Minibatch:
     """Find the first samples of a split in all stores, and make sure that they are the same.
 
     Parameters
     ----------
-    stores : sequence of Store
-        The checkpoints.
+    stores : mapping of int to Store
+        The checkpoints, by their numbers.
     name : str or None
         The split; by default ``train``, or the only one.
     samples : int
         How many; fewer where a store has fewer.
     fields : Convention
+    omissions : Omissions
+        Takes the stores that hold no whole activations, or other samples or layers than most.
 
     Raises
     ------
-    UsageError
-        If there is no such split.
     MetricError
-        If a store holds other samples, other layers, or no whole activations.
+        If as many stores hold some samples or layers as others, or fewer than two layers.
     DataError
-        If inputs lie outside the histogram's range.
+        If no store can be used, or inputs lie outside the histogram's range.
     """
-    splits = [_split(store, name) for store in stores]
-    parts = scored_parts(stores[0], None, fields)
-    layers = parts.layers
-    depths = [layer.depth for layer in layers]
-    with named_split(splits[0]):
-        slope_coefficients(depths)
-    for split in splits:
-        _check_layers(split, layers, scored_parts(split.store, None, fields).layers, splits[0])
-    rows = min(samples, *map(len, splits))
-    with range_advice(parts), named_split(splits[0]):
-        alpha = split_alpha(splits[0], fields, Silent(), rows)
-    return Minibatch(splits[0].name, _check_samples(splits, rows), splits, layers, alpha)
+    found = []
+    for number, store in stores.items():
+        with omissions.catching(store.path):
+            found.append(_checkpoint(number, store, name, samples, fields))
+    if not found:
+        raise omissions.too_few("no store holds activations for a landscape")
+    found = _alike(found, [one.described() for one in found], _other_network, omissions)
+    while True:
+        rows = min(samples, *(len(one.split) for one in found))
+        digests = []
+        readable = []
+        for one in found:
+            with omissions.catching(one.split.path):
+                digests.append(_fingerprint(one.split, rows))
+                readable.append(one)
+        if not readable:
+            raise omissions.too_few("the inputs of no store can be read")
+        found = _alike(readable, digests, partial(_other_samples, rows), omissions)
+        # A store that was left out may have been the shortest.
+        if rows == min(samples, *(len(one.split) for one in found)):
+            break
+    first = found[0]
+    with named_split(first.split):
+        slope_coefficients([layer.depth for layer in first.parts.layers])
+    with range_advice(first.parts), named_split(first.split):
+        alpha = split_alpha(first.split, fields, Silent(), rows)
+    return Minibatch(
+        first.split.name,
+        digests[readable.index(first)],
+        [one.number for one in found],
+        [one.split for one in found],
+        first.parts.layers,
+        alpha,
+    )
+
+
+def _checkpoint(
+    number: int, store: Store, name: str | None, samples: int, fields: Convention
+) -> _Checkpoint:
+    split = _split(store, name)
+    if not split.record.complete and len(split) < min(samples, split.record.rows):
+        raise MetricError(
+            f"{store.path} is not finished: split {split.name} has {len(split)} of "
+            f"{split.record.rows} rows. The same dump with --resume goes on."
+        )
+    parts = scored_parts(store, None, fields)
+    for layer in parts.layers:
+        if layer.tensor.varies:
+            raise MetricError(
+                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, and "
+                "a landscape needs as many activations at each checkpoint."
+            )
+        # Refuses where only statistics are stored, and says what would help.
+        split.activations(layer.tensor.name)
+    return _Checkpoint(number, split, parts)
 
 
 def _split(store: Store, name: str | None) -> Split:
@@ -116,44 +188,67 @@ def _split(store: Store, name: str | None) -> Split:
     return store.splits[name]
 
 
-def _check_layers(
-    split: Split, layers: Sequence[ScoredLayer], here: Sequence[ScoredLayer], first: Split
-) -> None:
-    described = [
-        [(layer.tensor.name, layer.tensor.shape, layer.depth) for layer in some]
-        for some in (layers, here)
-    ]
-    for what, same in (
-        ("layers", described[0] == described[1]),
-        ("inputs", split.store.record.inputs == first.store.record.inputs),
-        ("preprocessing", split.store.record.preprocessing == first.store.record.preprocessing),
-    ):
-        if not same:
-            raise MetricError(
-                f"{first.path} and {split.path} are no checkpoints of one network over the same "
-                f"data: their {what} are not the same."
-            )
-    for layer in here:
-        if layer.tensor.varies:
-            raise MetricError(
-                f"{split.path}: the shape of layer {layer.tensor.name!r} depends on the data, and "
-                "a landscape needs as many activations at each checkpoint."
-            )
-        # Refuses where only statistics are stored, and says what would help.
-        split.activations(layer.tensor.name)
+def _alike(
+    checkpoints: Sequence[_Checkpoint],
+    kinds: Sequence[object],
+    difference: Callable[[_Checkpoint, _Checkpoint], MetricError],
+    omissions: Omissions,
+) -> list[_Checkpoint]:
+    """Keep the checkpoints of the kind that most are of; without a majority none is right."""
+    groups: list[tuple[object, list[_Checkpoint]]] = []
+    for one, kind in zip(checkpoints, kinds, strict=True):
+        group = next((some for other, some in groups if other == kind), None)
+        if group is None:
+            groups.append((kind, [one]))
+        else:
+            group.append(one)
+    most, *others = sorted((some for _, some in groups), key=len, reverse=True)
+    if others and len(others[0]) == len(most):
+        raise difference(most[0], others[0][0])
+    kept = {one.number for one in most}
+    for one in checkpoints:
+        if one.number not in kept:
+            omissions.add(one.split.path, difference(most[0], one))
+    return most
 
 
-def _check_samples(splits: Sequence[Split], rows: int) -> str:
-    """Give the fingerprint that the first rows have in all stores."""
-    first = _fingerprint(splits[0], rows)
-    for split in splits[1:]:
-        if _fingerprint(split, rows) != first:
-            raise MetricError(
-                f"{splits[0].path} and {split.path} do not hold the same first {rows} samples in "
-                f"split {split.name}, and a landscape is of one minibatch. Dump both over the same "
-                "data."
-            )
-    return first
+def _other_network(one: _Checkpoint, other: _Checkpoint) -> MetricError:
+    there = other.described()
+    what = next(name for name, value in one.described().items() if value != there[name])
+    return MetricError(
+        f"{one.split.path} and {other.split.path} are no checkpoints of one network over the same "
+        f"data: their {what} are not the same."
+    )
+
+
+def _other_samples(rows: int, one: _Checkpoint, other: _Checkpoint) -> MetricError:
+    return MetricError(
+        f"{one.split.path} and {other.split.path} do not hold the same first {rows} samples in "
+        f"split {other.split.name}, and a landscape is of one minibatch. Dump both over the same "
+        "data."
+    )
+
+
+def usable(minibatch: Minibatch, omissions: Omissions) -> Minibatch:
+    """Read each checkpoint by itself, and keep those whose activations can be read and are finite.
+
+    Parameters
+    ----------
+    minibatch : Minibatch
+    omissions : Omissions
+        Takes the others.
+    """
+    kept = []
+    for place, split in enumerate(minibatch.splits):
+        with omissions.catching(split.path):
+            for layer in minibatch.layers:
+                _check_finite(split, layer, len(minibatch.alpha))
+            kept.append(place)
+    return replace(
+        minibatch,
+        numbers=[minibatch.numbers[place] for place in kept],
+        splits=[minibatch.splits[place] for place in kept],
+    )
 
 
 def _fingerprint(split: Split, rows: int) -> str:
@@ -208,7 +303,11 @@ def gathered(
             sums[:, start : start + some] += activation_sums(flat).reshape(checkpoints, some)
             products = centred_products(block.reshape(checkpoints, some * columns))
             if not np.isfinite(products).all():
-                raise _not_finite(splits, layer)
+                for split in splits:
+                    _check_finite(split, layer, rows)
+                raise MetricError(
+                    f"the activations of layer {layer.tensor.name!r} are too large to square."
+                )
             gram += products
             done += some * columns
             observer.progress(_ACTIVATIONS, done, minibatch.dimension)
@@ -235,14 +334,15 @@ def _blocks(arrays: Sequence[StoredArray], rows: int) -> Iterator[tuple[int, NDA
             yield start, block
 
 
-def _not_finite(splits: Sequence[Split], layer: ScoredLayer) -> MetricError:
-    for split in splits:
-        for start, block in split.activations(layer.tensor.name).blocks():
-            broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-            if broken.any():
-                return MetricError(
-                    f"{split.path}, split {split.name!r}: the activations of layer "
-                    f"{layer.tensor.name!r} are not finite for sample row "
-                    f"{start + int(broken.argmax())}. Leave this checkpoint out."
-                )
-    return MetricError(f"the activations of layer {layer.tensor.name!r} are too large to square.")
+def _check_finite(split: Split, layer: ScoredLayer, rows: int) -> None:
+    for start, block in split.activations(layer.tensor.name).blocks():
+        if start >= rows:
+            break
+        broken = ~np.isfinite(block[: rows - start].reshape(min(len(block), rows - start), -1))
+        if broken.any():
+            raise MetricError(
+                f"{split.path}, split {split.name!r}: the activations of layer "
+                f"{layer.tensor.name!r} are not finite for sample row "
+                f"{start + int(broken.any(axis=1).argmax())}, so this checkpoint has no place in a "
+                "plane."
+            )

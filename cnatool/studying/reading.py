@@ -14,6 +14,7 @@ from cnatool.observing import Silent
 from cnatool.studying.checksums import checked_bytes, list_name, read_list
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.landscape_results import LandscapeResult
+from cnatool.studying.replacing import unfinished_results
 from cnatool.studying.results import StudyResult
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
@@ -39,7 +40,19 @@ _LANDSCAPE = msgspec.json.Decoder(LandscapeResult)
 
 
 def results_of(folder: str | Path) -> list[ResultKind]:
-    """Name the commands whose results are in a folder: ``study``, ``trajectory``, …."""
+    """Name the commands whose results are in a folder: ``study``, ``trajectory``, ….
+
+    Raises
+    ------
+    DataError
+        If a process was killed while it replaced some of them.
+    """
+    for name in _READERS:
+        if unfinished_results(Path(folder), name):
+            raise DataError(
+                f"{folder}: a process was killed while it replaced the results of a {name}. "
+                + _again(name, Path(folder))
+            )
     return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
 
 

@@ -52,14 +52,14 @@ class StudyEstimate(msgspec.Struct, frozen=True):
 
 
 class NotScored(msgspec.Struct, frozen=True):
-    """A store that has no row.
+    """A store that was left out.
 
     Attributes
     ----------
     path : str
         Where it is, or should be.
     reason : str
-        Why it was not scored.
+        Why it could not be used.
     """
 
     path: str

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnatool.errors import DataError, UsageError
 from cnatool.text import listed, natural_order, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["NO_TAG_NOTE", "Placed", "Series", "series_of"]
+__all__ = ["NO_TAG_NOTE", "Placed", "Series", "no_place", "series_of"]
 
 NO_TAG_NOTE = (
     "no tag numbers the checkpoints: steps are the places in which they were given; --order TAG"
@@ -54,10 +55,59 @@ class Series(NamedTuple):
     order: str | None
     placed: list[Placed]
 
+    def among(self, stores: Sequence[int]) -> Series:
+        """Keep some stores at their steps; each gets its number among them.
+
+        Raises
+        ------
+        DataError
+            If no run has two checkpoints any more.
+        """
+        numbers = {old: new for new, old in enumerate(stores)}
+        placed = [
+            Placed(one.run, one.step, numbers[one.number])
+            for one in self.placed
+            if one.number in numbers
+        ]
+        _check_counts(Counter(one.run for one in placed).values(), "")
+        return Series(self.order, placed)
+
+
+def no_place(
+    tags: Mapping[str, str],
+    others: Iterable[Mapping[str, str]],
+    *,
+    order: str | None,
+    by: str | None,
+) -> str | None:
+    """Give the reason why a store has no place in a series where others have; None if it has one.
+
+    Parameters
+    ----------
+    tags : mapping of str to str
+        The store's tags.
+    others : iterable of mapping of str to str
+        Those of all stores. A tag that none of them has is an error of the command.
+    order, by : str or None
+        As of `series_of`.
+    """
+    every = list(others)
+    for option, tag in (("--by", by), ("--order", order)):
+        if tag is not None and tag not in tags and any(tag in one for one in every):
+            return f"it has no tag {printable(tag)}, which {option} names"
+    if (
+        order is not None
+        and order in tags
+        and _number(tags[order]) is None
+        and any(_number(one.get(order)) is not None for one in every)
+    ):
+        return f"its tag {printable(order)} is {printable(tags[order])!r} and no number"
+    return None
+
 
 def series_of(
     names: Sequence[str],
-    tags: Sequence[Mapping[str, str]],
+    tags: Sequence[Mapping[str, str] | None],
     *,
     order: str | None,
     by: str | None,
@@ -68,8 +118,9 @@ def series_of(
     ----------
     names : sequence of str
         What to call each store.
-    tags : sequence of mapping of str to str
-        Its tags.
+    tags : sequence of mapping of str to str, or None
+        Its tags; None where they cannot be read. Such a store has no step, but where steps are
+        places it keeps its own.
     order : str or None
         The tag whose number is the step. By default, of the tags other than ``seed`` that are
         numbers in every store, the only one whose number differs between all stores of a run;
@@ -81,28 +132,53 @@ def series_of(
     ------
     UsageError
         If a store lacks one of the tags, two stores of a run have the same step, several tags
-        could be meant, or another tag tells runs apart.
+        could be meant, another tag tells runs apart, or steps are places and the run of a store
+        cannot be read.
     DataError
         If no run has two checkpoints.
     """
-    known = list(dict.fromkeys(tag for one in tags for tag in one))
-    runs = _runs(names, tags, by, known)
-    if max(map(len, runs.values()), default=0) < 2:
-        raise DataError(
-            "a series needs at least two checkpoints of a run, and there is 1 store"
-            f"{'' if by is None else f' of each {by}'}."
-        )
+    numbers = [number for number, one in enumerate(tags) if one is not None]
+    known_names = [names[number] for number in numbers]
+    known_tags = [one for one in tags if one is not None]
+    known = list(dict.fromkeys(tag for one in known_tags for tag in one))
+    runs = _runs(known_names, known_tags, by, known)
+    _check_counts(map(len, runs.values()), "" if by is None else f" of each {by}")
     if order is not None:
-        steps = _steps(names, tags, order, known)
-        _check_distinct(names, steps, runs, order, by)
+        steps = _steps(known_names, known_tags, order, known)
+        _check_distinct(known_names, steps, runs, order, by)
     else:
-        order = _default_order(tags, runs, known, by)
-        steps = _places(runs) if order is None else _steps(names, tags, order, known)
+        order = _default_order(known_tags, runs, known, by)
+        if order is not None:
+            steps = _steps(known_names, known_tags, order, known)
+        elif by is None:
+            steps = [float(number + 1) for number in numbers]
+        else:
+            _check_all_known(names, tags, by)
+            steps = _places(runs)
     placed = []
     for run in sorted(runs, key=lambda name: natural_order(name or "")):
         inside = sorted(runs[run], key=lambda number: steps[number])
-        placed += [Placed(run, steps[number], number) for number in inside]
+        placed += [Placed(run, steps[number], numbers[number]) for number in inside]
     return Series(order, placed)
+
+
+def _check_counts(counts: Iterable[int], of_each: str) -> None:
+    if max(counts, default=0) < 2:
+        raise DataError(
+            f"a series needs at least two checkpoints of a run, and there is 1 store{of_each}."
+        )
+
+
+def _check_all_known(
+    names: Sequence[str], tags: Sequence[Mapping[str, str] | None], by: str
+) -> None:
+    without = [name for name, one in zip(names, tags, strict=True) if one is None]
+    if without:
+        raise UsageError(
+            f"no tag numbers the checkpoints, so that steps are places in a run, and the {by} of "
+            f"{listed(without)} cannot be read. Name the tag of the step with --order, or leave "
+            "these stores out."
+        )
 
 
 def _runs(

@@ -16,7 +16,7 @@ from cnatool.studying.arrays import network_groups, networks_arrays
 from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
 from cnatool.studying.hyperparameters import HyperparameterTags, hyperparameter_tags
 from cnatool.studying.results import StudyResult, StudySettings
-from cnatool.text import listed
+from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,6 +71,7 @@ def study(
     seed: int = 0,
     least_pairs: float = 12,
     inputs: str | Path | Iterable[str | Path] = (),
+    strict: bool = False,
     observer: Observer | None = None,
 ) -> Study:
     """Score many stores, and correlate each measure with test accuracy and with the gap.
@@ -110,6 +111,8 @@ def study(
     inputs : str, Path or iterable of these
         Stores that hold the raw inputs of those that refer to another store for them, where they
         are not where that says.
+    strict : bool
+        Raise the error of the first store that cannot be scored, rather than leave it out.
     observer : Observer, optional
         Told of notes and progress.
 
@@ -125,6 +128,8 @@ def study(
         If no network could be scored or read, or the frame cannot be used.
     StoreWriteError
         If the folder cannot be written.
+    CnatoolError, OSError
+        If a store cannot be scored, and `strict`.
     """
     from cnatool.studying.files import check_folder
     from cnatool.studying.frame import frame_from
@@ -138,7 +143,11 @@ def study(
         check_folder(where)
     other = None if frame is None else frame_from(frame)
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    collection = _collected(places, where, test, convention, overrides, output, inputs, observer)
+    # Tags may come from the frame as well.
+    needed = cluster if other is None else None
+    collection = _collected(
+        places, where, test, convention, overrides, output, inputs, strict, needed, observer
+    )
     networks = _together(collection, other)
     settings = _settings(
         networks, by, cluster, hyperparameters, resamples, seed, least_pairs, collection
@@ -158,11 +167,20 @@ def _collected(
     overrides: Mapping[str, object],
     output: str | None,
     inputs: str | Path | Iterable[str | Path],
+    strict: bool,
+    cluster: str | None,
     observer: Observer,
 ) -> Collection | None:
     if not places:
         return None
-    from cnatool.studying.collection import collect
+    from cnatool.studying.collection import collect, known_tags
+
+    needed = cluster is not None and any(cluster in tags for tags in known_tags(places).values())
+
+    def excluded(tags: Mapping[str, str]) -> str | None:
+        if needed and cluster not in tags:
+            return f"it has no tag {printable(cluster)}, which --cluster names"
+        return None
 
     return collect(
         places,
@@ -173,11 +191,12 @@ def _collected(
         output=output,
         observer=observer,
         inputs=inputs,
+        strict=strict,
+        excluded=excluded,
     )
 
 
 def _together(collection: Collection | None, other: polars.DataFrame | None) -> polars.DataFrame:
-    from cnatool.studying.collection import nothing_scored
     from cnatool.studying.frame import joined, networks_frame
 
     if collection is None:
@@ -189,7 +208,12 @@ def _together(collection: Collection | None, other: polars.DataFrame | None) -> 
         if other is not None:
             together = joined(together, other)
     if not len(together):
-        raise nothing_scored([] if collection is None else collection.not_scored)
+        message = "no network could be scored"
+        raise (
+            DataError(f"{message}.")
+            if collection is None
+            else collection.omissions.too_few(message)
+        )
     return together
 
 
@@ -308,7 +332,7 @@ def _result(
         convention=None if collection is None else collection.convention,
         tags=tuple(_tags(networks)),
         settings=settings,
-        not_scored=() if collection is None else tuple(collection.not_scored),
+        not_scored=() if collection is None else collection.not_scored,
         undefined=() if collection is None else tuple(collection.undefined()),
         correlations=tuple(correlations),
         hyperparameters=tuple(beyond),

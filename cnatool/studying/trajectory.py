@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnatool.errors import CnatoolError
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.observing import Silent
-from cnatool.store.reader import open_store
-from cnatool.studying.collection import collect, nothing_scored
+from cnatool.studying.collection import collect, known_tags
 from cnatool.studying.files import check_folder, write_results
-from cnatool.studying.finding import find_stores, store_ids
 from cnatool.studying.frame import networks_frame
-from cnatool.studying.series import NO_TAG_NOTE, series_of
+from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
 from cnatool.studying.trajectory_results import (
     RunResult,
     StepResult,
@@ -73,6 +69,7 @@ def trajectory(
     overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
+    strict: bool = False,
     observer: Observer | None = None,
 ) -> Trajectory:
     """Score checkpoints along training, and put their numbers in order (paper Fig. 4, 6).
@@ -85,12 +82,12 @@ def trajectory(
     order : str, optional
         The tag whose number is the step. By default, of the tags other than ``seed``, the only one
         whose number differs from store to store within a run; where there is none, the order in
-        which the stores are given.
+        which the stores are given, where one that is left out keeps its place.
     by : str, optional
         The tag that tells runs apart.
     folder : str or Path, optional
         Where scores are kept, the same as for `cnatool.study`, and all results are written.
-    test, convention, overrides, output, inputs, observer
+    test, convention, overrides, output, inputs, strict, observer
         As of `cnatool.study`.
 
     Returns
@@ -105,9 +102,19 @@ def trajectory(
         If no store could be scored, or no run has two checkpoints.
     StoreWriteError
         If the folder cannot be written.
+    CnatoolError, OSError
+        If a store cannot be scored, and `strict`.
     """
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    _check_order(places, order, by)
+    every = known_tags(places)
+
+    def excluded(tags: Mapping[str, str]) -> str | None:
+        return no_place(tags, every.values(), order=order, by=by)
+
+    known = {name: tags for name, tags in every.items() if excluded(tags) is None}
+    if len(known) > 1:
+        # An order that is not clear is refused before the first store is scored.
+        series_of(list(known), list(known.values()), order=order, by=by)
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
@@ -120,13 +127,18 @@ def trajectory(
         output=output,
         observer=Silent() if observer is None else observer,
         inputs=inputs,
+        strict=strict,
+        excluded=excluded,
     )
     networks = collection.networks
     if not networks:
-        raise nothing_scored(collection.not_scored)
-    series = series_of(
-        [one.id for one in networks], [one.tags for one in networks], order=order, by=by
-    )
+        raise collection.omissions.too_few("no network could be scored")
+    known |= {one.id: one.tags for one in networks}
+    # Stores that are left out count for the order too, so that no step of the others changes.
+    names = [name for name in collection.ids if name in known or name not in every]
+    placed = series_of(names, [known.get(name) for name in names], order=order, by=by)
+    numbers = {name: number for number, name in enumerate(names)}
+    series = placed.among([numbers[one.id] for one in networks])
     runs = tuple(_run_results(networks, series))
     result = TrajectoryResult(
         schema="cnatool.trajectory/1",
@@ -134,7 +146,7 @@ def trajectory(
         order=series.order,
         by=by,
         runs=runs,
-        not_scored=tuple(collection.not_scored),
+        not_scored=collection.not_scored,
         notes=tuple(_notes(networks, series)),
     )
     found = Trajectory(
@@ -147,19 +159,6 @@ def trajectory(
         tables = {"steps": found.steps, "error_by_alpha": found.error_by_alpha}
         write_results(where, tables, "trajectory", result.to_json())
     return found
-
-
-def _check_order(places: Sequence[str | Path], order: str | None, by: str | None) -> None:
-    """Refuse an order that is not clear before the first store is scored."""
-    names, tags = [], []
-    paths, _ = find_stores(places)
-    for name, path in zip(store_ids(paths), paths, strict=True):
-        # What is wrong with a store is said with its score.
-        with suppress(CnatoolError, OSError):
-            tags.append(open_store(path).record.tags)
-            names.append(name)
-    if len(names) > 1:
-        series_of(names, tags, order=order, by=by)
 
 
 def _by_run(placed: Sequence[Placed]) -> dict[str | None, list[Placed]]:

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from campaigns.campaign import Campaign
+from campaigns.campaign import Campaign
+from campaigns.data import broken_data
+from campaigns.disks import failing_disks
+from campaigns.flips import flips
+from campaigns.kills import killed_commands
+from campaigns.models import broken_models
+from campaigns.readers import read_while_written
+from campaigns.settings import odd_settings
+from campaigns.stores import odd_stores
+from campaigns.threads import used_in_threads
 
 __all__ = ["CAMPAIGNS"]
 
-CAMPAIGNS: dict[str, Campaign] = {}
+CAMPAIGNS: dict[str, Campaign] = {
+    "kills": Campaign(
+        "commands that write, killed at any moment and gone on with: nothing committed is lost",
+        killed_commands,
+        10,
+    ),
+    "disks": Campaign(
+        "commands that write, on disks that are full or fail: one message, and nothing is lost",
+        failing_disks,
+        10,
+    ),
+    "readers": Campaign(
+        "readers beside a writer: whole commits, in order, and nothing is called damaged",
+        read_while_written,
+        4,
+    ),
+    "threads": Campaign(
+        "first uses in several threads of a fresh process: no crash, and the results of one thread",
+        used_in_threads,
+        6,
+    ),
+    "flips": Campaign(
+        "damaged files of stores and kept results: no number changes unseen", flips, 80
+    ),
+    "models": Campaign("broken models: refused, or dumped right", broken_models, 60),
+    "data": Campaign("broken data: refused, or read as others read them", broken_data, 340),
+    "settings": Campaign("odd options: refused, or a result", odd_settings, 60),
+    "stores": Campaign("stores that say odd things: refused, or read", odd_stores, 60),
+}

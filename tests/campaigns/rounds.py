@@ -63,6 +63,11 @@ def rounds(
     ------
     Round
         In the order in which rounds end.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker cannot make its files.
     """
     known = {r.number: r for r in _recorded(record) if (r.campaign, r.seed) == (name, seed)}
     begun = time.monotonic()
@@ -152,8 +157,9 @@ class _Worker:
         if not error:
             return None
         self.end()
-        what = self._name if self._prepared else f"{self._name}: preparation"
-        return Round(self._name, self._seed, self.number, what, FAILED, round(took, 3), error)
+        if not self._prepared:
+            raise RuntimeError(f"{self._name} cannot be prepared: {error}")
+        return Round(self._name, self._seed, self.number, self._name, FAILED, round(took, 3), error)
 
     def _said(self) -> str:
         return self._errors.read_text(errors="replace")[-3000:] if self._errors.exists() else ""

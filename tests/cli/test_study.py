@@ -99,16 +99,33 @@ def test_broken_stores_are_listed(here: Path, tmp_path: Path) -> None:
     shutil.copytree(here / "stores", tmp_path / "stores")
     for name in ("shape0-0", "shape0-1"):
         (tmp_path / f"stores/{name}.zarr/zarr.json").write_text("{")
-    result = run("stores", "gone.zarr", "--resamples", 0, cwd=tmp_path)
-    assert "3 of the stores could not be scored" in result.stderr
+    result = run("stores", "gone.zarr", "--resamples", 0, cwd=tmp_path, code=1)
+    assert "3 of the stores could not be used" in result.stderr
+    assert "left out: gone.zarr: no such file or folder.\n" in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("left out: ")]
+    assert len(lines) == 3
+    assert all("stores/shape0-" in line and "zarr.json" in line for line in lines[:2])
     text = result.stdout[result.stdout.index("not scored:") :]
     assert "stores/shape0-0.zarr" in text
     assert "gone.zarr" in text
     assert "no such file or folder" in text
     assert "10 networks" in result.stdout
-    found = json.loads(run("stores", "--resamples", 0, "--json", cwd=tmp_path).stdout)
-    assert len(found["not_scored"]) == 2
-    run("stores", "--resamples", 0, "--strict", cwd=tmp_path, code=1)
+    words = ("stores", "--resamples", 0)
+    found = json.loads(run(*words, "-o", "out", "--json", cwd=tmp_path, code=1).stdout)
+    jsonschema.validate(found, json.loads(schema_text("study")))
+    assert [one["path"] for one in found["not_scored"]] == [
+        f"stores/shape0-{i}.zarr" for i in (0, 1)
+    ]
+    assert len(pl.read_parquet(tmp_path / "out/networks.parquet")) == 10
+    # The others are as without the broken ones.
+    whole = cnatool.study(sorted((tmp_path / "stores").iterdir())[2:], resamples=0)
+    assert found["correlations"] == json.loads(whole.result.to_json())["correlations"]
+    # Damage has another exit code than a path that holds nothing.
+    said = run(*words, "-o", "strict", "--strict", cwd=tmp_path, code=3).stderr
+    assert "shape0-0.zarr" in said
+    assert "shape0-1.zarr" not in said
+    assert not (tmp_path / "strict/study.json").exists()
+    run("gone.zarr", *words, "--strict", cwd=tmp_path, code=2)
     assert "no network could be scored. gone.zarr: no such" in (
         run("gone.zarr", cwd=tmp_path, code=2).stderr
     )

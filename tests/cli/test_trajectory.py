@@ -96,11 +96,14 @@ def test_json_and_files_say_the_same(here: Path) -> None:
 
 def test_some_steps_could_not_be_scored(here: Path) -> None:
     words = ("trajectory", "demo/adam-epoch001.zarr", "demo/adam-epoch002.zarr", "gone.zarr")
-    result = run(*words, cwd=here)
-    assert "1 of the stores could not be scored" in result.stderr
+    result = run(*words, cwd=here, code=1)
+    assert "1 of the stores could not be used" in result.stderr
+    assert "left out: gone.zarr: no such file or folder.\n" in result.stderr
     assert "no such file or folder" in result.stdout
     assert "2 steps" in result.stdout
-    run(*words, "--strict", cwd=here, code=1)
+    said = run(*words, "--strict", "-o", "strict", cwd=here, code=2).stderr
+    assert "gone.zarr: no such file or folder." in said
+    assert not (here / "strict/trajectory.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,11 @@ def test_landscape(here: Path) -> None:
         (("whole/conv-epoch000.h5", "whole/conv-epoch001.h5"), "at least three checkpoints"),
         (("whole", "--split", "x"), "has no such split; it has train, test."),
         (("whole", "--grid", "1"), "--grid 1: give from 2 to 200 points"),
-        (("whole", "gone.h5"), "gone.h5: no such file or folder."),
+        (("whole", "gone.h5", "--strict"), "gone.h5: no such file or folder."),
+        (
+            ("whole/conv-epoch000.h5", "whole/conv-epoch001.h5", "gone.h5"),
+            "at least three checkpoints, and there are 2. gone.h5: no such file or folder.",
+        ),
     ],
 )
 def test_what_is_no_landscape(here: Path, words: tuple[str, ...], message: str) -> None:

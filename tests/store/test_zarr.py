@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import warnings
 from collections.abc import Iterator
 from itertools import islice, pairwise, product
@@ -14,15 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from support.stores import write_store
+from support.stores import record, write_store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store import durable, shards
 from cnatool.store.tree import Codec
+from cnatool.store.writer import StoreWriter
 from cnatool.store.zarr import ZarrTree
 from cnatool.store.zarr_arrays import ZarrArray
 from cnatool.store.zarr_foreign import ForeignArray
+from cnatool.verifying import verify
 
 CODECS: dict[Codec, list[Any]] = {
     "lz4": [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")],
@@ -550,3 +553,39 @@ def test_new_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Mo
     root = tmp_path / "t.zarr"
     inside = ["x", "x/a", "x/zarr.json", "x/a/zarr.json"]
     assert set(synced) == {tmp_path, root, *(root / name for name in inside)}
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_half_written_metadata_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Metadata of arrays that are being made, in front of readers and after a kill."""
+    path = tmp_path / "s.zarr"
+    writer = StoreWriter(path, record())
+    write, calls = Path.write_bytes, iter(range(100))
+
+    def half(self: Path, content: bytes) -> int:
+        if next(calls) == number:
+            write(self, content[: len(content) // 2])
+            raise KeyboardInterrupt
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        writer.split("train", 9, source="made", labels=True, id_bytes=9)
+    assert verify(path).faults == ()
+    for found in path.rglob("zarr.json"):
+        json.loads(found.read_text())
+    writer.close()
+
+
+def test_arrays_of_a_split_that_no_commit_lists_are_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write_store(path)
+    faults = verify(path).faults
+    copied = path / "splits/another"
+    shutil.copytree(path / "splits/train", copied)
+    assert verify(path).faults == faults
+    # In a split of the attribute they are one.
+    copied.rename(path / "splits/train/another")
+    assert len(verify(path).faults) > len(faults)

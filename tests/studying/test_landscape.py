@@ -235,7 +235,7 @@ def test_fewer_samples_than_asked_for_are_said(perceptrons: Path) -> None:
 
 def refused(error: type[Exception], *stores: Path, **options: Any) -> str:
     with pytest.raises(error) as raised:
-        cnatool.landscape(stores, **{"samples": SAMPLES, "grid": 2, **options})
+        cnatool.landscape(stores, **{"samples": SAMPLES, "grid": 2, "strict": True, **options})
     return str(raised.value)
 
 
@@ -245,7 +245,8 @@ def test_what_is_no_landscape(perceptrons: Path, convnets: Path, tmp_path: Path)
     assert "their layers are not the same" in refused(MetricError, a, b, convnets / "7.zarr")
     assert "gone.zarr: no such file" in refused(NotAStoreError, a, b, Path("gone.zarr"))
     (tmp_path / "empty").mkdir()
-    assert "no store is in this folder" in refused(DataError, tmp_path / "empty")
+    assert "no store is in this folder" in refused(NotAStoreError, tmp_path / "empty")
+    assert "no store is in this folder" in refused(DataError, tmp_path / "empty", strict=False)
     assert "has no such split; it has train, test" in refused(UsageError, a, b, c, split="x")
     assert "--samples 1: at least 2 are needed" in refused(UsageError, a, b, c, samples=1)
     assert "--grid 201: give from 2 to 200" in refused(UsageError, a, b, c, grid=201)
@@ -304,8 +305,8 @@ def test_activations_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             some["b"][7, 2] = np.nan
         stores.append(record(tmp_path / f"{epoch}.zarr", x, some, epoch))
     assert refused(MetricError, *stores) == (
-        f"{stores[1]}, split 'all': the activations of layer 'b' are not finite for sample row 7. "
-        "Leave this checkpoint out."
+        f"{stores[1]}, split 'all': the activations of layer 'b' are not finite for sample row 7, "
+        "so this checkpoint has no place in a plane."
     )
     assert cnatool.landscape(stores, samples=7, grid=2).result.samples == 7
 
@@ -348,7 +349,13 @@ def test_several_runs_in_one_plane(tmp_path: Path) -> None:
     other = cnatool.landscape(stores[2::-1], by="run", grid=2).points
     for column in ("x", "y", "cna"):
         np.testing.assert_allclose(found.points[column], other[column], atol=1e-9)
-    assert "--by run: 1 stores do not have this tag (s)" in refused(UsageError, *stores, by="run")
+    assert "s.zarr: it has no tag run, which --by names." in (
+        refused(MetricError, *stores, by="run")
+    )
+    left_out = cnatool.landscape(stores, by="run", grid=2).result
+    assert left_out.points == found.result.points
+    assert [one.path for one in left_out.not_scored] == [str(stores[3])]
+    assert "--by x: no store has this tag" in refused(UsageError, *stores, by="x")
     places = cnatool.landscape(stores, grid=2, samples=10).result
     assert [one.step for one in places.points] == [1, 2, 3, 4]
     assert places.notes == (

@@ -15,7 +15,7 @@ from cnatool.backend import schedule
 from cnatool.store import chunking
 from support.networks import mlp, saved
 
-__all__ = ["COMMIT", "command", "commit_often", "files", "make_data", "same_arrays"]
+__all__ = ["COMMIT", "command", "commit_often", "files", "make_data", "make_small", "same_arrays"]
 
 # Rows between two commits: no whole number of blocks, nor of what a probe takes.
 COMMIT = 64
@@ -41,6 +41,13 @@ def commit_often(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in _SMALL.items():
         monkeypatch.setattr(chunking, name, value)
     monkeypatch.setattr(schedule, "_LARGEST_BLOCK", _BLOCK)
+
+
+def make_small() -> None:
+    """Let the dumps of this process commit every 64 rows, for good."""
+    for module, values in ((chunking, _SMALL), (schedule, {"_LARGEST_BLOCK": _BLOCK})):
+        for name, value in values.items():
+            setattr(module, name, value)
 
 
 def command(*words: object) -> list[str]:

@@ -1,16 +1,7 @@
-"""Model files as they should not be, each made by a number, and a process that tries them.
-
-``python -m support.mutations FOLDER START STOP STEP`` inspects and dumps the mutated models of
-these numbers and prints two lines for each, after an @: its number and kind before, the outcome
-after. Whoever reads that knows which one the process did not survive.
-"""
+"""Models to break, and ways to break them: their bytes or their fields."""
 
 from __future__ import annotations
 
-import resource
-import shutil
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +11,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from support.networks import Builder, mlp, residual_convnet
-
-MEMORY = 6 << 30
-LONGEST_MESSAGE = 900
 
 Random = np.random.Generator
 HUGE = (0, -1, 1, 2, 7, 1 << 20, 1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 63))
@@ -410,76 +398,3 @@ OF_FIELDS: tuple[Callable[[Random, onnx.ModelProto], None], ...] = (
     *(_data_type, _weight_name, _outside, _versions, _value_info, _interface, _deep, _function),
     *(_absurd, _name, _sparse),
 )
-
-
-def mutated(number: int, originals: list[onnx.ModelProto]) -> tuple[str, bytes]:
-    """Give a kind of mutation and the file that it made.
-
-    Parameters
-    ----------
-    number : int
-        The same number gives the same file.
-    originals : list of ModelProto
-        What `models` gave.
-    """
-    random = np.random.default_rng(number)
-    index = number % len(originals)
-    model = onnx.ModelProto()
-    model.CopyFrom(originals[index])
-    change = (*OF_BYTES, *OF_FIELDS)[number // len(originals) % (len(OF_BYTES) + len(OF_FIELDS))]
-    kind = f"{change.__name__.strip('_')} of model {index}"
-    if change in OF_BYTES:
-        content = bytearray(model.SerializeToString())
-        change(random, content)
-        return kind, bytes(content)
-    change(random, model)
-    return kind, model.SerializeToString()
-
-
-def tried(folder: Path, content: bytes, keep: str) -> str:
-    """Inspect and dump a model file; give ``success``, ``refused``, or what went wrong."""
-    import cnatool
-    from cnatool.inspection import inspect_model
-
-    path = folder / "m.onnx"
-    path.write_bytes(content)
-    outcome = "success"
-    for action in (
-        lambda: inspect_model(path),
-        lambda: cnatool.dump(
-            path, folder / "x.npy", folder / "s.zarr", keep=keep, threads=1, overwrite=True
-        ),
-    ):
-        try:
-            action()
-        except cnatool.CnatoolError as error:
-            text = str(error)
-            outcome = "refused"
-            if not text or len(text) > LONGEST_MESSAGE:
-                return f"no short message: {len(text)} characters: {text[:300]!r}"
-        except BaseException as error:
-            place = traceback.extract_tb(error.__traceback__)
-            ours = [f for f in place if "cnatool" in Path(f.filename).parts] or place
-            where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
-            return f"{type(error).__name__} at {where}: {str(error)[:200]!r}"
-    shutil.rmtree(folder / "s.zarr", ignore_errors=True)
-    return outcome
-
-
-def main(folder: Path, numbers: range) -> None:
-    """Try the mutated models of some numbers, in memory that is limited."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    originals = models(folder)
-    np.save(folder / "x.npy", np.random.default_rng(0).random((4, 64), np.float32))
-    for number in numbers:
-        kind, content = mutated(number, originals)
-        sys.stdout.write(f"@{number}\t{kind}\n")
-        sys.stdout.flush()
-        outcome = tried(folder, content, "full" if number % 2 else "statistics")
-        sys.stdout.write(f"@{number}\t{' '.join(outcome.split())}\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))

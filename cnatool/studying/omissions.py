@@ -1,0 +1,97 @@
+"""Stores that a command over many leaves out, each reported with its reason."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cnatool.errors import CnatoolError, DataError, NotAStoreError, UsageError
+from cnatool.studying.results import NotScored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cnatool.observing import Observer
+
+__all__ = ["UNUSABLE", "Omissions"]
+
+# Errors that are about one store alone. Any other exception is a fault of cnatool, and ends the
+# command.
+UNUSABLE = (CnatoolError, OSError)
+
+
+class Omissions:
+    """Collects the stores that are left out.
+
+    Parameters
+    ----------
+    observer : Observer
+        Notified of each store.
+    strict : bool
+        Raise the error of the first store instead.
+
+    Attributes
+    ----------
+    stores : list of NotScored
+        The stores that were left out, in the order in which they were found.
+    """
+
+    def __init__(self, observer: Observer, *, strict: bool) -> None:
+        self._observer = observer
+        self._strict = strict
+        self._errors: list[Exception] = []
+        self.stores: list[NotScored] = []
+
+    def add(self, path: str | Path, error: CnatoolError | OSError) -> None:
+        """Leave a store out because of an error, or raise that where the command is strict."""
+        if self._strict:
+            raise error
+        self._errors.append(error)
+        one = NotScored(str(path), str(error))
+        self.stores.append(one)
+        self._observer.note(f"left out: {_line(one)}")
+
+    @contextmanager
+    def catching(self, path: str | Path) -> Iterator[None]:
+        """Leave a store out if what is done with it raises an error that is about it alone."""
+        try:
+            yield
+        except UNUSABLE as error:
+            self.add(path, error)
+        except Exception:
+            self._observer.note(
+                f"an unexpected error came from {path}; without it the command goes on"
+            )
+            raise
+
+    def extend(self, places: Iterable[NotScored]) -> None:
+        """Leave out places where no store was found."""
+        for one in places:
+            if self._strict:
+                raise NotAStoreError(f"{one.path}: {one.reason}.")
+            self._errors.append(NotAStoreError(f"{one.path}: {one.reason}."))
+            self.stores.append(one)
+            self._observer.note(f"left out: {_line(one)}")
+
+    def too_few(self, message: str) -> CnatoolError:
+        """Give the error for what is left: a message, and the reason of the first omission.
+
+        Where an option fits no store, that is the error.
+        """
+        if not self.stores:
+            return DataError(f"{message}.")
+        first = self._errors[0]
+        if isinstance(first, UsageError) and all(isinstance(e, UsageError) for e in self._errors):
+            return first
+        more = len(self.stores) - 1
+        return DataError(
+            f"{message}. {_line(self.stores[0])}{f' And {more} more.' if more else ''}"
+        )
+
+
+def _line(one: NotScored) -> str:
+    """Write a place with its reason in one line."""
+    reason = " ".join(one.reason.split())
+    named = reason.startswith((f"{one.path}: ", f"{one.path} "))
+    return reason if named else f"{one.path}: {reason}"

@@ -1,0 +1,194 @@
+"""What campaigns attack: small networks, data and stores, made once and undisturbed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from support.dumps import make_data
+from support.networks import mlp, saved
+
+import cnatool
+from cnatool.errors import NotAStoreError
+
+if TYPE_CHECKING:
+    from campaigns.processes import Commands, Ended
+
+__all__ = [
+    "BATCH",
+    "FORMATS",
+    "Contents",
+    "contents",
+    "copied",
+    "done",
+    "listing",
+    "make_common",
+    "other",
+    "record",
+    "removed",
+    "safe_rows",
+]
+
+FORMATS = ("zarr", "h5")
+BATCH = ("--batch-size", 16)
+_ROWS = {"train": 300, "test": 100}
+_NETWORKS = 3
+
+
+def other(form: str) -> str:
+    """Give the other format."""
+    return FORMATS[1 - FORMATS.index(form)]
+
+
+def make_common(folder: Path, commands: Commands) -> None:
+    """Make networks, data, and of each format a store, an old store, and stores of checkpoints."""
+    folder.mkdir()
+    make_data(folder, *_ROWS.values())
+    for number in range(_NETWORKS):
+        saved(mlp((64, 12, 8, 10), seed=number), folder / f"{number}.onnx")
+    for form in FORMATS:
+        for number in range(_NETWORKS):
+            words = ("--tag", f"epoch={number}", "--limit", 40)
+            done(
+                commands.run(
+                    "dump", f"{number}.onnx", "data", "-o", f"n{number}.{form}", *words, cwd=folder
+                )
+            )
+        words = ("dump", "net.onnx", "data", "-o", f"old.{form}", "--limit", 5)
+        done(commands.run(*words, cwd=folder))
+
+
+def done(ended: Ended) -> Ended:
+    """Make sure that a command succeeded."""
+    if ended.code:
+        raise AssertionError(f"exit code {ended.code}: {ended.errors[-1500:]}")
+    return ended
+
+
+def record(path: str, overwrite: str = "") -> None:
+    """Record a store batch by batch, as a script does: in processes of `campaigns.processes`."""
+    rng = np.random.default_rng(7)
+    # As chunks are small, rows that are this long are committed every few batches.
+    weights = rng.normal(size=(64, 40)).astype(np.float32)
+    with cnatool.create_store(
+        path, tensors=["first", "y"], outputs=["y"], overwrite=bool(overwrite)
+    ) as store:
+        for split, rows in _ROWS.items():
+            for start in range(0, rows, 20):
+                x = rng.normal(size=(20, 64)).astype(np.float32)
+                store.append(
+                    split,
+                    inputs=x,
+                    labels=np.arange(start, start + 20) % 10,
+                    outputs=(x @ weights)[:, :10],
+                    activations={"first": x @ weights},
+                )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All arrays of a store, in memory, by split and key; and whether all splits are complete."""
+
+    splits: dict[str, dict[str, np.ndarray]]
+    complete: bool
+    record: Any
+
+    def __eq__(self, expected: object) -> bool:
+        """Say whether two stores are equal bit for bit."""
+        assert isinstance(expected, Contents)
+        return (
+            self.record == expected.record
+            and self.splits.keys() == expected.splits.keys()
+            and all(
+                self.splits[name].keys() == arrays.keys()
+                and all(same(self.splits[name][key], arrays[key]) for key in arrays)
+                for name, arrays in expected.splits.items()
+            )
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    @property
+    def rows(self) -> int:
+        """Rows of all splits."""
+        return sum(len(arrays["ids"]) for arrays in self.splits.values())
+
+
+def same(one: np.ndarray, expected: np.ndarray) -> bool:
+    """Compare arrays bit for bit."""
+    if one.dtype != expected.dtype or one.shape != expected.shape:
+        return False
+    if one.dtype == object:
+        return one.tolist() == expected.tolist()
+    return one.tobytes() == expected.tobytes()
+
+
+def contents(path: Path) -> Contents | None:
+    """Read a store; None where there is none.
+
+    Raises
+    ------
+    CnatoolError
+        If what is there cannot be read.
+    """
+    try:
+        store = cnatool.open(path)
+    except NotAStoreError:
+        return None
+    splits = {}
+    for name, split in store.splits.items():
+        arrays = {"ids": split.ids[:], "sum": split.statistics("sum")[:]}
+        if split.record.labels:
+            arrays["labels"] = split.labels[:]
+        for number in range(len(store.record.inputs)):
+            arrays[f"inputs/{number}"] = split.inputs(number)[:]
+        for number in range(len(store.record.outputs)):
+            arrays[f"outputs/{number}"] = split.outputs(number)[:]
+        for tensor in store.record.tensors:
+            if tensor.kept == "full":
+                arrays[f"activations/{tensor.number}"] = split.activations(tensor.name)[:]
+        splits[name] = arrays
+    complete = bool(splits) and all(split.record.complete for split in store.splits.values())
+    return Contents(splits, complete, store.record)
+
+
+def safe_rows(path: Path, expected: Contents) -> int:
+    """Count the committed rows of a store that was cut off, after a look at each.
+
+    Raises
+    ------
+    AssertionError
+        If a row is wrong, or the store has a fault.
+    """
+    found = contents(path)
+    if found is None:
+        return 0
+    for name, arrays in found.splits.items():
+        for key, values in arrays.items():
+            prefix = expected.splits[name][key][: len(values)]
+            assert same(values, prefix), f"{path.name}: {name}/{key} is wrong"
+    faults = cnatool.verify(path).faults
+    assert not faults, f"{path.name}: verify finds {faults}"
+    return found.rows
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """Give the contents of all files below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def copied(source: Path, target: Path) -> None:
+    """Copy a store of any format."""
+    shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+
+
+def removed(path: Path) -> None:
+    """Remove a store or a folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,114 @@
+"""The side of `campaigns.processes` that runs in other processes."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from campaigns.troubles import befall
+from cnatool import cli
+
+__all__ = ["run_request", "serve"]
+
+# What commands import where they need it. Recorders of frameworks are no part of any command.
+_IMPORTED = ("filelock", "polars", "rich.console", "rich.progress", "rich.table")
+_LEFT_OUT = ("cnatool.__main__", "cnatool.recorders.torch", "cnatool.recorders.keras")
+
+
+def serve() -> None:
+    """Fork a process for each request that comes on a socket, and say how each ended."""
+    for module in pkgutil.walk_packages(importlib.import_module("cnatool").__path__, "cnatool."):
+        if not module.name.startswith(_LEFT_OUT):
+            importlib.import_module(module.name)
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    # So that a fork does not copy what its garbage collector looks at.
+    gc.freeze()
+    # Those that forks have from their first moment.
+    cli._on_signals()
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    lines = connection.makefile("rw")
+    for line in lines:
+        asked = json.loads(line)
+        answer: int | None
+        if "run" in asked:
+            answer = os.fork()
+            if not answer:
+                lines.detach()
+                connection.close()
+                _run_and_leave(asked["run"])
+        else:
+            done, status = os.waitpid(asked["poll"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if done else None
+        print(json.dumps(answer), file=lines, flush=True)
+
+
+def _run_and_leave(request: dict[str, Any]) -> None:
+    """Run what a request says, and end without taking down the interpreter, which takes long."""
+    code: object = 0
+    try:
+        _run(request)
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as an exit does
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def run_request(text: str) -> None:
+    """Run what a request in JSON says, in this process."""
+    _run(json.loads(text))
+
+
+def _run(request: dict[str, Any]) -> None:
+    said = Path(request["said"])
+    for number, ending in ((1, "out"), (2, "err")):
+        descriptor = os.open(f"{said}.{ending}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    os.chdir(request["cwd"])
+    _commit_often()
+    if request["limit"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"],) * 2)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    befall(request["trouble"], f"{said}.count")
+    if request["call"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        module, name = request["call"].split(":")
+        getattr(importlib.import_module(module), name)(*request["words"])
+        return
+    from cnatool.cli import main
+
+    sys.argv = ["cnatool", *request["words"]]
+    main()
+
+
+def _commit_often() -> None:
+    """Make chunks, blocks and commits small."""
+    from support.dumps import make_small
+
+    make_small()

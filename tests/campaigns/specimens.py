@@ -1,0 +1,172 @@
+"""Small stores of every kind, each with another of the same network over other data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import numpy as np
+from support.networks import mlp, saved
+
+import cnatool
+from cnatool.backend import schedule
+from cnatool.store import chunking
+from cnatool.store.journal import Journal, journal_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from pathlib import Path
+
+__all__ = ["QUICK", "Specimen", "make_model_and_data", "small_chunks", "specimens"]
+
+# Intervals take most of the time of a score.
+QUICK = {"resamples": 0, "area_resamples": 0, "permutations": 0}
+_ROWS = {"train": 90, "test": 50}
+_KEEP = {"threads": 1, "batch_size": 16}
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A store to damage.
+
+    Attributes
+    ----------
+    name : str
+        What kind of store it is.
+    folder, donor : Path
+        A folder with the store and all that it needs, and one with another store in its place.
+    stores : tuple of str
+        Names of the stores in it; the last is the one that is scored.
+    """
+
+    name: str
+    folder: Path
+    donor: Path
+    stores: tuple[str, ...]
+
+    @property
+    def scored(self) -> Path:
+        """The store that is scored."""
+        return self.folder / self.stores[-1]
+
+
+@contextmanager
+def small_chunks() -> Iterator[None]:
+    """Let arrays of some hundred rows have several chunks, and be committed several times."""
+    with (
+        mock.patch.object(chunking, "_LARGEST_CHUNK", 1024),
+        mock.patch.object(chunking, "_MOST_ROWS", 32),
+        mock.patch.object(schedule, "_LARGEST_BLOCK", 32),
+        # No power fails here.
+        mock.patch.object(os, "fsync"),
+    ):
+        yield
+
+
+def make_model_and_data(folder: Path, seed: int = 0, *, weights: int = 0) -> None:
+    """Make ``m.onnx`` and ``data``, with two splits of pictures of 8 × 8."""
+    rng = np.random.default_rng(seed)
+    (folder / "data").mkdir(parents=True)
+    saved(mlp((64, 6, 5, 4), seed=weights), folder / "m.onnx")
+    for split, rows in _ROWS.items():
+        levels = rng.integers(1, 256, (rows, 1, 1))
+        x = rng.integers(0, levels + 1, (rows, 8, 8)).astype(np.uint8)
+        np.savez(folder / f"data/{split}.npz", x=x, y=rng.integers(0, 4, rows))
+
+
+def specimens(folder: Path) -> list[Specimen]:
+    """Make all kinds of stores."""
+    with small_chunks():
+        for side, seed in (("ours", 0), ("theirs", 1)):
+            _make(folder / side, seed)
+    return [
+        Specimen(kind.name, kind, folder / "theirs" / kind.name, _stores(kind))
+        for kind in sorted((folder / "ours").iterdir())
+        if kind.is_dir() and kind.name != "data"
+    ]
+
+
+def _stores(folder: Path) -> tuple[str, ...]:
+    names = sorted(each.name for each in folder.iterdir())
+    return tuple(name for name in names if name.endswith((".zarr", ".h5", ".zip")))
+
+
+def _make(side: Path, seed: int) -> None:
+    side.mkdir()
+    make_model_and_data(side, seed)
+    model, data = side / "m.onnx", side / "data"
+
+    def place(kind: str, name: str) -> Path:
+        (side / kind).mkdir(exist_ok=True)
+        return side / kind / name
+
+    full = place("zarr lz4", "s.zarr")
+    cnatool.dump(model, data, full, statistics="all", **_KEEP)
+    for codec in ("zstd", "gzip", "none"):
+        cnatool.convert(full, place(f"zarr {codec}", "s.zarr"), codec=codec)
+    for codec in ("none", "gzip"):
+        cnatool.convert(full, place(f"hdf5 {codec}", "s.h5"), codec=codec)
+    sums = place("zarr statistics", "s.zarr")
+    cnatool.dump(model, data, sums, keep="statistics", **_KEEP)
+    cnatool.convert(sums, place("hdf5 statistics", "s.h5"))
+    _zip(full, place("zip stored", "s.zarr.zip"), zipfile.ZIP_STORED)
+    _zip(full, place("zip deflated", "s.zarr.zip"), zipfile.ZIP_DEFLATED)
+    for first, second in (("a.zarr", "b.zarr"), ("a.h5", "b.zarr"), ("a.zarr", "b.h5")):
+        first_, second_ = (
+            place(f"shared {first} {second}", first),
+            side / f"shared {first} {second}",
+        )
+        cnatool.convert(sums, first_)
+        cnatool.dump(model, data, second_ / second, inputs_from=first_, keep="statistics", **_KEEP)
+    _begin(model, data, place("zarr unfinished", "s.zarr"))
+    _begin(model, data, place("hdf5 unfinished", "s.h5"))
+    _interrupt(full, place("hdf5 journal", "s.h5"))
+
+
+def _zip(store: Path, target: Path, compression: int) -> None:
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for file in sorted(each for each in store.rglob("*") if each.is_file()):
+            archive.write(file, file.relative_to(store).as_posix())
+
+
+class _StopError(Exception):
+    """A dump is cut off here."""
+
+
+class _Stopper:
+    def note(self, text: str) -> None:
+        pass
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        if split == "test" and done:
+            raise _StopError
+
+
+def _begin(model: Path, data: Path, store: Path) -> None:
+    """Leave a dump unfinished."""
+    try:
+        cnatool.dump(model, data, store, observer=_Stopper(), **_KEEP)
+    except _StopError:
+        return
+    raise AssertionError("the dump was not cut off")
+
+
+def _interrupt(full: Path, target: Path) -> None:
+    """Make a store as a power loss in its last commit leaves it: the file, and a journal."""
+    apply = Journal.apply
+
+    def kept(journal: Journal, file: FileIO) -> None:
+        path = target.parent / "new.h5"
+        shutil.copy(path, target)
+        shutil.copy(journal_of(path), journal_of(target))
+        apply(journal, file)
+
+    with mock.patch.object(Journal, "apply", kept):
+        cnatool.convert(full, target.parent / "new.h5")
+    (target.parent / "new.h5").unlink()
