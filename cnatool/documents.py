@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from cnatool.text import escaped_json
+
 __all__ = ["Document"]
 
 
@@ -11,5 +13,9 @@ class Document(msgspec.Struct, frozen=True):
     """A result whose fields are those of a JSON document."""
 
     def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+        """Write the result as one JSON document; the same result gives the same bytes.
+
+        Characters that a terminal or an editor would obey or hide are written as escapes.
+        """
+        document = msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+        return escaped_json(document) + "\n"

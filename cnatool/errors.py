@@ -47,6 +47,12 @@ class CnatoolError(Exception):
 
     exit_code: ClassVar[int] = 2
 
+    def __str__(self) -> str:
+        """Give the message, whatever the names in it hold, as one line fit for a terminal."""
+        from cnatool.text import message
+
+        return message(super().__str__())
+
 
 class UsageError(CnatoolError, ValueError):
     """An option or an argument that cannot be meant."""

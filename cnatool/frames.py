@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool.errors import StoreWriteError, UsageError
+from cnatool.spreadsheets import write_csv
 from cnatool.store.durable import check_replaceable, replaced_file
 from cnatool.text import one_line
 
@@ -25,7 +26,7 @@ def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None
     path : Path
     convention : str
         The convention behind its numbers: in Parquet's metadata under ``cnatool.convention``, in
-        CSV, which has none, as a last column.
+        CSV, which has none, as a last column. Text in CSV is made harmless for spreadsheets.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None
             else:
                 import polars as pl
 
-                frame.with_columns(pl.lit(convention).alias("convention")).write_csv(partial)
+                write_csv(frame.with_columns(pl.lit(convention).alias("convention")), partial)
     except Exception as error:  # polars raises its own kinds for what the system refuses
         why = error.strerror if isinstance(error, OSError) else None
         raise _refused(path, why or one_line(error)) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from cnatool.text import shell_quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +59,7 @@ def excluded_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[s
 
 def exclusion(name: str) -> str:
     """Give the option that leaves a tensor out, as one types it."""
-    return f"--tensors {shlex.quote(_NOT + name)}"
+    return f"--tensors {shell_quoted(_NOT + name)}"
 
 
 def _matching(names: Sequence[str], pattern: str) -> set[str]:

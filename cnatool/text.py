@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 __all__ = [
     "bytes_text",
     "classes_text",
+    "escaped",
+    "escaped_json",
     "listed",
+    "message",
     "natural_order",
     "one_line",
     "printable",
     "replace_unencodable",
+    "shell_quoted",
+    "shortened",
     "time_text",
     "transliterated",
     "with_operator",
@@ -34,6 +43,21 @@ _TRANSLITERATED = {
     **dict.fromkeys("┼┬┴├┤┌┐└┘╇╈╋", "+"),
     "\xa0": " ",
 }  # fmt: skip
+# Characters that steer a terminal, turn the direction of the text beside them, or show nothing:
+# controls (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
+# separators, zero-width and other default-ignorable characters of Unicode, variation selectors,
+# tags, and surrogates, which are no characters.
+_HIDDEN = (
+    "\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
+# A message has no more characters than a small terminal shows at once, and where it would have
+# more, each of its words no more than this.
+_LONGEST_MESSAGE = 1800
+_LONGEST_WORD = 160
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 # Of what a message lists, so many, and of each no more than so much.
 _LISTED = 20
 _LONGEST = 60
@@ -41,10 +65,67 @@ _LONGEST = 60
 _CLASSES = 6
 
 
+def escaped(text: str) -> str:
+    """Write hidden characters, and others that cannot be printed, as escapes in Python's form."""
+    if text.isprintable() and _HIDDEN_CHARACTER.search(text) is None:
+        return text
+    return "".join(
+        character
+        if character.isprintable() and _HIDDEN_CHARACTER.match(character) is None
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def escaped_json(document: str) -> str:
+    """Write hidden characters of a JSON document as its own escapes, of the same values."""
+    # Most documents are ASCII, in which only DEL is left to escape.
+    if document.isascii() and "\x7f" not in document:
+        return document
+    if _HIDDEN_CHARACTER.search(document) is None:
+        return document
+    return _HIDDEN_CHARACTER.sub(_json_escape, document)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+def shortened(text: str, longest: int) -> str:
+    """Leave out the middle of a longer text, so that its start and its end stay."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) * 2 // 5
+    return f"{text[: longest - 1 - end]}…{text[len(text) - end :]}"
+
+
+def message(text: str) -> str:
+    """Make a text fit to be one line on a terminal: nothing hidden, and no longer than it bears.
+
+    Every text passes here on its way out: errors, notes, lines of results. Of a long one, first
+    long words (names) lose their middle, then the whole does; the advice at its end stays.
+    """
+    if len(text) > _LONGEST_MESSAGE:
+        text = _LONG_WORD.sub(lambda word: shortened(word[0], _LONGEST_WORD), text)
+    return shortened(escaped(shortened(text, _LONGEST_MESSAGE)), _LONGEST_MESSAGE)
+
+
 def printable(name: object) -> str:
-    """Show a name from a file: as it is, or quoted and escaped if it holds control characters."""
+    """Show a name from a file: as it is, or quoted and escaped if it holds hidden characters."""
     text = str(name)
-    return text if text.isprintable() else repr(text)
+    return text if escaped(text) == text else escaped(repr(text))
+
+
+def shell_quoted(path: str | Path) -> str:
+    """Quote a path for the command line, hidden characters as the escapes that shells read."""
+    text = str(path)
+    if escaped(text) == text:
+        return shlex.quote(text)
+    plain = (
+        chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(path)
+    )
+    return f"$'{''.join(plain)}'"
 
 
 def transliterated(text: str, encoding: str | None) -> str:

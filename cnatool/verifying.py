@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -24,6 +25,7 @@ from cnatool.store.reader import open_store
 from cnatool.store.records import Statistic
 from cnatool.store.row_statistics import row_statistics
 from cnatool.store.tree import faults_of_metadata
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -139,11 +141,13 @@ def verify(
     except StoreDamagedError as error:
         fault = Fault("attribute", None, _of_store(path, error))
         return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
-    faults = [Fault(where, None, problem) for where, problem in faults_of_metadata(path)]
+    found = (Fault(where, None, problem) for where, problem in faults_of_metadata(path))
+    faults = list(islice(found, _MOST_FAULTS))
     arrays = read = 0
     for split in opened.splits.values():
         check = _SplitCheck(split, opened.record, observer or _Silent())
-        faults += check.faults()
+        # What claims more rows than it has is not read to its end.
+        faults += islice(check.faults(), _MOST_FAULTS - len(faults))
         arrays += check.arrays
         read += check.bytes
     return Verification(
@@ -154,7 +158,7 @@ def verify(
         rows=sum(split.record.rows for split in opened.splits.values()),
         arrays=arrays,
         bytes=read,
-        faults=tuple(faults[:_MOST_FAULTS]),
+        faults=tuple(faults),
     )
 
 
@@ -180,7 +184,8 @@ class _SplitCheck:
     def faults(self) -> Iterator[Fault]:
         """Give what is wrong."""
         yield from self._open()
-        rows = len(self._split)
+        # Without an array nothing tells whether there are as many rows as the attribute says.
+        rows = len(self._split) if self._opened else 0
         step = max([array.chunk_rows for array in self._opened.values()], default=1)
         self._observer.progress(self._split.name, 0, rows)
         for start, stop in _ranges(0, rows, step):
@@ -358,6 +363,6 @@ def _allowed_differences(
 def _of_store(path: Path, error: Exception) -> str:
     """Give what an error says without the path, which is the same for all."""
     text = str(error)
-    inside = text.removeprefix(str(path))
+    inside = text.removeprefix(escaped(str(path)))
     # Files beside it have names that begin like its own.
     return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text

@@ -194,7 +194,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 
 def test_an_unfinished_dump_is_said(tmp_path: Path) -> None:
     with changed(tmp_path) as attribute:
-        attribute["splits"]["test"].update(committed=[], complete=False)
+        attribute["splits"]["test"].update(committed=[], complete=False, checksums=None)
     words = [Path(sys.executable).parent / "cnatool", "layers", tmp_path / "net.zarr"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     assert "split test: the dump is not finished; 0 of 120 rows are scored" in done.stderr

@@ -226,7 +226,7 @@ def test_what_became_other_data_is_refused(here: Path) -> None:
     [
         (lambda split: split.update(rows=332, committed=[[0, 332]]), "has 332 rows and not 333"),
         (
-            lambda split: split.update(inputs_from={"store": "t", "fingerprint": ""}),
+            lambda split: split.update(inputs_from={"store": "t", "fingerprint": "0" * 64}),
             "itself refers",
         ),
         (lambda split: split.update(fingerprint=None), "its fingerprint is none"),

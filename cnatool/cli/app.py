@@ -24,11 +24,13 @@ from cnatool.cli import (
     verify,
 )
 from cnatool.cli.arguments import EXIT_CODES
+from cnatool.cli.parsing import Group
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="cnatool",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

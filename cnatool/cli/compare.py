@@ -64,10 +64,10 @@ def compare(
 
 
 def _print(found: Comparison) -> None:
-    from cnatool.cli.console import say
+    from cnatool.cli.console import say, shown_of
     from cnatool.cli.tables import print_table
 
-    for name, split in found.splits.items():
+    for name, split in shown_of(list(found.splits.items()), "splits"):
         say(f"\n{name}: {split.rows} rows and {split.rows2}, {_agreement(split.ids, split.labels)}")
         say("")
         print_table(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import typer
 
 from cnatool.errors import UsageError
-from cnatool.text import printable
+from cnatool.text import escaped, message, printable, shell_quoted, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.progress import Progress, TaskID
@@ -24,52 +24,82 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Store
 
 __all__ = [
+    "ALL",
     "PATIENCE",
     "ConsoleObserver",
     "exit_incomplete",
     "key_values",
     "note",
+    "note_lines",
     "note_next",
     "print_json",
     "print_path",
     "say",
+    "say_each",
+    "shown_of",
 ]
 
 # As of `cnatool verify`: a check found a fault.
 _INCOMPLETE = 1
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
+# Characters of a split's name beside its bar.
+_LONGEST_NAME = 40
+# Lines of one list on a terminal, and parts that each have tables.
+_MOST_LINES = 200
+_MOST_PARTS = 50
+# How to see what a terminal is spared.
+ALL = "--json prints all, and so does a pipe"
+_Part = TypeVar("_Part")
 # Seconds that a command which is mostly quick says nothing of its progress.
 PATIENCE = 3.0
 
 
-@contextmanager
-def _to_output() -> Iterator[None]:
-    """Name standard output where it cannot be written."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
-
-
 def say(text: str) -> None:
-    """Print a line to standard output; what names from files hold never reaches the terminal."""
-    with _to_output():
-        typer.echo("\n".join(map(printable, text.split("\n"))))
+    """Print a line to standard output, with the empty lines that ``text`` has around it.
+
+    Names from files steer no terminal, and make no lines of their own.
+    """
+    typer.echo(_lines(text))
+
+
+def _lines(text: str) -> str:
+    inner = text.strip("\n")
+    before = len(text) - len(text.lstrip("\n")) if inner else len(text)
+    after = len(text) - len(inner) - before
+    return "\n" * before + message(inner) + "\n" * after
+
+
+def say_each(lines: Iterable[str]) -> None:
+    """Print lines to standard output; a terminal is spared all but the first of very many."""
+    for line in shown_of(list(lines), "lines", most=_MOST_LINES):
+        say(line)
+
+
+def shown_of(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -> Iterator[_Part]:
+    """Give what is to be printed of many parts, and say at the end how many a terminal lacks."""
+    shown = parts[:most] if sys.stdout.isatty() else parts
+    yield from shown
+    if len(shown) < len(parts):
+        say(f"{len(parts) - len(shown):,} more {what} are not shown: {ALL}")
 
 
 def note_next(store: Store) -> None:
     """Say which command scores a store; without linear operators, every tensor is a layer."""
     every = "" if store.layers else " --set layers=all"
-    note(f"next: cnatool score {shlex.quote(str(store.path))}{every}")
+    note(f"next: cnatool score {shell_quoted(store.path)}{every}")
 
 
 def note(text: str) -> None:
     """Print a line to standard error, as `say` does; where it cannot be printed, go on without."""
     with suppress(OSError):
-        typer.echo("\n".join(map(printable, text.split("\n"))), err=True)
+        typer.echo(_lines(text), err=True)
+
+
+def note_lines(text: str) -> None:
+    """Print lines to standard error, each as `note` does."""
+    for line in text.rstrip("\n").expandtabs(4).split("\n"):
+        note(line)
 
 
 def exit_incomplete(left_out: Sequence[object]) -> None:
@@ -88,15 +118,16 @@ def print_json(text: str) -> None:
         import json
 
         # Of the same meaning in any encoding.
-        text = "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
-    with _to_output():
-        typer.echo(text, nl=False)
+        text = re.sub("[^\0-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
+    typer.echo(text, nl=False)
 
 
 def print_path(path: Path) -> None:
-    """Print a path to standard output, byte by byte as the file system has it."""
-    with _to_output():
-        typer.echo(os.fsencode(path))
+    """Print a path to standard output: to a program byte by byte as the file system has it.
+
+    On a terminal, hidden characters of its name are escaped, as `ls` does.
+    """
+    typer.echo(escaped(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:
@@ -156,7 +187,7 @@ class ConsoleObserver:
             )
 
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -191,7 +222,8 @@ class ConsoleObserver:
         if self._bar is not None:
             self._bar.start()
             if split not in self._tasks:
-                self._tasks[split] = self._bar.add_task(split, total=rows, rate=rate)
+                name = shortened(printable(split), _LONGEST_NAME)
+                self._tasks[split] = self._bar.add_task(name, total=rows, rate=rate)
             self._bar.update(self._tasks[split], completed=done, rate=rate)
         elif done == rows or now - self._last_line >= _LINE_EVERY:
             self._last_line = now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.console import ConsoleObserver, say
+from cnatool.text import shell_quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -46,7 +46,9 @@ def demo(
         rows = run_demo(folder, observer)
     train, test = rows[-1].train.samples, rows[-1].test.samples
     say(f"{len(rows)} networks over 8×8 digits, {train} for training, {test} for testing:")
-    say(_ABOUT)
+    for line in _ABOUT.splitlines():
+        say(line)
+    say("")
     say(f"convention {CONVENTION}; `cnatool score` also gives intervals\n")
     _print_networks(rows)
     say("\ncorrelation with test accuracy\n")
@@ -140,7 +142,7 @@ def _print_next(kept: Path | None) -> None:
     say("  cnatool dump MODEL.onnx DATA -o STORE.zarr")
     say("  cnatool score STORE.zarr")
     if kept is not None:
-        store = shlex.quote(str(kept))
+        store = shell_quoted(kept)
         say("or on a store of this demo:")
         say(f"  cnatool inspect {store}")
         say(f"  cnatool score {store}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
-from cnatool.cli.console import print_json, say
+from cnatool.cli.console import print_json, say, say_each, shown_of
 from cnatool.errors import UsageError
 from cnatool.left_out import left_out_lines, needs_no_storing
 from cnatool.store.tree import is_store
@@ -128,14 +128,16 @@ def _print_store(store: Store, *, every: bool) -> None:
         )
     for key, value in record.tags.items():
         say(f"tag {key}={value}")
-    for name, split in store.splits.items():
+    for name, split in shown_of(list(store.splits.items()), "splits"):
         say(f"split {name}: {_rows_text(split)}, from {split.record.source}")
         if split.record.classes:
             say(f"  classes {classes_text(split.record.classes)}")
         if split.record.inputs_from is not None:
             say(f"  raw inputs in {printable(split.record.inputs_from.store)}")
-        for sample in split.record.skipped[: None if every else _LISTED]:
-            say(f"  skipped {sample.id}: {sample.reason}")
+        say_each(
+            f"  skipped {sample.id}: {sample.reason}"
+            for sample in split.record.skipped[: None if every else _LISTED]
+        )
         more = 0 if every else len(split.record.skipped) - _LISTED
         if more > 0:
             say(f"  and {more:,} more (--skipped lists all)")
@@ -244,8 +246,10 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
     for line in left_out_lines(skipped):
         say(line)
     if every:
-        for tensor in skipped:
-            say(f"  {with_operator(tensor.name, tensor.operator)}: {tensor.reason}")
+        say_each(
+            f"  {with_operator(tensor.name, tensor.operator)}: {tensor.reason}"
+            for tensor in skipped
+        )
         return
     reasons = Counter(one.reason for one in skipped if not needs_no_storing(one))
     for reason, count in reasons.most_common(_LISTED):

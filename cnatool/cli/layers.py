@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.arguments import ConventionOption, InputsOption, SetOption, TestOption
-from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, print_json, say
+from cnatool.cli.console import (
+    PATIENCE,
+    ConsoleObserver,
+    key_values,
+    note,
+    print_json,
+    say,
+    say_each,
+    shown_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +60,7 @@ def layers(
         print_json(scores.to_json())
         return
     say(f"convention {scores.convention}")
-    for name, split in scores.splits.items():
+    for name, split in shown_of(list(scores.splits.items()), "splits"):
         say(f"\n{name}, {split.rows} samples\n")
         _print_parts(scores, split)
         say(f"\nmean z by quantiles of α{', and of single samples' if split.samples else ''}\n")
@@ -59,8 +68,7 @@ def layers(
         reasons = list(_reasons(scores, split))
         if reasons:
             say("\nundefined (–):")
-            for what, reason in reasons:
-                say(f"  {what} of {name}: {reason}")
+            say_each(f"  {what} of {name}: {reason}" for what, reason in reasons)
     if scores.alpha_codec is not None:
         say(f"\nα: {scores.alpha_codec}")
     if scores.notes:

@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import typer
-
 from cnatool.cli import signals
+from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
-from cnatool.errors import CnatoolError
-from cnatool.text import printable, replace_unencodable
+from cnatool.errors import CnatoolError, StoreWriteError
+from cnatool.store.failures import FULL
+from cnatool.text import replace_unencodable
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -36,12 +36,17 @@ _ONCE_SECONDS = 0.5
 def run() -> None:
     """Run the command line that the process was started with."""
     _transliterate()
+    received: list[int] = []
     if "--debug" in sys.argv[1:]:
-        _interruptible([])
-        _run()
+        warnings.showwarning = _show_warning
+        _interruptible(received)
+        try:
+            _run()
+        except Exception as error:
+            _show_traceback(error)
+            sys.exit(1)
         return
     warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
-    received: list[int] = []
     try:
         try:
             _interruptible(received)
@@ -67,24 +72,55 @@ def _end(error: BaseException) -> NoReturn:
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does; without this Python would complain
-        # once more when it flushes at exit.
-        _discard(sys.stdout)
+        # Whoever read our output went away, as `| head` does.
+        _drop_output()
         sys.exit(1)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
+        if error.errno in FULL and not error.filename:
+            # What files of results and stores raise has a message of its own.
+            _drop_output()
+            _fail(
+                f"standard output or a temporary file cannot be written: {error.strerror}. Free "
+                "some space, or write elsewhere.",
+                StoreWriteError.exit_code,
+            )
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", CnatoolError.exit_code)
     except UnicodeEncodeError as error:
         # Stores, JSON and frames are UTF-8; a path or a word of the command line may be any bytes.
         _fail(f"{error.object}: this name is not UTF-8. Give another.", CnatoolError.exit_code)
-    except Exception as error:
+    except BaseException as error:  # a panic of polars is no Exception
         _fail(
             f"this is a bug in cnatool: {type(error).__name__}: {error}. "
             "Run `cnatool --debug …` for the traceback, and please report it.",
             _INTERNAL_ERROR,
         )
+
+
+def _show_traceback(error: Exception) -> None:
+    """Show what Python would, with nothing in it that steers a terminal."""
+    import traceback
+
+    note_lines("".join(traceback.format_exception(error)))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    note_lines(warnings.formatwarning(str(message), category, filename, lineno, line))
+
+
+def _drop_output() -> None:
+    """Let nothing complain once more, at exit, about output that is left."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _transliterate() -> None:
@@ -173,18 +209,5 @@ def _interrupted(number: int) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    # Where it cannot be said, the exit code still is.
-    with suppress(OSError):
-        typer.echo(f"cnatool: {printable(message)}", err=True)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            _discard(stream)
+    note(f"cnatool: {message}")
     sys.exit(code)
-
-
-def _discard(stream: TextIO) -> None:
-    """Let what a stream still holds, and cannot be written, go nowhere."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

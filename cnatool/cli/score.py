@@ -61,7 +61,9 @@ def score(
     samples: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.parquet|csv", help="Write α, β, margin, … of each sample to a file."
+            metavar="FILE.parquet|csv",
+            help="Write α, β, margin, … of each sample to a file. In CSV, text that a spreadsheet "
+            "would compute has a single quote before it.",
         ),
     ] = None,
 ) -> None:

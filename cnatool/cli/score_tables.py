@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool.cli.console import say
+from cnatool.cli.console import say, say_each
 from cnatool.cli.tables import number, print_table
 from cnatool.metrics.estimate import ResampledEstimate
 from cnatool.text import with_operator
@@ -37,8 +37,7 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     reasons = [*_reasons(result), *(_further_reasons(result) if everything else ())]
     if reasons:
         say("\nundefined (–):")
-        for reason in reasons:
-            say(f"  {reason}")
+        say_each(f"  {reason}" for reason in reasons)
     _print_layers(result, every=layers)
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
@@ -58,8 +57,7 @@ def _print_layers(result: ScoreResult, *, every: bool) -> None:
     line = f"{count}: {', '.join(texts)}"
     if every:
         say(f"\n{count}:")
-        for text in texts:
-            say(f"  {text}")
+        say_each(f"  {text}" for text in texts)
     elif len(line) <= _LINE:
         say(f"\n{line}")
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cnatool.cli.console import say
 from cnatool.cli.tables import number, print_table
 from cnatool.studying.columns import is_variant, measure_kind
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
         [("store", "left"), ("reason", "left")],
         [
             # The reason begins with the path, as errors do.
-            [one.path, one.reason.removeprefix(one.path).lstrip(": ")]
+            [one.path, one.reason.removeprefix(escaped(one.path)).lstrip(": ")]
             for one in not_scored
         ],
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Literal
 
-from cnatool.text import printable, transliterated
+import typer
+
+from cnatool.cli.console import ALL, say
+from cnatool.text import printable, shortened, transliterated
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -18,6 +22,14 @@ __all__ = ["Column", "number", "print_table"]
 _LEAST_TEXT = 12
 # Text cells may shrink to this share of the terminal before columns move to another block.
 _TEXT_SHARE = 4
+# A table has no more columns than this, and on a terminal no more rows than are left to scroll
+# back to: the first ones, and the last few, which may be totals.
+_MOST_COLUMNS = 100
+_MOST_ROWS = 1000
+_LAST_ROWS = 100
+# Characters of a cell, on a terminal and elsewhere.
+_LONGEST_SHOWN = 200
+_LONGEST = 1000
 # Between two columns: one space of padding, one of the box.
 _GAP = 2
 
@@ -35,8 +47,9 @@ def print_table(
 
     Where the table is wider than the terminal, text wraps inside its cells, and columns that
     still do not fit follow in further blocks, each of which repeats the key columns. Numbers are
-    never wrapped or cut. Without a terminal the table has its full width, whatever ``COLUMNS``
-    is: interpreters with line editing set it for the processes that they start.
+    never wrapped or cut. Without a terminal the table has its full width, whatever ``COLUMNS`` and
+    ``FORCE_COLOR`` are: interpreters with line editing set the first for the processes that they
+    start. What is left out of a long or wide table is counted below it.
 
     Parameters
     ----------
@@ -54,45 +67,102 @@ def print_table(
     from rich.console import Console
 
     console = Console(highlight=False)
-    # Before anything is measured: "alpha" is wider than the α that a terminal may lack.
-    columns = [(transliterated(header, console.encoding), side) for header, side in columns]
-    rows = [[transliterated(printable(cell), console.encoding) for cell in row] for row in rows]
+    terminal = sys.stdout.isatty()
+    columns, rows, left_out = _limited(columns, rows, terminal=terminal)
+    longest = _LONGEST_SHOWN if terminal else _LONGEST
+
+    def cell_text(cell: str) -> str:
+        # Before anything is measured: "alpha" is wider than the α that a terminal may lack.
+        text = shortened(printable(shortened(cell, longest)), longest)
+        return transliterated(text, console.encoding)
+
+    columns = [("\n".join(map(cell_text, header.split("\n", 2))), side) for header, side in columns]
+    rows = [list(map(cell_text, row)) for row in rows]
     if keys is None:
         keys = 2 if [side for _, side in columns[:2]] == ["right", "left"] else 1
     full = [
         max(map(cell_len, (*header.split("\n"), *cells)))
         for (header, _), *cells in zip(columns, *rows, strict=True)
     ]
-    width = _width(console)
-    if width is None:
-        least = full
-        blocks = [list(range(len(columns)))]
+    ascii_only = not console.encoding.lower().startswith("utf")
+    if terminal:
+        _print_blocks(console, columns, rows, full, keys, attached, ascii_only=ascii_only)
     else:
-        text = max(_LEAST_TEXT, width // _TEXT_SHARE)
-        least = [
-            widest if side == "right" else min(widest, text)
-            for (_, side), widest in zip(columns, full, strict=True)
-        ]
-        blocks = _blocks(least, keys, attached, width)
-    for number_of_block, block in enumerate(blocks):
+        typer.echo("\n".join(_lines(columns, rows, full, rule="-" if ascii_only else "─")))
+    for line in left_out:
+        say(line)
+
+
+def _limited(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, terminal: bool
+) -> tuple[Sequence[Column], Sequence[Sequence[str]], list[str]]:
+    """Leave out of a table what nobody could read, and say how much that is."""
+    left_out = []
+    if (hidden := len(columns) - _MOST_COLUMNS) > 0:
+        columns = columns[:_MOST_COLUMNS]
+        rows = [row[:_MOST_COLUMNS] for row in rows]
+        left_out.append(f"{hidden:,} more columns are not shown: --json prints all")
+    if terminal and (hidden := len(rows) - _MOST_ROWS) > 0:
+        last = rows[len(rows) - _LAST_ROWS :]
+        rows = [*rows[: _MOST_ROWS - _LAST_ROWS], ["…"] * len(columns), *last]
+        left_out.append(f"{hidden:,} rows (…) are not shown: {ALL}")
+    return columns, rows, left_out
+
+
+def _lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], rule: str
+) -> Iterator[str]:
+    """Give the lines of a table in its full width."""
+    from rich.cells import cell_len
+
+    def line(cells: Iterable[str]) -> str:
+        filled = []
+        for cell, width, (_, side) in zip(cells, widths, columns, strict=True):
+            blank = " " * (width - cell_len(cell))
+            filled.append(f"{blank}{cell}" if side == "right" else f"{cell}{blank}")
+        return (" " * _GAP).join(filled)
+
+    headers = [header.split("\n") for header, _ in columns]
+    height = max(map(len, headers))
+    for place in range(height):
+        yield line(
+            header[place - height + len(header)] if place >= height - len(header) else ""
+            for header in headers
+        )
+    yield rule * (sum(widths) + _GAP * (len(widths) - 1))
+    yield from map(line, rows)
+
+
+def _print_blocks(
+    console: Console,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    full: Sequence[int],
+    keys: int,
+    attached: Container[int],
+    *,
+    ascii_only: bool,
+) -> None:
+    """Print a table in blocks of columns that a terminal has room for."""
+    width = console.width
+    text = max(_LEAST_TEXT, width // _TEXT_SHARE)
+    least = [
+        widest if side == "right" else min(widest, text)
+        for (_, side), widest in zip(columns, full, strict=True)
+    ]
+    for number_of_block, block in enumerate(_blocks(least, keys, attached, width)):
         if number_of_block:
             console.print()
         # A key and one number may be wider than the terminal.
-        room = sum((full if width is None else least)[i] + _GAP for i in block)
-        console.width = room if width is None else max(width, room)
+        console.width = max(width, sum(least[i] + _GAP for i in block))
         console.print(
             _table(
                 [columns[i] for i in block],
                 [[row[i] for i in block] for row in rows],
                 [least[i] for i in block],
-                ascii_only=not console.encoding.lower().startswith("utf"),
+                ascii_only=ascii_only,
             )
         )
-
-
-def _width(console: Console) -> int | None:
-    """Return the number of characters that a line has room for; None where nothing limits it."""
-    return console.width if console.is_terminal else None
 
 
 def _blocks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cnatool.cli.console import say
+from cnatool.cli.console import say, say_each, shown_of
 from cnatool.cli.study_tables import print_not_scored
 from cnatool.cli.tables import number, print_table
 from cnatool.text import printable
@@ -29,11 +29,11 @@ def print_trajectory(result: TrajectoryResult) -> None:
     """Print each run step by step, error by α over its steps, and what is undefined or left out."""
     say(f"convention {result.convention}")
     title = step_title(result.order)
-    for run in result.runs:
+    for run in shown_of(result.runs, "runs"):
         name = "" if run.name is None else f"{printable(result.by)} {printable(run.name)}: "
         say(f"\n{name}{len(run.steps)} steps\n")
         names = list(dict.fromkeys(name for one in run.steps for name in one.splits))
-        for number_, shown in enumerate(_side_by_side(names)):
+        for number_, shown in enumerate(shown_of(list(_side_by_side(names)), "tables of splits")):
             if number_:
                 say("")
             _print_steps(title, run.steps, shown, pair=not number_)
@@ -41,8 +41,7 @@ def print_trajectory(result: TrajectoryResult) -> None:
     reasons = list(dict.fromkeys(_reasons(result, title)))
     if reasons:
         say("\nundefined (–):")
-    for line in reasons:
-        say(f"  {line}")
+    say_each(f"  {line}" for line in reasons)
     print_not_scored(result.not_scored)
     if result.notes:
         say("")

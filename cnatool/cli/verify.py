@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnatool.cli.arguments import InputsOption
-from cnatool.cli.console import ConsoleObserver, print_json, say
+from cnatool.cli.console import ConsoleObserver, print_json, say, say_each
+
+if TYPE_CHECKING:
+    from cnatool.verifying import Fault
 
 __all__ = ["verify"]
 
@@ -31,9 +34,7 @@ def verify(
     if json:
         print_json(found.to_json())
     else:
-        for fault in found.faults:
-            rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"
-            say(f"{fault.where}{rows}: {fault.problem}")
+        say_each(map(_fault_text, found.faults))
         checked = f"{found.arrays} arrays, {bytes_text(found.bytes)}"
         state = ""
         if not found.complete and found.arrays:
@@ -43,3 +44,8 @@ def verify(
         say(f"{store}: {verdict} ({checked}{state})")
     if found.faults:
         raise typer.Exit(1)
+
+
+def _fault_text(fault: Fault) -> str:
+    rows = "" if fault.rows is None else f", rows {fault.rows[0]} to {fault.rows[1] - 1}"
+    return f"{fault.where}{rows}: {fault.problem}"

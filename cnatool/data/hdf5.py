@@ -90,9 +90,11 @@ def _member(group: Any, word: str, at: Location) -> Any:
 
 def _dataset(group: Any, name: str) -> Any:
     # A link into another file is not followed, and one that leads nowhere is left alone.
-    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
         return None
-    found = group.get(name)
+    # What cannot be opened otherwise is damaged: labels, perhaps, that would be missed silently.
+    found = group.get(name) if isinstance(link, h5py.SoftLink) else group[name]
     return found if isinstance(found, h5py.Dataset) else None
 
 

@@ -36,7 +36,7 @@ def plain_bound(square_sum: float, sigma: float, samples: int) -> Baseline:
     samples : int
         m, training samples, above 0.
     """
-    return _signed(square_sum / (4 * sigma * sigma) + math.log(samples / sigma) + 10)
+    return _signed(square_sum / sigma / sigma / 4 + math.log(samples / sigma) + 10)
 
 
 def magnitude_bound(
@@ -59,7 +59,9 @@ def magnitude_bound(
     samples : int
         m, training samples, above 0.
     """
-    above = weights * math.log(epsilon**2 + (sigma**2 + 1) * square_sum / weights)
+    # Without squares, which may be larger or smaller than a number can be.
+    root = math.sqrt(square_sum / weights)
+    above = 2 * weights * math.log(math.hypot(epsilon, sigma * root, root))
     return _signed(0.25 * (above - log_sum) + math.log(samples / sigma) + 10)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool.errors import StoreWriteError, UsageError
 from cnatool.report.requirements import need_converter
 from cnatool.store.durable import replaced_file
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
         If the operating system refuses.
     """
     check_picture_path(path)
-    content = _FORMATS[path.suffix](chart.to_dict(), scale)
+    content = _FORMATS[path.suffix](_escaped(chart.to_dict()), scale)
     try:
         with replaced_file(path) as partial:
             partial.write_bytes(content)
@@ -91,6 +92,15 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
         raise StoreWriteError(
             f"{path} cannot be written: {error.strerror or error}. Name another file with -o."
         ) from error
+
+
+def _escaped(part: Any) -> Any:
+    """Escape hidden characters in all texts of a chart: titles, labels, data and their names."""
+    if isinstance(part, str):
+        return "\n".join(map(escaped, part.split("\n")))
+    if isinstance(part, dict):
+        return {_escaped(key): _escaped(value) for key, value in part.items()}
+    return [_escaped(one) for one in part] if isinstance(part, list) else part
 
 
 def _png(chart: dict[str, Any], scale: float) -> bytes:

@@ -1,22 +1,24 @@
-"""What a store's attribute must fulfil beyond its types: its parts must fit each other."""
+"""What a store's attribute must fulfil beyond its types: its parts must fit each other.
+
+Whatever a reader relies on is checked here, once, so that no reader has to.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from cnatool.store.layout import split_arrays
-from cnatool.store.reference_records import is_relative_path
+from cnatool.store.records import Statistic
+from cnatool.store.split_checks import split_contradictions
+from cnatool.store.weight_checks import flatness_contradictions, weight_contradictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cnatool.store.flatness_records import FlatnessRecord
-    from cnatool.store.records import SplitRecord, StoreRecord
-    from cnatool.store.weight_records import WeightsRecord
+    from cnatool.store.records import ArrayRecord, ModelRecord, StoreRecord, TensorRecord
 
 __all__ = ["SPLIT_NAME", "contradictions"]
 
@@ -24,10 +26,17 @@ __all__ = ["SPLIT_NAME", "contradictions"]
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What a store can hold: no array is larger, and no number in JSON is exact beyond it.
 _MOST = 1 << 53
-# Of any number of chunks, eight digits each.
-_CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
+# NumPy's limit is 64, of which the rows take one.
+_MOST_AXES = 63
+# A dump that is resumed runs with as many threads again.
+_MOST_THREADS = 1 << 12
 # What counts of levels are, with the checksum that follows them.
 _COUNTS = ("uint32", (257,))
+# Each names an array, so that no other may be among them.
+_STATISTICS = (*get_args(Statistic), "count")
+# By names, as NumPy parses more in a type than a name.
+_DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def contradictions(record: StoreRecord) -> Iterator[str]:
@@ -38,127 +47,154 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
     record : StoreRecord
         As decoded; its types are right.
     """
-    names = [tensor.name for tensor in record.tensors]
-    if len(set(names)) < len(names):
-        yield "two tensors have the same name"
     if not record.inputs or not (record.outputs or record.tensors):
         yield "it lists no inputs, or neither outputs nor tensors"
-    for number, tensor in enumerate(record.tensors):
-        if tensor.number != number:
-            yield f"tensor {tensor.name!r} is number {tensor.number} in place {number}"
-        if tensor.output is not None and not 0 <= tensor.output < len(record.outputs):
-            yield f"tensor {tensor.name!r} should be output {tensor.output}, which there is not"
-        merged = tensor.merged is not None
-        if merged and tensor.batch_axis not in range(len(tensor.shape)):
-            yield f"tensor {tensor.name!r} has no axis {tensor.batch_axis} that could be merged"
-        if tensor.varies and tensor.stored is not None:
-            yield f"the shape of tensor {tensor.name!r} varies, and it is stored whole"
-        if tensor.stored is not None and not _is_dtype(tensor.stored):
-            yield f"tensor {tensor.name!r} has the unknown type {tensor.stored!r}"
-    for array in (*record.inputs, *record.outputs):
-        if not _is_dtype(array.dtype):
-            yield f"{array.name!r} has the unknown type {array.dtype!r}"
+    for what, names in (
+        ("tensors", [tensor.name for tensor in record.tensors]),
+        ("inputs", [array.name for array in record.inputs]),
+        ("outputs", [array.name for array in record.outputs]),
+        ("statistics", record.statistics),
+    ):
+        if len(set(names)) < len(names):
+            yield f"two {what} have the same name"
+    for name in set(record.statistics).difference(_STATISTICS):
+        yield f"{name!r} is no statistic; there are {', '.join(_STATISTICS)}"
     for given in record.inputs:
-        if given.levels is not None and (given.dtype, given.shape) != _COUNTS:
-            yield (
-                f"{given.name!r} should count levels, which are {_COUNTS[1]} of {_COUNTS[0]}, and "
-                f"is {given.shape} of {given.dtype}"
-            )
+        yield from _array_contradictions(given, output=False)
     for made in record.outputs:
-        if made.levels is not None:
-            yield f"{made.name!r} is an output, and should count levels as only inputs can"
-    shapes = [(array.name, array.shape) for array in (*record.inputs, *record.outputs)]
-    shapes += [(tensor.name, tensor.shape) for tensor in record.tensors]
-    for name, shape in shapes:
-        if any(size < 0 for size in shape) or math.prod(shape) > _MOST:
-            yield f"{name!r} has the impossible shape {shape}"
-    if any(not 0 < layer.path <= len(record.layers) for layer in record.layers):
-        yield "a layer lies on a path longer than there are layers"
+        yield from _array_contradictions(made, output=True)
+    for number, tensor in enumerate(record.tensors):
+        yield from _tensor_contradictions(number, tensor, record)
+    numbers = [tensor.output for tensor in record.tensors if tensor.output is not None]
+    if len(set(numbers)) < len(numbers):
+        yield "two tensors are the same output"
+    if record.magnitudes and len(record.magnitudes) != len(record.tensors):
+        yield f"it has {len(record.tensors)} tensors, and magnitudes of {len(record.magnitudes)}"
+    if any(magnitude is not None and magnitude < 0 for magnitude in record.magnitudes):
+        yield "a magnitude is negative"
+    yield from _layer_contradictions(record)
+    yield from _run_contradictions(record)
     if record.weights is not None:
-        yield from _weight_contradictions(record.weights, len(record.layers))
+        yield from weight_contradictions(record.weights, len(record.layers))
     if record.flatness is not None:
-        yield from _flatness_contradictions(record.flatness)
+        yield from flatness_contradictions(record.flatness)
+    if len(set(map(str.lower, record.splits))) < len(record.splits):
+        # Their folders are one where case makes no difference.
+        yield "two splits have the same name but for case"
     for name, split in record.splits.items():
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is no name of a split"
-        yield from _split_contradictions(name, split)
-        yield from _checksum_contradictions(name, split, record)
+        yield from split_contradictions(name, split, record)
 
 
-def _weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
-    if [layer.number for layer in weights.layers] != list(range(1, layers + 1)):
-        yield f"it has {layers} layers, and norms of the weights of others"
-    for layer in weights.layers:
-        norms = (layer.frobenius, layer.spectral, layer.absolute_sum)
-        missing = layer.shape is None or any(norm is None for norm in norms)
-        if missing and layer.reason is None:
-            yield f"norms of layer {layer.number} are missing, and no reason is given"
-        if any(number is not None and number < 0 for number in (*norms, layer.distance)):
-            yield f"a norm of layer {layer.number} is negative"
-        if layer.shape is not None and min(layer.shape) < 1:
-            yield f"the weights of layer {layer.number} have the impossible shape {layer.shape}"
-    if (weights.parameters or 0) < 0 or weights.depth < 0:
-        yield "its number of parameters or its depth is negative"
-
-
-def _flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
-    if flatness.settings.samples < 1 or flatness.settings.draws < 1:
-        yield "its flatness was measured over no samples or no draws"
-    for noise in (flatness.plain, flatness.magnitude):
-        if noise is None:
-            continue
-        if noise.sigma is None:
-            if noise.reason is None:
-                yield "a scale of noise is missing, and no reason is given"
-        elif noise.sigma <= 0:
-            yield f"noise of scale {noise.sigma:g} cannot be"
-    measured = (flatness.weights, flatness.square_sum, flatness.plain, flatness.magnitude)
-    if None in measured:
-        if flatness.reason is None:
-            yield "its flatness is missing, and no reason is given"
-    elif not (flatness.weights or 0) > 0 or not (flatness.epsilon or 0) > 0:
-        yield "its flatness is of no weights, or without ε"
-    sums = (flatness.square_sum, flatness.distance_square_sum)
-    if any(number is not None and number < 0 for number in sums):
-        yield "a sum of squares of its weights is negative"
-
-
-def _split_contradictions(name: str, split: SplitRecord) -> Iterator[str]:
-    edges = [edge for pair in split.committed for edge in pair]
-    if not 0 <= split.rows <= _MOST:
-        yield f"split {name!r} has {split.rows} rows"
-    elif edges != sorted(edges) or any(not 0 <= edge <= split.rows for edge in edges):
-        yield (
-            f"split {name!r} has {split.rows} rows and claims to have committed "
-            f"{list(split.committed)}"
-        )
-    elif split.complete and sum(stop - start for start, stop in split.committed) != split.rows:
-        yield f"split {name!r} claims to be complete, and not all its rows are committed"
-    if split.inputs_from is not None and not is_relative_path(split.inputs_from.store):
-        yield f"the inputs of split {name!r} are in {split.inputs_from.store!r}, no relative path"
-
-
-def _checksum_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
-    if split.checksums is None:
+def _array_contradictions(array: ArrayRecord, *, output: bool) -> Iterator[str]:
+    if array.dtype not in _DTYPES:
+        yield f"{array.name!r} has the unknown type {array.dtype!r}"
+    yield from _shape_contradictions(array.name, array.shape)
+    if array.levels is None:
         return
-    unknown = set(split.checksums) - {a.key for a in split_arrays(record, labels=split.labels)}
-    if unknown:
-        yield f"split {name!r} has checksums of {min(unknown)!r}, which is none of its arrays"
-    rows = sum(stop - start for start, stop in split.committed)
-    if split.committed not in ((), ((0, rows),)):
-        yield f"split {name!r} has checksums of rows that are not its first"
-    for key, checksums in split.checksums.items():
-        if checksums.rows < 1 or not _CHECKSUMS.fullmatch(checksums.crc32c):
-            yield f"the checksums of array {key} of split {name!r} are none"
-        elif len(checksums) != -(-rows // checksums.rows):
-            yield (
-                f"array {key} of split {name!r} has {len(checksums)} checksums, of "
-                f"{checksums.rows} rows each, for {rows} committed rows"
-            )
+    if output:
+        yield f"{array.name!r} is an output, and should count levels as only inputs can"
+    elif (array.dtype, array.shape) != _COUNTS:
+        yield (
+            f"{array.name!r} should count levels, which are {_COUNTS[1]} of {_COUNTS[0]}, and "
+            f"is {array.shape} of {array.dtype}"
+        )
 
 
-def _is_dtype(name: str) -> bool:
-    try:
-        return np.dtype(name).kind in "fiub" and np.dtype(name).name == name
-    except TypeError:
-        return False
+def _shape_contradictions(name: str, shape: tuple[int, ...]) -> Iterator[str]:
+    possible = len(shape) <= _MOST_AXES and all(0 <= size <= _MOST for size in shape)
+    if not possible or math.prod(shape) > _MOST:
+        yield f"{name!r} has the impossible shape {shape}"
+
+
+def _tensor_contradictions(number: int, tensor: TensorRecord, record: StoreRecord) -> Iterator[str]:
+    name = f"tensor {tensor.name!r}"
+    if tensor.number != number:
+        yield f"{name} is number {tensor.number} in place {number}"
+    yield from _shape_contradictions(tensor.name, tensor.shape)
+    for dtype in {tensor.dtype, tensor.stored or tensor.dtype}:
+        if dtype not in _DTYPES:
+            yield f"{name} has the unknown type {dtype!r}"
+            return
+    axis = tensor.batch_axis
+    if axis is not None and not 0 <= axis <= len(tensor.shape):
+        yield f"{name} has {len(tensor.shape)} axes, and its samples are along axis {axis}"
+    if tensor.merged is not None and (axis is None or axis >= len(tensor.shape)):
+        yield f"{name} has no axis {axis} that could be merged"
+    if tensor.output is not None:
+        yield from _output_contradictions(name, tensor, record.outputs)
+    if tensor.stored is not None:
+        if tensor.varies:
+            yield f"the shape of {name} varies, and it is stored whole"
+        if tensor.kept != "full":
+            yield f"of {name} only statistics are kept, and it is stored whole"
+        floating = np.dtype(tensor.stored).kind == np.dtype(tensor.dtype).kind == "f"
+        if tensor.stored != tensor.dtype and not floating:
+            yield f"{name} is stored as {tensor.stored}, and {tensor.dtype} cannot be narrowed"
+
+
+def _output_contradictions(
+    name: str, tensor: TensorRecord, outputs: tuple[ArrayRecord, ...]
+) -> Iterator[str]:
+    assert tensor.output is not None
+    if not 0 <= tensor.output < len(outputs):
+        yield f"{name} should be output {tensor.output}, which there is not"
+        return
+    if tensor.stored is not None:
+        yield f"{name} is output {tensor.output}, and is stored a second time"
+    made = outputs[tensor.output]
+    if (made.shape, made.dtype) != (tensor.shape, tensor.dtype):
+        yield (
+            f"{name} is {tensor.shape} of {tensor.dtype}, and should be output {tensor.output}, "
+            f"which is {made.shape} of {made.dtype}"
+        )
+
+
+def _layer_contradictions(record: StoreRecord) -> Iterator[str]:
+    numbers = [layer.number for layer in record.layers]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield "its layers are not numbered from 1 on"
+    if any(not 0 < layer.path <= len(numbers) for layer in record.layers):
+        yield "a layer lies on a path longer than there are layers"
+
+
+def _run_contradictions(record: StoreRecord) -> Iterator[str]:
+    """Give what is wrong with what ran, and with how it was fed."""
+    for what, model in (("model", record.model), ("initial model", record.initial)):
+        if model is not None:
+            yield from _model_contradictions(what, model)
+    runtime = record.runtime
+    if runtime is not None and not 0 < runtime.batch_size <= _MOST:
+        yield f"its model ran on batches of {runtime.batch_size} samples"
+    if runtime is not None and not 0 <= runtime.threads <= _MOST_THREADS:
+        yield f"its model ran with {runtime.threads} threads"
+    if len(record.preprocessing) not in (0, len(record.inputs)):
+        yield (
+            f"it has {len(record.inputs)} inputs, and says of {len(record.preprocessing)} how "
+            "they were prepared"
+        )
+    for step in record.preprocessing:
+        for dtype in (step.source_dtype, step.dtype):
+            if dtype not in _DTYPES:
+                yield f"input {step.input!r} was prepared from or to the unknown type {dtype!r}"
+        for shape in (step.source_shape, step.shape):
+            yield from _shape_contradictions(step.input, shape)
+        if 0 in step.std:
+            yield f"input {step.input!r} was divided by a standard deviation of 0"
+    for constant in record.constants:
+        yield from _shape_contradictions(constant.input, constant.shape)
+        if not _SHA256.fullmatch(constant.sha256):
+            yield f"{constant.sha256!r} is no SHA-256 of input {constant.input!r}"
+
+
+def _model_contradictions(what: str, model: ModelRecord) -> Iterator[str]:
+    if not model.files:
+        yield f"its {what} consists of no files"
+    for file in model.files:
+        if not _SHA256.fullmatch(file.sha256):
+            yield f"{file.sha256!r} is no SHA-256 of the {what}'s file {file.name!r}"
+        if not 0 <= file.bytes <= _MOST:
+            yield f"the {what}'s file {file.name!r} has {file.bytes} bytes"
+    if any(abs(version) > _MOST for version in model.opsets.values()):
+        yield f"the {what}'s operator sets have impossible versions"

@@ -10,11 +10,11 @@ from cnatool.errors import CnatoolError, StoreWriteError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["reported"]
+__all__ = ["FULL", "reported"]
 
 
 # Windows knows no quota.
-_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class reported:  # noqa: N801  a context manager reads as a word
@@ -31,7 +31,7 @@ class reported:  # noqa: N801  a context manager reads as a word
         if isinstance(error, OSError) and not isinstance(error, CnatoolError):
             raise StoreWriteError(
                 f"{self._path} cannot be written: {error.strerror or error}. "
-                f"{self._help(full=error.errno in _FULL)}"
+                f"{self._help(full=error.errno in FULL)}"
             ) from error
 
     def _help(self, *, full: bool) -> str:

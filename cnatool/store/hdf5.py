@@ -213,9 +213,23 @@ class HDF5Tree:
         return text
 
     def checksum(self) -> str | None:
-        """Give the attribute's checksum as it was committed, or None where there is none."""
-        found = self.undisturbed(lambda: self._root.attrs.get(CHECKSUM))
-        text = None if found is None else _text(found)
+        """Give the attribute's checksum as it was committed, or None where there is none.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it cannot be read, or is no text.
+        """
+        try:
+            found = self.undisturbed(lambda: self._root.attrs.get(CHECKSUM))
+            text = None if found is None else _text(found)
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{self.path}: the attribute {CHECKSUM} cannot be read ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+        if found is not None and text is None:
+            raise StoreDamagedError(f"{self.path}: the attribute {CHECKSUM} is no text.")
         return None if text is None else text.decode(errors="replace")
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:

@@ -32,6 +32,7 @@ import google_crc32c
 import numpy as np
 
 from cnatool.store.links import opened_here
+from cnatool.store.regular import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,7 +235,7 @@ class ShardReader:
         shard, place = divmod(number, self._shards.size)
         path = self._shards.path(shard)
         try:
-            with path.open("rb", buffering=0) as file:
+            with open_regular(path) as file:
                 offset, size = self._entry(file, shard, place)
                 if offset + size > file.seek(0, os.SEEK_END):
                     raise ChunkError(f"{path.name} is cut short")

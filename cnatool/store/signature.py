@@ -33,7 +33,9 @@ def has_hdf5_signature(file: _Readable) -> bool:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Tell an HDF5 file from others."""
+    """Tell an HDF5 file from others; what is no regular file is none."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return has_hdf5_signature(file)
 

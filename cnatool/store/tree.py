@@ -339,6 +339,8 @@ def format_at(path: Path) -> ReadableFormat:
         raise NotAStoreError(f"{path}: no such file or folder.")
     if path.is_dir():
         return _zarr()
+    if not path.is_file():
+        raise NotAStoreError(f"{path} is no store: it is neither a file nor a folder.")
     if is_hdf5(path):
         return _hdf5()
     if zipfile.is_zipfile(path) or path.name.endswith(".zarr.zip"):

@@ -29,6 +29,7 @@ import msgspec
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.durable import replace_file, sync
 from cnatool.store.links import check_own
+from cnatool.store.regular import read_regular
 from cnatool.store.shards import ChunkError, ShardWriter
 from cnatool.store.threads import together
 from cnatool.store.zarr_arrays import ZarrArray, ZarrArrayWriter
@@ -105,7 +106,7 @@ class ZarrTree:
             If its metadata cannot be read.
         """
         try:
-            return cls(path, parsed_group((path / _METADATA).read_bytes()))
+            return cls(path, parsed_group(read_regular(path / _METADATA)))
         except (FileNotFoundError, NotADirectoryError):
             if path.is_dir() and any(path.glob("*.zarr")):
                 raise NotAStoreError(
@@ -266,7 +267,7 @@ class ZarrTree:
         folder = self.path / key
         self._groups.update(folder.parents)
         try:
-            metadata = (folder / _METADATA).read_bytes()
+            metadata = read_regular(folder / _METADATA)
             layout = recognised(metadata)
             if layout is None:
                 raise ValueError("another program wrote it")
@@ -308,7 +309,7 @@ class ZarrTree:
         """
         folder = self.path / key
         try:
-            layout = recognised((folder / _METADATA).read_bytes())
+            layout = recognised(read_regular(folder / _METADATA))
             if layout is not None:
                 return ZarrArray(key, layout, folder)
             # It takes a while to import, and is seldom needed.

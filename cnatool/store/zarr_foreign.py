@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 
 from cnatool.errors import StoreDamagedError
+from cnatool.store.regular import open_regular
 from cnatool.store.shards import ChunkError, shard_index
 from cnatool.text import one_line
 
@@ -196,4 +197,4 @@ class _Folder:
         return path.stat().st_size if path.is_file() else None
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.where / name).open("rb", buffering=0)
+        return open_regular(self.where / name)

@@ -15,7 +15,9 @@ import msgspec
 import numpy as np
 
 from cnatool.store.compression import COMPRESSORS
+from cnatool.store.regular import read_regular
 from cnatool.store.shards import shard_chunks
+from cnatool.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +42,8 @@ ATTRIBUTE = "cnatool"
 MANY_ROWS = 1 << 40
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
+# What reading and decoding JSON of any content raises.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +240,11 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
     ------
     where, problem : str
     """
-    root = msgspec.json.decode((store / "zarr.json").read_bytes())
+    try:
+        root = _decoded(store / "zarr.json")
+    except _UNREADABLE as error:
+        yield "zarr.json", f"the metadata cannot be read ({one_line(error)})"
+        return
     consolidated = root.get("consolidated_metadata")
     listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if consolidated is not None and not isinstance(listed, dict):
@@ -254,13 +262,13 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
         if splits is not None and first == "splits" and rest and rest.split("/")[0] not in splits:
             continue
         try:
-            found[key] = msgspec.json.decode((folder / "zarr.json").read_bytes())
-            if found[key]["node_type"] != "array":  # type: ignore[index]
-                parsed_group((folder / "zarr.json").read_bytes())
+            found[key] = metadata = _decoded(folder / "zarr.json")
+            if metadata["node_type"] != "array":
+                parsed_group(read_regular(folder / "zarr.json"))
         except FileNotFoundError:
             yield key, "zarr.json is missing"
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            yield key, f"zarr.json cannot be read ({error})"
+        except _UNREADABLE as error:
+            yield key, f"zarr.json cannot be read ({one_line(error)})"
     if isinstance(listed, dict):
         for key in sorted(found.keys() | listed.keys()):
             given = listed.get(key)
@@ -268,6 +276,14 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
                 given = {k: v for k, v in given.items() if k != "consolidated_metadata"}
             if given != found.get(key):
                 yield key, "the consolidated metadata in the root's zarr.json say something else"
+
+
+def _decoded(path: Path) -> dict[str, Any]:
+    """Read metadata; ValueError where they are no object."""
+    metadata = msgspec.json.decode(read_regular(path))
+    if not isinstance(metadata, dict):
+        raise ValueError("it is no object")
+    return metadata
 
 
 def _listed_splits(root: dict[str, Any]) -> set[str] | None:

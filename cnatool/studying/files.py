@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError, StoreWriteError, UsageError
+from cnatool.spreadsheets import write_csv
 from cnatool.store.tree import store_around
 from cnatool.studying.checksums import checksum_list, list_name
 from cnatool.studying.replacing import finish_replacing, replaced_results
@@ -62,7 +64,7 @@ def write_results(
     writers: dict[str, Callable[[Path], object]] = {}
     for key, table in tables.items():
         writers[f"{key}.parquet"] = table.write_parquet
-        writers[f"{key}.csv"] = table.write_csv
+        writers[f"{key}.csv"] = partial(write_csv, table)
     writers[f"{kind}.json"] = lambda path: path.write_text(document, "utf-8", newline="")
     name = ""
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.errors import DataError, UsageError
+from cnatool.spreadsheets import from_spreadsheet
 from cnatool.studying.checksums import checked_bytes, listing_of
 from cnatool.studying.columns import TAG, TEXTS, tag_column
 from cnatool.text import listed, one_line
@@ -77,7 +78,8 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
             raise UsageError(f"{name}: the name must end in .parquet or .csv.")
         given = _given(path, name)
         try:
-            frame = pl.read_parquet(given) if path.suffix == ".parquet" else _csv(given)
+            # A name such as a[1].csv is no pattern.
+            frame = pl.read_parquet(given, glob=False) if path.suffix == ".parquet" else _csv(given)
         except Exception as error:  # polars raises its own kinds for what it cannot read
             raise DataError(f"{name} cannot be read: {one_line(error)}.") from error
     if "id" not in frame.columns:
@@ -112,10 +114,10 @@ def _given(path: Path, name: str) -> Path | BytesIO:
 
 
 def _csv(source: Path | BytesIO) -> polars.DataFrame:
-    """Read CSV; ``nan`` and ``inf`` do not make a column of numbers one of words."""
+    """Read CSV, also as `write_csv` has it; ``nan`` and ``inf`` are numbers."""
     import polars as pl
 
-    frame = pl.read_csv(source, infer_schema_length=None)
+    frame = from_spreadsheet(pl.read_csv(source, infer_schema_length=None, glob=False))
     for name in frame.columns:
         column = frame[name]
         if column.dtype == pl.String:

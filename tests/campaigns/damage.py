@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 __all__ = ["OF_BYTES", "Folder", "damaged_bytes"]
 
@@ -101,7 +101,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files = self.read()
-        self._folders = [each for each in sorted(path.rglob("*")) if each.is_dir()]
+        places = sorted(path.rglob("*"))
+        self._folders = [each for each in places if each.is_dir() and not each.is_symlink()]
 
     def read(self) -> dict[str, bytes]:
         """Give the contents of all files by name."""
@@ -131,11 +132,12 @@ class Folder:
 
     def duplicate(self, name: str, rng: random.Random) -> str:
         """Have a file twice."""
-        head, dot, number = name.rpartition(".")
-        names = [f"{name} (2)", f"{head} (2){dot}{number}", f"{head}{dot}{number}1"]
-        new = rng.choice(names)
+        path = Path(name)
+        new = path.with_name(
+            rng.choice((f"{path.name} (2)", f"{path.stem} (2){path.suffix}", f"{path.name}1"))
+        ).as_posix()
         if (self.path / new).exists():
-            new = names[0]
+            new = f"{name} (2)"
         (self.path / new).write_bytes(self.files[name])
         return f"{name} twice, as {new}"
 
@@ -154,10 +156,6 @@ class Folder:
         """Take a file of another folder instead of ours."""
         (self.path / name).write_bytes(donor.files.get(name, b""))
         return f"{name} of another"
-
-    def changed(self) -> bool:
-        """Say whether any file is not as it was."""
-        return self.read() != self.files
 
     def restore(self) -> None:
         """Put everything back."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["rounds"]
 
 # Seconds in which a worker makes its files.
-_PREPARATION = 300
+_PREPARATION = 900
 
 
 def rounds(
@@ -135,7 +135,6 @@ class _Worker:
     def done(self) -> Round | None:
         """Give the round that it did, if it is done, crashed or late."""
         assert self.number is not None
-        took = time.monotonic() - self._begun
         error = ""
         try:
             while self.connection.poll():
@@ -148,6 +147,8 @@ class _Worker:
         except (EOFError, OSError):
             self._process.join()
             error = f"the process ended with {self._process.exitcode}\n{self._said()}"
+        # Preparation is not part of the first round.
+        took = time.monotonic() - self._begun
         limit = self._campaign.limit if self._prepared else _PREPARATION
         if not error and took > limit:
             # The dump of its stacks goes where its errors go.

@@ -10,6 +10,7 @@ import math
 import struct
 import tarfile
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -48,12 +49,15 @@ class Form:
         Makes it.
     read : callable
         Reads it without cnatool, and raises any exception where that cannot be.
+    read_some : callable, optional
+        Leaves out samples that cannot be read.
     """
 
     name: str
     form: str
     write: Callable[[Path], None]
     read: Callable[[Path], Read]
+    read_some: Callable[[Path], Read] | None = None
 
 
 def _labels(values: Any) -> list[str]:
@@ -93,12 +97,24 @@ def _write_csv(path: Path) -> None:
     path.write_text("a,b,label\n" + "".join(rows))
 
 
-def _read_csv(path: Path) -> Read:
+def _read_csv(path: Path, *, skip: bool = False) -> Read:
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    at = rows[0].index("label")
-    values = [[float(v) for i, v in enumerate(row) if i != at] for row in rows[1:]]
-    return np.array(values), [row[at] for row in rows[1:]]
+        head, *rows = [row for row in csv.reader(file) if row]
+    at = head.index("label") if "label" in head else len(head)
+    values, labels = [], []
+    for row in rows:
+        try:
+            numbers = [float(value) for i, value in enumerate(row) if i != at]
+            label = row[at : at + 1]
+            if at < len(head):
+                int(row[at])
+        except (ValueError, IndexError):
+            if not skip:
+                raise
+            continue
+        values.append(numbers)
+        labels += label
+    return np.array(values), labels or None
 
 
 def _write_parquet(path: Path) -> None:
@@ -172,8 +188,10 @@ def _write_zarr(version: int) -> Callable[[Path], None]:
 
 
 def _read_zarr(path: Path) -> Read:
-    group = zarr.open_group(path, mode="r")
-    return group["x"][:], _labels(group["y"][:])
+    found = zarr.open(path, mode="r")
+    if isinstance(found, zarr.Array):
+        return found[:], None
+    return found["x"][:], _labels(found["y"][:]) if "y" in found else None
 
 
 def _write_safetensors(path: Path) -> None:
@@ -228,7 +246,7 @@ FORMS = (
     Form("packed.npz", "npz", lambda p: np.savez_compressed(p, x=X, y=Y), _read_npz),
     Form("a-idx3", "idx", _write_idx, _read_idx),
     Form("a.bin", "cifar10", _write_cifar, _read_cifar),
-    Form("a.csv", "csv", _write_csv, _read_csv),
+    Form("a.csv", "csv", _write_csv, _read_csv, partial(_read_csv, skip=True)),
     Form("a.parquet", "parquet", _write_parquet, _read_parquet),
     Form("pictures.parquet", "parquet", _write_pictured_parquet, _read_pictured_parquet),
     Form("png", "pictures", _write_pictures("png"), _read_pictures),

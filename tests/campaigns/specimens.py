@@ -29,6 +29,14 @@ __all__ = ["QUICK", "Specimen", "make_model_and_data", "small_chunks", "specimen
 QUICK = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 _ROWS = {"train": 90, "test": 50}
 _KEEP = {"threads": 1, "batch_size": 16}
+# Kinds that have no store of other data, and one of which they take instead.
+_OF_OTHERS = {
+    "zip": "zarr lz4",
+    "shared": "zarr statistics",
+    "zarr unfinished": "zarr lz4",
+    "hdf5 unfinished": "hdf5 none",
+    "hdf5 journal": "hdf5 none",
+}
 
 
 @dataclass(frozen=True)
@@ -39,21 +47,31 @@ class Specimen:
     ----------
     name : str
         What kind of store it is.
-    folder, donor : Path
-        A folder with the store and all that it needs, and one with another store in its place.
+    folder : Path
+        The store and all that it needs.
     stores : tuple of str
         Names of the stores in it; the last is the one that is scored.
+    donor : Path
+        A folder with a store of the same network over other data.
+    other : str
+        Its name.
     """
 
     name: str
     folder: Path
-    donor: Path
     stores: tuple[str, ...]
+    donor: Path
+    other: str
 
     @property
     def scored(self) -> Path:
         """The store that is scored."""
         return self.folder / self.stores[-1]
+
+    @property
+    def twin(self) -> Path:
+        """The store of other data."""
+        return self.donor / self.other
 
 
 @contextmanager
@@ -85,11 +103,14 @@ def specimens(folder: Path) -> list[Specimen]:
     with small_chunks():
         for side, seed in (("ours", 0), ("theirs", 1)):
             _make(folder / side, seed)
-    return [
-        Specimen(kind.name, kind, folder / "theirs" / kind.name, _stores(kind))
-        for kind in sorted((folder / "ours").iterdir())
-        if kind.is_dir() and kind.name != "data"
-    ]
+        _make_others(folder / "ours")
+    found = []
+    for kind in sorted((folder / "ours").iterdir()):
+        if kind.is_dir() and kind.name != "data":
+            like = _OF_OTHERS.get(kind.name.partition(" ")[0], kind.name)
+            donor = folder / "theirs" / _OF_OTHERS.get(kind.name, like)
+            found.append(Specimen(kind.name, kind, _stores(kind), donor, _stores(donor)[0]))
+    return found
 
 
 def _stores(folder: Path) -> tuple[str, ...]:
@@ -97,36 +118,40 @@ def _stores(folder: Path) -> tuple[str, ...]:
     return tuple(name for name in names if name.endswith((".zarr", ".h5", ".zip")))
 
 
+def _place(side: Path, kind: str, name: str) -> Path:
+    (side / kind).mkdir(exist_ok=True)
+    return side / kind / name
+
+
 def _make(side: Path, seed: int) -> None:
+    """Make stores of all formats and codecs."""
     side.mkdir()
     make_model_and_data(side, seed)
     model, data = side / "m.onnx", side / "data"
-
-    def place(kind: str, name: str) -> Path:
-        (side / kind).mkdir(exist_ok=True)
-        return side / kind / name
-
-    full = place("zarr lz4", "s.zarr")
+    full = _place(side, "zarr lz4", "s.zarr")
     cnatool.dump(model, data, full, statistics="all", **_KEEP)
     for codec in ("zstd", "gzip", "none"):
-        cnatool.convert(full, place(f"zarr {codec}", "s.zarr"), codec=codec)
+        cnatool.convert(full, _place(side, f"zarr {codec}", "s.zarr"), codec=codec)
     for codec in ("none", "gzip"):
-        cnatool.convert(full, place(f"hdf5 {codec}", "s.h5"), codec=codec)
-    sums = place("zarr statistics", "s.zarr")
+        cnatool.convert(full, _place(side, f"hdf5 {codec}", "s.h5"), codec=codec)
+    sums = _place(side, "zarr statistics", "s.zarr")
     cnatool.dump(model, data, sums, keep="statistics", **_KEEP)
-    cnatool.convert(sums, place("hdf5 statistics", "s.h5"))
-    _zip(full, place("zip stored", "s.zarr.zip"), zipfile.ZIP_STORED)
-    _zip(full, place("zip deflated", "s.zarr.zip"), zipfile.ZIP_DEFLATED)
+    cnatool.convert(sums, _place(side, "hdf5 statistics", "s.h5"))
+
+
+def _make_others(side: Path) -> None:
+    """Make stores that are packed, that refer to others, and that are unfinished."""
+    model, data = side / "m.onnx", side / "data"
+    full, sums = side / "zarr lz4" / "s.zarr", side / "zarr statistics" / "s.zarr"
+    _zip(full, _place(side, "zip stored", "s.zarr.zip"), zipfile.ZIP_STORED)
+    _zip(full, _place(side, "zip deflated", "s.zarr.zip"), zipfile.ZIP_DEFLATED)
     for first, second in (("a.zarr", "b.zarr"), ("a.h5", "b.zarr"), ("a.zarr", "b.h5")):
-        first_, second_ = (
-            place(f"shared {first} {second}", first),
-            side / f"shared {first} {second}",
-        )
-        cnatool.convert(sums, first_)
-        cnatool.dump(model, data, second_ / second, inputs_from=first_, keep="statistics", **_KEEP)
-    _begin(model, data, place("zarr unfinished", "s.zarr"))
-    _begin(model, data, place("hdf5 unfinished", "s.h5"))
-    _interrupt(full, place("hdf5 journal", "s.h5"))
+        held = _place(side, f"shared {first} {second}", first)
+        cnatool.convert(sums, held)
+        cnatool.dump(model, data, held.with_name(second), inputs_from=held, **_KEEP)
+    _begin(model, data, _place(side, "zarr unfinished", "s.zarr"))
+    _begin(model, data, _place(side, "hdf5 unfinished", "s.h5"))
+    _interrupt(full, _place(side, "hdf5 journal", "s.h5"))
 
 
 def _zip(store: Path, target: Path, compression: int) -> None:
@@ -162,9 +187,10 @@ def _interrupt(full: Path, target: Path) -> None:
     apply = Journal.apply
 
     def kept(journal: Journal, file: FileIO) -> None:
-        path = target.parent / "new.h5"
-        shutil.copy(path, target)
-        shutil.copy(journal_of(path), journal_of(target))
+        # The new store has a name of its own until it is finished.
+        (path,) = (each for each in target.parent.glob("*.journal") if each != journal_of(target))
+        shutil.copy(path.with_suffix(""), target)
+        shutil.copy(path, journal_of(target))
         apply(journal, file)
 
     with mock.patch.object(Journal, "apply", kept):

@@ -186,10 +186,9 @@ def test_output_that_cannot_be_written(here: Path, words: list[str]) -> None:
         result = subprocess.run(
             [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=120, cwd=here
         )
-    assert result.returncode == 2
-    assert result.stderr.decode().splitlines()[-1] == (
-        "cnatool: standard output: No space left on device."
-    )
+    assert result.returncode == 3
+    [said] = (line for line in result.stderr.decode().splitlines() if "cnatool: " in line)
+    assert said.startswith("cnatool: standard output or a temporary file cannot be written: No sp")
     assert b"Traceback" not in result.stderr
     # Whoever read it has gone.
     read, write = os.pipe()
@@ -345,3 +344,17 @@ def test_one_pointer_among_pictures(here: Path) -> None:
     errors = run("dump", "net.onnx", "p", cwd=here).stderr.decode()
     assert "2.png is a Git LFS pointer, not a picture" in errors
     assert "git lfs pull" in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--version"], ["schema", "store"], ["inspect", "net.onnx"]])
+def test_a_full_disk_behind_standard_output_has_one_message(here: Path, words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=120, cwd=here
+        )
+    assert done.stderr.decode().splitlines() == [
+        "cnatool: standard output or a temporary file cannot be written: No space left on device. "
+        "Free some space, or write elsewhere."
+    ]
+    assert done.returncode == 3

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.cells import cell_len
 
+from cnatool.cli.console import say, say_each, shown_of
 from cnatool.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ _ROWS = [
 ]
 
 
+def _terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+
+
 def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
 
@@ -44,8 +51,7 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_no_line_is_wider_than_the_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(width))
+    _terminal(monkeypatch, width)
     print_table(_COLUMNS, _ROWS, attached={5})
     lines = _lines(capsys)
     assert max(map(cell_len, lines)) <= width
@@ -63,8 +69,7 @@ def test_no_line_is_wider_than_the_terminal(
 def test_numbers_are_never_cut(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(width))
+    _terminal(monkeypatch, width)
     cells = ["-9484.7612 … -8681.7234", "123456789.0123", "-0.5000"]
     columns: list[Column] = [
         ("layer", "left"),
@@ -80,14 +85,22 @@ def test_numbers_are_never_cut(
     assert "layer" in shown
 
 
-@pytest.mark.parametrize("columns", [None, "40", "wide"])
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"COLUMNS": "40"}, {"COLUMNS": "wide"}]
+    + [
+        {name: "1", "COLUMNS": "40"} for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE")
+    ],
+)
 def test_a_pipe_keeps_the_full_width(
-    columns: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    if columns is not None:
-        monkeypatch.setenv("COLUMNS", columns)
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     print_table(_COLUMNS, _ROWS)
     head, _, *rows = _lines(capsys)
     assert [header for header, _ in _COLUMNS] == re.split(r"\s{2,}", head.strip())
@@ -110,11 +123,79 @@ def test_the_columns_that_identify_a_row_are_repeated(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "24")
+    _terminal(monkeypatch, 24)
     columns = list(zip("abcd", sides, strict=True))
     print_table(columns, [["1", "2", "3" * 18, "4" * 18]], keys=keys)  # type: ignore[arg-type]
     text = "\n".join(_lines(capsys))
     assert [text.count(letter) for letter in "abcd"] == [
         2 if letter in repeated else 1 for letter in "abcd"
     ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_table_of_20000_columns_is_cut_and_says_so(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if terminal:
+        _terminal(monkeypatch, 120)
+    columns: list[Column] = [("layer", "left"), *((f"g{i}", "right") for i in range(20_000))]
+    print_table(columns, [["a", *map(str, range(20_000))]])
+    text = "\n".join(_lines(capsys))
+    assert len(text) < 10_000
+    assert "19,901 more columns are not shown: --json prints all" in text
+    assert re.search(r"\bg98\b", text)
+    assert not re.search(r"\bg99\b", text)
+
+
+def test_a_terminal_is_spared_most_rows_of_very_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[str(i), f"t{i}"] for i in range(20_000)]
+    print_table([("#", "right"), ("tensor", "left")], rows)
+    assert [line.split() for line in _lines(capsys)[2:]] == rows
+    _terminal(monkeypatch, 80)
+    print_table([("#", "right"), ("tensor", "left")], rows)
+    *lines, last = _lines(capsys)
+    found = [line.split() for line in lines[2:]]
+    assert found == [*rows[:900], ["…", "…"], *rows[-100:]]
+    assert last == "19,000 rows (…) are not shown: --json prints all, and so does a pipe"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_cells_and_headers_are_literal_and_bounded(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if terminal:
+        _terminal(monkeypatch, 4000)
+    hostile = "[bold]x[/bold] [link=http://e.org]y[/link] :smile:"
+    names = [hostile, "a\x1b[31m\x9b\u202eb", "long" * 1_000_000]
+    print_table([(name, "left") for name in names], [names])
+    header, _, row = _lines(capsys)
+    assert header == row
+    assert hostile in row
+    assert r"'a\x1b[31m\x9b\u202eb'" in row
+    assert row.rstrip().endswith("longlong")
+    assert len(row) < 1200
+
+
+def test_a_terminal_is_spared_most_lines_of_a_long_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_each(f"fault {i}" for i in range(20_000))
+    assert _lines(capsys) == [f"fault {i}" for i in range(20_000)]
+    _terminal(monkeypatch, 80)
+    say_each(f"fault {i}" for i in range(20_000))
+    *lines, last = _lines(capsys)
+    assert lines == [f"fault {i}" for i in range(200)]
+    said = "are not shown: --json prints all, and so does a pipe"
+    assert last == f"19,800 more lines {said}"
+    assert list(shown_of(range(60), "splits")) == list(range(50))
+    assert _lines(capsys) == [f"10 more splits {said}"]
+
+
+def test_empty_lines_around_a_text_stay_and_names_make_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say("\nsplit a\nnote: all is well\n")
+    say("")
+    assert capsys.readouterr().out == "\nsplit a\\nnote: all is well\n\n\n"

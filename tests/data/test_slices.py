@@ -322,3 +322,17 @@ def test_a_filter_of_hdf5_without_its_settings(tmp_path: Path) -> None:
         space = h5py.h5s.create_simple((23, 6))
         h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_FLOAT, space, made)
     check(opened(tmp_path / "d.h5"), np.zeros((23, 6), np.float32), None)
+
+
+def test_a_damaged_array_of_labels_is_not_missing_labels(tmp_path: Path) -> None:
+    path = h5(tmp_path / "d.h5", {"x": X, "y": Y})
+    with h5py.File(path, "r+") as file:
+        file["elsewhere"] = h5py.SoftLink("/no/such")
+        header = h5py.h5o.get_info(file["y"].id).addr
+    # A link that leads nowhere is no damage.
+    assert open_source(path).labelled
+    content = bytearray(path.read_bytes())
+    content[header] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"d\.h5 cannot be read as HDF5"):
+        open_source(path)

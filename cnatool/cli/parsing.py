@@ -1,0 +1,53 @@
+"""The parser of the command line, whose errors quote what it was given."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperGroup
+
+from cnatool.cli.console import note_lines
+from cnatool.errors import CnatoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Group"]
+
+
+class Group(TyperGroup):
+    """The commands; what is wrong with a command line is shown as every other message is."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line, and leave the process unless ``standalone_mode`` is off."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            if not standalone_mode:
+                return code
+        except Exception as error:
+            if standalone_mode:
+                _fail(error)
+            raise
+        # A command has no result but its exit code.
+        sys.exit(code)
+
+
+def _fail(error: Exception) -> None:
+    """Show an error of the parser and leave; errors of the commands are others' to show."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if isinstance(error, CnatoolError) or show is None or code is None:
+        return
+    shown = io.StringIO()
+    show(file=shown)
+    note_lines(shown.getvalue())
+    sys.exit(code)
