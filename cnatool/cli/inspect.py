@@ -13,7 +13,7 @@ from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import print_json, say, say_each, shown_of
 from cnatool.errors import UsageError
 from cnatool.left_out import left_out_lines, needs_no_storing
-from cnatool.store.tree import is_store
+from cnatool.store.tree import aside_of, is_store
 from cnatool.text import bytes_text, classes_text, printable, with_operator
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ def inspect(
 def _print_store(store: Store, *, every: bool) -> None:
     record = store.record
     say(f"{store.path}: store by {record.created_by}")
+    aside = aside_of(store.path)
+    if aside.exists():
+        say(f"until it is finished, the store that it replaces is kept as {aside}")
     if record.model is not None:
         say(f"model {record.model.name}, SHA-256 {record.model.files[0].sha256}")
     if record.runtime is not None:

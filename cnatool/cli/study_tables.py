@@ -82,9 +82,10 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
     print_table(
         [("store", "left"), ("reason", "left")],
         [
-            # The reason begins with the path, as errors do.
-            [one.path, one.reason.removeprefix(escaped(one.path)).lstrip(": ")]
+            # The reason may begin with the path, as errors do.
+            [one.path, one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")]
             for one in not_scored
+            for path in [escaped(one.path)]
         ],
     )
 

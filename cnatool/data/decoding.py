@@ -23,6 +23,7 @@ from cnatool.text import one_line, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     Opener = Callable[[], AbstractContextManager[BinaryIO]]
     Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-__all__ = ["decode", "decoded_image", "from_bytes", "pixels"]
+__all__ = ["decode", "decoded_image", "from_bytes", "from_file", "pixels"]
 
+# Bytes for which there is always room.
+_AT_ONCE = 1 << 16
 # Only these decoders are tried, whatever a file's name says.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _CONVERT = {
@@ -93,6 +96,16 @@ def pixels(picture: Image.Image) -> Pixels:
     """Give the array of an image of mode L, RGB or I;16."""
     values = np.asarray(picture)
     return cast("Pixels", values.astype(_dtype(picture.mode), copy=False))
+
+
+class _File(io.BufferedReader):
+    """A file that makes room for the bytes it has, however many a picture in it promises."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes, or what is left."""
+        if size is not None and size > _AT_ONCE:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
 
 
 class _Room:
@@ -170,6 +183,11 @@ def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> I
 def from_bytes(content: bytes) -> Opener:
     """Give what opens a picture that is in memory."""
     return lambda: io.BytesIO(content)
+
+
+def from_file(path: Path) -> Opener:
+    """Give what opens a picture that is a file."""
+    return lambda: cast("BinaryIO", _File(path.open("rb", buffering=0)))
 
 
 def _check_size(where: str, picture: Image.Image) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from cnatool.data.decoding import from_file
 from cnatool.data.developing import developed, first_readable, made_of, picture_spec, workers
 from cnatool.data.labels import number_labels
 from cnatool.data.source import (
@@ -322,7 +323,7 @@ def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
         raise SampleError(f"{path} is no file.")
     # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then mixes
     # up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
-    return str(path), lambda: path.open("rb")
+    return str(path), from_file(path)
 
 
 def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]:

@@ -14,6 +14,7 @@ import zarr
 from cnatool.data.slices import MAX_CHUNK, SliceArray, check_slices, sliced
 from cnatool.data.zarr_folder import ZarrFolder
 from cnatool.errors import DataError
+from cnatool.store.blosc import check_frames
 from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from cnatool.data.source import Wanted
 
 __all__ = ["open_zarr"]
+
+check_frames()
+
 
 # Filters and compressors that turn bytes into plain numbers. Others, pickle among them, are not
 # run over what a stranger wrote.

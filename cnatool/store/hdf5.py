@@ -21,7 +21,7 @@ from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5_arrays import LEVEL, HDF5Array, is_text
 from cnatool.store.hdf5_links import check_own
 from cnatool.store.integrity import attribute_checksum
-from cnatool.store.journal import Journal, JournalDamage, forget, misfit_text, recover
+from cnatool.store.journal import Journal, JournalDamage, foreign, forget, misfit_text, recover
 from cnatool.store.journaled_file import JournaledFile
 from cnatool.store.links import check_alone
 from cnatool.store.signature import has_hdf5_signature
@@ -184,6 +184,11 @@ class HDF5Tree:
     def forget(cls, path: Path) -> None:
         """Remove the journal of a file that is no longer there."""
         forget(path)
+
+    @classmethod
+    def foreign(cls, path: Path) -> Path | None:
+        """Give what lies where the journal goes and is none; None if nothing does."""
+        return foreign(path)
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none.

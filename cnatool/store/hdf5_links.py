@@ -57,5 +57,5 @@ def check_own(root: h5py.Group, path: Path) -> None:
 
 def _refused(path: Path, key: str, what: str) -> StoreWriteError:
     return StoreWriteError(
-        f"{path}: {key} {what}, and such a store is not written to. Dump again with --overwrite."
+        f"{path}: {key} {what}, and such a store is not written to. Dump again to another path."
     )

@@ -31,6 +31,7 @@ __all__ = [
     "Journal",
     "JournalDamage",
     "followed",
+    "foreign",
     "forget",
     "journal_fault",
     "journal_of",
@@ -96,16 +97,24 @@ def recover(path: Path) -> None:
 def forget(path: Path) -> None:
     """Remove what is left of a file's journal; a file of that name from elsewhere stays."""
     for left in (partial_of(path), journal_of(path)):
-        try:
-            if not stat.S_ISREG(left.lstat().st_mode):
-                continue
-            with left.open("rb") as file:
-                head = file.read(len(_MAGIC)).rstrip(b"\0")
-        except FileNotFoundError:
-            continue
-        # After a power loss its bytes may be missing, or zero.
-        if _MAGIC.startswith(head) or _OLD_MAGIC.startswith(head):
+        if os.path.lexists(left) and _is_journal(left):
             disk.remove(left)
+
+
+def foreign(path: Path) -> Path | None:
+    """Give what lies where the journal of a file goes and is none; None where nothing does."""
+    names = (partial_of(path), journal_of(path))
+    return next((n for n in names if os.path.lexists(n) and not _is_journal(n)), None)
+
+
+def _is_journal(path: Path) -> bool:
+    """Tell a journal, be it not whole, from what else may have its name."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC)).rstrip(b"\0")
+    # After a power loss its bytes may be missing, or zero.
+    return _MAGIC.startswith(head) or _OLD_MAGIC.startswith(head)
 
 
 def journal_fault(path: Path) -> str | None:

@@ -142,11 +142,17 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
         for left in _removed_names(path):
             if _is_ours(form, left):
                 form.remove(left)
-        for left in (_new(path), aside):
-            if os.path.lexists(left) and not _is_ours(form, left):
-                raise StoreWriteError(
-                    f"{left} is in the way: cnatool did not put it there. Rename or remove it."
-                )
+        others = [
+            left
+            for left in (_new(path), aside)
+            if os.path.lexists(left) and not _is_ours(form, left)
+        ]
+        # What goes on with a store says itself what it needs.
+        beside = [None if resumes else form.foreign(path), form.foreign(_new(path))]
+        for other in (*others, *(one for one in beside if one is not None)):
+            raise StoreWriteError(
+                f"{other} is in the way: cnatool did not put it there. Rename or remove it."
+            )
         _discard(path, _new(path))
         if not os.path.lexists(aside):
             return None

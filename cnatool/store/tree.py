@@ -269,6 +269,9 @@ class Format(ReadableFormat, Protocol):
     def forget(self, path: Path) -> None:
         """Remove what belongs beside a store that is no longer at a path."""
 
+    def foreign(self, path: Path) -> Path | None:
+        """Give what is in the way beside a store that will be at a path; None if nothing is."""
+
 
 # Each format is imported where it is first needed: neither library is quick to load.
 

@@ -191,6 +191,11 @@ class ZarrTree:
     def forget(cls, path: Path) -> None:
         """Do nothing: there is nothing beside a store."""
 
+    @classmethod
+    def foreign(cls, path: Path) -> Path | None:
+        """Give None: nothing is in the way beside a store."""
+        return None
+
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none."""
         value = self._root.attributes.get(ATTRIBUTE)

@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 
 from cnatool.errors import StoreDamagedError
+from cnatool.store.blosc import check_frames
 from cnatool.store.regular import open_regular
 from cnatool.store.shards import ChunkError, shard_index
 from cnatool.text import one_line
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ChunkFiles", "ForeignArray", "array_in_folder"]
+
+check_frames()
 
 _CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 # What a packed file may unpack to: a tenth more than the values it holds.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.errors import CnatoolError, DataError, NotAStoreError, UsageError
 from cnatool.studying.results import NotScored
+from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,5 +94,6 @@ class Omissions:
 def _line(one: NotScored) -> str:
     """Write a place with its reason in one line."""
     reason = " ".join(one.reason.split())
-    named = reason.startswith((f"{one.path}: ", f"{one.path} "))
-    return reason if named else f"{one.path}: {reason}"
+    path = escaped(one.path)
+    named = reason.startswith((f"{path}: ", f"{path} "))
+    return reason if named else f"{path}: {reason}"

@@ -80,8 +80,8 @@ def read_results(
     digests = read_list(where, kind)
     if digests is None:
         (observer or Silent()).note(
-            f"{where} has no {list_name(kind)}, so its files are read without checksums; "
-            f"{_again(kind, where)}"
+            f"{where} has no {list_name(kind)}, so its files are read without checksums: "
+            f"`cnatool {kind} … -o {where}` writes them"
         )
     return _READERS[kind](_Files(where, kind, digests))
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_MESSAGE", "Refused", "answer", "check_equal", "check_message"]
 
-LONGEST_MESSAGE = 1_200
+# What a small terminal shows at once.
+LONGEST_MESSAGE = 1_800
 
 Value = TypeVar("Value")
 

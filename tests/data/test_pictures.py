@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -392,3 +393,22 @@ def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
     (tmp_path / "d" / "labels.csv").write_text("filename,label\nlink.png,1\n")
     assert open_listed_pictures(tmp_path / "d", View(links=True)).rows == 1
+
+
+@pytest.mark.parametrize("bit", [4, 5, 6, 7])
+def test_a_chunk_that_promises_gigabytes_gets_no_room(tmp_path: Path, bit: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "0.png"
+    Image.fromarray(pixels).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") - 4] ^= 1 << bit
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        [block] = open_pictures(tmp_path).blocks(4)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(block.inputs[0], pixels[None])
+    assert peak < 1 << 24

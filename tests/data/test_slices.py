@@ -13,11 +13,14 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from numcodecs import Blosc
+from support.stores import forget_checksums, write_store
 
 from cnatool.data.find import open_source
 from cnatool.data.location import located
 from cnatool.data.source import ONE_INPUT, Source, Wanted
-from cnatool.errors import DataError
+from cnatool.errors import DataError, StoreDamagedError
+from cnatool.store.reader import open_store
 
 X = np.arange(23 * 6, dtype=np.float32).reshape(23, 2, 3)
 Y = np.arange(23) % 4
@@ -336,3 +339,35 @@ def test_a_damaged_array_of_labels_is_not_missing_labels(tmp_path: Path) -> None
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"d\.h5 cannot be read as HDF5"):
         open_source(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("kept", [0, 5, 20, -1])
+def test_blosc_reads_nothing_beyond_its_frame(tmp_path: Path, version: Any, kept: int) -> None:
+    codec = Blosc() if version == 2 else zarr.codecs.BloscCodec()
+    path = zarred(tmp_path / "d.zarr", {"x": X, "y": Y}, version, compressors=codec)
+    assert sum(len(block.ids) for block in open_source(path).blocks(4)) == len(X)
+    (chunk,) = (path / "y").rglob("0")
+    chunk.write_bytes(chunk.read_bytes()[:kept])
+    with pytest.raises(DataError, match="array 'y',.*a frame of Blosc is cut off"):
+        list(open_source(path).blocks(4))
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_a_store_of_others_whose_frame_of_blosc_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    write_store(path)
+    forget_checksums(path)
+    place = path / "splits/train/activations/2"
+    values = open_store(path).splits["train"].activations("t2")[:]
+    shutil.rmtree(place)
+    made = zarr.create_array(
+        path, name="splits/train/activations/2", data=values, compressors=zarr.codecs.BloscCodec()
+    )
+    assert made.shape == values.shape
+    zarr.consolidate_metadata(path)
+    np.testing.assert_array_equal(open_store(path).splits["train"].activations("t2")[:], values)
+    (chunk,) = (each for each in (place / "c").rglob("*") if each.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(StoreDamagedError, match="activations/2"):
+        open_store(path).splits["train"].activations("t2")[:]

@@ -266,3 +266,20 @@ def test_an_interrupted_copy_leaves_what_was_there(tmp_path: Path) -> None:
                 cnatool.convert(tmp_path / "source.zarr", one, overwrite=True, observer=Stops())
             assert set(tmp_path.iterdir()) == before | left
         assert holds(path, OLD)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_where_the_old_store_is_shows(form: str, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from cnatool.cli.app import app
+
+    path = tmp_path / f"s.{form}"
+    write(path, OLD)
+    Replaced(path)
+    aside = path.with_name(f".{path.name}.replaced")
+    with pytest.raises(NotAStoreError, match=f"as {aside}: rename it to {path.name}"):
+        open_store(path)
+    write(path, NEW, end=40)
+    found = CliRunner().invoke(app, ["inspect", str(path)])
+    assert f"the store that it replaces is kept as {aside}" in found.output.replace("\n", "")
