@@ -58,11 +58,11 @@ def split_alpha(
 
 def _alpha(split: Split, fields: Convention, observer: Observer, rows: int) -> NDArray[np.float64]:
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
-    blocks = []
+    alpha = np.empty(rows)
     for start, block in _blocks(split, rows):
-        blocks.append(measure(block, fields, start))
+        alpha[start : start + len(block)] = measure(block, fields, start)
         observer.progress(f"α of {split.name}", start + len(block), rows)
-    return np.concatenate(blocks) if blocks else np.empty(0)
+    return alpha
 
 
 def alpha_codec(fields: Convention) -> str | None:

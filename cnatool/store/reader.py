@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from pathlib import Path
@@ -55,6 +56,8 @@ _SCHEMA = "cnatool.store/1"
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
+# A string as an object of its own, and the reference to it.
+_TEXT_BYTES = 128
 _AGAIN_SECONDS = (0.005, 0.02, 0.08)
 
 
@@ -246,21 +249,32 @@ class StoredArray:
         whole: NDArray[Any] = self[:]
         return whole if dtype is None else whole.astype(dtype)
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
         """Give ``(first row, rows)`` in order, whole chunks, about 16 MiB at a time.
 
         Blocks are read ahead while the caller works on the last one.
+
+        Parameters
+        ----------
+        start, stop : int
+            The range of rows to read; by default all.
         """
+        end = len(self) if stop is None else min(stop, len(self))
         step = self._block_rows
-        starts = range(0, len(self), step)
-        blocks = ((start, self._read(start, min(start + step, len(self)))) for start in starts)
+        starts = range(start, end, step)
+        blocks = ((first, self._read(first, min(first + step, end))) for first in starts)
         return prefetched(blocks) if len(starts) > 1 else blocks
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of memory that one row takes once it is read; of text, about as many."""
+        element = _TEXT_BYTES if self.dtype.hasobject else self.dtype.itemsize
+        return max(1, element * math.prod(self.shape[1:]))
+
+    @property
     def _block_rows(self) -> int:
-        row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
         chunk = self._array.chunk_rows
-        return max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
+        return max(1, _BLOCK_BYTES // self.row_bytes // chunk) * chunk
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         parts = []
