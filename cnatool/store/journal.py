@@ -30,6 +30,7 @@ __all__ = [
     "FileState",
     "Journal",
     "JournalDamage",
+    "followed",
     "foreign",
     "forget",
     "journal_fault",
@@ -66,6 +67,11 @@ def journal_of(path: Path) -> Path:
 def partial_of(path: Path) -> Path:
     """Give the path of a file's journal while it is written."""
     return path.with_name(f"{path.name}.journal.partial")
+
+
+def followed(path: Path) -> Path:
+    """Give the file that a link leads to: its journal lies there, and not beside the link."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def recover(path: Path) -> None:

@@ -24,7 +24,7 @@ from cnatool.store.checks import contradictions
 from cnatool.store.identity import Identity
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import attribute_checksum, rows_checksum
-from cnatool.store.journal import journal_fault
+from cnatool.store.journal import followed, journal_fault
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -107,7 +107,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
 
 def _warn_of_journal(path: Path, rows: str) -> None:
     """Warn of a journal that is left out, which takes a store back by one commit."""
-    if path.is_file() and (problem := journal_fault(path.resolve())) is not None:
+    if path.is_file() and (problem := journal_fault(followed(path))) is not None:
         warnings.warn(
             f"{problem}. What the last commit changed may be missing from {path}{rows}. Complete "
             "it with `cnatool dump --resume`, restore both files from a copy, or, if the journal "
