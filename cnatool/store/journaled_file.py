@@ -15,11 +15,11 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from cnatool.errors import StoreDamagedError
-from cnatool.local_paths import real_path
 from cnatool.store import disk
 from cnatool.store.journal import (
     Journal,
     JournalDamage,
+    followed,
     forget,
     journal_of,
     misfit_text,
@@ -123,8 +123,7 @@ class JournaledFile:
         OSError
             If it cannot be opened.
         """
-        # The journal lies beside the file, not beside a link to it.
-        path = real_path(path)
+        path = followed(path)
         for pause in (*_PAUSES, None):
             file = disk.opened(path, "rb")
             made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})

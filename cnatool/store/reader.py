@@ -19,12 +19,12 @@ from cnatool.errors import (
     StoreVersionError,
     StoreWarning,
 )
-from cnatool.local_paths import real_path
 from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
+from cnatool.store.identity import Identity
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import attribute_checksum, rows_checksum
-from cnatool.store.journal import journal_fault
+from cnatool.store.journal import followed, journal_fault
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -107,7 +107,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
 
 def _warn_of_journal(path: Path, rows: str) -> None:
     """Warn of a journal that is left out, which takes a store back by one commit."""
-    if path.is_file() and (problem := journal_fault(real_path(path))) is not None:
+    if path.is_file() and (problem := journal_fault(followed(path))) is not None:
         warnings.warn(
             f"{problem}. What the last commit changed may be missing from {path}{rows}. Complete "
             "it with `cnatool dump --resume`, restore both files from a copy, or, if the journal "
@@ -119,6 +119,7 @@ def _warn_of_journal(path: Path, rows: str) -> None:
 
 def _opened(path: Path, inputs: tuple[Path, ...]) -> Store:
     text = checksum = None
+    identity = Identity(path)
     try:
         tree, text, checksum = _described(path)
         record = None if text is None else _RECORD.decode(text)
@@ -143,7 +144,7 @@ def _opened(path: Path, inputs: tuple[Path, ...]) -> Store:
             "again, or restore the store from a copy. If you changed it on purpose, remove the "
             "checksum."
         )
-    return Store(path, record, tree, inputs)
+    return Store(path, record, tree, inputs, identity)
 
 
 class _Maker(msgspec.Struct):
@@ -204,9 +205,21 @@ class StoredArray:
         What the chunks of the array's committed rows must match.
     end : int
         The last of these rows, plus one; ``ranges`` may be fewer where another store uses them.
+    identity : Identity
+        The store that was opened.
     """
 
-    __slots__ = ("_array", "_checksums", "_end", "_held", "_path", "_ranges", "dtype", "shape")
+    __slots__ = (
+        "_array",
+        "_checksums",
+        "_end",
+        "_held",
+        "_identity",
+        "_path",
+        "_ranges",
+        "dtype",
+        "shape",
+    )
 
     def __init__(
         self,
@@ -215,7 +228,9 @@ class StoredArray:
         path: Path,
         checksums: ChunkChecksums | None,
         end: int,
+        identity: Identity,
     ) -> None:
+        self._identity = identity
         self._array = array
         self._ranges = ranges
         self._path = path
@@ -290,6 +305,14 @@ class StoredArray:
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
     def _checked(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows, of the store that was opened."""
+        try:
+            return self._of_chunks(start, stop)
+        except StoreDamagedError:
+            self._identity.check()
+            raise
+
+    def _of_chunks(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows, with all other committed rows of their chunks, and check them."""
         if self._checksums is None:
             return self._array.read(start, stop)
@@ -443,6 +466,13 @@ class Split:
 
     def _array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
         """Give the rows of an array of this split that are committed, here or where it is used."""
+        try:
+            return self._found(key, committed)
+        except StoreDamagedError:
+            self._store.identity.check()
+            raise
+
+    def _found(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
         specs = self._store._specs
         if key not in specs:
             raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")
@@ -477,7 +507,8 @@ class Split:
                 "`checksums` of the split, and `cnatool_crc32c`."
             )
         end = self.record.committed[-1][1] if self.record.committed else 0
-        return StoredArray(array, committed, self._store.path, checksums, end)
+        identity = self._store.identity
+        return StoredArray(array, committed, self._store.path, checksums, end, identity)
 
 
 class Store:
@@ -491,11 +522,19 @@ class Store:
         Its attribute, as typed records.
     splits : mapping of str to Split
         Its splits, in the order in which they were dumped.
+    identity : Identity
+        What was at the path when it was opened.
     """
 
     def __init__(
-        self, path: Path, record: StoreRecord, tree: ReadableTree, named: tuple[Path, ...] = ()
+        self,
+        path: Path,
+        record: StoreRecord,
+        tree: ReadableTree,
+        named: tuple[Path, ...],
+        identity: Identity,
     ) -> None:
+        self.identity = identity
         self.path = path
         self.record = record
         self._tree = tree
