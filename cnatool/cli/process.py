@@ -18,7 +18,6 @@ from cnatool.cli import signals
 from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError, StoreWriteError
-from cnatool.store.failures import FULL
 from cnatool.text import replace_unencodable
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ def _end(error: BaseException) -> NoReturn:
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
+        from cnatool.store.failures import FULL
+
         if error.errno in FULL and not error.filename:
             # What files of results and stores raise has a message of its own.
             _drop_output()
