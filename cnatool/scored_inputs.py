@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from cnatool.errors import MetricError
+from cnatool.local_paths import real_path
 from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
 from cnatool.metrics.compression import codec_text, compressed_share
 
@@ -45,7 +46,7 @@ def split_alpha(
         return _alpha(split, fields, observer, wanted)
     held = split.inputs_split()
     form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
-    key = (held.path.resolve(), split.name, held.record.fingerprint, form)
+    key = (real_path(held.path), split.name, held.record.fingerprint, form)
     found = _LATEST.pop(key, None)
     if found is None:
         found = _alpha(split, fields, observer, wanted)

@@ -353,7 +353,8 @@ def _value(name: str, text: str) -> Any:
     try:
         number, colon, shape = text.partition(":")
         if colon:
-            return np.full([_length(word) for word in shape.split("x")], _number(number))
+            # Not a copy of the number for each place: there may be more than memory holds.
+            return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(

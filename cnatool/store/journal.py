@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import google_crc32c
 
 from cnatool.errors import StoreDamagedError
+from cnatool.local_paths import real_path
 from cnatool.store import disk
 from cnatool.store.signature import committed_end
 from cnatool.text import one_line
@@ -71,7 +72,7 @@ def partial_of(path: Path) -> Path:
 
 def followed(path: Path) -> Path:
     """Give the file that a link leads to: its journal lies there, and not beside the link."""
-    return path.resolve() if path.is_symlink() else path
+    return real_path(path) if path.is_symlink() else path
 
 
 def recover(path: Path) -> None:
