@@ -266,6 +266,6 @@ def _side_by_side(
 
 def _step(arrays: Sequence[StoredArray]) -> int:
     """Give how many rows to read at once: whole chunks, and some megabytes."""
-    widest = max(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
+    widest = max(array.row_bytes for array in arrays)
     chunk = max(array.chunk_rows for array in arrays)
-    return max(1, _BLOCK_BYTES // max(1, widest) // chunk) * chunk
+    return max(1, _BLOCK_BYTES // widest // chunk) * chunk

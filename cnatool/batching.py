@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from cnatool.backend.batch_sizes import probed_at_a_size
 from cnatool.backend.schedule import fitting_batch
+from cnatool.backend.tensor_sizes import check_sizes
 from cnatool.errors import BackendError, ModelError
+from cnatool.feeding import PROBE_SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,6 +84,13 @@ def batched(
         return feed.probe(source, None if count == 1 else count)
 
     declared = feed.batch
+    check_sizes(
+        network.graph,
+        {step.input: step.shape for step in feed.preprocessing},
+        count=declared or (1 if asked == 1 else PROBE_SAMPLES),
+        bound=declared,
+        together=True,
+    )
     for line in feed.doubts(samples(declared)):
         note(line)
     found = probed_at_a_size(

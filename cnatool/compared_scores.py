@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from cnatool.comparison_results import ScoreCompared
 from cnatool.errors import DataError, MetricError
-from cnatool.scoring import score
+from cnatool.scoring import score_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,9 +38,7 @@ def compared_scores(
         As of `cnatool.score`.
     """
     try:
-        results = [
-            score(each, convention=convention, overrides=overrides) for each in (store, store2)
-        ]
+        results = [_result(each, convention, overrides) for each in (store, store2)]
     except (DataError, MetricError) as error:
         return [], str(error)
     numbers, numbers2 = (dict(_scores(result, splits)) for result in results)
@@ -47,6 +48,15 @@ def compared_scores(
             numbers.items(), numbers2.values(), strict=True
         )
     ], None
+
+
+def _result(store: Store, convention: str, overrides: Mapping[str, object]) -> ScoreResult:
+    """Score a store without intervals and p-values, which are not compared."""
+    scored = score_all(store, convention=convention, overrides=overrides)
+    fields = msgspec.structs.replace(
+        scored.convention, resamples=0, area_resamples=0, permutations=0
+    )
+    return dataclasses.replace(scored, convention=fields).result()
 
 
 def _scores(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cnatool.errors import UsageError
+from cnatool.local_paths import real_path
 from cnatool.observing import Observer, Silent
 from cnatool.store.layout import split_arrays
 from cnatool.store.lock import locked
@@ -86,7 +87,7 @@ def convert(
     check_codec(path, codec)
     held = [split.inputs_split().path for split in source.splits.values()]
     for one in (source.path, *held):
-        if one.resolve().is_relative_to(path.resolve()):
+        if real_path(one).is_relative_to(real_path(path)):
             raise UsageError(
                 f"{path} would replace {source.path} itself. Name another path."
                 if one == source.path

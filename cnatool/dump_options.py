@@ -11,6 +11,7 @@ from cnatool.data.recipe import Recipe, read_recipe, replaced
 from cnatool.data.source import KeptInputs, View
 from cnatool.data.splits import Reading
 from cnatool.errors import UsageError
+from cnatool.local_paths import real_path
 from cnatool.planning import Choices, FeedChoices, RunChoices
 from cnatool.store.flatness_records import Flatness
 from cnatool.store.records import Kept, Statistic
@@ -260,5 +261,5 @@ def check_apart(store: Path, sources: Sequence[str | Path]) -> None:
     """
     for source in sources:
         # What follows :: is an array inside.
-        if Path(str(source).partition("::")[0]).resolve().is_relative_to(store.resolve()):
+        if real_path(Path(str(source).partition("::")[0])).is_relative_to(real_path(store)):
             raise UsageError(f"{source} lies inside {store}, which this dump would replace.")

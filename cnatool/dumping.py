@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.beginning import begun_dump, decided_dump
 from cnatool.dump_options import DumpOptions, check_options
-from cnatool.errors import UsageError
+from cnatool.errors import StoreDamagedError, UsageError
 from cnatool.flatness import with_flatness
 from cnatool.magnitudes import with_magnitudes
 from cnatool.resuming import is_complete
+from cnatool.store.failures import reported
+from cnatool.store.journal import recover
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
 from cnatool.store.replacing import recovered, safe_rows
@@ -312,6 +315,11 @@ def _store_path(model: str | Path, store: str | Path | None) -> Path:
 def _dumped(decided: Decided, verbose: bool) -> Store:
     path, observer = decided.path, decided.observer
     if decided.past is not None and is_complete(decided.past):
+        if path.is_file():
+            # A dump that was killed at its very end leaves the journal of its last commit. One that
+            # is another's was warned of when the store was opened.
+            with suppress(StoreDamagedError), reported(path, 0):
+                recover(path)
         observer.note(f"{path} is complete: there is nothing left to do")
         return decided.past
     with begun_dump(decided) as begun:

@@ -87,7 +87,7 @@ class StoreVersionError(StoreDamagedError):
 
 
 class StoreInUseError(CnatoolError, OSError):
-    """A store that another process is writing."""
+    """A store that another process is writing, or replaced while it was read."""
 
     exit_code = 3
 

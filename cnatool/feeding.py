@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from cnatool.store.geometry import Geometry
     from cnatool.store.records import Preprocessing
 
-__all__ = ["Feed", "opened_sources", "wanted_arrays"]
+__all__ = ["PROBE_SAMPLES", "Feed", "opened_sources", "wanted_arrays"]
 
-_PROBE_SAMPLES = 3
+PROBE_SAMPLES = 3
 # What the largest of a few samples' values exceeds, where they are pixels from 0 to 255.
 _LEAST_PIXEL = 8.0
 # So many rows are looked at for samples that differ.
@@ -220,7 +220,7 @@ class Feed:
             How many; by default as many as the model is bound to, or three where it takes any
             number or one.
         """
-        count = count or (_PROBE_SAMPLES if self.batch in (None, 1) else self.batch)
+        count = count or (PROBE_SAMPLES if self.batch in (None, 1) else self.batch)
         fed = [spec.fed for spec in source.inputs]
         size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
         looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
@@ -230,7 +230,7 @@ class Feed:
         for i, row in enumerate(rows):
             seen.setdefault(tuple(np.asarray(part).tobytes() for part in row), i)
         chosen = list(seen.values())[:count]
-        taken = (chosen * count)[:count]
+        taken = [chosen[i % len(chosen)] for i in range(count)]
         values = self._preprocessed([raw[taken] for raw in block.fed])
         rng = np.random.default_rng(0)
         for name, value in values.items():

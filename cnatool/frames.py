@@ -1,8 +1,9 @@
-"""Polars frames to files, by the file's name."""
+"""Polars frames to files, by the file's name, a block of rows at a time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import StoreWriteError, UsageError
 from cnatool.spreadsheets import write_csv
@@ -10,19 +11,25 @@ from cnatool.store.durable import check_replaceable, replaced_file
 from cnatool.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import polars
 
-__all__ = ["check_frame_path", "write_frame"]
+__all__ = ["check_frame_path", "write_frames"]
 
 
-def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None:
-    """Write a frame of samples as Parquet or CSV, by the file's name.
+def write_frames(
+    frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
+) -> None:
+    """Write blocks of a table of samples as one Parquet or CSV file, by the file's name.
 
     Parameters
     ----------
-    frame : polars.DataFrame
+    frames : iterable of polars.DataFrame
+        Blocks of rows, in order; one is in memory at a time, or a few.
+    schema : mapping of str to polars.DataType
+        The columns of all.
     path : Path
     convention : str
         The convention behind its numbers: in Parquet's metadata under ``cnatool.convention``, in
@@ -36,21 +43,58 @@ def write_frame(frame: polars.DataFrame, path: Path, *, convention: str) -> None
         If the operating system refuses.
     """
     check_frame_path(path)
+    source = _Source(frames, schema)
     try:
         with replaced_file(path) as partial:
             if path.suffix == ".parquet":
-                frame.write_parquet(partial, metadata={"cnatool.convention": convention})
+                _write_parquet(source, partial, convention)
             else:
-                import polars as pl
-
-                write_csv(frame.with_columns(pl.lit(convention).alias("convention")), partial)
+                _write_csv(source, partial, convention)
     except Exception as error:  # polars raises its own kinds for what the system refuses
+        if source.error is not None:
+            raise source.error from None
         why = error.strerror if isinstance(error, OSError) else None
         raise _refused(path, why or one_line(error)) from error
 
 
+class _Source:
+    """Blocks of rows, and what went wrong while they were made: polars makes it one of its own."""
+
+    def __init__(self, frames: Iterable[polars.DataFrame], schema: Mapping[str, Any]) -> None:
+        self._frames = frames
+        self.schema = schema
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[polars.DataFrame]:
+        try:
+            yield from self._frames
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def _write_parquet(source: _Source, path: Path, convention: str) -> None:
+    """Write blocks as they come; row groups are as large as polars makes them."""
+    from polars.io.plugins import register_io_source
+
+    lazy = register_io_source(lambda *pushed_down: iter(source), schema=source.schema)
+    lazy.sink_parquet(path, metadata={"cnatool.convention": convention})
+
+
+def _write_csv(source: _Source, path: Path, convention: str) -> None:
+    """Write the names of the columns, and blocks as they come."""
+    import polars as pl
+
+    blocks = iter(source)
+    first = next(blocks, pl.DataFrame(schema=source.schema))
+    with path.open("wb") as file:
+        for number, frame in enumerate(chain([first], blocks)):
+            named = frame.with_columns(pl.lit(convention).alias("convention"))
+            write_csv(named, file, header=number == 0)
+
+
 def check_frame_path(path: Path) -> None:
-    """Make sure that `write_frame` can write to a path.
+    """Make sure that `write_frames` can write to a path.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from cnatool.backend.feeds import Samples, constant_inputs
 from cnatool.backend.input_range import InputRange, input_range
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
+from cnatool.backend.tensor_sizes import check_sizes
 from cnatool.errors import ModelError, UsageError
 from cnatool.feeding import wanted_arrays
 from cnatool.inspection_results import InspectedInput, InspectionResult
@@ -119,11 +120,19 @@ def inspect_model(
         for feed in network.feeds
         if feed.name not in constants
     }
+    check_sizes(
+        network.graph,
+        {feed.name: shape for feed, shape in sizes.items()},
+        count=bound or _SAMPLES,
+        bound=bound,
+        together=bound is not None and bound > 1,
+    )
     for feed, shape in sizes.items():
         if (bound or _SAMPLES) * math.prod(shape) > _MOST:
+            given = "" if bound is None else f"{bound:,} samples of "
             raise ModelError(
-                f"{network.graph.path}: input {feed.name!r} takes {shape} a sample, which is more "
-                "than can be tried."
+                f"{network.graph.path}: input {feed.name!r} takes {given}{shape}, and no more than "
+                f"{_MOST:,} numbers are tried. Export the model for smaller inputs to look into it."
             )
     fed = constant_inputs(
         network.feeds, constants, {feed.name: shape for feed, shape in sizes.items()}

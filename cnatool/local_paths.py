@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = [
     "LFS_ADVICE",
@@ -18,6 +19,7 @@ __all__ = [
     "check_local",
     "is_lfs_pointer",
     "pointers_in",
+    "real_path",
 ]
 
 # ``pathlib`` makes one slash of two. A scheme of one letter is a drive of Windows.
@@ -64,6 +66,14 @@ def check_local(given: str | Path) -> None:
         f"{url} is a URL, and only local files are read and written: download it first{example}, "
         "and give the path of the copy. A store is written to a local path and uploaded afterwards."
     )
+
+
+def real_path(path: Path) -> Path:
+    """Follow symbolic links; those that lead in a circle are left as they are.
+
+    `Path.resolve` raises RuntimeError for them before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def is_lfs_pointer(path: Path) -> bool:

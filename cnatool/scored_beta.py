@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitBeta", "beta_rounding", "resolved", "split_beta"]
 
+_ELEMENTS = 1 << 17  # of z that are summed at a time
+
 
 @dataclass(frozen=True, slots=True)
 class SplitBeta:
@@ -92,9 +94,13 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) 
         slope_coefficients(depths)
     except MetricError as error:
         return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
-    none = slopes(np.empty((0, len(layers))), depths)
-    blocks = [slopes(z, depths) for _, z in z_blocks(split, layers, fields)]
-    return resolved(np.concatenate([none, *blocks]), beta_rounding(split, layers, fields))
+    beta = np.empty(len(split))
+    step = max(1, _ELEMENTS // len(layers))
+    for start, z in z_blocks(split, layers, fields):
+        for first in range(0, len(z), step):
+            rows = z[first : first + step]
+            beta[start + first : start + first + len(rows)] = slopes(rows, depths)
+    return resolved(beta, beta_rounding(split, layers, fields))
 
 
 def beta_rounding(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> Rounding:

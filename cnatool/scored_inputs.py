@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from cnatool.errors import MetricError
+from cnatool.local_paths import real_path
 from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
 from cnatool.metrics.compression import codec_text, compressed_share
 
@@ -45,7 +46,7 @@ def split_alpha(
         return _alpha(split, fields, observer, wanted)
     held = split.inputs_split()
     form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
-    key = (held.path.resolve(), split.name, held.record.fingerprint, form)
+    key = (real_path(held.path), split.name, held.record.fingerprint, form)
     found = _LATEST.pop(key, None)
     if found is None:
         found = _alpha(split, fields, observer, wanted)
@@ -58,11 +59,11 @@ def split_alpha(
 
 def _alpha(split: Split, fields: Convention, observer: Observer, rows: int) -> NDArray[np.float64]:
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
-    blocks = []
+    alpha = np.empty(rows)
     for start, block in _blocks(split, rows):
-        blocks.append(measure(block, fields, start))
+        alpha[start : start + len(block)] = measure(block, fields, start)
         observer.progress(f"α of {split.name}", start + len(block), rows)
-    return np.concatenate(blocks) if blocks else np.empty(0)
+    return alpha
 
 
 def alpha_codec(fields: Convention) -> str | None:

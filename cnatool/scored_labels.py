@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool.metrics.compact import compact
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool.metrics.compact import Integers
     from cnatool.scored_output import ScoredOutput
     from cnatool.store.reader import Split, Store
 
@@ -34,6 +37,7 @@ _OPERATORS = frozenset(
     | {"TreeEnsembleClassifier"}
 )
 _LISTED = 6
+_BLOCK = 1 << 17  # labels that are mapped at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,12 @@ class ClassReading:
     scores_reason: str | None = None
     notes: tuple[str, ...] = ()
 
-    def predictions(self, split: Split, rows: slice) -> NDArray[np.int64]:
-        """Read the model's own predictions for some rows, as labels of the data."""
+    def predictions(self, split: Split) -> Iterator[NDArray[np.int64]]:
+        """Read the model's own predictions as labels of the data, block by block."""
         assert self.labels_from is not None, "there is an output of labels"
-        found = split.outputs(self.labels_from)[rows].reshape(-1).astype(np.int64)
-        return found if self.values is None else _mapped(found, self.values)
+        for _, block in split.outputs(self.labels_from).blocks():
+            found = block.reshape(-1).astype(np.int64)
+            yield found if self.values is None else _mapped(found, self.values)
 
     def predicted_labels(self, best: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn columns of the greatest score into labels of the data; −1 where not known."""
@@ -74,20 +79,21 @@ class ClassReading:
             return best
         return np.array([-1 if one is None else one for one in self.columns])[best]
 
-    def places(self, labels: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    def places(self, labels: Integers) -> Integers | None:
         """Turn labels of the data into columns of scores; None where one has none."""
         if self.columns is None:
             return labels
         known = {label: place for place, label in enumerate(self.columns) if label is not None}
         if not set(np.unique(labels).tolist()) <= set(known):
             return None
-        return _mapped(labels, known)
+        starts = range(0, len(labels), _BLOCK)
+        return compact(_mapped(labels[start : start + _BLOCK], known) for start in starts)
 
 
 COLUMNS_ARE_CLASSES = ClassReading()
 
 
-def _mapped(values: NDArray[np.int64], table: Mapping[int, int]) -> NDArray[np.int64]:
+def _mapped(values: Integers, table: Mapping[int, int]) -> NDArray[np.int64]:
     """Replace values by a table; −1 for those that it lacks."""
     distinct, places = np.unique(values, return_inverse=True)
     found = np.array([table.get(int(value), -1) for value in distinct], np.int64)

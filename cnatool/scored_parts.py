@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool.errors import DataError, MetricError, UsageError
+from cnatool.local_paths import real_path
 from cnatool.metrics.alpha import OutsideError
 from cnatool.scored_inputs import input_extent
 from cnatool.scored_layers import scored_layers
@@ -45,7 +46,7 @@ def scored_parts(
     """Open what is scored; parameters and errors are those of `cnatool.score`."""
     first = store if isinstance(store, Store) else open_store(store, inputs)
     second = test if isinstance(test, Store) or test is None else open_store(test, inputs)
-    if second is not None and second.path.resolve() == first.path.resolve():
+    if second is not None and real_path(second.path) == real_path(first.path):
         raise UsageError(
             f"--test {second.path}: that is the store itself. Give the store that the test split "
             "was dumped to; where one store has both splits, leave --test out."

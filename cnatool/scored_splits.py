@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,10 +14,11 @@ import numpy as np
 
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.cna import cna
+from cnatool.metrics.compact import compact
 from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
 from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
-from cnatool.metrics.margin import margin_rows
+from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
 from cnatool.results import AlphaGroup, Coefficients, Distribution, SplitResult
 from cnatool.scored_beta import split_beta
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.metrics.compact import Integers
     from cnatool.metrics.convention import Convention
     from cnatool.metrics.performance import OutputKind
     from cnatool.observing import Observer
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
 
+_ELEMENTS = 1 << 16  # scores that are turned into losses and margins at a time
+
 _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 
 
@@ -46,7 +51,8 @@ _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 class ScoredSplit:
     """Per-sample numbers of a split, each of n rows.
 
-    ``margins`` has two columns, what every form of γ is computed from. Of β see `SplitBeta`.
+    ``margins`` has the columns that the convention's form of γ is computed from, the first of which
+    is the margin. Of β see `SplitBeta`.
     ``performance_reason`` says why there is neither accuracy nor loss, ``scores_reason`` why there
     is no loss and no margin beside an accuracy.
     """
@@ -54,9 +60,9 @@ class ScoredSplit:
     split: Split
     alpha: NDArray[np.float64]
     measured_beta: SplitBeta
-    labels: NDArray[np.int64] | None
+    labels: Integers | None
     kind: OutputKind | None
-    predictions: NDArray[np.int64] | None
+    predictions: Integers | None
     losses: NDArray[np.float64] | None
     margins: NDArray[np.float64] | None
     performance_reason: str | None
@@ -199,7 +205,7 @@ def _with_performance(
     reading: ClassReading,
 ) -> ScoredSplit:
     stored_labels = split.labels
-    labels = None if stored_labels is None else stored_labels[:]
+    labels = None if stored_labels is None else compact(b for _, b in stored_labels.blocks())
     kind = output.kind if output.number is not None else None
     if output.number is None or (kind is None and reading.labels_from is None):
         return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
@@ -217,13 +223,14 @@ def _with_performance(
         # Without the model's own labels there is no prediction either.
         both = None if reading.labels_from is not None else unread
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
-    losses, margins = np.empty(rows), np.empty((rows, 2))
+    losses, margins = np.empty(rows), MarginColumns(rows, fields.margin)
     try:
-        for start, block in stored.blocks():
+        for start, block in _small_blocks(stored):
             part, scores = slice(start, start + len(block)), output.scores(block)
             losses[part] = cross_entropy(scores, places[part], kind, first_row=start)
-            margins[part] = margin_rows(
-                scores, places[part], form=fields.margin, kind=kind, first_row=start
+            margins.add(
+                start,
+                margin_rows(scores, places[part], form=fields.margin, kind=kind, first_row=start),
             )
     except DataError as error:
         # α, β and CNA need no labels: wrong ones must not take them away.
@@ -234,19 +241,26 @@ def _with_performance(
     with np.errstate(over="ignore"):
         if not broken and not np.isfinite(losses.mean()):
             problem = "the losses are too large for float64"
-    return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins, problem)
+    return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins.rows(), problem)
 
 
 def _predictions(
     split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassReading
-) -> NDArray[np.int64]:
+) -> Integers:
     """Give the predicted label of each row: the model's own, or that of the greatest score."""
     if reading.labels_from is not None:
-        return reading.predictions(split, slice(None))
-    predicted = np.empty(len(stored), np.int64)
+        return compact(reading.predictions(split))
+    return compact(
+        reading.predicted_labels(output.predictions(block)) for _, block in stored.blocks()
+    )
+
+
+def _small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Give rows in parts of which several copies in float64 fit the processor's cache."""
+    step = max(1, _ELEMENTS // max(1, math.prod(stored.shape[1:])))
     for start, block in stored.blocks():
-        predicted[start : start + len(block)] = output.predictions(block)
-    return reading.predicted_labels(predicted)
+        for first in range(0, len(block), step):
+            yield start + first, block[first : first + step]
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention
     from cnatool.scored_layers import ScoredLayer
-    from cnatool.store.reader import Split
+    from cnatool.store.reader import Split, StoredArray
 
 __all__ = ["magnitude_blocks", "z_blocks"]
 
 # Rows of whole activations that tell how large their elements are.
 _ROWS = 64
+# Sums of all layers that are held at a time. Each layer is read in chunks of its own.
+_SUM_BYTES = 64 << 20
 
 
 def z_blocks(
@@ -105,10 +107,19 @@ def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, ND
         for start, block in split.statistics("sum").blocks():
             yield start, block[:, columns]
         return
-    # Each layer is read in chunks of its own, so that sums of all rows are what is left of them.
-    z = np.empty((len(split), len(layers)))
-    for column, layer in enumerate(layers):
-        for start, block in split.activations(layer.tensor.name).blocks():
-            z[start : start + len(block), column] = activation_sums(block)
-    if len(z):
-        yield 0, z
+    arrays = [split.activations(layer.tensor.name) for layer in layers]
+    rows = len(split)
+    step = _rows_of_sums(arrays)
+    for start in range(0, rows, step):
+        z = np.empty((min(step, rows - start), len(layers)))
+        for column, array in enumerate(arrays):
+            for first, block in array.blocks(start, start + len(z)):
+                z[first - start : first - start + len(block), column] = activation_sums(block)
+        yield start, z
+
+
+def _rows_of_sums(arrays: Sequence[StoredArray]) -> int:
+    """Give the rows of which sums are held: those of some megabytes, in chunks that all end."""
+    rows = max(1, _SUM_BYTES // (8 * max(1, len(arrays))))
+    chunk = max((array.chunk_rows for array in arrays), default=1)
+    return rows // chunk * chunk or rows

@@ -16,6 +16,7 @@ from cnatool.results import (
     OutputResult,
     ScoreResult,
 )
+from cnatool.sample_frames import sample_frames, sample_schema
 from cnatool.score_notes import notes
 from cnatool.scored_baselines import scored_baselines
 from cnatool.scored_inputs import alpha_codec
@@ -27,7 +28,7 @@ from cnatool.scored_parts import range_advice, scored_parts
 from cnatool.scored_splits import scored_split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import polars
@@ -186,34 +187,12 @@ class Scored:
     def frame(self) -> polars.DataFrame:
         """Give one row a sample; see `score_samples`."""
         import polars as pl
-        import polars.selectors as cs
 
-        schema = {
-            "split": pl.String,
-            "id": pl.String,
-            "label": pl.Int64,
-            "prediction": pl.Int64,
-            "alpha": pl.Float64,
-            "beta": pl.Float64,
-            "margin": pl.Float64,
-        }
-        frames = []
-        for name, split in self.splits.items():
-            ids = [str(value) for value in split.split.ids[:]]
-            empty = [None] * len(ids)
-            columns = {
-                "split": [name] * len(ids),
-                "id": ids,
-                "label": empty if split.labels is None else split.labels,
-                "prediction": empty if split.predictions is None else split.predictions,
-                "alpha": split.alpha,
-                "beta": split.beta if split.measured_beta.reason is None else empty,
-                "margin": empty if split.margins is None else split.margins[:, 0],
-            }
-            # Undefined is null, here as everywhere, and never NaN.
-            finite = pl.when(cs.float().is_finite()).then(cs.float())
-            frames.append(pl.DataFrame(columns, schema=schema).with_columns(finite))
-        return pl.concat(frames)
+        return pl.concat([pl.DataFrame(schema=sample_schema()), *self.frames()])
+
+    def frames(self) -> Iterator[polars.DataFrame]:
+        """Give the rows of `frame`, a block at a time."""
+        return sample_frames(self.splits)
 
 
 def score_all(

@@ -8,6 +8,7 @@ import numpy as np
 
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.in_step import InStep, differing_rows
+from cnatool.local_paths import real_path
 from cnatool.store.layout import IDS, input_key
 from cnatool.store.reader import open_store
 from cnatool.store.referring import made_reference
@@ -67,7 +68,7 @@ class SharedInputs:
                 "Name the store that has the inputs itself."
             ) from error
         for path in {base.path, *(split.path for split in self._held.values())}:
-            if path.resolve().is_relative_to(target.resolve()):
+            if real_path(path).is_relative_to(real_path(target)):
                 raise UsageError(f"--inputs-from {store}: {path} is where the new store goes.")
 
     def held(self, name: str) -> Split:

@@ -134,6 +134,8 @@ def verify(
     ------
     NotAStoreError
         If there is no store.
+    StoreInUseError
+        If another took its place meanwhile.
     """
     path = Path(store)
     try:
@@ -150,6 +152,8 @@ def verify(
         faults += islice(check.faults(), _MOST_FAULTS - len(faults))
         arrays += check.arrays
         read += check.bytes
+    if faults:
+        opened.identity.check()
     return Verification(
         schema="cnatool.verify/1",
         store=str(path),

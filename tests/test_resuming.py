@@ -16,7 +16,7 @@ from support.networks import Builder, mlp, residual_convnet, saved
 import cnatool
 from cnatool import planning
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
-from cnatool.store import lock, shards
+from cnatool.store import journal, lock, shards
 from cnatool.store.writer import SplitWriter
 
 TRAIN, TEST = 333, 150
@@ -520,3 +520,18 @@ def test_norms_of_weights_are_kept_and_their_last_digits_not_compared(
     # Another build of the linear algebra would give other digits: the store's own stay.
     monkeypatch.setattr("cnatool.dumping.with_weights", None)
     same_arrays(here.dump(name, resume=True, initial_model=initial).path, whole)
+
+
+def test_a_journal_of_the_last_commit_goes(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dump that was killed behind its last commit, and in front of removing the journal."""
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.disk, "remove", lambda path: None)
+        here.dump("s.h5")
+    assert (here.folder / "s.h5.journal").exists()
+    notes = Notes()
+    whole = here.dump("s.h5", notes, resume=True)
+    assert "s.h5 is complete: there is nothing left to do" in notes.texts[-1]
+    assert not (here.folder / "s.h5.journal").exists()
+    assert cnatool.verify(here.folder / "s.h5").faults == ()
+    assert len(whole.splits["train"].outputs()[:]) == TRAIN
+    (here.folder / "s.h5").unlink()

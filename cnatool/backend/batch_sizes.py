@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from cnatool.backend.session import Session
+from cnatool.backend.tensor_sizes import check_bytes
 from cnatool.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ def _first_that_runs(
 ) -> tuple[ProbedNetwork, int] | None:
     session = Session(network.graph.model, network.graph.path, run)
     sample = sum(value[0].nbytes for value in samples(1).values.values())
+    if asked is not None:
+        said = f"--batch-size {asked}: so many samples take"
+        check_bytes(said, asked * sample, "Choose a smaller number.")
     ladder = [size for size in _LADDER if size == 1 or size * sample <= _LADDER_BYTES]
     sizes = [*([asked] if asked else []), *sizes_in(network.graph), *ladder]
     for size in dict.fromkeys(sizes):

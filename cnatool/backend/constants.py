@@ -13,7 +13,9 @@ from cnatool.backend.convolutions import attributes
 from cnatool.backend.evaluation import evaluated
 from cnatool.backend.linear_operators import constant_value
 from cnatool.backend.session import RunOptions, Session
+from cnatool.backend.tensor_sizes import check_constants
 from cnatool.errors import CnatoolError, ModelError
+from cnatool.local_paths import real_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +155,7 @@ class Constants:
             return numpy_helper.to_array(tensor)
         told = {entry.key: entry.value for entry in tensor.external_data}
         # Where it lies was looked at when the model was read.
-        path = self.graph.path.parent.resolve() / told["location"]
+        path = real_path(self.graph.path.parent) / told["location"]
         offset = int(told.get("offset", 0))
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         shape = tuple(tensor.dims)
@@ -219,5 +221,6 @@ class Constants:
         model = onnx.helper.make_model(
             graph, opset_imports=whole.opset_import, ir_version=whole.ir_version
         )
+        check_constants(self.graph, model)
         value: NDArray[Any] = Session(model, self.graph.path, self._run).run([result], {})[0]
         return value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.backend.tensor_sizes import check_bytes
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ __all__ = ["ConstantInput", "Samples", "constant_advice", "constant_input", "con
 
 # What inputs, or their axes, are called that hold what was computed for earlier tokens.
 _PAST = ("past", "cache", "history", "present")
+
+_SMALLER = "Export the model for a smaller one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ def constant_input(
     value = np.asarray(given)
     if value.dtype.kind not in "biuf":
         raise UsageError(f"{said}: {value.dtype} is no number. The model takes {spec}.")
+    check_bytes(f"{said}: the value takes", value.size * spec.dtype.itemsize, _SMALLER)
     with np.errstate(all="ignore"):
         cast = value.astype(spec.dtype)
         exact = spec.dtype.kind == "f" or (cast == value).all()
@@ -194,6 +199,8 @@ def constant_input(
                 f"say how many. Say it, as in --constant {spec.name}={value}:{example} with "
                 f"numbers for N, or give an array: --constant {spec.name}=FILE.npy"
             )
+        size = math.prod(known) * spec.dtype.itemsize
+        check_bytes(f"{said}: the model takes {spec}, which are", size, _SMALLER)
         return ConstantInput(spec.name, np.full(known, cast), axis)
     fits = len(spec.dims) == value.ndim and all(
         not isinstance(size, int) or size == length

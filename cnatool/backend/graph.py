@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from cnatool.backend.model_formats import check_is_onnx, folder_text
 from cnatool.errors import ModelError
-from cnatool.local_paths import LFS_ADVICE, check_local, is_lfs_pointer
+from cnatool.local_paths import LFS_ADVICE, check_local, is_lfs_pointer, real_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -280,7 +280,7 @@ def _sorted(graph: onnx.GraphProto) -> bool:
 
 
 def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
-    folder = path.parent.resolve()
+    folder = real_path(path.parent)
     locations = {
         entry.value: tensor.name
         for tensor in _tensors(model.graph)
@@ -290,7 +290,7 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
     }
     for location, name in sorted(locations.items()):
         try:
-            file = (folder / location.replace("\0", "")).resolve()
+            file = real_path(folder / location.replace("\0", ""))
             there = file.is_file()
         except OSError as error:
             raise ModelError(

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from cnatool.backend.convolutions import attributes, summed_kernel, tap_counts
 from cnatool.backend.sum_terms import FEW, Leaf, LinearSum, direct_sum, edge_weights
+from cnatool.local_paths import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -367,7 +368,7 @@ class LinearSums:
 
     def _array(self, tensor: onnx.TensorProto) -> NDArray[np.float32]:
         # Summed in float64 without a copy in float64: weights may be gigabytes.
-        return numpy_helper.to_array(tensor, str(self._graph.path.parent.resolve()))
+        return numpy_helper.to_array(tensor, str(real_path(self._graph.path.parent)))
 
 
 def _total(values: NDArray[np.float32]) -> float:

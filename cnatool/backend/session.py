@@ -17,6 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from cnatool.errors import BackendError, ModelError, UsageError
+from cnatool.local_paths import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,14 +118,14 @@ class Session:
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         for library in run.custom_ops:
             try:
-                options.register_custom_ops_library(str(library.resolve()))
+                options.register_custom_ops_library(str(real_path(library)))
             except Exception as error:
                 raise UsageError(f"--custom-ops {library}: {_brief(error)}") from error
         # Threads that wait for the next run by spinning take the processor from those that read and
         # write in the meantime; measured, even inference alone is no slower without.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(source.parent.resolve())
+            "session.model_external_initializers_file_folder_path", str(real_path(source.parent))
         )
         self._source = source
         try:

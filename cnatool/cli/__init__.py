@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import os
-import signal
 
-# Without `typing`, for which nothing should wait here.
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from types import FrameType
+from cnatool.cli import signals
 
 __all__ = ["main"]
-
-# How a shell says which signal ended a process.
-_SIGNALLED = 128
 
 
 def main() -> None:
     """Run the command ``cnatool``; every exception becomes one message and an exit code."""
-    # Before anything is imported, which takes a while: a signal then ends the process at once.
-    _on_signals()
+    # Before anything else is imported, which takes a while: a signal then ends the process at once.
+    signals.handle(signals.leave)
+    _open_streams()
     from cnatool.cli.process import run
 
-    try:
-        run()
-    finally:
-        # All is printed. While the interpreter shuts down, which takes a moment, it would end by
-        # the signal instead of with the command's exit code.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run()
 
 
-def _on_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # A command that is started in the background may have to ignore Ctrl-C.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _leave)
+def _open_streams() -> None:
+    """Open standard streams that are closed, so that no file takes their place.
 
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End the process at once, with one line and the shell's exit code."""
-    terminated = number == signal.SIGTERM
-    os.write(2, f"cnatool: {'terminated' if terminated else 'interrupted'}.\n".encode())
-    os._exit(_SIGNALLED + number)
+    What is meant for the terminal, by us or by a library, would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)

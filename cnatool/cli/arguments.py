@@ -64,7 +64,8 @@ EXIT_CODES = (
     "Exit codes: 0 success; 1 a check failed (compare, verify), or a store was left out (study, "
     "trajectory, landscape, plot); 2 wrong usage, or data "
     "or a model that cannot be used; 3 a store that is damaged, in use, or cannot be written; 4 "
-    "the runtime failed, memory ran out, or an internal error; 130 interrupted; 143 terminated."
+    "the runtime failed, memory ran out, or an internal error; 129 the terminal was closed; 130 "
+    "interrupted; 143 terminated."
 )
 
 
@@ -352,7 +353,8 @@ def _value(name: str, text: str) -> Any:
     try:
         number, colon, shape = text.partition(":")
         if colon:
-            return np.full([_length(word) for word in shape.split("x")], _number(number))
+            # Not a copy of the number for each place: there may be more than memory holds.
+            return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(

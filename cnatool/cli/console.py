@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -90,8 +91,9 @@ def note_next(store: Store) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line to standard error, as `say` does."""
-    typer.echo(_lines(text), err=True)
+    """Print a line to standard error, as `say` does; where it cannot be printed, go on without."""
+    with suppress(OSError):
+        typer.echo(_lines(text), err=True)
 
 
 def note_lines(text: str) -> None:

@@ -40,6 +40,7 @@ from cnatool.cli.arguments import (
 )
 from cnatool.cli.console import key_values, note, print_path, say
 from cnatool.errors import DataError, StoreWriteError, UsageError
+from cnatool.local_paths import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +163,7 @@ def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: boo
         raise UsageError(f"-o {output}: the picture is a .png file.")
     for source in sources:
         # What follows :: is an array inside.
-        if output.resolve().is_relative_to(Path(str(source).partition("::")[0]).resolve()):
+        if real_path(output).is_relative_to(real_path(Path(str(source).partition("::")[0]))):
             raise UsageError(
                 f"-o {output} is in {source}, which is only read: draw to another folder."
             )

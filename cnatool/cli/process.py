@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import typer
-
+from cnatool.cli import signals
 from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError, StoreWriteError
@@ -25,20 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _INTERNAL_ERROR = 4
-# What typer makes of an interruption.
-_INTERRUPTED = 130
-# How a shell says which signal ended a process.
-_SIGNALLED = 128
 _ASCII = "cnatool_ascii"
 _AGAIN_SECONDS = 0.01
+# Signals that follow the first within this time are the same one.
+_ONCE_SECONDS = 0.5
 
 
 def run() -> None:
     """Run the command line that the process was started with."""
     _transliterate()
-    received = _interruptible()
+    received: list[int] = []
     if "--debug" in sys.argv[1:]:
         warnings.showwarning = _show_warning
+        _interruptible(received)
         try:
             _run()
         except Exception as error:
@@ -48,21 +49,28 @@ def run() -> None:
     warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
     try:
         try:
+            _interruptible(received)
             _run()
-        except Exception:
-            # An interruption may fall between a lock and what lets go of it, which then fails in
-            # a way of its own.
-            if received:
-                raise KeyboardInterrupt from None
-            raise
-    except SystemExit as stop:
-        if stop.code == _INTERRUPTED:
-            _interrupted(received)
+        finally:
+            # All is said and done. While the interpreter shuts down, which takes a moment, a signal
+            # would end it instead of the command's exit code.
+            signals.ignore()
+    except BaseException as error:
+        # What an interruption passes on its way may make another error of it: a lock that was not
+        # taken yet cannot be let go of, an extension that was being imported is no module.
+        if received or isinstance(error, KeyboardInterrupt):
+            _interrupted(received[0] if received else signal.SIGINT)
+        _end(error)
+
+
+def _end(error: BaseException) -> NoReturn:
+    """Say what went wrong, and exit with the code for it."""
+    try:
+        raise error
+    except SystemExit:
         raise
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _interrupted(received)
     except BrokenPipeError:
         # Whoever read our output went away, as `| head` does.
         _drop_output()
@@ -83,7 +91,7 @@ def run() -> None:
     except UnicodeEncodeError as error:
         # Stores, JSON and frames are UTF-8; a path or a word of the command line may be any bytes.
         _fail(f"{error.object}: this name is not UTF-8. Give another.", CnatoolError.exit_code)
-    except Exception as error:
+    except BaseException as error:  # a panic of polars is no Exception
         _fail(
             f"this is a bug in cnatool: {type(error).__name__}: {error}. "
             "Run `cnatool --debug …` for the traceback, and please report it.",
@@ -111,11 +119,15 @@ def _show_warning(
 
 def _drop_output() -> None:
     """Let nothing complain once more, at exit, about output that is left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _transliterate() -> None:
-    """Let a terminal that cannot show α show "alpha" instead."""
+    """Let a terminal that cannot show α show "alpha" instead; what has no stream goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     codecs.register_error("cnatool", replace_unencodable)
     codecs.register(_plain_ascii)
     for stream in (sys.stdout, sys.stderr):
@@ -149,18 +161,26 @@ def _run() -> None:
     app()
 
 
-def _interruptible() -> list[int]:
-    """Let Ctrl-C and SIGTERM end the command in good order, and a second of them at once.
+def _interruptible(received: list[int]) -> None:
+    """Let a signal end the command in good order, and another of them at once.
 
-    Return the list that the signal will be appended to.
+    Parameters
+    ----------
+    received : list of int
+        The signal is appended to it.
     """
-    received: list[int] = []
+    first = 0.0
 
     def interrupt(number: int, frame: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        received.append(number)
-        raise KeyboardInterrupt
+        nonlocal first
+        now = time.monotonic()
+        if not received:
+            received.append(number)
+            first = now
+            raise KeyboardInterrupt
+        # A terminal and a launcher may both send what was meant once.
+        if now - first > _ONCE_SECONDS:
+            signals.leave(received[0])
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:
         if not issubclass(what.exc_type, KeyboardInterrupt) or not received:
@@ -169,29 +189,25 @@ def _interruptible() -> list[int]:
         # The signal came within a callback of the interpreter's own (a finaliser, a weak
         # reference), which no exception leaves: what was raised is dropped. Raise it again from a
         # moment later, when this callback is over.
-        number = received.pop()
-        signal.signal(number, interrupt)
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), number])
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), received.pop()])
         again.daemon = True
         again.start()
 
     sys.unraisablehook = unraisable
-    for each in (signal.SIGINT, signal.SIGTERM):
-        # Whoever starts a command in the background may have it ignore Ctrl-C.
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, interrupt)
-    return received
+    signals.handle(interrupt)
 
 
-def _interrupted(received: list[int]) -> NoReturn:
-    terminated = signal.SIGTERM in received
-    typer.echo(f"cnatool: {'terminated' if terminated else 'interrupted'}.", err=True)
-    sys.stdout.flush()
+def _interrupted(number: int) -> NoReturn:
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    # Where it was imported, it may have made files for the time of this process.
+    if "cnatool.data.csv_text" in sys.modules:
+        sys.modules["cnatool.data.csv_text"].remove_copies()
     # What had to be put in order was, on the exception's way here. Threads that libraries left
     # waiting would only complain at a regular exit.
-    os._exit(_SIGNALLED + signal.SIGTERM if terminated else _INTERRUPTED)
+    signals.leave(number)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     note(f"cnatool: {message}")
     sys.exit(code)

@@ -70,7 +70,8 @@ def score(
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
     from cnatool.cli.baseline_tables import print_baselines
     from cnatool.cli.score_tables import print_score
-    from cnatool.frames import check_frame_path, write_frame
+    from cnatool.frames import check_frame_path, write_frames
+    from cnatool.sample_frames import sample_schema
     from cnatool.score_notes import unfinished
     from cnatool.scoring import score_all
 
@@ -91,7 +92,8 @@ def score(
         if not split.complete:
             note(unfinished(name, split.samples, split.rows))
     if samples is not None:
-        write_frame(scored.frame(), samples, convention=str(result.convention))
+        named = str(result.convention)
+        write_frames(scored.frames(), sample_schema(), samples, convention=named)
         note(f"wrote {samples}")
     if json:
         print_json(result.to_json())

@@ -19,7 +19,7 @@ from cnatool.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["TableText", "open_text", "scan_table", "scan_text"]
+__all__ = ["TableText", "open_text", "remove_copies", "scan_table", "scan_text"]
 
 # A line of a table; what is longer is some other file.
 _MAX_LINE = 1 << 26
@@ -215,6 +215,12 @@ def _copied(path: Path, encoding: str, digest: str) -> Path:
 def _copies() -> tempfile.TemporaryDirectory[str]:
     """Make a folder that goes when the process ends."""
     return tempfile.TemporaryDirectory(prefix="cnatool-", ignore_cleanup_errors=True)
+
+
+def remove_copies() -> None:
+    """Remove the copies of texts: for a process that ends without running what exits run."""
+    if _copies.cache_info().currsize:
+        _copies().cleanup()
 
 
 def _separator(text: Path, path: Path) -> str:

@@ -100,7 +100,8 @@ def open_source(
             check_downloaded(path)
         raise
     except OSError as error:
-        raise DataError(f"{at} cannot be read ({error.strerror or error}).") from error
+        where = error.filename or at
+        raise DataError(f"{where} cannot be read ({error.strerror or error}).") from error
 
 
 def _open_texts(at: Location, wanted: Wanted) -> Source:

@@ -84,7 +84,7 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
     if wanted.view.skip:
         first = _typical(first)
     columns = tuple(
-        _features(held.path, title, [first[name] for name in used])
+        _features(held.path, title, first.select(used).get_columns())
         if title is not None
         else _column(held, first[used[0]], wanted.view)
         for title, used in chosen
@@ -209,7 +209,8 @@ def _features(path: Path, title: str, first: Sequence[pl.Series]) -> Features:
                 "columns to use with --input INPUT=COLUMN,COLUMN, or that of the labels with "
                 "--labels NAME."
             )
-    dtype = np.result_type(*(column.head(0).to_numpy().dtype for column in first))
+    kinds = {column.dtype: column for column in first}.values()
+    dtype = np.result_type(*(column.head(0).to_numpy().dtype for column in kinds))
     check_sample(str(path), dtype, (len(first),))
     names = tuple(column.name for column in first)
     return Features(InputSpec(title, dtype, (len(first),)), names)

@@ -27,6 +27,7 @@ from cnatool.data.source import (
     spans,
 )
 from cnatool.errors import DataError
+from cnatool.local_paths import real_path
 from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
@@ -232,14 +233,14 @@ def open_listed_pictures(
     if not unlabelled and len(frame.columns) > 1:
         column = label or _column(frame, table, _LABEL_COLUMNS, "labels")
         labels, classes = _labels(frame, table, column)
-    root = folder.resolve()
+    root = real_path(folder)
     seen: dict[str, int] = {}
     for row, name in enumerate(names):
         where = f"{table}, row {row}:"
         if seen.setdefault(name, row) != row:
             raise DataError(f"{where} {name!r} is listed in row {seen[name]} as well: keep one.")
         # The path itself never leads out, whatever links may.
-        path = Path(os.path.normpath(root / name)) if view.links else (folder / name).resolve()
+        path = Path(os.path.normpath(root / name)) if view.links else real_path(folder / name)
         if UNFIT.search(name) or not path.is_relative_to(root):
             raise DataError(
                 f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
@@ -336,7 +337,7 @@ def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]
     for entry in found:
         if UNFIT.search(entry.name):
             raise DataError(f"{folder} holds a file with the name {entry.name!r}: rename it.")
-        leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root)
+        leads_out = entry.is_symlink() and not real_path(Path(entry.path)).is_relative_to(root)
         if leads_out and not links:
             raise DataError(
                 f"{entry.path} is a symbolic link that leaves {root}: copy the file there instead, "
@@ -347,7 +348,7 @@ def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]
 
 def _class_folders(folder: Path, *, links: bool) -> list[str] | None:
     """Name the folders that may be classes; None where the pictures lie in the folder itself."""
-    entries = _entries(folder, folder.resolve(), links=links)
+    entries = _entries(folder, real_path(folder), links=links)
     folders = [entry.name for entry in entries if entry.is_dir()]
     loose = [entry for entry in entries if not entry.is_dir() and is_picture(entry.name)]
     if loose and not any(holds_pictures(str(folder / name)) for name in folders):
@@ -381,7 +382,7 @@ def _left_alone_texts(folder: Path, endings: Counter[str], empty: Sequence[str])
 
 def _pictures_in(folder: Path, name: str, left_alone: Counter[str], *, links: bool) -> list[str]:
     pictures = []
-    for entry in _entries(folder / name, folder.resolve(), links=links):
+    for entry in _entries(folder / name, real_path(folder), links=links):
         if entry.is_dir():
             if name == ".":
                 continue

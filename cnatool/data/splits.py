@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from cnatool.data.source import (
 )
 from cnatool.data.split_names import SPLITS, Named, missing_pieces, read_name
 from cnatool.errors import DataError, UsageError
+from cnatool.local_paths import real_path
 from cnatool.store.tree import holds_store
 from cnatool.text import listed, printable
 
@@ -250,6 +252,7 @@ def _in_order(parts: Mapping[str, Location]) -> dict[str, Location]:
 
 
 def _parts(folder: Path, form: str | None, depth: int = 0) -> dict[str, Location]:
+    _check_links(folder)
     found = _files(folder, form) + _folders(folder)
     if not found:
         return _parts_below(folder, form, depth)
@@ -266,6 +269,23 @@ def _parts(folder: Path, form: str | None, depth: int = 0) -> dict[str, Location
             )
         parts[name] = place
     return parts
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse links that lead nowhere and may stand for samples, which would be left out."""
+    with os.scandir(folder) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink())
+    for name in links:
+        try:
+            (folder / name).stat()
+        except OSError as error:
+            circular = error.errno == errno.ELOOP
+            if circular or read_name(name.partition(".")[0]).split is not None:
+                where = "in a circle" if circular else "nowhere"
+                raise DataError(
+                    f"{folder / name} is a symbolic link that leads {where}: remove it, or let it "
+                    "lead to the samples."
+                ) from None
 
 
 def _parts_below(folder: Path, form: str | None, depth: int) -> dict[str, Location]:
@@ -498,8 +518,8 @@ def _origins(place: Location, source: Source) -> dict[tuple[Path, str | None], i
         from cnatool.data.columns import ColumnSource
 
         if isinstance(source, ColumnSource):
-            return {(part.path.resolve(), None): part.rows for part in source.parts}
+            return {(real_path(part.path), None): part.rows for part in source.parts}
     if place.files:
         # Their own rows are not known; what counts is that other files are others.
-        return {(file.resolve(), None): source.rows for file in place.files}
-    return {(place.path.resolve(), place.array): source.rows}
+        return {(real_path(file), None): source.rows for file in place.files}
+    return {(real_path(place.path), place.array): source.rows}

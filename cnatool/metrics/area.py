@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cnatool.metrics.correlation import is_constant
+from cnatool.metrics.correlation import are_equal
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.smoothing import curve_order, running_mean, tied_means
+from cnatool.metrics.smoothing import curve_order, sorted_curve
+from cnatool.metrics.sums import sum_in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Curve",
     "area_between",
+    "area_of_curves",
     "curve_area",
     "largest_lobe",
     "normalised_curves",
     "reference_area",
     "shared_interval",
+    "smoothed_split",
     "total_area",
 ]
 
@@ -83,7 +86,9 @@ def normalised_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curv
         Each (alpha, beta), (n − window + 1,) float64 arrays in 0 … 1, α ascending.
     """
     splits = _ordered(first, second, window)
-    return splits if isinstance(splits, str) else _smoothed(*splits, window)
+    if isinstance(splits, str):
+        return splits
+    return _normalised(*(smoothed_split(*split, window) for split in splits))
 
 
 def _ordered(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
@@ -109,36 +114,44 @@ def area_between(
     first: Curve, second: Curve, *, form: AreaForm, window: int, points: int
 ) -> Estimate:
     """Return CNA-A of splits of finite (α, β) in `curve_order`; parameters as `curve_area`."""
-    curves = _smoothed(first, second, window)
+    return area_of_curves(
+        smoothed_split(*first, window), smoothed_split(*second, window), form=form, points=points
+    )
+
+
+def smoothed_split(alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int) -> Curve:
+    """Return the curve of a split in `curve_order`; not finite where sums overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sorted_curve(alpha, beta, window)
+
+
+def area_of_curves(first: Curve, second: Curve, *, form: AreaForm, points: int) -> Estimate:
+    """Return CNA-A of two curves of `smoothed_split`, whose arrays it overwrites."""
+    curves = _normalised(first, second)
+    del first, second
     if isinstance(curves, str):
         return Estimate.undefined(curves)
     return _FORMS[form](*curves, points)
 
 
-def _smoothed(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
-    """Smooth and normalise splits in `curve_order`; say what makes that impossible."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        curves = [
-            (running_mean(alpha, window), running_mean(tied_means(alpha, beta), window))
-            for alpha, beta in (first, second)
-        ]
-        spans = [np.ptp(np.concatenate(axis)) for axis in zip(*curves, strict=True)]
-    for name, span, one, other in zip("αβ", spans, *curves, strict=True):
+def _normalised(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
+    """Scale both curves, in place, to 0 … 1 on each axis; say what makes that impossible."""
+    extremes = []
+    for name, one, other in zip("αβ", first, second, strict=True):
+        low, high = np.minimum(one.min(), other.min()), np.maximum(one.max(), other.max())
+        with np.errstate(over="ignore", invalid="ignore"):
+            span = high - low
         if not np.isfinite(span):
             return f"{name} is too large for float64"
-        if is_constant(np.concatenate([one, other])):
+        if are_equal(low, high):
             return f"{name} is the same along both curves"
-    return _normalised(*curves)
-
-
-def _normalised(first: Curve, second: Curve) -> tuple[Curve, Curve]:
-    """Scale α and β to 0 … 1, jointly over both curves."""
-    axes = []
-    for one, other in zip(first, second, strict=True):
-        low, high = min(one.min(), other.min()), max(one.max(), other.max())
-        axes.append(((one - low) / (high - low), (other - low) / (high - low)))
-    (a1, a2), (b1, b2) = axes
-    return (a1, b1), (a2, b2)
+        extremes.append((low, span))
+    for axis, (low, span) in enumerate(extremes):
+        for curve in (first, second):
+            values = curve[axis]
+            values -= low
+            values /= span
+    return first, second
 
 
 def total_area(first: Curve, second: Curve) -> Estimate:
@@ -152,19 +165,26 @@ def total_area(first: Curve, second: Curve) -> Estimate:
     first, second : (alpha, beta)
         Normalised curves, α ascending.
     """
-    found = _differences(first, second)
+    found = _knots(first, second)
     if found is None:
         return Estimate.undefined(_APART)
-    difference, width = found
-    crossing = _crossings(difference)
-    distance = np.abs(difference)
-    left, right = distance[:-1], distance[1:]
+    knots, merged = found
+    less: list[NDArray[np.float64]] = []
+
+    def trapeziums(start: int, stop: int) -> NDArray[np.float64]:
+        """Give twice the area between each two knots; `less` is what crossings take away."""
+        difference, width = _differences(knots[start : stop + 1], *merged)
+        crossing = _crossings(difference)
+        distance = np.abs(difference)
+        left, right = distance[:-1], distance[1:]
+        before, after = left[crossing], right[crossing]
+        less.append(before * after / (before + after) * width[crossing])
+        return (left + right) * width
+
     # Between two knots a trapezium; a crossing makes two triangles of it, smaller by w·l·r / (l+r).
     # Sums of products: the threads of a matrix product cost more than they save here.
-    area = ((left + right) * width).sum() / 2
-    left, right = left[crossing], right[crossing]
-    area -= (left * right / (left + right) * width[crossing]).sum()
-    return Estimate(float(area))
+    area = sum_in_blocks(trapeziums, 0, knots.size - 1) / 2
+    return Estimate(float(area - np.concatenate(less).sum()))
 
 
 def largest_lobe(first: Curve, second: Curve) -> Estimate:
@@ -175,10 +195,11 @@ def largest_lobe(first: Curve, second: Curve) -> Estimate:
     first, second : (alpha, beta)
         Normalised curves, α ascending.
     """
-    found = _differences(first, second)
+    found = _knots(first, second)
     if found is None:
         return Estimate.undefined(_APART)
-    pieces = _signed_pieces(*found)
+    knots, merged = found
+    pieces = _signed_pieces(*_differences(knots, *merged))
     pieces = pieces[pieces != 0]
     if not pieces.size:
         return Estimate(0.0)
@@ -219,14 +240,10 @@ _FORMS: Mapping[str, Callable[[Curve, Curve, int], Estimate]] = {
 
 
 def _differences(
-    first: Curve, second: Curve
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return f_1 − f_2 at every knot of either curve, and the knots' distances; None for none."""
-    found = shared_interval(first, second)
-    if found is None:
-        return None
-    knots, one, other = found
-    difference = one - other
+    knots: NDArray[np.float64], first: Curve, second: Curve
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return f_1 − f_2 of merged curves at knots, and the knots' distances."""
+    difference = np.interp(knots, *first) - np.interp(knots, *second)
     difference[np.abs(difference) < _ROUNDING] = 0  # curves that run together do not cross
     return difference, np.diff(knots)
 
@@ -245,17 +262,27 @@ def shared_interval(
     -------
     three (knots,) float64 arrays, or None where the curves have no interval of α in common
     """
-    (a1, b1), (a2, b2) = _merged(*first), _merged(*second)
-    low, high = max(a1[0], a2[0]), min(a1[-1], a2[-1])
+    found = _knots(first, second)
+    if found is None:
+        return None
+    knots, (one, other) = found
+    return knots, np.interp(knots, *one), np.interp(knots, *other)
+
+
+def _knots(first: Curve, second: Curve) -> tuple[NDArray[np.float64], tuple[Curve, Curve]] | None:
+    """Return the α of the knots of both curves where both exist, and both with equal α merged."""
+    one, other = _merged(*first), _merged(*second)
+    low, high = max(one[0][0], other[0][0]), min(one[0][-1], other[0][-1])
     if low >= high:
         return None
-    knots = np.sort(np.concatenate([a1, a2]), kind="stable")  # merges two runs
+    knots = np.concatenate([one[0], other[0]])
+    knots.sort(kind="stable")  # merges two runs
     start, stop = np.searchsorted(knots, low), np.searchsorted(knots, high, side="right")
     knots = knots[start:stop]
-    width = np.diff(knots)
-    if not width.all():
-        knots = np.concatenate([knots[:1], knots[1:][width > 0]])
-    return knots, np.interp(knots, a1, b1), np.interp(knots, a2, b2)
+    rises = knots[1:] > knots[:-1]
+    if not rises.all():
+        knots = np.concatenate([knots[:1], knots[1:][rises]])
+    return knots, (one, other)
 
 
 def _crossings(difference: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -281,8 +308,11 @@ def _signed_pieces(
 
 def _merged(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> Curve:
     """Merge points of equal α into their mean."""
-    starts = np.flatnonzero(np.diff(alpha, prepend=-np.inf) > _ROUNDING)
-    if starts.size == alpha.size:
+    rises = np.ones(alpha.size, np.bool_)
+    np.greater(np.diff(alpha), _ROUNDING, out=rises[1:])
+    if rises.all():
         return alpha, beta
-    counts = np.diff(starts, append=alpha.size)
-    return alpha[starts], np.add.reduceat(beta, starts) / counts
+    starts = np.flatnonzero(rises)
+    means = np.add.reduceat(beta, starts)
+    means /= np.diff(starts, append=alpha.size)
+    return alpha[starts], means

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cnatool.metrics.area import area_between
+from cnatool.metrics.area import area_of_curves, smoothed_split
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
 from cnatool.metrics.progress import unwatched
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
@@ -92,15 +92,15 @@ def resampled_areas(
     ordered_margins = margins[orders[of]]
 
     def statistic(number: int) -> tuple[float, float]:
-        splits = []
+        curves = []
         gamma: float | None = None
         for stream, ((alpha, beta), order) in enumerate(zip(ordered, orders, strict=True)):
-            counts = resample_counts(alpha.size, seed, stream, number)
-            places = np.repeat(np.arange(alpha.size), counts[order])
-            splits.append((alpha.take(places), beta.take(places)))
+            counts = resample_counts(alpha.size, seed, stream, number)[order]
             if stream == of:
-                gamma = margin(ordered_margins.take(places, axis=0))
-        area = area_between(*splits, form=form, window=window, points=points).value
+                gamma = margin(np.repeat(ordered_margins, counts, axis=0))
+            curves.append(smoothed_split(np.repeat(alpha, counts), np.repeat(beta, counts), window))
+            del counts
+        area = area_of_curves(*curves, form=form, points=points).value
         known = math.nan if area is None else area
         return known, known * (math.nan if gamma is None else gamma)
 
@@ -153,19 +153,14 @@ def relabelled_areas(
     size, total = first[0].size, alpha.size
     order = curve_order(alpha, beta)
     alpha, beta = alpha[order], beta[order]
+    del order
 
     def statistic(number: int) -> tuple[float]:
         generator = np.random.default_rng([seed, size, total, 1 + number])
         dealt = np.zeros(total, np.bool_)
         dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
-        mine, others = np.flatnonzero(dealt), np.flatnonzero(~dealt)
-        area = area_between(
-            (alpha.take(mine), beta.take(mine)),
-            (alpha.take(others), beta.take(others)),
-            form=form,
-            window=window,
-            points=points,
-        ).value
+        curves = [smoothed_split(alpha[part], beta[part], window) for part in (dealt, ~dealt)]
+        area = area_of_curves(*curves, form=form, points=points).value
         return (math.nan if area is None else area,)
 
     return resampled(_each(statistic), relabellings, progress=progress)[:, 0]

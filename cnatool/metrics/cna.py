@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ from cnatool.metrics.resampling import (
     resample_counts,
     resampled,
 )
-from cnatool.metrics.smoothing import curve_order, running_mean, tied_means
+from cnatool.metrics.smoothing import curve_order, sorted_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +43,7 @@ __all__ = ["cna"]
 
 _Vector: TypeAlias = "NDArray[np.float64]"
 _Counts: TypeAlias = "NDArray[np.int64]"
+_Ranks: TypeAlias = "NDArray[np.signedinteger[Any]]"
 _Statistic: TypeAlias = "Callable[[Iterator[_Counts]], list[float]]"
 
 _NEARLY_ONE = 1 - 1e-15
@@ -147,8 +148,11 @@ class _Form(NamedTuple):
 
 def _pearson_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     """Prepare Pearson's correlation of a resample: counts times moments."""
-    a, b = (standardised(values) * math.sqrt(values.size) for values in (alpha, beta))
-    moments = np.stack([a, b, a * a, b * b, a * b])
+    moments = np.empty((5, alpha.size))
+    for row, values in enumerate((alpha, beta)):
+        np.multiply(standardised(values), math.sqrt(values.size), out=moments[row])
+    for row, (one, other) in enumerate(((0, 0), (1, 1), (0, 1)), start=2):
+        np.multiply(moments[one], moments[other], out=moments[row])
 
     def statistic(counts: _Counts) -> float:
         means = np.einsum("ij,j->i", moments, counts.astype(np.float64)) / counts.size
@@ -169,11 +173,19 @@ def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
         weights = counts.astype(np.float64)
         ranks = []
         for group in groups:
-            sizes = np.bincount(group, weights)
-            ranks.append((np.cumsum(sizes) - (sizes - 1) / 2 - middle)[group])
+            sizes = np.bincount(group, weights).astype(np.float64, copy=False)
+            centred = np.cumsum(sizes)
+            sizes -= 1
+            sizes /= 2
+            centred -= sizes
+            centred -= middle
+            ranks.append(centred[group])
         first, second = ranks
-        products = (first * second, first * first, second * second)
-        sums = [float((product * weights).sum()) for product in products]
+        sums = []
+        for one, other in ((first, second), (first, first), (second, second)):
+            product = one * other
+            product *= weights
+            sums.append(float(product.sum()))
         # In units of the variance of untied ranks.
         unit = weights.size**3 / 12
         return _ratio(*(one / unit for one in sums))
@@ -213,10 +225,10 @@ def _kendall_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic
 
 
 def _kendall_of_rows(
-    order: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64], counts: _Counts
+    order: NDArray[np.int64], first: _Ranks, second: _Ranks, counts: _Counts
 ) -> float:
-    rows = np.repeat(np.arange(counts.size), counts[order])
-    return _tau(*concordance(first[rows], second[rows]))
+    times = counts[order]
+    return _tau(*concordance(np.repeat(first, times), np.repeat(second, times)))
 
 
 def _tau(difference: int, of_first: int, of_second: int) -> float:
@@ -231,11 +243,9 @@ def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     first, second = alpha[order], beta[order]
 
     def statistic(counts: _Counts) -> float:
-        rows = np.repeat(np.arange(counts.size), counts[order])
-        drawn = first[rows]
+        times = counts[order]
         with np.errstate(over="ignore", invalid="ignore"):
-            means = tied_means(drawn, second[rows])
-            curve = [running_mean(values, window) for values in (drawn, means)]
+            curve = sorted_curve(np.repeat(first, times), np.repeat(second, times), window)
         if any(not np.isfinite(values).all() or is_constant(values) for values in curve):
             return math.nan
         one, other = map(standardised, curve)

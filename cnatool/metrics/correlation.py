@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROUNDING_UNITS",
+    "are_equal",
     "is_constant",
     "kendall",
     "minibatches",
@@ -31,6 +32,7 @@ __all__ = [
 
 _NAMES = ("α", "β")
 _POINTS = 10  # of a smoothed curve
+_BLOCK = 1 << 16  # values of minibatches that are correlated at a time
 # Sums of the same numbers in another order are this many units in the last place apart at most.
 ROUNDING_UNITS = 64
 
@@ -65,7 +67,7 @@ def pearson(
     columns = _checked(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
-    r = _product_moment(*columns)
+    r = _product_moment(*map(standardised, columns))
     return Correlation(r, _fisher(r, len(columns[0]), level, spread=1.0, lost=3))
 
 
@@ -80,7 +82,7 @@ def spearman(
     columns = _checked(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
-    rho = _product_moment(*map(midranks, columns))
+    rho = _product_moment(*(standardised(midranks(values)) for values in columns))
     spread = math.sqrt(1 + rho * rho / 2)
     return Correlation(rho, _fisher(rho, len(columns[0]), level, spread=spread, lost=3))
 
@@ -97,12 +99,15 @@ def kendall(
     columns = _checked(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
+    n = columns[0].size
     first, second = map(dense_ranks, columns)
     order = np.lexsort((second, first))
-    difference, of_first, of_second = concordance(first[order], second[order])
+    first, second = first[order], second[order]
+    del order
+    difference, of_first, of_second = concordance(first, second)
     tau = difference / math.sqrt(of_first) / math.sqrt(of_second)
     tau = min(1.0, max(-1.0, tau))
-    return Correlation(tau, _fisher(tau, first.size, level, spread=math.sqrt(0.437), lost=4))
+    return Correlation(tau, _fisher(tau, n, level, spread=math.sqrt(0.437), lost=4))
 
 
 def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
@@ -135,7 +140,7 @@ def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
             return Correlation.undefined(f"{name} is too large for float64")
         if is_constant(values):
             return Correlation.undefined(f"{name} is the same all along the smoothed curve")
-    return Correlation(_product_moment(*curve))
+    return Correlation(_product_moment(*map(standardised, curve)))
 
 
 def minibatches(
@@ -165,17 +170,39 @@ def minibatches(
         reason = f"{columns[0].size} samples do not fill a minibatch of {rows}"
         return MinibatchCna(None, None, 0, 0, reason)
     n = columns[0].size
-    taken = np.random.default_rng([seed, n]).permutation(n) if order == "random" else np.arange(n)
-    batches = [values[taken[: count * rows]].reshape(count, rows) for values in columns]
-    defined = np.all([~is_constant(batch) for batch in batches], axis=0)
-    undefined = count - int(np.count_nonzero(defined))
+    taken = np.random.default_rng([seed, n]).permutation(n) if order == "random" else None
+    step = max(1, _BLOCK // rows)
+    r = np.concatenate(
+        [
+            _correlations(columns, taken, start, min(start + step, count), rows)
+            for start in range(0, count, step)
+        ]
+    )
+    undefined = count - len(r)
     if undefined == count:
         return MinibatchCna(None, None, 0, count, "α or β is the same all through each minibatch")
-    first, second = (standardised(batch[defined]) for batch in batches)
-    r = (first * second).sum(axis=1)
     if len(r) == 1:
         return MinibatchCna(float(r[0]), None, 1, undefined, "one minibatch has no deviation")
     return MinibatchCna(float(r.mean()), float(r.std()), len(r), undefined)
+
+
+def _correlations(
+    columns: tuple[NDArray[np.float64], NDArray[np.float64]],
+    taken: NDArray[np.int64] | None,
+    start: int,
+    stop: int,
+    rows: int,
+) -> NDArray[np.float64]:
+    """Return Pearson's correlation of those minibatches, from one up to another, that have one."""
+    part = slice(start * rows, stop * rows)
+    batches = [
+        (values[part] if taken is None else values[taken[part]]).reshape(stop - start, rows)
+        for values in columns
+    ]
+    defined = np.all([~is_constant(batch) for batch in batches], axis=0)
+    first, second = (standardised(batch[defined]) for batch in batches)
+    r: NDArray[np.float64] = (first * second).sum(axis=1)
+    return r
 
 
 def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -192,11 +219,15 @@ def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     -------
     (…) array of bool
     """
-    low, high = values.min(axis=-1), values.max(axis=-1)
+    same: NDArray[np.bool_] = are_equal(values.min(axis=-1), values.max(axis=-1))
+    return same
+
+
+def are_equal(low: Any, high: Any) -> Any:
+    """Say of the least and the greatest of some values what `is_constant` says of these."""
     # Halved, so that values of opposite sign do not overflow.
     unit = np.spacing(np.maximum(abs(low), abs(high)) / 2)
-    same: NDArray[np.bool_] = high / 2 - low / 2 <= ROUNDING_UNITS * unit
-    return same
+    return high / 2 - low / 2 <= ROUNDING_UNITS * unit
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -212,14 +243,22 @@ def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     -------
     (…, n) float64 array
     """
-    _, exponents = np.frexp(np.abs(values).max(axis=-1, keepdims=True))
+    _, exponents = np.frexp(_greatest_size(values))
     centred: NDArray[np.float64] = np.ldexp(values, -exponents)
     centred -= centred.mean(axis=-1, keepdims=True)
     # Once more: the mean of values that differ by little is rounded to about their differences.
     centred -= centred.mean(axis=-1, keepdims=True)
-    centred /= np.abs(centred).max(axis=-1, keepdims=True)
+    centred /= _greatest_size(centred)
     centred /= np.sqrt((centred * centred).sum(axis=-1, keepdims=True))
     return centred
+
+
+def _greatest_size(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the greatest absolute value of each row."""
+    greatest: NDArray[np.float64] = np.maximum(
+        values.max(axis=-1, keepdims=True), -values.min(axis=-1, keepdims=True)
+    )
+    return greatest
 
 
 def _checked(
@@ -246,7 +285,8 @@ def _checked(
 
 
 def _product_moment(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return min(1.0, max(-1.0, float(standardised(a) @ standardised(b))))
+    """Return Pearson's correlation of standardised values."""
+    return min(1.0, max(-1.0, float(a @ b)))
 
 
 def _fisher(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["in_blocks", "quantile_groups"]
 
+_MOST_INT16 = np.iinfo(np.int16).max
 _LEAST = 10  # changes of class that a random order would have
 
 
-def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.int64]:
+def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.signedinteger[Any]]:
     """Return each sample's group, 0 … groups − 1 by rising α.
 
     A sample goes where the middle of the ranks of its α lies, so that equal α are never divided:
@@ -31,20 +32,24 @@ def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.int64
 
     Returns
     -------
-    (n,) int64 array
+    (n,) array of int
+        int16 where that can number the groups.
     """
-    share = (midranks(alpha) - 0.5) / max(1, alpha.size)
-    return (share * groups).astype(np.int64)
+    share = midranks(alpha)
+    share -= 0.5
+    share /= max(1, alpha.size)
+    share *= groups
+    return share.astype(np.int16 if groups <= _MOST_INT16 else np.int64)
 
 
-def in_blocks(labels: NDArray[np.int64]) -> bool:
+def in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
     """Say whether rows of one class lie together: half the changes of a random order, or fewer.
 
     Parameters
     ----------
-    labels : (n,) int64 array
+    labels : (n,) array of int
     """
     shares = np.unique(labels, return_counts=True)[1] / max(1, labels.size)
     expected = (labels.size - 1) * (1 - float(shares @ shares))
-    changes = int(np.count_nonzero(np.diff(labels)))
+    changes = int(np.count_nonzero(labels[1:] != labels[:-1]))
     return expected >= _LEAST and changes <= expected / 2

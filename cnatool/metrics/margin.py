@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.performance import OutputKind
 
 __all__ = [
+    "MarginColumns",
     "margin_estimate",
     "margin_rows",
     "output_kind",
@@ -124,6 +125,35 @@ def _true_and_rival(
     return true, others.max(axis=1)
 
 
+class MarginColumns:
+    """The `margin_rows` of a split, gathered block by block: as many columns as a form needs.
+
+    Only ``reference`` is computed from the second column. All other forms need of it no more than
+    that it is finite, so that it is held from the first block on in which it is not.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the split.
+    form : {"paper", "percentile", "reference", "min", "mean", "median"}
+        What they are for.
+    """
+
+    def __init__(self, rows: int, form: MarginForm) -> None:
+        self._rows = np.empty((rows, 2 if form == "reference" else 1))
+
+    def add(self, start: int, rows: NDArray[np.float64]) -> None:
+        """Take in the (n, 2) numbers of the rows from `start` on."""
+        if self._rows.shape[1] == 1 and not np.isfinite(rows[:, 1]).all():
+            # What was finite above stands for any finite number.
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)], axis=1)
+        self._rows[start : start + len(rows)] = rows[:, : self._rows.shape[1]]
+
+    def rows(self) -> NDArray[np.float64]:
+        """Return all rows, (n, 1) or (n, 2), as `margin_estimate` takes them."""
+        return self._rows
+
+
 def margin_estimate(
     rows: NDArray[np.float64],
     *,
@@ -138,8 +168,9 @@ def margin_estimate(
 
     Parameters
     ----------
-    rows : (n, 2) array
-        Of `margin_rows`, in row order.
+    rows : (n, 2) or (n, 1) array
+        Of `margin_rows`, in row order; without the second column where no form but ``reference``
+        is asked for and it is finite.
     form : {"paper", "percentile", "reference", "min", "mean", "median"}
         ``paper``: the greatest margin, in probabilities, of a random subset. All others are in
         logits: a percentile, the least, the mean or the median over the split, or what the

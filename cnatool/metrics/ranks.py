@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,13 +11,30 @@ if TYPE_CHECKING:
 
 __all__ = ["concordance", "dense_ranks", "midranks", "tied_pairs"]
 
+_MOST_INT32 = np.iinfo(np.int32).max
+_BLOCK = 1 << 17  # ranks that are merged or counted at a time
 
-def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of each value among the distinct ones, from 0 on in rising order."""
+
+def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.signedinteger[Any]]:
+    """Return the number of each value among the distinct ones, from 0 on in rising order.
+
+    Parameters
+    ----------
+    values : (n,) float64 array
+
+    Returns
+    -------
+    (n,) int32 array
+        int64 where there are more than int32 can number.
+    """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    ranks = np.empty(values.size, np.int64)
-    ranks[order] = np.cumsum(ordered != np.concatenate([ordered[:1], ordered[:-1]]))
+    changes = np.zeros(values.size, np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    del ordered
+    dtype = np.int32 if values.size <= _MOST_INT32 else np.int64
+    ranks: NDArray[np.signedinteger[Any]] = np.empty(values.size, dtype)
+    ranks[order] = np.cumsum(changes, dtype=dtype)
     return ranks
 
 
@@ -25,7 +42,11 @@ def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rank from 1 to n; equal values share the mean of their ranks."""
     ranks = dense_ranks(values)
     counts = np.bincount(ranks)
-    result: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[ranks]
+    middles = np.cumsum(counts).astype(np.float64)
+    counts -= 1
+    middles -= counts / 2
+    del counts
+    result: NDArray[np.float64] = middles[ranks]
     return result
 
 
@@ -34,12 +55,14 @@ def tied_pairs(counts: NDArray[np.int64]) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-def concordance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[int, int, int]:
+def concordance(
+    first: NDArray[np.signedinteger[Any]], second: NDArray[np.signedinteger[Any]]
+) -> tuple[int, int, int]:
     """Count pairs of samples by how two rankings order them, in O(n log n).
 
     Parameters
     ----------
-    first, second : (n,) int64 array
+    first, second : (n,) array of int
         Ranks from 0 on and below n, one a sample, sorted by `first`, and by `second` where that
         is equal.
 
@@ -50,30 +73,64 @@ def concordance(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[in
     """
     n = first.size
     pairs = n * (n - 1) // 2
-    starts = np.flatnonzero(np.diff(first, prepend=-1))
-    both = np.flatnonzero((np.diff(first, prepend=-1) != 0) | (np.diff(second, prepend=-1) != 0))
-    tied_first = tied_pairs(np.diff(starts, append=n))
-    tied_both = tied_pairs(np.diff(both, append=n))
+    changes = np.ones(n, np.bool_)
+    np.not_equal(first[1:], first[:-1], out=changes[1:])
+    tied_first = tied_pairs(_run_lengths(changes))
+    changes[1:] |= second[1:] != second[:-1]
+    tied_both = tied_pairs(_run_lengths(changes))
     tied_second = tied_pairs(np.bincount(second))
     untied = pairs - tied_first - tied_second + tied_both
     return untied - 2 * _inversions(second), pairs - tied_first, pairs - tied_second
 
 
-def _inversions(ranks: NDArray[np.int64]) -> int:
+def _run_lengths(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how long each run is, from where runs start."""
+    return np.diff(np.flatnonzero(starts), append=starts.size)
+
+
+def _inversions(ranks: NDArray[np.signedinteger[Any]]) -> int:
     """Count the pairs i < j with ranks[i] > ranks[j], by merging sorted runs.
+
+    Runs that fit a block are merged in it, longer ones in place, so that little but a copy of the
+    ranks is held.
+    """
+    n = ranks.size
+    # What fills up a block is no less than any rank, and comes last.
+    block = min(_BLOCK, 1 << max(0, n - 1).bit_length())
+    runs = np.full(-(-n // block) * block, n, ranks.dtype)
+    runs[:n] = ranks
+    total = sum(_sorted_block(runs[start : start + block]) for start in range(0, runs.size, block))
+    width = block
+    while width < runs.size:
+        for start in range(0, runs.size - width, 2 * width):
+            total += _merged_runs(runs[start : start + 2 * width], width)
+        width *= 2
+    return total
+
+
+def _sorted_block(runs: NDArray[np.signedinteger[Any]]) -> int:
+    """Sort 2^k ranks in place, and count the inversions among them.
 
     In a merged run, right value number j at place p has p − j left values before it, and the others
     behind it, each of which is an inversion.
     """
-    size = 1 << max(0, ranks.size - 1).bit_length()
-    runs = np.full(size, ranks.size)  # what fills up is no less than any rank, and comes last
-    runs[: ranks.size] = ranks
     total, width = 0, 1
-    while width < size:
+    while width < runs.size:
         pairs = runs.reshape(-1, 2 * width)
         order = np.argsort(pairs, axis=1, kind="stable")
         places = np.count_nonzero(order >= width, axis=0) @ np.arange(2 * width)
         total += len(pairs) * (width * width + width * (width - 1) // 2) - int(places)
-        runs = np.take_along_axis(pairs, order, axis=1)
+        pairs[:] = np.take_along_axis(pairs, order, axis=1)
         width *= 2
+    return total
+
+
+def _merged_runs(runs: NDArray[np.signedinteger[Any]], width: int) -> int:
+    """Merge two sorted runs in place, the left one of `width` ranks, and count the inversions."""
+    left, right = runs[:width], runs[width:]
+    total = 0
+    for start in range(0, right.size, _BLOCK):
+        part = right[start : start + _BLOCK]
+        total += width * part.size - int(np.searchsorted(left, part, side="right").sum())
+    runs.sort(kind="stable")  # of two sorted runs, a merge
     return total

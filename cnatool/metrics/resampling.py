@@ -65,11 +65,11 @@ def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.i
     cell = _CELL if n < _MANY else _RAW
     sizes = [min(cell, n - start) for start in range(0, n, cell)]
     draws = generator.multinomial(n, np.array(sizes) / n) if len(sizes) > 1 else [n]
-    cells = [
-        np.bincount(_places(generator, size, drawn), minlength=size)
-        for size, drawn in zip(sizes, draws, strict=True)
-    ]
-    return np.concatenate(cells)
+    counts = np.empty(n, np.int64)
+    for number, (size, drawn) in enumerate(zip(sizes, draws, strict=True)):
+        part = counts[number * cell : number * cell + size]
+        part[:] = np.bincount(_places(generator, size, drawn), minlength=size)
+    return counts
 
 
 def _places(generator: np.random.Generator, size: int, count: int) -> NDArray[Any]:
@@ -194,10 +194,17 @@ def independence_test(
     least = abs(float(first @ second)) - _TIE
     if n > permutations:
         order = generator.permutation(n)
-        spectrum = np.fft.rfft(first[order])
-        spectrum *= np.fft.rfft(second[order]).conj()
+        first, second = first[order], second[order]
+        del order
+        spectrum = np.fft.rfft(first)
+        del first
+        other = np.fft.rfft(second)
+        del second
+        spectrum *= np.conjugate(other, out=other)
+        del other
         shifted = np.fft.irfft(spectrum, n)[1:]
-        return (1 + int(np.count_nonzero(np.abs(shifted) >= least))) / n, n - 1
+        del spectrum
+        return (1 + int(np.count_nonzero(np.abs(shifted, out=shifted) >= least))) / n, n - 1
     found, step = 0, max(1, _ELEMENTS // n)
     for start in range(0, permutations, step):
         rows = min(step, permutations - start)

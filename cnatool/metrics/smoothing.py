@@ -14,7 +14,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["curve_order", "running_mean", "smoothed_curve", "tied_means"]
+__all__ = ["curve_order", "running_mean", "smoothed_curve", "sorted_curve", "tied_means"]
+
+_BLOCK = 1 << 15  # values that are averaged at a time
 
 
 def smoothed_curve(
@@ -34,7 +36,13 @@ def smoothed_curve(
     alpha, beta : (n − window + 1,) float64 array
     """
     order = curve_order(alpha, beta)
-    alpha, beta = alpha[order], beta[order]
+    return sorted_curve(alpha[order], beta[order], window)
+
+
+def sorted_curve(
+    alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `smoothed_curve` of samples that are in `curve_order`."""
     return running_mean(alpha, window), running_mean(tied_means(alpha, beta), window)
 
 
@@ -56,12 +64,20 @@ def tied_means(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray
     (n,) array
         `beta` itself where no two α are equal.
     """
-    starts = np.flatnonzero(alpha[1:] != alpha[:-1]) + 1
-    if starts.size + 1 >= alpha.size:
+    changes = np.ones(alpha.size, np.bool_)
+    np.not_equal(alpha[1:], alpha[:-1], out=changes[1:])
+    if changes.all():
         return beta
-    starts = np.concatenate([[0], starts])
-    counts = np.diff(starts, append=alpha.size)
-    result: NDArray[np.float64] = np.repeat(np.add.reduceat(beta, starts) / counts, counts)
+    starts = np.flatnonzero(changes)
+    del changes
+    result = np.empty(alpha.size)
+    for first in range(0, starts.size, _BLOCK):
+        here = starts[first : first + _BLOCK]
+        low = here[0]
+        high = starts[first + _BLOCK] if first + _BLOCK < starts.size else alpha.size
+        counts = np.diff(here, append=high)
+        means = np.add.reduceat(beta[low:high], here - low) / counts
+        result[low:high] = np.repeat(means, counts)
     return result
 
 
@@ -84,16 +100,24 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
     -------
     (n − window + 1,) float64 array
     """
-    count = values.size - window + 1
-    total = np.zeros(count)
+    total = np.zeros(values.size - window + 1)
+    # Windows of a part at a time, whose sums fit the processor's cache.
+    step = max(_BLOCK, 2 * window)
+    for start in range(0, total.size, step):
+        part = total[start : start + step]
+        _add_windows(part, values[start : start + part.size + window - 1], window)
+    total /= window
+    return total
+
+
+def _add_windows(total: NDArray[np.float64], values: NDArray[np.float64], window: int) -> None:
+    """Add the sum over every full window."""
     sums, length, covered = values, 1, 0  # sums[i] is over values[i : i + length]
     while True:
         if window & length:
-            total += sums[covered : covered + count]
+            total += sums[covered : covered + total.size]
             covered += length
         if covered == window:
-            break
+            return
         sums = sums[:-length] + sums[length:]
         length *= 2
-    total /= window
-    return total

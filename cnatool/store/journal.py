@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import google_crc32c
 
 from cnatool.errors import StoreDamagedError
+from cnatool.local_paths import real_path
 from cnatool.store import disk
 from cnatool.store.signature import committed_end
 from cnatool.text import one_line
@@ -30,6 +31,7 @@ __all__ = [
     "FileState",
     "Journal",
     "JournalDamage",
+    "followed",
     "foreign",
     "forget",
     "journal_fault",
@@ -66,6 +68,11 @@ def journal_of(path: Path) -> Path:
 def partial_of(path: Path) -> Path:
     """Give the path of a file's journal while it is written."""
     return path.with_name(f"{path.name}.journal.partial")
+
+
+def followed(path: Path) -> Path:
+    """Give the file that a link leads to: its journal lies there, and not beside the link."""
+    return real_path(path) if path.is_symlink() else path
 
 
 def recover(path: Path) -> None:

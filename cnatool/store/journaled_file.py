@@ -19,6 +19,7 @@ from cnatool.store import disk
 from cnatool.store.journal import (
     Journal,
     JournalDamage,
+    followed,
     forget,
     journal_of,
     misfit_text,
@@ -122,8 +123,7 @@ class JournaledFile:
         OSError
             If it cannot be opened.
         """
-        # The journal lies beside the file, not beside a link to it.
-        path = path.resolve()
+        path = followed(path)
         for pause in (*_PAUSES, None):
             file = disk.opened(path, "rb")
             made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})

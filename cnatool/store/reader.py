@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from pathlib import Path
@@ -20,9 +21,10 @@ from cnatool.errors import (
 )
 from cnatool.pipeline import prefetched
 from cnatool.store.checks import contradictions
+from cnatool.store.identity import Identity
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import attribute_checksum, rows_checksum
-from cnatool.store.journal import journal_fault
+from cnatool.store.journal import followed, journal_fault
 from cnatool.store.layout import (
     IDS,
     LABELS,
@@ -55,6 +57,8 @@ _SCHEMA = "cnatool.store/1"
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
+# A string as an object of its own, and the reference to it.
+_TEXT_BYTES = 128
 _AGAIN_SECONDS = (0.005, 0.02, 0.08)
 
 
@@ -103,7 +107,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
 
 def _warn_of_journal(path: Path, rows: str) -> None:
     """Warn of a journal that is left out, which takes a store back by one commit."""
-    if path.is_file() and (problem := journal_fault(path.resolve())) is not None:
+    if path.is_file() and (problem := journal_fault(followed(path))) is not None:
         warnings.warn(
             f"{problem}. What the last commit changed may be missing from {path}{rows}. Complete "
             "it with `cnatool dump --resume`, restore both files from a copy, or, if the journal "
@@ -115,6 +119,7 @@ def _warn_of_journal(path: Path, rows: str) -> None:
 
 def _opened(path: Path, inputs: tuple[Path, ...]) -> Store:
     text = checksum = None
+    identity = Identity(path)
     try:
         tree, text, checksum = _described(path)
         record = None if text is None else _RECORD.decode(text)
@@ -139,7 +144,7 @@ def _opened(path: Path, inputs: tuple[Path, ...]) -> Store:
             "again, or restore the store from a copy. If you changed it on purpose, remove the "
             "checksum."
         )
-    return Store(path, record, tree, inputs)
+    return Store(path, record, tree, inputs, identity)
 
 
 class _Maker(msgspec.Struct):
@@ -200,9 +205,21 @@ class StoredArray:
         What the chunks of the array's committed rows must match.
     end : int
         The last of these rows, plus one; ``ranges`` may be fewer where another store uses them.
+    identity : Identity
+        The store that was opened.
     """
 
-    __slots__ = ("_array", "_checksums", "_end", "_held", "_path", "_ranges", "dtype", "shape")
+    __slots__ = (
+        "_array",
+        "_checksums",
+        "_end",
+        "_held",
+        "_identity",
+        "_path",
+        "_ranges",
+        "dtype",
+        "shape",
+    )
 
     def __init__(
         self,
@@ -211,7 +228,9 @@ class StoredArray:
         path: Path,
         checksums: ChunkChecksums | None,
         end: int,
+        identity: Identity,
     ) -> None:
+        self._identity = identity
         self._array = array
         self._ranges = ranges
         self._path = path
@@ -246,21 +265,32 @@ class StoredArray:
         whole: NDArray[Any] = self[:]
         return whole if dtype is None else whole.astype(dtype)
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
         """Give ``(first row, rows)`` in order, whole chunks, about 16 MiB at a time.
 
         Blocks are read ahead while the caller works on the last one.
+
+        Parameters
+        ----------
+        start, stop : int
+            The range of rows to read; by default all.
         """
+        end = len(self) if stop is None else min(stop, len(self))
         step = self._block_rows
-        starts = range(0, len(self), step)
-        blocks = ((start, self._read(start, min(start + step, len(self)))) for start in starts)
+        starts = range(start, end, step)
+        blocks = ((first, self._read(first, min(first + step, end))) for first in starts)
         return prefetched(blocks) if len(starts) > 1 else blocks
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of memory that one row takes once it is read; of text, about as many."""
+        element = _TEXT_BYTES if self.dtype.hasobject else self.dtype.itemsize
+        return max(1, element * math.prod(self.shape[1:]))
+
+    @property
     def _block_rows(self) -> int:
-        row_bytes = max(1, self.dtype.itemsize * int(np.prod(self.shape[1:])))
         chunk = self._array.chunk_rows
-        return max(1, _BLOCK_BYTES // row_bytes // chunk) * chunk
+        return max(1, _BLOCK_BYTES // self.row_bytes // chunk) * chunk
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         parts = []
@@ -275,6 +305,14 @@ class StoredArray:
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
     def _checked(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows, of the store that was opened."""
+        try:
+            return self._of_chunks(start, stop)
+        except StoreDamagedError:
+            self._identity.check()
+            raise
+
+    def _of_chunks(self, start: int, stop: int) -> NDArray[Any]:
         """Read rows, with all other committed rows of their chunks, and check them."""
         if self._checksums is None:
             return self._array.read(start, stop)
@@ -428,6 +466,13 @@ class Split:
 
     def _array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
         """Give the rows of an array of this split that are committed, here or where it is used."""
+        try:
+            return self._found(key, committed)
+        except StoreDamagedError:
+            self._store.identity.check()
+            raise
+
+    def _found(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
         specs = self._store._specs
         if key not in specs:
             raise MetricError(f"{self._store.path} has no array {key}; it has {', '.join(specs)}.")
@@ -462,7 +507,8 @@ class Split:
                 "`checksums` of the split, and `cnatool_crc32c`."
             )
         end = self.record.committed[-1][1] if self.record.committed else 0
-        return StoredArray(array, committed, self._store.path, checksums, end)
+        identity = self._store.identity
+        return StoredArray(array, committed, self._store.path, checksums, end, identity)
 
 
 class Store:
@@ -476,11 +522,19 @@ class Store:
         Its attribute, as typed records.
     splits : mapping of str to Split
         Its splits, in the order in which they were dumped.
+    identity : Identity
+        What was at the path when it was opened.
     """
 
     def __init__(
-        self, path: Path, record: StoreRecord, tree: ReadableTree, named: tuple[Path, ...] = ()
+        self,
+        path: Path,
+        record: StoreRecord,
+        tree: ReadableTree,
+        named: tuple[Path, ...],
+        identity: Identity,
     ) -> None:
+        self.identity = identity
         self.path = path
         self.record = record
         self._tree = tree

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.errors import CnatoolError, MetricError, UsageError
+from cnatool.local_paths import real_path
 from cnatool.store.reference_records import InputsReference
 from cnatool.text import printable
 
@@ -30,7 +31,7 @@ def made_reference(path: Path, split: Split) -> InputsReference:
     UsageError
         If no relative path leads there, or the split has no fingerprint.
     """
-    there, here = split.path.resolve(), path.resolve().parent
+    there, here = real_path(split.path), real_path(path).parent
     try:
         way = Path(os.path.relpath(there, here)).as_posix()
     except ValueError:
@@ -74,7 +75,7 @@ def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path],
         if found.record.fingerprint == reference.fingerprint:
             _check(split, found)
             return found
-    path = split.path.resolve().parent / reference.store
+    path = real_path(split.path).parent / reference.store
     where = f"{split.path}: the raw inputs of split {split.name!r} are in {printable(path)}"
     # What a file names is opened as a store or not at all.
     if not _is_there(path):

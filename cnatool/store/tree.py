@@ -10,7 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
-from cnatool.store.journal import journal_fault
+from cnatool.store.journal import followed, journal_fault
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
@@ -388,5 +388,5 @@ def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
         from cnatool.store.zarr_metadata import metadata_faults
 
         yield from metadata_faults(path)
-    elif (problem := journal_fault(path)) is not None:
+    elif (problem := journal_fault(followed(path))) is not None:
         yield "journal", problem

@@ -37,7 +37,7 @@ CAMPAIGNS: dict[str, Campaign] = {
         6,
     ),
     "flips": Campaign(
-        "damaged files of stores and kept results: no number changes unseen", flips, 80
+        "damaged files of stores and kept results: no number changes unseen", flips, 42
     ),
     "models": Campaign("broken models: refused, or dumped right", broken_models, 60),
     "data": Campaign("broken data: refused, or read as others read them", broken_data, 340),

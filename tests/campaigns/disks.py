@@ -80,7 +80,7 @@ class _Round:
             self.attempts[-1] += f" -> {ended.code}"
             if ended.code:
                 self._check_failed(ended)
-            self._written.check(complete=not ended.code)
+            self._written.check(complete=not ended.code, disturbed=True)
             if not ended.code:
                 return f"{kind}, in time" if len(self.attempts) == 1 else kind
         words = self._written.next()

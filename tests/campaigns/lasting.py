@@ -153,13 +153,15 @@ class Written:
         self._resumed = line is lines[-1]
         return line
 
-    def check(self, *, complete: bool) -> None:
+    def check(self, *, complete: bool, disturbed: bool = False) -> None:
         """Look at all that is there.
 
         Parameters
         ----------
         complete : bool
             Whether the last command succeeded.
+        disturbed : bool
+            Whether it did so although the disk failed.
 
         Raises
         ------
@@ -170,16 +172,22 @@ class Written:
         if new is None:
             self._check_results(complete=complete)
             return
-        rows = self._check_complete(new) if complete else self._check_unfinished(new)
+        if complete:
+            rows = self._check_complete(new, disturbed=disturbed)
+        else:
+            rows = self._check_unfinished(new)
         assert not self._resumed or rows >= self._safe, f"{rows} rows are safe after {self._safe}"
         self._safe = rows
 
-    def _check_complete(self, new: Contents) -> int:
+    def _check_complete(self, new: Contents, *, disturbed: bool) -> int:
         names = sorted(path.name for path in self._where.iterdir())
         assert contents(self._path) == new, "the store differs from one that nobody disturbed"
         rows = safe_rows(self._path, new)
         for path in sorted(self._where.iterdir()):
             if path == self._path:
+                continue
+            if disturbed and path.name.startswith(f".{self._path.name}.removed"):
+                # What cannot be removed is removed when the store is next written.
                 continue
             # Stores that were kept, under a name that shows.
             kept = ".previous" in path.name and path.suffix == self._path.suffix

@@ -106,9 +106,7 @@ def _read_csv(path: Path, *, skip: bool = False) -> Read:
         try:
             numbers = [float(value) for i, value in enumerate(row) if i != at]
             label = row[at : at + 1]
-            if at < len(head):
-                int(row[at])
-        except (ValueError, IndexError):
+        except ValueError:
             if not skip:
                 raise
             continue

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cnatool.data.parquet import open_parquet
-from cnatool.data.source import Source, Wanted
+from cnatool.data.source import Source, View, Wanted
 from cnatool.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (11, 4, 3, 3), np.uint8)
@@ -244,3 +244,24 @@ def test_a_feature_that_is_missing(tmp_path: Path) -> None:
     text = r"a\.parquet, column 'b', row 3, is empty: fill it with a number, leave the row out"
     with pytest.raises(DataError, match=text):
         list(open_parquet([tmp_path / "a.parquet"]).blocks(2))
+
+
+def test_columns_of_several_types_and_gaps_side_by_side(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns: dict[str, pl.Series] = {}
+    kinds = (pl.Int8, pl.Boolean, pl.Float32, pl.UInt16)
+    for number in range(3_000):
+        values = rng.integers(0, 2, 5).tolist()
+        if number == 2_001:
+            values[3] = None
+        columns[f"c{number}"] = pl.Series(values).cast(kinds[number % 4])
+    frame = pl.DataFrame(columns)
+    frame.write_parquet(tmp_path / "a.parquet")
+    one, two = open_parquet([tmp_path / "a.parquet"], Wanted(view=View(skip=True))).blocks(3)
+    assert one.inputs[0].dtype == np.float32
+    for number in range(3_000):
+        expected = frame[f"c{number}"].fill_null(strategy="zero").to_numpy()
+        values = np.concatenate([one.inputs[0][:, number], two.inputs[0][:, number]])
+        np.testing.assert_array_equal(values, expected)
+    assert (list(one.faults), list(two.faults)) == ([], [0])
+    assert "column 'c2001', row 3, is empty" in two.faults[0]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ __all__ = [
     "copied",
     "described_store",
     "full_attribute",
+    "little_memory",
     "plain_attribute",
     "put_attribute",
 ]
@@ -262,3 +265,15 @@ def copied(store: Path, target: Path) -> Path:
     else:
         shutil.copyfile(store, target)
     return target
+
+
+@contextmanager
+def little_memory(most: int = 1 << 30) -> Iterator[None]:
+    """Let no more be allocated than so many bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -1,0 +1,212 @@
+"""How large a model's tensors will be, worked out before anything is allocated for them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import helper
+
+from cnatool.errors import ModelError
+from cnatool.memory import available_memory
+from cnatool.text import bytes_text, with_operator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cnatool.backend.graph import Graph
+
+__all__ = ["check_bytes", "check_constants", "check_sizes", "tensor_bytes"]
+
+# Nobody exports a model for more samples a run.
+_LARGEST_BATCH = 1 << 16
+# No exporter leaves a larger constant to be computed; protobuf holds none that is larger.
+_LARGEST_CONSTANT = 1 << 31
+# Constants with more elements than this are no shapes.
+_SHAPE_ELEMENTS = 1024
+
+
+def check_bytes(what: str, size: int, advice: str) -> None:
+    """Refuse what does not fit the memory, before it is allocated.
+
+    Parameters
+    ----------
+    what : str
+        What takes the memory, as the start of a sentence.
+    size : int
+        Bytes that it takes.
+    advice : str
+        What to do instead.
+
+    Raises
+    ------
+    ModelError
+        If less memory is available.
+    """
+    available = available_memory()
+    if available is not None and size > available:
+        raise ModelError(
+            f"{what} {bytes_text(size)}, and {bytes_text(available)} of memory are available. "
+            f"{advice}"
+        )
+
+
+def check_sizes(
+    graph: Graph,
+    samples: Mapping[str, tuple[int, ...]],
+    *,
+    count: int,
+    bound: int | None,
+    together: bool,
+) -> None:
+    """Refuse a model whose tensors cannot fit the memory, before it is run.
+
+    Sizes that depend on the data, or are computed in the graph, are not known and count as nothing.
+
+    Parameters
+    ----------
+    graph : Graph
+    samples : mapping of str to tuple of int
+        Shape of one sample for each input that data feed.
+    count : int
+        Samples of a run.
+    bound : int or None
+        The number of samples that the model is bound to.
+    together : bool
+        All tensors of a run are in memory at the same time.
+
+    Raises
+    ------
+    ModelError
+        If they cannot.
+    """
+    if bound is not None and bound > _LARGEST_BATCH:
+        raise ModelError(
+            f"{graph.path}: the model is bound to batches of {bound:,} samples, and no more than "
+            f"{_LARGEST_BATCH:,} are run at a time. Export it with a dynamic batch axis, or with a "
+            "smaller batch."
+        )
+    fed = {name: (count, *shape) for name, shape in samples.items()}
+    sizes = dict(tensor_bytes(graph.model, fed))
+    _check_computed(graph, {n: size for n, size in sizes.items() if n not in graph.dynamic})
+    if not sizes:
+        return
+    name = max(sizes, key=lambda name: sizes[name])
+    tensor = f"{graph.path}: tensor {with_operator(repr(name), graph.operator(name))}"
+    advice = "Run it where there is more memory, or export it for smaller inputs."
+    available = available_memory()
+    if together and bound is None and sum(sizes.values()) // count < (available or 0):
+        advice = f"Give --batch-size 1. {advice}"
+    said = f"for {count} sample{'s' * (count > 1)}"
+    check_bytes(f"{tensor} takes, {said},", sizes[name], advice)
+    if together:
+        check_bytes(f"{graph.path}: its tensors take, {said},", sum(sizes.values()), advice)
+
+
+def check_constants(graph: Graph, model: onnx.ModelProto) -> None:
+    """Refuse to compute huge constants, as a few numbers in a model can ask for.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model that they are of.
+    model : ModelProto
+        The part of it that computes them, without inputs.
+
+    Raises
+    ------
+    ModelError
+        If one is larger than a model can hold.
+    """
+    _check_computed(graph, dict(tensor_bytes(model, {})))
+
+
+def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        if size > _LARGEST_CONSTANT:
+            raise ModelError(
+                f"{graph.path}: tensor {with_operator(repr(name), graph.operator(name))} is a "
+                f"constant of {bytes_text(size)}, and no more than "
+                f"{bytes_text(_LARGEST_CONSTANT)} are computed. Export the model with a smaller "
+                "one."
+            )
+
+
+def tensor_bytes(
+    model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, int]]:
+    """Give the bytes of each tensor whose shape follows from those of the inputs.
+
+    Parameters
+    ----------
+    model : ModelProto
+        Its weights are not looked at.
+    inputs : mapping of str to tuple of int
+        Shapes of inputs.
+
+    Yields
+    ------
+    name : str
+        An input or a node's result.
+    bytes : int
+    """
+    light = _light(model, inputs)
+    made = {name for node in light.graph.node for name in node.output} | inputs.keys()
+    try:
+        # Not with data_prop, which makes the values of vectors, however long they are.
+        inferred = onnx.shape_inference.infer_shapes(light)
+    except Exception:  # its C++ raises several classes; the runtime says what is wrong
+        inferred = light
+    for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
+        kind = value.type.tensor_type
+        if value.name not in made:
+            continue
+        dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
+        if kind.HasField("shape") and min(dims, default=1) > 0:
+            yield value.name, math.prod(dims) * _item_bytes(kind.elem_type)
+
+
+def _item_bytes(kind: int) -> int:
+    try:
+        return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
+    except (KeyError, TypeError):
+        return 1
+
+
+def _light(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """Copy a model without its weights, with inputs of known shapes."""
+    graph = onnx.GraphProto(name="sizes")
+    given: dict[str, onnx.ValueInfoProto] = {}
+    for value in model.graph.input:
+        if value.name in inputs:
+            value = helper.make_tensor_value_info(
+                value.name, value.type.tensor_type.elem_type, inputs[value.name]
+            )
+        given[value.name] = value
+    for tensor in model.graph.initializer:
+        if _is_weight(tensor):
+            given[tensor.name] = _declared(tensor.name, tensor)
+        else:
+            graph.initializer.append(tensor)
+    for node in model.graph.node:
+        attribute = node.attribute[0] if len(node.attribute) == 1 else None
+        if node.op_type == "Constant" and attribute and _is_weight(attribute.t):
+            given[node.output[0]] = _declared(node.output[0], attribute.t)
+        else:
+            graph.node.append(node)
+    graph.input.extend(given.values())
+    # What is declared may say less than what follows from the inputs, or something else.
+    graph.output.extend(onnx.ValueInfoProto(name=one.name) for one in model.graph.output)
+    return onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, graph=graph
+    )
+
+
+def _is_weight(tensor: onnx.TensorProto) -> bool:
+    external = tensor.data_location == onnx.TensorProto.EXTERNAL
+    return external or math.prod(tensor.dims) > _SHAPE_ELEMENTS
+
+
+def _declared(name: str, tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))

@@ -1,0 +1,55 @@
+"""Signals that end the command: Ctrl-C, and what ends a job or closes a terminal.
+
+Whatever the command was doing, it ends with one line and with the exit code that shells give to
+the signal.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Without `typing`, for which nothing should wait here.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+else:
+    # `signal` itself gives numbers names: several milliseconds of imports, in which a signal would
+    # end in a traceback.
+    import _signal
+
+__all__ = ["handle", "ignore", "leave"]
+
+# How a shell says which signal ended a process.
+_SIGNALLED = 128
+_WORDS: dict[int, str] = {_signal.SIGINT: "interrupted", _signal.SIGTERM: "terminated"}
+if hasattr(_signal, "SIGHUP"):
+    _WORDS[_signal.SIGHUP] = "hung up"
+
+
+def handle(handler: Callable[[int, Any], object]) -> None:
+    """Set the handler of each such signal, but of those that whoever started us has us ignore."""
+    for number in _WORDS:
+        # A command in the background ignores Ctrl-C, one under nohup the end of its terminal.
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, handler)
+
+
+def ignore() -> None:
+    """Ignore all such signals from now on."""
+    for number in _WORDS:
+        _signal.signal(number, _signal.SIG_IGN)
+
+
+def leave(number: int, frame: object = None) -> NoReturn:
+    """End the process at once, with one line and the shell's exit code."""
+    ignore()
+    try:
+        os.write(2, f"cnatool: {_WORDS[number]}.\n".encode())
+    except OSError:
+        # The terminal is gone, or the disk with the log is full.
+        pass
+    finally:
+        os._exit(_SIGNALLED + number)

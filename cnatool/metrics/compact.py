@@ -1,0 +1,45 @@
+"""Whole numbers in the smallest type that holds them, gathered block by block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["Integers", "compact"]
+
+Integers: TypeAlias = "NDArray[np.signedinteger[Any]]"
+
+_TYPES = (np.int8, np.int16, np.int32)
+
+
+def compact(blocks: Iterable[NDArray[np.integer[Any]]]) -> Integers:
+    """Join blocks of whole numbers in the smallest signed type that holds them all.
+
+    Parameters
+    ----------
+    blocks : iterable of (n,) int array
+        Numbers that int64 holds.
+
+    Returns
+    -------
+    (n,) array of int
+    """
+    narrow = [block.astype(_smallest(block)) for block in blocks]
+    if not narrow:
+        return np.empty(0, np.int64)
+    return np.concatenate(narrow)
+
+
+def _smallest(values: NDArray[np.integer[Any]]) -> type[np.signedinteger[Any]]:
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    for kind in _TYPES:
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return kind
+    return np.int64

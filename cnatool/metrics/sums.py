@@ -1,0 +1,41 @@
+"""Sums over more values than are held at a time, equal in every bit to NumPy's over all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["BLOCK", "sum_in_blocks"]
+
+BLOCK = 1 << 15  # values at a time
+_UNROLLED = 8  # values that NumPy adds side by side
+
+
+def sum_in_blocks(
+    values: Callable[[int, int], NDArray[np.float64]], start: int, stop: int
+) -> float:
+    """Sum values that are computed a block at a time.
+
+    NumPy sums a contiguous array pairwise: a half, rounded down to a multiple of 8, and the rest.
+    The same halves are taken here, down to a block.
+
+    Parameters
+    ----------
+    values : callable
+        Gives the values of a half-open range, as a contiguous array. Ranges are asked for in
+        rising order, each once.
+    start, stop : int
+        The range of all.
+    """
+    count = stop - start
+    if count <= BLOCK:
+        return float(values(start, stop).sum())
+    half = count // 2
+    half -= half % _UNROLLED
+    first = sum_in_blocks(values, start, start + half)
+    return first + sum_in_blocks(values, start + half, stop)
