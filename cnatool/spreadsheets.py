@@ -1,4 +1,4 @@
-"""CSV that is harmless in a spreadsheet, which would compute cells that begin as formulas do."""
+"""CSV that is harmless in a spreadsheet, which evaluates cells that begin like a formula."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 __all__ = ["from_spreadsheet", "to_spreadsheet", "write_csv"]
 
-# What begins a formula, also behind what some programs trim off, and behind quotes, so that those
-# that are put there can be told from those that were there. Full-width signs count where Japanese
-# is written. https://owasp.org/www-community/attacks/CSV_Injection
+# The start of a formula, also after blanks, which some programs strip, and after quotes, so that
+# added quotes can be told from original ones. Full-width signs count in Japanese settings.
+# https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = r"^'*[\s\p{Cc}\p{Cf}]*[=+\-@\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]|^'*[\t\r\n]"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _QUOTE = "'"
-# What may divide cells elsewhere: text that holds one is put in double quotes.
+# Separators of other settings: if a text contains one, all texts are enclosed in double quotes.
 _SEPARATOR = r"[;\t|]"
 
 
 def write_csv(
     frame: polars.DataFrame, target: str | Path | IO[bytes], *, header: bool = True
 ) -> None:
-    """Write a frame as CSV, text made harmless as `to_spreadsheet` does.
+    """Write a frame as CSV, with text made harmless by `to_spreadsheet`.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def write_csv(
 
 
 def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
-    """Put a single quote before each text, header or cell, that a spreadsheet would compute.
+    """Put a single quote before each text, header or cell, that a spreadsheet would evaluate.
 
     These are texts that begin with ``=``, ``+``, ``-``, ``@`` (or a full-width form of these), a
-    tab, a return or a line feed, also behind blanks, and are no plain number. Columns of numbers
+    tab, a return or a line feed, also after blanks, and are not a plain number. Columns of numbers
     stay as they are. `from_spreadsheet` is the inverse.
 
     Parameters
@@ -64,7 +64,7 @@ def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
 
 
 def from_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
-    """Take off the single quotes that `to_spreadsheet` puts before texts.
+    """Remove the single quotes that `to_spreadsheet` puts before texts.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _unquoted(text: polars.Expr) -> polars.Expr:
 
 
 def _divided(frame: polars.DataFrame) -> bool:
-    """Whether a text holds what divides cells where commas do not."""
+    """Whether a text contains what separates cells in other settings."""
     import polars as pl
 
     texts = (column for column in frame if column.dtype == pl.String)

@@ -43,8 +43,8 @@ _TRANSLITERATED = {
     **dict.fromkeys("┼┬┴├┤┌┐└┘╇╈╋", "+"),
     "\xa0": " ",
 }  # fmt: skip
-# Characters that steer a terminal, turn the direction of the text beside them, or show nothing:
-# controls (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
+# Characters that control a terminal, change the direction of text, or are invisible: controls
+# (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
 # separators, zero-width and other default-ignorable characters of Unicode, variation selectors,
 # tags, and surrogates, which are no characters.
 _HIDDEN = (
@@ -53,12 +53,12 @@ _HIDDEN = (
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
-# A message has no more characters than a small terminal shows at once, and where it would have
-# more, each of its words no more than this.
+# A message has no more characters than a small terminal shows at once; if it is longer, its words
+# are limited first.
 _LONGEST_MESSAGE = 1800
 _LONGEST_WORD = 160
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
-# Of what a message lists, so many, and of each no more than so much.
+# Most items that a message lists, and most characters of each.
 _LISTED = 20
 _LONGEST = 60
 # Classes that a line names.
@@ -66,7 +66,7 @@ _CLASSES = 6
 
 
 def escaped(text: str) -> str:
-    """Write hidden characters, and others that cannot be printed, as escapes in Python's form."""
+    """Replace hidden and other unprintable characters by Python's escapes."""
     if text.isprintable() and _HIDDEN_CHARACTER.search(text) is None:
         return text
     return "".join(
@@ -78,8 +78,8 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(document: str) -> str:
-    """Write hidden characters of a JSON document as its own escapes, of the same values."""
-    # Most documents are ASCII, in which only DEL is left to escape.
+    """Replace hidden characters of a JSON document by JSON escapes, which keep the values."""
+    # Most documents are ASCII, where the encoder has escaped all but DEL.
     if document.isascii() and "\x7f" not in document:
         return document
     if _HIDDEN_CHARACTER.search(document) is None:
@@ -93,7 +93,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Leave out the middle of a longer text, so that its start and its end stay."""
+    """Replace the middle of a text that is too long by an ellipsis."""
     if len(text) <= longest:
         return text
     end = (longest - 1) * 2 // 5
@@ -101,10 +101,11 @@ def shortened(text: str, longest: int) -> str:
 
 
 def message(text: str) -> str:
-    """Make a text fit to be one line on a terminal: nothing hidden, and no longer than it bears.
+    """Make one printable line of limited length.
 
-    Every text passes here on its way out: errors, notes, lines of results. Of a long one, first
-    long words (names) lose their middle, then the whole does; the advice at its end stays.
+    All text output passes through here: errors, notes, lines of results. In a text that is too
+    long, first long words (names) lose their middle, then the whole does; the advice at its end
+    stays.
     """
     if len(text) > _LONGEST_MESSAGE:
         text = _LONG_WORD.sub(lambda word: shortened(word[0], _LONGEST_WORD), text)
@@ -112,13 +113,13 @@ def message(text: str) -> str:
 
 
 def printable(name: object) -> str:
-    """Show a name from a file: as it is, or quoted and escaped if it holds hidden characters."""
+    """Show a name from a file as it is, or quoted and escaped if it has hidden characters."""
     text = str(name)
     return text if escaped(text) == text else escaped(repr(text))
 
 
 def shell_quoted(path: str | Path) -> str:
-    """Quote a path for the command line, hidden characters as the escapes that shells read."""
+    """Quote a path for the command line, with hidden characters as shell escapes."""
     text = str(path)
     if escaped(text) == text:
         return shlex.quote(text)

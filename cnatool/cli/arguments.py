@@ -353,7 +353,7 @@ def _value(name: str, text: str) -> Any:
     try:
         number, colon, shape = text.partition(":")
         if colon:
-            # Not a copy of the number for each place: there may be more than memory holds.
+            # A view of one number: an array of this shape may not fit into memory.
             return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
