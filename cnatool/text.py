@@ -44,9 +44,9 @@ _TRANSLITERATED = {
     "\xa0": " ",
 }  # fmt: skip
 # Characters that control a terminal, change the direction of text, or are invisible: controls
-# (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
-# separators, zero-width and other default-ignorable characters of Unicode, variation selectors,
-# tags, and surrogates, which are no characters.
+# (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph separators,
+# zero-width and other default-ignorable characters of Unicode, variation selectors, tags, and
+# surrogates, which are no characters.
 _HIDDEN = (
     "\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0"

@@ -181,8 +181,8 @@ class TableText(NamedTuple):
             unique = f"{name}_duplicated_{number - 1}" if number else name
             if unique in names:
                 raise DataError(
-                    f"{self.path} cannot be read as a table: it has two columns {name!r}, and one "
-                    f"{unique!r}, as the second is called here. Rename one of them."
+                    f"{self.path} cannot be read as a table: a column is called {unique!r}, as "
+                    "the second of two equal names would be. Rename one of them."
                 )
             names[unique] = None
         return list(names)
