@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.troubles import befall
-from cnatool import cli
+from cnatool.cli import signals
 
 __all__ = ["run_request", "serve"]
 
@@ -38,7 +38,7 @@ def serve() -> None:
     # So that a fork does not copy what its garbage collector looks at.
     gc.freeze()
     # Those that forks have from their first moment.
-    cli._on_signals()
+    signals.handle(signals.leave)
     connection = socket.socket(fileno=int(sys.argv[1]))
     lines = connection.makefile("rw")
     for line in lines:

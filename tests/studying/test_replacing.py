@@ -83,7 +83,7 @@ def test_what_is_written_by_an_interrupted_run_goes(tmp_path: Path, monkeypatch)
     write(tmp_path, 1)
     before = contents(tmp_path)
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pl.DataFrame, "write_csv", fails)
