@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.networks import mlp, saved
-from support.stores import append, arrays, record
+from support.stores import ROWS, append, arrays, changed_attribute, record, write_store
 
 import cnatool
 from cnatool.errors import NotAStoreError, StoreDamagedError, UsageError
@@ -212,3 +212,16 @@ def test_room_is_made_only_for_arrays_that_are_there(tmp_path: Path) -> None:
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
     tracemalloc.stop()
     assert not (tmp_path / "t.zarr").exists()
+
+
+@pytest.mark.parametrize("name", ["t.zarr", "t.h5"])
+def test_rows_that_are_committed_in_several_ranges(name: str, tmp_path: Path) -> None:
+    """As other tools may list them."""
+    data = write_store(tmp_path / "s.zarr")
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute["splits"]["train"] |= {"committed": [[0, 2], [2, ROWS]], "checksums": None}
+    split = cnatool.convert(tmp_path / "s.zarr", tmp_path / name).splits["train"]
+    assert split.record.committed == ((0, ROWS),)
+    assert split.record.checksums is not None
+    for key, values in data.items():
+        np.testing.assert_array_equal(split.array(key)[:], values)
