@@ -349,7 +349,7 @@ def test_blosc_reads_nothing_beyond_its_frame(tmp_path: Path, version: Any, kept
     assert sum(len(block.ids) for block in open_source(path).blocks(4)) == len(X)
     (chunk,) = (path / "y").rglob("0")
     chunk.write_bytes(chunk.read_bytes()[:kept])
-    with pytest.raises(DataError, match="array 'y',.*a frame of Blosc is cut off"):
+    with pytest.raises(DataError, match="array 'y',.*a Blosc frame is truncated"):
         list(open_source(path).blocks(4))
 
 
