@@ -140,8 +140,8 @@ class TableText(NamedTuple):
         text = line.decode()
         if '"' not in text:
             return text.split(self.separator)
-        # A cell may be as long as its row.
-        csv.field_size_limit(len(text) + 1)
+        # A cell may be as long as its row. The limit is the whole process's: never lower it.
+        csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.separator, strict=True)
         try:
             # Stray marks may make several rows look like one.

@@ -173,3 +173,11 @@ def test_numbered_names_of_duplicates_are_unique(tmp_path: Path, names: str, col
     found = read(path, columns, skip=False)
     assert isinstance(found, str)
     assert "a_duplicated_0" in found
+
+
+def test_reading_leaves_the_limit_of_cells_in_this_process(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = tmp_path / "a.csv"
+    path.write_text('a,b,label\n1,2,"x"\n3,4,"y"\n')
+    assert not isinstance(read(path, 2, skip=False), str)
+    assert csv.field_size_limit() >= before
