@@ -423,8 +423,8 @@ def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
 def test_names_that_are_not_utf_8(here: Path) -> None:
     name = os.fsdecode(b"n\xe9t.onnx")
     shutil.copy(here / "net.onnx", here / name)
-    assert refused(here, 2, "dump", name, "data", "-o", "s.zarr").endswith(
-        "n\\udce9t.onnx: this name is not UTF-8. Give another.'"
+    assert refused(here, 2, "dump", name, "data", "-o", "s.zarr") == (
+        "cnatool: n\\udce9t.onnx: this name is not UTF-8. Give another."
     )
 
 
