@@ -53,8 +53,8 @@ _HIDDEN = (
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
-# A message has no more characters than a small terminal shows at once, and where it would have
-# more, each of its words no more than this.
+# A message has no more characters than a small terminal shows at once; in a longer one, words are
+# shortened to so many characters first.
 _LONGEST_MESSAGE = 1800
 _LONGEST_WORD = 160
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
@@ -66,7 +66,7 @@ _CLASSES = 6
 
 
 def escaped(text: str) -> str:
-    """Write hidden characters, and others that cannot be printed, as escapes in Python's form."""
+    """Replace hidden and unprintable characters by Python escapes."""
     if text.isprintable() and _HIDDEN_CHARACTER.search(text) is None:
         return text
     return "".join(
@@ -78,8 +78,8 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(document: str) -> str:
-    """Write hidden characters of a JSON document as its own escapes, of the same values."""
-    # Most documents are ASCII, in which only DEL is left to escape.
+    """Replace hidden characters of a JSON document by JSON escapes, which decode to the same."""
+    # Most documents are ASCII, where JSON itself escapes all of them but DEL.
     if document.isascii() and "\x7f" not in document:
         return document
     if _HIDDEN_CHARACTER.search(document) is None:
@@ -93,7 +93,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Leave out the middle of a longer text, so that its start and its end stay."""
+    """Leave out the middle of a text that is too long."""
     if len(text) <= longest:
         return text
     end = (longest - 1) * 2 // 5
@@ -101,10 +101,11 @@ def shortened(text: str, longest: int) -> str:
 
 
 def message(text: str) -> str:
-    """Make a text fit to be one line on a terminal: nothing hidden, and no longer than it bears.
+    """Make a text safe to print on a terminal: escape hidden characters, and limit its length.
 
-    Every text passes here on its way out: errors, notes, lines of results. Of a long one, first
-    long words (names) lose their middle, then the whole does; the advice at its end stays.
+    All errors, notes and lines of results pass through here. A text that is too long first loses
+    the middle of its longest words, such as names, and then its own middle, so that the advice at
+    its end stays.
     """
     if len(text) > _LONGEST_MESSAGE:
         text = _LONG_WORD.sub(lambda word: shortened(word[0], _LONGEST_WORD), text)
@@ -118,7 +119,7 @@ def printable(name: object) -> str:
 
 
 def shell_quoted(path: str | Path) -> str:
-    """Quote a path for the command line, hidden characters as the escapes that shells read."""
+    """Quote a path for a shell, with hidden characters as ``$'…'`` escapes."""
     text = str(path)
     if escaped(text) == text:
         return shlex.quote(text)
