@@ -15,7 +15,7 @@
     └── BackendError       the runtime refused or failed                     exit code 4
 
 A message is one short paragraph: what, where (file, tensor, row), what to do. `StoreWarning` is a
-warning: the store can be read, and something of it is missing.
+warning about a store that can be read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CnatoolError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __str__(self) -> str:
-        """Give the message, whatever the names in it hold, as one line fit for a terminal."""
+        """Give the message with hidden characters escaped, no longer than a terminal shows."""
         from cnatool.text import message
 
         return message(super().__str__())
@@ -87,7 +87,7 @@ class StoreVersionError(StoreDamagedError):
 
 
 class StoreInUseError(CnatoolError, OSError):
-    """A store that another process is writing, or replaced while it was read."""
+    """A store that another process is writing, or has replaced during a read."""
 
     exit_code = 3
 
@@ -105,4 +105,4 @@ class BackendError(CnatoolError, RuntimeError):
 
 
 class StoreWarning(UserWarning):
-    """A store that can be read, and from which something is missing."""
+    """A store can be read, but its last commit may be missing, or an older store lies beside it."""

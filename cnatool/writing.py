@@ -59,10 +59,7 @@ def write_dump(decided: Decided, begun: Begun) -> None:
             pass
         elif safe_rows(path) != 0:
             kept = replaced.keep()
-            observer.note(
-                unfinished_text(decided)
-                + (f". The store that it would have replaced is {kept}" if kept else "")
-            )
+            observer.note(unfinished_text(decided) + (f". The old store is {kept}" if kept else ""))
         else:
             hidden = replaced.restore()
             observer.note(

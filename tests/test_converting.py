@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -8,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.networks import mlp, saved
-from support.stores import append, arrays, record
+from support.stores import ROWS, append, arrays, changed_attribute, record, write_store
 
 import cnatool
 from cnatool.errors import NotAStoreError, StoreDamagedError, UsageError
@@ -192,3 +193,35 @@ def test_rows_that_are_not_those_of_the_fingerprint(dumped: Path, tmp_path: Path
     with pytest.raises(StoreDamagedError, match="are not those that its fingerprint was taken of"):
         cnatool.convert(path, tmp_path / "t.zarr")
     assert not (tmp_path / "t.zarr").exists()
+
+
+def test_room_is_made_only_for_arrays_that_are_there(tmp_path: Path) -> None:
+    """An attribute that claims 16 GiB a row, with a checksum that fits."""
+    path = tmp_path / "s.h5"
+    with cnatool.create_store(path, tensors=["a"], outputs=["a"]) as store:
+        values = np.ones((4, 3), np.float32)
+        store.append("train", inputs=values, outputs=values, activations={"a": values})
+    with h5py.File(path, "r+") as root:
+        attribute = json.loads(root.attrs["cnatool"])
+        attribute["inputs"][0]["shape"] = [(1 << 32) + 5]
+        root.attrs["cnatool"] = json.dumps(attribute)
+        del root.attrs["cnatool_crc32c"]
+    tracemalloc.start()
+    with pytest.raises(StoreDamagedError, match="inputs/0 has shape"):
+        cnatool.convert(path, tmp_path / "t.zarr")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+    assert not (tmp_path / "t.zarr").exists()
+
+
+@pytest.mark.parametrize("name", ["t.zarr", "t.h5"])
+def test_rows_that_are_committed_in_several_ranges(name: str, tmp_path: Path) -> None:
+    """As other tools may list them."""
+    data = write_store(tmp_path / "s.zarr")
+    with changed_attribute(tmp_path / "s.zarr") as attribute:
+        attribute["splits"]["train"] |= {"committed": [[0, 2], [2, ROWS]], "checksums": None}
+    split = cnatool.convert(tmp_path / "s.zarr", tmp_path / name).splits["train"]
+    assert split.record.committed == ((0, ROWS),)
+    assert split.record.checksums is not None
+    for key, values in data.items():
+        np.testing.assert_array_equal(split.array(key)[:], values)

@@ -1,4 +1,4 @@
-"""Frames of Blosc, looked at before they are decoded."""
+"""Checking Blosc frames before they are decoded."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numcodecs.compat import ensure_contiguous_ndarray
 
 __all__ = ["CheckedBlosc", "check_frames"]
 
-# Where a frame says how long it is: behind its version, flags and the sizes of what it holds.
+# The compressed size in a frame's header, after version, flags, type size, size and block size.
 _LENGTH = struct.Struct("<12xI")
 
 
 class CheckedBlosc(Blosc):  # type: ignore[misc]  # of a library without types
-    """Blosc that refuses a frame which is cut off.
+    """The Blosc codec, refusing truncated frames.
 
-    Blosc itself is not told the length of a frame: beyond the end of one that is cut off it reads
-    whatever lies there in memory, and gives that as values, or crashes.
+    Blosc is not given the length of its input: past the end of a truncated frame it reads whatever
+    is in memory there, and returns it as values, or crashes.
     """
 
     codec_id = "blosc"
@@ -31,15 +31,15 @@ class CheckedBlosc(Blosc):  # type: ignore[misc]  # of a library without types
         Raises
         ------
         ValueError
-            If it is shorter than it says.
+            If the frame is shorter than its header says.
         """
         frame = memoryview(ensure_contiguous_ndarray(buf)).cast("B")
         if len(frame) < _LENGTH.size or len(frame) < _LENGTH.unpack_from(frame)[0]:
-            raise ValueError("a frame of Blosc is cut off")
+            raise ValueError("a Blosc frame is truncated")
         return super().decode(buf, out)
 
 
 def check_frames() -> None:
-    """Let zarr decode Blosc by `CheckedBlosc`, in arrays of version 2 and of version 3."""
+    """Make zarr decode Blosc with `CheckedBlosc`, in Zarr version 2 and 3."""
     numcodecs.register_codec(CheckedBlosc)
     zarr.codecs.blosc.Blosc = CheckedBlosc  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""What a store's attribute must fulfil beyond its types: its parts must fit each other.
+"""Consistency of a store's attribute beyond its types.
 
-Whatever a reader relies on is checked here, once, so that no reader has to.
+Everything that readers rely on is checked here, once, so that no reader has to.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["SPLIT_NAME", "contradictions"]
 
 # A split's name is a folder's name inside the store.
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# What a store can hold: no array is larger, and no number in JSON is exact beyond it.
+# The largest size of an array: integers in JSON are exact up to here.
 _MOST = 1 << 53
-# NumPy's limit is 64, of which the rows take one.
+# NumPy allows 64 axes, and rows take one.
 _MOST_AXES = 63
-# A dump that is resumed runs with as many threads again.
+# A resumed dump starts this many threads.
 _MOST_THREADS = 1 << 12
-# What counts of levels are, with the checksum that follows them.
+# Type and shape of counts of levels: 256 counts and a checksum.
 _COUNTS = ("uint32", (257,))
-# Each names an array, so that no other may be among them.
+# Each is the name of an array.
 _STATISTICS = (*get_args(Statistic), "count")
-# By names, as NumPy parses more in a type than a name.
+# Compared by name, since np.dtype() accepts more than names.
 _DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -160,7 +160,7 @@ def _layer_contradictions(record: StoreRecord) -> Iterator[str]:
 
 
 def _run_contradictions(record: StoreRecord) -> Iterator[str]:
-    """Give what is wrong with what ran, and with how it was fed."""
+    """Give what is wrong with the models, the runtime and the preprocessing."""
     for what, model in (("model", record.model), ("initial model", record.initial)):
         if model is not None:
             yield from _model_contradictions(what, model)

@@ -28,7 +28,7 @@ class ChunkedArray:
     written : int
         Rows that are there already.
     checksums : bytes or None
-        CRC-32C of the chunks of these rows, four bytes each; None where they are not known.
+        CRC-32C of each chunk of these rows, four bytes each; None if they are not known.
 
     Attributes
     ----------
@@ -50,17 +50,17 @@ class ChunkedArray:
         self._buffer: NDArray[Any] = np.empty((array.chunk_rows, *array.shape[1:]), self.dtype)
         self._filled = 0
         self.written = written
-        # Rows of nothing need none.
+        # Rows without elements need none.
         known = checksums is not None and 0 not in array.shape[1:]
         self._checksums = bytearray(checksums or b"") if known else None
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of one chunk."""
+        """Rows per chunk."""
         return self._array.chunk_rows
 
     def checksums(self, rows: int) -> bytes | None:
-        """Give the CRC-32C of the chunks of the first rows; None where some are not known."""
+        """Give the CRC-32C of each chunk of the first rows; None if they are not known."""
         if self._checksums is None:
             return None
         return bytes(self._checksums[: 4 * -(-rows // self.chunk_rows)])
@@ -91,7 +91,7 @@ class ChunkedArray:
     def _write(self, rows: NDArray[Any]) -> None:
         rows = rows.astype(self.dtype, copy=False)
         if self._checksums is not None:
-            # Before they are written: what goes wrong from here on is seen.
+            # Taken before the rows are written, so that errors on the way to the disk are noticed.
             for start in range(0, len(rows), self.chunk_rows):
                 self._checksums += rows_checksum(rows[start : start + self.chunk_rows])
         self._array.write(self.written, rows)

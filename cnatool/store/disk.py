@@ -17,7 +17,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 def opened(path: Path, mode: str) -> FileIO:
-    """Open a file without a buffer; to write to it, only if it is no link."""
+    """Open a file unbuffered; for writing, refuse a link."""
     if mode == "rb":
         return path.open("rb", buffering=0)
     return opened_here(path, mode)

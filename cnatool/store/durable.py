@@ -1,4 +1,4 @@
-"""Making sure that files are on disk: what a commit rests on, and results that are replaced."""
+"""Writing files durably, and replacing them whole."""
 
 from __future__ import annotations
 
@@ -38,16 +38,21 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes, partial: Path) -> None:
-    """Put a file at a path, whole and safe, or leave what is there.
+    """Write a file durably: whatever happens, the path holds the old content or the new.
 
     Parameters
     ----------
     path : Path
         The file.
     content : bytes
-        What it will hold.
+        The new content.
     partial : Path
-        Where it is written first, in the same folder; nobody else writes there.
+        A temporary path in the same folder, which nobody else writes to.
+
+    Raises
+    ------
+    OSError
+        If the operating system refuses.
     """
     partial.unlink(missing_ok=True)
     with opened_here(partial, "xb") as file:
@@ -59,20 +64,21 @@ def replace_file(path: Path, content: bytes, partial: Path) -> None:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which takes the place of another when the context ends.
+    """Give a temporary path, whose file replaces another when the context ends.
 
-    Whatever ends the process, the file is the old one or the new one. What a killed process left is
-    overwritten by the next one that writes the same file; of two at the same time one waits.
+    However the process ends, the path holds the old file or the new one. A temporary file that a
+    killed process left is overwritten by the next one; of two processes that write the same file at
+    once, one waits.
 
     Parameters
     ----------
     path : Path
-        The file. A link is replaced, not followed.
+        The file to replace. A link is replaced, not followed.
 
     Yields
     ------
     Path
-        An empty file beside it.
+        An empty file in the same folder.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Make sure that `replaced_file` can make a file beside another.
+    """Make sure that `replaced_file` can create its temporary file.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def check_replaceable(path: Path) -> None:
 
 @contextmanager
 def _fresh_file(path: Path) -> Iterator[Path]:
-    """Have a new, empty file for oneself; remove it where the context ends with an error."""
+    """Hold a new, empty file exclusively; remove it if the context ends with an error."""
     file = _held(path)
     if sys.platform == "win32":
         file.close()  # what is open cannot be renamed there
@@ -115,11 +121,11 @@ def _fresh_file(path: Path) -> Iterator[Path]:
 
 
 def _held(path: Path) -> FileIO:
-    """Open an empty file, after others that write the same one are done."""
+    """Open and lock an empty file, once other processes that write it are done."""
     while True:
         with suppress(FileNotFoundError):
             status = path.lstat()
-            # Of a link, or a file with a second name, this name alone goes.
+            # Unlink a link, or one name of a hard-linked file, rather than write through it.
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 path.unlink()
         file = opened_here(path, "a+b")
@@ -136,7 +142,7 @@ def _held(path: Path) -> FileIO:
 
 
 def _lock(file: FileIO) -> None:
-    """Wait for others that write the same file, where the file system has locks."""
+    """Lock a file, if the file system has locks."""
     if sys.platform != "win32":
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)

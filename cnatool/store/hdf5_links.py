@@ -1,4 +1,4 @@
-"""Links inside an HDF5 file: a store that is written to has none, nor values in other files."""
+"""Links inside an HDF5 file, and values in other files: a store with either is not written to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_own"]
 
 
 def check_own(root: h5py.Group, path: Path) -> None:
-    """Make sure that each object of a file has one name, and its values lie in this file.
+    """Make sure that each object of a file has one name, and that its values lie in the file.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def check_own(root: h5py.Group, path: Path) -> None:
     Raises
     ------
     StoreWriteError
-        If something leads elsewhere; the message names it.
+        If an object has not; the message names it.
     StoreDamagedError
         If the file cannot be read.
     """

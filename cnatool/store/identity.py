@@ -1,4 +1,4 @@
-"""Whether a path still leads to the store that was opened there."""
+"""Checking that a path still holds the store that was opened there."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Identity"]
 
 
 class Identity:
-    """The file or folder that is at a path now.
+    """The device and inode of the file or folder at a path.
 
-    A store in Zarr is read file by file, by path. Where another takes its place meanwhile, what is
-    found belongs to two stores, and is no damage of either.
+    A Zarr store is read file by file, by path. If it is replaced meanwhile, files of two stores are
+    read, and what looks like damage is none.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ class Identity:
         self._number = _number(path)
 
     def check(self) -> None:
-        """Make sure that it is still there.
+        """Make sure that the same file or folder is still at the path.
 
         Raises
         ------
         StoreInUseError
-            If something else is, or nothing.
+            If it was replaced or removed.
         """
         if _number(self._path) != self._number:
             raise StoreInUseError(

@@ -1,4 +1,4 @@
-"""Checksums of a store's attribute and rows: a flipped bit must not become another number."""
+"""Checksums of a store's attribute and rows."""
 
 from __future__ import annotations
 
@@ -30,15 +30,20 @@ def attribute_checksum(attribute: bytes) -> str:
 
 
 def rows_checksum(rows: NDArray[Any]) -> bytes:
-    """Compute the CRC-32C of rows of an array: four bytes, the most significant first.
+    """Compute the CRC-32C of rows of an array.
 
-    It is that of their bytes before compression, C-contiguous and little-endian; of text, that of
-    each one's UTF-8 behind its length in bytes, four bytes little-endian.
+    It is taken over their bytes before compression, C-contiguous and little-endian; for text, over
+    each string's length in bytes (four bytes, little-endian) followed by its UTF-8.
 
     Parameters
     ----------
     rows : ndarray
-        Rows of numbers; or of text, as objects.
+        Rows of numbers, or of strings as objects.
+
+    Returns
+    -------
+    bytes
+        Four bytes, big-endian.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Links: a store may be read through them; nothing is written or removed through one."""
+"""Links: stores are read through links, but nothing is written or removed through one."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from cnatool.errors import StoreWriteError
 if TYPE_CHECKING:
     from io import FileIO
 
-__all__ = ["check_own", "is_link", "opened_here"]
+__all__ = ["check_alone", "check_own", "is_link", "opened_here"]
 
-# Windows has no such flag, and nobody but an administrator makes links there.
+# Windows has no such flag; making links there takes a privilege.
 _HERE = getattr(os, "O_NOFOLLOW", 0)
-# What systems say of a link where O_NOFOLLOW was given.
+# Errors of opening a link with O_NOFOLLOW, by system.
 _REFUSED = frozenset({errno.ELOOP, errno.EMLINK})
 
 
 def is_link(path: Path) -> bool:
-    """Say whether a path is a symbolic link, or what Windows calls a junction."""
-    # Python 3.12 knows junctions.
+    """Say whether a path is a symbolic link, or a junction on Windows."""
+    # New in Python 3.12.
     junction = getattr(path, "is_junction", None)
     return path.is_symlink() or (junction is not None and junction())
 
 
 def opened_here(path: Path, mode: str) -> FileIO:
-    """Open a file to write to it, without a buffer; refuse a link.
+    """Open a file for writing, unbuffered, unless it is a link.
+
+    Parameters
+    ----------
+    path : Path
+    mode : str
+        As of `open`; binary.
 
     Raises
     ------
@@ -53,20 +59,19 @@ def _opener(path: str, flags: int) -> int:
 
 
 def check_own(store: Path, *, alone: bool = False) -> None:
-    """Make sure that everything in a store's folder lies in it.
+    """Make sure that a store's folder has no links in it.
 
     Parameters
     ----------
     store : Path
         The folder of a Zarr store.
     alone : bool
-        Make sure too that no file has a second name (a hard link), under which another store would
-        change.
+        Refuse hard links too: another store may contain the same file, and would change with it.
 
     Raises
     ------
     StoreWriteError
-        If something does not; the message names it.
+        If it has one; the message names it.
     """
     if is_link(store):
         raise _a_link(store)
@@ -84,7 +89,16 @@ def check_own(store: Path, *, alone: bool = False) -> None:
 
 
 def check_alone(path: Path, status: os.stat_result, store: Path) -> None:
-    """Refuse to write into a file that has a second name.
+    """Make sure that a file has no second name (hard link).
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    status : os.stat_result
+        Its status.
+    store : Path
+        The store that it belongs to, for the message.
 
     Raises
     ------
@@ -93,7 +107,7 @@ def check_alone(path: Path, status: os.stat_result, store: Path) -> None:
     """
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise StoreWriteError(
-            f"{path} is also the file of another name (a hard link), which would change with it. "
+            f"{path} has another name (a hard link), under which it would change too. "
             f"Copy {store} with `cp -r`, and resume the copy."
         )
 

@@ -1,4 +1,4 @@
-"""One writer a store: a lock that ends with the process that holds it."""
+"""One writer per store: a lock that ends with the process that holds it."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _SCHEMA = "cnatool.store/1"
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 _BLOCK_BYTES = 16 << 20
-# A string as an object of its own, and the reference to it.
+# Estimated bytes of a Python string and the reference to it.
 _TEXT_BYTES = 128
 _AGAIN_SECONDS = (0.005, 0.02, 0.08)
 
@@ -89,7 +89,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     Warns
     -----
     StoreWarning
-        If the journal beside an HDF5 store is damaged, so that its last commit may be missing.
+        If the journal of an HDF5 store is damaged, so that its last commit may be missing.
     """
     path = Path(path)
     try:
@@ -108,12 +108,12 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
 
 
 def _warn_of_journal(path: Path, rows: str, *, complete: bool = False) -> None:
-    """Warn of a journal that is left out, which takes a store back by one commit."""
+    """Warn that a damaged journal is ignored, so that the last commit may be missing."""
     if path.is_file() and (problem := journal_fault(followed(path))) is not None:
-        ways = "Restore" if complete else "Complete it with `cnatool dump --resume`, restore"
+        ways = "Restore" if complete else "Complete the store with `cnatool dump --resume`, restore"
         warnings.warn(
-            f"{problem}. What the last commit changed may be missing from {path}{rows}. {ways} "
-            "both files from a copy, or, if the journal is not of this store, delete it.",
+            f"{problem}. The last commit may be missing from {path}{rows}. {ways} both files from "
+            "a copy, or, if the journal does not belong to this store, delete it.",
             StoreWarning,
             stacklevel=3,
         )
@@ -200,15 +200,15 @@ class StoredArray:
     array : ReadableArray
         The array in the store.
     ranges : tuple of (int, int)
-        Its committed row ranges.
+        The row ranges to read, all of them committed.
     path : Path
         The store, for messages.
     checksums : ChunkChecksums or None
-        What the chunks of the array's committed rows must match.
+        Checksums of the array's committed rows; None if there are none.
     end : int
-        The last of these rows, plus one; ``ranges`` may be fewer where another store uses them.
+        End of the committed rows. ``ranges`` may cover fewer, if another store uses the array.
     identity : Identity
-        The store that was opened.
+        Identity of the store when it was opened.
     """
 
     __slots__ = (
@@ -238,7 +238,7 @@ class StoredArray:
         self._path = path
         self._checksums = checksums
         self._end = end
-        # The chunk that a few rows were last read from, and its first row.
+        # First row and rows of the chunk that was read last.
         self._held: tuple[int, NDArray[Any]] | None = None
         rows = sum(stop - start for start, stop in ranges)
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
@@ -268,14 +268,14 @@ class StoredArray:
         return whole if dtype is None else whole.astype(dtype)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Give ``(first row, rows)`` in order, whole chunks, about 16 MiB at a time.
+        """Give ``(first row, rows)`` in order, in blocks of whole chunks, about 16 MiB each.
 
-        Blocks are read ahead while the caller works on the last one.
+        The next blocks are read while the caller works on the last one.
 
         Parameters
         ----------
         start, stop : int
-            The range of rows to read; by default all.
+            The range of rows to read; all by default.
         """
         end = len(self) if stop is None else min(stop, len(self))
         step = self._block_rows
@@ -285,7 +285,7 @@ class StoredArray:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of memory that one row takes once it is read; of text, about as many."""
+        """Bytes of one row in memory; an estimate for text."""
         element = _TEXT_BYTES if self.dtype.hasobject else self.dtype.itemsize
         return max(1, element * math.prod(self.shape[1:]))
 
@@ -307,7 +307,7 @@ class StoredArray:
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
     def _checked(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows, of the store that was opened."""
+        """Read rows; if they are damaged, make sure first that the store was not replaced."""
         try:
             return self._of_chunks(start, stop)
         except StoreDamagedError:
@@ -315,7 +315,7 @@ class StoredArray:
             raise
 
     def _of_chunks(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows, with all other committed rows of their chunks, and check them."""
+        """Read the committed rows of all chunks that hold some rows, check them, and give these."""
         if self._checksums is None:
             return self._array.read(start, stop)
         size = self._checksums.rows
@@ -327,17 +327,17 @@ class StoredArray:
             high = min(low + size, last)
             if rows_checksum(rows[low - first : high - first]) != self._checksums[low // size]:
                 raise StoreDamagedError(
-                    f"{self._path}: rows {low} to {high - 1} of array {self._array.key} are not "
-                    "those that were stored: they do not match their checksum in the store's "
-                    "attribute. Dump again, or restore the store from a copy. If you changed them "
-                    "on purpose, remove `checksums` of the split, and `cnatool_crc32c`."
+                    f"{self._path}: rows {low} to {high - 1} of array {self._array.key} do not "
+                    "match their checksum in the store's attribute. Dump again, or restore the "
+                    "store from a copy. If you changed them on purpose, remove `checksums` of the "
+                    "split, and `cnatool_crc32c`."
                 )
         if stop - start == last - first:
             return rows
         if last - first <= size:
-            # Where rows are read one by one, their chunk is read and checked once.
+            # So that rows that are read one by one do not read and check their chunk each time.
             self._held = first, rows
-        # Whoever keeps a few rows is not to keep their chunks.
+        # A copy, so that a caller who keeps a few rows does not keep their chunks.
         return rows[start - first : stop - first].copy()
 
 
@@ -525,7 +525,7 @@ class Store:
     splits : mapping of str to Split
         Its splits, in the order in which they were dumped.
     identity : Identity
-        What was at the path when it was opened.
+        Identity of the file or folder when it was opened.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Opening files of other people: pipes, devices and sockets are refused, not waited for."""
+"""Reading regular files only: pipes, devices and sockets are refused instead of waited for."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def open_regular(path: Path) -> FileIO:
     Raises
     ------
     OSError
-        If it cannot be opened, or is no regular file. A pipe would keep the caller waiting, and a
-        device may have no end.
+        If it cannot be opened, or is not a regular file: a pipe could block, and a device may have
+        no end.
     """
     file: FileIO = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return file
 
 
@@ -40,7 +40,7 @@ def read_regular(path: Path) -> bytes:
     Raises
     ------
     OSError
-        As of `open_regular`.
+        If `open_regular` raises it, or the file cannot be read.
     """
     with open_regular(path) as file:
         return file.readall()

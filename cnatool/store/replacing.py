@@ -1,16 +1,16 @@
 """Replacing a store: nothing but a store is ever replaced, and a kill loses neither of the two.
 
-Whoever replaces a store holds the lock of its path (`cnatool.store.lock`), and begins with
-`recovered`. Beside a store there may be, under hidden names:
+A process that replaces a store holds the lock of its path (`cnatool.store.lock`), and calls
+`recovered` first. Beside a store there may be hidden names:
 
-- ``.NAME.replaced``: the old store, whole, from when the new one is begun until it is finished;
-- ``.NAME.new``: a new store of a command that shows nothing before it is finished;
-- ``.NAME.removed``: what is being removed. A store gets this name first, by one renaming, so that
-  under no other name a part of a store is ever found.
+- ``.NAME.replaced``: the old store, whole, while the new one is being written at its path;
+- ``.NAME.new``: a new store that is moved to its path once it is finished;
+- ``.NAME.removed``: a store that is being deleted. It is renamed before the first file is deleted,
+  so no other name ever holds part of a store.
 
-A killed process leaves them, and the next one that replaces the store finds them. An HDF5 file has
-no journal under any of these names, and before a file gets a name no journal is there that was
-another file's.
+A killed process leaves them behind, and the next process that replaces the store recovers them. An
+HDF5 file has no journal under any of these names, and a journal left by another file is removed
+before a file is renamed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
     "safe_rows",
 ]
 
-# Names under which something may be left because it could not be removed.
+# Most names for stores that could not be deleted yet.
 _REMOVED = 100
 
 
@@ -61,16 +61,16 @@ def check_folder(path: Path) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
-    """Make sure that a new store can be made at a path.
+    """Make sure that a new store can be created at a path.
 
     Parameters
     ----------
     path : Path
         Where the store will be.
     overwrite : bool
-        A cnatool store may be there; anything else never.
+        Accept a cnatool store at the path; anything else is always refused.
     resumes : bool
-        The caller could go on with a store.
+        The command can resume a store, which the message then mentions.
 
     Raises
     ------
@@ -101,9 +101,9 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
 
 
 def safe_rows(path: Path) -> int | None:
-    """Count the rows of a store that was cut off; None where it cannot be read.
+    """Count the committed rows of an interrupted store; None if it cannot be read.
 
-    What a reader finds is what counts: an interruption may come just behind a commit.
+    They are counted by reading the store: an interruption may come right after a commit.
     """
     try:
         return sum(map(len, _opened(path).splits.values()))
@@ -114,27 +114,27 @@ def safe_rows(path: Path) -> int | None:
 
 
 def recovered(path: Path, *, resumes: bool = False) -> str | None:
-    """Put right what a killed process left where it was replacing a store.
+    """Clean up after a process that was killed while it replaced a store.
 
-    The old store gets its name back where the new one has no row; else it gets a name that shows.
-    What was being removed, or was not finished and cannot be gone on with, goes.
+    The old store gets its name back if the new one has no row, and otherwise a visible name beside
+    it. Stores that were being deleted, and unfinished ones that cannot be resumed, are deleted.
 
     Parameters
     ----------
     path : Path
-        Where the store is, or was; its lock is held.
+        The path of the store; its lock is held.
     resumes : bool
-        The caller goes on with the new store, so that the old one does not get its name back.
+        The caller resumes the new store, so that the old one does not get its name back.
 
     Returns
     -------
     str or None
-        What the user should know.
+        A note for the user; None if there is nothing to say.
 
     Raises
     ------
     StoreWriteError
-        If something else is in the way, or the operating system refuses.
+        If a file of another program is in the way, or the operating system refuses.
     """
     form = format_of(path)
     aside = aside_of(path)
@@ -147,7 +147,7 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
             for left in (_new(path), aside)
             if os.path.lexists(left) and not _is_ours(form, left)
         ]
-        # What goes on with a store says itself what it needs.
+        # A resumed dump checks the journal itself.
         beside = [None if resumes else form.foreign(path), form.foreign(_new(path))]
         for other in (*others, *(one for one in beside if one is not None)):
             raise StoreWriteError(
@@ -160,18 +160,15 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
             _put_back(path)
             return None
         if _is_finished(path) and not _is_whole(aside):
-            # An earlier version removed a store under this name.
+            # An earlier version deleted stores under this name.
             _discard(path, aside)
             return None
         shown = _shown(path)
-    return (
-        f"{path} was being replaced when its writer was killed. The store that it would have "
-        f"replaced is {shown}"
-    )
+    return f"{path} was being replaced when its writer was killed. The old store is {shown}"
 
 
 def _opened(path: Path) -> Store:
-    """Open a store to look at it: whoever works with it is warned then."""
+    """Open a store without its warnings, which whoever reads the store gets."""
     from cnatool.store.reader import open_store
 
     with warnings.catch_warnings():
@@ -180,12 +177,12 @@ def _opened(path: Path) -> Store:
 
 
 def _is_ours(form: Format, path: Path) -> bool:
-    """Tell a store, or what is left of one, from anything else that has its hidden name."""
+    """Say whether a hidden name holds a store or part of one, and nothing else."""
     return not is_link(path) and form.is_part(path)
 
 
 def _has_no_row(form: Format, path: Path) -> bool:
-    """Say whether nothing would be lost with what is at a path."""
+    """Say whether a path holds no committed row, so that it can be deleted."""
     if not os.path.lexists(path):
         return True
     if is_link(path) or not form.is_replaceable(path):
@@ -202,7 +199,7 @@ def _is_finished(path: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether a store has all of its arrays, from their first committed row to their last."""
+    """Say whether the first and the last committed row of each array of a store can be read."""
     try:
         _read_ends(_opened(path))
     except CnatoolError:
@@ -233,7 +230,7 @@ def _removed_names(path: Path) -> Iterator[Path]:
 
 
 def discard(path: Path) -> None:
-    """Remove a store whose lock is held, or what is there of one.
+    """Delete a store, or part of one; its lock is held.
 
     Raises
     ------
@@ -244,7 +241,7 @@ def discard(path: Path) -> None:
 
 
 def _discard(path: Path, gone: Path) -> None:
-    """Remove one of the stores at or beside a path."""
+    """Delete one of the stores at or beside a path."""
     form = format_of(path)
     if not os.path.lexists(gone):
         form.forget(gone)
@@ -252,13 +249,13 @@ def _discard(path: Path, gone: Path) -> None:
     names = (path.with_name(f".{path.name}.removed{i or ''}") for i in range(_REMOVED))
     name = next(name for name in names if not os.path.lexists(name))
     gone.rename(name)
-    # Only now: while the file is there its journal belongs to it.
+    # Not before: as long as the file has this name, the journal belongs to it.
     form.forget(gone)
     form.remove(name)
 
 
 def _put_back(path: Path) -> None:
-    """Give the old store its name back, in place of whatever is there."""
+    """Give the old store its name back, and delete what is there."""
     _discard(path, path)
     sync(path.parent)
     aside_of(path).rename(path)
@@ -266,7 +263,7 @@ def _put_back(path: Path) -> None:
 
 
 def _shown(path: Path) -> Path:
-    """Give the old store a name that shows."""
+    """Rename the old store to a visible name, and return it."""
     names = (f"{path.stem}.previous{i or ''}{path.suffix}" for i in range(1000))
     kept = next(name for name in map(path.with_name, names) if not os.path.lexists(name))
     format_of(path).forget(kept)
@@ -276,13 +273,12 @@ def _shown(path: Path) -> Path:
 
 
 class Replaced:
-    """A store moved out of the way of a new one, until that has something to show.
+    """A store that is set aside while a new one is written at its path.
 
     Parameters
     ----------
     path : Path
-        Where the new store will be, after `recovered`; whatever is there was accepted by
-        `check_free`.
+        The path of both. `recovered` was called, and `check_free` accepted what is there.
 
     Raises
     ------
@@ -301,13 +297,13 @@ class Replaced:
                 sync(path.parent)
 
     def restore(self) -> Path | None:
-        """Remove what is at the path, and put the old store back.
+        """Delete what is at the path, and put the old store back.
 
         Returns
         -------
         Path or None
-            Where the old store is, if the operating system refuses: what made the writing fail may
-            well make this fail, too. The next command that writes at the path puts it back.
+            None on success. If the operating system refuses, the hidden path of the old store,
+            which the next command that writes at the path puts back.
         """
         try:
             if self._there:
@@ -320,13 +316,13 @@ class Replaced:
         return None
 
     def keep(self) -> Path | None:
-        """Keep the old store under a name that shows.
+        """Keep the old store under a visible name.
 
         Returns
         -------
         Path or None
-            Where it is: under its hidden name, if the operating system refuses. None where there
-            was none.
+            The path of the old store, a hidden one if the operating system refuses the renaming;
+            None if there was no old store.
         """
         if not self._there:
             return None
@@ -336,27 +332,27 @@ class Replaced:
             return aside_of(self._path)
 
     def remove(self) -> None:
-        """Remove the old store."""
+        """Delete the old store; the new one is finished."""
         if self._there:
-            # The new one is finished. What cannot be removed now is tried again by the next one.
+            # If this fails, the next process that replaces the store tries again.
             with suppress(OSError):
                 _discard(self._path, aside_of(self._path))
 
 
 @contextmanager
 def put_in_place(path: Path) -> Iterator[Path]:
-    """Give a path to make a store at, which takes its place once it is finished.
+    """Give a hidden path for a new store, which is moved to its own path once it is finished.
 
     Parameters
     ----------
     path : Path
-        Where it will be, after `recovered` and `check_free`; its lock is held. What is there stays
-        until the context ends without an error.
+        The store's own path, after `recovered` and `check_free`; its lock is held. A store that is
+        there stays until the context ends without an error.
 
     Yields
     ------
     Path
-        A hidden name beside it.
+        The hidden path, in the same folder.
 
     Raises
     ------
@@ -372,8 +368,13 @@ def put_in_place(path: Path) -> Iterator[Path]:
                 format_of(path).forget(path)
                 new.rename(path)
                 sync(path.parent)
-            except BaseException:
-                replaced.restore()
+            except BaseException as error:
+                hidden = replaced.restore()
+                if hidden is not None and isinstance(error, OSError):
+                    raise StoreWriteError(
+                        f"{path} cannot be replaced: {error.strerror or error}. The store that was "
+                        f"there is {hidden}, and gets its name back when {path} is next written."
+                    ) from error
                 raise
     except BaseException:
         with suppress(OSError):

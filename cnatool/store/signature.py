@@ -1,4 +1,4 @@
-"""What a file is, and how long it should be, by its first bytes."""
+"""Recognising HDF5 files, and their committed size, by their first bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def has_hdf5_signature(file: _Readable) -> bool:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Tell an HDF5 file from others; what is no regular file is none."""
+    """Say whether a path is a regular file with the HDF5 signature."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -41,10 +41,10 @@ def is_hdf5(path: Path) -> bool:
 
 
 def committed_end(file: _Readable) -> int | None:
-    """Give the size that an HDF5 file says it has; None where it is not of the kind written here.
+    """Give the end-of-file address in an HDF5 superblock; None if cnatool does not write its kind.
 
-    The superblock holds, after the signature, the version, the bytes of an address and of a length,
-    flags, and the addresses of the base, of its extension and of the end.
+    After the signature, the superblock (version 2 or 3) holds its version, the sizes of addresses
+    and lengths, flags, and the addresses of the base, the superblock extension and the end of file.
     """
     file.seek(0, os.SEEK_SET)
     head = file.read(_SUPERBLOCK.size)

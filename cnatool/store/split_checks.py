@@ -1,4 +1,4 @@
-"""What the record of a split must fulfil beyond its types."""
+"""Consistency of the record of a split beyond its types."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["split_contradictions"]
 
-# No array has more rows, and no number in JSON is exact beyond it.
+# The most rows of an array: integers in JSON are exact up to here.
 _MOST = 1 << 53
-# Of any number of chunks, eight digits each.
+# Eight digits for each chunk.
 _CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -29,8 +29,15 @@ def split_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> 
     ----------
     name : str
         The split's name.
-    split, record : SplitRecord, StoreRecord
-        Its record, and the store's.
+    split : SplitRecord
+        The split's record.
+    record : StoreRecord
+        The store's record.
+
+    Yields
+    ------
+    str
+        One problem each.
     """
     edges = [edge for pair in split.committed for edge in pair]
     if not 0 <= split.rows <= _MOST:

@@ -1,4 +1,4 @@
-"""What the records of a network's weights and of its flatness must fulfil beyond their types."""
+"""Consistency of the records of weights and flatness beyond their types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["flatness_contradictions", "weight_contradictions"]
 
-# No number in JSON is exact beyond it.
+# Integers in JSON are exact up to here.
 _MOST = 1 << 53
 
 
@@ -24,7 +24,12 @@ def weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
     ----------
     weights : WeightsRecord
     layers : int
-        Layers of the store.
+        Number of layers in the store.
+
+    Yields
+    ------
+    str
+        One problem each.
     """
     if [layer.number for layer in weights.layers] != list(range(1, layers + 1)):
         yield f"it has {layers} layers, and norms of the weights of others"
@@ -55,6 +60,11 @@ def flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
     Parameters
     ----------
     flatness : FlatnessRecord
+
+    Yields
+    ------
+    str
+        One problem each.
     """
     settings = flatness.settings
     counts = (settings.samples, settings.draws, flatness.samples)

@@ -65,7 +65,7 @@ class StoreWriter:
     codec : {"lz4", "zstd", "gzip", "none"}, optional
         How chunks are compressed; by default as the format does best.
     under : Path, optional
-        Another path, under which it is written until the caller renames it.
+        A temporary path to write at; the caller renames it to ``path`` later.
 
     Raises
     ------
@@ -407,8 +407,8 @@ class SplitWriter:
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
 
-        What the other store says of the split is taken over as it is, but for where the raw inputs
-        are. Where they are in a third store, they are read for the fingerprint alone.
+        The split's record is copied, except for where the raw inputs are, the committed ranges
+        and the checksums. Raw inputs in a third store are read for the fingerprint alone.
 
         Parameters
         ----------
@@ -448,9 +448,12 @@ class SplitWriter:
                     "that its fingerprint was taken of. Dump again, or restore the store from a "
                     "copy."
                 )
+            # Of all rows, other tools may list several ranges.
+            committed = ((0, self._rows),) if self._rows else split.record.committed
             self._set(
                 msgspec.structs.replace(
                     split.record,
+                    committed=committed,
                     inputs_from=self._record.inputs_from,
                     checksums=self._checksums(self._rows),
                 )

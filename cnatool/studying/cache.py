@@ -1,4 +1,4 @@
-"""Scores that are kept, so that a study that was cut off goes on, and one that grows scores new."""
+"""Keeping scores, so that a study can be continued, or extended by new stores."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ _SCORE = msgspec.json.Decoder(ScoreResult)
 def score_key(
     store: Store, test: Store | None, convention: ConventionResult, output: str | None
 ) -> str | None:
-    """Name a score by all that it depends on, in hexadecimal; None where that cannot be named.
+    """Compute a key of everything that a score depends on.
 
-    That is what the attributes of the stores say (the checksums of all chunks, the fingerprints of
-    inputs that other stores have, the tensors, …), cnatool's version, every field of the
-    convention, and the output. A store without checksums of all its arrays has no such name: times
-    and sizes of files do not tell one store from another.
+    It covers the attributes of the stores (the checksums of all chunks, the fingerprints of inputs
+    in other stores, the tensors, …), cnatool's version, every field of the convention, and the
+    output. Times and sizes of files do not identify a store, so one without the checksums of all
+    its arrays has no key.
+
+    Returns
+    -------
+    str or None
+        SHA-256 in hexadecimal; None if a store lacks checksums.
     """
     stores = [store] if test is None else [store, test]
     if not all(map(_has_checksums, stores)):
@@ -42,7 +47,7 @@ def score_key(
 
 
 def _has_checksums(store: Store) -> bool:
-    """Say whether a store's attribute names the content of every array that has any."""
+    """Say whether a store's attribute has checksums of every array that is not empty."""
     for split in store.record.splits.values():
         held = split.inputs_from is None
         arrays = split_arrays(store.record, labels=split.labels, inputs=held)
@@ -52,7 +57,7 @@ def _has_checksums(store: Store) -> bool:
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """A file of a kept score: the score as JSON, and the SHA-256 of its key and of these bytes."""
+    """A kept score: the score as JSON, and the SHA-256 of its key and that JSON."""
 
     sha256: str
     score: msgspec.Raw
@@ -62,17 +67,17 @@ _KEPT = msgspec.json.Decoder(_Kept)
 
 
 class ScoreCache:
-    """A folder with one JSON file a score, each with a checksum.
+    """A folder with one JSON file per score, each with a checksum.
 
     Parameters
     ----------
     folder : Path
-        Is made when the first score is kept.
+        Created when the first score is kept.
 
     Attributes
     ----------
     damaged : list of Path
-        Files that were found not to be what was written; their scores count as missing.
+        Files that did not match their checksums; their scores count as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +85,7 @@ class ScoreCache:
         self.damaged: list[Path] = []
 
     def get(self, key: str) -> ScoreResult | None:
-        """Give the score of this name; None where there is none, or its file is damaged."""
+        """Give the score with this key; None if there is none, or its file is damaged."""
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -120,5 +125,5 @@ class ScoreCache:
 
 
 def _digest(key: str, score: bytes) -> str:
-    """Compute the checksum of a kept score, which is no other's, by its key."""
+    """Compute the checksum of a kept score; with the key, so that files cannot be exchanged."""
     return hashlib.sha256(key.encode() + b"\n" + score).hexdigest()

@@ -1,10 +1,10 @@
-"""Checksums of the files of a result, in a list beside them that ``sha256sum -c`` reads as well."""
+"""SHA-256 of a result's files, listed beside them in a form that ``sha256sum -c`` accepts."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from cnatool.errors import DataError
 
@@ -12,27 +12,46 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["ResultKind", "checked_bytes", "checksum_list", "list_name", "listing_of", "read_list"]
+__all__ = [
+    "RESULT_KINDS",
+    "ResultKind",
+    "checked_bytes",
+    "checksum_list",
+    "list_name",
+    "listing_of",
+    "read_list",
+]
 
 ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
 
-_KINDS: tuple[ResultKind, ...] = ("study", "trajectory", "landscape")
+# The commands that write results of several files.
+RESULT_KINDS: tuple[ResultKind, ...] = get_args(ResultKind)
 # As sha256sum writes it.
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)\n")
 
 
 def list_name(kind: ResultKind) -> str:
-    """Name the list of a result's checksums."""
+    """Give the name of the file that lists a result's checksums."""
     return f"{kind}.sha256"
 
 
 def checksum_list(files: Mapping[str, Path]) -> str:
-    """Write the list of some files.
+    """Compute the SHA-256 of each file, and give the text of the list.
 
     Parameters
     ----------
     files : mapping of str to Path
-        Where each file's bytes are now, by the name that it will have.
+        The current path of each file, by its name in the list.
+
+    Returns
+    -------
+    str
+        One line per file, as ``sha256sum`` writes it.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
     """
     digests = {}
     for name, path in files.items():
@@ -42,7 +61,12 @@ def checksum_list(files: Mapping[str, Path]) -> str:
 
 
 def read_list(folder: Path, kind: ResultKind) -> dict[str, str] | None:
-    """Read the SHA-256 of each file of a result; None where no list is there.
+    """Read the list of a result's checksums.
+
+    Returns
+    -------
+    dict of str to str or None
+        The SHA-256 of each file in hexadecimal, by the file's name; None if there is no list.
 
     Raises
     ------
@@ -69,7 +93,7 @@ def _text(digests: Mapping[str, str]) -> str:
 
 
 def checked_bytes(path: Path, kind: ResultKind, digests: Mapping[str, str] | None) -> bytes:
-    """Read a file of a result, whose checksum must be the listed one.
+    """Read a file of a result, and check it against the list.
 
     Parameters
     ----------
@@ -77,12 +101,12 @@ def checked_bytes(path: Path, kind: ResultKind, digests: Mapping[str, str] | Non
     kind : {"study", "trajectory", "landscape"}
         The command that wrote it.
     digests : mapping of str to str or None
-        As `read_list` gives them; None reads the file unchecked.
+        As returned by `read_list`; with None the file is not checked.
 
     Raises
     ------
     DataError
-        If the file cannot be read, is not listed, or is not the one that was written.
+        If the file cannot be read, is not listed, or does not match its checksum.
     """
     try:
         content = path.read_bytes()
@@ -97,21 +121,27 @@ def checked_bytes(path: Path, kind: ResultKind, digests: Mapping[str, str] | Non
         raise _unreadable(
             path,
             kind,
-            f"its SHA-256 is not the one in {list_name(kind)}, so it has changed since or is of "
+            f"its SHA-256 is not the one in {list_name(kind)}, so it was changed or comes from "
             "another run",
         )
     return content
 
 
 def listing_of(path: Path) -> tuple[ResultKind, dict[str, str]] | None:
-    """Find the list beside a file that has its checksum; None where none has.
+    """Find the list that has the checksum of a file, in the file's folder.
+
+    Returns
+    -------
+    (kind, digests) or None
+        The command that wrote the file, and its list as `read_list` gives it; None if no list has
+        the file's name.
 
     Raises
     ------
     DataError
         If a list cannot be read.
     """
-    for kind in _KINDS:
+    for kind in RESULT_KINDS:
         digests = read_list(path.parent, kind)
         if digests is not None and path.name in digests:
             return kind, digests

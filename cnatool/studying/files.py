@@ -1,4 +1,4 @@
-"""Files of results in a folder: frames as Parquet and CSV, and JSON, each whole or not at all."""
+"""Writing results to a folder: tables as Parquet and CSV, a JSON document, and checksums."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["check_folder", "write_results"]
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder for results, and put those in place that a killed process left.
+    """Create a folder for results, and finish a replacement that a killed process left.
 
     Raises
     ------
     UsageError
-        If something else is there, or the folder is a store or lies in one.
+        If the path is not a folder, or is a store or lies in one.
     StoreWriteError
-        If the operating system refuses.
+        If something else is in the way, or the operating system refuses.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: this is no folder. Name another path.")
@@ -53,8 +53,8 @@ def write_results(
 ) -> None:
     """Write frames as ``<key>.parquet`` and ``<key>.csv``, and a document as ``<kind>.json``.
 
-    Beside them is ``<kind>.sha256``, the list of their checksums. However this ends, files of an
-    earlier result and of this one never lie side by side.
+    The list of their checksums is ``<kind>.sha256``. However this ends, the folder never mixes
+    files of an earlier result with those of this one.
 
     Raises
     ------

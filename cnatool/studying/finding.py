@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool.local_paths import real_path
 from cnatool.studying.results import NotScored
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScore
         found = [place]
         if _is_folder(place) and not _is_zarr(place):
             unread: list[NotScored] = []
-            found = list(_stores_below(place, {_real(place)}, unread))
+            found = list(_stores_below(place, {real_path(place)}, unread))
             if not found and not unread:
                 unread = [NotScored(_text(place), "no store is in this folder")]
             nothing += unread
@@ -48,7 +49,7 @@ def find_stores(places: Iterable[str | Path]) -> tuple[list[Path], list[NotScore
             if _text(path) != str(path):
                 nothing.append(NotScored(_text(path), "its name is not UTF-8, so rename it"))
             else:
-                stores.setdefault(_real(path), path)
+                stores.setdefault(real_path(path), path)
     return list(stores.values()), nothing
 
 
@@ -60,20 +61,15 @@ def _is_zarr(folder: Path) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
-    """As `Path.is_dir`, but false as well where a folder on the way is closed."""
+    """As `Path.is_dir`, but also False where permission to look is denied."""
     try:
         return path.is_dir()
     except OSError:
         return False
 
 
-def _real(path: Path) -> Path:
-    """As `Path.resolve`, but links that lead to themselves are left as they are."""
-    return Path(os.path.realpath(path))
-
-
 def _text(path: Path) -> str:
-    """Write a path in UTF-8, with escapes for bytes that are not."""
+    """Give a path as text, with escapes for bytes that are not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -91,14 +87,14 @@ def _stores_below(folder: Path, seen: set[Path], unread: list[NotScored]) -> Ite
             # What is inside a Zarr store is none of its own.
             if path.name.endswith(_ENDINGS) or _is_folder(path):
                 yield path
-        elif _real(path) not in seen:
-            seen.add(_real(path))
+        elif real_path(path) not in seen:
+            seen.add(real_path(path))
             yield from _stores_below(path, seen, unread)
 
 
 def store_ids(stores: Sequence[Path]) -> list[str]:
     """Name each store: its name without the ending, after as many folders as tell all apart."""
-    places = [_real(path) for path in stores]
+    places = [real_path(path) for path in stores]
     names = [_without_ending(path.name) for path in places]
     here = Counter((path.parent, name) for path, name in zip(places, names, strict=True))
     # The same network in two formats, in one folder, has only its ending to tell them apart.

@@ -11,6 +11,7 @@ from cnatool.errors import DataError, UsageError
 from cnatool.spreadsheets import from_spreadsheet
 from cnatool.studying.checksums import checked_bytes, listing_of
 from cnatool.studying.columns import TAG, TEXTS, tag_column
+from cnatool.studying.replacing import check_finished
 from cnatool.text import listed, one_line
 
 if TYPE_CHECKING:
@@ -103,18 +104,19 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
 
 
 def _given(path: Path, name: str) -> Path | BytesIO:
-    """Give what polars should read: of a file that a command wrote, the bytes, checked."""
+    """Give what polars should read: the path, or the checked bytes of a file that is listed."""
     try:
+        check_finished(path.parent)
         listing = listing_of(path)
         return path if listing is None else BytesIO(checked_bytes(path, *listing))
     except DataError as error:
         raise DataError(
-            f"{name}: {error} A file that was changed on purpose needs another name."
+            f"{name}: {error} To use a file that you changed on purpose, give it another name."
         ) from error
 
 
 def _csv(source: Path | BytesIO) -> polars.DataFrame:
-    """Read CSV, also as `write_csv` has it; ``nan`` and ``inf`` are numbers."""
+    """Read CSV, and undo the quoting of `write_csv`; ``nan`` and ``inf`` are numbers."""
     import polars as pl
 
     frame = from_spreadsheet(pl.read_csv(source, infer_schema_length=None, glob=False))

@@ -1,4 +1,4 @@
-"""Stores that a command over many leaves out, each reported with its reason."""
+"""Stores that a command over many stores leaves out, each reported with its reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNUSABLE = (CnatoolError, OSError)
 
 
 class Omissions:
-    """Collects the stores that are left out.
+    """The stores that are left out of a command, and their errors.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Omissions:
         self.stores: list[NotScored] = []
 
     def add(self, path: str | Path, error: CnatoolError | OSError) -> None:
-        """Leave a store out because of an error, or raise that where the command is strict."""
+        """Leave a store out because of an error; if the command is strict, raise the error."""
         if self._strict:
             raise error
         self._errors.append(error)
@@ -55,14 +55,14 @@ class Omissions:
 
     @contextmanager
     def catching(self, path: str | Path) -> Iterator[None]:
-        """Leave a store out if what is done with it raises an error that is about it alone."""
+        """Leave a store out if the body raises one of `UNUSABLE`."""
         try:
             yield
         except UNUSABLE as error:
             self.add(path, error)
         except Exception:
             self._observer.note(
-                f"an unexpected error came from {path}; without it the command goes on"
+                f"an unexpected error occurred at {path}; to continue, run the command without it"
             )
             raise
 
@@ -76,9 +76,9 @@ class Omissions:
             self._observer.note(f"left out: {_line(one)}")
 
     def too_few(self, message: str) -> CnatoolError:
-        """Give the error for what is left: a message, and the reason of the first omission.
+        """Make the error for too few stores, with the reason of the first omission.
 
-        Where an option fits no store, that is the error.
+        If every omission is a `UsageError`, the option is wrong, and the first one is returned.
         """
         if not self.stores:
             return DataError(f"{message}.")
@@ -92,7 +92,7 @@ class Omissions:
 
 
 def _line(one: NotScored) -> str:
-    """Write a place with its reason in one line."""
+    """Give a place and its reason on one line."""
     reason = " ".join(one.reason.split())
     path = escaped(one.path)
     named = reason.startswith((f"{path}: ", f"{path} "))

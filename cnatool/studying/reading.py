@@ -1,4 +1,4 @@
-"""The folders of studies, trajectories and landscapes, read again."""
+"""Reading the results of studies, trajectories and landscapes from their folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnatool.observing import Silent
 from cnatool.studying.checksums import checked_bytes, list_name, read_list
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.landscape_results import LandscapeResult
-from cnatool.studying.replacing import unfinished_results
+from cnatool.studying.replacing import check_finished
 from cnatool.studying.results import StudyResult
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
@@ -45,43 +45,43 @@ def results_of(folder: str | Path) -> list[ResultKind]:
     Raises
     ------
     DataError
-        If a process was killed while it replaced some of them.
+        If some of them are partly replaced.
     """
-    for name in _READERS:
-        if unfinished_results(Path(folder), name):
-            raise DataError(
-                f"{folder}: a process was killed while it replaced the results of a {name}. "
-                + _again(name, Path(folder))
-            )
+    check_finished(Path(folder))
     return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
 
 
 def read_results(
     folder: str | Path, kind: ResultKind, observer: Observer | None = None
 ) -> Study | Trajectory | Landscape:
-    """Read what a command wrote into a folder.
+    """Read the results that a command wrote to a folder.
 
-    Each file must be the one that was written last, by its SHA-256 in the list beside it.
+    Each file must match its SHA-256 in the list of checksums.
 
     Parameters
     ----------
     folder : str or Path
     kind : {"study", "trajectory", "landscape"}
-        One of those that `results_of` gives.
+        One of those that `results_of` returns.
     observer : Observer, optional
-        Notified if there is no list, as in folders of earlier versions: files are read unchecked.
+        Notified if there is no list, as in folders of earlier versions, whose files are not
+        checked.
+
+    Returns
+    -------
+    Study, Trajectory or Landscape
 
     Raises
     ------
     DataError
-        If a file is missing or is not the one that the command wrote.
+        If a file is missing, does not match its checksum, or cannot be decoded.
     """
     where = Path(folder)
     digests = read_list(where, kind)
     if digests is None:
         (observer or Silent()).note(
-            f"{where} has no {list_name(kind)}, so its files are read without checksums: "
-            f"`cnatool {kind} … -o {where}` writes them"
+            f"{where} has no {list_name(kind)}, so its files are not checked: "
+            f"`cnatool {kind} … -o {where}` writes the checksums"
         )
     return _READERS[kind](_Files(where, kind, digests))
 

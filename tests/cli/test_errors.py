@@ -453,7 +453,7 @@ def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
     scored = run("score", "s.h5", cwd=here)
     assert scored.returncode == 0
     [line] = (line for line in scored.stderr.splitlines() if "journal" in line)
-    assert line.startswith("s.h5.journal is empty. What the last commit changed may be missing")
+    assert line.startswith("s.h5.journal is empty. The last commit may be missing")
     assert "it has 60 of 60 rows of train and 40 of 40 rows of test" in line
     verified = run("verify", "s.h5", cwd=here)
     assert (verified.returncode, verified.stdout.splitlines()[0]) == (

@@ -266,7 +266,7 @@ def test_a_damaged_journal_is_said_with_the_rows_that_are_left(
             store = open_store(cut)
         assert len(caught) == 1
         assert f"it has {COMMITTED - STEP} of {ROWS} rows of train" in str(caught[0].message)
-        assert "Complete it with `cnatool dump --resume`" in str(caught[0].message)
+        assert "Complete the store with `cnatool dump --resume`" in str(caught[0].message)
         with pytest.warns(StoreWarning):
             faults = cnatool.verify(cut).faults
         assert any(fault.where == "journal" and said in fault.problem for fault in faults)

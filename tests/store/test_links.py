@@ -277,7 +277,7 @@ def test_a_second_name_of_a_file(here: Here) -> None:
         else:
             os.link(path, copy)
         before = content(here.folder)
-        with pytest.raises(StoreWriteError, match=r"the file of another name .* `cp -r`"):
+        with pytest.raises(StoreWriteError, match=r"has another name .* `cp -r`"):
             here.dump(f"copy.{form}", resume=True)
         assert content(here.folder) == before
         assert os.system(f"cp -r {copy} {here.folder / f'own.{form}'}") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ from cnatool.observing import Silent
 from cnatool.store import chunking
 from cnatool.store.reader import open_store
 from cnatool.store.records import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.replacing import Replaced, recovered
+from cnatool.store.replacing import Replaced, put_in_place, recovered
 from cnatool.store.writer import StoreWriter
 
 FORMATS = ["zarr", "h5"]
@@ -181,8 +182,7 @@ def test_a_new_store_with_rows_stays(form: str, tmp_path: Path, monkeypatch) -> 
     said = recovered(path)
     kept = path.with_name(f"s.previous.{form}")
     assert said == (
-        f"{path} was being replaced when its writer was killed. The store that it would have "
-        f"replaced is {kept}"
+        f"{path} was being replaced when its writer was killed. The old store is {kept}"
     )
     assert holds(kept, OLD)
     assert len(open_store(path).splits["train"]) == 32
@@ -283,3 +283,31 @@ def test_where_the_old_store_is_shows(form: str, tmp_path: Path) -> None:
     write(path, NEW, end=40)
     found = CliRunner().invoke(app, ["inspect", str(path)])
     assert f"the store that it replaces is kept as {aside}" in found.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_old_store_that_cannot_be_put_back_is_named(
+    form: str, tmp_path: Path, monkeypatch
+) -> None:
+    path = tmp_path / f"s.{form}"
+    hidden = path.with_name(f".{path.name}.replaced")
+    write(path, OLD)
+    made = path.with_name(f"made.{form}")
+    write(made, NEW)
+    rename = Path.rename
+
+    def refuses(self: Path, target: Path) -> Path:
+        if Path(target) == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuses)
+        with (
+            pytest.raises(StoreWriteError, match=rf"Input/output error.* {hidden}, and gets"),
+            put_in_place(path) as new,
+        ):
+            made.rename(new)
+    assert holds(hidden, OLD)
+    assert recovered(path) is None
+    assert holds(path, OLD)

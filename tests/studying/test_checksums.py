@@ -135,7 +135,7 @@ def test_a_file_of_another_run_is_noticed(
     run(kind, stores[1:6], tmp_path / "other")
     assert (tmp_path / "other" / name).read_bytes() != (folder / name).read_bytes()
     shutil.copy(tmp_path / "other" / name, folder / name)
-    with pytest.raises(DataError, match="has changed since or is of another run"):
+    with pytest.raises(DataError, match="was changed or comes from another run"):
         read_results(folder, kind)
     # The advice helps.
     run(kind, stores[:5], folder)
@@ -158,7 +158,7 @@ def test_folders_without_a_list_are_read_with_a_note(kind: Any, folder: Path) ->
     notes = Notes()
     assert numbers(read_results(folder, kind, notes)) == before
     assert len(notes.said) == 1
-    assert f"has no {kind}.sha256, so its files are read without checksums" in notes.said[0]
+    assert f"has no {kind}.sha256, so its files are not checked" in notes.said[0]
 
 
 @pytest.mark.parametrize("kind", READ)
@@ -247,7 +247,9 @@ def test_tables_of_a_study_are_checked_where_they_are_studied_again(
         (folder / name).write_bytes(broken)
         with pytest.raises(DataError, match=f"--from .*{name}") as raised:
             cnatool.study(frame=folder / name, resamples=0)
-        assert "changed on purpose needs another name" in str(raised.value)
+        assert "To use a file that you changed on purpose, give it another name" in str(
+            raised.value
+        )
     # A user's own table is the user's.
     (folder / f"mine-{name}").write_bytes(content)
     assert cnatool.study(frame=folder / f"mine-{name}", resamples=0).networks.equals(whole)

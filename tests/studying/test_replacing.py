@@ -12,6 +12,7 @@ from support.steps import ended_at_step, in_process, steps
 
 from cnatool.errors import DataError, StoreWriteError
 from cnatool.studying.files import check_folder, write_results
+from cnatool.studying.frame import frame_from
 from cnatool.studying.reading import results_of
 
 # One in so many steps is tried; 1 is every one.
@@ -100,3 +101,29 @@ def test_a_folder_that_has_the_name_of_a_result(tmp_path: Path) -> None:
     with pytest.raises(StoreWriteError, match=r"bins\.csv is a folder"):
         write(tmp_path, 2)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("held", [["networks.csv"], ["study.json", "scores/1.json"], ["a/b"]])
+def test_a_folder_of_the_user_stays(held: list[str], tmp_path: Path) -> None:
+    """A folder that only has the name of results which are being replaced."""
+    write(tmp_path, 1)
+    before = contents(tmp_path)
+    for name in held:
+        path = tmp_path / "study.new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    with pytest.raises(StoreWriteError, match=r"study\.new is in the way: cnatool did not write"):
+        check_folder(tmp_path)
+    assert contents(tmp_path) == before
+    assert all((tmp_path / "study.new" / name).read_text() == "mine" for name in held)
+    assert results_of(tmp_path) == ["study"]
+
+
+def test_no_frame_is_read_from_results_that_are_partly_replaced(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "study.new").mkdir()
+    for name in ("study.sha256", "study.json"):
+        (tmp_path / name).rename(tmp_path / "study.new" / name)
+    for name in ("networks.parquet", "networks.csv"):
+        with pytest.raises(DataError, match="was killed while it replaced the results of a study"):
+            frame_from(tmp_path / name)
