@@ -124,6 +124,9 @@ def _copy(
     record = msgspec.structs.replace(source.record, splits={})
     with closing(StoreWriter(path, record, codec, under=new)) as writer:
         for name, split in source.splits.items():
+            for spec in split_arrays(source.record, labels=split.record.labels):
+                # An array that is not as the attribute says ends here, before room is made for it.
+                split.array(spec.key)
             refers = split.record.inputs_from is not None and not copy_inputs
             part = writer.split(
                 name,

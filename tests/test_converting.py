@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -191,6 +192,25 @@ def test_rows_that_are_not_those_of_the_fingerprint(dumped: Path, tmp_path: Path
         del root.attrs["cnatool_crc32c"]
     with pytest.raises(StoreDamagedError, match="are not those that its fingerprint was taken of"):
         cnatool.convert(path, tmp_path / "t.zarr")
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_room_is_made_only_for_arrays_that_are_there(tmp_path: Path) -> None:
+    """An attribute that claims 16 GiB a row, with a checksum that fits."""
+    path = tmp_path / "s.h5"
+    with cnatool.create_store(path, tensors=["a"], outputs=["a"]) as store:
+        values = np.ones((4, 3), np.float32)
+        store.append("train", inputs=values, outputs=values, activations={"a": values})
+    with h5py.File(path, "r+") as root:
+        attribute = json.loads(root.attrs["cnatool"])
+        attribute["inputs"][0]["shape"] = [(1 << 32) + 5]
+        root.attrs["cnatool"] = json.dumps(attribute)
+        del root.attrs["cnatool_crc32c"]
+    tracemalloc.start()
+    with pytest.raises(StoreDamagedError, match="inputs/0 has shape"):
+        cnatool.convert(path, tmp_path / "t.zarr")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
     assert not (tmp_path / "t.zarr").exists()
 
 

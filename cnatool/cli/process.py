@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _INTERNAL_ERROR = 4
+# What a shell reports of a program that SIGPIPE ended.
+_READER_GONE = 141
 _ASCII = "cnatool_ascii"
 _AGAIN_SECONDS = 0.01
 # Signals that follow the first within this time are the same one.
@@ -67,14 +69,17 @@ def _end(error: BaseException) -> NoReturn:
     """Say what went wrong, and exit with the code for it."""
     try:
         raise error
-    except SystemExit:
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            # Click's own answer is 1, which is the code of a check that failed.
+            sys.exit(_READER_GONE)
         raise
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
         # Whoever read our output went away, as `| head` does.
         _drop_output()
-        sys.exit(1)
+        sys.exit(_READER_GONE)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
