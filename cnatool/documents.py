@@ -15,7 +15,7 @@ class Document(msgspec.Struct, frozen=True):
     def to_json(self) -> str:
         """Write the result as one JSON document; the same result gives the same bytes.
 
-        Characters that a terminal or an editor would obey or hide are written as escapes.
+        Control and other hidden characters are written as JSON escapes.
         """
         document = msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
         return escaped_json(document) + "\n"

@@ -1,4 +1,4 @@
-"""Polars frames to files, by the file's name, a block of rows at a time."""
+"""Writing Polars frames to Parquet or CSV, a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ __all__ = ["check_frame_path", "write_frames"]
 def write_frames(
     frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
 ) -> None:
-    """Write blocks of a table of samples as one Parquet or CSV file, by the file's name.
+    """Write a table of samples, given in blocks, to a Parquet or CSV file, by its suffix.
 
     Parameters
     ----------
     frames : iterable of polars.DataFrame
-        Blocks of rows, in order; one is in memory at a time, or a few.
+        Blocks of rows, in order; only a few are in memory at a time.
     schema : mapping of str to polars.DataType
-        The columns of all.
+        The columns of every block.
     path : Path
     convention : str
-        The convention behind its numbers: in Parquet's metadata under ``cnatool.convention``, in
-        CSV, which has none, as a last column. Text in CSV is made harmless for spreadsheets.
+        The convention of the scores: written to Parquet's metadata as ``cnatool.convention``, and
+        to CSV, which has no metadata, as the last column. Text in CSV is made safe for
+        spreadsheets.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def write_frames(
 
 
 class _Source:
-    """Blocks of rows, and what went wrong while they were made: polars makes it one of its own."""
+    """Blocks of rows, and the error of making them, which polars replaces by one of its own."""
 
     def __init__(self, frames: Iterable[polars.DataFrame], schema: Mapping[str, Any]) -> None:
         self._frames = frames
@@ -74,7 +75,7 @@ class _Source:
 
 
 def _write_parquet(source: _Source, path: Path, convention: str) -> None:
-    """Write blocks as they come; row groups are as large as polars makes them."""
+    """Write blocks as they come, in row groups of Polars' size."""
     from polars.io.plugins import register_io_source
 
     lazy = register_io_source(lambda *pushed_down: iter(source), schema=source.schema)
@@ -82,7 +83,7 @@ def _write_parquet(source: _Source, path: Path, convention: str) -> None:
 
 
 def _write_csv(source: _Source, path: Path, convention: str) -> None:
-    """Write the names of the columns, and blocks as they come."""
+    """Write the header, and blocks as they come."""
     import polars as pl
 
     blocks = iter(source)

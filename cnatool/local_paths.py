@@ -69,7 +69,7 @@ def check_local(given: str | Path) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """Follow symbolic links; those that lead in a circle are left as they are.
+    """Resolve symbolic links; those in a loop are left as they are.
 
     `Path.resolve` raises RuntimeError for them before Python 3.13.
     """

@@ -1,4 +1,4 @@
-"""The table of a scored store's samples, a block of rows at a time."""
+"""The table of the samples of a scored store, in blocks of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["sample_frames", "sample_schema"]
 
 
 def sample_schema() -> dict[str, Any]:
-    """Give the columns of the table, and their types."""
+    """Give the names and types of the table's columns."""
     import polars as pl
 
     return {
@@ -33,9 +33,18 @@ def sample_schema() -> dict[str, Any]:
 
 
 def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFrame]:
-    """Give the samples of scored splits, one row each, in order; see `cnatool.score_samples`.
+    """Give one row per sample of scored splits, in order; see `cnatool.score_samples`.
 
     Only ids are read from the store, a block at a time.
+
+    Parameters
+    ----------
+    splits : mapping of str to ScoredSplit
+
+    Yields
+    ------
+    polars.DataFrame
+        A block of rows, with the columns of `sample_schema`.
     """
     import polars as pl
     import polars.selectors as cs
@@ -62,5 +71,5 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
 def _part(
     values: NDArray[Any] | None, rows: slice, kind: type[np.number[Any]]
 ) -> NDArray[Any] | list[None]:
-    """Give some rows of a column, in its type; no values where there is no column."""
+    """Give some rows of a column in its type; nulls if there is no such column."""
     return [None] * (rows.stop - rows.start) if values is None else values[rows].astype(kind)

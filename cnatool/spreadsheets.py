@@ -1,4 +1,4 @@
-"""CSV that is harmless in a spreadsheet, which evaluates cells that begin like a formula."""
+"""CSV that is safe to open in a spreadsheet: no cell is taken for a formula."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 __all__ = ["from_spreadsheet", "to_spreadsheet", "write_csv"]
 
-# The start of a formula, also after blanks, which some programs strip, and after quotes, so that
-# added quotes can be told from original ones. Full-width signs count in Japanese settings.
-# https://owasp.org/www-community/attacks/CSV_Injection
+# The start of a formula, possibly after characters that some programs trim, and after quotes, so
+# that quotes that are added can be told from those that were there. Full-width signs count in
+# Japanese versions. https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = r"^'*[\s\p{Cc}\p{Cf}]*[=+\-@\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]|^'*[\t\r\n]"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _QUOTE = "'"
-# Separators of other settings: if a text contains one, all texts are enclosed in double quotes.
+# Cell separators other than the comma; text with one of them is put in double quotes.
 _SEPARATOR = r"[;\t|]"
 
 
 def write_csv(
     frame: polars.DataFrame, target: str | Path | IO[bytes], *, header: bool = True
 ) -> None:
-    """Write a frame as CSV, with text made harmless by `to_spreadsheet`.
+    """Write a frame as CSV, with text quoted as by `to_spreadsheet`.
 
     Parameters
     ----------
     frame : polars.DataFrame
     target : str, Path or binary file
     header : bool
-        Write the names of the columns first.
+        Write the column names first.
     """
     safe = to_spreadsheet(frame)
     style: Literal["necessary", "non_numeric"] = "non_numeric" if _divided(safe) else "necessary"
@@ -41,11 +41,11 @@ def write_csv(
 
 
 def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
-    """Put a single quote before each text, header or cell, that a spreadsheet would evaluate.
+    """Put a single quote before each header or text cell that a spreadsheet takes for a formula.
 
-    These are texts that begin with ``=``, ``+``, ``-``, ``@`` (or a full-width form of these), a
-    tab, a return or a line feed, also after blanks, and are not a plain number. Columns of numbers
-    stay as they are. `from_spreadsheet` is the inverse.
+    These begin with ``=``, ``+``, ``-``, ``@`` (or a full-width form of one), possibly after blanks
+    or control characters, or with a tab, a return or a line feed, and are not plain numbers.
+    Columns of numbers are unchanged. `from_spreadsheet` is the inverse.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
     Returns
     -------
     polars.DataFrame
-        Categories become texts.
+        Categorical columns become strings.
     """
     import polars as pl
 
@@ -64,7 +64,7 @@ def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
 
 
 def from_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
-    """Remove the single quotes that `to_spreadsheet` puts before texts.
+    """Remove the single quotes that `to_spreadsheet` adds.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def from_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
 def _mapped(
     frame: polars.DataFrame, change: Callable[[polars.Expr], polars.Expr]
 ) -> polars.DataFrame:
-    """Change all texts of a frame, and the names of its columns."""
+    """Apply a function to all strings of a frame, and to its column names."""
     import polars as pl
 
     names = pl.select(change(pl.lit(pl.Series(frame.columns, dtype=pl.String)))).to_series()
@@ -106,7 +106,7 @@ def _unquoted(text: polars.Expr) -> polars.Expr:
 
 
 def _divided(frame: polars.DataFrame) -> bool:
-    """Whether a text contains what separates cells in other settings."""
+    """Say whether a string holds a cell separator other than the comma."""
     import polars as pl
 
     texts = (column for column in frame if column.dtype == pl.String)

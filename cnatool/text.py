@@ -43,22 +43,22 @@ _TRANSLITERATED = {
     **dict.fromkeys("┼┬┴├┤┌┐└┘╇╈╋", "+"),
     "\xa0": " ",
 }  # fmt: skip
-# Characters that control a terminal, change the direction of text, or are invisible: controls
-# (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph separators,
-# zero-width and other default-ignorable characters of Unicode, variation selectors, tags, and
-# surrogates, which are no characters.
+# Characters that steer a terminal, turn the direction of the text beside them, or show nothing:
+# controls (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
+# separators, zero-width and other default-ignorable characters of Unicode, variation selectors,
+# tags, and surrogates, which are no characters.
 _HIDDEN = (
     "\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
-# A message has no more characters than a small terminal shows at once; if it is longer, its words
-# are limited first.
+# A message has no more characters than a small terminal shows at once; in a longer one, words are
+# shortened to so many characters first.
 _LONGEST_MESSAGE = 1800
 _LONGEST_WORD = 160
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
-# Most items that a message lists, and most characters of each.
+# Of what a message lists, so many, and of each no more than so much.
 _LISTED = 20
 _LONGEST = 60
 # Classes that a line names.
@@ -66,7 +66,7 @@ _CLASSES = 6
 
 
 def escaped(text: str) -> str:
-    """Replace hidden and other unprintable characters by Python's escapes."""
+    """Replace hidden and unprintable characters by Python escapes."""
     if text.isprintable() and _HIDDEN_CHARACTER.search(text) is None:
         return text
     return "".join(
@@ -78,8 +78,8 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(document: str) -> str:
-    """Replace hidden characters of a JSON document by JSON escapes, which keep the values."""
-    # Most documents are ASCII, where the encoder has escaped all but DEL.
+    """Replace hidden characters of a JSON document by JSON escapes, which decode to the same."""
+    # Most documents are ASCII, where JSON itself escapes all of them but DEL.
     if document.isascii() and "\x7f" not in document:
         return document
     if _HIDDEN_CHARACTER.search(document) is None:
@@ -93,7 +93,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Replace the middle of a text that is too long by an ellipsis."""
+    """Leave out the middle of a text that is too long."""
     if len(text) <= longest:
         return text
     end = (longest - 1) * 2 // 5
@@ -101,11 +101,11 @@ def shortened(text: str, longest: int) -> str:
 
 
 def message(text: str) -> str:
-    """Make one printable line of limited length.
+    """Make a text safe to print on a terminal: escape hidden characters, and limit its length.
 
-    All text output passes through here: errors, notes, lines of results. In a text that is too
-    long, first long words (names) lose their middle, then the whole does; the advice at its end
-    stays.
+    All errors, notes and lines of results pass through here. A text that is too long first loses
+    the middle of its longest words, such as names, and then its own middle, so that the advice at
+    its end stays.
     """
     if len(text) > _LONGEST_MESSAGE:
         text = _LONG_WORD.sub(lambda word: shortened(word[0], _LONGEST_WORD), text)
@@ -113,13 +113,13 @@ def message(text: str) -> str:
 
 
 def printable(name: object) -> str:
-    """Show a name from a file as it is, or quoted and escaped if it has hidden characters."""
+    """Show a name from a file: as it is, or quoted and escaped if it holds hidden characters."""
     text = str(name)
     return text if escaped(text) == text else escaped(repr(text))
 
 
 def shell_quoted(path: str | Path) -> str:
-    """Quote a path for the command line, with hidden characters as shell escapes."""
+    """Quote a path for a shell, with hidden characters as ``$'…'`` escapes."""
     text = str(path)
     if escaped(text) == text:
         return shlex.quote(text)

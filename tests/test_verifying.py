@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -236,3 +237,20 @@ def test_metadata_by_which_others_read(made: Path) -> None:
     assert any("is missing" in fault.problem for fault in cnatool.verify(made).faults)
     group.write_bytes(content)
     assert cnatool.verify(made).faults == ()
+
+
+@pytest.mark.parametrize("moved", ["splits", "splits/all", "splits/all/activations"])
+def test_folders_that_are_links_are_verified_like_others(
+    made: Path, tmp_path: Path, moved: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(made / moved, elsewhere)
+    (made / moved).symlink_to(elsewhere)
+    assert cnatool.verify(made).faults == ()
+    next(elsewhere.rglob("zarr.json")).unlink()
+    assert cnatool.verify(made).faults
+
+
+def test_links_in_a_circle_end(made: Path) -> None:
+    (made / "splits" / "all" / "activations" / "up").symlink_to(made)
+    assert cnatool.verify(made).arrays

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _INTERNAL_ERROR = 4
+# What a shell reports of a program that SIGPIPE ended.
+_READER_GONE = 141
 _ASCII = "cnatool_ascii"
 _AGAIN_SECONDS = 0.01
 # Signals that follow the first within this time are the same one.
@@ -62,14 +64,17 @@ def _end(error: BaseException) -> NoReturn:
     """Print what went wrong, and exit with the matching code."""
     try:
         raise error
-    except SystemExit:
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            # Click's own answer is 1, which is the code of a check that failed.
+            sys.exit(_READER_GONE)
         raise
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
         # The reader of our output is gone, as with `| head`.
         _drop_output()
-        sys.exit(1)
+        sys.exit(_READER_GONE)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
@@ -192,8 +197,7 @@ def _interruptible(received: list[int]) -> None:
 
 
 def _interrupted(number: int) -> NoReturn:
-    # What is left in the buffer of standard output is dropped: to write it may take for ever, where
-    # nobody reads, and by now signals are ignored.
+    # Buffered output is dropped: writing it may block for ever, and by now signals are ignored.
     # If it was imported, it may have made temporary files.
     if "cnatool.data.csv_text" in sys.modules:
         sys.modules["cnatool.data.csv_text"].remove_copies()

@@ -18,7 +18,7 @@ from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.data.streams import DAMAGE, RowArray
 from cnatool.data.text_labels import number_texts
 from cnatool.errors import DataError
-from cnatool.text import one_line, printable
+from cnatool.text import listed, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,8 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
     label_names = wanted.label_names(spec.name for spec in specs)
     labels = _member(path, members, label_names, texts=True)
     if labels is None and wanted.labels is not None:
-        raise DataError(f"--labels {wanted.labels}: {path} has no such array.")
+        there = listed(member.filename.removesuffix(".npy") for member in members)
+        raise DataError(f"--labels {wanted.labels}: {path} has no such array; it has {there}.")
     targets = None if labels is None else _targets(labels[1], samples[0])
     return RowSource(path.name, tuple(specs), tuple(samples), targets)
 

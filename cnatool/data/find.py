@@ -41,6 +41,8 @@ class Format:
         Opens a place as it.
     labels : bool
         Whether ``--labels`` can say which labels are meant.
+    labelled : str
+        Where labels are read from if it cannot, for messages.
     arrays : bool
         Whether ``::`` can say which array is meant.
     """
@@ -50,6 +52,7 @@ class Format:
     fits: Callable[[Location], bool]
     open: Callable[[Location, Wanted], Source]
     labels: bool = False
+    labelled: str = ""
     arrays: bool = False
 
 
@@ -91,7 +94,8 @@ def open_source(
             )
         if wanted.labels is not None and not found.labels:
             raise UsageError(
-                f"--labels {wanted.labels}: {at} is {found.text}, where labels have no name."
+                f"--labels {wanted.labels}: {at} is {found.text}, where labels have no name. "
+                f"Leave --labels out: {found.labelled}."
             )
         return found.open(at, wanted)
     except DataError:
@@ -324,10 +328,22 @@ def _open_listed(at: Location, wanted: Wanted) -> Source:
 
 FORMATS: tuple[Format, ...] = (
     Format("npz", "a .npz archive", _suffix(".npz"), _open_npz, labels=True),
-    Format("npy", "a .npy file", _suffix(".npy"), _open_npy),
+    Format(
+        "npy",
+        "a .npy file",
+        _suffix(".npy"),
+        _open_npy,
+        labelled="they are read from NAME_labels.npy beside NAME.npy",
+    ),
     Format("parquet", ".parquet files", _pieces(".parquet"), _open_parquet, labels=True),
     Format("csv", "a .csv or .tsv table", _suffix(".csv", ".tsv"), _open_csv, labels=True),
-    Format("idx", "IDX (MNIST's files, plain or .gz)", _is_idx, _open_idx),
+    Format(
+        "idx",
+        "IDX (MNIST's files, plain or .gz)",
+        _is_idx,
+        _open_idx,
+        labelled="they are read from the IDX file of labels beside it",
+    ),
     Format("cifar10", "CIFAR-10's .bin", _is_cifar("cifar10"), _open_cifar10, labels=True),
     Format("cifar100", "CIFAR-100's .bin", _is_cifar("cifar100"), _open_cifar100, labels=True),
     Format(
@@ -347,7 +363,13 @@ FORMATS: tuple[Format, ...] = (
         _open_safetensors,
         labels=True,
     ),
-    Format("pictures", "a folder of pictures by class", _is_pictures, _open_pictures),
+    Format(
+        "pictures",
+        "a folder of pictures by class",
+        _is_pictures,
+        _open_pictures,
+        labelled="the folder of a picture is its class",
+    ),
     Format(
         "listed",
         "a folder of pictures with a labels.csv",

@@ -248,7 +248,9 @@ def open_listed_pictures(
                 "--follow-links."
             )
         if not view.skip and not (folder / name).is_file():
-            raise DataError(f"{where} there is no file {folder / name}: take the row away.")
+            raise DataError(
+                f"{where} there is no file {folder / name}: correct the name, or take the row away."
+            )
     files = list(zip(names, labels, strict=True))
     return _source(folder, files, (), classes, view, [], counted=True)
 
@@ -336,7 +338,10 @@ def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in found:
         if UNFIT.search(entry.name):
-            raise DataError(f"{folder} holds a file with the name {entry.name!r}: rename it.")
+            raise DataError(
+                f"{folder} holds the name {entry.name!r}, which has control characters or is "
+                "not UTF-8: rename it."
+            )
         leads_out = entry.is_symlink() and not real_path(Path(entry.path)).is_relative_to(root)
         if leads_out and not links:
             raise DataError(

@@ -11,6 +11,7 @@ import numpy as np
 from cnatool.data.rows import RowSource, check_labels
 from cnatool.data.source import InputSpec, check_sample
 from cnatool.errors import DataError
+from cnatool.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -101,7 +102,9 @@ def sliced(
         names = [chosen]
         beside = [n for n in wanted.label_names(names) if n in held]
         if wanted.labels is not None and not beside:
-            raise DataError(f"--labels {wanted.labels}: {where} has no such array.")
+            raise DataError(
+                f"--labels {wanted.labels}: {where} has no such array; it has {listed(held)}."
+            )
         if len(beside) > 1:
             raise DataError(
                 f"{where} holds {' and '.join(beside)}, and which are the labels is in doubt: say "

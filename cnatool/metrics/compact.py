@@ -1,4 +1,4 @@
-"""Whole numbers in the smallest type that holds them, gathered block by block."""
+"""Integers in the smallest type that holds them, gathered block by block."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _TYPES = (np.int8, np.int16, np.int32)
 
 
 def compact(blocks: Iterable[NDArray[np.integer[Any]]]) -> Integers:
-    """Join blocks of whole numbers in the smallest signed type that holds them all.
+    """Concatenate blocks of integers in the smallest signed type that holds them all.
 
     Parameters
     ----------
     blocks : iterable of (n,) int array
-        Numbers that int64 holds.
+        Integers in the range of int64.
 
     Returns
     -------
-    (n,) array of int
+    (n,) int8, int16, int32 or int64 array
     """
     narrow = [block.astype(_smallest(block)) for block in blocks]
     if not narrow:

@@ -193,7 +193,7 @@ def _correlations(
     stop: int,
     rows: int,
 ) -> NDArray[np.float64]:
-    """Return Pearson's correlation of those minibatches, from one up to another, that have one."""
+    """Return Pearson's correlation of a range of minibatches, without those that have none."""
     part = slice(start * rows, stop * rows)
     batches = [
         (values[part] if taken is None else values[taken[part]]).reshape(stop - start, rows)
@@ -224,7 +224,7 @@ def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def are_equal(low: Any, high: Any) -> Any:
-    """Say of the least and the greatest of some values what `is_constant` says of these."""
+    """Say whether values are constant, as `is_constant` does, from their minimum and maximum."""
     # Halved, so that values of opposite sign do not overflow.
     unit = np.spacing(np.maximum(abs(low), abs(high)) / 2)
     return high / 2 - low / 2 <= ROUNDING_UNITS * unit
@@ -254,7 +254,7 @@ def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _greatest_size(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the greatest absolute value of each row."""
+    """Return the maximum absolute value of each row."""
     greatest: NDArray[np.float64] = np.maximum(
         values.max(axis=-1, keepdims=True), -values.min(axis=-1, keepdims=True)
     )

@@ -126,26 +126,26 @@ def _true_and_rival(
 
 
 class MarginColumns:
-    """The `margin_rows` of a split, gathered block by block: as many columns as a form needs.
+    """The `margin_rows` of a split, gathered block by block, with the columns that a form needs.
 
-    Only ``reference`` is computed from the second column. All other forms need of it no more than
-    that it is finite, so that it is held from the first block on in which it is not.
+    Only ``reference`` is computed from the second column. The other forms only need to know whether
+    it is finite, so it is kept from the first block on in which it is not.
 
     Parameters
     ----------
     rows : int
         Rows of the split.
     form : {"paper", "percentile", "reference", "min", "mean", "median"}
-        What they are for.
+        The form of γ that is computed from them.
     """
 
     def __init__(self, rows: int, form: MarginForm) -> None:
         self._rows = np.empty((rows, 2 if form == "reference" else 1))
 
     def add(self, start: int, rows: NDArray[np.float64]) -> None:
-        """Take in the (n, 2) numbers of the rows from `start` on."""
+        """Add (n, 2) numbers for the rows from `start` on."""
         if self._rows.shape[1] == 1 and not np.isfinite(rows[:, 1]).all():
-            # What was finite above stands for any finite number.
+            # In the rows above, zeros stand for the finite numbers that were not kept.
             self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)], axis=1)
         self._rows[start : start + len(rows)] = rows[:, : self._rows.shape[1]]
 

@@ -1,4 +1,4 @@
-"""Sums over more values than are held at a time, equal in every bit to NumPy's over all of them."""
+"""Sums of values that are computed in blocks, bit for bit equal to NumPy's sum of all of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def sum_in_blocks(
         Gives the values of a half-open range, as a contiguous array. Ranges are asked for in
         rising order, each once.
     start, stop : int
-        The range of all.
+        The range of all values.
+
+    Returns
+    -------
+    float
     """
     count = stop - start
     if count <= BLOCK:

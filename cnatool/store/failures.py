@@ -31,13 +31,15 @@ class reported:  # noqa: N801  a context manager reads as a word
         if isinstance(error, OSError) and not isinstance(error, CnatoolError):
             raise StoreWriteError(
                 f"{self._path} cannot be written: {error.strerror or error}. "
-                f"{self._help(full=error.errno in FULL)}"
+                f"{self._help(error.errno)}"
             ) from error
 
-    def _help(self, *, full: bool) -> str:
+    def _help(self, number: int | None) -> str:
+        room = "allow larger files (`ulimit -f`)" if number == errno.EFBIG else "free some space"
         if self._committed:
-            way = "free some space and go on" if full else "once it can be written, go on"
+            way = f"{room} and go on" if number in FULL else "once it can be written, go on"
             return f"{self._committed} rows are safe: {way} with --resume."
-        if full:
-            return "Free some space or name another path with -o, and dump again."
+        if number in FULL:
+            room = room[0].upper() + room[1:]
+            return f"{room} or name another path with -o, and run the command again."
         return "Name another path."

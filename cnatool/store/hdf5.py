@@ -146,7 +146,7 @@ class HDF5Tree:
 
     @classmethod
     def is_part(cls, path: Path) -> bool:
-        """Say whether a path is a file, as all of a store is."""
+        """Say whether a path is a file: a store is a single one."""
         return path.is_file()
 
     @classmethod
@@ -176,18 +176,18 @@ class HDF5Tree:
 
     @classmethod
     def remove(cls, path: Path) -> None:
-        """Remove a file, if it is there and the operating system lets it."""
+        """Delete a store; if the operating system refuses, it stays."""
         with suppress(OSError):
             path.unlink()
 
     @classmethod
     def forget(cls, path: Path) -> None:
-        """Remove the journal of a file that is no longer there."""
+        """Delete the journal of a store that is no longer there."""
         forget(path)
 
     @classmethod
     def foreign(cls, path: Path) -> Path | None:
-        """Give what lies where the journal goes and is none; None if nothing does."""
+        """Give a file that has the journal's name and is no journal; None if there is none."""
         return foreign(path)
 
     def attribute(self) -> bytes | None:
@@ -419,7 +419,7 @@ def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
 
 
 def _check_journal(path: Path) -> None:
-    """Make sure that applying a journal gives a store, where it does not say what it belongs to."""
+    """Make sure that a journal of the first version, once applied, gives a store."""
     if not _has_old_journal(path):
         return
     try:
@@ -434,7 +434,7 @@ def _check_journal(path: Path) -> None:
 
 
 def _has_old_journal(path: Path) -> bool:
-    """Whether the journal beside a file does not record the state of the file."""
+    """Say whether a file has a journal of the first version, which does not identify the file."""
     try:
         journal = Journal.of(path)
     except JournalDamage:

@@ -1,10 +1,10 @@
-"""The journal of a file: what one commit changes of it, on disk before the file is changed.
+"""The journal of a file: the changes of one commit, on disk before the file is changed.
 
-A journal is written under the name ``NAME.journal.partial``, made durable, and renamed to
-``NAME.journal``. A crash while it is written leaves the last commit; from the rename on, the
-journal is part of the store. So a journal that is not whole was damaged after it was written. It
-records the state of the file that it belongs to, so that another state of the file (a copy restored
-from a backup) is told from the one that it completes.
+A journal is written as ``NAME.journal.partial``, synced, and renamed to ``NAME.journal``. A crash
+before the renaming leaves the last commit; from then on the journal is part of the store. So a
+journal that is not whole was damaged after it was written. It identifies the state of the file that
+it belongs to, so that a file in another state (such as a copy restored from a backup) is not
+changed by it.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ _PAGE = 4096
 
 
 def journal_of(path: Path) -> Path:
-    """Give the path of a file's journal, which is there only while a commit is under way."""
+    """Give the path of a file's journal, which exists only during a commit."""
     return path.with_name(f"{path.name}.journal")
 
 
 def partial_of(path: Path) -> Path:
-    """Give the path of a file's journal while it is written."""
+    """Give the path of a file's journal while it is being written."""
     return path.with_name(f"{path.name}.journal.partial")
 
 
 def followed(path: Path) -> Path:
-    """Give the file that a link leads to: its journal lies there, and not beside the link."""
+    """Resolve a link to a file, since the journal is beside the file and not beside the link."""
     return real_path(path) if path.is_symlink() else path
 
 
 def recover(path: Path) -> None:
-    """Finish the commit that a crash cut off: apply a whole journal, forget a damaged one.
+    """Finish a commit that a crash interrupted: apply a whole journal, delete a damaged one.
 
     Raises
     ------
@@ -96,20 +96,20 @@ def recover(path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Remove what is left of a file's journal; a file of that name from elsewhere stays."""
+    """Delete a file's journal, whole or not; a file of another program with its name stays."""
     for left in (partial_of(path), journal_of(path)):
         if os.path.lexists(left) and _is_journal(left):
             disk.remove(left)
 
 
 def foreign(path: Path) -> Path | None:
-    """Give what lies where the journal of a file goes and is none; None where nothing does."""
+    """Give a file that has the journal's name and is no journal; None if there is none."""
     names = (partial_of(path), journal_of(path))
     return next((n for n in names if os.path.lexists(n) and not _is_journal(n)), None)
 
 
 def _is_journal(path: Path) -> bool:
-    """Tell a journal, be it not whole, from what else may have its name."""
+    """Say whether a path is a journal, whole or not."""
     if not stat.S_ISREG(path.lstat().st_mode):
         return False
     with path.open("rb") as file:
@@ -119,7 +119,7 @@ def _is_journal(path: Path) -> bool:
 
 
 def journal_fault(path: Path) -> str | None:
-    """Say why the journal of a file is left out on reading; None where it is whole, or is none."""
+    """Say why the journal of a file is ignored on reading; None if it is whole or missing."""
     try:
         Journal.of(path)
     except JournalDamage as error:
@@ -130,21 +130,21 @@ def journal_fault(path: Path) -> str | None:
 
 
 def misfit_text(path: Path) -> str:
-    """Say that a whole journal and the file beside it are not of one state."""
+    """Say that a whole journal belongs to another state of the file beside it."""
     return (
         f"{journal_of(path)} is in the way: it holds a commit to another state of {path.name}. If "
-        f"{path.name} is a copy that you restored or put here, delete the journal: the copy is "
-        f"read as it is. If it is not, {path.name} was changed or damaged after the commit began: "
-        "restore it from a copy, and delete the journal."
+        f"you restored or copied {path.name} here, delete the journal to read the copy. Otherwise "
+        f"{path.name} was changed or damaged after the commit began: restore it from a copy, and "
+        "delete the journal."
     )
 
 
-class JournalDamage(Exception):  # noqa: N818  the reader goes on without it
-    """What lies where the journal goes is not, or no longer, a journal."""
+class JournalDamage(Exception):  # noqa: N818  the reader continues without the journal
+    """What has the journal's name is damaged, or no journal at all."""
 
 
 class FileState(NamedTuple):
-    """What a file is before a commit.
+    """The state of a file before a commit.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ class FileState(NamedTuple):
 
 
 class Journal(NamedTuple):
-    """What one commit changes before the boundary, and the size of the file after it."""
+    """The changes of one commit to earlier committed bytes, and the size of the file after it."""
 
     size: int
     extents: list[tuple[int, bytes]]
@@ -263,7 +263,7 @@ class Journal(NamedTuple):
         return None if read is None else cls(size, read)
 
     def write(self, path: Path) -> None:
-        """Write the journal of a file, and see to it that it stays."""
+        """Write the journal of a file durably."""
         assert self.before is not None
         _, sectors, samples = self.before
         parts = [_EXTENT.pack(offset, len(data)) for offset, data in self.extents]
@@ -283,15 +283,15 @@ class Journal(NamedTuple):
         disk.sync_folder(path.parent)
 
     def fits(self, file: FileIO) -> bool:
-        """Say whether a file is what the commit was made to, or what a crash amid it left.
+        """Say whether a file is in the state before the commit, or was left by a crash during it.
 
-        Of the bytes that the journal replaces, each sector is the old one or the new one; the
-        bytes that the commit appended are there.
+        Each sector that the journal replaces is the old one or the new one, and the samples of the
+        appended bytes match.
         """
         size = file.seek(0, os.SEEK_END)
         if self.before is None:
-            # All that can be told of an old journal: the file is of no later state, and lacks
-            # nothing but what the journal brings along.
+            # All that can be checked of an old journal: the file is in no later state, and lacks
+            # nothing but what the journal holds.
             end = committed_end(file)
             if end is not None and end > self.size:
                 return False
@@ -317,7 +317,7 @@ class Journal(NamedTuple):
         )
 
     def apply(self, file: FileIO) -> None:
-        """Change a file as the journal says; once more does no harm."""
+        """Make the journal's changes to a file; repeating it does no harm."""
         for offset, data in self.extents:
             disk.write(file, offset, data)
         disk.truncate(file, self.size)

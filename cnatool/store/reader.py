@@ -101,17 +101,19 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
         f"{sum(stop - start for start, stop in split.committed)} of {split.rows} rows of {name}"
         for name, split in store.record.splits.items()
     )
-    _warn_of_journal(path, f": it has {' and '.join(rows) or 'no rows'}")
+    # A complete store is left alone by a dump that would go on with it.
+    complete = all(split.complete for split in store.record.splits.values())
+    _warn_of_journal(path, f": it has {' and '.join(rows) or 'no rows'}", complete=complete)
     return store
 
 
-def _warn_of_journal(path: Path, rows: str) -> None:
+def _warn_of_journal(path: Path, rows: str, *, complete: bool = False) -> None:
     """Warn that a damaged journal is ignored, so that the last commit may be missing."""
     if path.is_file() and (problem := journal_fault(followed(path))) is not None:
+        ways = "Restore" if complete else "Complete the store with `cnatool dump --resume`, restore"
         warnings.warn(
-            f"{problem}. The last commit may be missing from {path}{rows}. Complete the store with "
-            "`cnatool dump --resume`, restore both files from a copy, or, if the journal does not "
-            "belong to this store, delete it.",
+            f"{problem}. The last commit may be missing from {path}{rows}. {ways} both files from "
+            "a copy, or, if the journal does not belong to this store, delete it.",
             StoreWarning,
             stacklevel=3,
         )

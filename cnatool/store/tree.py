@@ -247,10 +247,10 @@ class Format(ReadableFormat, Protocol):
         """Say whether a path holds a store, be it empty or broken, and nothing else."""
 
     def is_part(self, path: Path) -> bool:
-        """Say whether a path holds what may be left of a store that was being removed."""
+        """Say whether a path holds nothing but a store, or part of one."""
 
     def check_writable(self, path: Path) -> None:
-        """Make sure that nothing in a store leads out of it, so that it can be gone on with.
+        """Make sure that nothing in a store leads out of it, so that it can be resumed.
 
         Raises
         ------
@@ -264,13 +264,13 @@ class Format(ReadableFormat, Protocol):
         """Rename a store, as its last commit left it."""
 
     def remove(self, path: Path) -> None:
-        """Remove what is left of a store, if anything is and the operating system lets it."""
+        """Delete a store, or part of one; what the operating system refuses to delete stays."""
 
     def forget(self, path: Path) -> None:
-        """Remove what belongs beside a store that is no longer at a path."""
+        """Delete files that belong beside a store which is no longer at a path."""
 
     def foreign(self, path: Path) -> Path | None:
-        """Give what is in the way beside a store that will be at a path; None if nothing is."""
+        """Give a file of another program that is in the way beside a store; None if none is."""
 
 
 # Each format is imported where it is first needed: neither library is quick to load.
@@ -320,7 +320,7 @@ def format_of(path: Path) -> Format:
 
 
 def aside_of(path: Path) -> Path:
-    """Give the hidden name of a store from when it is replaced until the new one is finished."""
+    """Give the hidden path of a store while a new one is written in its place."""
     return path.with_name(f".{path.name}.replaced")
 
 
@@ -376,13 +376,13 @@ def store_around(path: Path) -> Path | None:
 
 
 def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
-    """Give what is wrong with a store's files that reading its arrays does not show.
+    """Give faults of a store's files that reading its arrays does not reveal.
 
     Yields
     ------
     where, problem : str
-        Of a Zarr folder, metadata that other libraries read and cnatool does not; of an HDF5 file,
-        a journal that is left out.
+        In a Zarr folder, metadata that other libraries read and cnatool does not; beside an HDF5
+        file, a damaged journal.
     """
     if path.is_dir():
         from cnatool.store.zarr_metadata import metadata_faults

@@ -161,7 +161,7 @@ class ZarrTree:
 
     @classmethod
     def is_part(cls, path: Path) -> bool:
-        """Say whether a folder holds what may be left of a store, and nothing else."""
+        """Say whether a folder holds nothing but a store, or part of one."""
         if not path.is_dir():
             return False
         return {entry.name for entry in path.iterdir()} <= {_PARTIAL, _METADATA, "splits"}
@@ -184,16 +184,16 @@ class ZarrTree:
 
     @classmethod
     def remove(cls, path: Path) -> None:
-        """Remove what is left of a store, if anything is. Links go, not what they lead to."""
+        """Delete a store, or part of one; links are deleted, not what they lead to."""
         shutil.rmtree(path, ignore_errors=True)
 
     @classmethod
     def forget(cls, path: Path) -> None:
-        """Do nothing: there is nothing beside a store."""
+        """Do nothing: no files belong beside a Zarr store."""
 
     @classmethod
     def foreign(cls, path: Path) -> Path | None:
-        """Give None: nothing is in the way beside a store."""
+        """Give None: no files belong beside a Zarr store."""
         return None
 
     def attribute(self) -> bytes | None:
@@ -330,7 +330,7 @@ class ZarrTree:
     def _make(self, folder: Path, metadata: bytes) -> None:
         folder.mkdir()
         path = folder / _METADATA
-        # Others look at it at any time, so that it is never there in part.
+        # Readers may open it at any time, so it is never there in part.
         partial = folder / _PARTIAL
         partial.write_bytes(msgspec.json.format(metadata, indent=2))
         partial.rename(path)

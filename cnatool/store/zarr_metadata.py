@@ -7,13 +7,16 @@ array are made anew from its shape, type, chunks and compressor, and compared.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 
+from cnatool.local_paths import real_path
 from cnatool.store.compression import COMPRESSORS
 from cnatool.store.regular import read_regular
 from cnatool.store.shards import shard_chunks
@@ -251,9 +254,7 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
         yield "zarr.json", "the consolidated metadata hold no table"
     splits = _listed_splits(root)
     found: dict[str, object] = {}
-    folders = {p.parent for p in store.rglob("zarr.json")} | {
-        p.parent for p in store.rglob("c*.0*")
-    }
+    folders = set(_node_folders(store))
     for folder in sorted({up for one in folders for up in (one, *one.parents)}):
         if not folder.is_relative_to(store) or folder == store:
             continue
@@ -276,6 +277,20 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
                 given = {k: v for k, v in given.items() if k != "consolidated_metadata"}
             if given != found.get(key):
                 yield key, "the consolidated metadata in the root's zarr.json say something else"
+
+
+def _node_folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """List the folders that hold metadata or chunks, through links but never in a circle."""
+    real = real_path(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as scanned:
+        entries = list(scanned)
+    if any(e.name == "zarr.json" or fnmatchcase(e.name, "c*.0*") for e in entries):
+        yield folder
+    for entry in entries:
+        if entry.is_dir():
+            yield from _node_folders(folder / entry.name, above | {real})
 
 
 def _decoded(path: Path) -> dict[str, Any]:

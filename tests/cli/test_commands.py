@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,20 @@ def test_reader_that_goes_away(here: Path) -> None:
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=here)
     assert "Traceback" not in result.stderr
     assert result.stdout.startswith("net.zarr: store by cnatool")
+
+
+@pytest.mark.parametrize("words", ["inspect net.zarr", "inspect net.zarr --json", "--help"])
+def test_exit_code_where_the_reader_is_gone(here: Path, words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [COMMAND, *words.split()], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=here
+        )
+    finally:
+        os.close(writer)
+    # As of any program in a pipe; 1 is the code of a check that failed.
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:

@@ -423,8 +423,8 @@ def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
 def test_names_that_are_not_utf_8(here: Path) -> None:
     name = os.fsdecode(b"n\xe9t.onnx")
     shutil.copy(here / "net.onnx", here / name)
-    assert refused(here, 2, "dump", name, "data", "-o", "s.zarr").endswith(
-        "n\\udce9t.onnx: this name is not UTF-8. Give another.'"
+    assert refused(here, 2, "dump", name, "data", "-o", "s.zarr") == (
+        "cnatool: n\\udce9t.onnx: this name is not UTF-8. Give another."
     )
 
 
@@ -465,7 +465,7 @@ def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
     for words in (["score"], ["inspect"], ["layers"], ["compare", "s.h5"], ["convert", "t.zarr"]):
         said = refused(here, 3, words[0], "s.h5", *words[1:])
         assert said.startswith("cnatool: s.h5.journal is in the way")
-        assert "If s.h5 is a copy that you restored or put here, delete the journal" in said
+        assert "If you restored or copied s.h5 here, delete the journal to read the copy" in said
     for words in (["--resume"], ["--overwrite"]):
         said = refused(here, 3, "dump", "net.onnx", "data", "-o", "s.h5", *words)
         assert said.startswith("cnatool: s.h5.journal is in the way")

@@ -326,7 +326,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_names_that_cannot_be_ids(tmp_path: Path) -> None:
     save(tmp_path / "a" / "x\x1b[31m.png")
-    with pytest.raises(DataError, match=r"holds a file with the name .*: rename it") as caught:
+    with pytest.raises(DataError, match=r"holds the name .*: rename it") as caught:
         open_pictures(tmp_path)
     assert "\x1b" not in str(caught.value)
 

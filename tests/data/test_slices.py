@@ -99,7 +99,7 @@ def test_arrays_that_are_not_there_or_no_samples(form: str, tmp_path: Path) -> N
         ("", ONE_INPUT, "has 9 labels and .* has 23 samples: they must be equally many"),
         ("", Wanted(labels="f"), "labels are integers|labels have one axis"),
         ("", Wanted(labels="zz"), "a?n? ?array of labels called zz and holds"),
-        ("x", Wanted(labels="zz"), "--labels zz: .* has no such array"),
+        ("x", Wanted(labels="zz"), "--labels zz: .* has no such array; it has .*x"),
         ("e", ONE_INPUT, "first axis must count the samples"),
         ("c", ONE_INPUT, "has dtype complex64, which is not understood"),
         ("n", ONE_INPUT, "needs an array of samples called x or .* and holds b"),

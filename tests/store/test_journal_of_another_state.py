@@ -266,11 +266,22 @@ def test_a_damaged_journal_is_said_with_the_rows_that_are_left(
             store = open_store(cut)
         assert len(caught) == 1
         assert f"it has {COMMITTED - STEP} of {ROWS} rows of train" in str(caught[0].message)
+        assert "Complete the store with `cnatool dump --resume`" in str(caught[0].message)
         with pytest.warns(StoreWarning):
             faults = cnatool.verify(cut).faults
         assert any(fault.where == "journal" and said in fault.problem for fault in faults)
     assert len(store.splits["train"]) == COMMITTED - STEP
     check_rows(store.splits["train"], arrays(ROWS))
+
+
+def test_no_dump_completes_a_store_that_is_complete(tmp_path: Path) -> None:
+    store, x = tmp_path / "s.h5", np.ones((4, 2), np.float32)
+    with cnatool.create_store(store, tensors=["a"]) as recording:
+        recording.append("train", inputs=x, outputs=x, activations={"a": x})
+    a_diary(journal_of(store))
+    with pytest.warns(StoreWarning, match="it has 4 of 4 rows of train. Restore both") as caught:
+        open_store(store)
+    assert "--resume" not in str(caught[0].message)
 
 
 def test_a_damaged_old_journal_may_have_been_cut_off(cut: Path) -> None:
