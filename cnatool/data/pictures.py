@@ -219,8 +219,12 @@ def open_listed_pictures(
         # As text: what looks like a number in one row may be a name in the next.
         frame = scan_table(table)[0].collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        text = printable(one_line(Exception(error)))
-        raise DataError(f"{table} cannot be read as a table ({text}).") from error
+        # What polars advises are arguments of its own.
+        text = printable(one_line(Exception(str(error).partition("Consider setting")[0].strip())))
+        raise DataError(
+            f"{table} cannot be read as a table ({text}). Rows need as many cells as the line of "
+            "names, in UTF-8 or UTF-16; a name with a comma in it stands in double quotes."
+        ) from error
     names = _values(frame, table, _column(frame, table, _FILE_COLUMNS, "file names"))
     if not names:
         raise DataError(f"{table} lists no pictures.")

@@ -339,6 +339,8 @@ def format_at(path: Path) -> ReadableFormat:
                 f"{path}: no such file or folder. A killed process left the store that was there "
                 f"as {aside}: rename it to {path.name}."
             )
+        if path.is_symlink():
+            raise NotAStoreError(f"{path} is a link to {path.readlink()}, which is not there.")
         raise NotAStoreError(f"{path}: no such file or folder.")
     if path.is_dir():
         return _zarr()

@@ -362,3 +362,10 @@ def test_a_store_is_not_begun_in_a_link(tmp_path: Path) -> None:
         with pytest.raises((StoreWriteError, NotAStoreError)):
             StoreWriter(tmp_path / f"s.{form}", record)
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_a_link_to_nothing_is_not_said_to_be_missing(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("moved.away")
+    with pytest.raises(NotAStoreError, match="is a link to moved.away, which is not there"):
+        open_store(tmp_path / name)
