@@ -65,7 +65,7 @@ EXIT_CODES = (
     "trajectory, landscape, plot); 2 wrong usage, or data "
     "or a model that cannot be used; 3 a store that is damaged, in use, or cannot be written; 4 "
     "the runtime failed, memory ran out, or an internal error; 129 the terminal was closed; 130 "
-    "interrupted; 143 terminated."
+    "interrupted; 141 the reader of the output is gone; 143 terminated."
 )
 
 
