@@ -17,7 +17,7 @@ __all__ = ["CAMPAIGNS"]
 
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": Campaign(
-        "commands that write, killed at any moment and gone on with: nothing committed is lost",
+        "commands that write, killed at any moment, then continued: nothing committed is lost",
         killed_commands,
         10,
     ),
@@ -27,7 +27,7 @@ CAMPAIGNS: dict[str, Campaign] = {
         10,
     ),
     "readers": Campaign(
-        "readers beside a writer: whole commits, in order, and nothing is called damaged",
+        "readers beside a writer: whole commits, in order, and no report of damage",
         read_while_written,
         4,
     ),
@@ -39,8 +39,8 @@ CAMPAIGNS: dict[str, Campaign] = {
     "flips": Campaign(
         "damaged files of stores and kept results: no number changes unseen", flips, 42
     ),
-    "models": Campaign("broken models: refused, or dumped right", broken_models, 60),
-    "data": Campaign("broken data: refused, or read as others read them", broken_data, 340),
+    "models": Campaign("broken models: refused, or dumped correctly", broken_models, 60),
+    "data": Campaign("broken data: refused, or read as other readers read them", broken_data, 340),
     "settings": Campaign("odd options: refused, or a result", odd_settings, 60),
-    "stores": Campaign("stores that say odd things: refused, or read", odd_stores, 60),
+    "stores": Campaign("stores with odd metadata: refused, or read", odd_stores, 60),
 }

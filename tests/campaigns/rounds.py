@@ -196,5 +196,9 @@ def _work(name: str, campaign: Campaign, seed: int, folder: Path, connection: Co
 def _recorded(record: Path | None) -> list[Round]:
     if record is None or not record.exists():
         return []
-    lines = record.read_text().splitlines()
-    return [Round(**json.loads(line)) for line in lines if line.endswith("}")]
+    found = []
+    for line in record.read_text().splitlines():
+        # A campaign that was killed may have left half a line, and the next one a line behind it.
+        with suppress(json.JSONDecodeError):
+            found.append(Round(**json.loads(line)))
+    return found

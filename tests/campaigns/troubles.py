@@ -34,7 +34,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Operations:
-    """Count operations on files below the working folder, and let trouble come at one of them."""
+    """Counts operations on files below the working folder, and injects a fault at one of them."""
 
     def __init__(self, trouble: dict[str, Any] | None) -> None:
         self.count = 0
@@ -76,7 +76,7 @@ class _Operations:
 
 
 def befall(trouble: dict[str, Any] | None, count: str) -> None:
-    """Let trouble come over this process, and say at its end how many operations there were.
+    """Inject a fault into this process, and write at its end how many operations there were.
 
     Parameters
     ----------
