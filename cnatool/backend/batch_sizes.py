@@ -139,7 +139,7 @@ def _first_that_runs(
     session = Session(network.graph.model, network.graph.path, run)
     sample = sum(value[0].nbytes for value in samples(1).values.values())
     if asked is not None:
-        said = f"--batch-size {asked}: so many samples take"
+        said = f"--batch-size {asked}: the samples of one batch take"
         check_bytes(said, asked * sample, "Choose a smaller number.")
     ladder = [size for size in _LADDER if size == 1 or size * sample <= _LADDER_BYTES]
     sizes = [*([asked] if asked else []), *sizes_in(network.graph), *ladder]

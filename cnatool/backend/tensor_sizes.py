@@ -1,4 +1,4 @@
-"""How large a model's tensors will be, worked out before anything is allocated for them."""
+"""Sizes of a model's tensors, computed before any memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 __all__ = ["check_bytes", "check_constants", "check_sizes", "tensor_bytes"]
 
-# Nobody exports a model for more samples a run.
+# Larger fixed batches occur only in broken models.
 _LARGEST_BATCH = 1 << 16
-# No exporter leaves a larger constant to be computed; protobuf holds none that is larger.
+# A protobuf message holds no larger constant, and no exporter leaves one to be computed.
 _LARGEST_CONSTANT = 1 << 31
-# Constants with more elements than this are no shapes.
+# A constant with more elements than this is not a shape.
 _SHAPE_ELEMENTS = 1024
 
 
 def check_bytes(what: str, size: int, advice: str) -> None:
-    """Refuse what does not fit the memory, before it is allocated.
+    """Refuse a size that does not fit into memory, before it is allocated.
 
     Parameters
     ----------
     what : str
-        What takes the memory, as the start of a sentence.
+        The start of the message, up to the size.
     size : int
-        Bytes that it takes.
+        Bytes to be allocated.
     advice : str
         What to do instead.
 
     Raises
     ------
     ModelError
-        If less memory is available.
+        If less memory than that is available.
     """
     available = available_memory()
     if available is not None and size > available:
         raise ModelError(
-            f"{what} {bytes_text(size)}, and {bytes_text(available)} of memory are available. "
+            f"{what} {bytes_text(size)}, and {bytes_text(available)} of memory is available. "
             f"{advice}"
         )
 
@@ -60,9 +60,9 @@ def check_sizes(
     bound: int | None,
     together: bool,
 ) -> None:
-    """Refuse a model whose tensors cannot fit the memory, before it is run.
+    """Refuse a model whose tensors cannot fit into memory, before it is run.
 
-    Sizes that depend on the data, or are computed in the graph, are not known and count as nothing.
+    Sizes that depend on the data, or are computed in the graph, are unknown and not counted.
 
     Parameters
     ----------
@@ -70,16 +70,16 @@ def check_sizes(
     samples : mapping of str to tuple of int
         Shape of one sample for each input that data feed.
     count : int
-        Samples of a run.
+        Samples per run.
     bound : int or None
-        The number of samples that the model is bound to.
+        The fixed batch size of the model, if it has one.
     together : bool
         All tensors of a run are in memory at the same time.
 
     Raises
     ------
     ModelError
-        If they cannot.
+        If a tensor, or all of them together, cannot fit.
     """
     if bound is not None and bound > _LARGEST_BATCH:
         raise ModelError(
@@ -105,12 +105,12 @@ def check_sizes(
 
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:
-    """Refuse to compute huge constants, as a few numbers in a model can ask for.
+    """Refuse to compute huge constants, which a few bytes of a model can ask for.
 
     Parameters
     ----------
     graph : Graph
-        The model that they are of.
+        The model.
     model : ModelProto
         The part of it that computes them, without inputs.
 
@@ -136,12 +136,12 @@ def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
 def tensor_bytes(
     model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]
 ) -> Iterator[tuple[str, int]]:
-    """Give the bytes of each tensor whose shape follows from those of the inputs.
+    """Yield the size of each tensor whose shape follows from those of the inputs.
 
     Parameters
     ----------
     model : ModelProto
-        Its weights are not looked at.
+        Its weights are not read.
     inputs : mapping of str to tuple of int
         Shapes of inputs.
 

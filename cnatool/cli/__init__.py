@@ -22,11 +22,11 @@ def main() -> None:
 def _open_streams() -> None:
     """Open standard streams that are closed, so that no file takes their place.
 
-    What is meant for the terminal, by us or by a library, would be written into it.
+    Otherwise what we or a library print would be written into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free.
+            # Opening takes the lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)

@@ -65,7 +65,7 @@ EXIT_CODES = (
     "trajectory, landscape, plot); 2 wrong usage, or data "
     "or a model that cannot be used; 3 a store that is damaged, in use, or cannot be written; 4 "
     "the runtime failed, memory ran out, or an internal error; 129 the terminal was closed; 130 "
-    "interrupted; 143 terminated."
+    "interrupted; 141 the reader of the output is gone; 143 terminated."
 )
 
 
@@ -353,7 +353,7 @@ def _value(name: str, text: str) -> Any:
     try:
         number, colon, shape = text.partition(":")
         if colon:
-            # Not a copy of the number for each place: there may be more than memory holds.
+            # A view of one number: an array of this shape may not fit into memory.
             return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:

@@ -39,16 +39,16 @@ __all__ = [
     "shown_of",
 ]
 
-# As of `cnatool verify`: a check found a fault.
+# The exit code of a check that failed, as in `cnatool verify`.
 _INCOMPLETE = 1
 # Seconds between two lines of progress where standard error is no terminal.
 _LINE_EVERY = 10.0
 # Characters of a split's name beside its bar.
 _LONGEST_NAME = 40
-# Lines of one list on a terminal, and parts that each have tables.
+# Most lines of one list on a terminal, and most parts that each have tables.
 _MOST_LINES = 200
 _MOST_PARTS = 50
-# How to see what a terminal is spared.
+# How to see what is left out on a terminal.
 ALL = "--json prints all, and so does a pipe"
 _Part = TypeVar("_Part")
 # Seconds that a command which is mostly quick says nothing of its progress.
@@ -58,7 +58,7 @@ PATIENCE = 3.0
 def say(text: str) -> None:
     """Print a line to standard output, with the empty lines that ``text`` has around it.
 
-    Names from files steer no terminal, and make no lines of their own.
+    Hidden characters are escaped, line feeds within the text among them.
     """
     typer.echo(_lines(text))
 
@@ -71,13 +71,13 @@ def _lines(text: str) -> str:
 
 
 def say_each(lines: Iterable[str]) -> None:
-    """Print lines to standard output; a terminal is spared all but the first of very many."""
+    """Print lines to standard output; on a terminal, of very many only the first."""
     for line in shown_of(list(lines), "lines", most=_MOST_LINES):
         say(line)
 
 
 def shown_of(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -> Iterator[_Part]:
-    """Give what is to be printed of many parts, and say at the end how many a terminal lacks."""
+    """Yield the parts to print; on a terminal only the first, then print how many are left out."""
     shown = parts[:most] if sys.stdout.isatty() else parts
     yield from shown
     if len(shown) < len(parts):
@@ -91,7 +91,7 @@ def note_next(store: Store) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line to standard error, as `say` does; where it cannot be printed, go on without."""
+    """Print a line to standard error, as `say` does; one that cannot be written is dropped."""
     with suppress(OSError):
         typer.echo(_lines(text), err=True)
 
@@ -105,7 +105,8 @@ def note_lines(text: str) -> None:
 def exit_incomplete(left_out: Sequence[object]) -> None:
     """End the command with exit code 1 if stores were left out, and note how many."""
     if left_out:
-        note(f"{len(left_out)} of the stores could not be used")
+        stores = "store" if len(left_out) == 1 else "stores"
+        note(f"{len(left_out)} {stores} could not be used")
         raise typer.Exit(_INCOMPLETE)
 
 
@@ -117,7 +118,7 @@ def print_json(text: str) -> None:
     except UnicodeEncodeError:
         import json
 
-        # Of the same meaning in any encoding.
+        # The same value in any encoding.
         text = re.sub("[^\0-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
     typer.echo(text, nl=False)
 

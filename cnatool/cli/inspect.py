@@ -13,7 +13,6 @@ from cnatool.cli.arguments import ConstantOption, CustomOpsOption, constants
 from cnatool.cli.console import print_json, say, say_each, shown_of
 from cnatool.errors import UsageError
 from cnatool.left_out import left_out_lines, needs_no_storing
-from cnatool.store.tree import aside_of, is_store
 from cnatool.text import bytes_text, classes_text, printable, with_operator
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """List the tensors of a model or a store: operator, role, layer, shape, bytes per sample."""
+    from cnatool.store.tree import is_store
+
     if is_store(path):
         from cnatool.store.reader import open_store
 
@@ -100,6 +101,8 @@ def inspect(
 
 
 def _print_store(store: Store, *, every: bool) -> None:
+    from cnatool.store.tree import aside_of
+
     record = store.record
     say(f"{store.path}: store by {record.created_by}")
     aside = aside_of(store.path)

@@ -1,4 +1,4 @@
-"""The parser of the command line, whose errors quote what it was given."""
+"""The command-line parser, whose errors quote what the user typed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Group"]
 
 
 class Group(TyperGroup):
-    """The commands; what is wrong with a command line is shown as every other message is."""
+    """The group of all commands; usage errors are escaped as other messages are."""
 
     def main(
         self,
@@ -29,7 +29,7 @@ class Group(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command line, and leave the process unless ``standalone_mode`` is off."""
+        """Run the command line, and exit unless ``standalone_mode`` is off."""
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             if not standalone_mode:
@@ -43,7 +43,7 @@ class Group(TyperGroup):
 
 
 def _fail(error: Exception) -> None:
-    """Show an error of the parser and leave; errors of the commands are others' to show."""
+    """Print a usage error and exit; other errors are left to the caller."""
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if isinstance(error, CnatoolError) or show is None or code is None:
         return

@@ -18,7 +18,6 @@ from cnatool.cli import signals
 from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError, StoreWriteError
-from cnatool.store.failures import FULL
 from cnatool.text import replace_unencodable
 
 if TYPE_CHECKING:
@@ -38,35 +37,31 @@ _ONCE_SECONDS = 0.5
 def run() -> None:
     """Run the command line that the process was started with."""
     _transliterate()
+    debug = "--debug" in sys.argv[1:]
+    quiet = bool({"-q", "--quiet"} & {*sys.argv[1:]})
+    warnings.showwarning = _show_warning if debug else LibraryWarnings(quiet=quiet).show
     received: list[int] = []
-    if "--debug" in sys.argv[1:]:
-        warnings.showwarning = _show_warning
-        _interruptible(received)
-        try:
-            _run()
-        except Exception as error:
-            _show_traceback(error)
-            sys.exit(1)
-        return
-    warnings.showwarning = LibraryWarnings(quiet=bool({"-q", "--quiet"} & {*sys.argv[1:]})).show
     try:
         try:
             _interruptible(received)
             _run()
         finally:
-            # All is said and done. While the interpreter shuts down, which takes a moment, a signal
-            # would end it instead of the command's exit code.
+            # The command is over. While the interpreter shuts down, which takes a moment, a signal
+            # would replace the command's exit code.
             signals.ignore()
     except BaseException as error:
-        # What an interruption passes on its way may make another error of it: a lock that was not
-        # taken yet cannot be let go of, an extension that was being imported is no module.
+        # On its way here an interruption may become another error: a lock that was not yet taken
+        # cannot be released, an extension that was being imported is no module.
         if received or isinstance(error, KeyboardInterrupt):
             _interrupted(received[0] if received else signal.SIGINT)
+        if debug and not isinstance(error, SystemExit | BrokenPipeError):
+            _show_traceback(error)
+            sys.exit(1)
         _end(error)
 
 
 def _end(error: BaseException) -> NoReturn:
-    """Say what went wrong, and exit with the code for it."""
+    """Print what went wrong, and exit with the matching code."""
     try:
         raise error
     except SystemExit as error:
@@ -77,12 +72,14 @@ def _end(error: BaseException) -> NoReturn:
     except CnatoolError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does.
+        # The reader of our output is gone, as with `| head`.
         _drop_output()
         sys.exit(_READER_GONE)
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
+        from cnatool.store.failures import FULL
+
         if error.errno in FULL and not error.filename:
             # What files of results and stores raise has a message of its own.
             _drop_output()
@@ -104,8 +101,8 @@ def _end(error: BaseException) -> NoReturn:
         )
 
 
-def _show_traceback(error: Exception) -> None:
-    """Show what Python would, with nothing in it that steers a terminal."""
+def _show_traceback(error: BaseException) -> None:
+    """Print the traceback that Python would, with hidden characters escaped."""
     import traceback
 
     note_lines("".join(traceback.format_exception(error)))
@@ -123,13 +120,13 @@ def _show_warning(
 
 
 def _drop_output() -> None:
-    """Let nothing complain once more, at exit, about output that is left."""
+    """Discard buffered output, which the interpreter would fail to flush at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _transliterate() -> None:
-    """Let a terminal that cannot show α show "alpha" instead; what has no stream goes nowhere."""
+    """Print "alpha" where a terminal cannot show α; replace streams that are missing."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
@@ -167,12 +164,9 @@ def _run() -> None:
 
 
 def _interruptible(received: list[int]) -> None:
-    """Let a signal end the command in good order, and another of them at once.
+    """Let the first signal end the command in good order, and a later one at once.
 
-    Parameters
-    ----------
-    received : list of int
-        The signal is appended to it.
+    The first signal is appended to ``received``.
     """
     first = 0.0
 
@@ -183,7 +177,7 @@ def _interruptible(received: list[int]) -> None:
             received.append(number)
             first = now
             raise KeyboardInterrupt
-        # A terminal and a launcher may both send what was meant once.
+        # A terminal and a launcher may both send the same Ctrl-C.
         if now - first > _ONCE_SECONDS:
             signals.leave(received[0])
 
@@ -203,9 +197,8 @@ def _interruptible(received: list[int]) -> None:
 
 
 def _interrupted(number: int) -> NoReturn:
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-    # Where it was imported, it may have made files for the time of this process.
+    # Buffered output is dropped: writing it may block for ever, and by now signals are ignored.
+    # If it was imported, it may have made temporary files.
     if "cnatool.data.csv_text" in sys.modules:
         sys.modules["cnatool.data.csv_text"].remove_copies()
     # What had to be put in order was, on the exception's way here. Threads that libraries left

@@ -62,8 +62,8 @@ def score(
         Path | None,
         typer.Option(
             metavar="FILE.parquet|csv",
-            help="Write α, β, margin, … of each sample to a file. In CSV, text that a spreadsheet "
-            "would compute has a single quote before it.",
+            help="Write α, β, margin, … of each sample to a file. In CSV, a single quote precedes "
+            "text that a spreadsheet would evaluate.",
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Signals that end the command: Ctrl-C, and what ends a job or closes a terminal.
+"""Signals that end the command: Ctrl-C, SIGTERM, and SIGHUP when a terminal closes.
 
 Whatever the command was doing, it ends with one line and with the exit code that shells give to
 the signal.
@@ -22,7 +22,7 @@ else:
 
 __all__ = ["handle", "ignore", "leave"]
 
-# How a shell says which signal ended a process.
+# A shell adds this to the number of the signal that ended a process.
 _SIGNALLED = 128
 _WORDS: dict[int, str] = {_signal.SIGINT: "interrupted", _signal.SIGTERM: "terminated"}
 if hasattr(_signal, "SIGHUP"):
@@ -30,21 +30,21 @@ if hasattr(_signal, "SIGHUP"):
 
 
 def handle(handler: Callable[[int, Any], object]) -> None:
-    """Set the handler of each such signal, but of those that whoever started us has us ignore."""
+    """Set the handler of each of these signals, except those that are ignored already."""
     for number in _WORDS:
-        # A command in the background ignores Ctrl-C, one under nohup the end of its terminal.
+        # A background job ignores Ctrl-C, and a command under nohup ignores SIGHUP.
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, handler)
 
 
 def ignore() -> None:
-    """Ignore all such signals from now on."""
+    """Ignore these signals from now on."""
     for number in _WORDS:
         _signal.signal(number, _signal.SIG_IGN)
 
 
 def leave(number: int, frame: object = None) -> NoReturn:
-    """End the process at once, with one line and the shell's exit code."""
+    """End the process at once, with one line and the exit code that a shell would give."""
     ignore()
     try:
         os.write(2, f"cnatool: {_WORDS[number]}.\n".encode())

@@ -31,8 +31,8 @@ def study(
             "--from",
             metavar="FILE.parquet|csv",
             help="Networks, or columns of them, from elsewhere, by their id; what it has replaces "
-            "what the stores give. Single quotes that keep text in CSV from being computed are "
-            "taken off.",
+            "what the stores give. Single quotes that cnatool put before formulas in CSV are "
+            "removed.",
         ),
     ] = None,
     output: Annotated[

@@ -22,8 +22,8 @@ __all__ = ["Column", "number", "print_table"]
 _LEAST_TEXT = 12
 # Text cells may shrink to this share of the terminal before columns move to another block.
 _TEXT_SHARE = 4
-# A table has no more columns than this, and on a terminal no more rows than are left to scroll
-# back to: the first ones, and the last few, which may be totals.
+# Most columns of a table, and on a terminal most rows: the first, and the last few, which may be
+# totals.
 _MOST_COLUMNS = 100
 _MOST_ROWS = 1000
 _LAST_ROWS = 100
@@ -49,7 +49,7 @@ def print_table(
     still do not fit follow in further blocks, each of which repeats the key columns. Numbers are
     never wrapped or cut. Without a terminal the table has its full width, whatever ``COLUMNS`` and
     ``FORCE_COLOR`` are: interpreters with line editing set the first for the processes that they
-    start. What is left out of a long or wide table is counted below it.
+    start. A line below a long or wide table says how much is left out.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def print_table(
 def _limited(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, terminal: bool
 ) -> tuple[Sequence[Column], Sequence[Sequence[str]], list[str]]:
-    """Leave out of a table what nobody could read, and say how much that is."""
+    """Limit the columns and rows of a table, and say in lines how many are left out."""
     left_out = []
     if (hidden := len(columns) - _MOST_COLUMNS) > 0:
         columns = columns[:_MOST_COLUMNS]
@@ -112,7 +112,7 @@ def _limited(
 def _lines(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], rule: str
 ) -> Iterator[str]:
-    """Give the lines of a table in its full width."""
+    """Yield the lines of a table in its full width."""
     from rich.cells import cell_len
 
     def line(cells: Iterable[str]) -> str:
@@ -143,7 +143,7 @@ def _print_blocks(
     *,
     ascii_only: bool,
 ) -> None:
-    """Print a table in blocks of columns that a terminal has room for."""
+    """Print a table in blocks of columns that fit the terminal."""
     width = console.width
     text = max(_LEAST_TEXT, width // _TEXT_SHARE)
     least = [

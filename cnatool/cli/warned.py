@@ -20,7 +20,7 @@ _NAMES = {"PIL": "Pillow", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "O
 
 
 class LibraryWarnings:
-    """Shows each kind of library's warning once, with the library and the file it is about.
+    """Shows each kind of library warning once, with the library and the file it is about.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class LibraryWarnings:
         """Take the place of `warnings.showwarning`."""
         text = " ".join(str(message).split())
         if issubclass(category, StoreWarning):
-            # Our own: of several stores, each has its line.
+            # Our own warnings name a store: each of them is shown.
             if not self._quiet and (category, text) not in self._shown:
                 self._shown.add((category, text))
                 note(text)

@@ -61,10 +61,10 @@ class TablePart(Protocol):
         """How many it has."""
 
     def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
-        """Give frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
+        """Yield frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
 
     def distinct(self, name: str, most: int) -> Iterable[str]:
-        """Collect the different values of a column; where there are over ``most``, some of them."""
+        """Collect the distinct values of a column; if there are over ``most``, some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,12 @@ class Part:
     frame: pl.LazyFrame
 
     def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
-        """Give frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
+        """Yield frames of some columns in order, of about ``rows`` rows, ``limit`` in all."""
         scan = self.frame.select(names).head(limit)
         return scan.collect_batches(chunk_size=rows, maintain_order=True)
 
     def distinct(self, name: str, most: int) -> Iterable[str]:
-        """Collect the different values of a column; where there are over ``most``, some of them."""
+        """Collect the distinct values of a column; if there are over ``most``, some of them."""
         values = self.frame.select(pl.col(name).cast(pl.String).unique().drop_nulls())
         found: Iterable[str] = values.head(most + 1).collect(engine="streaming")[name]
         return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from cnatool.errors import DataError
-from cnatool.text import one_line
+from cnatool.text import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,8 @@ __all__ = ["TableText", "open_text", "remove_copies", "scan_table", "scan_text"]
 # A line of a table; what is longer is some other file.
 _MAX_LINE = 1 << 26
 _PIECE = 1 << 20
+# Characters of a row that a message quotes.
+_SHOWN = 40
 # By the bytes that such a file starts with; the longer mark first.
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -95,7 +97,7 @@ class TableText(NamedTuple):
     separator: str
 
     def lines(self) -> Iterator[bytes]:
-        """Give the rows, the names first, without line ends; quoted cells may hold line breaks.
+        """Yield the rows, column names first, without line ends; quoted cells may hold line breaks.
 
         Raises
         ------
@@ -132,16 +134,28 @@ class TableText(NamedTuple):
         ------
         UnicodeDecodeError
             If it is not UTF-8.
+        DataError
+            If a quotation mark is neither at the edge of a cell nor doubled.
         """
         text = line.decode()
         if '"' not in text:
             return text.split(self.separator)
-        # A cell may be as long as its row.
-        csv.field_size_limit(len(text) + 1)
-        return next(csv.reader(io.StringIO(text, newline=""), delimiter=self.separator))
+        # A cell may be as long as its row. The limit is the whole process's: never lower it.
+        csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.separator, strict=True)
+        try:
+            # Stray marks may make several rows look like one.
+            (cells,) = reader
+        except (csv.Error, ValueError):
+            raise DataError(
+                f"{self.path} cannot be read as a table (misplaced quotation mark in the row that "
+                f"begins {printable(text[:_SHOWN])}). Enclose a cell that contains quotation "
+                "marks in quotation marks, and double those inside it."
+            ) from None
+        return cells
 
     def header(self) -> list[str]:
-        """Give the cells of the first row.
+        """Return the cells of the first row.
 
         Raises
         ------
@@ -151,20 +165,27 @@ class TableText(NamedTuple):
         return self.cells(next((line for line in self.lines() if line), b""))
 
     def names(self) -> list[str]:
-        """Give the names of the columns; where several have one name, numbered as by polars.
+        """Name the columns; duplicate names are numbered as polars numbers them.
 
         Raises
         ------
         UnicodeDecodeError
             If they are not UTF-8.
+        DataError
+            If a numbered name is also the name of another column.
         """
-        found = self.header()
         seen: dict[str, int] = {}
-        names = []
-        for name in found:
+        names: dict[str, None] = {}
+        for name in self.header():
             number = seen[name] = seen.get(name, -1) + 1
-            names.append(f"{name}_duplicated_{number - 1}" if number else name)
-        return names
+            unique = f"{name}_duplicated_{number - 1}" if number else name
+            if unique in names:
+                raise DataError(
+                    f"{self.path} cannot be read as a table: a column is called {unique!r}, as "
+                    "the second of two equal names would be. Rename one of them."
+                )
+            names[unique] = None
+        return list(names)
 
 
 def open_text(path: Path) -> TableText:
@@ -180,7 +201,7 @@ def open_text(path: Path) -> TableText:
 
 
 def _in_utf8(path: Path) -> Path:
-    """Give the path of the same text in UTF-8: a copy for the time of this process, if needed."""
+    """Return the path of the text in UTF-8: the file itself, or a temporary copy."""
     with path.open("rb") as file:
         start = file.read(4)
         encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), None)
@@ -193,7 +214,7 @@ def _in_utf8(path: Path) -> Path:
 
 @cache
 def _copied(path: Path, encoding: str, digest: str) -> Path:
-    """Copy a text into UTF-8; once for each content that a file has."""
+    """Copy a text to UTF-8, once for each content of the file."""
     folder = Path(_copies().name)
     copy = folder / f"{len(list(folder.iterdir()))}.csv"
     try:
@@ -218,7 +239,7 @@ def _copies() -> tempfile.TemporaryDirectory[str]:
 
 
 def remove_copies() -> None:
-    """Remove the copies of texts: for a process that ends without running what exits run."""
+    """Remove temporary copies, for a process that exits without running exit handlers."""
     if _copies.cache_info().currsize:
         _copies().cleanup()
 

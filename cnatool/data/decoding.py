@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "decoded_image", "from_bytes", "from_file", "pixels"]
 
-# Bytes for which there is always room.
+# Reads of up to so many bytes are not limited.
 _AT_ONCE = 1 << 16
 # Only these decoders are tried, whatever a file's name says.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -99,10 +99,10 @@ def pixels(picture: Image.Image) -> Pixels:
 
 
 class _File(io.BufferedReader):
-    """A file that makes room for the bytes it has, however many a picture in it promises."""
+    """A file whose reads allocate no more than it holds, whatever size an image declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes, or what is left."""
+        """Read up to ``size`` bytes."""
         if size is not None and size > _AT_ONCE:
             size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
         return super().read(size)
@@ -186,7 +186,7 @@ def from_bytes(content: bytes) -> Opener:
 
 
 def from_file(path: Path) -> Opener:
-    """Give what opens a picture that is a file."""
+    """Return a function that opens an image file."""
     return lambda: cast("BinaryIO", _File(path.open("rb", buffering=0)))
 
 

@@ -93,7 +93,7 @@ def _dataset(group: Any, name: str) -> Any:
     link = group.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
         return None
-    # What cannot be opened otherwise is damaged: labels, perhaps, that would be missed silently.
+    # Any other member that cannot be opened is damaged, and may be the labels: raise the error.
     found = group.get(name) if isinstance(link, h5py.SoftLink) else group[name]
     return found if isinstance(found, h5py.Dataset) else None
 

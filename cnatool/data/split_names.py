@@ -31,11 +31,11 @@ _NUMBERED = re.compile(rf"(?P<split>{'|'.join(SPLITS)})\d+|(?P<set>{'|'.join(SPL
 _DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{8,}")
 # A hub's numbered files name their split, whatever it is.
 _SHARD = re.compile(r"(?P<split>[A-Za-z]\w*)-\d{5}-of-\d{5}(-[0-9a-f]{8,})?")
-# A numbered file among as many as it says.
+# The name of a numbered file, which tells how many there are.
 _PIECE = re.compile(r"(?P<before>.*?)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<after>.*)")
-# Stands for the number; no file name holds it.
+# Placeholder for the number; no file name contains it.
 _NUMBER = "\0"
-# More are not listed.
+# Higher numbers are not looked for.
 _MOST_PIECES = 10_000
 
 
@@ -82,9 +82,9 @@ def read_name(stem: str) -> Named:
 
 
 def missing_pieces(names: Sequence[str]) -> list[str]:
-    """List the numbered files that should be beside those of these names.
+    """List the numbered files that are missing beside files of these names.
 
-    Digests, which follow the numbers in some names, are not known of files that are missing.
+    A digest that follows the number is left out, as it is unknown for a missing file.
 
     Examples
     --------

@@ -131,7 +131,9 @@ def open_splits(
     places = find_splits(None if data is None else data, named, reading.form)
     for name, place in places.items():
         if place.path.is_file() and (missing := missing_pieces([place.path.name])):
-            warn(f"{place} is one of {len(missing) + 1} files of split {name}, and is read alone")
+            warn(
+                f"{place} is one of {len(missing) + 1} files of split {name}; only this one is read"
+            )
         elif place.path.is_dir() and place.array is None and not place.files:
             _check_whole(place.path, name, [file.name for file in place.path.iterdir()])
     try:
@@ -272,7 +274,7 @@ def _parts(folder: Path, form: str | None, depth: int = 0) -> dict[str, Location
 
 
 def _check_links(folder: Path) -> None:
-    """Refuse links that lead nowhere and may stand for samples, which would be left out."""
+    """Refuse broken links that may stand for samples, which would otherwise be left out."""
     with os.scandir(folder) as entries:
         links = sorted(entry.name for entry in entries if entry.is_symlink())
     for name in links:
@@ -283,8 +285,8 @@ def _check_links(folder: Path) -> None:
             if circular or read_name(name.partition(".")[0]).split is not None:
                 where = "in a circle" if circular else "nowhere"
                 raise DataError(
-                    f"{folder / name} is a symbolic link that leads {where}: remove it, or let it "
-                    "lead to the samples."
+                    f"{folder / name} is a symbolic link that leads {where}: remove it, or point "
+                    "it at the samples."
                 ) from None
 
 
@@ -384,7 +386,7 @@ def _grouped(
 
 
 def _check_whole(folder: Path, split: str, files: Sequence[str]) -> None:
-    """Refuse numbered files of which some are missing."""
+    """Refuse an incomplete set of numbered files."""
     if missing := missing_pieces(files):
         raise DataError(
             f"{folder} lacks {len(missing)} of the numbered files of split {split}, as "

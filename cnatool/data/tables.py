@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["open_csv"]
 
 _BATCH = 4_096
-# Columns from which on a table is read row by row.
+# Tables with at least this many columns are read row by row.
 WIDE = 1_000
 _COMMA = r"^[+-]?\d*,\d+(?:[eE][+-]?\d+)?$"
 _POINT = r"^[+-]?\d*\.\d+(?:[eE][+-]?\d+)?$"
@@ -121,16 +121,16 @@ class _Table(Protocol):
         """Names of its columns."""
 
     def matches(self, patterns: Sequence[str], names: Sequence[str]) -> list[bool]:
-        """Say of each regular expression whether a cell of some columns matches it."""
+        """Test for each regular expression whether a cell of some columns matches it."""
 
     def measure(self, names: Sequence[str], *, comma: bool) -> Measured:
         """Count the rows, and the numbers in some columns."""
 
     def cells(self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool) -> Column:
-        """Give how columns become an input."""
+        """Describe how columns become an input."""
 
     def part(self, rows: int, inputs: Sequence[Column]) -> TablePart:
-        """Give what a source reads."""
+        """Return the part of a source that this file is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def _table(path: Path) -> _Table:
             names = frame.collect_schema().names()
     except (*TABLE_DAMAGE, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
-    # As it is written: numbers that are there twice get other names.
+    # As written: a duplicate number is renamed, and no longer looks like a number.
     if all(map(_is_number, header)):
         raise DataError(
             f"{path} has no line of names at its head, where labels are found: put one before the "

@@ -1,7 +1,7 @@
 """Text tables of many columns, whose cells are parsed as one array for all columns.
 
-polars takes some 100 µs for each column of a table, whatever it holds: minutes where the columns
-are 200,000. Here its parsers of numbers are given the cells of several rows as one column.
+polars spends some 100 µs on each column of a table, whatever it holds: minutes for 200,000 columns.
+Here it parses the cells of several rows as one column.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def parsed_numbers(
 
 
 def wrong_cell(where: str, text: str | None) -> str:
-    """Say that a cell holds no number."""
+    """Return the message for a cell that is not a number."""
     return (
         f"{where} is {'empty' if text is None else repr(text)}: fill it with a number, leave the "
         "row out, or name the columns to use with --input INPUT=COLUMN,COLUMN."
@@ -95,9 +95,9 @@ class WideTable:
         return self.text.path
 
     def matches(self, patterns: Sequence[str], names: Sequence[str]) -> list[bool]:
-        """Say of each regular expression whether a cell of some columns matches it."""
+        """Test for each regular expression whether a cell of some columns matches it."""
         found = [False] * len(patterns)
-        # What is asked for is about decimal commas.
+        # The patterns are for decimal commas.
         if self.text.separator == "," or not any(b"," in line for line in self._lines()):
             return found
         places = self._places(names)
@@ -123,11 +123,11 @@ class WideTable:
     def cells(
         self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool
     ) -> WideCells:
-        """Give how columns become an input."""
+        """Describe how columns become an input."""
         return WideCells(number, spec, tuple(names), self._places(names), comma)
 
     def part(self, rows: int, inputs: Sequence[Column]) -> WidePart:
-        """Give what a source reads."""
+        """Return the part of a source that this file is."""
         ours = tuple(each for each in inputs if isinstance(each, WideCells))
         return WidePart(self.path, rows, self, ours)
 
@@ -138,7 +138,7 @@ class WideTable:
     def frames(
         self, columns: Sequence[str], inputs: Sequence[WideCells], rows: int, limit: int
     ) -> Iterator[pl.DataFrame]:
-        """Give frames of up to ``rows`` rows, in order: columns of text, then of each input."""
+        """Yield frames of up to ``rows`` rows, in order: columns of text, then of each input."""
         places = {name: self.names.index(name) for name in columns}
         for count, cells in self._blocks(rows, limit):
             made = [
@@ -150,7 +150,7 @@ class WideTable:
             yield pl.DataFrame(made)
 
     def distinct(self, name: str, most: int) -> set[str]:
-        """Collect the different values of a column; where there are over ``most``, some of them."""
+        """Collect the distinct values of a column; if there are over ``most``, some of them."""
         place, found = self.names.index(name), set[str]()
         for line in self._lines():
             cells = self._row(line)
@@ -161,14 +161,14 @@ class WideTable:
         return found
 
     def _blocks(self, most: int | None = None, limit: int | None = None) -> Iterator[Any]:
-        """Give the cells of some rows in one column of text, after the number of these rows."""
+        """Yield the number of rows of each block, and its cells as one column of text."""
         lines = islice(self._lines(), limit)
         size = max(1, _CELLS // len(self.names))
         while block := list(islice(lines, size if most is None else min(size, most))):
             yield len(block), self._split(block)
 
     def _lines(self) -> Iterator[bytes]:
-        """Give the rows below the names, but for those without a value."""
+        """Yield the rows below the names, except those without a value."""
         separator = self.text.separator.encode()
         lines = self.text.lines()
         next(line for line in lines if line)
@@ -187,13 +187,13 @@ class WideTable:
                 raise self._unreadable(one_line(error)) from error
             lengths = [line.count(separator.encode()) + 1 for line in lines]
             cells = texts.str.split(separator).explode()
-            # Of all cells alone an empty one is no text, as where polars reads a table.
+            # An empty cell is null, as in tables that polars reads.
             cells = cells.set(cells == "", None) if (cells == "").any() else cells
         if max(lengths) > columns:
             raise self._unreadable(f"a row has {max(lengths)} cells, {columns} have names")
         if min(lengths) == columns:
             return cells
-        # What short rows lack is empty.
+        # Cells that short rows lack are null.
         there = (np.arange(columns) < np.array(lengths)[:, None]).ravel()
         places = pl.Series(np.cumsum(there) - 1).set(pl.Series(~there), None)
         return cells.to_frame("cells").select(pl.col("cells").gather(places)).to_series()
@@ -260,7 +260,7 @@ class WideCells:
         return Developed(values, values, faults)
 
     def parse(self, rows: int, cells: pl.Series) -> list[pl.Series]:
-        """Make these columns of the cells of some rows."""
+        """Parse the cells of some rows into the columns of a frame."""
         kind = pl.Int64 if self.spec.dtype.kind == "i" else pl.Float64
         numbers = parsed_numbers(cells, kind, comma=self.comma)
         values = numbers.fill_null(0).to_numpy().reshape(rows, -1)[:, self.places]
@@ -297,12 +297,12 @@ class WidePart:
     inputs: tuple[WideCells, ...] = ()
 
     def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
-        """Give frames of up to ``rows`` rows, ``limit`` in all."""
+        """Yield frames of up to ``rows`` rows, ``limit`` in all."""
         inputs = [each for each in self.inputs if not set(each.names).isdisjoint(names)]
         made = {name for each in inputs for name in each.names}
         columns = [name for name in names if name not in made]
         return self.table.frames(columns, inputs, rows, limit)
 
     def distinct(self, name: str, most: int) -> set[str]:
-        """Collect the different values of a column; where there are over ``most``, some of them."""
+        """Collect the distinct values of a column; if there are over ``most``, some of them."""
         return self.table.distinct(name, most)

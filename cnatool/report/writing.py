@@ -95,7 +95,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
 
 
 def _escaped(part: Any) -> Any:
-    """Escape hidden characters in all texts of a chart: titles, labels, data and their names."""
+    """Escape hidden characters in all texts of a chart: titles, labels, data and field names."""
     if isinstance(part, str):
         return "\n".join(map(escaped, part.split("\n")))
     if isinstance(part, dict):

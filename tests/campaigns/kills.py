@@ -25,8 +25,14 @@ __all__ = ["killed_commands"]
 
 # One attempt in so many is a process of its own instead of a fork.
 _TRUE = 12
-_SIGNALS = {signal.SIGKILL: 14, signal.SIGINT: 3, signal.SIGTERM: 3}
-_CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+# Signals, and how often each is chosen.
+_SIGNALS = {signal.SIGKILL: 14, signal.SIGINT: 3, signal.SIGTERM: 3, signal.SIGHUP: 1}
+_CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+_WORDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "hung up",
+}
 
 
 class _Round:
@@ -89,8 +95,7 @@ class _Round:
             return
         assert ended.code == _CODES[number], ended.errors[-1500:]
         if number != signal.SIGKILL:
-            word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
-            assert ended.errors.endswith(f"cnatool: {word}.\n"), ended.errors[-1500:]
+            assert ended.errors.endswith(f"cnatool: {_WORDS[number]}.\n"), ended.errors[-1500:]
             assert "Traceback" not in ended.errors, ended.errors[-1500:]
 
 

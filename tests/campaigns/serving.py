@@ -37,7 +37,7 @@ def serve() -> None:
         importlib.import_module(name)
     # So that a fork does not copy what its garbage collector looks at.
     gc.freeze()
-    # Those that forks have from their first moment.
+    # Forks have these handlers from their first moment.
     signals.handle(signals.leave)
     connection = socket.socket(fileno=int(sys.argv[1]))
     lines = connection.makefile("rw")
@@ -66,8 +66,7 @@ def _run_and_leave(request: dict[str, Any]) -> None:
     except BaseException:
         traceback.print_exc()
         code = 1
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore()
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as an exit does
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -98,6 +97,7 @@ def _run(request: dict[str, Any]) -> None:
     if request["call"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         module, name = request["call"].split(":")
         getattr(importlib.import_module(module), name)(*request["words"])
         return

@@ -84,6 +84,7 @@ LIVES = {
     "--help": (["--help"], "Usage"),
     "dump": (["dump", "net.onnx", "data.npz", "-o", "new.h5", "--batch-size", "1"], "new.h5"),
     "score": (["score", "s.h5", "--json"], "cnatool.score/1"),
+    "--debug": (["--debug", "score", "s.h5", "--json"], "cnatool.score/1"),
     "convert": (["convert", "s.h5", "new.zarr"], "new.zarr"),
     "study": (["study", "s.h5", "s.zarr"], "Networks"),
 }

@@ -97,7 +97,7 @@ def test_json_and_files_say_the_same(here: Path) -> None:
 def test_some_steps_could_not_be_scored(here: Path) -> None:
     words = ("trajectory", "demo/adam-epoch001.zarr", "demo/adam-epoch002.zarr", "gone.zarr")
     result = run(*words, cwd=here, code=1)
-    assert "1 of the stores could not be used" in result.stderr
+    assert "1 store could not be used" in result.stderr
     assert "left out: gone.zarr: no such file or folder.\n" in result.stderr
     assert "no such file or folder" in result.stdout
     assert "2 steps" in result.stdout

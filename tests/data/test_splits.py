@@ -226,7 +226,7 @@ def test_numbered_files_of_which_some_are_missing(tmp_path: Path) -> None:
     alone = next(tmp_path.glob("train-00002*"))
     sources, said = opened(None, {"train": alone})
     assert sources["train"].rows == 4
-    assert said == [f"{alone} is one of 3 files of split train, and is read alone"]
+    assert said == [f"{alone} is one of 3 files of split train; only this one is read"]
     parquet(tmp_path / "train-00001-of-00003-aa1e2d3c4b5a6978.parquet")
     sources, said = opened(tmp_path)
     assert (sources["train"].rows, said) == (12, [])

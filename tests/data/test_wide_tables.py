@@ -146,3 +146,38 @@ def test_a_row_that_cannot_be_read_can_be_skipped(tmp_path: Path) -> None:
     assert list(one.faults) == [1]
     assert not two.faults
     assert math.isclose(two.inputs[0].sum(), 7_000)
+
+
+STRAY = {
+    "two rows": '1,2,5"\n3,4,a\n5,6,7"\n8,9,b\n',
+    "last row": '1,2,a\n3,4,5"\n',
+    "behind a cell": '1,2,"a"b"\n3,4,"c"\n',
+    "in two cells": '1,2","a\n3,4,b\n5,6,c"\n',
+}
+
+
+@pytest.mark.parametrize("rows", STRAY.values(), ids=STRAY)
+def test_stray_quotation_marks_lose_no_row(tmp_path: Path, rows: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"a,b,label\n{rows}")
+    found = read(path, 2, skip=True)
+    assert isinstance(found, str)
+    assert "quotation mark" in found
+
+
+@pytest.mark.parametrize("names", ["a,a,a_duplicated_0", "a,a_duplicated_0,a"])
+@pytest.mark.parametrize("columns", [2, 1_000])
+def test_numbered_names_of_duplicates_are_unique(tmp_path: Path, names: str, columns: int) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{names},label\n1,2,3,0\n4,5,6,1\n")
+    found = read(path, columns, skip=False)
+    assert isinstance(found, str)
+    assert "a_duplicated_0" in found
+
+
+def test_reading_leaves_the_limit_of_cells_in_this_process(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = tmp_path / "a.csv"
+    path.write_text('a,b,label\n1,2,"x"\n3,4,"y"\n')
+    assert not isinstance(read(path, 2, skip=False), str)
+    assert csv.field_size_limit() >= before
