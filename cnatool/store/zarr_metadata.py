@@ -289,8 +289,16 @@ def _node_folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterato
     if any(e.name == "zarr.json" or fnmatchcase(e.name, "c*.0*") for e in entries):
         yield folder
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _node_folders(folder / entry.name, above | {real})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _decoded(path: Path) -> dict[str, Any]:
