@@ -23,6 +23,8 @@ __all__ = ["TableText", "open_text", "remove_copies", "scan_table", "scan_text"]
 
 # A line of a table; what is longer is some other file.
 _MAX_LINE = 1 << 26
+# Columns of a table; what has more is some other file, and no memory holds that many names.
+_MAX_COLUMNS = 1 << 21
 _PIECE = 1 << 20
 # Characters of a row that a message quotes.
 _SHOWN = 40
@@ -249,4 +251,7 @@ def _separator(text: Path, path: Path) -> str:
         head = file.readline(_MAX_LINE)
     if len(head) == _MAX_LINE:
         raise DataError(f"{path} starts with a line of over {_MAX_LINE} bytes: it is no table.")
-    return max(",;\t", key=lambda mark: head.count(mark.encode()))
+    mark = max(",;\t", key=lambda mark: head.count(mark.encode()))
+    if head.count(mark.encode()) >= _MAX_COLUMNS:
+        raise DataError(f"{path} starts with a line of over {_MAX_COLUMNS} cells: it is no table.")
+    return mark
