@@ -169,6 +169,7 @@ def _interruptible(received: list[int]) -> None:
     The first signal is appended to ``received``.
     """
     first = 0.0
+    hooked = False
 
     def interrupt(number: int, frame: object) -> None:
         nonlocal first
@@ -188,9 +189,17 @@ def _interruptible(received: list[int]) -> None:
         # The signal came within a callback of the interpreter's own (a finaliser, a weak
         # reference), which no exception leaves: what was raised is dropped. Raise it again from a
         # moment later, when this callback is over.
-        again = threading.Timer(_AGAIN_SECONDS, os.kill, [os.getpid(), received.pop()])
-        again.daemon = True
-        again.start()
+        nonlocal hooked
+        hooked = True
+        threading.Thread(target=send_again, args=[received.pop()], daemon=True).start()
+        hooked = False
+
+    def send_again(number: int) -> None:
+        # What is raised within the hook is dropped, too.
+        while hooked:
+            time.sleep(_AGAIN_SECONDS)
+        time.sleep(_AGAIN_SECONDS)
+        os.kill(os.getpid(), number)
 
     sys.unraisablehook = unraisable
     signals.handle(interrupt)

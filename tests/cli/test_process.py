@@ -58,10 +58,16 @@ WORDS = {
 def test_a_signal_while_the_command_starts_gives_one_line(
     here: Path, number: signal.Signals
 ) -> None:
-    # The interpreter starts before anything of ours can answer; this says when it has.
+    # The interpreter starts before anything of ours can answer; this says when it can.
     script = (
-        "import sys\nfrom cnatool.cli import main\nsys.argv = ['cnatool', 'score', 'no.zarr']\n"
-        "print(flush=True)\nmain()"
+        "import os, sys\nfrom cnatool.cli import main, signals\n"
+        "handle = signals.handle\n"
+        "def told(handler):\n"
+        "    handle(handler)\n"
+        "    os.write(1, b'\\n')\n"
+        "signals.handle = told\n"
+        "sys.argv = ['cnatool', 'score', 'no.zarr']\n"
+        "main()"
     )
     answers = set()
     for delay in np.arange(0.003, 0.4, 0.025):
