@@ -256,7 +256,27 @@ def open_listed_pictures(
                 f"{where} there is no file {folder / name}: correct the name, or take the row away."
             )
     files = list(zip(names, labels, strict=True))
-    return _source(folder, files, (), classes, view, [], counted=True)
+    return _source(folder, files, (), classes, view, _unlisted(table, names), counted=True)
+
+
+def _unlisted(table: Path, names: Sequence[str]) -> list[str]:
+    """Say how many pictures lie beside those that a table lists."""
+    listed_ones = {os.path.normpath(name) for name in names}
+    count = 0
+    for below in sorted({os.path.dirname(name) for name in listed_ones}):  # noqa: PTH120
+        try:
+            with os.scandir(table.parent / below) as entries:
+                beside = [entry.name for entry in entries if is_picture(entry.name)]
+        except OSError:
+            # A name that is wrong is said where its picture is read.
+            continue
+        count += sum(os.path.join(below, name) not in listed_ones for name in beside)  # noqa: PTH118
+    if not count:
+        return []
+    return [
+        f"{table} lists {len(names):,} of {len(names) + count:,} pictures in its folders; the "
+        "others are left out"
+    ]
 
 
 def _source(

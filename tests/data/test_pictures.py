@@ -347,6 +347,17 @@ def test_pictures_with_a_table_of_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(block.inputs[0], [GREY, GREY + 2, GREY + 1])
 
 
+def test_pictures_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
+    whole = listed(tmp_path / "whole", "filename,label\nb.png,7\n./deep/c.png,3\na.png,7\n")
+    assert whole.left_alone == ""
+    source = listed(tmp_path / "part", "filename,label\nb.png,7\ndeep/c.png,3\n")
+    assert source.rows == 2
+    assert source.left_alone == (
+        f"{tmp_path / 'part' / 'labels.csv'} lists 2 of 3 pictures in its folders; the others are "
+        "left out"
+    )
+
+
 def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
     source = listed(tmp_path, "label,file_name\ndog,b.png\n01,a.png\n", "metadata.csv")
     assert source.classes == ("01", "dog")
