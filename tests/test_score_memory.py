@@ -89,7 +89,9 @@ def test_compare_takes_few_bytes_of_each_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["samples.csv", "samples.parquet"])
 def test_a_table_of_samples_is_written_in_bounded_memory(name: str, tmp_path: Path) -> None:
     scored = {}
-    for rows in (2 * _FEW, 2 * _MANY):
+    # Enough for a writer of Parquet to have as many rows at hand as it ever has.
+    few, many = 2 * _MANY, 6 * _MANY
+    for rows in (few, many):
         path = write_store(tmp_path / f"{rows}.zarr", rows)
         scored[path] = score_all(path, overrides=_NO_RESAMPLES)
     peaks = []
@@ -99,7 +101,7 @@ def test_a_table_of_samples_is_written_in_bounded_memory(name: str, tmp_path: Pa
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # Of each sample held, an id alone would take 70.
-    assert (peaks[3] - peaks[2]) / (2 * _MANY - 2 * _FEW) < 30
+    assert (peaks[3] - peaks[2]) / (many - few) < 20
 
 
 @pytest.mark.parametrize("kind", ["zarr", "h5"])
