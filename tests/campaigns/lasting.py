@@ -186,8 +186,9 @@ class Written:
         for path in sorted(self._where.iterdir()):
             if path == self._path:
                 continue
-            if disturbed and path.name.startswith(f".{self._path.name}.removed"):
-                # What cannot be removed is removed when the store is next written.
+            hidden = tuple(f".{self._path.name}.{word}" for word in ("removed", "lock"))
+            if disturbed and path.name.startswith(hidden):
+                # What a failing disk does not let go of goes when the store is next written.
                 continue
             # Stores that were kept, under a name that shows.
             kept = ".previous" in path.name and path.suffix == self._path.suffix
