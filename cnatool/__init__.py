@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from cnatool.results import ScoreResult
     from cnatool.scoring import score, score_samples
     from cnatool.store.flatness_records import Flatness
-    from cnatool.store.reader import Split, Store, StoredArray
+    from cnatool.store.reader import Split, Store
     from cnatool.store.reader import open_store as open
+    from cnatool.store.stored_array import StoredArray
     from cnatool.studying.landscape import Landscape, landscape
     from cnatool.studying.landscape_results import LandscapeResult
     from cnatool.studying.results import StudyResult
@@ -117,7 +118,7 @@ _LAZY = {
     "ScoreResult": ("cnatool.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
-    "StoredArray": ("cnatool.store.reader", "StoredArray"),
+    "StoredArray": ("cnatool.store.stored_array", "StoredArray"),
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),
     "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.matched_tensors import Pair
-    from cnatool.store.reader import Split, StoredArray
+    from cnatool.store.reader import Split
     from cnatool.store.records import TensorRecord
+    from cnatool.store.stored_array import StoredArray
 
 __all__ = [
     "equal_share",

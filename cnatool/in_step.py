@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnatool.store.reader import StoredArray
+    from cnatool.store.stored_array import StoredArray
 
 __all__ = ["InStep", "differing_rows"]
 

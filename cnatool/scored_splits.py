@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from cnatool.scored_labels import ClassReading
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_output import ScoredOutput
-    from cnatool.store.reader import Split, StoredArray
+    from cnatool.store.reader import Split
+    from cnatool.store.stored_array import StoredArray
 
 __all__ = ["ScoredSplit", "finite", "named_split", "scored_split"]
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention
     from cnatool.scored_layers import ScoredLayer
-    from cnatool.store.reader import Split, StoredArray
+    from cnatool.store.reader import Split
+    from cnatool.store.stored_array import StoredArray
 
 __all__ = ["magnitude_blocks", "z_blocks"]
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.reader import Split, StoredArray
+    from cnatool.store.reader import Split
     from cnatool.store.records import StoreRecord, TensorRecord
+    from cnatool.store.stored_array import StoredArray
 
 __all__ = ["Fault", "Progress", "Verification", "verify"]
 

@@ -204,7 +204,7 @@ def test_what_the_data_explain_is_said(tmp_path: Path) -> None:
 def test_absolute_sums_are_read_once_for_all_tensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnatool.store.reader import StoredArray
+    from cnatool.store.stored_array import StoredArray
 
     names = [f"t{number}" for number in range(50)]
     rng = np.random.default_rng(0)
@@ -284,7 +284,7 @@ def test_errors(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnatool.store.reader import StoredArray
+    from cnatool.store.stored_array import StoredArray
 
     read = StoredArray.__getitem__
     largest = 0

@@ -21,7 +21,7 @@ from cnatool.sample_frames import sample_schema
 from cnatool.scored_layers import scored_layers
 from cnatool.scored_sums import z_blocks
 from cnatool.scoring import score_all
-from cnatool.store import reader
+from cnatool.store import stored_array
 
 _FEW, _MANY = 15_000, 60_000
 _NO_RESAMPLES = {"resamples": 0, "area_resamples": 0, "permutations": 0}
@@ -30,7 +30,7 @@ _NO_RESAMPLES = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let blocks be small, so that the memory they take is there with few samples already."""
-    monkeypatch.setattr(reader, "_BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", 1 << 18)
 
 
 def write_store(path: Path, rows: int, *, ids: bool = False, seed: int = 0) -> Path:

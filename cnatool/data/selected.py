@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnatool.data.blocks import regrouped, taken
+from cnatool.data.forwarded import Forwarded
 from cnatool.data.source import spans
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.data.source import Block
 
 __all__ = ["Selected"]
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(Forwarded):
     """A source that reads another and passes on some rows of it, under the ids that they have.
 
     Attributes
@@ -33,34 +34,13 @@ class Selected:
         Numbers of the rows, ascending.
     """
 
-    source: Source
-    name: str
+    name: str = field()
     chosen: NDArray[np.int64]
 
     @property
     def rows(self) -> int:
         """Number of rows that were chosen."""
         return len(self.chosen)
-
-    @property
-    def id_bytes(self) -> int:
-        """Bytes of the longest id of all rows."""
-        return self.source.id_bytes
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """As of all rows."""
-        return self.source.inputs
-
-    @property
-    def labelled(self) -> bool:
-        """As of all rows."""
-        return self.source.labelled
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """As of all rows."""
-        return self.source.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` chosen samples in order, ``limit`` in all."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.data.developing import Developed, developed, made_of, picture_spec, workers
+from cnatool.data.forwarded import Forwarded
 from cnatool.data.source import Block, InputSpec
 from cnatool.errors import UsageError
 
@@ -68,38 +69,17 @@ def viewed(source: Source, view: View) -> Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Viewed:
+class _Viewed(Forwarded):
     """A source whose arrays of pictures are given as a view says.
 
     Of each input that is a picture, ``channels`` has the axis of its channels, counted from the
     first of a sample, -1 where there is none; ``pictures`` describes it with its channels last.
     """
 
-    source: Source
     view: View
-    inputs: tuple[InputSpec, ...]
+    inputs: tuple[InputSpec, ...] = field()
     channels: Mapping[int, int]
     pictures: Mapping[int, InputSpec]
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def rows(self) -> int:
-        return self.source.rows
-
-    @property
-    def id_bytes(self) -> int:
-        return self.source.id_bytes
-
-    @property
-    def labelled(self) -> bool:
-        return self.source.labelled
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        return self.source.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         with workers() as each:

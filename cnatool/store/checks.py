@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from cnatool.store.limits import LARGEST, SHA256
 from cnatool.store.records import Statistic
 from cnatool.store.split_checks import split_contradictions
 from cnatool.store.weight_checks import flatness_contradictions, weight_contradictions
@@ -24,8 +25,6 @@ __all__ = ["SPLIT_NAME", "contradictions"]
 
 # A split's name is a folder's name inside the store.
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# The largest size of an array: integers in JSON are exact up to here.
-_MOST = 1 << 53
 # NumPy allows 64 axes, and rows take one.
 _MOST_AXES = 63
 # A resumed dump starts this many threads.
@@ -36,7 +35,6 @@ _COUNTS = ("uint32", (257,))
 _STATISTICS = (*get_args(Statistic), "count")
 # Compared by name, since np.dtype() accepts more than names.
 _DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def contradictions(record: StoreRecord) -> Iterator[str]:
@@ -103,8 +101,8 @@ def _array_contradictions(array: ArrayRecord, *, output: bool) -> Iterator[str]:
 
 
 def _shape_contradictions(name: str, shape: tuple[int, ...]) -> Iterator[str]:
-    possible = len(shape) <= _MOST_AXES and all(0 <= size <= _MOST for size in shape)
-    if not possible or math.prod(shape) > _MOST:
+    possible = len(shape) <= _MOST_AXES and all(0 <= size <= LARGEST for size in shape)
+    if not possible or math.prod(shape) > LARGEST:
         yield f"{name!r} has the impossible shape {shape}"
 
 
@@ -165,7 +163,7 @@ def _run_contradictions(record: StoreRecord) -> Iterator[str]:
         if model is not None:
             yield from _model_contradictions(what, model)
     runtime = record.runtime
-    if runtime is not None and not 0 < runtime.batch_size <= _MOST:
+    if runtime is not None and not 0 < runtime.batch_size <= LARGEST:
         yield f"its model ran on batches of {runtime.batch_size} samples"
     if runtime is not None and not 0 <= runtime.threads <= _MOST_THREADS:
         yield f"its model ran with {runtime.threads} threads"
@@ -185,7 +183,7 @@ def _run_contradictions(record: StoreRecord) -> Iterator[str]:
             yield f"input {step.input!r} was divided by a standard deviation of 0"
     for constant in record.constants:
         yield from _shape_contradictions(constant.input, constant.shape)
-        if not _SHA256.fullmatch(constant.sha256):
+        if not SHA256.fullmatch(constant.sha256):
             yield f"{constant.sha256!r} is no SHA-256 of input {constant.input!r}"
 
 
@@ -193,9 +191,9 @@ def _model_contradictions(what: str, model: ModelRecord) -> Iterator[str]:
     if not model.files:
         yield f"its {what} consists of no files"
     for file in model.files:
-        if not _SHA256.fullmatch(file.sha256):
+        if not SHA256.fullmatch(file.sha256):
             yield f"{file.sha256!r} is no SHA-256 of the {what}'s file {file.name!r}"
-        if not 0 <= file.bytes <= _MOST:
+        if not 0 <= file.bytes <= LARGEST:
             yield f"the {what}'s file {file.name!r} has {file.bytes} bytes"
-    if any(abs(version) > _MOST for version in model.opsets.values()):
+    if any(abs(version) > LARGEST for version in model.opsets.values()):
         yield f"the {what}'s operator sets have impossible versions"

@@ -21,7 +21,7 @@ _HERE = getattr(os, "O_NOFOLLOW", 0)
 _REFUSED = frozenset({errno.ELOOP, errno.EMLINK})
 
 
-def is_link(path: Path) -> bool:
+def is_link(path: Path | os.DirEntry[str]) -> bool:
     """Say whether a path is a symbolic link, or a junction on Windows."""
     # New in Python 3.12.
     junction = getattr(path, "is_junction", None)
@@ -79,8 +79,7 @@ def check_own(store: Path, *, alone: bool = False) -> None:
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
-                junction = getattr(entry, "is_junction", None)
-                if entry.is_symlink() or (junction is not None and junction()):
+                if is_link(entry):
                     raise _a_link(Path(entry.path), store)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cnatool.store.layout import split_arrays
+from cnatool.store.limits import LARGEST, SHA256
 from cnatool.store.reference_records import is_relative_path
 
 if TYPE_CHECKING:
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["split_contradictions"]
 
-# The most rows of an array: integers in JSON are exact up to here.
-_MOST = 1 << 53
 # Eight digits for each chunk.
 _CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def split_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
@@ -40,7 +38,7 @@ def split_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> 
         One problem each.
     """
     edges = [edge for pair in split.committed for edge in pair]
-    if not 0 <= split.rows <= _MOST:
+    if not 0 <= split.rows <= LARGEST:
         yield f"split {name!r} has {split.rows} rows"
     elif (
         edges != sorted(edges)
@@ -53,15 +51,15 @@ def split_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> 
         )
     elif split.complete and sum(stop - start for start, stop in split.committed) != split.rows:
         yield f"split {name!r} claims to be complete, and not all its rows are committed"
-    elif split.available is not None and not split.taken <= split.available <= _MOST:
+    elif split.available is not None and not split.taken <= split.available <= LARGEST:
         yield (f"split {name!r} has {split.taken} samples of a source that has {split.available}")
-    if split.fingerprint is not None and not _SHA256.fullmatch(split.fingerprint):
+    if split.fingerprint is not None and not SHA256.fullmatch(split.fingerprint):
         yield f"{split.fingerprint!r} is no fingerprint of split {name!r}"
     if split.inputs_from is not None:
         if not is_relative_path(split.inputs_from.store):
             where = split.inputs_from.store
             yield f"the inputs of split {name!r} are in {where!r}, no relative path"
-        if not _SHA256.fullmatch(split.inputs_from.fingerprint):
+        if not SHA256.fullmatch(split.inputs_from.fingerprint):
             yield f"{split.inputs_from.fingerprint!r} is no fingerprint of split {name!r}"
     yield from _checksum_contradictions(name, split, record)
 

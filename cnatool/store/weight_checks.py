@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cnatool.store.limits import LARGEST
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -12,9 +14,6 @@ if TYPE_CHECKING:
     from cnatool.store.weight_records import LayerWeights, WeightsRecord
 
 __all__ = ["flatness_contradictions", "weight_contradictions"]
-
-# Integers in JSON are exact up to here.
-_MOST = 1 << 53
 
 
 def weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
@@ -35,7 +34,7 @@ def weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
         yield f"it has {layers} layers, and norms of the weights of others"
     for layer in weights.layers:
         yield from _layer_contradictions(layer)
-    if not 0 <= (weights.parameters or 0) <= _MOST or not 0 <= weights.depth <= layers:
+    if not 0 <= (weights.parameters or 0) <= LARGEST or not 0 <= weights.depth <= layers:
         yield "its number of parameters or its depth is impossible"
 
 
@@ -46,9 +45,9 @@ def _layer_contradictions(layer: LayerWeights) -> Iterator[str]:
         yield f"norms of layer {layer.number} are missing, and no reason is given"
     if any(number is not None and number < 0 for number in (*norms, layer.distance)):
         yield f"a norm of layer {layer.number} is negative"
-    if layer.shape is not None and (min(layer.shape) < 1 or math.prod(layer.shape) > _MOST):
+    if layer.shape is not None and (min(layer.shape) < 1 or math.prod(layer.shape) > LARGEST):
         yield f"the weights of layer {layer.number} have the impossible shape {layer.shape}"
-    if not 1 <= layer.blocks <= _MOST:
+    if not 1 <= layer.blocks <= LARGEST:
         yield f"the weights of layer {layer.number} have {layer.blocks} blocks"
     if layer.same_as is not None and not 1 <= layer.same_as < layer.number:
         yield f"layer {layer.number} should share the weights of layer {layer.same_as}"
@@ -68,7 +67,7 @@ def flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
     """
     settings = flatness.settings
     counts = (settings.samples, settings.draws, flatness.samples)
-    if any(count is not None and not 1 <= count <= _MOST for count in counts):
+    if any(count is not None and not 1 <= count <= LARGEST for count in counts):
         yield "its flatness was measured over no samples or no draws"
     if not 0 < settings.target < 1:
         yield f"its flatness was measured for a fall in accuracy of {settings.target:g}"
@@ -85,7 +84,7 @@ def flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
     measured = (flatness.weights, flatness.square_sum, flatness.plain, flatness.magnitude)
     if None in measured and flatness.reason is None:
         yield "its flatness is missing, and no reason is given"
-    known = 0 < (flatness.weights or 0) <= _MOST and (flatness.epsilon or 0) > 0
+    known = 0 < (flatness.weights or 0) <= LARGEST and (flatness.epsilon or 0) > 0
     if not known and (None not in measured or any(noise.sigma is not None for noise in noises)):
         yield "its flatness is of no weights, or without ε"
     sums = (flatness.square_sum, flatness.distance_square_sum)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cnatool.observing import Observer
     from cnatool.scored_layers import ScoredLayer
     from cnatool.scored_parts import ScoredParts
-    from cnatool.store.reader import Split, Store, StoredArray
+    from cnatool.store.reader import Split, Store
+    from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
 
 __all__ = ["Minibatch", "gathered", "same_minibatch", "usable"]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from support.notes import Notes
 
 import cnatool
 from cnatool.errors import DataError, StoreWriteError
@@ -27,17 +28,6 @@ READ = {
     "landscape": ("landscape.json", "landscape_points.parquet", "landscape_grid.parquet"),
 }
 PAIRS = [(kind, name) for kind, names in READ.items() for name in (*names, f"{kind}.sha256")]
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def record(path: Path, epoch: int) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.notes import Notes
 from support.stores import changed_attribute
 
 import cnatool
@@ -22,17 +23,6 @@ from cnatool.errors import (
     UsageError,
 )
 from cnatool.studying import collection
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def record(

@@ -1,0 +1,183 @@
+"""One array of an open store, read as NumPy indexes it and checked as it is read."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import StoreDamagedError
+from cnatool.pipeline import prefetched
+from cnatool.store.indexing import RowReader, index_rows
+from cnatool.store.integrity import rows_checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from cnatool.store.identity import Identity
+    from cnatool.store.indexing import Index
+    from cnatool.store.records import ChunkChecksums
+    from cnatool.store.tree import Codec, ReadableArray
+
+__all__ = ["BLOCK_BYTES", "StoredArray"]
+
+# Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
+BLOCK_BYTES = 16 << 20
+# Estimated bytes of a Python string and the reference to it.
+_TEXT_BYTES = 128
+
+
+class StoredArray:
+    """The committed rows of one array, which are read as they are indexed.
+
+    Indices are those of NumPy: rows, slices, lists and arrays of rows in any order, boolean masks,
+    and tuples of such for further axes. Only what is asked for is held in memory.
+
+    Parameters
+    ----------
+    array : ReadableArray
+        The array in the store.
+    ranges : tuple of (int, int)
+        The row ranges to read, all of them committed.
+    path : Path
+        The store, for messages.
+    checksums : ChunkChecksums or None
+        Checksums of the array's committed rows; None if there are none.
+    end : int
+        End of the committed rows. ``ranges`` may cover fewer, if another store uses the array.
+    identity : Identity
+        Identity of the store when it was opened.
+    """
+
+    __slots__ = (
+        "_array",
+        "_checksums",
+        "_end",
+        "_held",
+        "_identity",
+        "_path",
+        "_ranges",
+        "dtype",
+        "shape",
+    )
+
+    def __init__(
+        self,
+        array: ReadableArray,
+        ranges: tuple[tuple[int, int], ...],
+        path: Path,
+        checksums: ChunkChecksums | None,
+        end: int,
+        identity: Identity,
+    ) -> None:
+        self._identity = identity
+        self._array = array
+        self._ranges = ranges
+        self._path = path
+        self._checksums = checksums
+        self._end = end
+        # First row and rows of the chunk that was read last.
+        self._held: tuple[int, NDArray[Any]] | None = None
+        rows = sum(stop - start for start, stop in ranges)
+        self.shape: tuple[int, ...] = (rows, *array.shape[1:])
+        self.dtype: np.dtype[Any] = array.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk: whole chunks read fastest."""
+        return self._array.chunk_rows
+
+    @property
+    def codec(self) -> Codec | None:
+        """How chunks are compressed; None where that says nothing of the store."""
+        return self._array.codec
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{self._array.key} {self.shape} {self.dtype}>"
+
+    def __getitem__(self, index: Index) -> Any:
+        return index_rows(RowReader(self.shape, self.dtype, self._read, self._block_rows), index)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        whole: NDArray[Any] = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Give ``(first row, rows)`` in order, in blocks of whole chunks, about 16 MiB each.
+
+        The next blocks are read while the caller works on the last one.
+
+        Parameters
+        ----------
+        start, stop : int
+            The range of rows to read; all by default.
+        """
+        end = len(self) if stop is None else min(stop, len(self))
+        step = self._block_rows
+        starts = range(start, end, step)
+        blocks = ((first, self._read(first, min(first + step, end))) for first in starts)
+        return prefetched(blocks) if len(starts) > 1 else blocks
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in memory; an estimate for text."""
+        element = _TEXT_BYTES if self.dtype.hasobject else self.dtype.itemsize
+        return max(1, element * math.prod(self.shape[1:]))
+
+    @property
+    def _block_rows(self) -> int:
+        chunk = self._array.chunk_rows
+        return max(1, BLOCK_BYTES // self.row_bytes // chunk) * chunk
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        parts = []
+        offset = 0
+        for low, high in self._ranges:
+            first, last = max(start, offset), min(stop, offset + high - low)
+            if first < last:
+                parts.append(self._checked(low + first - offset, low + last - offset))
+            offset += high - low
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _checked(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows; if they are damaged, make sure first that the store was not replaced."""
+        try:
+            return self._of_chunks(start, stop)
+        except StoreDamagedError:
+            self._identity.check()
+            raise
+
+    def _of_chunks(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the committed rows of all chunks that hold some rows, check them, and give these."""
+        if self._checksums is None:
+            return self._array.read(start, stop)
+        size = self._checksums.rows
+        if (held := self._held) and held[0] <= start and stop <= held[0] + len(held[1]):
+            return held[1][start - held[0] : stop - held[0]].copy()
+        first, last = start // size * size, min(-(-stop // size) * size, self._end)
+        rows = self._array.read(first, last)
+        for low in range(first, last, size):
+            high = min(low + size, last)
+            if rows_checksum(rows[low - first : high - first]) != self._checksums[low // size]:
+                raise StoreDamagedError(
+                    f"{self._path}: rows {low} to {high - 1} of array {self._array.key} do not "
+                    "match their checksum in the store's attribute. Dump again, or restore the "
+                    "store from a copy. If you changed them on purpose, remove `checksums` of the "
+                    "split, and `cnatool_crc32c`."
+                )
+        if stop - start == last - first:
+            return rows
+        if last - first <= size:
+            # So that rows that are read one by one do not read and check their chunk each time.
+            self._held = first, rows
+        # A copy, so that a caller who keeps a few rows does not keep their chunks.
+        return rows[start - first : stop - first].copy()
