@@ -15,6 +15,7 @@ before a file is renamed.
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from contextlib import contextmanager, suppress
@@ -140,7 +141,7 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
     aside = aside_of(path)
     with reported(path, 0):
         for left in _removed_names(path):
-            if _is_ours(form, left):
+            if os.path.lexists(left) and _is_ours(form, left):
                 form.remove(left)
         others = [
             left
@@ -221,12 +222,8 @@ def _new(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _removed_names(path: Path) -> Iterator[Path]:
-    for number in range(_REMOVED):
-        name = path.with_name(f".{path.name}.removed{number or ''}")
-        if not os.path.lexists(name):
-            return
-        yield name
+def _removed_names(path: Path) -> list[Path]:
+    return [path.with_name(f".{path.name}.removed{i or ''}") for i in range(_REMOVED)]
 
 
 def discard(path: Path) -> None:
@@ -246,8 +243,12 @@ def _discard(path: Path, gone: Path) -> None:
     if not os.path.lexists(gone):
         form.forget(gone)
         return
-    names = (path.with_name(f".{path.name}.removed{i or ''}") for i in range(_REMOVED))
-    name = next(name for name in names if not os.path.lexists(name))
+    free = (name for name in _removed_names(path) if not os.path.lexists(name))
+    name = next(free, None)
+    if name is None:
+        raise FileExistsError(
+            errno.EEXIST, f"{_REMOVED} stores beside it could not be deleted", str(path)
+        )
     gone.rename(name)
     # Not before: as long as the file has this name, the journal belongs to it.
     form.forget(gone)

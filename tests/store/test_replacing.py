@@ -311,3 +311,13 @@ def test_an_old_store_that_cannot_be_put_back_is_named(
     assert holds(hidden, OLD)
     assert recovered(path) is None
     assert holds(path, OLD)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_store_that_was_being_deleted_goes(tmp_path: Path, form: str) -> None:
+    """The first of them may have gone already, where the deletion of a later one failed."""
+    path = tmp_path / f"s.{form}"
+    write(path, OLD)
+    path.rename(tmp_path / f".s.{form}.removed1")
+    assert recovered(path) is None
+    assert not list(tmp_path.iterdir())
