@@ -16,13 +16,11 @@ from cnatool.errors import BackendError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cnatool.backend.feeds import Samples
-    from cnatool.backend.graph import Graph
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
-    from cnatool.store.records import Statistic
-
-__all__ = ["SizedProbe", "probed_at_a_size", "sizes_in"]
+    from cnatool.records.store import Statistic
 
 # Tried where nothing in the graph names a number: small ones first, a run of which is cheap.
 _LADDER = (1, 8, 4, 2, 3, 16, 6, 5, 10, 12, 32, 64)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx
 
-from cnatool.backend.constants import Constants
-from cnatool.backend.convolutions import attributes
+from cnatool.backend.graph.constants import Constants
+from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.backend.graph import Graph
-
-__all__ = ["InputRange", "Takes", "input_range"]
+    from cnatool.backend.graph.graph import Graph
 
 Takes = Literal["pixels", "unit"]
 

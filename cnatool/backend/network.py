@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph import load_graph
-from cnatool.backend.layers import find_layers
-from cnatool.backend.probe import probe
-from cnatool.backend.probe_shapes import probe_shapes
-from cnatool.backend.rebatch import BATCH, rebatched
-from cnatool.backend.reference import reference_statistics
+from cnatool.backend.graph.graph import load_graph
+from cnatool.backend.graph.layers import find_layers
+from cnatool.backend.probe.free_batch import BATCH, rebatched
+from cnatool.backend.probe.probe import probe
+from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
 from cnatool.errors import ModelError
-from cnatool.store.records import FileRecord, ModelRecord, TensorRecord
+from cnatool.records.store import FileRecord, ModelRecord, TensorRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from cnatool.backend.feeds import Samples
-    from cnatool.backend.graph import Graph
-    from cnatool.backend.layers import LayerTable
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.graph.layers import LayerTable
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
-    from cnatool.store.records import SkippedTensor, Statistic
-
-__all__ = ["FeedSpec", "Network", "ProbedNetwork", "open_network"]
+    from cnatool.records.store import SkippedTensor, Statistic
 
 
 @dataclass(frozen=True, slots=True)

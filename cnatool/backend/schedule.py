@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.backend.graph import KNOWN_DOMAINS
-from cnatool.backend.random_operators import draws_random
+from cnatool.backend.graph.graph import KNOWN_DOMAINS
+from cnatool.backend.graph.random_operators import draws_random
 from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from cnatool.backend.graph import Graph
+    from cnatool.backend.graph.graph import Graph
     from cnatool.backend.network import Network
-    from cnatool.store.records import TensorRecord
-
-__all__ = ["Schedule", "fitting_batch", "processors", "scheduled"]
+    from cnatool.records.store import TensorRecord
 
 # A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
 _CACHED_BYTES = 6 << 20

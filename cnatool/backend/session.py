@@ -16,16 +16,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
+from cnatool._util.local_paths import real_path
 from cnatool.errors import BackendError, ModelError, UsageError
-from cnatool.local_paths import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-__all__ = ["CPU", "RUNTIME_VERSION", "RunOptions", "Session", "numpy_dtype", "provider_name"]
 
 RUNTIME_VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"

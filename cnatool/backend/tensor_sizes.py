@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
+from cnatool._util.memory import available_memory
+from cnatool._util.text import bytes_text, with_operator
 from cnatool.errors import ModelError
-from cnatool.memory import available_memory
-from cnatool.text import bytes_text, with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cnatool.backend.graph import Graph
-
-__all__ = ["check_bytes", "check_constants", "check_sizes", "tensor_bytes"]
+    from cnatool.backend.graph.graph import Graph
 
 # Larger fixed batches occur only in broken models.
 _LARGEST_BATCH = 1 << 16

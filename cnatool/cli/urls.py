@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool.local_paths import check_local
+from cnatool._util.local_paths import check_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = ["refuse_urls"]
 
 # Options whose values are words of the user's own.
 _FREE = ("--tag",)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cnatool.data.find import chosen_format, idx_files, open_source
+from cnatool._util.local_paths import real_path
+from cnatool._util.text import listed, printable
+from cnatool.data.detect import chosen_format, idx_files, open_source
 from cnatool.data.labels import NO_LABELS
 from cnatool.data.location import Location, located
 from cnatool.data.relabelled import Relabelled, agreeing
-from cnatool.data.selected import Selected
-from cnatool.data.skipping import Readable, Stopping, count_unreadable
 from cnatool.data.source import (
     LABEL_TABLES,
     PLAIN,
@@ -28,17 +28,14 @@ from cnatool.data.source import (
     is_picture,
 )
 from cnatool.data.split_names import SPLITS, Named, missing_pieces, read_name
+from cnatool.data.wrappers import Readable, Selected, Stopping, count_unreadable
 from cnatool.errors import DataError, UsageError
-from cnatool.local_paths import real_path
-from cnatool.store.tree import holds_store
-from cnatool.text import listed, printable
+from cnatool.store.format import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cnatool.data.source import Source, View, Wanted
-
-__all__ = ["Reading", "find_splits", "open_splits"]
 
 _ORDER = ("train", "val", "test")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -158,7 +155,7 @@ def open_splits(
         sources = _held_out(sources, reading.holdout, reading.seed)
     if reading.view != PLAIN:
         # It needs Pillow, for which arrays should not wait.
-        from cnatool.data.viewed import viewed
+        from cnatool.data.images.arrays import viewed
 
         sources = {name: viewed(source, reading.view) for name, source in sources.items()}
     if reading.view.skip:
@@ -444,7 +441,7 @@ def _is_class(folder: Path) -> bool:
 
 
 def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
-    from cnatool.data.columns import ColumnSource
+    from cnatool.data.formats.columns import ColumnSource
 
     if len(sources) > 1:
         raise UsageError(
@@ -517,7 +514,7 @@ def _shared(places: Mapping[str, Location], sources: Mapping[str, Source]) -> li
 def _origins(place: Location, source: Source) -> dict[tuple[Path, str | None], int]:
     """Count the samples of each file."""
     if place.pieces(".parquet") or place.pieces(".csv", ".tsv"):
-        from cnatool.data.columns import ColumnSource
+        from cnatool.data.formats.columns import ColumnSource
 
         if isinstance(source, ColumnSource):
             return {(real_path(part.path), None): part.rows for part in source.parts}

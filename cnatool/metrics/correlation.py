@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import CnaOrder
 
-__all__ = [
-    "ROUNDING_UNITS",
-    "are_equal",
-    "is_constant",
-    "kendall",
-    "minibatches",
-    "pearson",
-    "smoothed",
-    "spearman",
-    "standardised",
-]
-
 _NAMES = ("α", "β")
 _POINTS = 10  # of a smoothed curve
 _BLOCK = 1 << 16  # values of minibatches that are correlated at a time

@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["concordance", "dense_ranks", "midranks", "tied_pairs"]
-
 _MOST_INT32 = np.iinfo(np.int32).max
 _BLOCK = 1 << 17  # ranks that are merged or counted at a time
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from cnatool.errors import UsageError
-from cnatool.recording import Statistic
+from cnatool.records.store import Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = ["statistic_names"]
 
 
 def statistic_names(given: str | Sequence[str]) -> tuple[Statistic, ...]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Index", "RowReader", "index_rows"]
-
 Index: TypeAlias = "int | slice | EllipsisType | ArrayLike | tuple[Any, ...] | None"
 _Part: TypeAlias = "int | slice | EllipsisType | NDArray[Any] | None"
 _ALL = slice(None)

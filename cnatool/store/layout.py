@@ -13,20 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.records import StoreRecord
-
-__all__ = [
-    "IDS",
-    "LABELS",
-    "ArraySpec",
-    "activation_key",
-    "input_key",
-    "is_input",
-    "keyed_rows",
-    "output_key",
-    "split_arrays",
-    "statistic_key",
-]
+    from cnatool.records.store import StoreRecord
 
 IDS = "ids"
 LABELS = "labels"

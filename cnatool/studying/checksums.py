@@ -12,16 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = [
-    "RESULT_KINDS",
-    "ResultKind",
-    "checked_bytes",
-    "checksum_list",
-    "list_name",
-    "listing_of",
-    "read_list",
-]
-
 ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
 
 # The commands that write results of several files.

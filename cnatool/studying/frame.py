@@ -7,21 +7,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.spreadsheets import from_spreadsheet
+from cnatool._util.text import listed, one_line
 from cnatool.errors import DataError, UsageError
-from cnatool.spreadsheets import from_spreadsheet
 from cnatool.studying.checksums import checked_bytes, listing_of
 from cnatool.studying.columns import TAG, TEXTS, tag_column
-from cnatool.studying.replacing import check_finished
-from cnatool.text import listed, one_line
+from cnatool.studying.replace import check_finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import polars
 
-    from cnatool.studying.collection import ScoredNetwork
-
-__all__ = ["frame_from", "joined", "networks_frame"]
+    from cnatool.studying.collect import ScoredNetwork
 
 
 def networks_frame(networks: Sequence[ScoredNetwork]) -> polars.DataFrame:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool.studying.granulated import coupled_pairs
+from cnatool.studying.statistics.granulated import coupled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["HyperparameterTags", "hyperparameter_tags", "tag_levels"]
 
 _REPETITIONS = frozenset({"seed", "repeat", "repetition", "replicate", "rep", "trial", "fold"})
 _RUNS = frozenset({"run", "id", "uuid", "job"})

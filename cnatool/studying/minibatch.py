@@ -10,31 +10,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.observer import Silent
+from cnatool._util.threads import prefetched
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
-from cnatool.observing import Silent
-from cnatool.pipeline import prefetched
-from cnatool.scored_inputs import split_alpha
-from cnatool.scored_pairs import TRAIN
-from cnatool.scored_parts import range_advice, scored_parts
-from cnatool.scored_splits import named_split
-from cnatool.store.fingerprint import fingerprint
-from cnatool.studying.plane import centred_products
+from cnatool.scoring.alpha import split_alpha
+from cnatool.scoring.split import named_split
+from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.scoring.train_test import TRAIN
+from cnatool.store.integrity import fingerprint
+from cnatool.studying.statistics.plane import centred_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool._util.observer import Observer
     from cnatool.metrics.convention import Convention
-    from cnatool.observing import Observer
-    from cnatool.scored_layers import ScoredLayer
-    from cnatool.scored_parts import ScoredParts
+    from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.scoring.split_selection import ScoredParts
     from cnatool.store.reader import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
-
-__all__ = ["Minibatch", "gathered", "same_minibatch", "usable"]
 
 _ACTIVATIONS = "activations"
 # Values of all checkpoints in one block, of which up to four are in memory: 64 MiB each.

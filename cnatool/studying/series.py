@@ -6,13 +6,11 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from cnatool._util.text import listed, natural_order, printable
 from cnatool.errors import DataError, UsageError
-from cnatool.text import listed, natural_order, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = ["NO_TAG_NOTE", "Placed", "Series", "no_place", "series_of"]
 
 NO_TAG_NOTE = (
     "no tag numbers the checkpoints: steps are the places in which they were given; --order TAG"
