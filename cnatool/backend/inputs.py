@@ -16,12 +16,60 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.backend.network import FeedSpec
 
 # What inputs, or their axes, are called that hold what was computed for earlier tokens.
 _PAST = ("past", "cache", "history", "present")
 
 _SMALLER = "Export the model for a smaller one."
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSpec:
+    """What one input of a model takes.
+
+    Attributes
+    ----------
+    name : str
+        Name of the input.
+    dtype : numpy.dtype
+        Element type.
+    dims : tuple of (int, str or None), or None
+        The declared shape: lengths, names of symbolic axes, None for axes without a name. None
+        for a model that declares no shape.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    dims: tuple[int | str | None, ...] | None
+
+    @property
+    def shape(self) -> tuple[int | None, ...] | None:
+        """Shape for one sample, the first axis left out; None for a free axis."""
+        if self.dims is None:
+            return None
+        return tuple(size if isinstance(size, int) else None for size in self.dims[1:])
+
+    @property
+    def batch_symbol(self) -> str | None:
+        """Name of the symbolic axis of the samples; None where it is bound or has no name."""
+        return self.dims[0] if self.dims and isinstance(self.dims[0], str) else None
+
+    @property
+    def may_be_time_major(self) -> bool:
+        """Whether the first axis is bound and a later one is not."""
+        dims = self.dims or ()
+        return bool(dims) and isinstance(dims[0], int) and not all(isinstance(d, int) for d in dims)
+
+    @property
+    def batch(self) -> int | None:
+        """Number of samples that the model is bound to; None where it takes any."""
+        return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None
+
+    def __str__(self) -> str:
+        if self.dims is None:
+            return f"{self.name!r} {self.dtype} of any shape"
+        sizes = ", ".join("?" if size is None else str(size) for size in self.dims)
+        return f"{self.name!r} {self.dtype} ({sizes})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from cnatool.data.formats.text import open_texts
 from cnatool.data.location import Location, located
 from cnatool.data.source import LABEL_TABLES, ONE_INPUT, Wanted, holds_pictures, is_litter
 from cnatool.errors import DataError, UsageError
-from cnatool.store.format import holds_store
+from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

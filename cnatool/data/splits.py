@@ -30,7 +30,7 @@ from cnatool.data.source import (
 from cnatool.data.split_names import SPLITS, Named, missing_pieces, read_name
 from cnatool.data.wrappers import Readable, Selected, Stopping, count_unreadable
 from cnatool.errors import DataError, UsageError
-from cnatool.store.format import holds_store
+from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

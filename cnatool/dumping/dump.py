@@ -14,7 +14,7 @@ from cnatool.dumping.prepare import begun_dump, decided_dump
 from cnatool.dumping.resume import is_complete
 from cnatool.dumping.write import unfinished_text, write_dump
 from cnatool.errors import StoreDamagedError, UsageError
-from cnatool.store.format import Codec, format_of
+from cnatool.store.format_table import format_of
 from cnatool.store.hdf5.journal import recover
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cnatool.records.image_transform import Colour, Interpolation
     from cnatool.records.store import Kept
     from cnatool.records.weights import Flatness
+    from cnatool.store.format import Codec
     from cnatool.store.reader import Store
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.graph.graph import Graph
-    from cnatool.backend.network import FeedSpec, Network
+    from cnatool.backend.inputs import FeedSpec
+    from cnatool.backend.network import Network
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
     from cnatool.records.store import Preprocessing

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.backend.network import FeedSpec, Network
+    from cnatool.backend.inputs import FeedSpec
+    from cnatool.backend.network import Network
     from cnatool.records.store import SkippedTensor, TensorRecord
 
 _SAMPLES = 3

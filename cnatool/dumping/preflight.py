@@ -16,8 +16,8 @@ from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
 from cnatool.dumping.results import PreflightResult
 from cnatool.errors import UsageError
+from cnatool.records.layout import activation_key, split_arrays
 from cnatool.store.chunks import chunk_rows, encoded_bytes
-from cnatool.store.layout import activation_key, split_arrays
 from cnatool.store.writer import WRITERS
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from cnatool.dumping.plan import Plan
     from cnatool.dumping.run import RanBlock
+    from cnatool.records.layout import ArraySpec
     from cnatool.store.format import Codec
-    from cnatool.store.layout import ArraySpec
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1

@@ -21,7 +21,7 @@ from cnatool.dumping.resume import Past, check_same, codec_of, is_complete, resu
 from cnatool.dumping.run import RanBlock, ran_blocks
 from cnatool.dumping.sample_checks import NotFinite, SharedSamples
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format import Codec, format_of
+from cnatool.store.format_table import format_of
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network
     from cnatool.backend.statistics.exposed_model import ExposedModel
+    from cnatool.store.format import Codec
     from cnatool.store.reader import Split, Store
 
 

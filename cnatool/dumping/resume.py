@@ -10,6 +10,7 @@ import numpy as np
 from cnatool._util.text import printable
 from cnatool.dumping.sample_checks import broken_rows, content_hashes
 from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.store import (
     FileRecord,
     ModelRecord,
@@ -18,9 +19,9 @@ from cnatool.records.store import (
     StoreRecord,
 )
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format import Codec, format_at, format_of
+from cnatool.store.format import Codec
+from cnatool.store.format_table import format_at, format_of
 from cnatool.store.integrity import data_digests, digest
-from cnatool.store.layout import IDS, LABELS, input_key
 from cnatool.store.reader import open_store
 from cnatool.store.shared_inputs import InStep, differing_rows
 

@@ -14,7 +14,7 @@ from cnatool._util.threads import computed, prefetched
 from cnatool.data.blocks import taken
 from cnatool.dumping.sample_checks import broken_rows, content_hashes
 from cnatool.errors import BackendError, DataError
-from cnatool.store.layout import keyed_rows
+from cnatool.records.layout import keyed_rows
 from cnatool.store.shared_inputs import SameSamples
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from cnatool.records.layout import split_arrays
 from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.references import is_relative_path
-from cnatool.store.layout import split_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

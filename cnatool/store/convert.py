@@ -12,7 +12,7 @@ import msgspec
 from cnatool._util.local_paths import real_path
 from cnatool._util.observer import Observer, Silent
 from cnatool.errors import UsageError
-from cnatool.store.layout import split_arrays
+from cnatool.records.layout import split_arrays
 from cnatool.store.lock import locked
 from cnatool.store.reader import open_store
 from cnatool.store.references import made_reference

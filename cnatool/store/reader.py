@@ -20,12 +20,7 @@ from cnatool.errors import (
     StoreWarning,
 )
 from cnatool.records.checks import contradictions
-from cnatool.records.store import StoreRecord
-from cnatool.store.format import format_at
-from cnatool.store.hdf5.journal import followed, journal_fault
-from cnatool.store.identity import Identity
-from cnatool.store.integrity import attribute_checksum
-from cnatool.store.layout import (
+from cnatool.records.layout import (
     IDS,
     LABELS,
     activation_key,
@@ -35,6 +30,11 @@ from cnatool.store.layout import (
     split_arrays,
     statistic_key,
 )
+from cnatool.records.store import StoreRecord
+from cnatool.store.format_table import format_at
+from cnatool.store.hdf5.journal import followed, journal_fault
+from cnatool.store.identity import Identity
+from cnatool.store.integrity import attribute_checksum
 from cnatool.store.references import referred_split
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 

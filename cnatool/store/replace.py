@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 from cnatool._util.files import sync
 from cnatool._util.links import check_own, is_link
 from cnatool.errors import CnatoolError, NotAStoreError, StoreWarning, StoreWriteError
-from cnatool.store.format import aside_of, format_of
-from cnatool.store.layout import split_arrays
+from cnatool.records.layout import split_arrays
+from cnatool.store.format_table import aside_of, format_of
 from cnatool.store.write_errors import reported
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import listed, printable
 from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.store.layout import IDS, input_key
+from cnatool.records.layout import IDS, input_key
 from cnatool.store.reader import open_store
 from cnatool.store.references import made_reference
 

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
+from cnatool.records.layout import LABELS, input_key, keyed_rows, split_arrays
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
-from cnatool.store.format import format_of
+from cnatool.store.format_table import format_of
 from cnatool.store.integrity import attribute_checksum, data_digests, digest, fingerprint
-from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
 from cnatool.store.write_errors import reported
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from cnatool._util.files import replaced_file
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import convention as named_convention
+from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ConventionResult, ScoreResult
 from cnatool.scoring.score import score
 from cnatool.scoring.train_test import TRAIN
-from cnatool.store.layout import split_arrays
 from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.columns import measured
 from cnatool.studying.find import find_stores, paired_store, store_ids

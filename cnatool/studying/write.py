@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.spreadsheets import write_csv
 from cnatool._util.text import one_line
 from cnatool.errors import CnatoolError, StoreWriteError, UsageError
-from cnatool.store.format import store_around
+from cnatool.store.format_table import store_around
 from cnatool.studying.checksums import checksum_list, list_name
 from cnatool.studying.replace import finish_replacing, replaced_results
 from cnatool.studying.statistics.weighted import COEFFICIENTS

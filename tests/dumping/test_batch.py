@@ -13,8 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.backend.inputs import constant_input
-from cnatool.backend.network import FeedSpec
+from cnatool.backend.inputs import FeedSpec, constant_input
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.records.store import Kept

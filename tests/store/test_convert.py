@@ -13,8 +13,8 @@ from support.stores import ROWS, append, arrays, changed_attribute, record, writ
 
 import cnatool
 from cnatool.errors import NotAStoreError, StoreDamagedError, UsageError
+from cnatool.records.layout import split_arrays
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.layout import split_arrays
 from cnatool.store.reader import Store
 from cnatool.store.writer import StoreWriter
 

@@ -46,7 +46,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """List the tensors of a model or a store: operator, role, layer, shape, bytes per sample."""
-    from cnatool.store.format import is_store
+    from cnatool.store.format_table import is_store
 
     if is_store(path):
         from cnatool.store.reader import open_store
@@ -99,7 +99,7 @@ def inspect(
 
 
 def _print_store(store: Store, *, every: bool) -> None:
-    from cnatool.store.format import aside_of
+    from cnatool.store.format_table import aside_of
 
     record = store.record
     say(f"{store.path}: store by {record.created_by}")

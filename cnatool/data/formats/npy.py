@@ -14,9 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cnatool._util.text import listed, one_line, printable
-from cnatool.data.formats.rows import RowSource, check_labels
+from cnatool.data.formats.rows import RowSource, check_labels, number_texts
 from cnatool.data.formats.streams import DAMAGE, RowArray
-from cnatool.data.formats.text_labels import number_texts
 from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
 from cnatool.errors import DataError
 

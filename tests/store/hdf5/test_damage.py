@@ -30,7 +30,7 @@ import hashlib, json, random, sys
 from pathlib import Path
 import msgspec
 from cnatool.errors import NotAStoreError, StoreDamagedError
-from cnatool.store.layout import split_arrays
+from cnatool.records.layout import split_arrays
 from cnatool.store.reader import open_store
 
 path, count, first, stop = Path(sys.argv[1]), *map(int, sys.argv[2:])
