@@ -36,22 +36,7 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes, partial: Path) -> None:
-    """Write a file durably: whatever happens, the path holds the old content or the new.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    content : bytes
-        The new content.
-    partial : Path
-        A temporary path in the same folder, which nobody else writes to.
-
-    Raises
-    ------
-    OSError
-        If the operating system refuses.
-    """
+    """Write a file durably: whatever happens, the path holds the old content or the new."""
     partial.unlink(missing_ok=True)
     with opened_here(partial, "xb") as file:
         _write_all(file, content)
@@ -91,13 +76,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Make sure that `replaced_file` can create its temporary file.
-
-    Raises
-    ------
-    OSError
-        If it cannot.
-    """
+    """Make sure that `replaced_file` can create its temporary file."""
     with _fresh_file(path.with_name(f".{path.name}.partial")) as partial:
         partial.unlink()
 

@@ -86,22 +86,7 @@ def check_own(store: Path, *, alone: bool = False) -> None:
 
 
 def check_alone(path: Path, status: os.stat_result, store: Path) -> None:
-    """Make sure that a file has no second name (hard link).
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    status : os.stat_result
-        Its status.
-    store : Path
-        The store that it belongs to, for the message.
-
-    Raises
-    ------
-    StoreWriteError
-        If it has one.
-    """
+    """Make sure that a file has no second name (hard link)."""
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise StoreWriteError(
             f"{path} has another name (a hard link), under which it would change too. "

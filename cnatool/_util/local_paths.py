@@ -92,13 +92,7 @@ def pointers_in(path: Path) -> Iterator[Path]:
 
 
 def check_downloaded(path: Path) -> None:
-    """Refuse a Git LFS pointer, or a folder with one.
-
-    Raises
-    ------
-    DataError
-        Naming it.
-    """
+    """Refuse a Git LFS pointer, or a folder with one."""
     for file in pointers_in(path):
         raise DataError(
             f"{file} is a Git LFS pointer, not the file that it stands for. {LFS_ADVICE}."

@@ -44,15 +44,6 @@ def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
     These begin with ``=``, ``+``, ``-``, ``@`` (or a full-width form of one), possibly after blanks
     or control characters, or with a tab, a return or a line feed, and are not plain numbers.
     Columns of numbers are unchanged. `from_spreadsheet` is the inverse.
-
-    Parameters
-    ----------
-    frame : polars.DataFrame
-
-    Returns
-    -------
-    polars.DataFrame
-        Categorical columns become strings.
     """
     import polars as pl
 
@@ -62,16 +53,7 @@ def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
 
 
 def from_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
-    """Remove the single quotes that `to_spreadsheet` adds.
-
-    Parameters
-    ----------
-    frame : polars.DataFrame
-
-    Returns
-    -------
-    polars.DataFrame
-    """
+    """Remove the single quotes that `to_spreadsheet` adds."""
     return _mapped(frame, _unquoted)
 
 

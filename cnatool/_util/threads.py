@@ -69,15 +69,6 @@ def computed(function: Callable[[_T], _U], items: Iterable[_T], workers: int) ->
 
     An exception of ``items`` or of a call reaches the caller in its place in the order. Closing
     the generator waits for the calls that run and drops those that do not yet.
-
-    Parameters
-    ----------
-    function : callable
-        Called from any of the threads.
-    items : iterable
-        Read by the caller's thread, two more than there are workers ahead of the caller.
-    workers : int
-        Calls at a time.
     """
     waiting: deque[Future[_U]] = deque()
     rest = iter(items)

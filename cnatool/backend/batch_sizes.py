@@ -69,33 +69,6 @@ def probed_at_a_size(
     with the number that a probe takes, the user's is tried, then those that the graph holds, then
     a few others. The first that runs is the only one from then on. Where it runs and no tensor has
     rows of samples, each sample has a run of its own.
-
-    Parameters
-    ----------
-    network : Network
-    samples : callable
-        Gives so many samples, no two of them the same; with None as many as a probe takes.
-    bound : int or None
-        The number of samples that the model declares.
-    asked : int or None
-        The user's.
-    run : RunOptions
-        How ONNX Runtime runs it.
-    statistics : sequence of Statistic
-        Those that will be computed.
-    shapes_only : bool
-        As of `Network.probed`.
-
-    Returns
-    -------
-    SizedProbe
-
-    Raises
-    ------
-    UsageError
-        If the model fails with the user's number, and runs with another one.
-    ModelError, BackendError
-        If it does not load, or fails with each number that is tried.
     """
     if bound is None and asked == 1:
         bound = 1
@@ -156,10 +129,6 @@ def sizes_in(graph: Graph) -> list[int]:
     They are the first length of a declared output, of the constant shape of a Reshape or Expand,
     or of a constant that is added to something or the like; and the second one of a recurrent
     operator's initial state.
-
-    Parameters
-    ----------
-    graph : Graph
     """
     constants = {tensor.name: tensor for tensor in graph.model.graph.initializer}
     for node in graph.nodes:

@@ -106,23 +106,7 @@ class _Evidence:
 
 
 def input_range(graph: Graph, name: str, shape: tuple[int, ...], batch: int) -> InputRange | None:
-    """Tell from the first operators of a graph which values an input is made for.
-
-    Parameters
-    ----------
-    graph : Graph
-    name : str
-        A floating input.
-    shape : tuple of int
-        Shape of one sample of it.
-    batch : int
-        Samples of one run.
-
-    Returns
-    -------
-    InputRange or None
-        None where the model does nothing to the input that could tell.
-    """
+    """Tell from the first operators of a graph which values an input is made for."""
     constants = Constants(graph)
     known = _affine_part(constants, name)
     witnesses = [

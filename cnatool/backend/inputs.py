@@ -138,22 +138,7 @@ def constant_inputs(
     given: Mapping[str, ArrayLike],
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[ConstantInput, ...]:
-    """Make the constant inputs of a model, of values as the user gives them.
-
-    Parameters
-    ----------
-    specs : sequence of FeedSpec
-        All inputs of the model; the samples feed those that are not given here.
-    given : mapping of str to array_like
-        Values by input.
-    shapes : mapping of str to tuple of int, optional
-        Shape of one sample of the inputs that data feed, which tells the length of symbolic axes.
-
-    Raises
-    ------
-    UsageError
-        If a value has another shape or type, or the declared shape is open.
-    """
+    """Make the constant inputs of a model, of values as the user gives them."""
     symbol = next(spec.batch_symbol for spec in specs if spec.name not in given)
     sizes: dict[str, int] = {}
     for spec in specs:
@@ -201,25 +186,7 @@ def constant_input(
     batch: str | None,
     sizes: Mapping[str, int] | None = None,
 ) -> ConstantInput:
-    """Make a constant input of a value as the user gives it.
-
-    Parameters
-    ----------
-    spec : FeedSpec
-        The model's input.
-    given : array_like
-        A number fills the declared shape; an array must have it.
-    batch : str, optional
-        Name of the symbolic axis along which the other inputs have their samples. The constant is
-        repeated along an axis of that name.
-    sizes : mapping of str to int, optional
-        Lengths of other symbolic axes, as far as data tell them.
-
-    Raises
-    ------
-    UsageError
-        If the value has another shape or type, or the declared shape is open.
-    """
+    """Make a constant input of a value as the user gives it."""
     said = f"--constant {spec.name}"
     value = np.asarray(given)
     if value.dtype.kind not in "biuf":

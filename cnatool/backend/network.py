@@ -129,19 +129,7 @@ class Network:
     def with_free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
     ) -> Network | None:
-        """Give the same network with a free batch axis, or None where that is not the same.
-
-        Parameters
-        ----------
-        bound : int
-            Samples that the model is bound to.
-        samples : Samples
-            Three times as many.
-        run : RunOptions
-            How ONNX Runtime runs it.
-        names : collection of str
-            Tensors that have rows of samples, and must have them then.
-        """
+        """Give the same network with a free batch axis, or None where that is not the same."""
         graph = rebatched(self.graph, bound, samples, run, names)
         if graph is None:
             return None

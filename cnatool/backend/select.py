@@ -23,16 +23,7 @@ Narrowing = Literal["float32", "float16"]
 def stored_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
-    """Give the model's outputs that have rows of samples, in the model's order.
-
-    Parameters
-    ----------
-    network : Network
-    probed : sequence of TensorRecord
-        Its tensors.
-    patterns : sequence of str
-        As of `chosen_tensors`; those behind a ``!`` leave outputs out too.
-    """
+    """Give the model's outputs that have rows of samples, in the model's order."""
     dropped, _ = excluded_names([tensor.name for tensor in probed], patterns)
     found = {tensor.name: tensor for tensor in probed if not tensor.varies}
     names = dict.fromkeys(network.graph.output_names)
@@ -47,27 +38,7 @@ def chosen_tensors(
     keep: Kept,
     dtype: Narrowing | None,
 ) -> tuple[TensorRecord, ...]:
-    """Pick the tensors that go into the store and say how each is kept.
-
-    Parameters
-    ----------
-    network : Network
-    probed : sequence of TensorRecord
-        Its tensors.
-    patterns : sequence of str
-        ``all``, ``layers``, or names and globs; what stands behind a ``!`` is left out.
-    keep : {"full", "statistics"}
-        Whether they are kept whole. A model output always is, once, among the outputs.
-    dtype : {"float32", "float16"}, optional
-        Wider floating tensors are stored in this type.
-
-    Raises
-    ------
-    UsageError
-        If a pattern matches nothing.
-    ModelError
-        If the model has no tensor to choose.
-    """
+    """Pick the tensors that go into the store and say how each is kept."""
     outputs = {tensor.name: i for i, tensor in enumerate(stored_outputs(network, probed, patterns))}
     names = _chosen_names(network, probed, patterns)
     tensors = [tensor for tensor in probed if tensor.name in names]
@@ -90,13 +61,7 @@ def chosen_tensors(
 def unselected_tensors(
     probed: Sequence[TensorRecord], chosen: Sequence[TensorRecord]
 ) -> tuple[UnselectedTensor, ...]:
-    """List the tensors that were not chosen, so that a score can say what it lacks.
-
-    Parameters
-    ----------
-    probed, chosen : sequence of TensorRecord
-        All of a network's tensors, and those that go into the store.
-    """
+    """List the tensors that were not chosen, so that a score can say what it lacks."""
     names = {tensor.name for tensor in chosen}
     return tuple(
         UnselectedTensor(tensor.name, tensor.operator, tensor.role, tensor.dtype)

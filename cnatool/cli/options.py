@@ -255,13 +255,7 @@ def prepared_by(
     std: str | None,
     layout: str | None,
 ) -> PreparedBy:
-    """Read the words that say how samples are prepared.
-
-    Raises
-    ------
-    UsageError
-        Naming the option that is not understood.
-    """
+    """Read the words that say how samples are prepared."""
     # It needs Pillow, for which no help should wait.
     from cnatool.data.images.transform import (
         parse_colour,

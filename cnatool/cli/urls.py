@@ -16,13 +16,7 @@ _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+:/
 
 
 def refuse_urls(words: Sequence[str]) -> None:
-    """Refuse a command line with a URL where a path belongs.
-
-    Raises
-    ------
-    UsageError
-        Naming the URL.
-    """
+    """Refuse a command line with a URL where a path belongs."""
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue

@@ -307,16 +307,7 @@ def compared_scores(
     convention: str,
     overrides: Mapping[str, object],
 ) -> tuple[list[ScoreCompared], str | None]:
-    """Score both stores; give the scores, or why there are none.
-
-    Parameters
-    ----------
-    store, store2 : Store
-    splits : sequence of str
-        Those that are compared; scores between splits are left out where one is missing.
-    convention, overrides
-        As of `cnatool.score`.
-    """
+    """Score both stores; give the scores, or why there are none."""
     try:
         results = [_result(each, convention, overrides) for each in (store, store2)]
     except (DataError, MetricError) as error:

@@ -73,14 +73,6 @@ def align_layers(
     and output; a name that is a number only if the paths are as long. What is left is paired by
     size, path, shortcut and output where both lists have as many of each, else in execution order.
     Where that leaves a choice that the values do not make, no layer is paired.
-
-    Parameters
-    ----------
-    store, store2 : Store
-    layers, layers2 : sequence of LayerRecord
-        Layers whose pre-activations the stores hold.
-    agree : callable
-        Says of a tensor of each store whether their values seem to be the same.
     """
     sizes, sizes2 = (
         [tensor_size(each, layer.preactivation) for layer in found]

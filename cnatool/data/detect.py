@@ -57,25 +57,7 @@ class Format:
 def open_source(
     place: Path | Location, wanted: Wanted = ONE_INPUT, form: str | None = None
 ) -> Source:
-    """Open the samples of one split.
-
-    Parameters
-    ----------
-    place : Path or Location
-        A file or folder in one of the formats.
-    wanted : Wanted
-        Which arrays are samples, where a file holds several by name.
-    form : str, optional
-        Name of the format; by default what the place looks like.
-
-    Raises
-    ------
-    DataError
-        If there is nothing at the path, it is not understood, it could be read in two ways, it is
-        a store, or it is damaged.
-    UsageError
-        If there is no such format.
-    """
+    """Open the samples of one split."""
     at = place if isinstance(place, Location) else located(place)
     try:
         if at.array is None and holds_store(at.path):

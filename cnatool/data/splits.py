@@ -96,27 +96,7 @@ def open_splits(
     reading: Reading,
     warn: Callable[[str], None],
 ) -> dict[str, Source]:
-    """Open the samples of each split.
-
-    Parameters
-    ----------
-    data : str, Path or None
-        One source, or a folder with the parts of several splits.
-    named : mapping of str to path
-        Split names and their sources, instead of ``data``.
-    wanted : Wanted
-        Which arrays become the model's inputs, where a file holds several.
-    reading : Reading
-    warn : callable
-        Told where samples are in two splits.
-
-    Raises
-    ------
-    UsageError
-        If options cannot be meant.
-    DataError
-        If a source cannot be read.
-    """
+    """Open the samples of each split."""
     _check(reading)
     wanted = replace(
         wanted,
@@ -182,32 +162,7 @@ def _open_skipping(
 def find_splits(
     data: str | Path | None, named: Mapping[str, str | Path], form: str | None = None
 ) -> dict[str, Location]:
-    """Say which splits there are and where.
-
-    Parameters
-    ----------
-    data : str, Path or None
-        DATA: one split called ``all``, or a folder with parts whose names have the word train, val
-        or test, or another word for one of them: sub-folders, files, numbered files, or the files
-        of MNIST and CIFAR.
-    named : mapping of str to path
-        From ``--split NAME=PATH``, instead of DATA.
-    form : str, optional
-        Name of a format; parts in others are left alone.
-
-    Returns
-    -------
-    dict of str to Location
-        Each for `open_source`; train, val and test first, others in the given order.
-
-    Raises
-    ------
-    UsageError
-        If both or neither are given, or a name is not made of letters, digits, ``_`` and ``-``.
-    DataError
-        If there is nothing at a path, a folder holds a part twice, a name says two splits, or one
-        says none beside others that do.
-    """
+    """Say which splits there are and where."""
     if named and data is not None:
         raise UsageError(
             "DATA and --split were both given: name every split with --split NAME=PATH."

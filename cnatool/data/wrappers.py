@@ -236,15 +236,7 @@ class Stopping(Forwarded):
 
 
 def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]) -> SampleError:
-    """Return the error, with the share of unreadable samples where they are not few.
-
-    Parameters
-    ----------
-    error : SampleError
-        At the first one.
-    sources : callable
-        Opens sources whose blocks list what cannot be read.
-    """
+    """Return the error, with the share of unreadable samples where they are not few."""
     samples = unreadable = 0
     until = time.monotonic() + _COUNTED_SECONDS
     try:

@@ -54,29 +54,7 @@ def batched(
     statistics: Sequence[Statistic],
     note: Callable[[str], None],
 ) -> Batched:
-    """Find out how many samples a run can take.
-
-    Parameters
-    ----------
-    network : Network
-    feed : Feed
-        How it is fed; its ``batch`` is the number that the model declares.
-    source : Source
-        Where samples are taken from.
-    asked : int or None
-        The user's number.
-    run : RunOptions
-        How ONNX Runtime runs it.
-    statistics : sequence of Statistic
-        Those that will be computed.
-    note : callable
-        Called with each line that says what was decided.
-
-    Raises
-    ------
-    UsageError, ModelError, BackendError
-        As `probed_at_a_size`.
-    """
+    """Find out how many samples a run can take."""
 
     def samples(count: int | None) -> Samples:
         return feed.probe(source, None if count == 1 else count)

@@ -377,28 +377,7 @@ def opened_sources(
     reading: Reading,
     note: Callable[[str], None],
 ) -> dict[str, Source]:
-    """Open the samples of each split.
-
-    Parameters
-    ----------
-    data : str, Path or None
-        One source, or a folder with the parts of several splits.
-    splits : mapping of str to path
-        Split names and their sources, instead of ``data``.
-    wanted : Wanted
-        Which arrays become the model's inputs, where a file holds several.
-    reading : Reading
-        How the user wants data read, beyond what is found by looking.
-    note : callable
-        Told where splits share samples.
-
-    Raises
-    ------
-    UsageError
-        If both or neither are given, or a name cannot be one of a split.
-    DataError
-        If a source cannot be read, or the splits hold different samples or classes.
-    """
+    """Open the samples of each split."""
     sources = open_splits(data, splits, wanted, reading, note)
     (first, reference), *others = sources.items()
     for name, source in others:

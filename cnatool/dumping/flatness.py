@@ -327,16 +327,7 @@ class Interval(NamedTuple):
 
 
 def largest_scale(borne: Callable[[float], bool], unit: float) -> Interval:
-    """Search for the largest scale of noise that is borne.
-
-    Parameters
-    ----------
-    borne : callable
-        Says whether noise of a scale is. Where it is not monotone, one of the scales is found at
-        which it changes.
-    unit : float
-        A scale of the same order as what gets the noise, above 0.
-    """
+    """Search for the largest scale of noise that is borne."""
     low, high = _LEAST * unit, _MOST * unit
     if borne(high):
         return Interval(high, None)

@@ -87,28 +87,7 @@ def inspect_model(
     constants: Mapping[str, ArrayLike] | None = None,
     custom_ops: Sequence[str | Path] = (),
 ) -> ModelInspection:
-    """List a model's tensors and layers.
-
-    Parameters
-    ----------
-    path : str or Path
-        An ONNX file.
-    input_shapes : sequence of int, or mapping of str to sequence of int, optional
-        Shape of one sample, for a model that leaves it open; by input, where it has several.
-    constants : mapping of str to array_like, optional
-        Inputs that are the same for every sample.
-    custom_ops : sequence of str or Path
-        Libraries of custom operators. They run as part of this process: name only what you trust.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be read, does not load, or leaves a shape open.
-    UsageError
-        If a shape or a constant does not fit the model.
-    BackendError
-        If the runtime fails.
-    """
+    """List a model's tensors and layers."""
     network = open_network(Path(path))
     constants = constants or {}
     wanted = wanted_arrays(network, {}, constants)

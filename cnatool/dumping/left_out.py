@@ -58,12 +58,7 @@ def needs_no_storing(tensor: SkippedTensor) -> bool:
 
 
 def left_out_lines(skipped: Iterable[SkippedTensor]) -> Iterator[str]:
-    """Say in a line or two how many tensors are not stored, and of what kinds they are.
-
-    Parameters
-    ----------
-    skipped : iterable of SkippedTensor
-    """
+    """Say in a line or two how many tensors are not stored, and of what kinds they are."""
     skipped = list(skipped)
     plain = [tensor for tensor in skipped if needs_no_storing(tensor)]
     others = [tensor for tensor in skipped if not needs_no_storing(tensor)]

@@ -22,13 +22,7 @@ _LARGE = 100_000_000
 
 
 def initial_network(path: str | Path | None, network: Network) -> Network | None:
-    """Open the model that holds a network's initial weights.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, or has other layers.
-    """
+    """Open the model that holds a network's initial weights."""
     if path is None:
         return None
     initial = open_network(Path(path))
@@ -45,11 +39,6 @@ def with_weights(plan: Plan, initial: Network | None, observer: Observer) -> Sto
     """Give the description of a plan's store with the norms of the model's weights.
 
     The observer is told of it where it takes a while.
-
-    Raises
-    ------
-    ModelError
-        If the initial weights are those of another network.
     """
     # The path norm is of a network with one input; others say so themselves.
     given = next(iter(plan.probed.samples.values.values()))

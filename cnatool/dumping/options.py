@@ -241,13 +241,7 @@ def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:
 
 
 def check_apart(store: Path, sources: Sequence[str | Path]) -> None:
-    """Refuse to replace a store by a dump of what lies inside it.
-
-    Raises
-    ------
-    UsageError
-        If a source does.
-    """
+    """Refuse to replace a store by a dump of what lies inside it."""
     for source in sources:
         # What follows :: is an array inside.
         if real_path(Path(str(source).partition("::")[0])).is_relative_to(real_path(store)):

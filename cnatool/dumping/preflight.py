@@ -160,20 +160,7 @@ def first_blocks(ran: Iterator[RanBlock], plan: Plan, rows: int) -> list[RanBloc
 def estimated(
     plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec, left: Mapping[str, int]
 ) -> Preflight:
-    """Judge a dump by its first blocks.
-
-    Parameters
-    ----------
-    plan : Plan
-    path : Path
-        Where the store will be.
-    trial : sequence of RanBlock
-        Of `first_blocks`.
-    codec : Codec
-        How the store will be compressed.
-    left : mapping of str to int
-        Samples of each split that are still to be written.
-    """
+    """Judge a dump by its first blocks."""
     labelled = any(source.labelled for source in plan.sources.values())
     arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
     start = time.perf_counter()
@@ -274,13 +261,7 @@ def _writers(plan: Plan) -> int:
 
 
 def check_memory(plan: Plan) -> None:
-    """Refuse, before the model runs, what cannot fit the memory.
-
-    Raises
-    ------
-    UsageError
-        If the batches that are held at one time are larger than what is available.
-    """
+    """Refuse, before the model runs, what cannot fit the memory."""
     available = available_memory()
     schedule = plan.schedule
     batches = schedule.runs * schedule.batch * plan.held_bytes

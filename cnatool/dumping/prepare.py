@@ -79,18 +79,7 @@ class Decided:
 def decided_dump(
     model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
 ) -> Decided:
-    """Decide everything about a dump, without running the model over its data.
-
-    Parameters
-    ----------
-    model, data, path, options
-        As of `cnatool.dump`, the store's path as a default made it.
-
-    Raises
-    ------
-    UsageError, DataError, ModelError, NotAStoreError, BackendError, StoreDamagedError
-        As `cnatool.dump`.
-    """
+    """Decide everything about a dump, without running the model over its data."""
     observer = options.get("observer") or Silent()
     splits = options.get("splits") or {}
     resume = options.get("resume", False)

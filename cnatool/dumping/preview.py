@@ -52,22 +52,7 @@ def preview(
     split: str | None = None,
     **options: Unpack[DumpOptions],
 ) -> Preview:
-    """Prepare the first samples of a split as `dump` would.
-
-    Parameters
-    ----------
-    model, data, options
-        As of `cnatool.dump`.
-    samples : int
-        How many, at least 1.
-    split : str, optional
-        Of which split; by default the first.
-
-    Raises
-    ------
-    UsageError, DataError, ModelError
-        As `cnatool.dump`.
-    """
+    """Prepare the first samples of a split as `dump` would."""
     check_options(options)
     chosen, _, feeding = choices(options, None)
     network = open_network(Path(model))

@@ -134,14 +134,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
 
 
 def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
-    """Summarise a store that was dumped.
-
-    Parameters
-    ----------
-    store : Store
-    notes : sequence of str
-        What the dump noted.
-    """
+    """Summarise a store that was dumped."""
     record = store.record
     without = sum(map(needs_no_storing, record.skipped))
     return DumpResult(

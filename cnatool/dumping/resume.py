@@ -46,15 +46,6 @@ def resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
 
     It does where nothing is there, or a store in which no row is safe: there is nothing to lose.
     ``inputs`` is the store that has its raw inputs.
-
-    Raises
-    ------
-    NotAStoreError
-        If something else is there.
-    StoreDamagedError
-        If the store cannot be read.
-    StoreWriteError
-        If it is not finished and something in it leads out of it.
     """
     if path.is_symlink():
         raise NotAStoreError(f"{path} is a link. Name the store that it leads to.")
@@ -94,11 +85,6 @@ def check_same(store: Store, plan: Plan, codec: Codec) -> None:
 
     Whatever may change a value is compared: the model, the data's splits, what is kept and how, the
     runtime and how it runs, and the versions of all.
-
-    Raises
-    ------
-    UsageError
-        If it was not; the message names what differs, and both values.
     """
     splits = {
         name: SplitRecord(

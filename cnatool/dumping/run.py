@@ -83,26 +83,6 @@ def ran_blocks(
     Values may depend on the batch that a sample is in, so runs begin where those of a dump that
     was never cut off do, and some samples may run once more; all do if results depend on the runs
     before.
-
-    Parameters
-    ----------
-    plan : Plan
-    exposed : ExposedModel
-        The plan's model, ready to run.
-    split : str
-        Name of the split.
-    stages : Stages
-        Told how long reading and the model took.
-    past : Past, optional
-        What is committed of the split; nothing is run where all of it was compared.
-
-    Raises
-    ------
-    DataError
-        If the samples cannot be read, or are not those that are committed, or a value does not fit
-        the type that it is stored in.
-    BackendError
-        If the runtime fails.
     """
     stored = {tensor.number: tensor for tensor in plan.record.tensors}
     schedule = plan.schedule

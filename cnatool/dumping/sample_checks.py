@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 
 
 def broken_rows(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.bool_]:
-    """Say which samples hold NaN or an infinity in any of their raw inputs.
-
-    Parameters
-    ----------
-    inputs : sequence of ndarray
-        Raw inputs, (n, …) each.
-    rows : int
-        The number n of samples.
-    """
+    """Say which samples hold NaN or an infinity in any of their raw inputs."""
     broken = np.zeros(rows, bool)
     for values in inputs:
         if values.dtype.kind != "f":
@@ -115,15 +107,7 @@ _ODD = np.int64(0x9E3779B97F4A7C15 - 2**64)
 
 
 def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int64]:
-    """Give 64 bits for each sample, the same for equal raw inputs within one process.
-
-    Parameters
-    ----------
-    inputs : sequence of ndarray
-        Raw inputs, (n, …) each.
-    rows : int
-        The number n of samples.
-    """
+    """Give 64 bits for each sample, the same for equal raw inputs within one process."""
     # Python's own, keyed by chance in each process: among a million samples, one of another million
     # is found by mistake with a probability of 5e-8, and nobody can write samples that are.
     total = np.zeros(rows, np.int64)

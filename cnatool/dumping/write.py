@@ -31,11 +31,6 @@ def write_dump(decided: Decided, begun: Begun) -> None:
 
     Where that fails and it did not go on with a store, what is left of the new one is told, and
     the one that it replaces is restored or kept.
-
-    Raises
-    ------
-    DataError, BackendError, StoreWriteError
-        As `cnatool.dump`.
     """
     path, plan, observer = decided.path, decided.plan, decided.observer
     if decided.begins_anew:

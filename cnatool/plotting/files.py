@@ -49,13 +49,7 @@ compiled: false, editor: false}}}});
 
 
 def check_picture_path(path: Path) -> None:
-    """Make sure that `write_picture` can write to a path.
-
-    Raises
-    ------
-    UsageError
-        If the name's ending is none that there is, or its folder does not exist.
-    """
+    """Make sure that `write_picture` can write to a path."""
     if path.suffix not in _FORMATS:
         raise UsageError(f"-o {path}: the name must end in one of {', '.join(_FORMATS)}.")
     if not path.parent.is_dir():
@@ -65,23 +59,7 @@ def check_picture_path(path: Path) -> None:
 
 
 def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
-    """Write a chart in the format that the file's name says; the same chart gives the same bytes.
-
-    Parameters
-    ----------
-    chart : altair chart
-    path : Path
-        Ending in ``.png``, ``.svg``, ``.pdf``, ``.html`` or ``.json``.
-    scale : float
-        Pixels of a PNG for each of the chart's.
-
-    Raises
-    ------
-    UsageError
-        As `check_picture_path`; if the converter is not installed, or a PNG would be too large.
-    StoreWriteError
-        If the operating system refuses.
-    """
+    """Write a chart in the format of the file's name; the same chart gives the same bytes."""
     check_picture_path(path)
     content = _FORMATS[path.suffix](_escaped(chart.to_dict()), scale)
     try:
@@ -164,13 +142,7 @@ _FORMATS: Mapping[str, Callable[[dict[str, Any], float], bytes]] = {
 
 
 def need_altair() -> None:
-    """Make sure that Altair is there.
-
-    Raises
-    ------
-    UsageError
-        If it is not installed.
-    """
+    """Make sure that Altair is there."""
     _needed("altair", "Altair")
 
 

@@ -225,13 +225,7 @@ _SEED = 0
 
 
 def drawn_rows(count: int, most: int) -> NDArray[np.intp]:
-    """Draw `most` of `count` rows by lot, the same ones each time; all where there are no more.
-
-    Returns
-    -------
-    (min(count, most),) array of int
-        Ascending.
-    """
+    """Draw `most` of `count` rows by lot, the same ones each time; all where there are no more."""
     if count <= most:
         return np.arange(count)
     drawn = np.random.default_rng(_SEED).choice(count, most, replace=False, shuffle=False)

@@ -99,13 +99,6 @@ def find_layers(steps: Sequence[Step], outputs: Iterable[int]) -> list[FoundLaye
 
     From an operator's result the walk goes forward while one step alone reads it and that adds a
     constant, scales by one, normalises, or changes the shape.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-        In execution order.
-    outputs : iterable of int
-        The values that the network gives.
     """
     network = _Network(steps, frozenset(outputs))
     depth = network.path_lengths(network.sources)

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 def statistic_names(given: str | Sequence[str]) -> tuple[Statistic, ...]:
-    """Read names of statistics; ``sum`` is always among them.
-
-    Raises
-    ------
-    UsageError
-        If one is unknown.
-    """
+    """Read names of statistics; ``sum`` is always among them."""
     names = [given] if isinstance(given, str) else list(given)
     known = get_args(Statistic)
     unknown = next((name for name in names if name not in (*known, "all")), None)

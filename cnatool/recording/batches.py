@@ -163,14 +163,7 @@ def ordered_batch(
     labels: ArrayLike | None,
     ids: Sequence[str] | None,
 ) -> Batch:
-    """Bring what the caller gave into order; every array has as many rows.
-
-    Raises
-    ------
-    DataError
-        If an array is missing, too many, of another length than the others, or of a type that no
-        store holds.
-    """
+    """Bring what the caller gave into order; every array has as many rows."""
     given = _named("inputs", inputs, described.inputs)
     made = _named("outputs", outputs, described.outputs)
     tensors = {name: _native(value) for name, value in activations.items()}
@@ -231,13 +224,7 @@ def _statistics(
 
 
 def check_alike(forms: Mapping[str, Form], first: Mapping[str, Form]) -> None:
-    """Compare types and shapes with those of the first batch.
-
-    Raises
-    ------
-    DataError
-        If one has changed.
-    """
+    """Compare types and shapes with those of the first batch."""
     for what, (dtype, shape) in forms.items():
         was = first.get(what, (dtype, shape))
         if (dtype, shape) != was:

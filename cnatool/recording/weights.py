@@ -32,22 +32,6 @@ def recorded_weights(
     """Measure the weights of a recorded network, as they are.
 
     Layers whose arrays are one in memory, of the same shape and type, share their weights.
-
-    Parameters
-    ----------
-    layers : sequence of LayerRecord
-    groups : sequence of int
-        Of each layer.
-    weights, initial : mapping of str to array_like
-        By name of the layer's tensor, (out, in, …) each, as a framework keeps them; before
-        training, of the same shapes.
-    parameters : int or None
-        Number of parameters of the network, where the caller knows it.
-
-    Raises
-    ------
-    UsageError
-        If a name is that of no layer, or an array is none that weights can be.
     """
     known = {name for layer in layers for name in (layer.preactivation, layer.linear)}
     for what, given in (("weights", weights), ("initial_weights", initial or {})):
@@ -76,19 +60,6 @@ def check_units(
     """Make sure that weights have as many units as the tensors of their layers.
 
     A tensor's units are on the first or the last axis of a sample.
-
-    Parameters
-    ----------
-    record : WeightsRecord or None
-    layers : sequence of LayerRecord
-        In the same order.
-    shapes : mapping of str to tuple of int
-        For one sample, of the tensors of which it is known.
-
-    Raises
-    ------
-    UsageError
-        If they have not, as where weights are given as (in, out).
     """
     for layer, measured in zip(layers, () if record is None else record.layers, strict=False):
         shape = shapes.get(layer.linear)

@@ -36,13 +36,7 @@ _DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 
 
 def contradictions(record: StoreRecord) -> Iterator[str]:
-    """Give what is wrong with a store's attribute, most telling first.
-
-    Parameters
-    ----------
-    record : StoreRecord
-        As decoded; its types are right.
-    """
+    """Give what is wrong with a store's attribute, most telling first."""
     if not record.inputs or not (record.outputs or record.tensors):
         yield "it lists no inputs, or neither outputs nor tensors"
     for what, names in (

@@ -19,22 +19,7 @@ _CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
 
 
 def split_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
-    """Give what is wrong with the record of a split.
-
-    Parameters
-    ----------
-    name : str
-        The split's name.
-    split : SplitRecord
-        The split's record.
-    record : StoreRecord
-        The store's record.
-
-    Yields
-    ------
-    str
-        One problem each.
-    """
+    """Give what is wrong with the record of a split."""
     edges = [edge for pair in split.committed for edge in pair]
     if not 0 <= split.rows <= LARGEST:
         yield f"split {name!r} has {split.rows} rows"

@@ -14,19 +14,7 @@ if TYPE_CHECKING:
 
 
 def weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
-    """Give what is wrong with the norms of a network's weights.
-
-    Parameters
-    ----------
-    weights : WeightsRecord
-    layers : int
-        Number of layers in the store.
-
-    Yields
-    ------
-    str
-        One problem each.
-    """
+    """Give what is wrong with the norms of a network's weights."""
     if [layer.number for layer in weights.layers] != list(range(1, layers + 1)):
         yield f"it has {layers} layers, and norms of the weights of others"
     for layer in weights.layers:
@@ -51,17 +39,7 @@ def _layer_contradictions(layer: LayerWeights) -> Iterator[str]:
 
 
 def flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
-    """Give what is wrong with the record of a network's flatness.
-
-    Parameters
-    ----------
-    flatness : FlatnessRecord
-
-    Yields
-    ------
-    str
-        One problem each.
-    """
+    """Give what is wrong with the record of a network's flatness."""
     settings = flatness.settings
     counts = (settings.samples, settings.draws, flatness.samples)
     if any(count is not None and not 1 <= count <= LARGEST for count in counts):

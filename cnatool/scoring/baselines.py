@@ -26,16 +26,7 @@ _NONE_RECORDED = "the initial weights are not known: give initial_weights= besid
 
 
 def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
-    """Give the baselines of a network.
-
-    Parameters
-    ----------
-    store : Store
-    margin : Estimate
-        γ of the training split, as the convention has it.
-    train : ScoredSplit or None
-        That split.
-    """
+    """Give the baselines of a network."""
     record = store.record
     samples = None
     if train is not None:
@@ -146,17 +137,7 @@ _FLATNESS_MEASURES = (
 def scored_flatness(
     record: FlatnessRecord | None, samples: int | None, no_samples: str
 ) -> dict[str, Baseline]:
-    """Give the flatness measures by the names of their fields.
-
-    Parameters
-    ----------
-    record : FlatnessRecord or None
-        What the store holds.
-    samples : int or None
-        m, training samples.
-    no_samples : str
-        Why there is no m, where it is None or 0.
-    """
+    """Give the flatness measures by the names of their fields."""
     if record is None:
         reason = "the store holds no flatness: dump with --flatness"
         return dict.fromkeys(_FLATNESS_MEASURES, Baseline.undefined(reason))

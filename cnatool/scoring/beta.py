@@ -72,21 +72,7 @@ class SplitBeta:
 
 
 def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> SplitBeta:
-    """Give β of each sample of a split, block by block.
-
-    Parameters
-    ----------
-    split : Split
-    layers : sequence of ScoredLayer
-        What β is computed over.
-    fields : Convention
-
-    Returns
-    -------
-    SplitBeta
-        Without β, and with the reason, where there are too few layers: what a score says of α and
-        of the outputs takes none.
-    """
+    """Give β of each sample of a split, block by block."""
     depths = [layer.depth for layer in layers]
     try:
         slope_coefficients(depths)
@@ -152,21 +138,7 @@ _SUM_BYTES = 64 << 20
 def z_blocks(
     split: Split, layers: Sequence[ScoredLayer], fields: Convention
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Give ``(first row, z)`` in order, z of shape (rows, L).
-
-    Parameters
-    ----------
-    split : Split
-    layers : sequence of ScoredLayer
-        One a column.
-    fields : Convention
-        Its field ``aggregate``.
-
-    Raises
-    ------
-    MetricError
-        If ``aggregate`` is not defined for a layer.
-    """
+    """Give ``(first row, z)`` in order, z of shape (rows, L)."""
     varying = [layer for layer in layers if layer.tensor.varies and fields.aggregate != "sum"]
     if varying and (fields.aggregate != "mean" or not split.has_statistic("count")):
         raise MetricError(

@@ -124,18 +124,7 @@ class _Counts:
 def class_reading(
     store: Store, splits: Sequence[Split], output: ScoredOutput, *, chosen: bool
 ) -> ClassReading:
-    """Compare scores with the model's own labels, and find the class of each column.
-
-    Parameters
-    ----------
-    store : Store
-    splits : sequence of Split
-        What is scored.
-    output : ScoredOutput
-        The output of scores.
-    chosen : bool
-        Whether the user named it.
-    """
+    """Compare scores with the model's own labels, and find the class of each column."""
     splits = [split for split in splits if len(split)]
     if not splits or splits[0].labels is None or output.number is None or output.name is None:
         return COLUMNS_ARE_CLASSES

@@ -36,21 +36,7 @@ class ScoredLayer:
 
 
 def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
-    """Pick the layers that a convention names, in execution order.
-
-    Parameters
-    ----------
-    store : Store
-    convention : Convention
-        Its fields ``layers``, ``include_output``, ``include_shortcut`` and ``depth``.
-
-    Raises
-    ------
-    MetricError
-        If a layer is not in the store, or there is none, or the depths are not defined.
-    UsageError
-        If a name or glob matches nothing, or the file of names cannot be read.
-    """
+    """Pick the layers that a convention names, in execution order."""
     if convention.layers in _RULES:
         return _ruled_layers(store, convention)
     if convention.depth != "index":

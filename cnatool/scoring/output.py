@@ -70,20 +70,6 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
 
     Whole numbers are no scores. Of the others, those count that the last layer leads to, then those
     with one score a class, as far as there are any; of several that remain, the first.
-
-    Parameters
-    ----------
-    store : Store
-        Whose model it is.
-    splits : sequence of Split
-        What is scored, all with the same outputs.
-    name : str or None
-        The output's name, where the user names it.
-
-    Raises
-    ------
-    UsageError
-        If there is no output of that name.
     """
     outputs = store.record.outputs
     if name is not None:
@@ -110,17 +96,7 @@ def dumped_output(
     operators: Sequence[str],
     blocks: Callable[[int], Iterable[NDArray[Any]]],
 ) -> ScoredOutput:
-    """Choose an output as `scored_output` does, where there is no store yet.
-
-    Parameters
-    ----------
-    record : StoreRecord
-        Of the store that will be.
-    operators : sequence of str
-        What makes each output.
-    blocks : callable
-        Gives blocks of rows of the output of a number.
-    """
+    """Choose an output as `scored_output` does, where there is no store yet."""
     left = _likely(record)
     if not left:
         return _output(record, left, (None, no_output_text(record)))

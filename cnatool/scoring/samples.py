@@ -41,15 +41,6 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
     """Give one row per sample of scored splits, in order; see `cnatool.score_samples`.
 
     Only ids are read from the store, a block at a time.
-
-    Parameters
-    ----------
-    splits : mapping of str to ScoredSplit
-
-    Yields
-    ------
-    polars.DataFrame
-        A block of rows, with the columns of `sample_schema`.
     """
     import polars as pl
     import polars.selectors as cs
@@ -83,27 +74,7 @@ def _part(
 def write_frames(
     frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
 ) -> None:
-    """Write a table of samples, given in blocks, to a Parquet or CSV file, by its suffix.
-
-    Parameters
-    ----------
-    frames : iterable of polars.DataFrame
-        Blocks of rows, in order; only a few are in memory at a time.
-    schema : mapping of str to polars.DataType
-        The columns of every block.
-    path : Path
-    convention : str
-        The convention of the scores: written to Parquet's metadata as ``cnatool.convention``, and
-        to CSV, which has no metadata, as the last column. Text in CSV is made safe for
-        spreadsheets.
-
-    Raises
-    ------
-    UsageError
-        If the name ends in neither ``.parquet`` nor ``.csv``, or its folder does not exist.
-    StoreWriteError
-        If the operating system refuses.
-    """
+    """Write a table of samples, given in blocks, to a Parquet or CSV file, by its suffix."""
     check_frame_path(path)
     source = _Source(frames, schema)
     try:
@@ -156,15 +127,7 @@ def _write_csv(source: _Source, path: Path, convention: str) -> None:
 
 
 def check_frame_path(path: Path) -> None:
-    """Make sure that `write_frames` can write to a path.
-
-    Raises
-    ------
-    UsageError
-        If the name ends in neither ``.parquet`` nor ``.csv``, or its folder does not exist.
-    StoreWriteError
-        If no file can be made there.
-    """
+    """Make sure that `write_frames` can write to a path."""
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--samples {path}: the name must end in .parquet or .csv.")
     if not path.parent.is_dir():

@@ -160,26 +160,7 @@ def scored_split(
     observer: Observer,
     reading: ClassReading = COLUMNS_ARE_CLASSES,
 ) -> ScoredSplit:
-    """Score the samples of a split.
-
-    Parameters
-    ----------
-    split : Split
-    layers : sequence of ScoredLayer
-        What β is computed over.
-    fields : Convention
-    output : ScoredOutput
-        What accuracy, loss and margin are taken from.
-    observer : Observer
-        Is told how far it is.
-    reading : ClassReading
-        Which classes scores and the model's own labels stand for.
-
-    Raises
-    ------
-    DataError, MetricError
-        If an input lies outside the histogram, or there are too few layers.
-    """
+    """Score the samples of a split."""
     with named_split(split):
         alpha = split_alpha(split, fields, observer)
         beta = split_beta(split, layers, fields)

@@ -148,15 +148,7 @@ class ChunkedArray:
 
 
 def encoded_bytes(rows: NDArray[Any], codec: Codec) -> int:
-    """Give the bytes that rows of one array take as the store encodes them.
-
-    Parameters
-    ----------
-    rows : ndarray
-        Rows of numbers; or of text, as objects, which a store holds as UTF-8 with its length.
-    codec : Codec
-        How the store is compressed.
-    """
+    """Give the bytes that rows of one array take as the store encodes them."""
     encode = COMPRESSORS[codec].encode
     if rows.dtype.hasobject:
         texts = [str(text).encode() for text in rows]

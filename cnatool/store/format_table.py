@@ -120,14 +120,7 @@ def store_around(path: Path) -> Path | None:
 
 
 def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
-    """Give faults of a store's files that reading its arrays does not reveal.
-
-    Yields
-    ------
-    where, problem : str
-        In a Zarr folder, metadata that other libraries read and cnatool does not; beside an HDF5
-        file, a damaged journal.
-    """
+    """Give faults of a store's files that reading its arrays does not reveal."""
     if path.is_dir():
         from cnatool.store.zarr.metadata import metadata_faults
 

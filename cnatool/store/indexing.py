@@ -44,16 +44,6 @@ def index_rows(array: RowReader, index: Index) -> Any:
     """Index an array as NumPy would the whole of it, reading the rows that are needed.
 
     Memory is that of the result, of the distinct rows it is made from, and of one block.
-
-    Parameters
-    ----------
-    array : RowReader
-    index : int, slice, Ellipsis, None, array of int or bool, or tuple of these
-
-    Raises
-    ------
-    IndexError
-        As NumPy.
     """
     parts = _parts(index, len(array.shape))
     place = next(i for i, part in enumerate(parts) if _axes(part))

@@ -39,16 +39,6 @@ def rows_checksum(rows: NDArray[Any]) -> bytes:
     It is taken over their bytes before compression, C-contiguous and little-endian; for text, over
     each string's length in bytes (four bytes, little-endian) followed by its UTF-8.
 
-    Parameters
-    ----------
-    rows : ndarray
-        Rows of numbers, or of strings as objects.
-
-    Returns
-    -------
-    bytes
-        Four bytes, big-endian.
-
     Examples
     --------
     >>> rows_checksum(np.array([1.0, 2.0])).hex()

@@ -22,13 +22,7 @@ _WAY_OUT = "If it was moved, name it with --inputs STORE."
 
 
 def made_reference(path: Path, split: Split) -> InputsReference:
-    """Describe from where a store at ``path`` can reach the raw inputs of a split.
-
-    Raises
-    ------
-    UsageError
-        If no relative path leads there, or the split has no fingerprint.
-    """
+    """Describe from where a store at ``path`` can reach the raw inputs of a split."""
     there, here = real_path(split.path), real_path(path).parent
     try:
         way = Path(os.path.relpath(there, here)).as_posix()
@@ -45,25 +39,7 @@ def made_reference(path: Path, split: Split) -> InputsReference:
 
 
 def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path], Store]) -> Split:
-    """Find the split of another store that holds the raw inputs of a split.
-
-    Parameters
-    ----------
-    split : Split
-        Its record refers to another store.
-    named : sequence of Path
-        Stores that the user named. The first that holds inputs with the fingerprint is taken,
-        before the one that the reference leads to.
-    opened : callable
-        Opens a store.
-
-    Raises
-    ------
-    MetricError
-        If there is no such store, or it does not hold the same samples.
-    CnatoolError
-        If the user named something that is no store.
-    """
+    """Find the split of another store that holds the raw inputs of a split."""
     reference = split.record.inputs_from
     assert reference is not None
     for path in named:

@@ -217,13 +217,7 @@ def _removed_names(path: Path) -> list[Path]:
 
 
 def discard(path: Path) -> None:
-    """Delete a store, or part of one; its lock is held.
-
-    Raises
-    ------
-    OSError
-        If the operating system refuses.
-    """
+    """Delete a store, or part of one; its lock is held."""
     _discard(path, path)
 
 
@@ -332,24 +326,7 @@ class Replaced:
 
 @contextmanager
 def put_in_place(path: Path) -> Iterator[Path]:
-    """Give a hidden path for a new store, which is moved to its own path once it is finished.
-
-    Parameters
-    ----------
-    path : Path
-        The store's own path, after `recovered` and `check_free`; its lock is held. A store that is
-        there stays until the context ends without an error.
-
-    Yields
-    ------
-    Path
-        The hidden path, in the same folder.
-
-    Raises
-    ------
-    StoreWriteError
-        If the operating system refuses.
-    """
+    """Give a hidden path for a new store, which is moved to its own path once it is finished."""
     new = _new(path)
     try:
         yield new

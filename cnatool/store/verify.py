@@ -332,19 +332,7 @@ def _allowed_differences(
     elements: int,
     narrowed: np.finfo[Any] | None,
 ) -> NDArray[np.float64]:
-    """Give by how much a statistic may differ from that of the stored values, for each row.
-
-    Parameters
-    ----------
-    name : Statistic
-        Which.
-    expected : mapping of str to ndarray, shape (n,)
-        This one of the stored values, and their ``abs_sum``, ``min`` and ``max``.
-    elements : int
-        Values of a row.
-    narrowed : numpy.finfo or None
-        What the values were rounded to, where they were.
-    """
+    """Give by how much a statistic may differ from that of the stored values, for each row."""
     share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
     # What is closer to zero than normal numbers is rounded by as much, however small it is.
     least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)

@@ -93,14 +93,7 @@ class MatrixNorms:
 
 
 def matrix_norms(matrix: BlockMatrix, initial: BlockMatrix | None = None) -> MatrixNorms | None:
-    """Compute the norms of a matrix; None where they are not finite.
-
-    Parameters
-    ----------
-    matrix : BlockMatrix
-    initial : BlockMatrix, optional
-        A matrix of the same shape and blocks, to which the distance is taken.
-    """
+    """Compute the norms of a matrix; None where they are not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         largest = _largest(matrix)
         if not math.isfinite(largest):
@@ -124,11 +117,6 @@ def spectral_norm(matrix: BlockMatrix) -> float:
 
     Up to 512 rows or columns it is exact to rounding, from all eigenvalues of WᵀW; beyond, the
     greatest of these is iterated to `SPECTRAL_TOLERANCE`.
-
-    Parameters
-    ----------
-    matrix : BlockMatrix
-        Finite, and of a size that its squares neither overflow nor vanish.
     """
     count, rows, columns = matrix.blocks.shape
     if not count * rows * columns:
@@ -239,19 +227,7 @@ def layer_weights(
     initial: BlockMatrix | None = None,
     same_as: int | None = None,
 ) -> LayerWeights:
-    """Measure the weights of a layer.
-
-    Parameters
-    ----------
-    number : int
-        The layer's, from 1.
-    name : str
-        That of its weights.
-    matrix, initial : BlockMatrix
-        The weights, and those before training, of the same shape and blocks.
-    same_as : int, optional
-        Number of an earlier layer with the same weights.
-    """
+    """Measure the weights of a layer."""
     norms = matrix_norms(matrix, initial)
     shape, blocks = matrix.shape, len(matrix.blocks)
     if norms is None:

@@ -197,19 +197,6 @@ class StoreWriter:
         """Go on with a split behind its committed rows.
 
         Every split of a store that is resumed is opened so, the complete ones too.
-
-        Parameters
-        ----------
-        split : Split
-            The split, of the store that was given to `resume`.
-        digests : list of hash
-            Of `cnatool.store.integrity`; before anything is appended, they have taken the
-            committed rows.
-
-        Raises
-        ------
-        StoreDamagedError
-            If an array is missing, or not laid out as this version of cnatool does it.
         """
         record = split.record
         held = record.inputs_from is None

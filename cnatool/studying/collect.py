@@ -269,11 +269,6 @@ def score_key(
     in other stores, the tensors, …), cnatool's version, every field of the convention, and the
     output. Times and sizes of files do not identify a store, so one without the checksums of all
     its arrays has no key.
-
-    Returns
-    -------
-    str or None
-        SHA-256 in hexadecimal; None if a store lacks checksums.
     """
     stores = [store] if test is None else [store, test]
     if not all(map(_has_checksums, stores)):
@@ -337,13 +332,7 @@ class ScoreCache:
         return None
 
     def put(self, key: str, score: ScoreResult) -> None:
-        """Keep a score.
-
-        Raises
-        ------
-        StoreWriteError
-            If the operating system refuses.
-        """
+        """Keep a score."""
         path = self._path(key)
         encoded = msgspec.json.encode(score)
         kept = _Kept(_digest(key, encoded), msgspec.Raw(encoded))

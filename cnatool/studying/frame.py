@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 
 def networks_frame(networks: Sequence[ScoredNetwork]) -> polars.DataFrame:
-    """Make the frame of scored networks.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``id``, ``path``, ``test_path``, ``model``, ``convention``, a column ``tag.NAME`` for each
-        tag, and each measure as a float; null where a network has none.
-    """
+    """Make the frame of scored networks."""
     import polars as pl
 
     tags = sorted({tag for one in networks for tag in one.tags})
@@ -51,19 +44,6 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
 
     Numbers are measures, everything else is a tag: a column ``arch`` of text becomes
     ``tag.arch``. A tag in numbers must be called so: ``tag.lr``.
-
-    Parameters
-    ----------
-    source : str, Path or polars.DataFrame
-        A frame, or a file ``.parquet`` or ``.csv``. A column ``id`` names the networks.
-
-    Raises
-    ------
-    UsageError
-        If the file's name ends otherwise.
-    DataError
-        If it cannot be read, has no ids, or an id twice, or is a study's file that has changed
-        since it was written.
     """
     import polars as pl
 

@@ -38,13 +38,7 @@ _LANDSCAPE = msgspec.json.Decoder(LandscapeResult)
 
 
 def results_of(folder: str | Path) -> list[ResultKind]:
-    """Name the commands whose results are in a folder: ``study``, ``trajectory``, ….
-
-    Raises
-    ------
-    DataError
-        If some of them are partly replaced.
-    """
+    """Name the commands whose results are in a folder: ``study``, ``trajectory``, …."""
     check_finished(Path(folder))
     return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
 
@@ -55,24 +49,6 @@ def read_results(
     """Read the results that a command wrote to a folder.
 
     Each file must match its SHA-256 in the list of checksums.
-
-    Parameters
-    ----------
-    folder : str or Path
-    kind : {"study", "trajectory", "landscape"}
-        One of those that `results_of` returns.
-    observer : Observer, optional
-        Notified if there is no list, as in folders of earlier versions, whose files are not
-        checked.
-
-    Returns
-    -------
-    Study, Trajectory or Landscape
-
-    Raises
-    ------
-    DataError
-        If a file is missing, does not match its checksum, or cannot be decoded.
     """
     where = Path(folder)
     digests = read_list(where, kind)

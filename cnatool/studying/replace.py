@@ -28,13 +28,7 @@ _WAIT = 60.0
 
 
 def check_finished(folder: Path) -> None:
-    """Make sure that no results in a folder are partly replaced.
-
-    Raises
-    ------
-    DataError
-        If some are: a process was killed while it replaced them, or is still at work.
-    """
+    """Make sure that no results in a folder are partly replaced."""
     for name in RESULT_KINDS:
         new = folder / f"{name}.new"
         if new.is_dir() and _is_ours(new, name):
@@ -45,17 +39,7 @@ def check_finished(folder: Path) -> None:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Finish replacing the results of a process that was killed.
-
-    Raises
-    ------
-    StoreWriteError
-        If something else is in the way.
-    StoreInUseError
-        If another process is replacing them, and does not finish in time.
-    OSError
-        If the operating system refuses.
-    """
+    """Finish replacing the results of a process that was killed."""
     for name in RESULT_KINDS:
         if os.path.lexists(folder / f"{name}.new"):
             with locked(folder / name, wait=_WAIT):
@@ -67,27 +51,6 @@ def replaced_results(folder: Path, name: str) -> Iterator[Path]:
     """Give a folder for new results, which replace the earlier ones when the context ends.
 
     If it ends with an error, the earlier results stay.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of the results.
-    name : str
-        One of `RESULT_KINDS`. The caller writes a file ``<name>.json``, among others.
-
-    Yields
-    ------
-    Path
-        An empty folder.
-
-    Raises
-    ------
-    StoreWriteError
-        If something else is in the way.
-    StoreInUseError
-        If another process is writing the same results, and does not finish in time.
-    OSError
-        If the operating system refuses.
     """
     with locked(folder / name, wait=_WAIT):
         _put(folder, name)

@@ -78,17 +78,7 @@ def no_place(
     order: str | None,
     by: str | None,
 ) -> str | None:
-    """Give the reason why a store has no place in a series where others have; None if it has one.
-
-    Parameters
-    ----------
-    tags : mapping of str to str
-        The store's tags.
-    others : iterable of mapping of str to str
-        Those of all stores. A tag that none of them has is an error of the command.
-    order, by : str or None
-        As of `series_of`.
-    """
+    """Explain why a store has no place in a series where others have one; None if it has."""
     every = list(others)
     for option, tag in (("--by", by), ("--order", order)):
         if tag is not None and tag not in tags and any(tag in one for one in every):

@@ -86,13 +86,7 @@ def _refused(path: Path, why: str) -> StoreWriteError:
 
 
 def write_study(networks: polars.DataFrame, result: StudyResult, folder: Path) -> None:
-    """Write a study's files.
-
-    Raises
-    ------
-    StoreWriteError
-        If the operating system refuses.
-    """
+    """Write a study's files."""
     import polars as pl
 
     tables = {

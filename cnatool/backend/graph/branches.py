@@ -34,23 +34,7 @@ def shortcut_layers(
     linear: Mapping[str, LinearOperator],
     ends: Mapping[str, str],
 ) -> set[str]:
-    """Find the linear operators that are projections on a residual bypass.
-
-    Parameters
-    ----------
-    graph : Graph
-    reads : sequence of (NodeProto, sequence of str)
-        Its nodes in execution order, each with the tensors that it or its subgraphs read.
-    linear : mapping of str to LinearOperator
-        Its linear operators by their result.
-    ends : mapping of str to str
-        By an operator's result, the tensor at which the walk from it stops.
-
-    Returns
-    -------
-    set of str
-        The results of those operators.
-    """
+    """Find the linear operators that are projections on a residual bypass."""
     found = shortcuts(list(_operations(graph, reads, linear, ends)))
     return {name.partition("\0")[0] for name in found}
 

@@ -139,23 +139,7 @@ class Graph:
 
 
 def load_graph(path: Path) -> Graph:
-    """Read a model and analyse its main graph.
-
-    Parameters
-    ----------
-    path : Path
-        An ONNX file. Weights in external files are not loaded, only looked for.
-
-    Returns
-    -------
-    Graph
-
-    Raises
-    ------
-    ModelError
-        If there is no such file, it is no ONNX model, or its external weights are missing or lie
-        outside its folder.
-    """
+    """Read a model and analyse its main graph."""
     if not path.exists():
         check_local(path)
         raise ModelError(f"{path}: no such model file.")
@@ -336,17 +320,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
-    """Analyse the main graph of a model that was read before.
-
-    Parameters
-    ----------
-    path : Path
-        The model's file.
-    files : tuple of ModelFile
-        That file and the files of external weights.
-    model : onnx.ModelProto
-        The model, its local functions inlined.
-    """
+    """Analyse the main graph of a model that was read before."""
     initializers = {tensor.name for tensor in model.graph.initializer}
     initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
     inputs = tuple(value for value in model.graph.input if value.name not in initializers)

@@ -21,18 +21,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 def summed_kernel(
     kernel: NDArray[np.float32], weights: NDArray[np.float64], group: int
 ) -> NDArray[np.float64]:
-    """Give the kernel of the one channel that is a weighted sum of all channels given.
-
-    Parameters
-    ----------
-    kernel : ndarray, shape (channels out, channels in / group, …)
-    weights : ndarray, shape (channels out,)
-    group : int
-
-    Returns
-    -------
-    ndarray, shape (channels in, …)
-    """
+    """Give the kernel of the one channel that is a weighted sum of all channels given."""
     parts = kernel.reshape(group, -1, *kernel.shape[1:])
     # One group at a time: kernels are large, and float64 doubles them.
     summed = [
@@ -45,22 +34,7 @@ def summed_kernel(
 def tap_counts(
     node: onnx.NodeProto, kernel: tuple[int, ...], given: tuple[int, ...], made: tuple[int, ...]
 ) -> list[NDArray[np.float64]] | None:
-    """Say for each spatial axis how often each tap of the kernel meets each place of the input.
-
-    Parameters
-    ----------
-    node : NodeProto
-        A Conv.
-    kernel : tuple of int
-        The kernel's spatial shape.
-    given, made : tuple of int
-        Spatial shapes of its input and of its result.
-
-    Returns
-    -------
-    list of ndarray, shape (taps, places), or None
-        Ones and zeros; None where the result does not have the shape that follows.
-    """
+    """Say for each spatial axis how often each tap of the kernel meets each place of the input."""
     options = attributes(node)
     axes = len(kernel)
     strides = options.get("strides") or [1] * axes

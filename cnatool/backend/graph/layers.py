@@ -88,14 +88,6 @@ def find_layers(graph: Graph) -> LayerTable:
 
     An activation that is fused into an operator cannot be taken out again. The record's
     ``operator`` then says so, as ``FusedConv+Relu``: both tensors hold what comes after it.
-
-    Parameters
-    ----------
-    graph : Graph
-
-    Returns
-    -------
-    LayerTable
     """
     nodes = _Nodes(graph)
     depth = nodes.path_lengths(value.name for value in graph.inputs)

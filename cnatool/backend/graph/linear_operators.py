@@ -109,14 +109,7 @@ class LinearOperator:
 
 
 def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None:
-    """Read a node as a linear operator; None if it is not one.
-
-    Parameters
-    ----------
-    graph : Graph
-    node : NodeProto
-        One of its nodes.
-    """
+    """Read a node as a linear operator; None if it is not one."""
     operands = _operands(graph, node)
     if operands is None:
         return None

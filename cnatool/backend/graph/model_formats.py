@@ -56,19 +56,7 @@ _PICKLE = (
 
 
 def check_is_onnx(path: Path, content: bytes) -> None:
-    """Refuse a file of another known format.
-
-    Parameters
-    ----------
-    path : Path
-    content : bytes
-        All of the file.
-
-    Raises
-    ------
-    ModelError
-        Saying what the file is, and how to get an ONNX model.
-    """
+    """Refuse a file of another known format."""
     for what, way in _known(path, content):
         raise ModelError(f"{path} is {what}. {way}.")
 
@@ -114,13 +102,7 @@ def _zip(content: bytes) -> tuple[str, str]:
 
 
 def folder_text(path: Path) -> str:
-    """Say what a folder given as a model is, and what to give instead.
-
-    Parameters
-    ----------
-    path : Path
-        A folder.
-    """
+    """Say what a folder given as a model is, and what to give instead."""
     if (path / "saved_model.pb").exists():
         return f"{path} is a TensorFlow SavedModel. {_TENSORFLOW.replace('FOLDER', str(path))}."
     models = sorted(file.name for file in path.glob("*.onnx"))

@@ -37,19 +37,7 @@ _CASTS = {
 
 
 def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
-    """Sort every tensor of a graph into those that can be exposed and those that are left out.
-
-    Parameters
-    ----------
-    graph : Graph
-
-    Returns
-    -------
-    names : list of str
-        Tensors that depend on the values of an input, in execution order.
-    skipped : list of SkippedTensor
-        The others, each with its reason.
-    """
+    """Sort every tensor of a graph into those that can be exposed and those that are left out."""
     names: list[str] = []
     skipped: list[SkippedTensor] = []
     random = random_tensors(graph)
@@ -87,12 +75,6 @@ def promoted(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Copy a model with more outputs.
 
     Outputs go in by name alone: the runtime infers type and shape, and a wrong one could not load.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-    names : sequence of str
-        Tensors to promote; those that are outputs already are left as they are.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

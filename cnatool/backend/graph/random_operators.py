@@ -47,17 +47,7 @@ def draws_random(node: onnx.NodeProto, graph: Graph) -> bool:
 
 
 def random_tensors(graph: Graph) -> dict[str, str]:
-    """Find the tensors of a graph that depend on random numbers.
-
-    Parameters
-    ----------
-    graph : Graph
-
-    Returns
-    -------
-    dict of str to str
-        The operator that draws them, by tensor.
-    """
+    """Find the tensors of a graph that depend on random numbers."""
     return _downstream(graph, lambda node: draws_random(node, graph))
 
 

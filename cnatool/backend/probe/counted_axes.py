@@ -29,17 +29,6 @@ def counted_axes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     """Find the axes of a graph's tensors whose length depends on the values of an input.
 
     An operator of which nothing is known here passes them on to all axes of its results.
-
-    Parameters
-    ----------
-    graph : Graph
-    shapes : mapping of str to tuple of int
-        Shapes that one run gave.
-
-    Returns
-    -------
-    dict of str to frozenset of int
-        By tensor; those that have no such axis are left out.
     """
     if not graph.data_shaped:
         return {}
@@ -60,11 +49,6 @@ def provoked_shapes(
     Zeros and the negated samples change what is counted, also by operators of which nothing is
     known. The number of samples stays, and so must the length of a sample axis. There are no runs
     for a graph all of whose shapes follow from those of its inputs.
-
-    Returns
-    -------
-    list of dict of str to tuple of int
-        Shapes by tensor, of each run that did not fail.
     """
     if not graph.data_shaped:
         return []

@@ -49,15 +49,6 @@ def regrouped_runs(
     one, on extremes and means. A batch of one is special to some graphs, though, which refuse it or
     drop its axis. For these, every sample is left out in turn, since an extreme is changed by one
     sample only, and the order is rotated, in which no sample keeps its place or its predecessors.
-
-    Parameters
-    ----------
-    count : int
-        Number of samples in the batch, at least 2.
-    whole : mapping of str to array
-        What the whole batch gave for each tensor.
-    run : callable
-        Runs the model over rows of the batch.
     """
     every = np.arange(count)
     complete = True
@@ -100,19 +91,7 @@ def lies_along(name: str, axis: SampleAxis, rank: int, part: Regrouped) -> bool:
 
 
 def depends_on_others(name: str, axis: SampleAxis, whole: NDArray[Any], part: Regrouped) -> bool:
-    """Whether a tensor's values for a sample differ between a batch and another group.
-
-    Parameters
-    ----------
-    name : str
-        The tensor.
-    axis : SampleAxis
-        Where its samples are.
-    whole : ndarray
-        Its values in the batch.
-    part : Regrouped
-        The other group.
-    """
+    """Whether a tensor's values for a sample differ between a batch and another group."""
     value = part.values[name]
     if np.ndim(value) != whole.ndim:
         return False  # as where a batch of one loses an axis

@@ -35,23 +35,6 @@ def rebatched(
     A graph may have its batch written into reshapes as well: those that begin with it are freed
     too. Where others remain the model fails with another batch or, worse, mixes samples; so its
     results are compared with those of the model as it is.
-
-    Parameters
-    ----------
-    graph : Graph
-    bound : int
-        Samples that it is bound to.
-    samples : Samples
-        Three times as many, all different.
-    run : RunOptions
-        How ONNX Runtime runs it.
-    names : collection of str
-        Tensors that have rows of samples in the model as it is, and must have them then.
-
-    Returns
-    -------
-    Graph or None
-        None where another batch fails, or gives something else.
     """
     if not samples.distinct:
         return None  # equal samples would look the same however they are mixed

@@ -289,17 +289,7 @@ def _counted_text(shape: tuple[int, ...]) -> str:
 def readable_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
-    """Ask the runtime for the types of tensors.
-
-    Returns
-    -------
-    types : dict of str to str
-        Of those whose values can be read as arrays of numbers, in the order of ``names``.
-    skipped : list of SkippedTensor
-        The others.
-    session : Session
-        The model that gives all of ``names``.
-    """
+    """Ask the runtime for the types of tensors."""
     session = Session(readable(graph.model, names).model, graph.path, run)
     types = session.types
     reasons = {name: _unreadable(types[name]) for name in names}

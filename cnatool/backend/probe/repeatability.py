@@ -40,16 +40,7 @@ class ChangedTensors:
 def changed_tensors(
     graph: Graph, first: Mapping[str, Any], second: Mapping[str, Any], random: Mapping[str, str]
 ) -> ChangedTensors:
-    """Compare two runs of a model on the same batch.
-
-    Parameters
-    ----------
-    graph : Graph
-    first, second : mapping of str to array
-        What the runs gave for each tensor.
-    random : mapping of str to str
-        The tensors that depend on random numbers, with the operator that draws them.
-    """
+    """Compare two runs of a model on the same batch."""
     changed = [name for name, value in first.items() if not _same(value, second[name])]
     if not changed:
         return ChangedTensors({}, ())

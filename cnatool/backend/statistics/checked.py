@@ -39,23 +39,6 @@ def exposed_model(
 
     Sums in parts, and sums taken from other tensors, lose digits where large numbers cancel. A
     tensor whose statistics differ from the reference is summed in float64 instead.
-
-    Parameters
-    ----------
-    network : Network
-    probed : ProbedNetwork
-        What the probe told of it.
-    tensors, outputs : sequence of TensorRecord
-        The tensors to expose, and the model's outputs.
-    statistics : sequence of Statistic
-        What is computed of each tensor.
-    run : RunOptions
-        How ONNX Runtime runs it.
-
-    Raises
-    ------
-    ModelError, BackendError
-        If ONNX Runtime does not accept the model, or fails.
     """
     samples = probed.samples
     inputs = {name: (value.dtype, value.shape[1:]) for name, value in samples.values.items()}

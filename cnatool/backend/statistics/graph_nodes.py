@@ -108,20 +108,6 @@ def append_statistics(
     a channel's rows and columns, a token's features, a sixteenth of a flat layer. What is summed of
     them outside the graph is summed in float64, so that their rounding averages out: some 1e-8 of
     the absolute sum for flat layers, 1e-6 for pictures.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Nodes and outputs are added to it.
-    tensors : sequence of MeasuredTensor
-    statistics : sequence of Statistic
-        Which; at least one.
-    shapes : mapping of str to tuple of int
-        Shapes for one sample of what sums are taken from.
-    opset : int
-        The model's default opset version.
-    counted : sequence of str
-        Tensors whose elements in the batch are counted.
     """
     nodes = Reductions(opset)
     exact: dict[int, str] = {}

@@ -73,16 +73,7 @@ class LinearSum:
 
 
 def direct_sum(tensor: str, shape: tuple[int, ...], *, whole: bool = False) -> LinearSum:
-    """Give the sum of a float32 tensor as it is read of that tensor itself.
-
-    Parameters
-    ----------
-    tensor : str
-    shape : tuple of int
-        Its shape for one sample; not empty, and nothing in it is zero.
-    whole : bool
-        Its elements are whole numbers, and so must the sum be: nothing is averaged on the way.
-    """
+    """Give the sum of a float32 tensor as it is read of that tensor itself."""
     if len(shape) == 1:
         reading: Reading = "elements" if shape[0] <= FEW else "product"
         return LinearSum({Leaf(tensor, reading): np.ones(shape[0])})
@@ -94,14 +85,7 @@ def direct_sum(tensor: str, shape: tuple[int, ...], *, whole: bool = False) -> L
 
 
 def edges_from_planes(weights: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Give the weights of ``edges`` that say the same as weights of ``planes``.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (C,)
-    shape : tuple of int
-        (C, H, W).
-    """
+    """Give the weights of ``edges`` that say the same as weights of ``planes``."""
     channels, height, width = shape
     rows = np.repeat(weights[:, None], height, axis=1)
     return np.concatenate([rows.reshape(-1), np.zeros(channels * (width + 4))])
@@ -115,12 +99,6 @@ def edge_weights(
     A place (h, w) counts with the sum over the taps that meet it. With ``u`` and ``v`` the taps
     that miss its row and its column, that is ``1 - u - v + u v`` of each tap; the last term must be
     zero but in the corners.
-
-    Parameters
-    ----------
-    kernel : ndarray, shape (C, taps down, taps across)
-    down, across : ndarray, shape (taps, places)
-        Which places each tap meets.
     """
     missed, missed_across = 1 - down, 1 - across
     height, width = down.shape[1], across.shape[1]

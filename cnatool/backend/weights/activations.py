@@ -81,19 +81,6 @@ def activation_nodes(graph: Graph, constants: Constants, node: onnx.NodeProto) -
     Its nodes apply one function to each element of one tensor, and that function is no scale: it is
     not affine, and it goes to x, or to 1, as x grows. Changing the scale would make it another
     function, and not one that weights could undo.
-
-    Parameters
-    ----------
-    graph : Graph
-    constants : Constants
-        Of the graph.
-    node : NodeProto
-        Multiplies or divides by a constant.
-
-    Returns
-    -------
-    set of str
-        The results of its nodes; empty where the scale is part of none.
     """
     function = _Function(graph, constants)
     scaled = node.output[0]

@@ -75,28 +75,7 @@ def homogeneous(
     settings: Callable[[str], NDArray[Any]],
     graph: Graph,
 ) -> dict[str, NDArray[np.float64]]:
-    """Apply a positively homogeneous operator.
-
-    Parameters
-    ----------
-    node : NodeProto
-    arrays : mapping of str to ndarray
-        Those of its inputs that depend on the network's; nothing in them is negative.
-    settings : callable
-        Gives any other input by its name.
-    graph : Graph
-        Where the node is.
-
-    Returns
-    -------
-    dict of str to ndarray
-        What it makes, by name.
-
-    Raises
-    ------
-    ModelError
-        If it is no such operator; the message names it, its tensor, and why.
-    """
+    """Apply a positively homogeneous operator."""
     kind = node.op_type
     given = attributes(node)
     others = {name for name in node.input if name and name not in arrays}

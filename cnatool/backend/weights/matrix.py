@@ -54,19 +54,7 @@ class LinearMap:
 
 
 def linear_map(operator: LinearOperator, constants: Constants) -> LinearMap:
-    """Read the weights of a linear operator.
-
-    Parameters
-    ----------
-    operator : LinearOperator
-    constants : Constants
-        Of its graph.
-
-    Raises
-    ------
-    ModelError
-        If they cannot be read, or are in a form that is not known; the message names the operator.
-    """
+    """Read the weights of a linear operator."""
     node = operator.node
     reader = _READERS.get(node.op_type)
     if reader is None or node.domain == "com.microsoft.nchwc":

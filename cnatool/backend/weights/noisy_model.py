@@ -84,13 +84,7 @@ class Weights:
         return np.ascontiguousarray(value if fed else value.astype(np.float32))
 
     def of_layer(self, number: int, like: Weights) -> NDArray[Any]:
-        """Read the weights of a layer, counted from 0, where another model keeps them alike.
-
-        Raises
-        ------
-        ModelError
-            If it keeps them in another order.
-        """
+        """Read the weights of a layer, counted from 0, where another model keeps them alike."""
         found = self.values(self._names[number])
         shape = like.values(like._names[number]).shape
         if self._forms[number] != like._forms[number] or found.shape != shape:
@@ -143,15 +137,7 @@ class NoisyModel:
         return sum(value.size for value in self.values.values())
 
     def add_noise(self, seed: Sequence[int], sigma: float, epsilon: float | None = None) -> None:
-        """Run with this noise from now on.
-
-        Parameters
-        ----------
-        seed : sequence of int
-            Of NumPy's default generator. The same draws z come of it, whatever the scale.
-        sigma, epsilon : float, float or None
-            Weight w gets σ·z, or with an ε sqrt(σ²w² + ε²)·z; z is standard normal.
-        """
+        """Run with this noise from now on."""
         rng = np.random.default_rng(list(seed))
         with np.errstate(over="ignore"):
             for name, value in self.values.items():

@@ -34,14 +34,6 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
     something folded that adds one, and all other floating constants of more than one number that
     meet what depends on the input: gains of normalisations, embeddings, slopes. Running means and
     variances are none, and neither is a scale that is folded into weights.
-
-    Parameters
-    ----------
-    graph : Graph
-    constants : Constants
-        Of the graph.
-    folds : mapping of str to Folded
-        By result, what is folded into each linear operator that could be read.
     """
     sizes: dict[str, int] = {}
     operators = {operator.result: operator for operator in linear_operators(graph)}

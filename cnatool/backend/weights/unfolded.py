@@ -48,19 +48,6 @@ def unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) ->
     One can be changed and the weights behind it divided by the same, and the network computes what
     it did: products of norms then say nothing of it. Constant factors in front of the first layers
     are taken for preprocessing, like those that are applied before the model.
-
-    Parameters
-    ----------
-    graph : Graph
-    constants : Constants
-        Of the graph.
-    used : collection of str
-        Results of the nodes that are folded into linear operators.
-
-    Raises
-    ------
-    ModelError
-        If a constant factor cannot be read.
     """
     behind = {operator.result for operator in linear_operators(graph)}
     layers = frozenset(behind)

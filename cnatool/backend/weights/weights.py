@@ -38,25 +38,6 @@ def measured_weights(
 
     BatchNormalization, and constant scales, are folded into the linear operator that they follow,
     so that a model exported with them folded and one exported without measure the same.
-
-    Parameters
-    ----------
-    network : Network
-    tensors : sequence of TensorRecord
-        What a probe told of its tensors.
-    shape : sequence of int
-        Of its input, the sample axis first; for the path norm, which takes one sample where the
-        model can be run on one.
-    initial : Network, optional
-        The same network before training, to which distances are taken.
-    custom_ops : tuple of Path
-        Libraries of custom operators that constants may need.
-
-    Raises
-    ------
-    ModelError
-        If ``initial`` is another network. What cannot be measured of ``network`` is in the record,
-        with the reason.
     """
     graph = network.graph
     # A merged sample axis is an axis of the graph, but none of the record's shape.
@@ -81,13 +62,7 @@ def measured_weights(
 
 
 def check_initial(network: Network, initial: Network) -> None:
-    """Make sure that two models have as many layers.
-
-    Raises
-    ------
-    ModelError
-        If they have not.
-    """
+    """Make sure that two models have as many layers."""
     counts = [len(one.layers.layers) for one in (network, initial)]
     if counts[0] != counts[1]:
         raise ModelError(

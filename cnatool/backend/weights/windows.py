@@ -80,15 +80,7 @@ class _Windows:
 def convolve(
     values: NDArray[np.float64], kernel: NDArray[np.float64], given: Mapping[str, Any]
 ) -> NDArray[np.float64]:
-    """Convolve as the operator Conv does.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n, g·c, …)
-    kernel : ndarray, shape (g, out, c, …)
-    given : mapping
-        The node's attributes.
-    """
+    """Convolve as the operator Conv does."""
     group, rows, channels, *taps = kernel.shape
     windows = _Windows(given, values.shape[2:], taps)
     padded = windows.padded(values, 0.0)
@@ -101,15 +93,7 @@ def convolve(
 def convolve_transposed(
     values: NDArray[np.float64], kernel: NDArray[np.float64], given: Mapping[str, Any]
 ) -> NDArray[np.float64]:
-    """Do what the operator ConvTranspose does, where its padding is given and not to be found.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n, g·c, …)
-    kernel : ndarray, shape (g, out, c, …)
-    given : mapping
-        The node's attributes.
-    """
+    """Do what the operator ConvTranspose does, where its padding is given and not to be found."""
     group, rows, channels, *taps = kernel.shape
     axes = len(taps)
     pads = list(given.get("pads") or [0] * (2 * axes))

@@ -270,13 +270,7 @@ def dump(
 
 
 def _flatness(seed: int, *, asked: bool, **given: float | None) -> Flatness | bool:
-    """Read how flatness is to be measured.
-
-    Raises
-    ------
-    UsageError
-        If that is said, and it is not to be.
-    """
+    """Read how flatness is to be measured."""
     import msgspec
 
     from cnatool.records.weights import Flatness

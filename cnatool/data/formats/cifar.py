@@ -117,35 +117,12 @@ def open_cifar10(paths: Sequence[Path], labels: str | None = None) -> CifarSourc
     """Open CIFAR-10's ``data_batch_1.bin`` and others, as one split.
 
     Names of classes are taken from ``batches.meta.txt`` beside the first file.
-
-    Raises
-    ------
-    DataError
-        If a file is no whole number of pictures.
-    UsageError
-        If labels are asked for by a name.
     """
     return _open(paths, _CIFAR10, labels or "label")
 
 
 def open_cifar100(paths: Sequence[Path], labels: str | None = None) -> CifarSource:
-    """Open CIFAR-100's ``train.bin`` or ``test.bin``.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Names of classes are taken from ``fine_label_names.txt`` or ``coarse_label_names.txt``
-        beside the first file.
-    labels : {"fine", "coarse"}, optional
-        The 100 classes, which is the default, or the 20 groups that they are in.
-
-    Raises
-    ------
-    DataError
-        If a file is no whole number of pictures.
-    UsageError
-        If there are no such labels.
-    """
+    """Open CIFAR-100's ``train.bin`` or ``test.bin``."""
     return _open(paths, _CIFAR100, labels or "fine")
 
 

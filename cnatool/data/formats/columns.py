@@ -216,13 +216,7 @@ class Pictures:
 
 
 def picture_in(frame: pl.DataFrame, name: str, place: Place, row: int) -> tuple[str, Opener]:
-    """Find the picture of a column in a row: its name for messages, and what opens it.
-
-    Raises
-    ------
-    SampleError
-        If there is none.
-    """
+    """Find the picture of a column in a row: its name for messages, and what opens it."""
     contents = frame[name]
     if isinstance(contents.dtype, pl.Struct):
         contents = contents.struct.field("bytes")
@@ -279,13 +273,7 @@ class Labels:
 
 
 def read_labels(parts: Sequence[TablePart], name: str) -> Labels:
-    """Read the different values of a column of text or floats, and decide what they mean.
-
-    Raises
-    ------
-    DataError
-        If there are too many for classes, or they are no labels.
-    """
+    """Read the different values of a column of text or floats, and decide what they mean."""
     found: set[str] = set()
     for part in parts:
         found.update(part.distinct(name, MAX_CLASSES))
@@ -392,13 +380,7 @@ class ColumnSource:
                 )
 
     def split_values(self) -> list[tuple[str, NDArray[np.int64]]]:
-        """Give each value of the split column, in order of its first row, with its rows.
-
-        Raises
-        ------
-        DataError
-            If a row has none, or there are too many for splits.
-        """
+        """Give each value of the split column, in order of its first row, with its rows."""
         assert self.split_column is not None
         found: dict[str, list[NDArray[np.int64]]] = {}
         start = 0

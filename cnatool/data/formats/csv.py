@@ -53,24 +53,7 @@ class _Cells:
 
 
 def open_csv(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
-    """Open a table with a line of names at its head, in one file or several.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Cells separated by commas, semicolons or tabs; where they are separated by one of the latter
-        two, numbers may have decimal commas. A column called y, label, labels, target or class
-        holds the labels; one called id or index, or without a name, is left out.
-    wanted : Wanted
-        Which columns are samples. A model's only input takes all that are left, side by side;
-        ``arrays`` may name several for an input, with commas between them.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be read, has no line of names, files differ in their columns, or a column
-        is missing or holds text.
-    """
+    """Open a table with a line of names at its head, in one file or several."""
     tables = [_table(path) for path in paths]
     path, names = tables[0].path, tables[0].names
     for table in tables[1:]:

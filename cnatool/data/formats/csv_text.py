@@ -36,40 +36,13 @@ _ENCODINGS = (
 
 
 def scan_table(path: Path) -> tuple[pl.LazyFrame, str]:
-    """Open a table with a line of names at its head.
-
-    Parameters
-    ----------
-    path : Path
-        In UTF-8, UTF-16 or UTF-32; cells are separated by commas, semicolons or tabs. Lines
-        without a value, as at the end of some files, are no rows.
-
-    Returns
-    -------
-    polars.LazyFrame
-        All cells as text.
-    str
-        What separates them.
-
-    Raises
-    ------
-    DataError
-        If the first line is too long for a table, or the text is cut.
-    polars.exceptions.PolarsError
-        If the table cannot be read.
-    """
+    """Open a table with a line of names at its head."""
     text = open_text(path)
     return scan_text(text), text.separator
 
 
 def scan_text(text: TableText) -> pl.LazyFrame:
-    """Open a table for polars; all cells are text, and rows without a value are left out.
-
-    Raises
-    ------
-    polars.exceptions.PolarsError
-        If the table cannot be read.
-    """
+    """Open a table for polars; all cells are text, and rows without a value are left out."""
     frame = pl.scan_csv(text.text, infer_schema=False, separator=text.separator, glob=False)
     names = frame.collect_schema().names()
     if len(names) > 1:
@@ -189,13 +162,7 @@ class TableText(NamedTuple):
 
 
 def open_text(path: Path) -> TableText:
-    """Open the text of a table.
-
-    Raises
-    ------
-    DataError
-        If the first line is too long for a table, or the text is cut.
-    """
+    """Open the text of a table."""
     text = _in_utf8(path)
     return TableText(path, text, _separator(text, path))
 

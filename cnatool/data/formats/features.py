@@ -83,15 +83,7 @@ def label_column(path: Path, names: Sequence[str], wanted: Wanted) -> str | None
 
 
 def feature_columns(names: Iterable[str], taken: set[str | None]) -> tuple[str, ...]:
-    """Name the columns that are part of a sample where the user names none.
-
-    Parameters
-    ----------
-    names : iterable of str
-        All columns.
-    taken : set of str
-        Those of labels and splits.
-    """
+    """Name the columns that are part of a sample where the user names none."""
     return tuple(
         name for name in names if name not in taken and name.strip().lower() not in _ROW_NUMBERS
     )

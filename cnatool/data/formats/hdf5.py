@@ -38,21 +38,7 @@ _KNOWN_FILTERS = {
 
 
 def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
-    """Open the datasets of a group: the file's root, or what follows ``::``.
-
-    Parameters
-    ----------
-    at : Location
-        ``array`` names a group, of which arrays are chosen by their names, or the one array of
-        samples; labels are looked for beside it.
-    wanted : Wanted
-        Which arrays are samples.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged, there is no such array, or it cannot be samples.
-    """
+    """Open the datasets of a group: the file's root, or what follows ``::``."""
     try:
         with h5py.File(at.path, "r") as file:
             found = file

@@ -41,21 +41,7 @@ _IMAGES = re.compile(r"(?P<stem>.*)images[-.]idx[1-9][0-9]?-[a-z0-9]+(?P<gz>\.gz
 
 
 def open_idx(path: Path) -> RowSource:
-    """Open the pictures file of an IDX pair, with the labels file beside it if there is one.
-
-    Parameters
-    ----------
-    path : Path
-        Pictures, (n, …) of any IDX dtype, plain or gzipped. Where it is named like MNIST's
-        (``train-images-idx3-ubyte.gz``) its labels are ``train-labels-idx1-ubyte[.gz]``,
-        or QMNIST's ``…-labels-idx2-int[.gz]``, whose first column counts.
-
-    Raises
-    ------
-    DataError
-        If a file is not IDX, is cut short, has bytes left over, or the counts differ. The length
-        of gzipped pictures is only known once they were read: ``blocks`` raises that.
-    """
+    """Open the pictures file of an IDX pair, with the labels file beside it if there is one."""
     head = _read_header(path)
     if len(head.dims) < 2:
         raise DataError(

@@ -117,19 +117,6 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     sorted by name and count from 0. Sub-folders without a picture are no classes. Hidden files and
     files that are no pictures by their extension are ignored. The first picture of each class is
     decoded here, the others as they are read.
-
-    Parameters
-    ----------
-    folder : Path
-        Pictures, each directly in the folder of its class, or all in this one; all of one size and
-        mode unless ``view`` makes them so.
-    view : View
-
-    Raises
-    ------
-    DataError
-        If there is no picture, one lies where its class is in doubt, one leads out of the folder
-        by a symbolic link, or the first pictures are damaged or differ.
     """
     left_alone: Counter[str] = Counter()
     empty: list[str] = []
@@ -188,26 +175,7 @@ def _check_numbers(folder: Path, numbering: Numbering) -> None:
 def open_listed_pictures(
     folder: Path, view: View = PLAIN, label: str | None = None, *, unlabelled: bool = False
 ) -> PictureSource:
-    """Open pictures that a table beside them lists, in its order.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds ``labels.csv`` or ``metadata.csv`` with a column of file names, relative to the
-        folder, and one of labels, if it has any other: whole numbers, or names of classes, which
-        count from 0 in the order of the alphabet.
-    view : View
-    label : str, optional
-        Name of the column of labels.
-    unlabelled : bool
-        Whether labels are left out.
-
-    Raises
-    ------
-    DataError
-        If the table lacks a column or a value, a file is listed twice, is not there, or lies
-        outside the folder, or the first picture is damaged.
-    """
+    """Open pictures that a table beside them lists, in its order."""
     import polars as pl
 
     from cnatool.data.formats.csv_text import scan_table

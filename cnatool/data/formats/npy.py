@@ -39,22 +39,7 @@ _PARSING = threading.Lock()
 
 
 def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
-    """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        Arrays of n samples (n, …); optionally one of n integer labels called y, label or labels.
-        Other arrays are left alone.
-    wanted : Wanted
-        Which arrays are samples. A model's only input may be called x, inputs, images or data.
-
-    Raises
-    ------
-    DataError
-        If the archive or an array in it is damaged, the names leave a choice, an array is not
-        plain numbers in C order, or labels are not n integers.
-    """
+    """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote."""
     try:
         with ZipFile(path) as archive:
             members = archive.infolist()
@@ -101,13 +86,7 @@ def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
 
 
 def open_npy(path: Path) -> RowSource:
-    """Open an array of samples (n, …); integer labels are taken from ``<stem>_labels.npy``.
-
-    Raises
-    ------
-    DataError
-        If a file is damaged, not plain numbers in C order, or the labels are not n integers.
-    """
+    """Open an array of samples (n, …); integer labels are taken from ``<stem>_labels.npy``."""
     inputs = _file(path)
     beside = path.with_name(f"{path.stem}_labels.npy")
     labels = _targets(_file(beside, texts=True), inputs) if beside.is_file() else None
@@ -226,12 +205,6 @@ def _parse_alone(parse: Callable[[io.BytesIO], _Header], text: io.BytesIO) -> _H
 
 
 def load_array(content: bytes) -> Any:
-    """Return what `numpy.load` makes of a file's bytes, of any type but Python objects.
-
-    Raises
-    ------
-    ValueError, EOFError
-        If they are no such file, or one of Python objects.
-    """
+    """Return what `numpy.load` makes of a file's bytes, of any type but Python objects."""
     with _PARSING:
         return np.load(io.BytesIO(content), allow_pickle=False)

@@ -43,25 +43,7 @@ if TYPE_CHECKING:
 
 
 def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
-    """Open a table in one Parquet file or several.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Columns of numbers, of lists of numbers that are equally long in every row, or of encoded
-        pictures; optionally one of labels called y, label or labels, whole numbers or names of
-        classes.
-    wanted : Wanted
-        Which columns are samples. A model's only input may be called x, inputs, images, data,
-        image or img; where no column is, it takes all columns of numbers side by side, as from a
-        .csv. ``arrays`` may name several for an input, with commas between them.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be read, files differ in their columns, or a column is missing or cannot
-        be samples.
-    """
+    """Open a table in one Parquet file or several."""
     parts = [_part(path) for path in paths]
     path, schema = parts[0].path, parts[0].frame.collect_schema()
     for part in parts[1:]:

@@ -245,13 +245,7 @@ class TextLabels:
 
 
 def number_texts(texts: Rows) -> TextLabels:
-    """Decide what an array of texts means as labels, by one pass over it.
-
-    Raises
-    ------
-    DataError
-        If the texts are real numbers, or too many to be classes.
-    """
+    """Decide what an array of texts means as labels, by one pass over it."""
     found: set[str] = set()
     step = max(1, _BYTES // texts.dtype.itemsize)
     ranges = [(row, min(row + step, texts.rows)) for row in range(0, texts.rows, step)]

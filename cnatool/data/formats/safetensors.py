@@ -46,21 +46,7 @@ class _Tensor:
 
 
 def open_safetensors(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
-    """Open named arrays.
-
-    Parameters
-    ----------
-    path : Path
-        Arrays of n samples (n, …); optionally one of n integer labels called y, label or labels.
-    wanted : Wanted
-        Which arrays are samples.
-
-    Raises
-    ------
-    DataError
-        If the header is damaged or does not describe the file, or an array is missing or cannot be
-        samples.
-    """
+    """Open named arrays."""
     tensors = _tensors(path)
     names, label = wanted.chosen(str(path), tensors)
     samples = [_rows(path, name, tensors[name]) for name in names]

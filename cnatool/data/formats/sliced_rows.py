@@ -76,26 +76,7 @@ def sliced(
     chosen: str | None,
     opened: Callable[[str, _A], SliceArray],
 ) -> RowSource:
-    """Make a source of the arrays of one group.
-
-    Parameters
-    ----------
-    name, where : str
-        The file, and the group in it, for messages.
-    held : dict of str to array
-        Arrays of the group by name.
-    wanted : Wanted
-        Which of them are samples, and which labels.
-    chosen : str or None
-        The one array of samples, where the user named it; labels may lie beside it.
-    opened : callable
-        Checks an array and makes it readable.
-
-    Raises
-    ------
-    DataError
-        If an array is missing, cannot be samples or labels, or they are not equally many.
-    """
+    """Make a source of the arrays of one group."""
     if chosen is not None:
         names = [chosen]
         beside = [n for n in wanted.label_names(names) if n in held]

@@ -137,21 +137,7 @@ class _Texts:
 
 
 def open_texts(path: Path, wanted: Wanted) -> Source:
-    """Open texts for a model all of whose inputs that data feed are strings.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.txt`` file with a text a line; ``.csv``, ``.tsv`` or ``.parquet`` with a column of
-        texts; ``.npz`` or ``.npy`` with an array of strings.
-    wanted : Wanted
-        Which columns are texts, and which one labels.
-
-    Raises
-    ------
-    DataError
-        If the file holds no texts, or is not one of these.
-    """
+    """Open texts for a model all of whose inputs that data feed are strings."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
         lines = path.read_text("utf-8").splitlines()

@@ -201,19 +201,6 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
     """Open archives, plain or gzipped, as one split.
 
     Each is read once here, to count its samples.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        A sample is a picture or a ``.npy`` array, and a ``.cls`` with a number or a ``.json`` with
-        a label.
-    wanted : Wanted
-        ``arrays`` name the extension of each input; ``labels`` an extension, or a key of ``.json``.
-
-    Raises
-    ------
-    DataError
-        If an archive is damaged, or what the first sample holds leaves a choice.
     """
     first: _Sample | None = None
     counts, longest = [], 0

@@ -48,21 +48,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 def open_zarr(at: Location, wanted: Wanted) -> RowSource:
-    """Open the arrays of a group: the root, or what follows ``::``.
-
-    Parameters
-    ----------
-    at : Location
-        ``array`` names a group, of which arrays are chosen by their names, or the one array of
-        samples; labels are looked for beside it.
-    wanted : Wanted
-        Which arrays are samples.
-
-    Raises
-    ------
-    DataError
-        If the metadata are damaged, there is no such array, or it cannot be samples.
-    """
+    """Open the arrays of a group: the root, or what follows ``::``."""
     words = [word for word in (at.array or "").split("/") if word]
     if ".." in words:
         raise DataError(f"{at}: '..' leads out of what is given.")

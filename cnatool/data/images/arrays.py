@@ -25,19 +25,7 @@ _COLOURS = (1, 3)
 
 
 def viewed(source: Source, view: View) -> Source:
-    """Make of a source's pictures what a view says, where the source does not do so itself.
-
-    Parameters
-    ----------
-    source : Source
-        Arrays (h, w), (h, w, c) or (c, h, w), of one colour or three.
-    view : View
-
-    Raises
-    ------
-    DataError
-        If it holds no pictures, or which axis are the channels is in doubt.
-    """
+    """Make of a source's pictures what a view says, where the source does not do so itself."""
     view = replace(view, kept=view.kept or "values")
     asked = view.geometry is not None or view.kept == "levels"
     if not asked or any(spec.made or spec.levels for spec in source.inputs):

@@ -78,49 +78,25 @@ def transformed_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
 
 
 def parse_resize(text: str) -> tuple[int, int] | int:
-    """Read ``256``, the shorter side, or ``224x224``, height and width.
-
-    Raises
-    ------
-    UsageError
-        If it is neither.
-    """
+    """Read ``256``, the shorter side, or ``224x224``, height and width."""
     sides = _sides("--resize", text)
     return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
 
 
 def parse_crop(text: str) -> tuple[int, int]:
-    """Read ``224``, a square, or ``224x192``, height and width.
-
-    Raises
-    ------
-    UsageError
-        If it is neither.
-    """
+    """Read ``224``, a square, or ``224x192``, height and width."""
     sides = _sides("--crop", text)
     return sides[0], sides[-1]
 
 
 def parse_interpolation(text: str) -> Interpolation:
-    """Read the name of a filter, in any case.
-
-    Raises
-    ------
-    UsageError
-        Listing the names.
-    """
+    """Read the name of a filter, in any case."""
     _check_name("--interpolation", text, get_args(Interpolation))
     return cast("Interpolation", text.strip().lower())
 
 
 def parse_colour(text: str) -> Colour:
-    """Read what the channels are turned into, in any case.
-
-    Raises
-    ------
-    UsageError
-        Listing the names.
-    """
+    """Read what the channels are turned into, in any case."""
     _check_name("--colour", text, get_args(Colour))
     return cast("Colour", text.strip().lower())
 

@@ -23,11 +23,6 @@ def timm_fields(raw: dict[str, Any]) -> dict[str, Any]:
 
     As ``timm.data.resolve_data_config`` and ``create_transform`` read it: at ``input_size``,
     whatever ``test_input_size`` says. Fields that do not bear on this are ignored.
-
-    Raises
-    ------
-    UsageError
-        Naming the field that is missing, cannot be meant or is not understood.
     """
     held = raw.get("pretrained_cfg", raw)
     if not isinstance(held, dict):

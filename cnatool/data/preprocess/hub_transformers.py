@@ -98,14 +98,7 @@ def is_transformers(raw: dict[str, Any]) -> bool:
 
 
 def transformers_fields(raw: dict[str, Any]) -> dict[str, Any]:
-    """Say as fields of a recipe what an image processor does.
-
-    Raises
-    ------
-    UsageError
-        Naming the processor or the field that is missing, cannot be meant, or asks for what
-        cannot be done.
-    """
+    """Say as fields of a recipe what an image processor does."""
     nested = raw.get("image_processor")
     held = nested if isinstance(nested, dict) else raw
     name = _class_name(held)

@@ -75,13 +75,7 @@ class Arrangement:
 
 
 def parse_layout(text: str) -> Layout:
-    """Read ``TARGET`` or ``SOURCE->TARGET``, in any case, as in ``NCHW`` or ``hwc->flat-chw``.
-
-    Raises
-    ------
-    UsageError
-        Listing the names that are understood.
-    """
+    """Read ``TARGET`` or ``SOURCE->TARGET``, in any case, as in ``NCHW`` or ``hwc->flat-chw``."""
     match = _ASKED.fullmatch(text.strip().lower())
     source, target = (match["source"], match["target"]) if match else (None, "")
     if target not in _NAMES or (source is not None and source not in _NAMES):
@@ -102,24 +96,7 @@ def fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:
 def arrangements(
     sample: tuple[int, ...], known: str | None, target: tuple[int | None, ...], asked: Layout
 ) -> list[list[Arrangement]]:
-    """List all ways to make the target's shape from a sample, those that come to the same together.
-
-    Parameters
-    ----------
-    sample : tuple of int
-        Shape of one raw sample.
-    known : "hwc" or None
-        The sample's layout where its source knows it.
-    target : tuple of int or None
-        Shape of one sample of the model's input; None for a symbolic axis.
-    asked : Layout
-        Names that an arrangement must have, where the user gave any.
-
-    Returns
-    -------
-    list of list of Arrangement
-        One group: that is how. Several: in doubt. None: it cannot be done.
-    """
+    """List all ways to make the target's shape from a sample, equivalent ones grouped."""
     found = list(_matching(sample, known, target, asked, strict=True))
     if not found and asked.target is not None:
         # What the user says is more than what sizes suggest.

@@ -141,20 +141,7 @@ _FIELDS = Recipe.__struct_fields__
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read how samples are prepared.
-
-    Parameters
-    ----------
-    path : str or Path
-        ``.json``, ``.yaml``, ``.yml`` or ``.toml`` in the form of `Recipe`; or what model hubs
-        keep: ``preprocessor_config.json`` of transformers, ``config.json`` of timm.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, or a field is unknown, cannot be meant, or asks for what
-        cannot be done, by its name.
-    """
+    """Read how samples are prepared."""
     path = Path(path)
     raw = read_document(path)
     try:

@@ -22,24 +22,7 @@ _LONGEST_LINE = 500
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a file of settings whose form its extension says.
-
-    Parameters
-    ----------
-    path : Path
-        ``.json``, ``.yaml``, ``.yml`` or ``.toml``.
-
-    Returns
-    -------
-    dict
-        Of text, numbers, booleans, None, and lists and dictionaries of these, as they are there.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be read, is too large or too deep, says something twice, is damaged, or does
-        not hold fields with values.
-    """
+    """Read a file of settings whose form its extension says."""
     form = path.suffix.lower()
     if form not in _READERS:
         raise UsageError(f"{path}: give a file {', '.join(sorted(_READERS))}.")

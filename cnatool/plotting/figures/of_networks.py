@@ -101,18 +101,7 @@ def interval_note(
 
 
 def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> polars.DataFrame:
-    """Give networks that have all these columns, under short names.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``id``, ``by``, and ``v0``, ``v1``, … for the columns.
-
-    Raises
-    ------
-    UsageError
-        If no network has the tag, or it has more values than colours can tell apart.
-    """
+    """Give networks that have all these columns, under short names."""
     import polars as pl
 
     tag = pl.lit(None, pl.String)
@@ -207,15 +196,7 @@ def steps_of_trajectory(found: Trajectory) -> Steps:
 
 
 def steps_of_study(study: Study, options: Options) -> Steps:
-    """Take a study's networks for checkpoints, by their tags.
-
-    Raises
-    ------
-    UsageError
-        If there is no tag for steps or for runs, or which one is not clear.
-    DataError
-        If no run has two checkpoints.
-    """
+    """Take a study's networks for checkpoints, by their tags."""
     import polars as pl
 
     networks = study.networks

@@ -54,11 +54,6 @@ def layer_arrays(
     """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
 
     A BatchNormalization that follows a layer is folded into its weights.
-
-    Raises
-    ------
-    UsageError
-        If the initial state is not of this model.
     """
     found: dict[str, Any] = {
         "weights": _arrays(choice, layers, model_state(model)),

@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_network(network: Any) -> None:
-    """Refuse what cannot be watched.
-
-    Raises
-    ------
-    UsageError
-        If it is no module, compiled, scripted or without shapes.
-    """
+    """Refuse what cannot be watched."""
     if not isinstance(network, torch.nn.Module):
         raise UsageError(f"a torch.nn.Module is recorded, and this is {type(network).__name__}.")
     if hasattr(network, "_orig_mod"):
@@ -46,13 +40,7 @@ def arrays(given: Any) -> dict[str, NDArray[Any]]:
 
 
 def called_with(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Give the tensors that a network is called with, by name.
-
-    Raises
-    ------
-    DataError
-        If there are none.
-    """
+    """Give the tensors that a network is called with, by name."""
     named = {
         name + (f".{part}" if part else ""): tensor
         for name, one in [

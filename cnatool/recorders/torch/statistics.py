@@ -20,17 +20,6 @@ def device_statistics(rows: torch.Tensor, names: Sequence[Statistic]) -> torch.T
 
     On a CPU, where that takes many times as long, sums of few numbers are float32 (or what the
     tensor is, if that is wider), and those are added up in float64.
-
-    Parameters
-    ----------
-    rows : Tensor, shape (n, …)
-        Numbers or booleans.
-    names : sequence of Statistic
-        Which.
-
-    Returns
-    -------
-    Tensor, shape (S, n)
     """
     wide = torch.float32 if rows.device.type == "mps" else torch.float64
     flat = rows.detach().reshape(len(rows), -1)

@@ -184,22 +184,6 @@ def traced(
     """Run a network on a few of its samples; give what it does, and what of its arguments has them.
 
     Its buffers and the random numbers stay as they are.
-
-    Parameters
-    ----------
-    network : Module
-    args, kwargs : tuple, mapping
-        What it is called with.
-    rows : int
-        Samples in that.
-    alone : bool
-        Watch it on one sample, for which PyTorch's operators may be others; of which axis that is,
-        the trace then holds a guess.
-
-    Raises
-    ------
-    DataError
-        If it takes other steps with other samples, or what it is called with has none.
     """
     given = args, dict(kwargs)
     failure: Exception | None = None

@@ -28,11 +28,6 @@ def layer_arrays(
     """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
 
     A BatchNorm in ``eval`` mode that follows a layer is folded into its weights.
-
-    Raises
-    ------
-    UsageError
-        If the initial state is not of this network.
     """
     modules = dict(network.named_modules())
     found: dict[str, Any] = {

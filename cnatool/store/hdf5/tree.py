@@ -98,15 +98,7 @@ class HDF5Tree:
 
     @classmethod
     def reopen(cls, path: Path, splits: Collection[str]) -> HDF5Tree:
-        """Open a store to go on with it, as its last commit left it.
-
-        Raises
-        ------
-        StoreDamagedError
-            If its metadata cannot be read, or a journal of another state of the file is in the way.
-        StoreWriteError
-            If something in it leads elsewhere.
-        """
+        """Open a store to go on with it, as its last commit left it."""
         _check_journal(path)
         file = JournaledFile.reopened(path)
         try:
@@ -149,15 +141,7 @@ class HDF5Tree:
 
     @classmethod
     def check_writable(cls, path: Path) -> None:
-        """Make sure that a store lies in one file, which has no other name.
-
-        Raises
-        ------
-        StoreWriteError
-            If it does not; the message names what leads elsewhere.
-        StoreDamagedError
-            If its metadata cannot be read.
-        """
+        """Make sure that a store lies in one file, which has no other name."""
         check_alone(path, path.lstat(), path)
         tree = cls.open(path)
         try:

@@ -41,13 +41,7 @@ class Compressor(Protocol):
         """
 
     def decode_into(self, data: bytes, out: NDArray[Any]) -> None:
-        """Undo `encode`, straight into a C-contiguous array that holds exactly the result.
-
-        Raises
-        ------
-        ValueError, RuntimeError
-            If the data are not what `encode` gives, or the result has another size.
-        """
+        """Undo `encode`, straight into a C-contiguous array that holds exactly the result."""
 
 
 class _Raw:

@@ -170,20 +170,7 @@ class ForeignArray:
 
 
 def array_in_folder(key: str, folder: Path) -> ForeignArray:
-    """Open an array of a store on disk.
-
-    Parameters
-    ----------
-    key : str
-        Path of the array inside the store.
-    folder : Path
-        The array's folder.
-
-    Raises
-    ------
-    Exception
-        Of whatever kind zarr's own are, if its metadata cannot be read.
-    """
+    """Open an array of a store on disk."""
     return ForeignArray(key, zarr.open_array(folder, mode="r", zarr_format=3), _Folder(folder))
 
 

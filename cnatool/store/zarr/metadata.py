@@ -222,15 +222,6 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
 
     Splits that the attribute does not list are left out: their arrays are being created, or a
     writer that was killed left them, and no commit speaks of them.
-
-    Parameters
-    ----------
-    store : Path
-        The store's folder.
-
-    Yields
-    ------
-    where, problem : str
     """
     try:
         root = _decoded(store / "zarr.json")

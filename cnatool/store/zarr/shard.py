@@ -253,20 +253,7 @@ class ShardReader:
 
 
 def shard_index(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
-    """Say which chunks a shard holds that anybody may have written.
-
-    Parameters
-    ----------
-    file : binary file
-        The shard, open for reading.
-    counts : sequence of int
-        Chunks of the shard along each axis.
-
-    Raises
-    ------
-    ChunkError
-        If the index is cut short or does not match its checksum.
-    """
+    """Say which chunks a shard holds that anybody may have written."""
     sizes = _index(file, math.prod(counts))[:, 1]
     present: NDArray[np.bool_] = (sizes != _NOTHING).reshape(counts)
     return present

@@ -124,15 +124,7 @@ class ZarrTree:
 
     @classmethod
     def reopen(cls, path: Path, splits: Collection[str]) -> ZarrTree:
-        """Open a store to go on with it, as its last commit left it.
-
-        Raises
-        ------
-        StoreDamagedError
-            If its metadata cannot be read.
-        StoreWriteError
-            If something in it is a link.
-        """
+        """Open a store to go on with it, as its last commit left it."""
         tree = cls.open(path)
         cls.check_writable(path)
         (path / _PARTIAL).unlink(missing_ok=True)
@@ -167,13 +159,7 @@ class ZarrTree:
 
     @classmethod
     def check_writable(cls, path: Path) -> None:
-        """Make sure that nothing in a store is a link.
-
-        Raises
-        ------
-        StoreWriteError
-            If something is; the message names it.
-        """
+        """Make sure that nothing in a store is a link."""
         check_own(path, alone=True)
 
     @classmethod
@@ -262,11 +248,6 @@ class ZarrTree:
         """Open an array to write the rows that follow the committed ones.
 
         One that grows has room for any number again, whatever was said of it last.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not laid out as ours are, or lacks committed rows.
         """
         folder = self.path / key
         self._groups.update(folder.parents)

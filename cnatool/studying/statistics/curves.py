@@ -37,13 +37,7 @@ class QuadraticFit(msgspec.Struct, frozen=True):
 
 
 def quadratic_fit(measure: NDArray[np.float64], target: NDArray[np.float64]) -> QuadraticFit:
-    """Fit target = c0 + c1 · measure + c2 · measure².
-
-    Parameters
-    ----------
-    measure, target : (n,) float64 array
-        One finite value a network.
-    """
+    """Fit target = c0 + c1 · measure + c2 · measure²."""
     distinct = len(np.unique(measure))
     if len(measure) <= _TERMS or distinct < _TERMS:
         return QuadraticFit(
@@ -69,12 +63,7 @@ def quadratic_fit(measure: NDArray[np.float64], target: NDArray[np.float64]) -> 
 def parabola(
     fit: QuadraticFit, low: float, high: float, points: int = 60
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the points of a fit between two values of the measure; none where there is no fit.
-
-    Returns
-    -------
-    measure, target : (points,) or (0,) float64 array
-    """
+    """Give the points of a fit between two values of the measure; none where there is no fit."""
     if fit.coefficients is None:
         return np.empty(0), np.empty(0)
     measure = np.linspace(low, high, points)
@@ -88,14 +77,6 @@ def networks_a_bin(networks: int) -> int:
 
 
 def bins_by(order: NDArray[np.float64], size: int = BIN) -> list[NDArray[np.intp]]:
-    """Give the networks of each bin, by rising `order`; equal ones keep their order.
-
-    Parameters
-    ----------
-    order : (n,) float64 array
-        Finite.
-    size : int
-        Networks in a bin; the last one has what is left.
-    """
+    """Give the networks of each bin, by rising `order`; equal ones keep their order."""
     ordered = np.argsort(order, kind="stable")
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -31,15 +31,7 @@ class CoupledPairs:
 
 
 def coupled_pairs(levels: NDArray[np.intp], axis: int) -> CoupledPairs:
-    """Find the pairs of networks that differ in hyperparameter `axis` alone.
-
-    Parameters
-    ----------
-    levels : (n, H) array of int
-        The value of each hyperparameter of each network, as a number from 0 on.
-    axis : int
-        A column of `levels`.
-    """
+    """Find the pairs of networks that differ in hyperparameter `axis` alone."""
     found: list[NDArray[np.intp]] = []
     for cell in _cells(levels, axis):
         one, other = np.triu_indices(len(cell), k=1)
@@ -83,24 +75,6 @@ def granulated_kendall(
     ψ_i is the mean over the cells of axis i of Kendall's τ-a, taken over the pairs that differ in
     hyperparameter i. Networks that agree in all hyperparameters, such as other seeds, make no pair
     with each other. Ψ is the mean of the ψ_i that are defined.
-
-    Parameters
-    ----------
-    measure, target : (n,) float64 array
-        One finite value a network.
-    levels : (n, H) array of int
-        The value of each hyperparameter of each network, as a number from 0 on.
-    weights : (B, n) float64 array
-        How often each network counts.
-    held : int
-        The last so many of the H columns are no axes: they are only held fixed.
-
-    Returns
-    -------
-    (B,) float64 array
-        Ψ; NaN where no axis has a pair.
-    (B, H − held) float64 array
-        ψ_i; NaN where the axis has no pair.
     """
     axes = levels.shape[1] - held
     parts = np.full((len(weights), axes), np.nan)

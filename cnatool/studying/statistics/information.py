@@ -48,17 +48,7 @@ def least_information(
     levels: NDArray[np.intp],
     names: tuple[str, ...],
 ) -> ConditionalInformation:
-    """Return K of a measure.
-
-    Parameters
-    ----------
-    measure, target : (n,) float64 array
-        One finite value a network.
-    levels : (n, H) array of int
-        The value of each hyperparameter of each network, as a number from 0 on.
-    names : tuple of str
-        The H hyperparameters.
-    """
+    """Return K of a measure."""
     found: dict[tuple[str, ...], float] = {}
     for size in range(min(_MOST_CONDITIONS, len(names)) + 1):
         for columns in combinations(range(len(names)), size):
@@ -81,12 +71,6 @@ def conditional_information(
 
     V_μ and V_g are the signs of the differences of the measure and of the target between the two
     networks of a pair, U_S the values of the hyperparameters S of both.
-
-    Parameters
-    ----------
-    measure, target : (n,) float64 array
-    given : (n, |S|) array of int
-        Values of the hyperparameters S.
     """
     n = len(measure)
     if given.shape[1]:

@@ -59,29 +59,13 @@ class Plane(NamedTuple):
 
 
 def check_points(points: int) -> None:
-    """Refuse points that are too few for a plane.
-
-    Raises
-    ------
-    MetricError
-        For fewer than three.
-    """
+    """Refuse points that are too few for a plane."""
     if points <= _AXES:
         raise MetricError(f"a plane needs at least three checkpoints, and there are {points}.")
 
 
 def centred_products(block: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the part that some columns have in the Gram matrix of the centred points.
-
-    Parameters
-    ----------
-    block : (K, columns) float64 array
-        These columns of all points; is centred in place.
-
-    Returns
-    -------
-    (K, K) float64 array
-    """
+    """Return the part that some columns have in the Gram matrix of the centred points."""
     with np.errstate(invalid="ignore", over="ignore"):
         block -= block.mean(axis=0)
         return block @ block.T
@@ -91,16 +75,6 @@ def principal_plane(gram: NDArray[np.float64]) -> Plane:
     """Return the plane of the first two principal components.
 
     An axis points to where the coordinate that is largest in magnitude is positive.
-
-    Parameters
-    ----------
-    gram : (K, K) float64 array
-        Sum of `centred_products` over all columns.
-
-    Raises
-    ------
-    MetricError
-        For fewer than three points, for points that are all the same, and for points on a line.
     """
     points = len(gram)
     check_points(points)

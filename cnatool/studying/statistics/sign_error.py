@@ -51,13 +51,6 @@ def hoeffding_weight(difference: NDArray[np.float64], samples: int) -> NDArray[n
     """Return how sure it is that two accuracies or gaps differ as measured, from 0 to 1.
 
     max(0, 1 − 2 exp(−2 n (Δ/2)²))², by Hoeffding's inequality for each of the two.
-
-    Parameters
-    ----------
-    difference : array
-        Δ, of numbers that are means over test samples.
-    samples : int
-        n, test samples.
     """
     phi = 2 * np.exp(-2 * samples * (difference / 2) ** 2)
     weight: NDArray[np.float64] = np.maximum(0, 1 - phi) ** 2
@@ -78,20 +71,6 @@ def sign_errors(
     The sign error of a pair is (1 − sgn Δmeasure · sgn Δtarget) / 2; that of an environment is
     the mean over its pairs, each with weight max(0, w − ½), w the `hoeffding_weight`. An
     environment counts where (Σ weight)² / Σ weight² is at least `least_pairs`.
-
-    Parameters
-    ----------
-    measure, target : (n,) float64 array
-        One finite value a network.
-    levels : (n, H) array of int
-        The value of each hyperparameter of each network, as a number from 0 on; behind those of
-        `axes` columns that are held fixed in each pair, but make no environments of their own.
-    axes : mapping of str to CoupledPairs
-        The hyperparameters' names and pairs, in the order of the columns of `levels`.
-    samples : int or None
-        Test samples behind the target; None gives all pairs the weight 1.
-    least_pairs : float
-        Effective pairs that an environment needs; 12 in the paper's code.
     """
     losses: dict[str | None, NDArray[np.float64]] = {}
     left_out: dict[str | None, int] = {}

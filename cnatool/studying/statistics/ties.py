@@ -28,18 +28,6 @@ def without_rounding(values: NDArray[np.float64], *, is_share: bool = False) -> 
     and 1e-10 of the column's range and of its least magnitude that is above 5e-14; it is 0 where
     the column has magnitudes between the two, which are then no rounding. In every column values
     within 8 units in the last place are equal.
-
-    Parameters
-    ----------
-    values : (n,) float64 array
-        One value a network; NaN where there is none.
-    is_share : bool
-        Whether values are accuracies or generalisation gaps.
-
-    Returns
-    -------
-    (n,) float64 array
-        No value moves by more than the resolution; NaN stays.
     """
     levels, places = np.unique(values, return_inverse=True)
     finite = levels[np.isfinite(levels)]

@@ -47,18 +47,6 @@ def weighted_coefficients(
     Spearman's ρ takes midranks. With C concordant and D discordant pairs of networks, τ-a is
     (C − D) over all pairs, τ-b (C − D) / sqrt(P_a P_b) with P_a, P_b the pairs that differ in `a`
     and in `b`.
-
-    Parameters
-    ----------
-    a, b : (n,) float64 array
-        One finite value a network; neither is constant.
-    weights : (B, n) float64 array
-        Whole numbers, not all of them 0 in a row.
-
-    Returns
-    -------
-    WeightedCoefficients
-        NaN where `a` or `b` is constant over the networks that have a weight.
     """
     size = weights.sum(axis=1)
     groups = [np.unique(values, return_inverse=True)[1] for values in (a, b)]
@@ -175,19 +163,6 @@ def cluster_weights(
 
     A resample draws as many clusters as there are, with replacement, and takes all networks of
     each. What is drawn depends on the seed and on the number of clusters alone.
-
-    Parameters
-    ----------
-    clusters : (n,) array of int
-        The cluster of each network, from 0 on.
-    resamples : int
-        At least 1.
-    seed : int
-        Seed of the draws.
-
-    Yields
-    ------
-    (B, n) float64 array
     """
     generator = np.random.default_rng(seed)
     number = int(clusters.max()) + 1
@@ -207,19 +182,6 @@ def percentile_interval(
     The expanded percentile interval (Hesterberg 2015): percentiles Φ(±t sqrt(k / (k − 1))) in
     place of Φ(±z), with k clusters and t of Student's distribution with k − 1 degrees of freedom.
     The plain one is too short where clusters are few.
-
-    Parameters
-    ----------
-    values : (B,) float64 array
-        NaN for a resample in which the statistic is undefined; these are left out.
-    clusters : int
-        k.
-    level : float
-        Confidence, as 0.95.
-
-    Returns
-    -------
-    (low, high) or None, and a reason or None
     """
     if clusters < LEAST_CLUSTERS:
         return (
@@ -237,15 +199,7 @@ def percentile_interval(
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """Return the quantile of Student's distribution, by halving.
-
-    Parameters
-    ----------
-    probability : float
-        Above ½ and below 1.
-    freedom : int
-        Degrees of freedom, at least 1.
-    """
+    """Return the quantile of Student's distribution, by halving."""
     low, high = 0.0, 1.0
     while _student_within(high, freedom) < 2 * probability - 1:
         high *= 2
