@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
+from cnatool._util.observer import unwatched
 from cnatool.metrics.correlation import (
     is_constant,
     kendall,
@@ -18,8 +19,7 @@ from cnatool.metrics.correlation import (
     standardised,
 )
 from cnatool.metrics.estimate import Cna
-from cnatool.metrics.inversions import ROWS, kendall_of_counts
-from cnatool.metrics.progress import unwatched
+from cnatool.metrics.kendall_resampling import ROWS, kendall_of_counts
 from cnatool.metrics.ranks import dense_ranks, midranks
 from cnatool.metrics.resampling import (
     independence_test,
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool._util.observer import Progress
     from cnatool.metrics.convention import CnaForm, IntervalForm
     from cnatool.metrics.estimate import Correlation, PStatistic
-    from cnatool.metrics.progress import Progress
-
-__all__ = ["cna"]
 
 _Vector: TypeAlias = "NDArray[np.float64]"
 _Counts: TypeAlias = "NDArray[np.int64]"

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Integers", "compact"]
-
 Integers: TypeAlias = "NDArray[np.signedinteger[Any]]"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Correlation, MinibatchCna
-from cnatool.metrics.inversions import kendall_tau
+from cnatool.metrics.kendall_resampling import kendall_tau
 from cnatool.metrics.ranks import midranks
 from cnatool.metrics.smoothing import smoothed_curve
 
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.metrics.convention import CnaOrder
-
-__all__ = [
-    "ROUNDING_UNITS",
-    "are_equal",
-    "is_constant",
-    "kendall",
-    "minibatches",
-    "pearson",
-    "smoothed",
-    "spearman",
-    "standardised",
-]
 
 _NAMES = ("α", "β")
 _POINTS = 10  # of a smoothed curve
@@ -101,7 +89,7 @@ def kendall(
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
-    tau = min(1.0, max(-1.0, kendall_tau(*columns)))
+    tau = kendall_tau(*columns)
     return Correlation(tau, _fisher(tau, n, level, spread=math.sqrt(0.437), lost=4))
 
 

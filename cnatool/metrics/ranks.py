@@ -12,8 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["dense_ranks", "midranks", "tied_pairs"]
-
 _MOST_INT32 = np.iinfo(np.int32).max
 
 

@@ -6,12 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from cnatool.documents import Document
+from cnatool._util.documents import Document
 from cnatool.metrics.estimate import Estimate
-from cnatool.results import ConventionResult, LayerResult
+from cnatool.scoring.results import ConventionResult, LayerResult
 from cnatool.studying.results import NotScored
-
-__all__ = ["GridPoint", "LandscapePoint", "LandscapeResult"]
 
 
 class LandscapePoint(msgspec.Struct, frozen=True):

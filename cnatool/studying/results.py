@@ -6,26 +6,13 @@ from typing import Literal
 
 import msgspec
 
-from cnatool.documents import Document
+from cnatool._util.documents import Document
 from cnatool.metrics.estimate import Estimate
-from cnatool.results import ConventionResult
-from cnatool.studying.coefficients import Coefficient
-from cnatool.studying.curves import QuadraticFit
-from cnatool.studying.information import ConditionalInformation
-from cnatool.studying.sign_error import SignError
-
-__all__ = [
-    "Bin",
-    "Difference",
-    "HyperparameterResult",
-    "MeasureCorrelation",
-    "MeasureKind",
-    "NotScored",
-    "StudyEstimate",
-    "StudyResult",
-    "StudySettings",
-    "UndefinedMeasure",
-]
+from cnatool.scoring.results import ConventionResult
+from cnatool.studying.statistics.curves import QuadraticFit
+from cnatool.studying.statistics.information import ConditionalInformation
+from cnatool.studying.statistics.sign_error import SignError
+from cnatool.studying.statistics.weighted import Coefficient
 
 MeasureKind = Literal["measure", "norm", "trivial"]
 

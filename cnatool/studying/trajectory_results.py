@@ -6,12 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from cnatool.documents import Document
+from cnatool._util.documents import Document
 from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
-from cnatool.results import AlphaGroup, ConventionResult
+from cnatool.scoring.results import AlphaGroup, ConventionResult
 from cnatool.studying.results import NotScored
-
-__all__ = ["RunResult", "StepResult", "StepSplit", "TrajectoryResult"]
 
 
 class StepSplit(msgspec.Struct, frozen=True):
