@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from timing import compare
 
-from cnatool.data.pictures import open_pictures
+from cnatool.data.formats.image_folder import open_pictures
 from cnatool.data.source import View
-from cnatool.store.geometry import Geometry
+from cnatool.records.image_transform import Geometry
 
 BLOCK = 64
 

@@ -31,29 +31,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cnatool.comparing import compare
-    from cnatool.comparison_results import Comparison
-    from cnatool.converting import convert
-    from cnatool.dumping import dump, preflight
-    from cnatool.forecast import Preflight
-    from cnatool.layer_results import LayerScores
-    from cnatool.layer_scores import score_layers
-    from cnatool.observing import Observer
-    from cnatool.recording import Layer, Recording, create_store
-    from cnatool.report.plotting import plot
-    from cnatool.results import ScoreResult
-    from cnatool.scoring import score, score_samples
-    from cnatool.store.flatness_records import Flatness
+    from cnatool._util.observer import Observer
+    from cnatool.comparing.compare import compare
+    from cnatool.comparing.results import Comparison
+    from cnatool.dumping.dump import dump, preflight
+    from cnatool.dumping.preflight import Preflight
+    from cnatool.plotting.plot import plot
+    from cnatool.recording.recording import Layer, Recording, create_store
+    from cnatool.records.weights import Flatness
+    from cnatool.scoring.layer_results import LayerScores
+    from cnatool.scoring.layers import score_layers
+    from cnatool.scoring.results import ScoreResult
+    from cnatool.scoring.score import score, score_samples
+    from cnatool.store.convert import convert
     from cnatool.store.reader import Split, Store
     from cnatool.store.reader import open_store as open
     from cnatool.store.stored_array import StoredArray
+    from cnatool.store.verify import Verification, verify
     from cnatool.studying.landscape import Landscape, landscape
-    from cnatool.studying.landscape_results import LandscapeResult
-    from cnatool.studying.results import StudyResult
+    from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
     from cnatool.studying.study import Study, study
     from cnatool.studying.trajectory import Trajectory, trajectory
-    from cnatool.studying.trajectory_results import TrajectoryResult
-    from cnatool.verifying import Verification, verify
 
 __all__ = [
     "BackendError",
@@ -106,38 +104,38 @@ __all__ = [
 # Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
 # when it is first used.
 _LAZY = {
-    "Comparison": ("cnatool.comparison_results", "Comparison"),
-    "Flatness": ("cnatool.store.flatness_records", "Flatness"),
+    "Comparison": ("cnatool.comparing.results", "Comparison"),
+    "Flatness": ("cnatool.records.weights", "Flatness"),
     "Landscape": ("cnatool.studying.landscape", "Landscape"),
-    "LandscapeResult": ("cnatool.studying.landscape_results", "LandscapeResult"),
-    "Layer": ("cnatool.recording", "Layer"),
-    "LayerScores": ("cnatool.layer_results", "LayerScores"),
-    "Observer": ("cnatool.observing", "Observer"),
-    "Preflight": ("cnatool.forecast", "Preflight"),
-    "Recording": ("cnatool.recording", "Recording"),
-    "ScoreResult": ("cnatool.results", "ScoreResult"),
+    "LandscapeResult": ("cnatool.studying.results", "LandscapeResult"),
+    "Layer": ("cnatool.recording.recording", "Layer"),
+    "LayerScores": ("cnatool.scoring.layer_results", "LayerScores"),
+    "Observer": ("cnatool._util.observer", "Observer"),
+    "Preflight": ("cnatool.dumping.preflight", "Preflight"),
+    "Recording": ("cnatool.recording.recording", "Recording"),
+    "ScoreResult": ("cnatool.scoring.results", "ScoreResult"),
     "Split": ("cnatool.store.reader", "Split"),
     "Store": ("cnatool.store.reader", "Store"),
     "StoredArray": ("cnatool.store.stored_array", "StoredArray"),
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),
     "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),
-    "TrajectoryResult": ("cnatool.studying.trajectory_results", "TrajectoryResult"),
-    "Verification": ("cnatool.verifying", "Verification"),
-    "compare": ("cnatool.comparing", "compare"),
-    "convert": ("cnatool.converting", "convert"),
-    "create_store": ("cnatool.recording", "create_store"),
-    "dump": ("cnatool.dumping", "dump"),
+    "TrajectoryResult": ("cnatool.studying.results", "TrajectoryResult"),
+    "Verification": ("cnatool.store.verify", "Verification"),
+    "compare": ("cnatool.comparing.compare", "compare"),
+    "convert": ("cnatool.store.convert", "convert"),
+    "create_store": ("cnatool.recording.recording", "create_store"),
+    "dump": ("cnatool.dumping.dump", "dump"),
     "landscape": ("cnatool.studying.landscape", "landscape"),
     "open": ("cnatool.store.reader", "open_store"),
-    "plot": ("cnatool.report.plotting", "plot"),
-    "preflight": ("cnatool.dumping", "preflight"),
-    "score": ("cnatool.scoring", "score"),
-    "score_layers": ("cnatool.layer_scores", "score_layers"),
-    "score_samples": ("cnatool.scoring", "score_samples"),
+    "plot": ("cnatool.plotting.plot", "plot"),
+    "preflight": ("cnatool.dumping.dump", "preflight"),
+    "score": ("cnatool.scoring.score", "score"),
+    "score_layers": ("cnatool.scoring.layers", "score_layers"),
+    "score_samples": ("cnatool.scoring.score", "score_samples"),
     "study": ("cnatool.studying.study", "study"),
     "trajectory": ("cnatool.studying.trajectory", "trajectory"),
-    "verify": ("cnatool.verifying", "verify"),
+    "verify": ("cnatool.store.verify", "verify"),
 }
 
 

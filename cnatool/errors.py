@@ -26,21 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
-__all__ = [
-    "BackendError",
-    "CnatoolError",
-    "DataError",
-    "MetricError",
-    "ModelError",
-    "NotAStoreError",
-    "StoreDamagedError",
-    "StoreInUseError",
-    "StoreVersionError",
-    "StoreWarning",
-    "StoreWriteError",
-    "UsageError",
-]
-
 
 class CnatoolError(Exception):
     """Base of every error that cnatool raises on purpose."""
@@ -49,7 +34,7 @@ class CnatoolError(Exception):
 
     def __str__(self) -> str:
         """Give the message with hidden characters escaped, no longer than a terminal shows."""
-        from cnatool.text import message
+        from cnatool._util.text import message
 
         return message(super().__str__())
 

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from cnatool.comparison_results import Comparison
-from cnatool.data.recipe import Recipe
-from cnatool.dump_results import DumpResult, PreflightResult
 from cnatool.errors import UsageError
-from cnatool.inspection_results import InspectionResult
-from cnatool.layer_results import LayerScores
-from cnatool.results import ScoreResult
-from cnatool.schema_titles import TITLES
-from cnatool.store.records import StoreRecord
-from cnatool.studying.landscape_results import LandscapeResult
-from cnatool.studying.results import StudyResult
-from cnatool.studying.trajectory_results import TrajectoryResult
-from cnatool.verifying import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SCHEMAS", "schema_text"]
-
-SCHEMAS: Mapping[str, type[Any]] = {
-    "compare": Comparison,
-    "dump": DumpResult,
-    "inspect": InspectionResult,
-    "landscape": LandscapeResult,
-    "layers": LayerScores,
-    "preflight": PreflightResult,
-    "preprocess": Recipe,
-    "score": ScoreResult,
-    "store": StoreRecord,
-    "study": StudyResult,
-    "trajectory": TrajectoryResult,
-    "verify": Verification,
+# What each schema describes, and the record that it is made from. Records are imported on use, so
+# that no help waits for them.
+SCHEMAS: Mapping[str, tuple[str, str, str]] = {
+    "compare": ("What `cnatool compare --json` prints", "comparing.results", "Comparison"),
+    "dump": ("What `cnatool dump --json` prints", "dumping.results", "DumpResult"),
+    "inspect": ("What `cnatool inspect --json` prints", "dumping.results", "InspectionResult"),
+    "landscape": ("What `cnatool landscape --json` prints", "studying.results", "LandscapeResult"),
+    "layers": ("What `cnatool layers --json` prints", "scoring.layer_results", "LayerScores"),
+    "preflight": (
+        "What `cnatool dump --dry-run --json` prints",
+        "dumping.results",
+        "PreflightResult",
+    ),
+    "preprocess": (
+        "What `cnatool dump --preprocess` reads: how samples are prepared for a model",
+        "data.preprocess.recipe",
+        "Recipe",
+    ),
+    "score": ("What `cnatool score --json` prints", "scoring.results", "ScoreResult"),
+    "store": ("The attribute `cnatool` at the root of a store", "records.store", "StoreRecord"),
+    "study": ("What `cnatool study --json` prints", "studying.results", "StudyResult"),
+    "trajectory": (
+        "What `cnatool trajectory --json` prints",
+        "studying.results",
+        "TrajectoryResult",
+    ),
+    "verify": ("What `cnatool verify --json` prints", "store.verify", "Verification"),
 }
 
 
@@ -56,24 +55,31 @@ def schema_text(name: str) -> str:
     UsageError
         If there is no schema of that name.
     """
+    import msgspec
+
     if name not in SCHEMAS:
         raise UsageError(f"there is no schema {name!r}; there are {', '.join(SCHEMAS)}.")
+    title, module, record = SCHEMAS[name]
+    document = getattr(import_module(f"cnatool.{module}"), record)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": TITLES[name],
-        **msgspec.json.schema(SCHEMAS[name]),
+        "title": title,
+        **msgspec.json.schema(document),
     }
     for definition in schema["$defs"].values():
-        _describe(definition)
+        text = inspect.cleandoc(definition.get("description", ""))
+        definition["description"] = " ".join(text.partition("\n\nAttributes\n")[0].split())
+        _describe_fields(definition, text)
+    # The fields of a header are documented where it is declared.
+    for base in document.__mro__[1:]:
+        _describe_fields(schema["$defs"][record], inspect.getdoc(base) or "")
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 
-def _describe(definition: dict[str, Any]) -> None:
-    """Turn a record's docstring into descriptions of the record and of each of its fields."""
-    text = inspect.cleandoc(definition.get("description", ""))
-    summary, _, attributes = text.partition("\n\nAttributes\n----------\n")
-    definition["description"] = " ".join(summary.split())
+def _describe_fields(definition: dict[str, Any], docstring: str) -> None:
+    """Turn the section Attributes of a record's docstring into descriptions of its fields."""
+    attributes = docstring.partition("\n\nAttributes\n----------\n")[2]
     # An entry is "name, name : type" at the margin, with its text indented below.
     for names, body in re.findall(r"^(\S[^:\n]*) : .*\n((?: +.*\n?)+)", attributes, re.MULTILINE):
         for field in names.split(", "):
-            definition["properties"][field]["description"] = " ".join(body.split())
+            definition["properties"][field].setdefault("description", " ".join(body.split()))

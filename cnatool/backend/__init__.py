@@ -1,1 +1,1 @@
-"""ONNX: read a graph, find its layers, expose its intermediates, run it."""
+"""ONNX models: read a graph, find its layers, expose its tensors, run it, measure its weights."""

@@ -16,13 +16,11 @@ from cnatool.errors import BackendError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cnatool.backend.feeds import Samples
-    from cnatool.backend.graph import Graph
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
-    from cnatool.store.records import Statistic
-
-__all__ = ["SizedProbe", "probed_at_a_size", "sizes_in"]
+    from cnatool.records.store import Statistic
 
 # Tried where nothing in the graph names a number: small ones first, a run of which is cheap.
 _LADDER = (1, 8, 4, 2, 3, 16, 6, 5, 10, 12, 32, 64)
@@ -71,33 +69,6 @@ def probed_at_a_size(
     with the number that a probe takes, the user's is tried, then those that the graph holds, then
     a few others. The first that runs is the only one from then on. Where it runs and no tensor has
     rows of samples, each sample has a run of its own.
-
-    Parameters
-    ----------
-    network : Network
-    samples : callable
-        Gives so many samples, no two of them the same; with None as many as a probe takes.
-    bound : int or None
-        The number of samples that the model declares.
-    asked : int or None
-        The user's.
-    run : RunOptions
-        How ONNX Runtime runs it.
-    statistics : sequence of Statistic
-        Those that will be computed.
-    shapes_only : bool
-        As of `Network.probed`.
-
-    Returns
-    -------
-    SizedProbe
-
-    Raises
-    ------
-    UsageError
-        If the model fails with the user's number, and runs with another one.
-    ModelError, BackendError
-        If it does not load, or fails with each number that is tried.
     """
     if bound is None and asked == 1:
         bound = 1
@@ -158,10 +129,6 @@ def sizes_in(graph: Graph) -> list[int]:
     They are the first length of a declared output, of the constant shape of a Reshape or Expand,
     or of a constant that is added to something or the like; and the second one of a recurrent
     operator's initial state.
-
-    Parameters
-    ----------
-    graph : Graph
     """
     constants = {tensor.name: tensor for tensor in graph.model.graph.initializer}
     for node in graph.nodes:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx
 
-from cnatool.backend.constants import Constants
-from cnatool.backend.convolutions import attributes
+from cnatool.backend.graph.constants import Constants
+from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.backend.graph import Graph
-
-__all__ = ["InputRange", "Takes", "input_range"]
+    from cnatool.backend.graph.graph import Graph
 
 Takes = Literal["pixels", "unit"]
 
@@ -108,23 +106,7 @@ class _Evidence:
 
 
 def input_range(graph: Graph, name: str, shape: tuple[int, ...], batch: int) -> InputRange | None:
-    """Tell from the first operators of a graph which values an input is made for.
-
-    Parameters
-    ----------
-    graph : Graph
-    name : str
-        A floating input.
-    shape : tuple of int
-        Shape of one sample of it.
-    batch : int
-        Samples of one run.
-
-    Returns
-    -------
-    InputRange or None
-        None where the model does nothing to the input that could tell.
-    """
+    """Tell from the first operators of a graph which values an input is made for."""
     constants = Constants(graph)
     known = _affine_part(constants, name)
     witnesses = [

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.backend.graph import load_graph
-from cnatool.backend.layers import find_layers
-from cnatool.backend.probe import probe
-from cnatool.backend.probe_shapes import probe_shapes
-from cnatool.backend.rebatch import BATCH, rebatched
-from cnatool.backend.reference import reference_statistics
+from cnatool.backend.graph.graph import load_graph
+from cnatool.backend.graph.layers import find_layers
+from cnatool.backend.inputs import FeedSpec
+from cnatool.backend.probe.free_batch import BATCH, rebatched
+from cnatool.backend.probe.probe import probe
+from cnatool.backend.probe.reference import reference_statistics
+from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
 from cnatool.errors import ModelError
-from cnatool.store.records import FileRecord, ModelRecord, TensorRecord
+from cnatool.records.store import FileRecord, ModelRecord, TensorRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,62 +25,11 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from cnatool.backend.feeds import Samples
-    from cnatool.backend.graph import Graph
-    from cnatool.backend.layers import LayerTable
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.graph.layers import LayerTable
+    from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
-    from cnatool.store.records import SkippedTensor, Statistic
-
-__all__ = ["FeedSpec", "Network", "ProbedNetwork", "open_network"]
-
-
-@dataclass(frozen=True, slots=True)
-class FeedSpec:
-    """What one input of a model takes.
-
-    Attributes
-    ----------
-    name : str
-        Name of the input.
-    dtype : numpy.dtype
-        Element type.
-    dims : tuple of (int, str or None), or None
-        The declared shape: lengths, names of symbolic axes, None for axes without a name. None
-        for a model that declares no shape.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    dims: tuple[int | str | None, ...] | None
-
-    @property
-    def shape(self) -> tuple[int | None, ...] | None:
-        """Shape for one sample, the first axis left out; None for a free axis."""
-        if self.dims is None:
-            return None
-        return tuple(size if isinstance(size, int) else None for size in self.dims[1:])
-
-    @property
-    def batch_symbol(self) -> str | None:
-        """Name of the symbolic axis of the samples; None where it is bound or has no name."""
-        return self.dims[0] if self.dims and isinstance(self.dims[0], str) else None
-
-    @property
-    def may_be_time_major(self) -> bool:
-        """Whether the first axis is bound and a later one is not."""
-        dims = self.dims or ()
-        return bool(dims) and isinstance(dims[0], int) and not all(isinstance(d, int) for d in dims)
-
-    @property
-    def batch(self) -> int | None:
-        """Number of samples that the model is bound to; None where it takes any."""
-        return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None
-
-    def __str__(self) -> str:
-        if self.dims is None:
-            return f"{self.name!r} {self.dtype} of any shape"
-        sizes = ", ".join("?" if size is None else str(size) for size in self.dims)
-        return f"{self.name!r} {self.dtype} ({sizes})"
+    from cnatool.records.store import SkippedTensor, Statistic
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +129,7 @@ class Network:
     def with_free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
     ) -> Network | None:
-        """Give the same network with a free batch axis, or None where that is not the same.
-
-        Parameters
-        ----------
-        bound : int
-            Samples that the model is bound to.
-        samples : Samples
-            Three times as many.
-        run : RunOptions
-            How ONNX Runtime runs it.
-        names : collection of str
-            Tensors that have rows of samples, and must have them then.
-        """
+        """Give the same network with a free batch axis, or None where that is not the same."""
         graph = rebatched(self.graph, bound, samples, run, names)
         if graph is None:
             return None

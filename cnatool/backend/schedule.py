@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.backend.graph import KNOWN_DOMAINS
-from cnatool.backend.random_operators import draws_random
+from cnatool.backend.graph.graph import KNOWN_DOMAINS
+from cnatool.backend.graph.random_operators import draws_random
 from cnatool.backend.session import CPU
 from cnatool.errors import UsageError
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from cnatool.backend.graph import Graph
+    from cnatool.backend.graph.graph import Graph
     from cnatool.backend.network import Network
-    from cnatool.store.records import TensorRecord
-
-__all__ = ["Schedule", "fitting_batch", "processors", "scheduled"]
+    from cnatool.records.store import TensorRecord
 
 # A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
 _CACHED_BYTES = 6 << 20
@@ -83,27 +81,6 @@ def scheduled(
     On a CPU, several batches go through the model side by side with few threads each, instead of
     one batch with all of them: threads that share no operator need not wait for each other, and
     what reads and writes in the meantime takes time from one of them only.
-
-    Parameters
-    ----------
-    network : Network
-    tensors : sequence of TensorRecord
-        All its tensors, by whose sizes memory is judged.
-    held_bytes : int
-        What of a sample is held until it is written.
-    bound : int or None
-        Samples that the model is bound to.
-    batch : int or None
-        Samples of one run, where the user names them.
-    provider : str
-        ONNX Runtime's name of the provider.
-    threads : int
-        Threads that run the model in all; 0 for one a processor.
-
-    Raises
-    ------
-    UsageError
-        If ``batch`` is not what the model is bound to.
     """
     if bound is not None and batch not in (None, bound):
         raise UsageError(
@@ -133,17 +110,7 @@ def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:
 
 
 def fitting_batch(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
-    """Give the samples of one run that suit the processor and its memory.
-
-    Parameters
-    ----------
-    tensors : sequence of TensorRecord
-        All tensors of a network, by whose sizes memory is judged.
-    provider : str
-        ONNX Runtime's name of the provider.
-    held_bytes : int
-        What of a sample is held until it is written.
-    """
+    """Give the samples of one run that suit the processor and its memory."""
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
         fitting = min(fitting, max(_EFFICIENT_BATCH, _CACHED_BYTES // _sample_bytes(tensors)))

@@ -16,16 +16,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
+from cnatool._util.local_paths import real_path
 from cnatool.errors import BackendError, ModelError, UsageError
-from cnatool.local_paths import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-__all__ = ["CPU", "RUNTIME_VERSION", "RunOptions", "Session", "numpy_dtype", "provider_name"]
 
 RUNTIME_VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"
@@ -40,13 +38,7 @@ _QUIET = 4  # fatal only: what goes wrong reaches the user as an exception, once
 
 
 def provider_name(short: str) -> str:
-    """Give ONNX Runtime's name of a provider, from ``cpu``, ``cuda``, … or that name itself.
-
-    Raises
-    ------
-    UsageError
-        If this build of ONNX Runtime does not have it.
-    """
+    """Give ONNX Runtime's name of a provider, from ``cpu``, ``cuda``, … or that name itself."""
     available: list[str] = ort.get_available_providers()
     for name in available:
         if short.lower() in (name.lower(), name.removesuffix("ExecutionProvider").lower()):
@@ -184,13 +176,7 @@ def _brief(error: Exception) -> str:
 
 
 def numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    """Give the NumPy dtype of a model's input.
-
-    Raises
-    ------
-    ModelError
-        If it is no tensor or its element type has no NumPy form.
-    """
+    """Give the NumPy dtype of a model's input."""
     kind = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
     try:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
+from cnatool._util.memory import available_memory
+from cnatool._util.text import bytes_text, with_operator
 from cnatool.errors import ModelError
-from cnatool.memory import available_memory
-from cnatool.text import bytes_text, with_operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cnatool.backend.graph import Graph
-
-__all__ = ["check_bytes", "check_constants", "check_sizes", "tensor_bytes"]
+    from cnatool.backend.graph.graph import Graph
 
 # Larger fixed batches occur only in broken models.
 _LARGEST_BATCH = 1 << 16
@@ -63,23 +61,6 @@ def check_sizes(
     """Refuse a model whose tensors cannot fit into memory, before it is run.
 
     Sizes that depend on the data, or are computed in the graph, are unknown and not counted.
-
-    Parameters
-    ----------
-    graph : Graph
-    samples : mapping of str to tuple of int
-        Shape of one sample for each input that data feed.
-    count : int
-        Samples per run.
-    bound : int or None
-        The fixed batch size of the model, if it has one.
-    together : bool
-        All tensors of a run are in memory at the same time.
-
-    Raises
-    ------
-    ModelError
-        If a tensor, or all of them together, cannot fit.
     """
     if bound is not None and bound > _LARGEST_BATCH:
         raise ModelError(
@@ -105,20 +86,7 @@ def check_sizes(
 
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:
-    """Refuse to compute huge constants, which a few bytes of a model can ask for.
-
-    Parameters
-    ----------
-    graph : Graph
-        The model.
-    model : ModelProto
-        The part of it that computes them, without inputs.
-
-    Raises
-    ------
-    ModelError
-        If one is larger than a model can hold.
-    """
+    """Refuse to compute huge constants, which a few bytes of a model can ask for."""
     _check_computed(graph, dict(tensor_bytes(model, {})))
 
 
@@ -136,21 +104,7 @@ def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
 def tensor_bytes(
     model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]
 ) -> Iterator[tuple[str, int]]:
-    """Yield the size of each tensor whose shape follows from those of the inputs.
-
-    Parameters
-    ----------
-    model : ModelProto
-        Its weights are not read.
-    inputs : mapping of str to tuple of int
-        Shapes of inputs.
-
-    Yields
-    ------
-    name : str
-        An input or a node's result.
-    bytes : int
-    """
+    """Yield the size of each tensor whose shape follows from those of the inputs."""
     light = _light(model, inputs)
     made = {name for node in light.graph.node for name in node.output} | inputs.keys()
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnatool._version import __version__
-from cnatool.cli import (
+from cnatool.cli.commands import (
     compare,
     convert,
     demo,
@@ -23,10 +23,8 @@ from cnatool.cli import (
     trajectory,
     verify,
 )
-from cnatool.cli.arguments import EXIT_CODES
+from cnatool.cli.options import EXIT_CODES
 from cnatool.cli.parsing import Group
-
-__all__ = ["app"]
 
 app = typer.Typer(
     name="cnatool",

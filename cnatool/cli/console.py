@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import typer
 
+from cnatool._util.text import escaped, message, printable, shell_quoted, shortened
 from cnatool.errors import UsageError
-from cnatool.text import escaped, message, printable, shell_quoted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from cnatool.store.reader import Store
-
-__all__ = [
-    "ALL",
-    "PATIENCE",
-    "ConsoleObserver",
-    "exit_incomplete",
-    "key_values",
-    "note",
-    "note_lines",
-    "note_next",
-    "print_json",
-    "print_path",
-    "say",
-    "say_each",
-    "shown_of",
-]
 
 # The exit code of a check that failed, as in `cnatool verify`.
 _INCOMPLETE = 1

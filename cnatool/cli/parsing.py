@@ -14,8 +14,6 @@ from cnatool.errors import CnatoolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Group"]
-
 
 class Group(TyperGroup):
     """The group of all commands; usage errors are escaped as other messages are."""

@@ -14,16 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from cnatool._util.text import replace_unencodable
 from cnatool.cli import signals
 from cnatool.cli.console import note, note_lines
 from cnatool.cli.warned import LibraryWarnings
 from cnatool.errors import CnatoolError, StoreWriteError
-from cnatool.text import replace_unencodable
 
 if TYPE_CHECKING:
     from typing import TextIO
-
-__all__ = ["run"]
 
 _INTERNAL_ERROR = 4
 # What a shell reports of a program that SIGPIPE ended.
@@ -78,7 +76,7 @@ def _end(error: BaseException) -> NoReturn:
     except MemoryError:
         _fail("out of memory. A dump takes less with a smaller --batch-size.", _INTERNAL_ERROR)
     except OSError as error:
-        from cnatool.store.failures import FULL
+        from cnatool.store.write_errors import FULL
 
         if error.errno in FULL and not error.filename:
             # What files of results and stores raise has a message of its own.
@@ -208,8 +206,8 @@ def _interruptible(received: list[int]) -> None:
 def _interrupted(number: int) -> NoReturn:
     # Buffered output is dropped: writing it may block for ever, and by now signals are ignored.
     # If it was imported, it may have made temporary files.
-    if "cnatool.data.csv_text" in sys.modules:
-        sys.modules["cnatool.data.csv_text"].remove_copies()
+    if "cnatool.data.formats.csv_text" in sys.modules:
+        sys.modules["cnatool.data.formats.csv_text"].remove_copies()
     # What had to be put in order was, on the exception's way here. Threads that libraries left
     # waiting would only complain at a regular exit.
     signals.leave(number)

@@ -20,8 +20,6 @@ else:
     # end in a traceback.
     import _signal
 
-__all__ = ["handle", "ignore", "leave"]
-
 # A shell adds this to the number of the signal that ended a process.
 _SIGNALLED = 128
 _WORDS: dict[int, str] = {_signal.SIGINT: "interrupted", _signal.SIGTERM: "terminated"}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool.local_paths import check_local
+from cnatool._util.local_paths import check_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = ["refuse_urls"]
 
 # Options whose values are words of the user's own.
 _FREE = ("--tag",)
@@ -18,13 +16,7 @@ _NAMED = re.compile(r"^(?:--[\w-]+=)?(?:[\w.:/-]+=)?(?=[A-Za-z][A-Za-z0-9+.-]+:/
 
 
 def refuse_urls(words: Sequence[str]) -> None:
-    """Refuse a command line with a URL where a path belongs.
-
-    Raises
-    ------
-    UsageError
-        Naming the URL.
-    """
+    """Refuse a command line with a URL where a path belongs."""
     for before, word in zip(("", *words), words, strict=False):
         if before in _FREE or word.startswith(tuple(f"{option}=" for option in _FREE)):
             continue

@@ -6,14 +6,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.observer import subject
 from cnatool.cli.console import note
 from cnatool.errors import StoreWarning
-from cnatool.observing import subject
 
 if TYPE_CHECKING:
     from typing import TextIO
-
-__all__ = ["LibraryWarnings"]
 
 _NUMBERS = re.compile(r"\d+")
 _NAMES = {"PIL": "Pillow", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "ONNX Runtime"}

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["regrouped", "taken"]
-
 
 def regrouped(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
     """Give blocks as long as each of some ranges, from pieces of any lengths.

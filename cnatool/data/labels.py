@@ -8,20 +8,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import printable
 from cnatool.errors import DataError
-from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-__all__ = [
-    "LABELS_ADVICE",
-    "MAX_CLASSES",
-    "NO_LABELS",
-    "Numbering",
-    "number_labels",
-    "whole_number",
-]
 
 # More different values than this are no classes.
 MAX_CLASSES = 100_000

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnatool._util.local_paths import check_local
 from cnatool.errors import DataError
-from cnatool.local_paths import check_local
-
-__all__ = ["Location", "located"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.data.forwarded import Forwarded
+from cnatool._util.text import classes_text
+from cnatool.data.wrappers import Forwarded
 from cnatool.errors import DataError
-from cnatool.text import classes_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from cnatool.data.source import Block, Source
-
-__all__ = ["Relabelled", "agreeing"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from cnatool._util.text import listed, printable
 from cnatool.errors import DataError, UsageError
-from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,29 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cnatool.store.geometry import Geometry
-
-__all__ = [
-    "LABEL_TABLES",
-    "ONE_INPUT",
-    "PICTURE_EXTENSIONS",
-    "PLAIN",
-    "UNFIT",
-    "Block",
-    "InputSpec",
-    "KeptInputs",
-    "SampleError",
-    "SamplesError",
-    "SkippedRow",
-    "Source",
-    "View",
-    "Wanted",
-    "check_sample",
-    "holds_pictures",
-    "is_litter",
-    "is_picture",
-    "spans",
-]
+    from cnatool.records.image_transform import Geometry
 
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
 PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SPLITS", "Named", "missing_pieces", "read_name"]
-
 # What splits are called, in the names of files and folders and in columns.
 SPLITS = {
     "train": "train",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cnatool.data.find import chosen_format, idx_files, open_source
+from cnatool._util.local_paths import real_path
+from cnatool._util.text import listed, printable
+from cnatool.data.detect import chosen_format, idx_files, open_source
 from cnatool.data.labels import NO_LABELS
 from cnatool.data.location import Location, located
 from cnatool.data.relabelled import Relabelled, agreeing
-from cnatool.data.selected import Selected
-from cnatool.data.skipping import Readable, Stopping, count_unreadable
 from cnatool.data.source import (
     LABEL_TABLES,
     PLAIN,
@@ -28,17 +28,14 @@ from cnatool.data.source import (
     is_picture,
 )
 from cnatool.data.split_names import SPLITS, Named, missing_pieces, read_name
+from cnatool.data.wrappers import Readable, Selected, Stopping, count_unreadable
 from cnatool.errors import DataError, UsageError
-from cnatool.local_paths import real_path
-from cnatool.store.tree import holds_store
-from cnatool.text import listed, printable
+from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cnatool.data.source import Source, View, Wanted
-
-__all__ = ["Reading", "find_splits", "open_splits"]
 
 _ORDER = ("train", "val", "test")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -99,27 +96,7 @@ def open_splits(
     reading: Reading,
     warn: Callable[[str], None],
 ) -> dict[str, Source]:
-    """Open the samples of each split.
-
-    Parameters
-    ----------
-    data : str, Path or None
-        One source, or a folder with the parts of several splits.
-    named : mapping of str to path
-        Split names and their sources, instead of ``data``.
-    wanted : Wanted
-        Which arrays become the model's inputs, where a file holds several.
-    reading : Reading
-    warn : callable
-        Told where samples are in two splits.
-
-    Raises
-    ------
-    UsageError
-        If options cannot be meant.
-    DataError
-        If a source cannot be read.
-    """
+    """Open the samples of each split."""
     _check(reading)
     wanted = replace(
         wanted,
@@ -158,7 +135,7 @@ def open_splits(
         sources = _held_out(sources, reading.holdout, reading.seed)
     if reading.view != PLAIN:
         # It needs Pillow, for which arrays should not wait.
-        from cnatool.data.viewed import viewed
+        from cnatool.data.images.arrays import viewed
 
         sources = {name: viewed(source, reading.view) for name, source in sources.items()}
     if reading.view.skip:
@@ -185,32 +162,7 @@ def _open_skipping(
 def find_splits(
     data: str | Path | None, named: Mapping[str, str | Path], form: str | None = None
 ) -> dict[str, Location]:
-    """Say which splits there are and where.
-
-    Parameters
-    ----------
-    data : str, Path or None
-        DATA: one split called ``all``, or a folder with parts whose names have the word train, val
-        or test, or another word for one of them: sub-folders, files, numbered files, or the files
-        of MNIST and CIFAR.
-    named : mapping of str to path
-        From ``--split NAME=PATH``, instead of DATA.
-    form : str, optional
-        Name of a format; parts in others are left alone.
-
-    Returns
-    -------
-    dict of str to Location
-        Each for `open_source`; train, val and test first, others in the given order.
-
-    Raises
-    ------
-    UsageError
-        If both or neither are given, or a name is not made of letters, digits, ``_`` and ``-``.
-    DataError
-        If there is nothing at a path, a folder holds a part twice, a name says two splits, or one
-        says none beside others that do.
-    """
+    """Say which splits there are and where."""
     if named and data is not None:
         raise UsageError(
             "DATA and --split were both given: name every split with --split NAME=PATH."
@@ -444,7 +396,7 @@ def _is_class(folder: Path) -> bool:
 
 
 def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
-    from cnatool.data.columns import ColumnSource
+    from cnatool.data.formats.columns import ColumnSource
 
     if len(sources) > 1:
         raise UsageError(
@@ -517,7 +469,7 @@ def _shared(places: Mapping[str, Location], sources: Mapping[str, Source]) -> li
 def _origins(place: Location, source: Source) -> dict[tuple[Path, str | None], int]:
     """Count the samples of each file."""
     if place.pieces(".parquet") or place.pieces(".csv", ".tsv"):
-        from cnatool.data.columns import ColumnSource
+        from cnatool.data.formats.columns import ColumnSource
 
         if isinstance(source, ColumnSource):
             return {(real_path(part.path), None): part.rows for part in source.parts}

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from cnatool._util.observer import Observer
     from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
-    from cnatool.observing import Observer
-    from cnatool.results import ScoreResult, SplitResult
+    from cnatool.scoring.results import ScoreResult, SplitResult
 
 __all__ = ["CONVENTION", "MEASURES", "DemoCorrelation", "DemoRow", "correlations", "run_demo"]
 
@@ -126,11 +126,11 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     StoreWriteError
         If the disk is full or refuses.
     """
-    from cnatool.data.find import open_source
+    from cnatool.data.detect import open_source
     from cnatool.data.splits import find_splits
-    from cnatool.dumping import dump
-    from cnatool.scoring import score
-    from cnatool.store.replacing import check_free
+    from cnatool.dumping.dump import dump
+    from cnatool.scoring.score import score
+    from cnatool.store.replace import check_free
 
     rows = []
     with as_file(files("cnatool.demo") / "data") as data:

@@ -1,1 +1,1 @@
-"""The measures: functions on NumPy arrays, no files, no frameworks."""
+"""α, β, CNA, CNA-A, margins and norms: pure functions on NumPy arrays."""

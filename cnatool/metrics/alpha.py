@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import OutOfRange
 
-__all__ = ["OutsideError", "entropy", "extent", "level_entropy", "level_extent"]
-
 _ELEMENTS = 1 << 17  # elements counted at a time, of types that need no arithmetic
 _FLOAT_ELEMENTS = 1 << 14  # of floating types, whose intermediate arrays are many
 _NUMBERS = 1 << 16  # bins of one block: what a uint16 can number

@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import AreaForm
 
-__all__ = [
-    "Curve",
-    "area_between",
-    "area_of_curves",
-    "curve_area",
-    "largest_lobe",
-    "normalised_curves",
-    "reference_area",
-    "shared_interval",
-    "smoothed_split",
-    "total_area",
-]
-
 Curve: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
 
 _APART = "the two curves have no interval of α in common"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cnatool._util.observer import unwatched
 from cnatool.metrics.area import area_of_curves, smoothed_split
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
-from cnatool.metrics.progress import unwatched
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
 from cnatool.metrics.smoothing import curve_order
 
@@ -18,18 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool._util.observer import Progress
     from cnatool.metrics.area import Curve
     from cnatool.metrics.convention import AreaForm
     from cnatool.metrics.estimate import Estimate
-    from cnatool.metrics.progress import Progress
-
-__all__ = [
-    "ResampledAreas",
-    "chance_area",
-    "relabelled_areas",
-    "resampled_areas",
-    "with_interval",
-]
 
 _EQUAL = 1e-12  # areas that differ by less are equal but for rounding
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Aggregate
 
-__all__ = ["activation_sums", "aggregated", "slope_coefficients", "slope_line", "slopes"]
-
 
 def activation_sums(block: NDArray[Any]) -> NDArray[np.float64]:
     """Return z_d(x) of one layer: the sum of each sample's elements, accumulated in float64.

@@ -18,26 +18,6 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "CONVENTIONS",
-    "NO_OVERRIDES",
-    "Aggregate",
-    "AlphaForm",
-    "AreaForm",
-    "CnaForm",
-    "CnaOrder",
-    "Codec",
-    "Convention",
-    "Depth",
-    "Gap",
-    "IntervalForm",
-    "MarginForm",
-    "MarginSplit",
-    "OutOfRange",
-    "convention",
-    "written",
-]
-
 AlphaForm = Literal["entropy", "entropy-density", "compression"]
 Codec = Literal["zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"]
 OutOfRange = Literal["error", "drop", "clip"]

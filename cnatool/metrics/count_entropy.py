@@ -16,14 +16,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "BinWidths",
-    "c_log2_c",
-    "density_entropy_of_counts",
-    "entropy_of_counts",
-    "fraction_bits",
-]
-
 _TABLE = 1 << 16  # counts of which c log2 c is tabulated
 
 

@@ -6,16 +6,6 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-__all__ = [
-    "ChanceArea",
-    "Cna",
-    "Correlation",
-    "Estimate",
-    "MinibatchCna",
-    "PStatistic",
-    "ResampledEstimate",
-]
-
 PStatistic: TypeAlias = Literal["pearson", "spearman"]
 
 

@@ -11,8 +11,6 @@ from cnatool.metrics.ranks import midranks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["in_blocks", "quantile_groups"]
-
 _MOST_INT16 = np.iinfo(np.int16).max
 _LEAST = 10  # changes of class that a random order would have
 

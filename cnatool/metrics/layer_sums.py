@@ -12,8 +12,6 @@ from cnatool.metrics.correlation import ROUNDING_UNITS, is_constant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LayerSums"]
-
 
 @dataclass(slots=True)
 class LayerSums:

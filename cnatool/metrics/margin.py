@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import MarginForm
     from cnatool.metrics.performance import OutputKind
 
-__all__ = [
-    "MarginColumns",
-    "margin_estimate",
-    "margin_rows",
-    "output_kind",
-    "probabilities",
-]
-
 _SUM_TOLERANCE = 1e-3  # a float16 softmax over many classes is this far from 1
 
 

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.estimate import Estimate
 
-__all__ = [
-    "Baseline",
-    "from_log",
-    "norm_product",
-    "over_margin",
-    "plain",
-    "root_sum_of_squares",
-    "spectral_bound",
-]
-
 
 class Baseline(msgspec.Struct, frozen=True):
     """One baseline, by itself and as its logarithm.

@@ -11,15 +11,6 @@ from cnatool.errors import DataError, MetricError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "OutputKind",
-    "checked_labels",
-    "cross_entropy",
-    "one_unit_predictions",
-    "one_unit_scores",
-    "predictions",
-]
-
 OutputKind = Literal["probabilities", "logits"]
 
 _LEAST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)

@@ -10,23 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.observer import unwatched
 from cnatool.metrics.correlation import standardised
-from cnatool.metrics.progress import unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from cnatool.metrics.progress import Progress
-
-__all__ = [
-    "independence_test",
-    "percentile_interval",
-    "recentred_interval",
-    "resample_counts",
-    "resampled",
-]
+    from cnatool._util.observer import Progress
 
 _THREADS = min(8, os.cpu_count() or 1)
 _LEAST = 20  # resamples behind a deviation

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Rounding", "rounding_share"]
-
 # The sum of a layer's elements is off by this share of the sum of their absolute values. In single
 # and double precision the errors of long sums (a mean, a variance, the sum itself) are those of all
 # elements alike: 8 units in the last place. Runtimes compute half precision in single and round

@@ -14,8 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["curve_order", "running_mean", "smoothed_curve", "sorted_curve", "tied_means"]
-
 _BLOCK = 1 << 15  # values that are averaged at a time
 
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "sum_in_blocks"]
-
 BLOCK = 1 << 15  # values at a time
 _UNROLLED = 8  # values that NumPy adds side by side
 

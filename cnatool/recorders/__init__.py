@@ -1,4 +1,1 @@
-"""Recorders: stores written while a network runs in its own framework.
-
-One module a framework, which is imported only when a recorder is used.
-"""
+"""Recorders for PyTorch and Keras, over the writing API."""

@@ -10,8 +10,6 @@ from cnatool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Series", "Unit"]
-
 Unit = Literal["step", "epoch"]
 
 # Names of stores sort as their steps do.

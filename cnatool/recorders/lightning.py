@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import UsageError
-from cnatool.recorders.torch_checkpoints import Checkpoints
+from cnatool.recorders.torch.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-
-__all__ = ["store_callback"]
 
 
 def store_callback(folder: str | Path, probe: Mapping[str, Iterable[Any]], **options: Any) -> Any:
@@ -26,7 +24,7 @@ def store_callback(folder: str | Path, probe: Mapping[str, Iterable[Any]], **opt
     Parameters
     ----------
     folder, probe, **options
-        As of `cnatool.recorders.torch_checkpoints.Checkpoints`.
+        As of `cnatool.recorders.torch.checkpoints.Checkpoints`.
 
     Returns
     -------

@@ -5,22 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from cnatool.errors import UsageError
-from cnatool.recording import Statistic
+from cnatool.records.store import Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["statistic_names"]
-
 
 def statistic_names(given: str | Sequence[str]) -> tuple[Statistic, ...]:
-    """Read names of statistics; ``sum`` is always among them.
-
-    Raises
-    ------
-    UsageError
-        If one is unknown.
-    """
+    """Read names of statistics; ``sum`` is always among them."""
     names = [given] if isinstance(given, str) else list(given)
     known = get_args(Statistic)
     unknown = next((name for name in names if name not in (*known, "all")), None)

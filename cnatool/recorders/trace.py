@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnatool.recorders.rule import Step
-
-__all__ = ["PROBES", "Origin", "Place", "Trace", "Value", "sample_axis"]
+    from cnatool.recorders.layer_rule import Step
 
 # Two runs of different length tell which axis is the samples'; both are short.
 PROBES = (2, 3)

@@ -1,1 +1,1 @@
-"""The store: the one thing that passes between dumping and scoring."""
+"""Stores of activations: one data model over Zarr and HDF5."""

@@ -9,8 +9,6 @@ from cnatool.errors import StoreInUseError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Identity"]
-
 
 class Identity:
     """The device and inode of the file or folder at a path.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Index", "RowReader", "index_rows"]
-
 Index: TypeAlias = "int | slice | EllipsisType | ArrayLike | tuple[Any, ...] | None"
 _Part: TypeAlias = "int | slice | EllipsisType | NDArray[Any] | None"
 _ALL = slice(None)
@@ -46,16 +44,6 @@ def index_rows(array: RowReader, index: Index) -> Any:
     """Index an array as NumPy would the whole of it, reading the rows that are needed.
 
     Memory is that of the result, of the distinct rows it is made from, and of one block.
-
-    Parameters
-    ----------
-    array : RowReader
-    index : int, slice, Ellipsis, None, array of int or bool, or tuple of these
-
-    Raises
-    ------
-    IndexError
-        As NumPy.
     """
     parts = _parts(index, len(array.shape))
     place = next(i for i, part in enumerate(parts) if _axes(part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -9,9 +10,12 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from hashlib import _Hash as Digest
+
     from numpy.typing import NDArray
 
-__all__ = ["attribute_checksum", "rows_checksum"]
+    from cnatool.records.store import StoreRecord
 
 
 def attribute_checksum(attribute: bytes) -> str:
@@ -35,16 +39,6 @@ def rows_checksum(rows: NDArray[Any]) -> bytes:
     It is taken over their bytes before compression, C-contiguous and little-endian; for text, over
     each string's length in bytes (four bytes, little-endian) followed by its UTF-8.
 
-    Parameters
-    ----------
-    rows : ndarray
-        Rows of numbers, or of strings as objects.
-
-    Returns
-    -------
-    bytes
-        Four bytes, big-endian.
-
     Examples
     --------
     >>> rows_checksum(np.array([1.0, 2.0])).hex()
@@ -59,3 +53,24 @@ def rows_checksum(rows: NDArray[Any]) -> bytes:
             np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
         )
     return int(google_crc32c.value(content)).to_bytes(4, "big")
+
+
+def data_digests(record: StoreRecord, *, labels: bool) -> list[Digest]:
+    """Begin the fingerprint of a split: a digest for each raw input, then one for the labels."""
+    return [hashlib.sha256() for _ in range(len(record.inputs) + labels)]
+
+
+def digest(
+    digests: Sequence[Digest],
+    inputs: Sequence[NDArray[Any]],
+    labels: NDArray[np.int64] | None,
+) -> None:
+    """Take the data of further rows into a fingerprint; parameters as of ``SplitWriter.append``."""
+    data = (*inputs, *(() if labels is None else (labels,)))
+    for one, value in zip(digests, data, strict=True):
+        one.update(np.ascontiguousarray(value).data)
+
+
+def fingerprint(digests: Sequence[Digest]) -> str:
+    """Give the fingerprint of all that the digests took, in hexadecimal."""
+    return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()

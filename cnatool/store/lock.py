@@ -6,16 +6,14 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from cnatool._util.links import is_link, opened_here
 from cnatool.errors import StoreInUseError, StoreWriteError
-from cnatool.store.failures import reported
-from cnatool.store.links import is_link, opened_here
-from cnatool.store.replacing import check_folder
+from cnatool.store.replace import check_folder
+from cnatool.store.write_errors import reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["locked"]
 
 
 @contextlib.contextmanager

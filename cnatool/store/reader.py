@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from cnatool._util.text import printable
 from cnatool._version import __version__
 from cnatool.errors import (
     MetricError,
@@ -18,11 +19,8 @@ from cnatool.errors import (
     StoreVersionError,
     StoreWarning,
 )
-from cnatool.store.checks import contradictions
-from cnatool.store.identity import Identity
-from cnatool.store.integrity import attribute_checksum
-from cnatool.store.journal import followed, journal_fault
-from cnatool.store.layout import (
+from cnatool.records.checks import contradictions
+from cnatool.records.layout import (
     IDS,
     LABELS,
     activation_key,
@@ -32,19 +30,19 @@ from cnatool.store.layout import (
     split_arrays,
     statistic_key,
 )
-from cnatool.store.records import StoreRecord
-from cnatool.store.referring import referred_split
+from cnatool.records.store import StoreRecord
+from cnatool.store.format_table import format_at
+from cnatool.store.hdf5.journal import followed, journal_fault
+from cnatool.store.identity import Identity
+from cnatool.store.integrity import attribute_checksum
+from cnatool.store.references import referred_split
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
-from cnatool.store.tree import format_at
-from cnatool.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cnatool.store.records import LayerRecord, SplitRecord, TensorRecord
-    from cnatool.store.tree import ReadableTree
-
-__all__ = ["Split", "Store", "named_stores", "open_store"]
+    from cnatool.records.store import LayerRecord, SplitRecord, TensorRecord
+    from cnatool.store.format import ReadableTree
 
 # Built on import: msgspec crashes the process where threads build the first decoder of a type.
 _RECORD = msgspec.json.Decoder(StoreRecord)

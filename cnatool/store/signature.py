@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["HDF5_SIGNATURE", "committed_end", "has_hdf5_signature", "is_hdf5"]
-
 _SUPERBLOCK = struct.Struct("<8sBBBBQQQ")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

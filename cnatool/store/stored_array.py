@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool._util.threads import prefetched
 from cnatool.errors import StoreDamagedError
-from cnatool.pipeline import prefetched
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import rows_checksum
 
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+    from cnatool.records.store import ChunkChecksums
+    from cnatool.store.format import Codec, ReadableArray
     from cnatool.store.identity import Identity
     from cnatool.store.indexing import Index
-    from cnatool.store.records import ChunkChecksums
-    from cnatool.store.tree import Codec, ReadableArray
-
-__all__ = ["BLOCK_BYTES", "StoredArray"]
 
 # Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
 BLOCK_BYTES = 16 << 20

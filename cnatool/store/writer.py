@@ -11,14 +11,12 @@ import msgspec
 import numpy as np
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
-from cnatool.store.chunked_array import ChunkedArray
-from cnatool.store.chunking import chunk_rows, commit_rows
-from cnatool.store.failures import reported
-from cnatool.store.fingerprint import data_digests, digest, fingerprint
-from cnatool.store.integrity import attribute_checksum
-from cnatool.store.layout import LABELS, input_key, keyed_rows, split_arrays
-from cnatool.store.records import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
-from cnatool.store.tree import format_of
+from cnatool.records.layout import LABELS, input_key, keyed_rows, split_arrays
+from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
+from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
+from cnatool.store.format_table import format_of
+from cnatool.store.integrity import attribute_checksum, data_digests, digest, fingerprint
+from cnatool.store.write_errors import reported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,11 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnatool.records.references import InputsReference
+    from cnatool.store.format import Codec
     from cnatool.store.reader import Split, Store
-    from cnatool.store.reference_records import InputsReference
-    from cnatool.store.tree import Codec
-
-__all__ = ["WRITERS", "SplitWriter", "StoreWriter", "check_codec"]
 
 # Arrays that are compressed and written at a time.
 WRITERS = min(4, os.cpu_count() or 1)
@@ -201,19 +197,6 @@ class StoreWriter:
         """Go on with a split behind its committed rows.
 
         Every split of a store that is resumed is opened so, the complete ones too.
-
-        Parameters
-        ----------
-        split : Split
-            The split, of the store that was given to `resume`.
-        digests : list of hash
-            Of `cnatool.store.fingerprint`; before anything is appended, they have taken the
-            committed rows.
-
-        Raises
-        ------
-        StoreDamagedError
-            If an array is missing, or not laid out as this version of cnatool does it.
         """
         record = split.record
         held = record.inputs_from is None

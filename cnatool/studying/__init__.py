@@ -1,4 +1,1 @@
-"""Many networks: stores scored into one frame, and measures correlated over it.
-
-METRICS.md, section "Evaluation of measures over many networks".
-"""
+"""Many networks: studies, trajectories over training, landscapes."""

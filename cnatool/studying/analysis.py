@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cnatool._util.text import natural_order
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.estimate import Estimate
-from cnatool.studying.clusters import cluster_weights, percentile_interval
-from cnatool.studying.coefficients import COEFFICIENTS, weighted_coefficients
-from cnatool.studying.columns import TARGETS
-from cnatool.studying.curves import bins_by, networks_a_bin, quadratic_fit
-from cnatool.studying.granulated import coupled_pairs, granulated_kendall
-from cnatool.studying.information import ConditionalInformation, least_information
+from cnatool.studying.columns import TARGETS, is_share, measure_kind, tag_column
+from cnatool.studying.hyperparameters import tag_levels
 from cnatool.studying.results import (
     Bin,
     Difference,
@@ -22,7 +19,17 @@ from cnatool.studying.results import (
     MeasureCorrelation,
     StudyEstimate,
 )
-from cnatool.studying.sign_error import SignError, sign_errors
+from cnatool.studying.statistics.curves import bins_by, networks_a_bin, quadratic_fit
+from cnatool.studying.statistics.granulated import coupled_pairs, granulated_kendall
+from cnatool.studying.statistics.information import ConditionalInformation, least_information
+from cnatool.studying.statistics.sign_error import SignError, sign_errors
+from cnatool.studying.statistics.ties import without_rounding
+from cnatool.studying.statistics.weighted import (
+    COEFFICIENTS,
+    cluster_weights,
+    percentile_interval,
+    weighted_coefficients,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +40,10 @@ if TYPE_CHECKING:
 
     Statistics = Callable[[NDArray[np.float64]], Sequence[NDArray[np.float64]]]
 
-__all__ = ["Networks", "binned", "correlated", "difference", "told_beyond"]
+    import polars
+    from numpy.typing import NDArray
+
+    from cnatool.studying.results import StudySettings
 
 _LEAST_NETWORKS = 3
 
@@ -286,3 +296,61 @@ def binned(networks: Networks) -> list[Bin]:
 def _mean(values: NDArray[np.float64]) -> float | None:
     there = values[~np.isnan(values)]
     return float(there.mean()) if there.size else None
+
+
+def networks_arrays(networks: polars.DataFrame, settings: StudySettings) -> Networks:
+    """Give a frame of networks as arrays."""
+    import polars as pl
+
+    values = {
+        name: without_rounding(
+            networks[name].fill_null(float("nan")).to_numpy().astype(np.float64),
+            is_share=is_share(name),
+        )
+        for name, kind in networks.schema.items()
+        if kind == pl.Float64
+    }
+    kinds: dict[str, MeasureKind] = {}
+    for name in values:
+        kind = measure_kind(name)
+        if kind is not None and not _repeats(name, values):
+            kinds[name] = kind
+    order = ("measure", "norm", "trivial")
+    kinds = dict(sorted(kinds.items(), key=lambda item: order.index(item[1])))
+    clusters = np.arange(len(networks))
+    if settings.cluster is not None:
+        clusters = tag_levels(networks[tag_column(settings.cluster)].to_list())
+    levels = [
+        tag_levels(networks[tag_column(tag)].to_list())
+        for tag in (*settings.hyperparameters, *settings.held)
+    ]
+    return Networks(
+        values=values,
+        kinds=kinds,
+        clusters=clusters,
+        levels=np.stack(levels, axis=1) if levels else np.empty((len(networks), 0), np.intp),
+        hyperparameters=settings.hyperparameters,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        level=settings.level,
+    )
+
+
+def _repeats(name: str, values: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Say whether this is the form of CNA that the convention calls CNA."""
+    whole, cna, form = name.rpartition(".cna.")
+    return bool(cna and form) and np.array_equal(
+        values[name], values.get(f"{whole}.cna", np.empty(0)), equal_nan=True
+    )
+
+
+def network_groups(
+    networks: polars.DataFrame, by: str | None
+) -> dict[str | None, NDArray[np.intp]]:
+    """Give the networks of each group: all of them, and those of each value of the tag."""
+    groups: dict[str | None, NDArray[np.intp]] = {None: np.arange(len(networks))}
+    if by is not None:
+        texts = networks[tag_column(by)].to_list()
+        for value in sorted({text for text in texts if text is not None}, key=natural_order):
+            groups[value] = np.array([i for i, text in enumerate(texts) if text == value], np.intp)
+    return groups

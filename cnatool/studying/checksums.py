@@ -12,16 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = [
-    "RESULT_KINDS",
-    "ResultKind",
-    "checked_bytes",
-    "checksum_list",
-    "list_name",
-    "listing_of",
-    "read_list",
-]
-
 ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
 
 # The commands that write results of several files.
@@ -36,23 +26,7 @@ def list_name(kind: ResultKind) -> str:
 
 
 def checksum_list(files: Mapping[str, Path]) -> str:
-    """Compute the SHA-256 of each file, and give the text of the list.
-
-    Parameters
-    ----------
-    files : mapping of str to Path
-        The current path of each file, by its name in the list.
-
-    Returns
-    -------
-    str
-        One line per file, as ``sha256sum`` writes it.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be read.
-    """
+    """Compute the SHA-256 of each file, and give the text of the list."""
     digests = {}
     for name, path in files.items():
         with path.open("rb") as file:
@@ -61,18 +35,7 @@ def checksum_list(files: Mapping[str, Path]) -> str:
 
 
 def read_list(folder: Path, kind: ResultKind) -> dict[str, str] | None:
-    """Read the list of a result's checksums.
-
-    Returns
-    -------
-    dict of str to str or None
-        The SHA-256 of each file in hexadecimal, by the file's name; None if there is no list.
-
-    Raises
-    ------
-    DataError
-        If the list cannot be read.
-    """
+    """Read the list of a result's checksums."""
     path = folder / list_name(kind)
     try:
         text = path.read_bytes().decode("ascii")
@@ -128,19 +91,7 @@ def checked_bytes(path: Path, kind: ResultKind, digests: Mapping[str, str] | Non
 
 
 def listing_of(path: Path) -> tuple[ResultKind, dict[str, str]] | None:
-    """Find the list that has the checksum of a file, in the file's folder.
-
-    Returns
-    -------
-    (kind, digests) or None
-        The command that wrote the file, and its list as `read_list` gives it; None if no list has
-        the file's name.
-
-    Raises
-    ------
-    DataError
-        If a list cannot be read.
-    """
+    """Find the list that has the checksum of a file, in the file's folder."""
     for kind in RESULT_KINDS:
         digests = read_list(path.parent, kind)
         if digests is not None and path.name in digests:

@@ -9,19 +9,8 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.estimate import Estimate, ResampledEstimate
     from cnatool.metrics.norms import Baseline
-    from cnatool.results import ScoreResult, SplitResult
+    from cnatool.scoring.results import ScoreResult, SplitResult
     from cnatool.studying.results import MeasureKind
-
-__all__ = [
-    "TAG",
-    "TARGETS",
-    "TEXTS",
-    "is_share",
-    "is_variant",
-    "measure_kind",
-    "measured",
-    "tag_column",
-]
 
 TAG = "tag."
 TEXTS = ("id", "path", "test_path", "model", "convention")

@@ -7,32 +7,23 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.spreadsheets import from_spreadsheet
+from cnatool._util.text import listed, one_line
 from cnatool.errors import DataError, UsageError
-from cnatool.spreadsheets import from_spreadsheet
 from cnatool.studying.checksums import checked_bytes, listing_of
 from cnatool.studying.columns import TAG, TEXTS, tag_column
-from cnatool.studying.replacing import check_finished
-from cnatool.text import listed, one_line
+from cnatool.studying.replace import check_finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import polars
 
-    from cnatool.studying.collection import ScoredNetwork
-
-__all__ = ["frame_from", "joined", "networks_frame"]
+    from cnatool.studying.collect import ScoredNetwork
 
 
 def networks_frame(networks: Sequence[ScoredNetwork]) -> polars.DataFrame:
-    """Make the frame of scored networks.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``id``, ``path``, ``test_path``, ``model``, ``convention``, a column ``tag.NAME`` for each
-        tag, and each measure as a float; null where a network has none.
-    """
+    """Make the frame of scored networks."""
     import polars as pl
 
     tags = sorted({tag for one in networks for tag in one.tags})
@@ -53,19 +44,6 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
 
     Numbers are measures, everything else is a tag: a column ``arch`` of text becomes
     ``tag.arch``. A tag in numbers must be called so: ``tag.lr``.
-
-    Parameters
-    ----------
-    source : str, Path or polars.DataFrame
-        A frame, or a file ``.parquet`` or ``.csv``. A column ``id`` names the networks.
-
-    Raises
-    ------
-    UsageError
-        If the file's name ends otherwise.
-    DataError
-        If it cannot be read, has no ids, or an id twice, or is a study's file that has changed
-        since it was written.
     """
     import polars as pl
 

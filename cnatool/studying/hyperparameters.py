@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool.studying.granulated import coupled_pairs
+from cnatool.studying.statistics.granulated import coupled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["HyperparameterTags", "hyperparameter_tags", "tag_levels"]
 
 _REPETITIONS = frozenset({"seed", "repeat", "repetition", "replicate", "rep", "trial", "fold"})
 _RUNS = frozenset({"run", "id", "uuid", "job"})
@@ -51,13 +49,6 @@ def hyperparameter_tags(
     Not the cluster tag, nor seeds and other repetitions, nor names of runs, nor steps of training,
     nor a tag that is constant, names each network, or follows from others. Where networks are
     checkpoints at common steps, the step is held fixed.
-
-    Parameters
-    ----------
-    tags : mapping of str to sequence of str or None
-        The value of each tag for each of n networks; None where it has none.
-    cluster : str or None
-        The tag whose values are clusters.
     """
     levels = {tag: tag_levels(values) for tag, values in tags.items()}
     others: dict[str, str] = {}

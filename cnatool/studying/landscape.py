@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cnatool._util.observer import Silent
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.convention import convention as named_convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.observing import Silent
-from cnatool.results import ConventionResult, LayerResult
-from cnatool.scored_splits import finite
+from cnatool.scoring.results import ConventionResult, LayerResult
+from cnatool.scoring.split import finite
 from cnatool.store.reader import named_stores, open_store
-from cnatool.studying.files import check_folder, write_results
-from cnatool.studying.finding import find_stores, store_ids
-from cnatool.studying.landscape_results import GridPoint, LandscapePoint, LandscapeResult
+from cnatool.studying.find import find_stores, store_ids
 from cnatool.studying.minibatch import gathered, same_minibatch, usable
 from cnatool.studying.omissions import UNUSABLE, Omissions
-from cnatool.studying.plane import check_points, principal_plane
+from cnatool.studying.results import GridPoint, LandscapePoint, LandscapeResult
 from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
+from cnatool.studying.statistics.plane import check_points, principal_plane
+from cnatool.studying.write import check_folder, write_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,14 +31,12 @@ if TYPE_CHECKING:
     import polars
     from numpy.typing import NDArray
 
+    from cnatool._util.observer import Observer
     from cnatool.metrics.convention import Convention
-    from cnatool.observing import Observer
     from cnatool.store.reader import Store
     from cnatool.studying.minibatch import Minibatch
-    from cnatool.studying.plane import Plane
     from cnatool.studying.series import Series
-
-__all__ = ["Landscape", "landscape"]
+    from cnatool.studying.statistics.plane import Plane
 
 # The grid goes so far beyond the checkpoints, as a share of their extent.
 _BEYOND = 0.2

@@ -10,31 +10,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.observer import Silent
+from cnatool._util.threads import prefetched
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
-from cnatool.observing import Silent
-from cnatool.pipeline import prefetched
-from cnatool.scored_inputs import split_alpha
-from cnatool.scored_pairs import TRAIN
-from cnatool.scored_parts import range_advice, scored_parts
-from cnatool.scored_splits import named_split
-from cnatool.store.fingerprint import fingerprint
-from cnatool.studying.plane import centred_products
+from cnatool.scoring.alpha import split_alpha
+from cnatool.scoring.split import named_split
+from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.scoring.train_test import TRAIN
+from cnatool.store.integrity import fingerprint
+from cnatool.studying.statistics.plane import centred_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool._util.observer import Observer
     from cnatool.metrics.convention import Convention
-    from cnatool.observing import Observer
-    from cnatool.scored_layers import ScoredLayer
-    from cnatool.scored_parts import ScoredParts
+    from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.scoring.split_selection import ScoredParts
     from cnatool.store.reader import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
-
-__all__ = ["Minibatch", "gathered", "same_minibatch", "usable"]
 
 _ACTIVATIONS = "activations"
 # Values of all checkpoints in one block, of which up to four are in memory: 64 MiB each.
@@ -100,27 +98,7 @@ def same_minibatch(
     fields: Convention,
     omissions: Omissions,
 ) -> Minibatch:
-    """Find the first samples of a split in all stores, and make sure that they are the same.
-
-    Parameters
-    ----------
-    stores : mapping of int to Store
-        The checkpoints, by their numbers.
-    name : str or None
-        The split; by default ``train``, or the only one.
-    samples : int
-        How many; fewer where a store has fewer.
-    fields : Convention
-    omissions : Omissions
-        Takes the stores that hold no whole activations, or other samples or layers than most.
-
-    Raises
-    ------
-    MetricError
-        If as many stores hold some samples or layers as others, or fewer than two layers.
-    DataError
-        If no store can be used, or inputs lie outside the histogram's range.
-    """
+    """Find the first samples of a split in all stores, and make sure that they are the same."""
     found = []
     for number, store in stores.items():
         with omissions.catching(store.path):
@@ -231,14 +209,7 @@ def _other_samples(rows: int, one: _Checkpoint, other: _Checkpoint) -> MetricErr
 
 
 def usable(minibatch: Minibatch, omissions: Omissions) -> Minibatch:
-    """Read each checkpoint by itself, and keep those whose activations can be read and are finite.
-
-    Parameters
-    ----------
-    minibatch : Minibatch
-    omissions : Omissions
-        Takes the others.
-    """
+    """Keep the checkpoints whose activations can be read and are finite."""
     kept = []
     for place, split in enumerate(minibatch.splits):
         with omissions.catching(split.path):
@@ -267,29 +238,7 @@ def _fingerprint(split: Split, rows: int) -> str:
 def gathered(
     minibatch: Minibatch, fields: Convention, observer: Observer
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read the activations of all checkpoints once: products of the checkpoints, and their β.
-
-    Parameters
-    ----------
-    minibatch : Minibatch
-    fields : Convention
-        Its field ``aggregate``.
-    observer : Observer
-        Told of the progress.
-
-    Returns
-    -------
-    gram : (K, K) float64 array
-        Products of the K checkpoints' vectors, all activations of all layers, from their mean.
-    beta : (K, n) float64 array
-        β of each sample at each checkpoint. A sum or a mean of a layer's activations, and so β, is
-        linear in them.
-
-    Raises
-    ------
-    MetricError
-        If an activation is not finite.
-    """
+    """Read the activations of all checkpoints once: products of the checkpoints, and their β."""
     splits, rows = minibatch.splits, len(minibatch.alpha)
     gram = np.zeros((len(splits), len(splits)))
     beta = np.zeros((len(splits), rows))

@@ -5,17 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cnatool._util.text import escaped
 from cnatool.errors import CnatoolError, DataError, NotAStoreError, UsageError
 from cnatool.studying.results import NotScored
-from cnatool.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cnatool.observing import Observer
-
-__all__ = ["UNUSABLE", "Omissions"]
+    from cnatool._util.observer import Observer
 
 # Errors that are about one store alone. Any other exception is a fault of cnatool, and ends the
 # command.

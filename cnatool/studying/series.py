@@ -6,13 +6,11 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from cnatool._util.text import listed, natural_order, printable
 from cnatool.errors import DataError, UsageError
-from cnatool.text import listed, natural_order, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = ["NO_TAG_NOTE", "Placed", "Series", "no_place", "series_of"]
 
 NO_TAG_NOTE = (
     "no tag numbers the checkpoints: steps are the places in which they were given; --order TAG"
@@ -80,17 +78,7 @@ def no_place(
     order: str | None,
     by: str | None,
 ) -> str | None:
-    """Give the reason why a store has no place in a series where others have; None if it has one.
-
-    Parameters
-    ----------
-    tags : mapping of str to str
-        The store's tags.
-    others : iterable of mapping of str to str
-        Those of all stores. A tag that none of them has is an error of the command.
-    order, by : str or None
-        As of `series_of`.
-    """
+    """Explain why a store has no place in a series where others have one; None if it has."""
     every = list(others)
     for option, tag in (("--by", by), ("--order", order)):
         if tag is not None and tag not in tags and any(tag in one for one in every):

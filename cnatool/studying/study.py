@@ -9,25 +9,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnatool._util.observer import Silent
+from cnatool._util.text import listed, printable
 from cnatool.errors import DataError, UsageError
-from cnatool.observing import Silent
-from cnatool.studying.analysis import binned, correlated, difference, told_beyond
-from cnatool.studying.arrays import network_groups, networks_arrays
+from cnatool.studying.analysis import (
+    binned,
+    correlated,
+    difference,
+    network_groups,
+    networks_arrays,
+    told_beyond,
+)
 from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
 from cnatool.studying.hyperparameters import HyperparameterTags, hyperparameter_tags
 from cnatool.studying.results import StudyResult, StudySettings
-from cnatool.text import listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import polars
 
-    from cnatool.observing import Observer
-    from cnatool.studying.collection import Collection
+    from cnatool._util.observer import Observer
+    from cnatool.studying.collect import Collection
     from cnatool.studying.results import Difference, MeasureKind
-
-__all__ = ["Study", "study"]
 
 LEVEL = 0.95
 _NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
@@ -131,9 +135,8 @@ def study(
     CnatoolError, OSError
         If a store cannot be scored, and `strict`.
     """
-    from cnatool.studying.files import check_folder
     from cnatool.studying.frame import frame_from
-    from cnatool.studying.writing import write_study
+    from cnatool.studying.write import check_folder, write_study
 
     observer = Silent() if observer is None else observer
     if resamples < 0 or seed < 0 or least_pairs <= 0:
@@ -173,7 +176,7 @@ def _collected(
 ) -> Collection | None:
     if not places:
         return None
-    from cnatool.studying.collection import collect, known_tags
+    from cnatool.studying.collect import collect, known_tags
 
     needed = cluster is not None and any(cluster in tags for tags in known_tags(places).values())
 

@@ -6,31 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnatool._util.observer import Silent
 from cnatool.metrics.convention import NO_OVERRIDES
-from cnatool.observing import Silent
-from cnatool.studying.collection import collect, known_tags
-from cnatool.studying.files import check_folder, write_results
+from cnatool.studying.collect import collect, known_tags
 from cnatool.studying.frame import networks_frame
-from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
-from cnatool.studying.trajectory_results import (
+from cnatool.studying.results import (
     RunResult,
     StepResult,
     StepSplit,
     TrajectoryResult,
 )
+from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
+from cnatool.studying.write import check_folder, write_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import polars
 
+    from cnatool._util.observer import Observer
     from cnatool.metrics.estimate import Cna, ResampledEstimate
-    from cnatool.observing import Observer
-    from cnatool.results import ScoreResult, SplitResult
-    from cnatool.studying.collection import ScoredNetwork
+    from cnatool.scoring.results import ScoreResult, SplitResult
+    from cnatool.studying.collect import ScoredNetwork
     from cnatool.studying.series import Placed, Series
-
-__all__ = ["Trajectory", "trajectory"]
 
 
 @dataclass(frozen=True, slots=True)

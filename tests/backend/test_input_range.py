@@ -13,9 +13,9 @@ from onnx import TensorProto
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.inspection import inspect_model
-from cnatool.observing import Silent
-from cnatool.previewing import preview
+from cnatool._util.observer import Silent
+from cnatool.dumping.inspect import inspect_model
+from cnatool.dumping.preview import preview
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)

@@ -14,7 +14,7 @@ from support.networks import Builder, mlp, saved
 from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import scheduled
 from cnatool.errors import UsageError
-from cnatool.store.records import TensorRecord
+from cnatool.records.store import TensorRecord
 
 CPU = "CPUExecutionProvider"
 

@@ -13,11 +13,11 @@ from support.hostile import little_memory
 from support.networks import Builder, mlp, residual_convnet, saved
 
 import cnatool
-from cnatool.backend.constants import Constants
-from cnatool.backend.graph import load_graph
+from cnatool.backend.graph.constants import Constants
+from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.tensor_sizes import tensor_bytes
+from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import CnatoolError, ModelError
-from cnatool.inspection import inspect_model
 
 MANY = 10**11
 

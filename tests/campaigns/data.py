@@ -15,7 +15,7 @@ from campaigns.campaign import Outcome
 from campaigns.damage import Folder
 from campaigns.samples import FORMS
 from campaigns.trees import changed_json
-from cnatool.data.find import open_source
+from cnatool.data.detect import open_source
 from cnatool.data.source import View, Wanted
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from campaigns.chunks import exchange_chunks
 from campaigns.damage import Folder
 from campaigns.results import Results, results
 from campaigns.specimens import QUICK, specimens
-from cnatool.store.layout import split_arrays
+from cnatool.records.layout import split_arrays
 
 if TYPE_CHECKING:
     import random

@@ -19,7 +19,7 @@ from campaigns.commands import run_command
 from campaigns.damage import Folder
 from campaigns.limits import limited_memory
 from campaigns.specimens import QUICK
-from cnatool.inspection import inspect_model
+from cnatool.dumping.inspect import inspect_model
 
 if TYPE_CHECKING:
     import random

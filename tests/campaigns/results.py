@@ -12,7 +12,7 @@ import cnatool
 from campaigns.answers import Refused, answer, check_equal
 from campaigns.damage import Folder
 from campaigns.specimens import QUICK, make_model_and_data, small_chunks
-from cnatool.studying.reading import read_results
+from cnatool.studying.read import read_results
 
 if TYPE_CHECKING:
     import random

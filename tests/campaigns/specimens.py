@@ -15,8 +15,8 @@ from support.networks import mlp, saved
 
 import cnatool
 from cnatool.backend import schedule
-from cnatool.store import chunking
-from cnatool.store.journal import Journal, journal_of
+from cnatool.store import chunks as chunking
+from cnatool.store.hdf5.journal import Journal, journal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

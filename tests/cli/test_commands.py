@@ -217,7 +217,7 @@ def test_the_table_of_scores_fits_a_terminal(here: Path) -> None:
 def test_interrupted_score_says_one_line(here: Path) -> None:
     code = (
         "import sys, _thread, time\n"
-        "import cnatool.scoring as s\n"
+        "import cnatool.scoring.score as s\n"
         "def slow(*words):\n"
         "    _thread.interrupt_main()\n"
         "    time.sleep(5)\n"

@@ -13,7 +13,7 @@ import pytest
 from support.networks import mlp, saved
 
 import cnatool
-from cnatool.data.find import FORMATS
+from cnatool.data.detect import FORMATS
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 X = np.random.default_rng(0).random((40, 64), np.float32)

@@ -17,7 +17,7 @@ import pytest
 from support.networks import Builder, mlp, saved
 
 import cnatool
-from cnatool.store.journal import Journal
+from cnatool.store.hdf5.journal import Journal
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 

@@ -21,8 +21,8 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cnatool._util.text import escaped
 from cnatool.cli.process import run
-from cnatool.text import escaped
 
 # An escape sequence, C1's, bidirectional controls, zero widths, a separator, a tag, markup.
 EVIL = "\x1b[31m\x9b31m\u202e\u2066\u200b\u2028\U000e0041\ufe0f[bold]\x7f"

@@ -13,11 +13,11 @@ from support.networks import Builder, mlp, saved
 from typer.testing import CliRunner, Result
 
 import cnatool
-from cnatool import forecast
 from cnatool.cli.app import app
-from cnatool.left_out import left_out_lines, needs_no_storing
+from cnatool.dumping import preflight as forecast
+from cnatool.dumping.left_out import left_out_lines, needs_no_storing
+from cnatool.records.store import SkippedTensor
 from cnatool.schemas import schema_text
-from cnatool.store.records import SkippedTensor
 
 
 def run(*words: object, code: int = 0) -> Result:

@@ -19,10 +19,10 @@ from PIL import Image
 from support.networks import Builder, mlp, saved
 
 import cnatool
+from cnatool._util.local_paths import check_downloaded, check_local
+from cnatool._util.text import transliterated
 from cnatool.cli.urls import refuse_urls
 from cnatool.errors import DataError, UsageError
-from cnatool.local_paths import check_downloaded, check_local
-from cnatool.text import transliterated
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 98765432\n"

@@ -10,10 +10,10 @@ import pytest
 from rich.cells import cell_len
 
 from cnatool.cli.console import say, say_each, shown_of
-from cnatool.cli.tables import print_table
+from cnatool.cli.tables.table import print_table
 
 if TYPE_CHECKING:
-    from cnatool.cli.tables import Column
+    from cnatool.cli.tables.table import Column
 
 _COLUMNS: list[Column] = [
     ("depth", "right"),

@@ -37,7 +37,7 @@ import resource, sys
 from pathlib import Path
 import h5py, numpy, polars, zarr
 from PIL import Image
-from cnatool.data.find import open_source
+from cnatool.data.detect import open_source
 from cnatool.data import columns, hdf5, parquet, pictures, tables, webdataset, zarr as _
 from cnatool.errors import DataError
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import cnatool
 from cnatool.cli.app import app
-from cnatool.data.find import open_source
+from cnatool.data.detect import open_source
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 REAL = 1_000

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnatool.data.find import open_source
+from cnatool.data.detect import open_source
 from cnatool.errors import CnatoolError
 
 X = np.arange(11 * 12, dtype=np.uint8).reshape(11, 4, 3)

@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cnatool.data.csv_text import scan_table
+from cnatool.data.formats.csv import open_csv
+from cnatool.data.formats.csv_text import scan_table
 from cnatool.data.labels import number_labels, whole_number
 from cnatool.data.relabelled import Relabelled
 from cnatool.data.source import ONE_INPUT, Source
 from cnatool.data.split_names import read_name
 from cnatool.data.splits import Reading, open_splits
-from cnatool.data.tables import open_csv
 from cnatool.errors import DataError
 
 

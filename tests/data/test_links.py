@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnatool.data.find import open_source
+from cnatool._util.local_paths import real_path
+from cnatool.data.detect import open_source
 from cnatool.data.source import ONE_INPUT
 from cnatool.data.splits import Reading, open_splits
 from cnatool.errors import DataError
-from cnatool.local_paths import real_path
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnatool._util.text import printable
 from cnatool.data.source import check_sample, is_picture, spans
 from cnatool.errors import DataError, UsageError
-from cnatool.text import printable
 
 
 def test_spans_cover_the_rows_and_stop_at_the_limit() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cnatool.data.find import open_source
-from cnatool.data.selected import Selected
+from cnatool.data.detect import open_source
 from cnatool.data.source import ONE_INPUT, Source
 from cnatool.data.splits import Reading, find_splits, open_splits
+from cnatool.data.wrappers import Selected
 from cnatool.errors import DataError, UsageError
 
 

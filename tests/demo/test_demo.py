@@ -17,7 +17,7 @@ import scipy.stats
 from onnx.reference import ReferenceEvaluator
 
 import cnatool
-from cnatool.cli.demo import _print_correlations, _print_networks
+from cnatool.cli.commands.demo import _print_correlations, _print_networks
 from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
 from cnatool.metrics.estimate import Cna
 

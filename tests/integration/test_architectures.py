@@ -21,8 +21,8 @@ from support.layer_truth import Truth, assert_layers, dumped
 from support.mnist import exported, nn, torch
 
 import cnatool
-from cnatool.backend.graph import load_graph
-from cnatool.backend.layers import find_layers
+from cnatool.backend.graph.graph import load_graph
+from cnatool.backend.graph.layers import find_layers
 from cnatool.errors import MetricError
 
 F = torch.nn.functional

@@ -11,7 +11,7 @@ import pytest
 from support.mnist import Mlp, exported, images, labels, needs_mnist, nn, torch, trained
 
 import cnatool
-from cnatool.store.flatness_records import NoiseRecord
+from cnatool.records.weights import NoiseRecord
 
 SAMPLES, DRAWS, SEED, EPSILON = 1000, 5, 3, 1e-3
 

@@ -24,11 +24,11 @@ from onnx import helper, numpy_helper
 from support.reference import as_in_graph, difference, every_value
 
 import cnatool
-from cnatool.backend.expose import exposable, promoted, readable
-from cnatool.backend.graph import load_graph
+from cnatool.backend.graph.graph import load_graph
+from cnatool.backend.graph.outputs import exposable, promoted, readable
 from cnatool.backend.session import RunOptions, Session
+from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import CnatoolError
-from cnatool.inspection import inspect_model
 
 loader = pytest.importorskip(
     "onnx.backend.test.loader", reason="this onnx package comes without its backend tests"

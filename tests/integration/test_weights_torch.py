@@ -10,7 +10,7 @@ import pytest
 from support.mnist import exported, nn, torch
 
 from cnatool.backend.network import open_network
-from cnatool.backend.weights import measured_weights
+from cnatool.backend.weights.weights import measured_weights
 
 F = torch.nn.functional
 

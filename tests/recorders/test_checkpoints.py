@@ -14,7 +14,7 @@ from support.mnist import Mlp, nn, torch
 import cnatool
 from cnatool.errors import UsageError
 from cnatool.recorders.checkpoints import Series
-from cnatool.recorders.torch_checkpoints import Checkpoints
+from cnatool.recorders.torch.checkpoints import Checkpoints
 
 
 def samples() -> tuple[np.ndarray, np.ndarray]:

@@ -19,11 +19,14 @@ import pytest
 from support.stores import append, arrays, check_rows, record
 
 import cnatool
+from cnatool._util import raw_files as disk
 from cnatool.errors import NotAStoreError
-from cnatool.store import disk, hdf5, journal, writer
-from cnatool.store.fingerprint import data_digests, digest
+from cnatool.records.store import StoreRecord
+from cnatool.store import writer
+from cnatool.store.hdf5 import journal
+from cnatool.store.hdf5 import tree as hdf5
+from cnatool.store.integrity import data_digests, digest
 from cnatool.store.reader import open_store
-from cnatool.store.records import StoreRecord
 from cnatool.store.writer import StoreWriter
 
 ROWS = 44

@@ -12,9 +12,9 @@ import pytest
 from support.stores import write_store
 
 from cnatool.errors import StoreDamagedError
+from cnatool.records.store import StoreRecord
+from cnatool.store.format import Codec
 from cnatool.store.reader import Store, open_store
-from cnatool.store.records import StoreRecord
-from cnatool.store.tree import Codec
 
 # CNATOOL_DAMAGE=1000 tries a thousand bytes for each compressor.
 FLIPS = int(os.environ.get("CNATOOL_DAMAGE", "80"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import cnatool
-from cnatool import verifying
 from cnatool.errors import StoreDamagedError, StoreInUseError
+from cnatool.store import verify as verifying
 
 
 def made(path: Path, rows: int, seed: int) -> None:

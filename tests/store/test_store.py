@@ -20,15 +20,15 @@ from cnatool.errors import (
     StoreVersionError,
     StoreWriteError,
 )
-from cnatool.store.chunking import chunk_rows, commit_rows
-from cnatool.store.hdf5 import HDF5Tree
+from cnatool.records.store import StoreRecord
+from cnatool.store.chunks import chunk_rows, commit_rows
+from cnatool.store.hdf5.tree import HDF5Tree
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.reader import open_store
-from cnatool.store.records import StoreRecord
-from cnatool.store.replacing import check_free
+from cnatool.store.replace import check_free
 from cnatool.store.writer import StoreWriter
-from cnatool.store.zarr import ZarrTree
-from cnatool.store.zarr_arrays import ZarrArrayWriter
+from cnatool.store.zarr.array import ZarrArrayWriter
+from cnatool.store.zarr.tree import ZarrTree
 
 FORMATS = [".zarr", ".h5", ".hdf5"]
 

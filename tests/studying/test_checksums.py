@@ -18,8 +18,8 @@ from support.notes import Notes
 
 import cnatool
 from cnatool.errors import DataError, StoreWriteError
-from cnatool.studying import files
-from cnatool.studying.reading import read_results
+from cnatool.studying import write as files
+from cnatool.studying.read import read_results
 
 # Files that each command's results are read from again.
 READ = {
@@ -266,7 +266,7 @@ def test_no_changed_byte_of_a_kept_score_is_taken(stores: list[Path], tmp_path: 
 
 
 def test_every_digit_of_a_kept_score_counts(stores: list[Path], tmp_path: Path) -> None:
-    from cnatool.studying.cache import ScoreCache
+    from cnatool.studying.collect import ScoreCache
 
     cnatool.study(stores[:1], folder=tmp_path, resamples=0)
     (path,) = (tmp_path / "scores").iterdir()

@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from cnatool.studying.granulated import coupled_pairs, granulated_kendall
-from cnatool.studying.information import conditional_information, least_information
-from cnatool.studying.sign_error import hoeffding_weight, sign_errors
+from cnatool.studying.statistics.granulated import coupled_pairs, granulated_kendall
+from cnatool.studying.statistics.information import conditional_information, least_information
+from cnatool.studying.statistics.sign_error import hoeffding_weight, sign_errors
 
 NAMES = ("lr", "width", "depth")
 

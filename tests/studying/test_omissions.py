@@ -22,7 +22,7 @@ from cnatool.errors import (
     StoreDamagedError,
     UsageError,
 )
-from cnatool.studying import collection
+from cnatool.studying import collect as collection
 
 
 def record(
@@ -224,7 +224,7 @@ def test_pictures_of_stores_leave_bad_ones_out(
     figure: str, make: Callable[[Path], Any], good: list[Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("altair", reason="pictures are drawn with Altair")
-    from cnatool.report.plotting import not_scored
+    from cnatool.plotting.plot import not_scored
 
     bad = tmp_path / "bad.zarr"
     make(bad)

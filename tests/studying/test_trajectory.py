@@ -18,7 +18,7 @@ from support.stores import changed_attribute
 import cnatool
 from cnatool.errors import DataError, UsageError
 from cnatool.schemas import schema_text
-from cnatool.studying import collection
+from cnatool.studying import collect as collection
 
 EPOCHS = (0, 2, 10)
 

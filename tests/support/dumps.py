@@ -12,7 +12,7 @@ import zarr
 
 import cnatool
 from cnatool.backend import schedule
-from cnatool.store import chunking
+from cnatool.store import chunks as chunking
 from support.networks import mlp, saved
 
 __all__ = ["COMMIT", "command", "commit_often", "files", "make_data", "make_small", "same_arrays"]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from msgspec import inspect as mi
 
 import cnatool
+from cnatool.records.store import StoreRecord
 from cnatool.store.integrity import attribute_checksum
-from cnatool.store.records import StoreRecord
 from support.networks import mlp, saved
 
 __all__ = [

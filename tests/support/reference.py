@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from cnatool.store.records import TensorRecord
+from cnatool.records.store import TensorRecord
 
 
 def every_value(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:

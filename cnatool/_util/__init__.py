@@ -1,0 +1,1 @@
+"""What any room may use: observers, messages, names, threads, files, memory."""

@@ -1,0 +1,19 @@
+"""Results that are printed or written as one JSON document."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cnatool._util.text import escaped_json
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A result whose fields are those of a JSON document."""
+
+    def to_json(self) -> str:
+        """Write the result as one JSON document; the same result gives the same bytes.
+
+        Control and other hidden characters are written as JSON escapes.
+        """
+        document = msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+        return escaped_json(document) + "\n"

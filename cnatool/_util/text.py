@@ -1,0 +1,190 @@
+"""Text for people: names from files made fit to print, sizes and times with units."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+# What a terminal shows of characters that its encoding lacks.
+_TRANSLITERATED = {
+    **dict(pair.split() for pair in (
+        "α alpha", "β beta", "γ gamma", "δ delta", "ε epsilon", "λ lambda", "μ mu", "π pi",
+        "ρ rho", "σ sigma", "τ tau", "φ phi", "ψ psi", "ω omega", "Δ Delta", "Λ Lambda",
+        "Σ Sigma", "Φ Phi", "Ψ Psi", "Ω Omega", "× x", "· *", "• *", "± +/-", "√ sqrt",
+        "≤ <=", "≥ >=", "≠ !=", "≈ ~", "∞ inf", "‖ ||", "² ^2", "³ ^3", "– -", "— -", "− -",
+        "… ...", "→ ->", "← <-", "‘ '", "’ '", '“ "', '” "', "│ |", "┃ |",
+    )),
+    **dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)),
+    **dict.fromkeys("─━╶╴╸╺", "-"),
+    **dict.fromkeys("┼┬┴├┤┌┐└┘╇╈╋", "+"),
+    "\xa0": " ",
+}  # fmt: skip
+# Characters that steer a terminal, turn the direction of the text beside them, or show nothing:
+# controls (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
+# separators, zero-width and other default-ignorable characters of Unicode, variation selectors,
+# tags, and surrogates, which are no characters.
+_HIDDEN = (
+    "\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
+# A message has no more characters than a small terminal shows at once; in a longer one, words are
+# shortened to so many characters first.
+_LONGEST_MESSAGE = 1800
+_LONGEST_WORD = 160
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+# Of what a message lists, so many, and of each no more than so much.
+_LISTED = 20
+_LONGEST = 60
+# Classes that a line names.
+_CLASSES = 6
+
+
+def escaped(text: str) -> str:
+    """Replace hidden and unprintable characters by Python escapes."""
+    if text.isprintable() and _HIDDEN_CHARACTER.search(text) is None:
+        return text
+    return "".join(
+        character
+        if character.isprintable() and _HIDDEN_CHARACTER.match(character) is None
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def escaped_json(document: str) -> str:
+    """Replace hidden characters of a JSON document by JSON escapes, which decode to the same."""
+    # Most documents are ASCII, where JSON itself escapes all of them but DEL.
+    if document.isascii() and "\x7f" not in document:
+        return document
+    if _HIDDEN_CHARACTER.search(document) is None:
+        return document
+    return _HIDDEN_CHARACTER.sub(_json_escape, document)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+def shortened(text: str, longest: int) -> str:
+    """Leave out the middle of a text that is too long."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) * 2 // 5
+    return f"{text[: longest - 1 - end]}…{text[len(text) - end :]}"
+
+
+def message(text: str) -> str:
+    """Make a text safe to print on a terminal: escape hidden characters, and limit its length.
+
+    All errors, notes and lines of results pass through here. A text that is too long first loses
+    the middle of its longest words, such as names, and then its own middle, so that the advice at
+    its end stays.
+    """
+    if len(text) > _LONGEST_MESSAGE:
+        text = _LONG_WORD.sub(lambda word: shortened(word[0], _LONGEST_WORD), text)
+    return shortened(escaped(shortened(text, _LONGEST_MESSAGE)), _LONGEST_MESSAGE)
+
+
+def printable(name: object) -> str:
+    """Show a name from a file: as it is, or quoted and escaped if it holds hidden characters."""
+    text = str(name)
+    return text if escaped(text) == text else escaped(repr(text))
+
+
+def shell_quoted(path: str | Path) -> str:
+    """Quote a path for a shell, with hidden characters as ``$'…'`` escapes."""
+    text = str(path)
+    if escaped(text) == text:
+        return shlex.quote(text)
+    plain = (
+        chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(path)
+    )
+    return f"$'{''.join(plain)}'"
+
+
+def transliterated(text: str, encoding: str | None) -> str:
+    """Write what an encoding lacks in its characters: α as alpha, ≤ as <=, others as escapes."""
+    try:
+        text.encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return "".join(_fitting(character, encoding or "ascii") for character in text)
+    return text
+
+
+def _fitting(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        escaped = character.encode("ascii", "backslashreplace").decode()
+        return _TRANSLITERATED.get(character, escaped)
+    return character
+
+
+def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
+    """Handle an encoding error as `codecs.register_error` has it, as `transliterated` does."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    piece = error.object[error.start : error.end]
+    return "".join(_fitting(character, error.encoding) for character in piece), error.end
+
+
+def with_operator(name: str, operator: str) -> str:
+    """Write a tensor's name with the operator that makes it, where that is known."""
+    return f"{name} ({operator})" if operator else name
+
+
+def listed(names: Iterable[object]) -> str:
+    """Show names from a file with commas between them, the first of many and the start of long."""
+    shown = [printable(name) for name, _ in zip(names, range(_LISTED), strict=False)]
+    return ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown) or "nothing"
+
+
+def bytes_text(size: float) -> str:
+    """Write a number of bytes with its unit, to three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def time_text(seconds: float) -> str:
+    """Write an estimated time with its unit, no finer than it can be known."""
+    if seconds < 90:
+        return f"{max(1, round(seconds / 5)) * 5} seconds"
+    for unit, size in (("minutes", 60), ("hours", 3600)):
+        if seconds < 90 * size:
+            return f"{round(seconds / size)} {unit}"
+    return f"{round(seconds / 86400)} days"
+
+
+def one_line(error: Exception) -> str:
+    """Give an exception's text in one short line, or its kind where it has none."""
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__
+
+
+def classes_text(classes: Sequence[str]) -> str:
+    """List the first classes by number and name, as in ``0 cat, 1 dog``."""
+    named = [f"{number} {printable(name)[:40]}" for number, name in enumerate(classes[:_CLASSES])]
+    if len(classes) > _CLASSES:
+        last = len(classes) - 1
+        named = [*named[: _CLASSES - 2], "…", f"{last} {printable(classes[last])[:40]}"]
+    return ", ".join(named)
+
+
+def natural_order(text: str) -> tuple[int, float, str]:
+    """Give what sorts numbers by their size, before words."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text

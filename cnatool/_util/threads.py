@@ -1,0 +1,140 @@
+"""Overlapping the stages of a dump: bounded hand-overs between threads, in order."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+_END = object()
+
+# Items that may wait between two stages; enough to even out their pace, few enough for memory.
+AHEAD = 2
+
+
+class Stages:
+    """How long each stage of a pipeline was busy, of the time since it began."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._busy: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count a time in which a stage was busy; any thread may."""
+        with self._lock:
+            self._busy[stage] = self._busy.get(stage, 0.0) + seconds
+
+    def __str__(self) -> str:
+        whole = time.perf_counter() - self._began
+        shares = {stage: min(1.0, busy / whole) for stage, busy in self._busy.items()}
+        slowest = max(shares, key=lambda stage: shares[stage], default="none")
+        busy = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+        return f"slowest stage: {slowest}; share of the time that each was busy: {busy}"
+
+
+def prefetched(items: Iterable[_T]) -> Generator[_T]:
+    """Give what ``items`` gives, made ahead of time in a thread of its own.
+
+    An exception of ``items`` reaches the caller in its place in the order.
+
+    Parameters
+    ----------
+    items : iterable
+        Read by one thread only, two items ahead of the caller.
+    """
+    iterator = iter(items)
+
+    def step() -> Any:
+        return next(iterator, _END)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="cnatool-read") as pool:
+        waiting = deque(pool.submit(step) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(pool.submit(step))
+            yield item
+
+
+def computed(function: Callable[[_T], _U], items: Iterable[_T], workers: int) -> Generator[_U]:
+    """Give ``function(item)`` for each item in order, computed by several threads.
+
+    An exception of ``items`` or of a call reaches the caller in its place in the order. Closing
+    the generator waits for the calls that run and drops those that do not yet.
+    """
+    waiting: deque[Future[_U]] = deque()
+    rest = iter(items)
+    failure: Exception | None = None
+    with ThreadPoolExecutor(workers, thread_name_prefix="cnatool-run") as pool:
+        try:
+            while True:
+                try:
+                    item = next(rest)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
+                waiting.append(pool.submit(function, item))
+                # Enough wait that no worker does while the caller is busy with a result.
+                if len(waiting) >= workers + AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        raise failure
+
+
+# Calls that compute, of which more than there are processors gain nothing; and calls that wait for
+# the disk, of which a file system finishes many at once.
+_COMPUTING = min(8, os.cpu_count() or 1)
+_WAITING = 16
+
+
+def together(
+    function: Callable[[_T], _U], items: Iterable[_T], *, waiting: bool = False
+) -> list[_U]:
+    """Give ``function(item)`` for each item in order, several at a time.
+
+    Whatever happens, no call runs on after this returns. The function must not come here itself.
+
+    Parameters
+    ----------
+    function : callable
+        Called from several threads; for a single item from the caller's own.
+    items : iterable
+        What to call it with.
+    waiting : bool
+        The calls wait for the disk more than they compute.
+    """
+    items = list(items)
+    if len(items) == 1:
+        return [function(items[0])]
+    pool = _pool(_WAITING if waiting else _COMPUTING)
+    futures = [pool.submit(function, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "cnatool-store")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child has the pools' queues and none of their threads: it would wait forever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)

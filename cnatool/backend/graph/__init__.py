@@ -1,0 +1,1 @@
+"""The graph of a model: tensors, constants, linear operators, layers."""

@@ -1,0 +1,224 @@
+"""The values of a model's constants, read one at a time: no copy of the whole model is made."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from cnatool._util.local_paths import real_path
+from cnatool.backend.graph.evaluate import evaluated
+from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.linear_operators import constant_value
+from cnatool.backend.session import RunOptions, Session
+from cnatool.backend.tensor_sizes import check_constants
+from cnatool.errors import CnatoolError, ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.graph.graph import Graph
+
+# What gives the same numbers in another shape or order,
+_ARRANGED = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+# or in another type.
+_SAME_VALUES = _ARRANGED | {"Cast", "DequantizeLinear", "QuantizeLinear"}
+_FLOATING = frozenset(
+    {
+        onnx.TensorProto.BFLOAT16,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.FLOAT8E4M3FN,
+        onnx.TensorProto.FLOAT8E5M2,
+    }
+)
+_BYTES = int(onnx.TensorProto.UINT8)
+
+
+class Constants:
+    """What a graph computes without its inputs.
+
+    Parameters
+    ----------
+    graph : Graph
+        Kept as the attribute of this name.
+    custom_ops : tuple of Path
+        Libraries of custom operators that constants may need.
+    """
+
+    def __init__(self, graph: Graph, custom_ops: tuple[Path, ...] = ()) -> None:
+        self.graph = graph
+        self._run = RunOptions(custom_ops=custom_ops, optimization="ORT_DISABLE_ALL")
+        self._initializers: dict[str, onnx.TensorProto] = {
+            tensor.name: tensor for tensor in graph.model.graph.initializer
+        }
+
+    def has(self, name: str) -> bool:
+        """Say whether a tensor is the same for every input."""
+        known = self.graph
+        return bool(name) and name not in known.dynamic and name not in known.shape_arithmetic
+
+    def value(self, name: str) -> NDArray[Any]:
+        """Give the value of a constant.
+
+        Raises
+        ------
+        ModelError
+            If it is none, or the file does not hold it.
+        """
+        if not self.has(name):
+            raise ModelError(f"{name!r} depends on the input")
+        tensor = self._tensor(name)
+        try:
+            return self._made(name) if tensor is None else self._array(tensor)
+        except CnatoolError:
+            raise
+        except Exception as error:  # whatever a damaged tensor makes the libraries raise
+            raise ModelError(f"constant {name!r} cannot be read: {error}") from error
+
+    def source(self, name: str) -> str:
+        """Give the constant whose numbers another holds, in a shape or type of its own."""
+        while (node := self.graph.producer.get(name)) is not None:
+            if node.op_type not in _SAME_VALUES or not self.has(name):
+                break
+            name = node.input[0]
+        return name
+
+    def size(self, name: str) -> int | None:
+        """Count the numbers of the `source` of a constant, unread; None where nodes compute it."""
+        tensor = self._tensor(self.source(name))
+        return None if tensor is None else math.prod(tensor.dims)
+
+    def is_floating(self, name: str) -> bool:
+        """Say whether a constant holds weights: floats, or codes that are dequantised."""
+        through = name
+        while (node := self.graph.producer.get(through)) is not None:
+            if node.op_type == "DequantizeLinear":
+                return True
+            if node.op_type not in _SAME_VALUES:
+                break
+            through = node.input[0]
+        tensor = self._tensor(through)
+        return tensor is not None and tensor.data_type in _FLOATING
+
+    def weights(self, name: str) -> str:
+        """Give the constant whose numbers another holds as they are, in a shape of its own.
+
+        Where they are dequantised, or computed, that is the result.
+        """
+        while (node := self.graph.producer.get(name)) is not None:
+            if node.op_type not in _ARRANGED | {"Cast"} or not self.has(name):
+                break
+            name = node.input[0]
+        return name
+
+    def element_type(self, name: str) -> int:
+        """Give ONNX's number of a constant's element type; that of floats where it is not known."""
+        tensor = self._tensor(name)
+        node = self.graph.producer.get(name)
+        if tensor is not None:
+            return int(tensor.data_type)
+        if node is None:
+            return int(onnx.TensorProto.FLOAT)
+        given = attributes(node)
+        if node.op_type == "Cast":
+            return int(given["to"])
+        if node.op_type == "QuantizeLinear":
+            return self.element_type(node.input[2]) if len(node.input) > 2 else _BYTES
+        # Dequantised values are of the type of their scale; shapes and such say nothing.
+        reads = node.input[1:2] if node.op_type == "DequantizeLinear" else node.input
+        kinds = [self.element_type(one) for one in reads if one]
+        return next((kind for kind in kinds if kind in _FLOATING), int(onnx.TensorProto.FLOAT))
+
+    def _tensor(self, name: str) -> onnx.TensorProto | None:
+        if name in self._initializers:
+            return self._initializers[name]
+        node = self.graph.producer.get(name)
+        if node is None:
+            return None
+        if node.op_type == "Identity" and self.has(name):
+            return self._tensor(node.input[0])
+        if node.op_type != "Constant":
+            return None
+        return constant_value(node)
+
+    def _array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            return numpy_helper.to_array(tensor)
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        # Where it lies was looked at when the model was read.
+        path = real_path(self.graph.path.parent) / told["location"]
+        offset = int(told.get("offset", 0))
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        shape = tuple(tensor.dims)
+        room = path.stat().st_size - offset
+        if offset < 0 or min(shape, default=0) < 0 or not math.prod(shape):
+            raise ModelError(f"constant {tensor.name!r} has a place or a shape that cannot be")
+        if dtype.isbuiltin == 1 and dtype.kind in "fiub":
+            if room < math.prod(shape) * dtype.itemsize:
+                raise ModelError(f"constant {tensor.name!r} is longer than {path.name}")
+            return np.asarray(np.memmap(path, dtype.newbyteorder("<"), "r", offset, shape))
+        with path.open("rb") as file:
+            file.seek(offset)
+            octets = file.read(int(told.get("length", room)))
+        inline = onnx.TensorProto(dims=shape, data_type=tensor.data_type, raw_data=octets)
+        return numpy_helper.to_array(inline)
+
+    def _made(self, name: str) -> NDArray[Any]:
+        node = self.graph.producer.get(name)
+        if node is None or node.op_type not in _ARRANGED:
+            return self._computed(name)
+        # No copy is made of what is only looked at in another way.
+        given = {one: self.value(one) for one in node.input if one}
+        return evaluated(node, given, self.graph)[name]
+
+    def _type_of(self, name: str) -> int:
+        """Give the declared element type of a tensor that depends on the input; else of floats."""
+        graph = self.graph.model.graph
+        declared = (
+            value.type.tensor_type.elem_type
+            for value in (*graph.input, *graph.value_info, *graph.output)
+            if value.name == name
+        )
+        return next((kind for kind in declared if kind), int(onnx.TensorProto.FLOAT))
+
+    def _computed(self, name: str) -> NDArray[Any]:
+        """Let the runtime compute a constant, and it alone."""
+        whole = self.graph.model
+        needed = {name}
+        nodes: list[onnx.NodeProto] = []
+        for node in reversed(whole.graph.node):
+            if needed.intersection(node.output):
+                if node.op_type == "CastLike" and not self.has(node.input[1]):
+                    # Of its second input it takes the type alone, which no constant depends on.
+                    kind = self._type_of(node.input[1])
+                    node = onnx.helper.make_node("Cast", node.input[:1], node.output, to=kind)
+                needed.update(node.input)
+                nodes.insert(0, node)
+        initializers = [t for n, t in self._initializers.items() if n in needed]
+        double = any(t.data_type == onnx.TensorProto.DOUBLE for t in initializers)
+        kind = onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
+        result = "cnatool_constant"
+        nodes.append(onnx.helper.make_node("Cast", [name], [result], to=kind))
+        graph = onnx.helper.make_graph(
+            nodes,
+            "constant",
+            [],
+            [onnx.helper.make_tensor_value_info(result, kind, None)],
+            initializers,
+            sparse_initializer=[
+                s for s in whole.graph.sparse_initializer if s.values.name in needed
+            ],
+        )
+        model = onnx.helper.make_model(
+            graph, opset_imports=whole.opset_import, ir_version=whole.ir_version
+        )
+        check_constants(self.graph, model)
+        value: NDArray[Any] = Session(model, self.graph.path, self._run).run([result], {})[0]
+        return value

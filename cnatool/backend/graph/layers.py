@@ -1,0 +1,220 @@
+"""Which tensors are layers: the rules ``preactivation`` and ``linear``, found in the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnatool.backend.graph.branches import shortcut_layers
+from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape, linear_operator
+from cnatool.backend.graph.preactivation_walk import passes, readers, walk
+from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
+from cnatool.records.store import LayerRecord, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import onnx
+
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.graph.linear_operators import LinearOperator
+
+_NONLINEARITIES = frozenset(
+    {
+        "BiasGelu",
+        "Celu",
+        "Clip",
+        "Elu",
+        "Erf",
+        "FastGelu",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "LogSoftmax",
+        "Mish",
+        "PRelu",
+        "QLinearLeakyRelu",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QuickGelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softmax",
+        "Softplus",
+        "Softsign",
+        "Swish",
+        "Tanh",
+        "ThresholdedRelu",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTable:
+    """The layers of a graph.
+
+    Attributes
+    ----------
+    layers : tuple of LayerRecord
+        Its linear operators in execution order.
+    output_tensors : frozenset of str
+        Tensors of the last layer, from the linear operator up to the model's output.
+    """
+
+    layers: tuple[LayerRecord, ...]
+    output_tensors: frozenset[str]
+
+    def role(self, name: str, operator: str, *, is_output: bool) -> Role:
+        """Say what a tensor is: part of the last layer, a hidden layer, an activation, or other."""
+        if name in self.output_tensors:
+            return "output"
+        if any(name in (layer.linear, layer.preactivation) for layer in self.layers):
+            return "layer"
+        if is_output:
+            return "output"
+        return "activation" if operator in _NONLINEARITIES else "other"
+
+
+def find_layers(graph: Graph) -> LayerTable:
+    """Find the linear operators of a graph and the tensors that stand for them.
+
+    A linear operator is a Conv, ConvTranspose, Gemm, MatMul or contracting Einsum, or a quantised
+    or fused form of one, that multiplies a tensor which depends on the input by one which does
+    not. From its result the walk goes forward while one node alone reads it and that adds or
+    subtracts a constant, scales by one, normalises, casts, quantises, or changes the shape alone;
+    a normalisation may be written out in several nodes.
+
+    An activation that is fused into an operator cannot be taken out again. The record's
+    ``operator`` then says so, as ``FusedConv+Relu``: both tensors hold what comes after it.
+    """
+    nodes = _Nodes(graph)
+    depth = nodes.path_lengths(value.name for value in graph.inputs)
+    # Where a linear operator lies further down, a result that is also a model output is a hidden
+    # layer that somebody exposed, not the last one.
+    leads_on = nodes.ancestors(operator.data for operator in nodes.linear.values())
+    layers = []
+    output_tensors: set[str] = set()
+    walks = {operator.result: walk(graph, operator) for operator in nodes.linear.values()}
+    bypassing = shortcut_layers(
+        graph, nodes.reads, nodes.linear, {result: one.end for result, one in walks.items()}
+    )
+    for number, operator in enumerate(nodes.linear.values(), start=1):
+        found = walks[operator.result]
+        tail = set() if operator.result in leads_on else _tail(graph, operator)
+        output_tensors |= tail
+        layers.append(
+            LayerRecord(
+                number=number,
+                operator=operator.label(readers(graph, found.end)),
+                linear=found.linear,
+                preactivation=found.preactivation,
+                output=bool(tail),
+                shortcut=operator.result in bypassing,
+                path=depth[operator.result],
+                leads_to=tuple(name for name in graph.output_names if name in tail),
+            )
+        )
+    return LayerTable(tuple(layers), frozenset(output_tensors))
+
+
+class _Nodes:
+    """The nodes of a graph with all that they read, and the linear operators among them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.linear: dict[str, LinearOperator] = {}
+        self.reads: list[tuple[onnx.NodeProto, list[str]]] = []
+        reads: dict[str, list[str]] = {}
+        # What a node's subgraphs take from outside is read as well.
+        for name, consumers in graph.consumers.items():
+            for node in consumers:
+                reads.setdefault(_key(node), []).append(name)
+        for node in graph.nodes:
+            self.reads.append((node, reads.get(_key(node), [])))
+            operator = linear_operator(graph, node)
+            if operator is not None:
+                self.linear[operator.result] = operator
+
+    def path_lengths(self, start: Iterable[str]) -> dict[str, int]:
+        """Count linear operators on the longest path from ``start`` to each tensor behind it."""
+        lengths = dict.fromkeys(start, 0)
+        for node, reads in self.reads:
+            before = [lengths[name] for name in reads if name in lengths]
+            if before:
+                length = max(before) + (_key(node) in self.linear)
+                lengths.update({name: length for name in node.output if name})
+        return lengths
+
+    def ancestors(self, tensors: Iterable[str]) -> set[str]:
+        """Give ``tensors`` and every tensor on which they depend."""
+        found = set(tensors)
+        for node, reads in reversed(self.reads):
+            if not found.isdisjoint(node.output):
+                found.update(reads)
+        return found
+
+
+def _key(node: onnx.NodeProto) -> str:
+    return next((name for name in node.output if name), "")
+
+
+def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
+    """Give the tensors from a linear operator's result to a model output; empty if it reaches none.
+
+    A model may give its logits and their softmax, so every reader is followed.
+    """
+    reached = {operator.result: OutputPath()}
+    for node in graph.nodes:
+        name = next((name for name in node.input if name in reached), None)
+        if name is not None:
+            path = _behind(graph, node, name, reached)
+            if path is not None:
+                reached[node.output[0]] = path
+    pointwise = _is_pointwise(graph, operator)
+    ends = [
+        reached[name]
+        for name in graph.output_names
+        if name in reached and reached[name].leads_on(pointwise=pointwise)
+    ]
+    if not ends:
+        return set()
+    rectified = any(path.rectified for path in ends)
+    return {name for name, path in reached.items() if rectified or not path.rectified}
+
+
+def _behind(
+    graph: Graph, node: onnx.NodeProto, tensor: str, reached: Mapping[str, OutputPath]
+) -> OutputPath | None:
+    """Give the path behind a node that reads a tensor on it; None where the path ends."""
+    path = reached[tensor]
+    if node.op_type in OUTPUT_FUNCTIONS:
+        return path.through_function()
+    first = bool(node.input and node.input[0] == tensor)
+    if first and node.op_type in MEAN_POOLING:
+        return path.through_mean()
+    clips = node.op_type == "QuantizeLinear" and clips_at_zero(graph, node, 2)
+    if first and (node.op_type in RECTIFIERS or (clips and not path.function)):
+        return path if path.rectified else path.through_rectifier()
+    if passes(graph, node, tensor):
+        return path
+    if not path.function:
+        return None
+    # The probability of the other of two classes, and both side by side; and codes for
+    # probabilities, none of which is negative.
+    if node.op_type in ("QuantizeLinear", "Sub"):
+        return path
+    parts = [other for other in node.input if other in graph.dynamic]
+    return path if node.op_type == "Concat" and all(p in reached for p in parts) else None
+
+
+def _is_pointwise(graph: Graph, operator: LinearOperator) -> bool:
+    """Say whether a linear operator is a 1×1 convolution."""
+    if "Conv" not in operator.node.op_type:
+        return False
+    kernel = next((list(a.ints) for a in operator.node.attribute if a.name == "kernel_shape"), None)
+    if kernel is None:
+        shape = constant_shape(graph, operator.weights)
+        kernel = None if shape is None else list(shape[2:])
+    return kernel is not None and set(kernel) == {1}

@@ -1,0 +1,66 @@
+"""Axes whose length the values of an input decide, such as one that counts detections.
+
+Such an axis may be as long as there are samples, and its rows are still none of the samples'. From
+the operators that count (NonZero, Compress, Unique, NonMaxSuppression, a Range or Reshape to a
+computed length) it is followed through the graph until it is reduced away.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.backend.graph.graph import captured
+from cnatool.backend.inputs import Samples
+from cnatool.backend.probe.axis_rules import CountedRules
+from cnatool.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.backend.graph.graph import Graph
+
+
+def counted_axes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, frozenset[int]]:
+    """Find the axes of a graph's tensors whose length depends on the values of an input.
+
+    An operator of which nothing is known here passes them on to all axes of its results.
+    """
+    if not graph.data_shaped:
+        return {}
+    rules = CountedRules(graph, shapes)
+    for node in graph.nodes:
+        rules.add(node, tuple(captured(node)))
+    return {name: axes for name, axes in rules.axes.items() if axes}
+
+
+def provoked_shapes(
+    graph: Graph,
+    samples: Samples,
+    rows: NDArray[np.intp],
+    run: Callable[[NDArray[np.intp], Samples], Mapping[str, Any]],
+) -> list[dict[str, tuple[int, ...]]]:
+    """Run a model on as many samples whose values are unlike the data's, where shapes may differ.
+
+    Zeros and the negated samples change what is counted, also by operators of which nothing is
+    known. The number of samples stays, and so must the length of a sample axis. There are no runs
+    for a graph all of whose shapes follow from those of its inputs.
+    """
+    if not graph.data_shaped:
+        return []
+    found = []
+    for provoke in (np.zeros_like, _negated):
+        values = {name: provoke(value) for name, value in samples.values.items()}
+        # Not every model takes such values.
+        with suppress(BackendError):
+            given = run(rows, Samples(values, samples.constants))
+            found.append({name: np.shape(value) for name, value in given.items()})
+    return found
+
+
+def _negated(value: NDArray[Any]) -> NDArray[Any]:
+    return -value if value.dtype.kind == "f" else value[..., ::-1]

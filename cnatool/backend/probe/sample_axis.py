@@ -1,0 +1,60 @@
+"""Where the samples are in an array, also where they are merged with another axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import Merged
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAxis:
+    """A way of reading an array as samples.
+
+    Attributes
+    ----------
+    axis : int or None
+        Where the sample axis is; None for an array that is one sample, and has none.
+    factor : int
+        T, the length of the axis that it is merged with; 1 where it is not.
+    merged : {"NT", "TN"} or None
+        Which of the two is the outer one; None where it is not merged, or not known yet.
+    """
+
+    axis: int | None
+    factor: int = 1
+    merged: Merged | None = None
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], axis: int | None, merged: Merged | None) -> SampleAxis:
+        """Give the sample axis of a tensor by its shape for one sample."""
+        return cls(axis, 1 if merged is None or axis is None else shape[axis], merged)
+
+    def holds(self, shape: tuple[int, ...], samples: int) -> bool:
+        """Say whether an array of this shape holds so many samples."""
+        if self.axis is None:
+            return samples == 1
+        return len(shape) > self.axis and shape[self.axis] == samples * self.factor
+
+    def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Give an array with the sample axis in front, apart from the one it was merged with.
+
+        Raises
+        ------
+        ValueError
+            If the axis is no multiple of ``factor``.
+        """
+        if self.axis is None:
+            return value[None]
+        if self.merged is None:
+            return np.moveaxis(value, self.axis, 0)
+        before, after = value.shape[: self.axis], value.shape[self.axis + 1 :]
+        if self.merged == "NT":
+            return np.moveaxis(value.reshape(*before, -1, self.factor, *after), self.axis, 0)
+        return np.moveaxis(value.reshape(*before, self.factor, -1, *after), self.axis + 1, 0)

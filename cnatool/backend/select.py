@@ -1,0 +1,112 @@
+"""Which of a network's tensors go into the store, and in what form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+from cnatool._util.names import excluded_names, matching_names
+from cnatool.errors import ModelError, UsageError
+from cnatool.records.store import UnselectedTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.backend.network import Network
+    from cnatool.records.store import Kept, TensorRecord
+
+Narrowing = Literal["float32", "float16"]
+
+
+def stored_outputs(
+    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
+) -> list[TensorRecord]:
+    """Give the model's outputs that have rows of samples, in the model's order."""
+    dropped, _ = excluded_names([tensor.name for tensor in probed], patterns)
+    found = {tensor.name: tensor for tensor in probed if not tensor.varies}
+    names = dict.fromkeys(network.graph.output_names)
+    return [found[name] for name in names if name in found and name not in dropped]
+
+
+def chosen_tensors(
+    network: Network,
+    probed: Sequence[TensorRecord],
+    patterns: Sequence[str],
+    *,
+    keep: Kept,
+    dtype: Narrowing | None,
+) -> tuple[TensorRecord, ...]:
+    """Pick the tensors that go into the store and say how each is kept."""
+    outputs = {tensor.name: i for i, tensor in enumerate(stored_outputs(network, probed, patterns))}
+    names = _chosen_names(network, probed, patterns)
+    tensors = [tensor for tensor in probed if tensor.name in names]
+    if not tensors:
+        raise ModelError(_nothing_text(network, probed))
+    return tuple(
+        msgspec.structs.replace(
+            tensor,
+            number=number,
+            kept="statistics" if tensor.varies else keep,
+            output=outputs.get(tensor.name),
+            stored=None
+            if keep == "statistics" or tensor.name in outputs or tensor.varies
+            else _stored_dtype(tensor.dtype, dtype),
+        )
+        for number, tensor in enumerate(tensors)
+    )
+
+
+def unselected_tensors(
+    probed: Sequence[TensorRecord], chosen: Sequence[TensorRecord]
+) -> tuple[UnselectedTensor, ...]:
+    """List the tensors that were not chosen, so that a score can say what it lacks."""
+    names = {tensor.name for tensor in chosen}
+    return tuple(
+        UnselectedTensor(tensor.name, tensor.operator, tensor.role, tensor.dtype)
+        for tensor in probed
+        if tensor.name not in names
+    )
+
+
+def _chosen_names(
+    network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]
+) -> set[str]:
+    every = [tensor.name for tensor in probed]
+    layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
+    names, unmatched = matching_names(every, patterns, {"all": every, "layers": layers})
+    if unmatched:
+        path = network.graph.path
+        raise UsageError(
+            f"--tensors {unmatched[0]}: {path} has no such tensor with a sample axis. "
+            f"`cnatool inspect {path}` lists them; repeat --tensors for several."
+        )
+    return set(names)
+
+
+def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
+    path = network.graph.path
+    if probed and network.layers.layers:
+        return f"{path}: --tensors leaves no tensor. `cnatool inspect {path}` lists what there is."
+    if probed:
+        return f"{path}: no linear operator, so --tensors layers is empty."
+    time_first = next((feed for feed in network.feeds if feed.may_be_time_major), None)
+    text = (
+        f"{path}: no tensor has an axis that is as long as there are samples in a run, so there is "
+        "nothing to store a row a sample"
+    )
+    if time_first is not None:
+        return (
+            f"{text}. Input {time_first} may have its samples along another axis than the first, "
+            "where they must be: export the model with the batch first, or with a Transpose."
+        )
+    if any(feed.batch is not None for feed in network.feeds):
+        return f"{text}. Export the model so that the first axis of its inputs holds the samples."
+    return f"{text}. With --batch-size 1 all that a run gives belongs to one sample."
+
+
+def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:
+    if narrowing is None or not dtype.startswith("float"):
+        return dtype
+    return min(dtype, narrowing, key=lambda name: np.dtype(name).itemsize)

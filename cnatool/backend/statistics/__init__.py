@@ -1,0 +1,1 @@
+"""Statistics of tensors, computed inside the model's graph where that pays."""

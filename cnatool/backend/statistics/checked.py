@@ -1,0 +1,93 @@
+"""A model that gives statistics, after they were compared with those of the probe's values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.probe.closeness import same_values
+from cnatool.backend.probe.repeatability import unrepeatable
+from cnatool.backend.statistics.exposed_model import ExposedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from cnatool.backend.network import Network, ProbedNetwork
+    from cnatool.backend.session import RunOptions
+    from cnatool.records.store import Statistic, TensorRecord
+
+# Of the absolute sum. Twice as much would still be what is promised, 1e-5.
+_TOLERANCE = 5e-6
+# The others are taken in float64, or cannot lose digits.
+_CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "positive_sum")
+
+
+def exposed_model(
+    network: Network,
+    probed: ProbedNetwork,
+    tensors: Sequence[TensorRecord],
+    outputs: Sequence[TensorRecord],
+    statistics: Sequence[Statistic],
+    run: RunOptions,
+) -> ExposedModel:
+    """Give a model whose statistics were compared with those of the probe's values.
+
+    Sums in parts, and sums taken from other tensors, lose digits where large numbers cancel. A
+    tensor whose statistics differ from the reference is summed in float64 instead.
+    """
+    samples = probed.samples
+    inputs = {name: (value.dtype, value.shape[1:]) for name, value in samples.values.items()}
+
+    def built(exact: Sequence[str]) -> ExposedModel:
+        return ExposedModel(
+            network.graph, tensors, outputs, probed.tensors, inputs, run, statistics, exact
+        )
+
+    model = built(())
+    count = len(samples)
+    feeds = samples.feeds(np.arange(count))
+    found = model.run([feeds], count).statistics
+    if any(map(_trains, network.graph.every_node())):
+        again = model.run([feeds], count).statistics
+        for tensor in tensors:
+            if tensor.name not in probed.random and not all(
+                same_values(found[name][:, tensor.number], again[name][:, tensor.number])
+                for name in found
+            ):
+                raise unrepeatable(network.graph, tensor.name)
+    differing = [
+        tensor.name
+        for tensor in tensors
+        if tensor.name in probed.reference
+        and not _agree(found, tensor.number, probed.reference[tensor.name])
+    ]
+    return built(differing) if differing else model
+
+
+def _agree(
+    found: Mapping[str, NDArray[np.float64]],
+    column: int,
+    reference: Mapping[Statistic, NDArray[np.float64]],
+) -> bool:
+    for name in _CHECKED:
+        if name not in found or name not in reference:
+            continue
+        scale = reference["abs_sum"]
+        if not np.isfinite(scale).all():
+            return False  # as a mask of -inf: it will be so in every batch
+        error = np.abs(found[name][:, column] - reference[name])
+        if not (error <= _TOLERANCE * scale).all():
+            return False
+    return True
+
+
+def _trains(node: onnx.NodeProto) -> bool:
+    """Whether a node writes to its weights, unless its statistics have memory of their own."""
+    if node.op_type != "BatchNormalization":
+        return False
+    return len(node.output) > 1 or bool(attributes(node).get("training_mode"))

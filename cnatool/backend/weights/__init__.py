@@ -1,0 +1,1 @@
+"""Norms of a model's weights, and noise on them."""

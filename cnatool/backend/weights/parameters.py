@@ -1,0 +1,88 @@
+"""How many parameters a model has, and which weights no layer shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.weights.fold import linear_operators
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from cnatool.backend.graph.constants import Constants
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.weights.fold import Folded
+
+# Their constants are settings, even where these are floating.
+_SETTINGS = frozenset(
+    {"Clip", "DequantizeLinear", "Pad", "QuantizeLinear", "Range", "Resize", "RoiAlign", "Upsample"}
+)
+# Of these the first inputs alone: behind them come running means, and states to begin with.
+_PARAMETERS = {"BatchNormalization": 3, "GRU": 4, "LSTM": 4, "RNN": 4}
+# Linear operators inside, which the graph does not show.
+_CLOSED = frozenset({"Attention", "GRU", "LSTM", "QAttention", "RNN"})
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}) | _CLOSED
+
+
+def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Folded]) -> int:
+    """Count the parameters of a model with BatchNormalization folded, shared ones once.
+
+    These are the weights of each layer, a shift for each of its units where there is a bias or
+    something folded that adds one, and all other floating constants of more than one number that
+    meet what depends on the input: gains of normalisations, embeddings, slopes. Running means and
+    variances are none, and neither is a scale that is folded into weights.
+    """
+    sizes: dict[str, int] = {}
+    operators = {operator.result: operator for operator in linear_operators(graph)}
+    inside = {name for fold in folds.values() for name in fold.used}
+    for operator in operators.values():
+        fold = folds.get(operator.result)
+        added = (operator.bias,) if fold is None else fold.added
+        biases = {
+            constants.source(name): constants.size(name) or 1
+            for name in added
+            if name and not _is_no_bias(name, constants)
+        }
+        # Several constants that are added make one shift.
+        new = [name for name in biases if name not in sizes]
+        sizes |= dict.fromkeys(new, 0)
+        if new:
+            sizes[new[0]] = max(biases.values())
+        source = constants.source(operator.weights)
+        sizes[source] = constants.size(operator.weights) or 0
+    for node in graph.nodes:
+        if node.output[0] in inside or node.output[0] in operators:
+            continue
+        if node.output[0] not in graph.dynamic or node.op_type in _SETTINGS:
+            continue
+        reads = node.input[: _PARAMETERS.get(node.op_type)]
+        for name in filter(constants.has, reads):
+            size = constants.size(name)
+            if size is not None and size > 1 and constants.is_floating(name):
+                sizes.setdefault(constants.source(name), size)
+    return sum(sizes.values())
+
+
+def _is_no_bias(name: str, constants: Constants) -> bool:
+    """Say whether a bias is zeros that the graph makes, where an exporter found none."""
+    if not constants.has(name):
+        return name in constants.graph.shape_arithmetic
+    return constants.size(name) is None and not constants.value(name).any()
+
+
+def unseen_weights(graph: Graph, constants: Constants) -> str | None:
+    """Name the first operator with weights inside that belong to no layer; None without any."""
+    for node in graph.nodes:
+        if node.output[0] not in graph.dynamic:
+            continue
+        closed = node.op_type in _CLOSED and any(map(constants.has, node.input))
+        if closed or any(_has_weights(inner) for inner in inner_nodes(node)):
+            return f"{node.op_type} (tensor {node.output[0]!r}) has weights that no layer shows"
+    return None
+
+
+def _has_weights(node: onnx.NodeProto) -> bool:
+    return node.op_type in _PRODUCTS

@@ -1,0 +1,108 @@
+"""Scales and normalisations of the data that are part of no layer's weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.preactivation_walk import FLOATS
+from cnatool.backend.weights.activations import activation_nodes
+from cnatool.backend.weights.fold import linear_operators, scale_of_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import onnx
+
+    from cnatool.backend.graph.constants import Constants
+    from cnatool.backend.graph.graph import Graph
+
+_NORMALIZATIONS = frozenset(
+    {
+        "BatchNormalization",
+        "EmbedLayerNormalization",
+        "GroupNorm",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "LpNormalization",
+        "MeanVarianceNormalization",
+        "RMSNormalization",
+        "SimplifiedLayerNormalization",
+        "SkipGroupNorm",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    }
+)
+_SCALERS = frozenset({"ImageScaler", "Normalizer", "Scaler"})
+# What may lie between a root or a norm and the division by it.
+_BEFORE_QUOTIENT = frozenset(
+    {"Add", "Cast", "Clip", "Expand", "Identity", "Max", "Reshape", "Squeeze", "Unsqueeze"}
+)
+_LENGTHS = frozenset({"Pow", "ReduceL1", "ReduceL2", "Sqrt"})
+
+
+def unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) -> str | None:
+    """Name the first scale or normalisation that no norm of a layer shows; None without any.
+
+    One can be changed and the weights behind it divided by the same, and the network computes what
+    it did: products of norms then say nothing of it. Constant factors in front of the first layers
+    are taken for preprocessing, like those that are applied before the model.
+    """
+    behind = {operator.result for operator in linear_operators(graph)}
+    layers = frozenset(behind)
+    activations: set[str] = set()
+    for node in graph.nodes:
+        result = node.output[0]
+        if not behind.isdisjoint(node.input):
+            behind.update(filter(None, node.output))
+        if result in used or result in layers or result not in graph.dynamic:
+            continue
+        scales = result in behind and result not in activations and _scales(node, graph, constants)
+        if scales:
+            activations |= activation_nodes(graph, constants, node)
+            scales = result not in activations
+        if _normalizes(node) or any(map(_normalizes, inner_nodes(node))) or scales:
+            return (
+                f"{node.op_type} (tensor {result!r}) scales the data and is folded into no layer, "
+                "so that products of norms would leave it out"
+            )
+    return None
+
+
+def _normalizes(node: onnx.NodeProto) -> bool:
+    return node.op_type in _NORMALIZATIONS
+
+
+def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:
+    """Say whether a node multiplies by a constant, or divides by a root or a length."""
+    kind = node.op_type
+    if kind in _SCALERS:
+        return True
+    if kind not in ("Div", "Einsum", "Mul", "Reciprocal"):
+        return False
+    if kind in ("Div", "Reciprocal") and _is_length(node.input[-1], graph):
+        return True
+    factors = node.input[1:] if kind == "Div" else node.input
+    factor = next(filter(constants.has, factors), None)
+    if kind == "Reciprocal" or factor is None or constants.element_type(factor) not in FLOATS:
+        return False
+    if scale_of_codes(node.output[0], constants) is not None:
+        return False
+    return bool((constants.value(factor) != 1).any())
+
+
+def _is_length(name: str, graph: Graph) -> bool:
+    """Say whether a tensor is a root or a norm of what depends on the input."""
+    waiting, seen = [name], {name}
+    while waiting:
+        name = waiting.pop()
+        node = graph.producer.get(name)
+        if node is None or name not in graph.dynamic:
+            continue
+        if node.op_type in _LENGTHS:
+            return True
+        if node.op_type in _BEFORE_QUOTIENT:
+            waiting += [other for other in node.input if other not in seen]
+            seen.update(node.input)
+    return False

@@ -1,0 +1,169 @@
+"""The weights of a model measured: norms of each layer, path norm, number of parameters."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from cnatool.backend.graph.constants import Constants
+from cnatool.backend.weights.fold import folded, linear_operators
+from cnatool.backend.weights.matrix import linear_map
+from cnatool.backend.weights.parameters import count_parameters, unseen_weights
+from cnatool.backend.weights.path_norm import log_path_norm
+from cnatool.backend.weights.unfolded import unfolded_scale
+from cnatool.errors import CnatoolError, ModelError
+from cnatool.records.weights import LayerWeights, WeightsRecord
+from cnatool.store.weight_norms import BlockMatrix, layer_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cnatool.backend.graph.graph import Graph
+    from cnatool.backend.graph.linear_operators import LinearOperator
+    from cnatool.backend.network import Network
+    from cnatool.backend.weights.fold import Folded
+    from cnatool.records.store import TensorRecord
+
+
+def measured_weights(
+    network: Network,
+    tensors: Sequence[TensorRecord],
+    shape: Sequence[int],
+    initial: Network | None = None,
+    custom_ops: tuple[Path, ...] = (),
+) -> WeightsRecord:
+    """Measure the weights of a model, one layer at a time.
+
+    BatchNormalization, and constant scales, are folded into the linear operator that they follow,
+    so that a model exported with them folded and one exported without measure the same.
+    """
+    graph = network.graph
+    # A merged sample axis is an axis of the graph, but none of the record's shape.
+    ranks = {t.name: len(t.shape) + (t.merged is None) for t in tensors}
+    weighed = _Weighed(graph, Constants(graph, custom_ops), ranks)
+    before = None
+    if initial is not None:
+        check_initial(network, initial)
+        before = _Weighed(initial.graph, Constants(initial.graph, custom_ops), ranks={})
+    layers = [weighed.layer(number, before) for number in range(len(weighed.operators))]
+    sizes = {t.name: math.prod(t.shape) for t in tensors}
+    value, reason = _path_norm(network, weighed, shape, sizes)
+    return WeightsRecord(
+        layers=tuple(layers),
+        parameters=count_parameters(graph, weighed.constants, weighed.folds),
+        depth=max((layer.path for layer in network.layers.layers), default=0),
+        log_path_norm=value,
+        path_norm_reason=reason,
+        unseen=unseen_weights(graph, weighed.constants),
+        unfolded=_unfolded(weighed),
+    )
+
+
+def check_initial(network: Network, initial: Network) -> None:
+    """Make sure that two models have as many layers."""
+    counts = [len(one.layers.layers) for one in (network, initial)]
+    if counts[0] != counts[1]:
+        raise ModelError(
+            f"{initial.graph.path} is no initial state of {network.graph.path}: it has "
+            f"{counts[1]} layers, and that has {counts[0]}. Export both from the same network."
+        )
+
+
+class _InitialError(ModelError):
+    """The initial weights are not those of the network."""
+
+
+class _Weighed:
+    """The linear operators of a graph and the matrices of their weights."""
+
+    def __init__(self, graph: Graph, constants: Constants, ranks: Mapping[str, int]) -> None:
+        self.graph = graph
+        self.constants = constants
+        self.ranks = ranks
+        self.operators: list[LinearOperator] = linear_operators(graph)
+        # By the operator's result, of those that could be read.
+        self.folds: dict[str, Folded] = {}
+        self._first: dict[str, int] = {}
+
+    def matrix(self, number: int) -> BlockMatrix:
+        """Give the matrix of a layer, counted from 0, with its scale folded in."""
+        operator = self.operators[number]
+        found = linear_map(operator, self.constants)
+        fold = folded(self.graph, operator, found, self.constants, self.ranks)
+        self.folds[operator.result] = fold
+        return BlockMatrix(found.blocks, found.row_scale(fold.scale))
+
+    def layer(self, number: int, before: _Weighed | None) -> LayerWeights:
+        """Measure a layer."""
+        operator = self.operators[number]
+        source = self.constants.source(operator.weights)
+        same_as = self._first.get(source)
+        self._first.setdefault(source, number + 1)
+        try:
+            matrix = self.matrix(number)
+            initial = None if before is None else before.initial(number, matrix, self.graph)
+            return layer_weights(number + 1, operator.weights, matrix, initial, same_as)
+        except _InitialError:
+            raise
+        except Exception as error:
+            # The runtime takes more than is foreseen here, and a dump must not fail of it.
+            reason = f"layer {number + 1} ({operator.result!r}): {_reason(error)}"
+            return LayerWeights(number + 1, operator.weights, None, reason=reason)
+
+    def initial(self, number: int, trained: BlockMatrix, of: Graph) -> BlockMatrix:
+        """Give the matrix of a layer, which must be of the shape that it has after training."""
+        try:
+            matrix = self.matrix(number)
+        except Exception as error:
+            raise _InitialError(
+                f"{self.graph.path}: the initial weights of layer {number + 1} cannot be read: "
+                f"{_reason(error)}."
+            ) from error
+        if matrix.blocks.shape != trained.blocks.shape:
+            raise _InitialError(
+                f"{self.graph.path} is no initial state of {of.path}: the weights of layer "
+                f"{number + 1} are {_text(matrix)}, and there {_text(trained)}. Export both from "
+                "the same network."
+            )
+        return matrix
+
+
+def _unfolded(weighed: _Weighed) -> str | None:
+    used = {name for fold in weighed.folds.values() for name in fold.used}
+    try:
+        return unfolded_scale(weighed.graph, weighed.constants, used)
+    except Exception as error:
+        # A dump must not fail of it.
+        return f"a scale of the data cannot be read: {_reason(error)}"
+
+
+def _text(matrix: BlockMatrix) -> str:
+    count = len(matrix.blocks)
+    return " × ".join(map(str, matrix.shape)) + (f" in {count} groups" if count > 1 else "")
+
+
+def _path_norm(
+    network: Network, weighed: _Weighed, shape: Sequence[int], sizes: Mapping[str, int]
+) -> tuple[float | None, str | None]:
+    graph, layers, constants = network.graph, network.layers, weighed.constants
+    value = None
+    if shape[0] > 1:
+        # All samples are the same, so one is enough unless a constant holds their number.
+        with suppress(Exception):
+            one = (1, *shape[1:])
+            value = log_path_norm(graph, layers, constants, one, weighed.ranks, sizes)
+    try:
+        if value is None:
+            value = log_path_norm(graph, layers, constants, shape, weighed.ranks)
+    except Exception as error:
+        return None, _reason(error)
+    if not math.isfinite(value):
+        return None, "it is 0: no path leads from the input to the output"
+    return value, None
+
+
+def _reason(error: Exception) -> str:
+    known = isinstance(error, CnatoolError)
+    return str(error) if known else f"it cannot be computed ({type(error).__name__}: {error})"

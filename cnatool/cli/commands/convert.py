@@ -1,0 +1,58 @@
+"""``cnatool convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.console import ConsoleObserver, note_next, print_path
+from cnatool.cli.options import CodecOption, InputsOption
+from cnatool.errors import UsageError
+
+
+def convert(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A finished store of any format.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="STORE2", help="The new store, in .zarr, .h5 or .hdf5."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="STORE2", help="The new store, instead of STORE2."),
+    ] = None,
+    codec: CodecOption = None,
+    inputs: InputsOption = None,
+    copy_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--copy-inputs", help="Copy raw inputs that another store holds, and refer to none."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing store.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
+) -> None:
+    """Copy a store into another format: the same arrays bit for bit, the same attribute.
+
+    Progress goes to standard error; the path of the new store to standard output.
+    """
+    from cnatool.store.convert import convert as convert_store
+
+    if (target is None) == (output is None):
+        raise UsageError("name the new store once: cnatool convert STORE STORE2.")
+    with ConsoleObserver(quiet=quiet) as observer:
+        made = convert_store(
+            store,
+            target or output or Path(),
+            codec=codec.value if codec else None,
+            inputs=inputs or (),
+            copy_inputs=copy_inputs,
+            overwrite=overwrite,
+            observer=observer,
+        )
+    print_path(made.path)
+    if not quiet:
+        note_next(made)

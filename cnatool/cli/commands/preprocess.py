@@ -1,0 +1,215 @@
+"""``cnatool preprocess``."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnatool._util.local_paths import real_path
+from cnatool.cli.console import key_values, note, print_path, say
+from cnatool.cli.options import (
+    EXIT_CODES,
+    ColourOption,
+    ConstantOption,
+    CropOption,
+    DataArgument,
+    FollowLinksOption,
+    FormatOption,
+    HoldoutOption,
+    InputOption,
+    InterpolationOption,
+    KeepInputsOption,
+    LabelsOption,
+    LayoutOption,
+    LimitOption,
+    MeanOption,
+    ModelArgument,
+    OnError,
+    OnErrorOption,
+    PreprocessOption,
+    ResizeOption,
+    ScaleOption,
+    SeedOption,
+    SplitColumnOption,
+    SplitOption,
+    StdOption,
+    constants,
+    prepared_by,
+)
+from cnatool.errors import DataError, StoreWriteError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.dumping.preview import Preview
+    from cnatool.records.store import Preprocessing
+
+
+class _Order(StrEnum):
+    chw = "chw"
+    hwc = "hwc"
+
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="See how samples are prepared for a model."
+)
+
+
+@app.callback()
+def _group() -> None:
+    """See how samples are prepared for a model."""
+
+
+@app.command("show", epilog=EXIT_CODES)
+def show(
+    model: ModelArgument,
+    data: DataArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, max=256, help="How many, from the split's start.")
+    ] = 16,
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="The split to look at; by default the first."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
+    ] = None,
+    order: Annotated[
+        _Order | None,
+        typer.Option(help="In which order flat samples hold their three channels."),
+    ] = None,
+    preprocess: PreprocessOption = None,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
+    interpolation: InterpolationOption = None,
+    colour: ColourOption = None,
+    scale: ScaleOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    split: SplitOption = None,
+    format_: FormatOption = None,
+    labels: LabelsOption = None,
+    split_column: SplitColumnOption = None,
+    holdout: HoldoutOption = None,
+    seed: SeedOption = 0,
+    on_error: OnErrorOption = OnError.stop,
+    follow_links: FollowLinksOption = False,
+    keep_inputs: KeepInputsOption = None,
+    limit: LimitOption = None,
+    input_: InputOption = None,
+    constant: ConstantOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing picture.")
+    ] = False,
+) -> None:
+    """Say what a model would be fed, and draw it as a picture to look at.
+
+    Nothing is run. All that dump can be told of data, and of how they are prepared, is an option
+    here too.
+    """
+    from cnatool.dumping.preview import preview
+
+    splits = key_values("--split", split or (), "NAME=PATH")
+    if output is not None:
+        sources = [one for one in (model, data, *splits.values()) if one is not None]
+        _check_output(output, sources, overwrite=overwrite)
+    prepared = prepared_by(
+        preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
+    )
+    found = preview(
+        model,
+        data,
+        samples=samples,
+        split=of,
+        splits=splits,
+        format=format_,
+        labels=labels,
+        split_column=split_column,
+        holdout=holdout,
+        seed=seed,
+        on_error=on_error.value,
+        follow_links=follow_links,
+        keep_inputs=keep_inputs.value if keep_inputs else None,
+        limit=limit,
+        inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
+        constants=constants(constant or ()),
+        **prepared,
+    )
+    for line in found.notes:
+        say(line)
+    for made in found.inputs:
+        _say_values(made, found.values[made.input])
+    if output is not None:
+        _draw(found, output, size, order)
+
+
+def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Refuse to draw over what is read, or without a word over anything else."""
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: the picture is a .png file.")
+    for source in sources:
+        # What follows :: is an array inside.
+        if real_path(output).is_relative_to(real_path(Path(str(source).partition("::")[0]))):
+            raise UsageError(
+                f"-o {output} is in {source}, which is only read: draw to another folder."
+            )
+    if not overwrite and os.path.lexists(output):
+        raise UsageError(f"{output} is already there: name another file, or pass --overwrite.")
+
+
+def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
+    """Print the range of what an input receives, channel by channel."""
+    import numpy as np
+
+    axis = made.layout.endswith("chw") and len(made.shape) == 3
+    last = made.layout.endswith("hwc") and len(made.shape) == 3
+    rows = values.astype(np.float64)
+    channels = np.moveaxis(rows, 1, -1) if axis else rows
+    channels = channels.reshape(-1, channels.shape[-1] if axis or last else 1)
+    for number, channel in enumerate(channels.T):
+        name = f"channel {number}" if channels.shape[1] > 1 else f"input {made.input!r}"
+        say(
+            f"{name}: mean {channel.mean():.4g}, standard deviation {channel.std():.4g}, "
+            f"from {channel.min():.4g} to {channel.max():.4g} over {len(values)} samples"
+        )
+
+
+def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
+    from cnatool._util.files import replaced_file
+    from cnatool.data.images.contact_sheet import fed, shown
+    from cnatool.data.images.transform import parse_crop
+
+    refusals = []
+    for made in found.inputs:
+        colour = made.geometry.colour if made.geometry else "as-is"
+        try:
+            facts = fed(
+                made, colour, parse_crop(size) if size else None, order.value if order else None
+            )
+            picture = shown(found.values[made.input], facts)
+        except DataError as error:
+            refusals.append(error)
+            continue
+        try:
+            with replaced_file(output) as partial:
+                partial.write_bytes(picture)
+        except OSError as error:
+            raise StoreWriteError(
+                f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
+            ) from error
+        note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
+        print_path(output)
+        return
+    raise refusals[0]

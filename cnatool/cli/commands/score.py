@@ -1,0 +1,99 @@
+"""``cnatool score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, print_json
+from cnatool.cli.options import ConventionOption, InputsOption, TestOption
+
+
+def score(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
+    test: TestOption = None,
+    convention: ConventionOption = "paper",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Override a field of the convention, as in bins=1000. Repeatable. Fields: "
+            "alpha, codec, bins, range, out_of_range, layers, include_output, include_shortcut, "
+            "aggregate, depth, cna, cna_batch, cna_order, interval, level, resamples, "
+            "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
+            "margin, margin_split, margin_fraction, margin_seed, margin_percentile, margin_batch, "
+            "gap.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--scores-output",
+            "--output",
+            metavar="NAME",
+            help="The model output that holds the class scores; by default the one that the last "
+            "layer leads to.",
+        ),
+    ] = None,
+    inputs: InputsOption = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
+        ),
+    ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="List the layers that are counted, one on each line."),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Also print measures from the norms of the weights; JSON has them."
+        ),
+    ] = False,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet|csv",
+            help="Write α, β, margin, … of each sample to a file. In CSV, a single quote precedes "
+            "text that a spreadsheet would evaluate.",
+        ),
+    ] = None,
+) -> None:
+    """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
+    from cnatool.cli.tables.score import print_baselines, print_score
+    from cnatool.scoring.notes import unfinished
+    from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
+    from cnatool.scoring.score import score_all
+
+    if samples is not None:
+        check_frame_path(samples)
+    with ConsoleObserver(unit="", patience=PATIENCE) as observer:
+        scored = score_all(
+            store,
+            test,
+            convention=convention,
+            overrides=key_values("--set", set_ or ()),
+            output=output,
+            inputs=inputs or (),
+            observer=observer,
+        )
+        result = scored.result(observer)
+    for name, split in result.splits.items():
+        if not split.complete:
+            note(unfinished(name, split.samples, split.rows))
+    if samples is not None:
+        named = str(result.convention)
+        write_frames(scored.frames(), sample_schema(), samples, convention=named)
+        note(f"wrote {samples}")
+    if json:
+        print_json(result.to_json())
+    else:
+        print_score(result, everything=everything, layers=layers)
+        if baselines:
+            print_baselines(result)

@@ -1,0 +1,315 @@
+"""A result of scoring as tables."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cnatool._util.text import with_operator
+from cnatool.cli.console import say, say_each
+from cnatool.cli.tables.table import number, print_table
+from cnatool.metrics.estimate import ResampledEstimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cnatool.metrics.estimate import ChanceArea, Estimate, MinibatchCna
+    from cnatool.metrics.norms import Baseline
+    from cnatool.scoring.results import ScoreResult
+
+# Characters of a line that lists layers; more of them are not listed.
+_LINE = 100
+_ROUNDED = 1 + 1e-9
+
+
+def print_score(result: ScoreResult, *, everything: bool = False, layers: bool = False) -> None:
+    """Print a result as tables; with `everything` also what a first look does not need.
+
+    With `layers` each layer has a line of its own.
+    """
+    say(f"convention {result.convention}\n")
+    _print_splits(result)
+    _print_pair(result)
+    if everything:
+        _print_coefficients(result)
+        _print_alpha_groups(result)
+    reasons = [*_reasons(result), *(_further_reasons(result) if everything else ())]
+    if reasons:
+        say("\nundefined (–):")
+        say_each(f"  {reason}" for reason in reasons)
+    _print_layers(result, every=layers)
+    kinds = {split.outputs for split in result.splits.values()} - {None}
+    read = f", read as {kinds.pop()}" if kinds else ""
+    if result.output.name is not None:
+        say(f"output: {result.output.name}{read}")
+    if result.alpha_codec is not None:
+        say(f"α: {result.alpha_codec}")
+    for line in result.notes:
+        say(f"note: {line}")
+
+
+def _print_layers(result: ScoreResult, *, every: bool) -> None:
+    texts = [
+        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
+    ]
+    count = f"{len(texts)} layer{'s' * (len(texts) != 1)}"
+    line = f"{count}: {', '.join(texts)}"
+    if every:
+        say(f"\n{count}:")
+        say_each(f"  {text}" for text in texts)
+    elif len(line) <= _LINE:
+        say(f"\n{line}")
+    else:
+        say(f"\n{count}, from {texts[0]} to {texts[-1]} (--layers lists them)")
+
+
+def _print_splits(result: ScoreResult) -> None:
+    print_table(
+        [
+            ("split", "left"),
+            ("samples", "right"),
+            ("accuracy", "right"),
+            ("loss", "right"),
+            ("α mean", "right"),
+            ("β mean", "right"),
+            ("CNA", "right"),
+            (_interval_header(result), "right"),
+            (_p_header(result), "right"),
+        ],
+        [
+            [
+                name,
+                str(split.samples),
+                number(split.accuracy),
+                number(split.loss),
+                number(split.alpha.mean),
+                number(split.beta.mean, 3),
+                number(split.cna.value),
+                _interval(split.cna.interval),
+                _p(split.cna.p_value, split.cna.p_least),
+            ]
+            for name, split in result.splits.items()
+        ],
+        attached={7, 8},
+    )
+
+
+def _print_pair(result: ScoreResult) -> None:
+    say("")
+    print_table(
+        [
+            ("measure", "left"),
+            ("form", "left"),
+            ("value", "right"),
+            (_interval_header(result), "right"),
+            ("by chance", "right"),
+            ("p", "right"),
+        ],
+        [
+            [
+                name,
+                form,
+                number(found.value),
+                _interval(found.interval) if isinstance(found, ResampledEstimate) else "",
+                *(_by_chance(result.cna_area_by_chance) if name == "CNA-A" else ("", "")),
+            ]
+            for name, form, found in _pair_rows(result)
+        ],
+        keys=2,
+        attached={3, 5},
+    )
+
+
+def _pair_rows(result: ScoreResult) -> list[tuple[str, str, Estimate | ResampledEstimate]]:
+    fields = result.convention.fields
+    return [
+        ("gap", f"{fields.gap}, train and test", result.gap),
+        ("CNA-A", fields.area, result.cna_area),
+        ("margin", f"{fields.margin}, {fields.margin_split}", result.margin),
+        ("CNA-M", "margin · CNA-A", result.cna_margin),
+    ]
+
+
+def _print_coefficients(result: ScoreResult) -> None:
+    fields = result.convention.fields
+    order = {"rows": "in row order", "random": "in random order"}[fields.cna_order]
+    say(f"\nCNA by every coefficient; the last over minibatches {order}, mean and deviation\n")
+    print_table(
+        [
+            ("split", "left"),
+            ("Pearson", "right"),
+            ("Spearman", "right"),
+            ("Kendall τ-b", "right"),
+            ("smoothed", "right"),
+            (f"batches of {fields.cna_batch}", "right"),
+        ],
+        [
+            [
+                name,
+                *(number(c.value) for c in (all_.pearson, all_.spearman, all_.kendall)),
+                number(all_.smoothed.value),
+                _minibatches(all_.minibatches),
+            ]
+            for name, all_ in ((name, split.coefficients) for name, split in result.splits.items())
+        ],
+    )
+    gaps = (f"{number(gap.value)} ({form})" for form, gap in
+            (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)))  # fmt: skip
+    say(f"\ngap: {', '.join(gaps)}")
+
+
+def _print_alpha_groups(result: ScoreResult) -> None:
+    say("\nby quantiles of α\n")
+    print_table(
+        [
+            ("split", "left"),
+            ("group", "right"),
+            ("samples", "right"),
+            ("α from", "right"),
+            ("α to", "right"),
+            ("error", "right"),
+            ("loss", "right"),
+        ],
+        [
+            [
+                name,
+                str(place),
+                str(group.samples),
+                *map(number, (group.alpha_min, group.alpha_max, group.error, group.loss)),
+            ]
+            for name, split in result.splits.items()
+            for place, group in enumerate(split.alpha_groups, start=1)
+        ],
+        keys=2,
+    )
+
+
+def _reasons(result: ScoreResult) -> Iterator[str]:
+    fields = result.convention.fields
+    for measure, _, found in _pair_rows(result):
+        if found.reason is not None:
+            yield f"{measure}: {found.reason}"
+        elif isinstance(found, ResampledEstimate) and found.interval_reason is not None:
+            yield f"interval of {measure}: {found.interval_reason}"
+    if result.cna_area.value is not None and result.cna_area_by_chance.reason is not None:
+        yield f"CNA-A by chance: {result.cna_area_by_chance.reason}"
+    for name, split in result.splits.items():
+        for measure, reason in (
+            ("accuracy, loss", split.performance_reason),
+            ("loss", split.loss_reason),
+            ("β", split.beta_reason),
+            ("CNA", split.cna.reason),
+            ("interval of CNA", split.cna.interval_reason),
+            ("p of CNA", None if fields.permutations else "no permutations are drawn"),
+        ):
+            if reason is not None:
+                yield f"{measure} of {name}: {reason}"
+
+
+def _further_reasons(result: ScoreResult) -> Iterator[str]:
+    """Give what `_reasons` does not, of what is printed with everything."""
+    fields = result.convention.fields
+    for form, gap in (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)):
+        if form != fields.gap and gap.reason is not None:
+            yield f"gap ({form}): {gap.reason}"
+    for name, split in result.splits.items():
+        of = split.coefficients
+        for measure, reason in (
+            ("Pearson", of.pearson.reason),
+            ("Spearman", of.spearman.reason),
+            ("Kendall τ-b", of.kendall.reason),
+            ("smoothed", of.smoothed.reason),
+            (f"batches of {fields.cna_batch}", of.minibatches.reason),
+        ):
+            # What holds for all coefficients is said of CNA.
+            if reason is not None and reason != split.cna.reason:
+                yield f"{measure} of {name}: {reason}"
+        if split.performance_reason is not None:
+            yield f"error, loss of the groups of {name}: {split.performance_reason}"
+        empty = [str(i) for i, one in enumerate(split.alpha_groups, start=1) if not one.samples]
+        if empty:
+            why = ", as equal α are never divided" if split.samples else ""
+            yield f"groups {', '.join(empty)} of {name}: no samples{why}"
+        broken = any(one.samples and one.alpha_mean is None for one in split.alpha_groups)
+        if broken:
+            yield f"α of the groups of {name}: {split.cna.reason}"
+
+
+def _minibatches(found: MinibatchCna) -> str:
+    if found.std is None:
+        return number(found.mean)
+    return f"{number(found.mean)} ± {number(found.std)}"
+
+
+def _by_chance(chance: ChanceArea) -> tuple[str, str]:
+    return number(chance.mean), _p(chance.p_value, chance.p_least)
+
+
+def _p(value: float | None, least: float | None) -> str:
+    """Write a p-value; at the least that there can be, as a bound."""
+    if value is None or least is None:
+        return "–"
+    # Short, so that the table fits a terminal: 1.7e-5 and not 1.7e-05.
+    written = re.sub(r"e-0", "e-", f"{value:.2g}")
+    return f"{'≤' if value <= least * _ROUNDED else ''}{written}"
+
+
+def _p_header(result: ScoreResult) -> str:
+    tested = {split.cna.p_statistic for split in result.splits.values()} - {None}
+    named = result.convention.fields.cna
+    return "".join(["p", *(f" ({one})" for one in tested if one != named)])
+
+
+def _interval_header(result: ScoreResult) -> str:
+    return f"{100 * result.convention.fields.level:g} % interval"
+
+
+def _interval(edges: tuple[float, float] | None) -> str:
+    return "–" if edges is None else " … ".join(number(edge, 3) for edge in edges)
+
+
+def print_baselines(result: ScoreResult) -> None:
+    """Print the measures from the norms of the weights as a table."""
+    from cnatool.cli.tables.table import number, print_table
+
+    found = result.baselines
+    rows: list[tuple[str, str, Baseline]] = [
+        ("L2", "∏ ‖W‖ / margin", found.l2),
+        ("spectral", "∏ σ₁ / margin", found.spectral),
+        ("L2-path", "path norm / margin", found.l2_path),
+        ("2018 bound", f"from {found.initial or 'initial weights'}", found.bound_2018),
+        ("2018 bound", "from 0", found.bound_2018_from_zero),
+        ("parameter norm", "‖W‖ of all layers", found.parameter_norm),
+        ("L1", "Σ |w| of all layers", found.l1),
+        ("distance", f"from {found.initial or 'initial weights'}", found.distance),
+        ("parameters", "number", found.parameters),
+        ("depth", "layers on a path", found.depth),
+    ]
+    noise: list[tuple[str, str, Baseline]] = [
+        ("pac-bayes-flatness", "1/σ²", found.pac_bayes_flatness),
+        ("pac-bayes-init", "‖w − w⁰‖² and σ", found.pac_bayes_init),
+        ("pac-bayes-orig", "‖w‖² and σ", found.pac_bayes_orig),
+        ("pac-bayes-mag-flatness", "1/σ′²", found.pac_bayes_mag_flatness),
+        ("pac-bayes-mag-init", "w − w⁰ and σ′", found.pac_bayes_mag_init),
+        ("pac-bayes-mag-orig", "‖w‖², w − w⁰ and σ′", found.pac_bayes_mag_orig),
+        ("pac-bayes-mag-from-zero", "w and σ′", found.pac_bayes_mag_from_zero),
+    ]
+    rows += noise if found.flatness is not None else []
+    say("")
+    print_table(
+        [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
+        [
+            [name, form, number(one.log), "–" if one.value is None else f"{one.value:.6g}"]
+            for name, form, one in rows
+        ],
+        keys=2,
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, form, one in rows:
+        if one.reason is not None:
+            text = f"{name} {form}" if name == "2018 bound" else name
+            reasons.setdefault(one.reason, []).append(text)
+    if reasons:
+        say("\nundefined (–):")
+        for reason, names in reasons.items():
+            say(f"  {', '.join(names)}: {reason}")

@@ -1,0 +1,284 @@
+"""A study as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool._util.text import escaped
+from cnatool.cli.console import say
+from cnatool.cli.tables.table import number, print_table
+from cnatool.studying.columns import is_variant, measure_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cnatool.cli.tables.table import Column
+    from cnatool.studying.results import (
+        MeasureCorrelation,
+        NotScored,
+        StudyEstimate,
+        StudyResult,
+        StudySettings,
+    )
+
+_TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
+
+
+def print_study(result: StudyResult, *, everything: bool = False) -> None:
+    """Print how each measure correlates with each target, and what was left out.
+
+    With `everything` also variants of a measure, such as CNA by other coefficients, and what
+    measures say beyond the hyperparameters.
+    """
+    if result.convention is not None:
+        say(f"convention {result.convention}")
+    clusters = (
+        "each by itself"
+        if result.settings.cluster is None
+        else f"{result.clusters} clusters by {result.settings.cluster}"
+    )
+    networks = "1 network" if result.networks == 1 else f"{result.networks} networks"
+    say(f"{networks}, {clusters}")
+    for line in _tag_lines(result.settings):
+        say(line)
+    shown = [one for one in result.correlations if everything or not is_variant(one.measure)]
+    whole = [one for one in shown if one.group is None]
+    for target in result.settings.targets:
+        _print_target(target, [one for one in whole if one.target == target], result)
+    if result.settings.by is not None:
+        for target in result.settings.targets:
+            _print_groups(target, [one for one in shown if one.target == target], result)
+    for target in result.settings.targets:
+        _print_against_baseline(target, whole, result)
+    if everything:
+        _print_beyond_hyperparameters(result)
+    _print_reasons(whole, result)
+    print_not_scored(result.not_scored)
+    if result.notes:
+        say("")
+    for line in result.notes:
+        say(f"note: {line}")
+
+
+def _tag_lines(settings: StudySettings) -> Iterator[str]:
+    """Say which tags count as hyperparameters, and why the others do not."""
+    if settings.hyperparameters:
+        fixed = f"; {', '.join(settings.held)} held fixed" if settings.held else ""
+        yield f"hyperparameters: {', '.join(settings.hyperparameters)}{fixed}"
+    elif settings.not_hyperparameters:
+        yield "no tag is a hyperparameter, so there is no Ψ, K and sign error"
+    if settings.not_hyperparameters:
+        tags = ", ".join(f"{tag} ({why})" for tag, why in settings.not_hyperparameters.items())
+        yield f"no hyperparameters: {tags}"
+
+
+def print_not_scored(not_scored: Sequence[NotScored]) -> None:
+    """Print the stores that could not be scored, with the reasons; nothing where there are none."""
+    if not not_scored:
+        return
+    say("\nnot scored:")
+    print_table(
+        [("store", "left"), ("reason", "left")],
+        [
+            # The reason may begin with the path, as errors do.
+            [one.path, one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")]
+            for one in not_scored
+            for path in [escaped(one.path)]
+        ],
+    )
+
+
+def _print_target(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+    level = _level(result)
+    intervals = any(one.pearson.interval is not None for one in found)
+    columns: list[Column] = [("measure", "left"), ("n", "right")]
+    for name in ("Pearson", "Spearman", "Kendall τ-b"):
+        columns.append((name, "right"))
+        if intervals:
+            columns.append((f"{level} interval", "right"))
+    say(f"\ncorrelation with {target}\n")
+    print_table(
+        columns,
+        [
+            [f"{_TITLES[one.kind]}{one.measure}", str(one.networks), *cells]
+            for one in found
+            if one.pearson.value is not None
+            for cells in [_cells((one.pearson, one.spearman, one.kendall_b), intervals)]
+        ],
+        attached={3, 5, 7} if intervals else (),
+    )
+
+
+def _level(result: StudyResult) -> str:
+    return f"{result.settings.level:.0%}".replace("%", " %")
+
+
+def _print_against_baseline(
+    target: str, whole: Sequence[MeasureCorrelation], result: StudyResult
+) -> None:
+    """Print whether measures go with a target more than the best trivial baseline does."""
+    of = {one.measure: one.pearson.value for one in whole if one.target == target}
+    pairs = [
+        one
+        for one in result.differences
+        if one.target == target
+        and one.coefficient == "pearson"
+        and one.magnitude.value is not None
+        and measure_kind(one.second) == "trivial"
+    ]
+    trivial = {one.second: abs(of.get(one.second) or 0) for one in pairs}
+    if not trivial:
+        return
+    best = max(trivial, key=lambda name: trivial[name])
+    rows = []
+    for one in pairs:
+        if one.second != best:
+            continue
+        edges = one.magnitude.interval
+        verdict = "undecided" if edges is not None else "–"
+        if edges is not None and edges[0] > 0:
+            verdict = "yes"
+        elif edges is not None and edges[1] < 0:
+            verdict = "no"
+        rows.append(
+            [
+                one.first,
+                str(one.networks),
+                number(one.magnitude.value, 2),
+                _interval(edges),
+                verdict,
+            ]
+        )
+    say(f"\ncorrelation with {target}, against the best trivial baseline: {best}\n")
+    print_table(
+        [
+            ("measure", "left"),
+            ("n", "right"),
+            (f"|r| − |r| of {best}", "right"),
+            (f"{_level(result)} interval", "right"),
+            ("beats it", "left"),
+        ],
+        rows,
+    )
+
+
+def _print_beyond_hyperparameters(result: StudyResult) -> None:
+    """Print Ψ, K and the sign error, and which tags they take for hyperparameters."""
+    settings = result.settings
+    for target in settings.targets:
+        found = [
+            one
+            for one in result.hyperparameters
+            if one.target == target
+            and not is_variant(one.measure)
+            and (one.psi.value is not None or one.sign_error.mean is not None)
+        ]
+        rows = [
+            [
+                f"{_TITLES[one.kind]}{one.measure}",
+                str(one.networks),
+                number(one.psi.value, 2),
+                _interval(one.psi.interval),
+                number(one.information.value, 3),
+                number(one.sign_error.mean, 2),
+                number(one.sign_error.percentile_90, 2),
+                number(one.sign_error.max, 2),
+                str(one.sign_error.environments),
+            ]
+            for one in found
+        ]
+        if not rows:
+            continue
+        say(f"\n{target} beyond the hyperparameters\n")
+        print_table(
+            [
+                ("measure", "left"),
+                ("n", "right"),
+                ("Ψ", "right"),
+                (f"{_level(result)} interval", "right"),
+                ("K", "right"),
+                ("sign error:\nmean", "right"),
+                ("90th\npercentile", "right"),
+                ("greatest", "right"),
+                ("environments", "right"),
+            ],
+            rows,
+        )
+        reasons = {
+            text: name
+            for one in found
+            for name, text in (
+                ("Ψ", one.psi.reason),
+                ("Ψ's interval", one.psi.interval_reason),
+                ("K", one.information.reason),
+                ("sign error", one.sign_error.reason),
+            )
+            if text is not None
+        }
+        for text, name in reasons.items():
+            say(f"  no {name}: {text}")
+
+
+def _interval(edges: tuple[float, float] | None) -> str:
+    return "–" if edges is None else " … ".join(number(edge, 2) for edge in edges)
+
+
+def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
+    cells = []
+    for estimate in estimates:
+        cells.append(number(estimate.value, 2))
+        if intervals:
+            cells.append(_interval(estimate.interval))
+    return cells
+
+
+def _print_groups(target: str, found: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+    by = result.settings.by
+    groups = list(dict.fromkeys(one.group for one in found))
+    sizes = {g: max(one.networks for one in found if one.group == g) for g in groups}
+    of = {(one.measure, one.group): one for one in found}
+    say(f"\ncorrelation with {target} by {by}: Pearson, Spearman\n")
+    print_table(
+        [
+            ("measure", "left"),
+            *((f"{'all' if g is None else g}\nn = {sizes[g]}", "right") for g in groups),
+        ],
+        [
+            [
+                f"{_TITLES[one.kind]}{one.measure}",
+                *(
+                    f"{number(of[one.measure, g].pearson.value, 2)}, "
+                    f"{number(of[one.measure, g].spearman.value, 2)}"
+                    for g in groups
+                ),
+            ]
+            for one in found
+            if one.group is None and one.pearson.value is not None
+        ],
+    )
+
+
+def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+    told = {one.measure for one in result.undefined}
+    reasons: dict[str, list[str]] = {}
+    without: dict[str, list[str]] = {}
+    for one in whole:
+        if one.pearson.reason is None:
+            if one.pearson.interval_reason is not None:
+                without.setdefault(one.pearson.interval_reason, []).append(one.measure)
+        elif one.networks or one.measure not in told:
+            reason = one.pearson.reason.removeprefix(f"{one.measure} is ")
+            reasons.setdefault(reason, []).append(one.measure)
+    for missing in result.undefined:
+        if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
+            text = f"undefined for {missing.networks} networks: {missing.reason}"
+            reasons.setdefault(text, []).append(missing.measure)
+    if reasons:
+        say("\nno correlation, or not of all networks:")
+    for reason, names in reasons.items():
+        say(f"  {', '.join(dict.fromkeys(names))}: {reason}")
+    if without:
+        say("\nno interval:")
+    for reason, names in without.items():
+        all_of_them = len(names) == sum(one.pearson.value is not None for one in whole)
+        say(f"  {'all' if all_of_them else ', '.join(dict.fromkeys(names))}: {reason}")

@@ -1,0 +1,1 @@
+"""Two stores of one network, compared."""

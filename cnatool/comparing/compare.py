@@ -1,0 +1,360 @@
+"""Comparing two stores: whether their tensors, outputs and scores are those of one network."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cnatool.comparing.differences import (
+    equal_share,
+    same_predictions,
+    statistic_differences,
+    sums_agree,
+    value_difference,
+)
+from cnatool.comparing.match_tensors import matched
+from cnatool.comparing.results import (
+    ArraysCompared,
+    Comparison,
+    Difference,
+    ScoreCompared,
+    SplitCompared,
+    TensorCompared,
+)
+from cnatool.errors import DataError, MetricError, UsageError
+from cnatool.metrics.convention import NO_OVERRIDES
+from cnatool.metrics.convention import convention as named_convention
+from cnatool.scoring.results import ConventionResult
+from cnatool.scoring.score import score_all
+from cnatool.store.reader import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cnatool.comparing.match_tensors import Match, Pair
+    from cnatool.metrics.convention import Convention
+    from cnatool.records.store import ArrayRecord
+    from cnatool.scoring.results import ScoreResult
+    from cnatool.store.reader import Split
+
+TOLERANCE = 1e-4
+
+
+def compare(
+    store: str | Path | Store,
+    store2: str | Path | Store,
+    *,
+    split: str | None = None,
+    convention: str = "paper",
+    overrides: Mapping[str, object] = NO_OVERRIDES,
+    tolerance: float = TOLERANCE,
+) -> Comparison:
+    """Compare two stores of one network and the same samples in the same order.
+
+    Tensors are matched by name where every layer of one store has its namesakes in the other. Else
+    layers are matched by the stems of their names, without what optimisers and quantisers add, and
+    by size, longest path from the input, shortcut and order. A layer that could stand for several
+    is not compared, and neither are quantised codes with values; notes name both.
+
+    Parameters
+    ----------
+    store, store2 : str, Path or Store
+        The stores.
+    split : str, optional
+        The one split to compare; by default all that both have.
+    convention, overrides
+        Of the scores, as of `cnatool.score`.
+    tolerance : float
+        Largest relative difference of what is taken for the same.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    NotAStoreError, StoreDamagedError
+        If there is no store, or it is broken.
+    MetricError
+        If the stores have no split in common.
+    UsageError
+        If the convention or a field does not exist, or the tolerance is no positive number.
+    """
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise UsageError(f"--tolerance {tolerance}: a number above 0.")
+    fields, typed = named_convention(convention, overrides)
+    one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
+    names = _common_splits(one, two, split)
+    match = matched(one, two, sums_agree(one.splits[names[0]], two.splits[names[0]]))
+    splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
+    scores, reason = compared_scores(one, two, names, convention, overrides)
+    found = _found(splits, scores, tolerance)
+    differences = [
+        *_structure(match, splits, one, two),
+        *(what for what, _, wrong in found if wrong),
+    ]
+    undefined = next((what for what, size, _ in found if size is None), None)
+    largest = max(
+        ((size, what) for what, size, _ in found if size is not None), default=(None, "nothing")
+    )
+    return Comparison(
+        schema="cnatool.compare/1",
+        store=str(one.path),
+        store2=str(two.path),
+        tolerance=tolerance,
+        same=not differences,
+        largest=largest[0] if undefined is None else None,
+        largest_of=largest[1] if undefined is None else undefined,
+        differences=tuple(differences),
+        matched=match.by,
+        unmatched=tuple(match.left),
+        unmatched2=tuple(match.left2),
+        splits=splits,
+        convention=ConventionResult(convention, typed, fields),
+        scores=tuple(scores),
+        scores_reason=reason,
+        notes=(
+            *(_other_splits(one, two) if split is None else ()),
+            *(_other_samples(splits) if differences else ()),
+            *_notes(match, one, two, fields),
+        ),
+    )
+
+
+def _common_splits(one: Store, two: Store, split: str | None) -> list[str]:
+    common = [name for name in one.splits if name in two.splits]
+    if split is not None and split not in common:
+        lacking = one if split not in one.splits else two
+        raise MetricError(
+            f"{lacking.path} has no split {split!r}; it has {', '.join(lacking.splits)}."
+        )
+    if not common:
+        raise MetricError(
+            f"{one.path} has the splits {', '.join(one.splits)}, and {two.path} "
+            f"{', '.join(two.splits)}: there is none to compare."
+        )
+    return common if split is None else [split]
+
+
+def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
+    rows = min(len(split), len(split2))
+    statistics = statistic_differences(split, split2, match.pairs, rows)
+    labels, labels2 = split.labels, split2.labels
+    marks = split.record.fingerprint, split2.record.fingerprint
+    outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
+    return SplitCompared(
+        rows=len(split),
+        rows2=len(split2),
+        same_data=None if None in marks else marks[0] == marks[1],
+        ids=equal_share(split.ids, split2.ids, rows),
+        labels=None if labels is None or labels2 is None else equal_share(labels, labels2, rows),
+        tensors=tuple(
+            TensorCompared(
+                name=pair.one.name,
+                name2=pair.two.name,
+                layer=pair.layer,
+                layer2=pair.layer2,
+                stands_for=pair.stands_for,
+                statistics=differences,
+                activations=_activations(split, split2, pair, rows),
+            )
+            for pair, differences in zip(match.pairs, statistics, strict=True)
+        ),
+        outputs=tuple(
+            ArraysCompared(
+                name=outputs[number].name,
+                name2=outputs2[number2].name,
+                values=value_difference(split.outputs(number), split2.outputs(number2), rows),
+                predictions=same_predictions(split.outputs(number), split2.outputs(number2), rows),
+            )
+            for number, number2 in _matched_outputs(outputs, outputs2)
+        ),
+    )
+
+
+def _matched_outputs(
+    outputs: Sequence[ArrayRecord], outputs2: Sequence[ArrayRecord]
+) -> list[tuple[int, int]]:
+    """Pair outputs of the same name, then those of the same shape in order."""
+    names = {one.name: number for number, one in enumerate(outputs2)}
+    found = {n: names[one.name] for n, one in enumerate(outputs) if one.name in names}
+    for number, one in enumerate(outputs):
+        alike = (n for n, two in enumerate(outputs2) if two.shape == one.shape)
+        other = next((n for n in alike if n not in found.values()), None)
+        if number not in found and other is not None:
+            found[number] = other
+    return sorted(found.items())
+
+
+def _activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
+    for each, tensor in ((split, pair.one), (split2, pair.two)):
+        if tensor.stored is None and tensor.output is None:
+            return Difference(
+                None, None, None, f"{each.path} holds statistics of {tensor.name!r} alone"
+            )
+    one, two = split.activations(pair.one.name), split2.activations(pair.two.name)
+    return value_difference(one, two, rows)
+
+
+def _found(
+    splits: Mapping[str, SplitCompared], scores: Sequence[ScoreCompared], tolerance: float
+) -> list[tuple[str, float | None, bool]]:
+    """List every relative difference: what of, how large, and whether that is too much."""
+    sizes: list[tuple[str, float | None]] = []
+    for name, split in splits.items():
+        for tensor in split.tensors:
+            for statistic, difference in tensor.statistics.items():
+                sizes.append((f"{statistic} of {tensor.name}, {name}", difference.max_relative))
+            values = tensor.activations
+            if values.max_abs is not None or "finite" in (values.reason or ""):
+                sizes.append((f"values of {tensor.name}, {name}", values.max_relative))
+        sizes += [(f"output {o.name}, {name}", o.values.max_relative) for o in split.outputs]
+    sizes += [(score.name, score.relative) for score in scores]
+    return [
+        (
+            f"{what}: {'undefined' if size is None else f'{size:.2g}'}",
+            size,
+            not _within(size, tolerance),
+        )
+        for what, size in sizes
+    ]
+
+
+def _within(size: float | None, tolerance: float) -> bool:
+    return size is not None and size <= tolerance
+
+
+def _structure(
+    match: Match, splits: Mapping[str, SplitCompared], one: Store, two: Store
+) -> Iterator[str]:
+    """Say what is there in one of the stores alone."""
+    for names, where in ((match.left, "first"), (match.left2, "second")):
+        if names:
+            yield f"layers of the {where} store alone: {', '.join(names)}"
+    for name, split in splits.items():
+        if not split.outputs and (one.record.outputs or two.record.outputs):
+            yield f"split {name}: no output could be matched"
+        if split.rows != split.rows2:
+            yield f"split {name} has {split.rows} rows and {split.rows2}"
+        if split.labels not in (None, 1.0):
+            yield f"labels of {name}: {split.labels:.2%} are the same"
+        if not split.tensors:
+            yield f"split {name}: no tensor could be matched"
+
+
+def _other_splits(one: Store, two: Store) -> Iterator[str]:
+    for store, other in ((one, two), (two, one)):
+        alone = [name for name in store.splits if name not in other.splits]
+        if alone:
+            yield f"{store.path} alone has {', '.join(alone)}, which is not compared"
+
+
+def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
+    """Say where differences may come from the data, not the network."""
+    for name, split in splits.items():
+        if split.rows == split.rows2 and split.same_data is False:
+            ids = f"{split.ids or 0:.2%} of ids are the same"
+            yield (
+                f"inputs or labels of {name} are not the same, row by row ({ids}): compare stores "
+                "of the same samples in the same order"
+            )
+
+
+def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator[str]:
+    if fields.area == "reference":
+        yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
+    if match.codes:
+        yield (
+            f"{_listed(match.codes)}: one store holds quantised codes and the other values, so "
+            "these layers are not compared. An export with QuantizeLinear and DequantizeLinear "
+            "(QuantFormat.QDQ) has values for both"
+        )
+    if match.ambiguous:
+        yield (
+            f"{_listed(match.ambiguous)}: several layers of {two.path} have the same size and "
+            "place in the network, neither names nor values tell which is which, and none is "
+            "compared. Export both models with the same names of weights"
+        )
+    if match.reordered:
+        yield (
+            f"layers that run in another order in {two.path}: {_listed(match.reordered)}. Depths "
+            "by index see another network; --set depth=path does not"
+        )
+    for names, where in ((match.folded2, two), (match.folded, one)):
+        if names:
+            yield (
+                f"{where.path} lacks what the linear operators of {', '.join(names)} give by "
+                "themselves: a normalisation is folded into them, or their results were not "
+                "recorded. Layers are compared where they enter the nonlinearity; conventions "
+                "whose layers are linear see another network"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List the first names, and count the rest."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
+
+
+def compared_scores(
+    store: Store,
+    store2: Store,
+    splits: Sequence[str],
+    convention: str,
+    overrides: Mapping[str, object],
+) -> tuple[list[ScoreCompared], str | None]:
+    """Score both stores; give the scores, or why there are none."""
+    try:
+        results = [_result(each, convention, overrides) for each in (store, store2)]
+    except (DataError, MetricError) as error:
+        return [], str(error)
+    numbers, numbers2 = (dict(_scores(result, splits)) for result in results)
+    return [
+        ScoreCompared(name, value, value2, _relative(value, value2, max(scale, scale2)))
+        for (name, (value, scale)), (value2, scale2) in zip(
+            numbers.items(), numbers2.values(), strict=True
+        )
+    ], None
+
+
+def _result(store: Store, convention: str, overrides: Mapping[str, object]) -> ScoreResult:
+    """Score a store without intervals and p-values, which are not compared."""
+    scored = score_all(store, convention=convention, overrides=overrides)
+    fields = msgspec.structs.replace(
+        scored.convention, resamples=0, area_resamples=0, permutations=0
+    )
+    return dataclasses.replace(scored, convention=fields).result()
+
+
+def _scores(
+    result: ScoreResult, splits: Sequence[str]
+) -> Iterator[tuple[str, tuple[float | None, float]]]:
+    """Give each score with the least size that a difference is a share of."""
+    for name in splits:
+        split = result.splits[name]
+        where = f"splits.{name}"
+        yield f"{where}.accuracy", (split.accuracy, 1.0)
+        yield f"{where}.loss", (split.loss, 0.0)
+        yield f"{where}.alpha.mean", (split.alpha.mean, 0.0)
+        yield f"{where}.beta.mean", (split.beta.mean, split.beta.std or 0.0)
+        yield f"{where}.cna", (split.cna.value, 1.0)
+    if len(splits) < 2:
+        return
+    # A difference of accuracies is as large as they are.
+    yield "gap", (result.gap.value, 1.0)
+    yield "margin", (result.margin.value, 0.0)
+    if result.convention.fields.area == "reference":
+        return
+    yield "cna_area", (result.cna_area.value, 0.0)
+    yield "cna_margin", (result.cna_margin.value, 0.0)
+
+
+def _relative(one: float | None, two: float | None, least: float) -> float | None:
+    if one is None or two is None:
+        return 0.0 if one is two else None
+    scale = max(abs(one), abs(two), least)
+    return abs(one - two) / scale if scale else 0.0

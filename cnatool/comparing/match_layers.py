@@ -1,0 +1,198 @@
+"""Matching layers of two stores, by name and by position in the network."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+    from cnatool.records.store import LayerRecord
+    from cnatool.store.reader import Store
+
+# What exporters, optimisers and quantisers put around the name of a tensor or a weight.
+_SUFFIX = re.compile(
+    r"(_(De)?[Qq]uantizeLinear(_(Input|Output))?|_(de)?quantized|_QuantizeInput|_transposed|_fused"
+    r"|_output_\d+|:\d+)(_\d+)?$"
+)
+_PREFIX = re.compile(r"^(Conv|Gemm|MatMul)[A-Za-z]*Fusion_[A-Z]_")
+# Numbered by an exporter: two exports may give one number to different layers.
+_NUMBERED = re.compile(r"^(onnx::\w+_|val_|r|t)?\d+$")
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedLayers:
+    """Layers of two stores, side by side.
+
+    Attributes
+    ----------
+    by : {"name", "order"}
+        Whether names alone told them.
+    places : list of (int, int)
+        The layers' places in both lists, in the order of the first.
+    ambiguous : list of str
+        Pre-activations of the first list that could stand for several of the second, and that are
+        left out.
+    """
+
+    by: Literal["name", "order"]
+    places: list[Place]
+    ambiguous: list[str]
+
+
+def name_stem(name: str) -> str:
+    """Take from a name what optimisers and quantisers add to it."""
+    stem = _PREFIX.sub("", name)
+    while (shorter := _SUFFIX.sub("", stem)) != stem:
+        stem = shorter
+    return stem
+
+
+def tensor_size(store: Store, name: str) -> int:
+    """Count a sample's elements of a tensor; -1 where it varies with the data."""
+    tensor = store.tensor(name)
+    return -1 if tensor.varies else math.prod(tensor.shape)
+
+
+def align_layers(
+    store: Store,
+    store2: Store,
+    layers: Sequence[LayerRecord],
+    layers2: Sequence[LayerRecord],
+    agree: Callable[[str, str], bool],
+) -> AlignedLayers:
+    """Pair layers by the stems of their names, then by size, path, shortcut and output.
+
+    A name pairs two layers where each list has it once, and the layers are alike in size, shortcut
+    and output; a name that is a number only if the paths are as long. What is left is paired by
+    size, path, shortcut and output where both lists have as many of each, else in execution order.
+    Where that leaves a choice that the values do not make, no layer is paired.
+    """
+    sizes, sizes2 = (
+        [tensor_size(each, layer.preactivation) for layer in found]
+        for each, found in ((store, layers), (store2, layers2))
+    )
+    kinds, kinds2 = (
+        [(size, layer.shortcut, layer.output) for size, layer in zip(each, found, strict=True)]
+        for each, found in ((sizes, layers), (sizes2, layers2))
+    )
+
+    def alike(i: int, j: int) -> bool:
+        return agree(layers[i].preactivation, layers2[j].preactivation)
+
+    named: dict[int, int] = {}
+    for names, names2 in zip(_names(store, layers), _names(store2, layers2), strict=True):
+        for i, j in _shared(names, names2):
+            same_path = layers[i].path == layers2[j].path
+            certain = same_path or not _NUMBERED.match(names[i])
+            if i not in named and j not in named.values() and kinds[i] == kinds2[j] and certain:
+                named[i] = j
+    left = [i for i in range(len(layers)) if i not in named]
+    left2 = [j for j in range(len(layers2)) if j not in named.values()]
+    keys = {i: (*kinds[i], layers[i].path) for i in left}
+    keys2 = {j: (*kinds2[j], layers2[j].path) for j in left2}
+    if Counter(keys.values()) == Counter(keys2.values()):
+        loose, doubtful = _by_key(keys, keys2)
+    else:
+        loose, doubtful = _in_order(
+            left, left2, [kinds[i] for i in left], [kinds2[j] for j in left2]
+        )
+    loose = _untangled(loose, sizes, alike)
+    ambiguous = [i for i, j in loose if i in doubtful and not alike(i, j)]
+    pairs = [*named.items(), *((i, j) for i, j in loose if i not in ambiguous)]
+    return AlignedLayers(
+        by="name" if named and not loose else "order",
+        places=sorted(pairs),
+        ambiguous=[layers[i].preactivation for i in ambiguous],
+    )
+
+
+def _names(store: Store, layers: Sequence[LayerRecord]) -> list[list[str]]:
+    """Give three names of each layer: of its weights, of its pre-activation, of its own result."""
+    weights = store.record.weights
+    known = {} if weights is None else {one.number: one.name for one in weights.layers}
+    return [
+        [name_stem(known.get(layer.number, "")) for layer in layers],
+        [name_stem(layer.preactivation) for layer in layers],
+        [name_stem(layer.linear) for layer in layers],
+    ]
+
+
+def _shared(names: Sequence[str], names2: Sequence[str]) -> Iterable[Place]:
+    counts, counts2 = Counter(names), Counter(names2)
+    places = {name: j for j, name in enumerate(names2)}
+    for i, name in enumerate(names):
+        if name and counts[name] == counts2[name] == 1:
+            yield i, places[name]
+
+
+def _by_key(
+    keys: Mapping[int, Hashable], keys2: Mapping[int, Hashable]
+) -> tuple[list[Place], set[int]]:
+    """Pair places of the same key in order; name those whose key several have."""
+    waiting: dict[Hashable, list[int]] = {}
+    for j, key in keys2.items():
+        waiting.setdefault(key, []).append(j)
+    pairs = [(i, waiting[key].pop(0)) for i, key in keys.items()]
+    counts = Counter(keys.values())
+    return pairs, {i for i, key in keys.items() if counts[key] > 1}
+
+
+def _in_order(
+    left: Sequence[int],
+    left2: Sequence[int],
+    kinds: Sequence[Hashable],
+    kinds2: Sequence[Hashable],
+) -> tuple[list[Place], set[int]]:
+    """Pair by a longest common subsequence; name the places that another one pairs otherwise."""
+    first = _aligned(kinds, kinds2)
+    backwards = _aligned(kinds[::-1], kinds2[::-1])
+    last = {(len(kinds) - 1 - i, len(kinds2) - 1 - j) for i, j in backwards}
+    doubtful = {left[i] for i, j in first if (i, j) not in last}
+    return [(left[i], left2[j]) for i, j in first], doubtful
+
+
+def _aligned(kinds: Sequence[Hashable], kinds2: Sequence[Hashable]) -> list[Place]:
+    """Give the longest common subsequence, as places in both."""
+    rows, columns = len(kinds), len(kinds2)
+    longest = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for i in reversed(range(rows)):
+        for j in reversed(range(columns)):
+            longest[i][j] = (
+                longest[i + 1][j + 1] + 1
+                if kinds[i] == kinds2[j]
+                else max(longest[i + 1][j], longest[i][j + 1])
+            )
+    found = []
+    i = j = 0
+    while i < rows and j < columns:
+        if kinds[i] == kinds2[j]:
+            found.append((i, j))
+            i, j = i + 1, j + 1
+        elif longest[i + 1][j] >= longest[i][j + 1]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def _untangled(
+    aligned: Sequence[Place], sizes: Sequence[int], alike: Callable[[int, int], bool]
+) -> list[Place]:
+    """Exchange partners among pairs that do not agree, where others of their size do."""
+    found = list(aligned)
+    loose = [place for place, pair in enumerate(found) if not alike(*pair)]
+    for place in loose:
+        one, two = found[place]
+        for other in loose:
+            one2, two2 = found[other]
+            if other > place and sizes[one] == sizes[one2] and alike(one, two2):
+                found[place], found[other] = (one, two2), (one2, two)
+                break
+    return found

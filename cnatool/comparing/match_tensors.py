@@ -1,0 +1,190 @@
+"""Which tensors of two stores stand for the same value of the same network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cnatool.comparing.match_layers import align_layers, tensor_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cnatool.records.store import LayerRecord, TensorRecord
+    from cnatool.store.reader import Store
+
+# What gives the values of a linear operator as they are, or as nearly as codes can.
+_SAME_VALUES = frozenset({"DequantizeLinear", "QuantizeLinear"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tensor of each store.
+
+    Attributes
+    ----------
+    one, two : TensorRecord
+        The tensors.
+    layer, layer2 : int or None
+        Layers that they stand for.
+    stands_for : {"preactivation", "linear", "tensor"}
+        Under which rule.
+    """
+
+    one: TensorRecord
+    two: TensorRecord
+    layer: int | None
+    layer2: int | None
+    stands_for: Literal["preactivation", "linear", "tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The tensors of two stores, side by side.
+
+    Attributes
+    ----------
+    by : {"name", "order"}
+        How they were matched.
+    pairs : list of Pair
+        In execution order.
+    left, left2 : list of str
+        Layers' pre-activations that were matched with none.
+    reordered : list of str
+        Those that do not run in the same order in both stores.
+    folded, folded2 : list of str
+        Layers' pre-activations of the first store, of which one store alone holds the linear
+        operator's own result: the first alone, and the second alone.
+    ambiguous : list of str
+        Layers' pre-activations of the first store that could stand for several of the second.
+    codes : list of str
+        Those that one store holds as quantised codes, and the other as values.
+    """
+
+    by: Literal["name", "order"]
+    pairs: list[Pair]
+    left: list[str]
+    left2: list[str]
+    folded: list[str]
+    folded2: list[str]
+    reordered: list[str]
+    ambiguous: list[str]
+    codes: list[str]
+
+
+def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
+    """Match tensors by name if every layer of one store has its namesakes in the other.
+
+    Else layers alone are matched, as `cnatool.comparing.match_layers.align_layers` does.
+
+    Parameters
+    ----------
+    store, store2 : Store
+    agree : callable
+        Says of a tensor of each store whether their values seem to be the same.
+    """
+    layers, layers2 = (
+        [layer for layer in each.layers if each.has_tensor(layer.preactivation)]
+        for each in (store, store2)
+    )
+    if _namesakes(store, store2, layers) or _namesakes(store2, store, layers2):
+        by_name = {layer.preactivation: number for number, layer in enumerate(layers2)}
+        aligned = [
+            (number, by_name[layer.preactivation])
+            for number, layer in enumerate(layers)
+            if layer.preactivation in by_name
+        ]
+        others = [t for t in store.tensors if _same_size(store, store2, t.name, t.name)]
+        by: Literal["name", "order"] = "name"
+        ambiguous: list[str] = []
+    else:
+        found = align_layers(store, store2, layers, layers2, agree)
+        aligned, by, ambiguous, others = found.places, found.by, found.ambiguous, []
+    codes = [
+        layers[i].preactivation
+        for i, j in aligned
+        if not _same_kind(store, store2, layers[i].preactivation, layers2[j].preactivation)
+    ]
+    aligned = [(i, j) for i, j in aligned if layers[i].preactivation not in codes]
+    pairs: list[Pair] = []
+    folded: list[str] = []
+    folded2: list[str] = []
+    for number, number2 in aligned:
+        one, two = layers[number], layers2[number2]
+        own, own2 = _has_own(store, one), _has_own(store2, two)
+        sized = _same_size(store, store2, one.linear, two.linear)
+        if own and own2 and sized and _same_kind(store, store2, one.linear, two.linear):
+            pairs.append(_pair(store, store2, one, two, "linear"))
+        elif own != own2:
+            (folded2 if own else folded).append(one.preactivation)
+        pairs.append(_pair(store, store2, one, two, "preactivation"))
+    taken = {pair.one.name for pair in pairs}
+    pairs += [
+        Pair(t, store2.tensor(t.name), None, None, "tensor")
+        for t in others
+        if t.name not in taken and _same_kind(store, store2, t.name, t.name)
+    ]
+    return Match(
+        by=by,
+        pairs=sorted(pairs, key=lambda pair: pair.one.number),
+        left=_left(layers, [number for number, _ in aligned]),
+        left2=_left(layers2, [number for _, number in aligned]),
+        folded=folded,
+        folded2=folded2,
+        reordered=_reordered(layers, aligned),
+        ambiguous=ambiguous,
+        codes=codes,
+    )
+
+
+def _namesakes(store: Store, other: Store, layers: Sequence[LayerRecord]) -> bool:
+    known = {layer.preactivation for layer in other.layers}
+    return bool(layers) and all(
+        layer.preactivation in known
+        and _same_size(store, other, layer.preactivation, layer.preactivation)
+        for layer in layers
+    )
+
+
+def _has_own(store: Store, layer: LayerRecord) -> bool:
+    """Say whether a store holds a layer's own result, and something but its codes comes after."""
+    if layer.linear == layer.preactivation or not store.has_tensor(layer.linear):
+        return False
+    return store.tensor(layer.preactivation).operator not in _SAME_VALUES
+
+
+def _same_kind(store: Store, store2: Store, name: str, name2: str) -> bool:
+    """Say whether both tensors hold values, or both hold codes."""
+    return ("float" in store.tensor(name).dtype) == ("float" in store2.tensor(name2).dtype)
+
+
+def _same_size(store: Store, store2: Store, name: str, name2: str) -> bool:
+    both = store.has_tensor(name) and store2.has_tensor(name2)
+    return both and tensor_size(store, name) == tensor_size(store2, name2)
+
+
+def _pair(
+    store: Store,
+    store2: Store,
+    one: LayerRecord,
+    two: LayerRecord,
+    rule: Literal["preactivation", "linear"],
+) -> Pair:
+    tensor, tensor2 = (
+        each.tensor(layer.linear if rule == "linear" else layer.preactivation)
+        for each, layer in ((store, one), (store2, two))
+    )
+    return Pair(tensor, tensor2, one.number, two.number, rule)
+
+
+def _reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]) -> list[str]:
+    """Name the layers that run before another in one store and after it in the other."""
+    return [
+        layers[i].preactivation
+        for i, j in aligned
+        if any((i < k) != (j < m) for k, m in aligned if k != i)
+    ]
+
+
+def _left(layers: Sequence[LayerRecord], taken: Sequence[int]) -> list[str]:
+    return [layer.preactivation for number, layer in enumerate(layers) if number not in taken]

@@ -1,0 +1,181 @@
+"""What comparing two stores gives: one typed result, printed, returned, or written as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from cnatool._util.documents import Document
+from cnatool.scoring.results import ConventionResult
+
+
+class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far two arrays are apart.
+
+    Attributes
+    ----------
+    max_abs : float or None
+        Largest absolute difference; null where there is none that is finite.
+    max_relative : float or None
+        Largest difference as a share of ``scale``.
+    scale : str or None
+        What it is a share of: ``abs_sum``, the same row's sum of absolute values; ``row``, what the
+        statistic is in that row, and no less than its mean size; ``elements``, their number;
+        ``largest``, the largest absolute value of the tensor.
+    reason : str or None
+        Why a number is missing.
+    """
+
+    max_abs: float | None
+    max_relative: float | None
+    scale: str | None
+    reason: str | None = None
+
+
+class TensorCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tensor of the first store, and the one of the second that it was compared with.
+
+    Attributes
+    ----------
+    name, name2 : str
+        Their names.
+    layer, layer2 : int or None
+        Numbers of the linear operators that they stand for; null where they stand for none.
+    stands_for : {"preactivation", "linear", "tensor"}
+        Whether it is what enters a layer's nonlinearity, its linear operator's own result where
+        that is another, or a tensor matched by name alone.
+    statistics : dict of str to Difference
+        Of each statistic that both stores hold.
+    activations : Difference
+        Of the values, where both stores hold them whole.
+    """
+
+    name: str
+    name2: str
+    layer: int | None
+    layer2: int | None
+    stands_for: Literal["preactivation", "linear", "tensor"]
+    statistics: dict[str, Difference]
+    activations: Difference
+
+
+class ArraysCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Outputs of the two stores.
+
+    Attributes
+    ----------
+    name, name2 : str
+        Their names.
+    values : Difference
+        Of the values.
+    predictions : float or None
+        Share of the samples for which the largest score is the same class; null where an output is
+        no row of scores.
+    """
+
+    name: str
+    name2: str
+    values: Difference
+    predictions: float | None
+
+
+class SplitCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One split that both stores have.
+
+    Attributes
+    ----------
+    rows, rows2 : int
+        Its rows; as many as both have are compared, in order.
+    same_data : bool or None
+        Whether raw inputs and labels are the same, byte for byte; null where a store is not
+        complete.
+    ids, labels : float or None
+        Share of rows with the same id, and with the same label; null where a store has no labels.
+    tensors : tuple of TensorCompared
+        The tensors that could be matched, in execution order.
+    outputs : tuple of ArraysCompared
+        The outputs, in order.
+    """
+
+    rows: int
+    rows2: int
+    same_data: bool | None
+    ids: float | None
+    labels: float | None
+    tensors: tuple[TensorCompared, ...]
+    outputs: tuple[ArraysCompared, ...]
+
+
+class ScoreCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One score of both stores.
+
+    Attributes
+    ----------
+    name : str
+        As a path in the result of `cnatool score`: ``splits.train.cna``.
+    value, value2 : float or None
+        The score; null where it is undefined.
+    relative : float or None
+        Their difference: of correlations and accuracies as it is; of the mean of β as a share of
+        that or of β's deviation, the larger; of others as a share of the larger of the two. Null
+        where one alone is undefined.
+    """
+
+    name: str
+    value: float | None
+    value2: float | None
+    relative: float | None
+
+
+class Comparison(Document, frozen=True, forbid_unknown_fields=True):
+    """What `cnatool compare` says of two stores.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store, store2 : str
+        What was compared.
+    tolerance : float
+        Largest relative difference of what is taken for the same.
+    same : bool
+        Whether all layers were matched and no relative difference is larger.
+    largest : float or None
+        The largest relative difference; null where one is undefined.
+    largest_of : str
+        What it was found in.
+    differences : tuple of str
+        What is not the same, in words; empty where all is.
+    matched : {"name", "order"}
+        Whether names alone matched the layers, or size, path, shortcut and order did for some.
+    unmatched, unmatched2 : tuple of str
+        Layers of the one store and of the other that were matched with none.
+    splits : dict of str to SplitCompared
+        The splits that both stores have.
+    convention : ConventionResult
+        The convention behind the scores.
+    scores : tuple of ScoreCompared
+        The scores.
+    scores_reason : str or None
+        Why there are none.
+    notes : tuple of str
+        What to know beside the numbers.
+    """
+
+    schema: Literal["cnatool.compare/1"]
+    store: str
+    store2: str
+    tolerance: float
+    same: bool
+    largest: float | None
+    largest_of: str
+    differences: tuple[str, ...]
+    matched: Literal["name", "order"]
+    unmatched: tuple[str, ...]
+    unmatched2: tuple[str, ...]
+    splits: dict[str, SplitCompared]
+    convention: ConventionResult
+    scores: tuple[ScoreCompared, ...]
+    scores_reason: str | None
+    notes: tuple[str, ...]

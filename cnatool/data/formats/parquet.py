@@ -1,0 +1,244 @@
+"""Parquet, as dataset hubs and data frames write it: one file, or several of one table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from cnatool._util.text import one_line, printable
+from cnatool.data.formats.columns import (
+    TABLE_DAMAGE,
+    Column,
+    ColumnSource,
+    Labels,
+    Numbers,
+    Part,
+    Pictures,
+    Place,
+    picture_in,
+    read_labels,
+)
+from cnatool.data.formats.features import (
+    Features,
+    feature_columns,
+    label_column,
+    missing_column,
+)
+from cnatool.data.images.batch import FIRST_READABLE, first_readable, picture_spec
+from cnatool.data.labels import LABELS_ADVICE
+from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cnatool.data.source import View
+
+
+def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
+    """Open a table in one Parquet file or several."""
+    parts = [_part(path) for path in paths]
+    path, schema = parts[0].path, parts[0].frame.collect_schema()
+    for part in parts[1:]:
+        if part.frame.collect_schema() != schema:
+            raise DataError(
+                f"{path} and {part.path} have different columns, so they are not parts of one "
+                "table: give one of them, or each as a --split."
+            )
+    held = next((part for part in parts if part.rows), None)
+    if held is None:
+        raise DataError(f"{path} holds no samples.")
+    chosen, label = _chosen(path, schema, wanted)
+    names = list(dict.fromkeys(name for _, used in chosen for name in used))
+    try:
+        first = held.frame.select(names).head(FIRST_READABLE if wanted.view.skip else 1).collect()
+    except TABLE_DAMAGE as error:
+        raise _unreadable(path, error) from error
+    if wanted.view.skip:
+        first = _typical(first)
+    columns = tuple(
+        _features(held.path, title, first.select(used).get_columns())
+        if title is not None
+        else _column(held, first[used[0]], wanted.view)
+        for title, used in chosen
+    )
+    labels = None if label is None or wanted.unlabelled else _labels(parts, label, schema[label])
+    split = wanted.split_column
+    if split is not None and split not in schema:
+        raise missing_column(path, "--split-column", split, schema.names())
+    name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
+    return ColumnSource(name, tuple(parts), columns, labels, split, wanted.view.skip)
+
+
+def _chosen(
+    path: Path, schema: pl.Schema, wanted: Wanted
+) -> tuple[list[tuple[str | None, tuple[str, ...]]], str | None]:
+    """Give the columns of each input, with a title where they are features, and the labels'."""
+    names = schema.names()
+    if _are_features(schema, wanted):
+        label = label_column(path, names, wanted)
+        rest = feature_columns(names, {label, wanted.split_column})
+        if rest and not any(schema[n].is_nested() or schema[n] == pl.Binary for n in rest):
+            return [("columns", rest)], label
+    listed = {
+        given: tuple(words.split(","))
+        for given, words in wanted.arrays.items()
+        if "," in words and words not in names
+    }
+    for used in listed.values():
+        for name in used:
+            if name not in names:
+                raise missing_column(path, "--input", name, names)
+    single = tuple(given for given in wanted.inputs if given not in listed)
+    arrays = wanted.arrays if not listed else {n: wanted.arrays.get(n, n) for n in single}
+    found, label = replace(wanted, inputs=single, arrays=arrays).chosen(str(path), names, "column")
+    columns = dict(zip(single, found, strict=True))
+    if listed and label is None:
+        label = label_column(path, names, wanted)
+    return [
+        (given, listed[given]) if given in listed else (None, (columns[given],))
+        for given in wanted.inputs
+    ], label
+
+
+def _are_features(schema: pl.Schema, wanted: Wanted) -> bool:
+    """Whether a model's only input may be made of all columns: none has a name of samples."""
+    return (
+        len(wanted.inputs) == 1
+        and not wanted.arrays
+        and not set(wanted.names()[0]).intersection(schema.names())
+    )
+
+
+def _typical(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give the first row with lists as long as most have: what differs from it is damaged."""
+    forms = list(zip(*(_lengths(column) for column in frame.iter_columns()), strict=True))
+    [(form, _)] = Counter(forms).most_common(1)
+    return frame[forms.index(form)]
+
+
+def _lengths(column: pl.Series) -> list[int]:
+    """Give how many values each row has in all: 1 of a plain one, -1 where it is missing."""
+    if isinstance(column.dtype, pl.List | pl.Array):
+        nested = isinstance(column.dtype.inner, pl.List | pl.Array)
+        return [
+            -1 if row is None else sum(_lengths(row), 0) if nested else len(row) for row in column
+        ]
+    return [-1 if missing else 1 for missing in column.is_null()]
+
+
+def _part(path: Path) -> Part:
+    try:
+        # Of a file that is cut, nothing is to be guessed; and a name is no pattern.
+        frame = pl.scan_parquet(path, glob=False)
+        rows = int(frame.select(pl.len()).collect().item())
+    except TABLE_DAMAGE as error:
+        raise _unreadable(path, error) from error
+    return Part(path, rows, frame)
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"{path} cannot be read as Parquet ({printable(one_line(Exception(error)))}). Get a whole "
+        "copy of the file."
+    )
+
+
+def _column(part: Part, first: pl.Series, view: View) -> Column:
+    where = f"{part.path}, column {first.name!r},"
+    kind = first.dtype
+    fields = {field.name for field in kind.fields} if isinstance(kind, pl.Struct) else set()
+    if "bytes" in fields or kind == pl.Binary:
+        return _pictures(part, first.name, view)
+    name, shape = first.name, []
+    while isinstance(first.dtype, pl.List | pl.Array) and len(first) and first[0] is not None:
+        shape.append(len(first[0]))
+        first = first.head(1).explode(empty_as_null=True, keep_nulls=True)
+    if not first.dtype.is_numeric() and first.dtype != pl.Boolean:
+        raise DataError(
+            f"{where} holds {first.dtype}: samples are numbers, lists of numbers that are equally "
+            "long in every row, or encoded pictures."
+        )
+    dtype = first.head(0).to_numpy().dtype
+    check_sample(where, dtype, tuple(shape))
+    return Numbers(InputSpec(name, dtype, tuple(shape)))
+
+
+def _pictures(part: Part, name: str, view: View) -> Pictures:
+    try:
+        frame = part.frame.select(name).head(FIRST_READABLE if view.skip else 1).collect()
+    except TABLE_DAMAGE as error:
+        raise _unreadable(part.path, error) from error
+    found = partial(picture_in, frame, name, Place((part,), (part.rows,), 0))
+    first, pixels = first_readable(found, len(frame), view)
+    return Pictures(name, picture_spec(name, first, pixels, view), view, first)
+
+
+def _features(path: Path, title: str, first: Sequence[pl.Series]) -> Features:
+    for column in first:
+        if not column.dtype.is_numeric() and column.dtype != pl.Boolean:
+            raise DataError(
+                f"{path}, column {column.name!r}, holds {column.dtype} and no numbers: name the "
+                "columns to use with --input INPUT=COLUMN,COLUMN, or that of the labels with "
+                "--labels NAME."
+            )
+    kinds = {column.dtype: column for column in first}.values()
+    dtype = np.result_type(*(column.head(0).to_numpy().dtype for column in kinds))
+    check_sample(str(path), dtype, (len(first),))
+    names = tuple(column.name for column in first)
+    return Features(InputSpec(title, dtype, (len(first),)), names)
+
+
+def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:
+    if kind.is_integer():
+        return Labels(name, _classes_of_all(parts, name))
+    if kind.is_nested() or kind == pl.Binary or kind.is_temporal():
+        raise DataError(
+            f"{parts[0].path}, column {name!r}, is {kind}; labels are whole numbers or names of "
+            f"classes: {LABELS_ADVICE}"
+        )
+    try:
+        return read_labels(parts, name)
+    except TABLE_DAMAGE as error:
+        raise _unreadable(parts[0].path, error) from error
+
+
+def _classes_of_all(parts: Sequence[Part], name: str) -> tuple[str, ...] | None:
+    """Give the names of classes that the files agree on."""
+    found = [(part.path, names) for part in parts if (names := _class_names(part.path, name))]
+    if not found:
+        return None
+    first, classes = found[0]
+    for path, names in found[1:]:
+        if names != classes:
+            number = next(
+                (i for i, (a, b) in enumerate(zip(classes, names, strict=False)) if a != b),
+                min(len(classes), len(names)),
+            )
+            one, other = (repr(c[number]) if number < len(c) else "none" for c in (classes, names))
+            raise DataError(
+                f"{first} and {path} name the classes of column {name!r} differently (class "
+                f"{number}: {printable(one)} and {printable(other)}), so that one label would mean "
+                "two classes: save both with the same ClassLabel feature."
+            )
+    return classes
+
+
+def _class_names(path: Path, column: str) -> tuple[str, ...] | None:
+    """Give the names of classes where the metadata has them, as dataset hubs write them."""
+    try:
+        found: Any = json.loads(pl.read_parquet_metadata(path).get("huggingface", "null"))
+        names = found["info"]["features"][column]["names"]
+    # It describes the file and is not needed to read it, so whatever is odd in it is left alone.
+    except (*TABLE_DAMAGE, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None

@@ -1,0 +1,143 @@
+"""Members of a tar archive, one after the other, in bounded memory, and never unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from cnatool._util.text import one_line, printable
+from cnatool.data.formats.streams import DAMAGE
+from cnatool.data.source import UNFIT
+from cnatool.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import BufferedIOBase
+    from pathlib import Path
+
+_GZIP = b"\x1f\x8b"
+# Of one member, and so of what tarfile reads at once: a header of its own kind can be as long as
+# it says.
+_MAX_MEMBER = 1 << 28
+_BLOCK = 512
+_NAME = re.compile(r"(?P<key>(?:.*/)?[^./][^./]*)\.(?P<field>[^/]+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive.
+
+    Attributes
+    ----------
+    where : str
+        Archive and name, for messages.
+    key, field : str
+        Its name before and after the first dot; the latter in lower case.
+    read : callable
+        Gives its content, as long as the next member was not asked for.
+    """
+
+    where: str
+    key: str
+    field: str
+    read: Callable[[], bytes]
+
+
+def members(path: Path) -> Iterator[Member]:
+    """Give the files of an archive in their order.
+
+    Raises
+    ------
+    DataError
+        If the archive is damaged or cut, a member is too large, is a link, or has a name that
+        cannot be an id.
+    """
+    last = "its start"
+    try:
+        with _opened(path) as file, tarfile.open(fileobj=cast("Any", file), mode="r:") as archive:
+            while (info := archive.next()) is not None:
+                # It keeps them all; there may be millions.
+                cast("Any", archive).members.clear()
+                last = printable(info.name)[:200]
+                where = f"{path}, member {last},"
+                if info.isdir() or info.name.rsplit("/", 1)[-1].startswith("."):
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise DataError(f"{where} is a link or no plain file: pack the file itself.")
+                if info.size > _MAX_MEMBER:
+                    raise DataError(
+                        f"{where} has {info.size} bytes; the limit is {_MAX_MEMBER}. Split it up."
+                    )
+                found = _NAME.fullmatch(info.name.removeprefix("./"))
+                if found is None or UNFIT.search(info.name):
+                    raise DataError(
+                        f"{where} has no name of the form KEY.EXTENSION, as in 000017.png: rename "
+                        "it."
+                    )
+                read = _reader(archive, info, where)
+                yield Member(where, found["key"], found["field"].lower(), read)
+            _check_end(file, archive.offset)
+    except DataError:
+        raise
+    except (*DAMAGE, tarfile.TarError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path} is cut short or damaged after {last} ({printable(one_line(error))}). Get a "
+            "whole copy of the file."
+        ) from error
+
+
+def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            file = archive.extractfile(info)
+            return b"" if file is None else file.read()
+        except (*DAMAGE, tarfile.TarError) as error:
+            raise DataError(
+                f"{where} is cut short or damaged ({printable(one_line(error))}). Get a whole copy "
+                "of the archive."
+            ) from error
+
+    return read
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Bounded]:
+    with path.open("rb") as plain:
+        packed = plain.read(2) == _GZIP
+        plain.seek(0)
+        if not packed:
+            yield _Bounded(plain)
+            return
+        with gzip.open(plain, "rb") as unpacked:
+            yield _Bounded(cast("BufferedIOBase", unpacked))
+
+
+class _Bounded:
+    """A file of which no more is read at once than a member may have."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MAX_MEMBER + _BLOCK:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
+def _check_end(file: _Bounded, offset: int) -> None:
+    """Tell the end of an archive from a broken header, at which tarfile stops in silence."""
+    file.seek(offset)
+    block = file.read(_BLOCK)
+    if len(block) < _BLOCK or block.strip(b"\0"):
+        raise tarfile.ReadError("a header is missing or damaged")
+    # To the end of the file: gzip compares its checksum there.
+    for _ in range(1 << 12):
+        if not file.read(1 << 14):
+            return
+    raise tarfile.ReadError("something follows its end")

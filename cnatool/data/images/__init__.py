@@ -1,0 +1,1 @@
+"""Encoded images: decoding, transforms, contact sheets."""

@@ -1,0 +1,1 @@
+"""Preprocessing: scale, mean, standard deviation, layout, and the files that describe them."""

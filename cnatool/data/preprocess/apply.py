@@ -1,0 +1,368 @@
+"""How a raw sample becomes the model's input: decided once, recorded, applied to every batch.
+
+The arithmetic is that of the usual training code, in single precision: 8-bit values are divided by
+255 (not multiplied by the nearest float to 1/255, which differs in the last bit), then the mean is
+taken away, then the standard deviation divides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.data.preprocess.layout import (
+    Arrangement,
+    Layout,
+    arrangements,
+    parse_layout,
+    structured,
+)
+from cnatool.errors import DataError, UsageError
+from cnatool.records.store import Preprocessing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnatool.data.source import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One input of a model: ``shape`` is one sample's, None for a symbolic axis."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessOptions:
+    """What the user asked for: ``--scale``, ``--mean``, ``--std``, ``--layout``.
+
+    ``scale`` multiplies; ``mean`` and ``std`` are empty, one value, or one value a channel, in
+    units of the scaled values.
+    """
+
+    scale: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    layout: str | None = None
+
+
+def plan(
+    spec: InputSpec, target: ModelInput, options: PreprocessOptions
+) -> tuple[Preprocessing, str]:
+    """Decide how samples become the model's input.
+
+    Parameters
+    ----------
+    spec : InputSpec
+        What the source gives.
+    target : ModelInput
+        What the model takes.
+    options : PreprocessOptions
+        What the user asked for; the rest is decided here where there is no doubt.
+
+    Returns
+    -------
+    Preprocessing
+        All that `apply` needs, as the store records it.
+    str
+        A line for the user that says what happens.
+
+    Raises
+    ------
+    DataError
+        If samples do not fit the input, or fit in several ways, naming the ``--layout`` values
+        that settle it.
+    UsageError
+        If an option cannot be meant for these samples.
+    """
+    scale = _scale(spec, target, options)
+    group = _arrange(spec, target, options)
+    layout = _layout(spec, target, options, group)
+    shape = group[0].shape
+    made = Preprocessing(
+        input=target.name,
+        source_dtype=spec.dtype.name,
+        source_shape=spec.shape,
+        layout=layout,
+        shape=shape,
+        dtype=target.dtype.name,
+        scale=scale,
+        mean=options.mean,
+        std=options.std,
+    )
+    done = []
+    if spec.shape != shape or group[0].moves:
+        done.append(_how(spec.shape, shape, layout))
+    if scale == 1 / 255:
+        done.append("divided by 255")
+    elif scale != 1.0:
+        done.append(f"times {scale:g}")
+    elif spec.dtype != target.dtype:
+        done.append(f"cast to {target.dtype.name}")
+    done += [
+        f"{word} {' '.join(f'{value:g}' for value in values)}"
+        for word, values in (("minus", options.mean), ("over", options.std))
+        if values
+    ]
+    decided = ModelInput(target.name, target.dtype, shape)
+    return made, f"{_describe(spec, decided)}: {', '.join(done) or 'as it is'}"
+
+
+def apply(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:
+    """Make a batch of the model's input from a block of raw samples.
+
+    ``(x * scale - mean) / std`` in float32 (float64 for a float64 input). A scale that is 1/k for
+    a whole k, such as 1/255, divides by k.
+
+    Parameters
+    ----------
+    block : ndarray
+        (n, *plan.source_shape) of ``plan.source_dtype``.
+    plan : Preprocessing
+        From `plan`.
+
+    Returns
+    -------
+    ndarray
+        C-contiguous (n, *plan.shape) of ``plan.dtype``. Where nothing is to be done it shares
+        memory with ``block``.
+
+    Raises
+    ------
+    DataError
+        If the block is not what was planned for, or a value does not fit the model's dtype.
+    """
+    dtype = np.dtype(plan.dtype)
+    count = len(block)
+    if block.shape[1:] != plan.source_shape or block.dtype.name != plan.source_dtype:
+        raise DataError(
+            f"samples of shape {block.shape[1:]} and dtype {block.dtype.name} came where "
+            f"{plan.source_shape} and {plan.source_dtype} were planned for input '{plan.input}'."
+        )
+    channels = max(len(plan.mean), len(plan.std))
+    cut = plan.shape
+    if "->" in plan.layout:
+        source, cut = structured(plan.source_shape, plan.layout, plan.shape, channels or 1)
+        block = block.reshape(count, *source)
+        start, end = plan.layout.split("->")
+        if start[-3:] != end[-3:]:
+            block = block.transpose((0, 3, 1, 2) if end.endswith("chw") else (0, 2, 3, 1))
+    else:
+        block = block.reshape(count, *cut)
+    if plan.scale == 1.0 and not channels and block.dtype == dtype:
+        return np.ascontiguousarray(block).reshape(count, *plan.shape)
+    if dtype.kind == "f":
+        out = _float(block, plan, dtype, channels_first=_channels_first(plan.layout))
+    else:
+        out = _integer(block, plan, dtype)
+    return out.reshape(count, *plan.shape)
+
+
+def _float(
+    block: NDArray[Any], plan: Preprocessing, dtype: np.dtype[Any], *, channels_first: bool
+) -> NDArray[Any]:
+    # Half precision is computed in single and rounded once.
+    work = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    out: NDArray[Any] = np.empty(block.shape, work)
+    number = work.type
+    divisor = round(1 / plan.scale) if abs(plan.scale) < 1 else 0
+    try:
+        with np.errstate(over="raise"):
+            # One pass that casts and scales, straight into the result: this competes with the
+            # model's own time.
+            if plan.scale == 1.0:
+                np.copyto(out, block, casting="same_kind")
+            elif divisor and 1 / divisor == plan.scale:
+                np.divide(block, number(divisor), out=out, dtype=work, casting="same_kind")
+            else:
+                np.multiply(block, number(plan.scale), out=out, dtype=work, casting="same_kind")
+            if plan.mean:
+                out -= _along(plan.mean, work, channels_first=channels_first)
+            if plan.std:
+                out /= _along(plan.std, work, channels_first=channels_first)
+            return out.astype(dtype, copy=False)
+    except FloatingPointError as error:
+        raise DataError(
+            f"a value does not fit input '{plan.input}', which takes {plan.dtype}: scale the data "
+            "with --scale."
+        ) from error
+
+
+def _along(
+    values: tuple[float, ...], dtype: np.dtype[Any], *, channels_first: bool
+) -> NDArray[Any]:
+    array = np.array(values, dtype)
+    return array.reshape(-1, 1, 1) if channels_first and len(values) > 1 else array
+
+
+def _integer(block: NDArray[Any], plan: Preprocessing, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if not np.can_cast(block.dtype, dtype, "safe") and block.size:
+        low, high = int(block.min()), int(block.max())
+        limits = np.iinfo(dtype)
+        if low < limits.min or high > limits.max:
+            raise DataError(
+                f"values from {low} to {high} do not fit input '{plan.input}', which takes "
+                f"{plan.dtype}: store the data in that range."
+            )
+    return np.ascontiguousarray(block).astype(dtype)
+
+
+def _channels_first(layout: str) -> bool:
+    return "->" in layout and layout.endswith("chw")
+
+
+def _scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> float:
+    source, dtype = spec.dtype, target.dtype
+    if source.hasobject and dtype.hasobject:
+        return 1.0  # texts go in as they are
+    if dtype.kind not in "biuf":
+        raise DataError(
+            f"{_describe(spec, target)}: an input of {dtype} cannot be fed from arrays of numbers. "
+            "Export the model with a float input."
+        )
+    if dtype.kind != "f":
+        if source.kind == "f" or (dtype.kind == "b" and source.kind != "b"):
+            raise DataError(
+                f"{_describe(spec, target)}: {source.name} would be cut off to {dtype.name}. Store "
+                f"the data as {dtype.name}."
+            )
+        # A file may say that nothing is to be done.
+        if options.scale not in (None, 1.0) or options.mean or options.std:
+            raise UsageError(
+                f"input '{target.name}' takes {dtype.name}, and --scale, --mean and --std are for "
+                "float inputs: leave them out."
+            )
+        return 1.0
+    for option, values in (
+        ("--scale", () if options.scale is None else (options.scale,)),
+        ("--mean", options.mean),
+        ("--std", options.std),
+    ):
+        # Beyond these float32 would make 0 or infinity of them. NaN fails every comparison.
+        least = 0.0 if option == "--mean" else 1e-30
+        if not all(least <= abs(value) <= 1e30 for value in values):
+            raise UsageError(
+                f"{option} {' '.join(f'{value:g}' for value in values)} cannot be meant: give "
+                f"finite numbers{' other than 0' if least else ''}."
+            )
+    if options.scale is not None:
+        return options.scale
+    return 1 / 255 if source == np.uint8 else 1.0
+
+
+def _arrange(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> list[Arrangement]:
+    asked = Layout() if options.layout is None else parse_layout(options.layout)
+    groups = arrangements(spec.shape, spec.layout, target.shape, asked)
+    if len(groups) == 1:
+        return groups[0]
+    said = f"a sample of {spec.name} is {spec.shape} and input '{target.name}' takes "
+    said += _shape(target.shape)
+    if not groups and options.layout is not None:
+        raise UsageError(f"--layout {options.layout} does not lead from one to the other: {said}.")
+    if not groups:
+        raise DataError(f"{said}: no arrangement makes one of the other. {_way(spec, target)}")
+    names = [next((one.name for one in group if one.name), "") for group in groups]
+    ways = [f"--layout {name}" for name in names if name]
+    if len(set(ways)) < 2:
+        raise DataError(
+            f"{said}: the order of its axes is in doubt. Export the model with fixed sizes, or "
+            "reshape the samples to the model's shape."
+        )
+    raise DataError(f"{said}: the order of its elements is in doubt. Say {' or '.join(ways)}.")
+
+
+def _way(spec: InputSpec, target: ModelInput) -> str:
+    """Say what could make a model's input of such samples."""
+    here, there = _picture(spec.shape, spec.layout), _picture(target.shape, None)
+    if here is None or there is None:
+        return "Check that this model was trained on such data."
+    (*size, channels), (height, width, wanted) = here, there
+    ways = []
+    if size != [height, width]:
+        # What most networks for pictures were evaluated with: 224 of 256.
+        side = int(min(height, width) / 0.875)
+        ways.append(
+            f"--resize {height}x{width} squeezes each picture into that size, and --resize {side} "
+            f"--crop {height}x{width} keeps its proportions and takes the middle; say which one, "
+            "as in training"
+        )
+    if channels != wanted:
+        ways.append(f"--colour {'rgb' if wanted == 3 else 'grey'} makes the channels fit")
+    return f"{'; '.join(ways)}."
+
+
+def _picture(shape: tuple[int | None, ...], layout: str | None) -> tuple[int, int, int] | None:
+    """Read a shape as height, width and channels of a picture; None where it is none."""
+    if len(shape) == 2 and None not in shape:
+        shape = (*shape, 1)
+    if len(shape) != 3 or None in shape:
+        return None
+    first, second, last = (dim or 0 for dim in shape)
+    if last in (1, 3) or layout == "hwc":
+        return first, second, last
+    return (second, last, first) if first in (1, 3) else None
+
+
+def _layout(
+    spec: InputSpec, target: ModelInput, options: PreprocessOptions, group: list[Arrangement]
+) -> str:
+    """Name the arrangement for the record; with its channel axis where mean or std need one."""
+    counts = {len(values) for values in (options.mean, options.std) if len(values) > 1}
+    first = group[0]
+    plain = "as is" if first.shape == spec.shape else "reshape"
+    named = [one for one in group if one.source and one.target]
+    if not counts:
+        if first.moves:
+            return first.name
+        told = options.layout is not None and named and (named[0].channels or 1) > 1
+        return named[0].name if told else plain
+    said = f"--mean has {len(options.mean)} and --std {len(options.std)} values"
+    if len(counts) > 1:
+        raise UsageError(f"{said}: give one value, or one for each channel.")
+    [count] = counts
+    # Flat to flat does not say how many channels there are; the values do.
+    fitting = [
+        one
+        for one in named
+        if one.channels == count or (one.channels is None and first.shape[-1] % count == 0)
+    ]
+    if options.layout is None:
+        fitting = [one for one in fitting if one.channels is not None]
+    if len({one.target[-3:] for one in fitting}) == 1:
+        return fitting[0].name
+    if not fitting and len(first.shape) == 1 and first.shape[0] == count and not first.moves:
+        return plain
+    have = sorted({one.channels for one in group if one.channels is not None})
+    if fitting or not have:
+        ways = " or ".join(one.name for one in fitting or named) or "chw->chw or hwc->hwc"
+        raise UsageError(
+            f"{said}, and which axis of {first.shape}, the shape that input '{target.name}' takes, "
+            f"are the channels is in doubt: say --layout {ways}."
+        )
+    raise UsageError(
+        f"{said}, and a sample of {spec.name} has {' or '.join(map(str, have))} channels: give one "
+        "value, or one for each channel."
+    )
+
+
+def _how(source: tuple[int, ...], shape: tuple[int, ...], layout: str) -> str:
+    if "->" in layout and layout.split("->")[0][-3:] != layout[-3:]:
+        return f"arranged {layout}"
+    return "flattened" if len(source) > len(shape) == 1 else "reshaped"
+
+
+def _describe(spec: InputSpec, target: ModelInput) -> str:
+    return (
+        f"{spec.name} {spec.shape} {spec.dtype.name} -> input '{target.name}' "
+        f"{_shape(target.shape)} {target.dtype.name}"
+    )
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    dims = ["?" if dim is None else str(dim) for dim in shape]
+    return f"({dims[0]},)" if len(dims) == 1 else f"({', '.join(dims)})"

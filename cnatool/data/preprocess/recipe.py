@@ -1,0 +1,216 @@
+"""How samples are prepared for a model, as a file says it: the typed record, and how it is read.
+
+Beside the form of its own, a file may be what model hubs keep beside weights: see
+`cnatool.data.preprocess.hub_transformers` and `cnatool.data.preprocess.hub_timm`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from cnatool._util.text import one_line, printable
+from cnatool.data.preprocess.apply import PreprocessOptions
+from cnatool.data.preprocess.hub_timm import is_timm, timm_fields
+from cnatool.data.preprocess.hub_transformers import is_transformers, transformers_fields
+from cnatool.data.preprocess.layout import parse_layout
+from cnatool.data.preprocess.settings_file import read_document
+from cnatool.errors import UsageError
+from cnatool.records.image_transform import Colour, Fit, Geometry, Interpolation, Offset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Of 16 bits.
+_MOST_FILL = (1 << 16) - 1
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a sample becomes the model's input, in this order; what is left out is not done.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    colour : {"as-is", "rgb", "bgr", "grey"}
+        What the channels are turned into.
+    resize : int or (int, int) or None
+        The shorter side, or height and width.
+    fit : {"cover", "contain"} or None
+        Keeps the ratio of the sides: of a pair, the picture just covers it or lies within it; with
+        contain, one number is the longer side.
+    interpolation : {"nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"}
+        Pillow's filter of that name, which smooths where it shrinks.
+    crop : int or (int, int) or None
+        The middle part that is kept: a square, or height and width; what is smaller is padded.
+    offset : {"even", "down"}
+        Where the middle lies between two pixels: half to even, or down.
+    fill : int or tuple of int
+        What is padded with, from 0 to 65535: empty for black, one value, or one a channel.
+    layout : str or None
+        ``[FROM->]TO`` out of chw, hwc, flat-chw, flat-hwc and flat; null where shapes tell.
+    scale : float or str or None
+        A factor, or a fraction such as "1/255"; null divides 8-bit values by 255.
+    mean, std : float or tuple of float
+        Taken off after the scale, and divided by; one value, or one a channel.
+    """
+
+    schema: Literal["cnatool.preprocess/1"]
+    colour: Colour = "as-is"
+    resize: int | tuple[int, int] | None = None
+    fit: Fit | None = None
+    interpolation: Interpolation = "bilinear"
+    crop: int | tuple[int, int] | None = None
+    offset: Offset = "even"
+    fill: int | tuple[int, ...] = ()
+    layout: str | None = None
+    scale: float | str | None = None
+    mean: float | tuple[float, ...] = ()
+    std: float | tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.fit is not None and self.resize is None:
+            raise UsageError(f"fit {self.fit!r} says how it is resized: give resize as well.")
+        if self.fill != () and self.crop is None:
+            raise UsageError("fill is what a crop is padded with: give crop as well.")
+        # Not as a constraint of the type; see `Geometry`.
+        outside = [value for value in self._fill if not 0 <= value <= _MOST_FILL]
+        if outside:
+            raise UsageError(f"fill {outside[0]}: give values from 0 to {_MOST_FILL}.")
+        # All that they refuse is refused at reading.
+        self.geometry()
+        options = self.options()
+        if options.layout is not None:
+            parse_layout(options.layout)
+        for word, values in (
+            ("scale", () if options.scale is None else (options.scale,)),
+            ("mean", options.mean),
+            ("std", options.std),
+        ):
+            # Beyond these float32 would make 0 or infinity of them. NaN fails every comparison.
+            least = 0.0 if word == "mean" else 1e-30
+            if not all(least <= abs(value) <= 1e30 for value in values):
+                raise UsageError(
+                    f"{word} {' '.join(f'{value:g}' for value in values)} cannot be meant: give "
+                    f"finite numbers{' other than 0' if least else ''}."
+                )
+        if len({len(values) for values in (options.mean, options.std) if len(values) > 1}) > 1:
+            raise UsageError(
+                f"mean has {len(options.mean)} and std {len(options.std)} values: give one value, "
+                "or one for each channel."
+            )
+
+    @property
+    def _fill(self) -> tuple[int, ...]:
+        return (self.fill,) if isinstance(self.fill, int) else self.fill
+
+    def geometry(self) -> Geometry | None:
+        """Give what is done to pictures before they are numbers; None if nothing is."""
+        made = Geometry(
+            resize=self.resize,
+            interpolation=self.interpolation if self.resize else "bilinear",
+            crop=(self.crop, self.crop) if isinstance(self.crop, int) else self.crop,
+            colour=self.colour,
+            fit=self.fit,
+            offset=self.offset if self.crop else "even",
+            fill=self._fill,
+        )
+        return None if made == Geometry() else made
+
+    def options(self) -> PreprocessOptions:
+        """Give what is done to their numbers."""
+        return PreprocessOptions(
+            scale=None if self.scale is None else _number(self.scale),
+            mean=self.mean if isinstance(self.mean, tuple) else (self.mean,),
+            std=self.std if isinstance(self.std, tuple) else (self.std,),
+            layout=self.layout,
+        )
+
+    def axes(self) -> Literal["hwc", "chw"] | None:
+        """Say how arrays hold pictures, where the layout names it."""
+        start = self.layout.partition("->")[0] if self.layout and "->" in self.layout else ""
+        return next((axes for axes in ("hwc", "chw") if start.strip().endswith(axes)), None)
+
+
+_SCHEMA = "cnatool.preprocess/1"
+_FIELDS = Recipe.__struct_fields__
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read how samples are prepared."""
+    path = Path(path)
+    raw = read_document(path)
+    try:
+        return _recipe(raw)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def replaced(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """Give a recipe with some fields replaced.
+
+    Raises
+    ------
+    UsageError
+        If a field cannot be meant, naming it.
+    """
+    try:
+        given = {name: msgspec.to_builtins(value) for name, value in fields.items()}
+    except TypeError as error:
+        raise UsageError(f"how samples are prepared: {one_line(error)}.") from error
+    return _converted({**msgspec.to_builtins(recipe), "schema": _SCHEMA, **given})
+
+
+def _recipe(raw: dict[str, Any]) -> Recipe:
+    if "schema" not in raw:
+        for known, fields in ((is_transformers, transformers_fields), (is_timm, timm_fields)):
+            if known(raw):
+                return _converted({"schema": _SCHEMA, **fields(raw)})
+        raise UsageError(
+            f'this says nothing that is understood: add "schema": "{_SCHEMA}" to a file of your '
+            "own, or give preprocessor_config.json of transformers or config.json of timm."
+        )
+    if raw["schema"] != _SCHEMA:
+        raise UsageError(f"schema {printable(raw['schema'])[:60]!r}: there is {_SCHEMA!r}.")
+    unknown = next((name for name in raw if name not in _FIELDS), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, _FIELDS, 1)
+        raise UsageError(
+            f"there is no field {printable(unknown)[:100]}: "
+            + (f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS)}.")
+        )
+    return _converted(raw)
+
+
+# So that `msgspec.convert` knows the type from import on: msgspec crashes the process where threads
+# are the first to ask for it.
+msgspec.json.Decoder(Recipe)
+
+
+def _converted(fields: dict[str, Any]) -> Recipe:
+    try:
+        return msgspec.convert(fields, Recipe)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, UsageError):
+            raise error.__cause__ from None
+        # msgspec writes "Expected `int`, got `str` - at `$.resize[0]`".
+        what, _, where = str(error).replace("`", "").partition(" - at $")
+        raise UsageError(f"{where.lstrip('.')}: {what[:1].lower()}{what[1:]}.") from error
+
+
+def _number(value: float | str) -> float:
+    if isinstance(value, str):
+        if not re.fullmatch(r"[-+0-9./eE]{1,40}", value):
+            raise UsageError(f"scale {value!r} is no number: give one, or a fraction as in 1/255.")
+        try:
+            above, _, below = value.partition("/")
+            return float(above) / float(below or "1")
+        except (ValueError, ZeroDivisionError) as error:
+            raise UsageError(
+                f"scale {value!r} is no number: give one, or a fraction as in 1/255."
+            ) from error
+    return value

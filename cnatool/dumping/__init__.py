@@ -1,0 +1,1 @@
+"""Samples through a model into a store."""

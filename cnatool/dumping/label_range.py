@@ -1,0 +1,73 @@
+"""Labels compared with the classes that a model scores: collected in a dump, said at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool._util.text import classes_text
+from cnatool.scoring.output import class_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import StoreRecord
+
+
+class LabelRange:
+    """The smallest and the largest label of all splits.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        Of the store; its outputs say how many classes there are.
+    """
+
+    def __init__(self, record: StoreRecord) -> None:
+        self._scored = class_count(record)
+        self._range: tuple[int, int] | None = None
+        self._splits: list[str] = []
+
+    def add(self, split: str, labels: NDArray[np.int64] | None) -> None:
+        """Take in the labels of a block."""
+        if labels is None or not len(labels):
+            return
+        low, high = int(labels.min()), int(labels.max())
+        if self._range is not None:
+            low, high = min(low, self._range[0]), max(high, self._range[1])
+        self._range = low, high
+        if split not in self._splits:
+            self._splits.append(split)
+
+    def notes(self, classes: tuple[str, ...] | None) -> Iterator[str]:
+        """Say where labels are no classes of the model, or the names are not as many as these.
+
+        Parameters
+        ----------
+        classes : tuple of str or None
+            Names of the labels.
+        """
+        if self._scored is None or self._range is None:
+            return
+        output, count = self._scored
+        low, high = self._range
+        if count == 1:
+            return
+        if low < 0 or high >= count:
+            where = " and ".join(self._splits)
+            text = (
+                f"labels of {where} go from {low} to {high}, and output {output!r} scores {count} "
+                f"classes, 0 to {count - 1}: accuracy, loss and margin are not defined"
+            )
+            if high - low < count:
+                shift = f"{-low} moves them to 0 … {high - low}"
+                text += f". If the first class is {low}, --label-offset {shift}"
+            yield text
+        elif classes is not None and len(classes) != count:
+            yield (
+                f"the data name {len(classes)} classes ({classes_text(classes)}), and output "
+                f"{output!r} scores {count}: accuracy, loss and margin are right only where the "
+                "model numbers its classes in the same way"
+            )

@@ -1,0 +1,248 @@
+"""What `cnatool dump --json` prints: what a dump wrote, or what it would take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from cnatool._util.documents import Document
+from cnatool.dumping.left_out import needs_no_storing
+from cnatool.records.store import (
+    ConstantRecord,
+    LayerRecord,
+    ModelRecord,
+    Preprocessing,
+    RuntimeRecord,
+    SkippedTensor,
+    SplitRecord,
+    TensorRecord,
+    UnselectedTensor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.store.reader import Store
+
+
+class DumpedSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A split of a store that was dumped.
+
+    Attributes
+    ----------
+    source : str
+        Where its samples came from, by name.
+    samples : int
+        Samples that are stored.
+    skipped : int
+        Samples that could not be read.
+    labels : bool
+        Whether there are labels.
+    classes : tuple of str or None
+        Names of the label values, where the source has them.
+    """
+
+    source: str
+    samples: int
+    skipped: int
+    labels: bool
+    classes: tuple[str, ...] | None
+
+
+class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
+    """What a dump wrote.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store : str
+        The store's path.
+    complete : bool
+        Whether every sample is stored.
+    splits : dict of str to DumpedSplit
+        The splits, in the order in which they were written.
+    tensors, layers : int
+        How many tensors something is stored of, and how many layers the model has.
+    without_samples : int
+        Constants, results of shape arithmetic and random tensors, which are not stored.
+    skipped_tensors : int
+        Other tensors that cannot be stored; `cnatool inspect --json` lists them.
+    notes : tuple of str
+        What was decided or found on the way, as printed to standard error.
+    """
+
+    schema: Literal["cnatool.dump/1"]
+    store: str
+    complete: bool
+    splits: dict[str, DumpedSplit]
+    tensors: int
+    layers: int
+    without_samples: int
+    skipped_tensors: int
+    notes: tuple[str, ...]
+
+
+class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
+    """What a dump would take of disk, time and memory.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store : str
+        Where the store would be.
+    fits : bool
+        Whether the disk has room for it.
+    samples : dict of str to int
+        Samples of each split that are still to be written.
+    committed : int
+        Samples that are there already, where a dump is resumed.
+    tensors : int
+        Tensors that something is stored of.
+    sample_bytes : int
+        Bytes of one sample with all that is stored of it, before compression.
+    disk_bytes, free_bytes : int
+        Estimated size of the store, and free space on its disk.
+    seconds : float
+        Estimated duration.
+    memory_bytes : int
+        Estimated peak memory of the process.
+    available_bytes : int or None
+        Memory that is available to it; null where the system does not say.
+    ways : tuple of str
+        Options with which the store would fit the disk, where it does not.
+    notes : tuple of str
+        What was decided on the way, as printed to standard error.
+    """
+
+    schema: Literal["cnatool.preflight/1"]
+    store: str
+    fits: bool
+    samples: dict[str, int]
+    committed: int
+    tensors: int
+    sample_bytes: int
+    disk_bytes: int
+    free_bytes: int
+    seconds: float
+    memory_bytes: int
+    available_bytes: int | None
+    ways: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def dump_result(store: Store, notes: Sequence[str] = ()) -> DumpResult:
+    """Summarise a store that was dumped."""
+    record = store.record
+    without = sum(map(needs_no_storing, record.skipped))
+    return DumpResult(
+        schema="cnatool.dump/1",
+        store=str(store.path),
+        complete=all(split.record.complete for split in store.splits.values()),
+        splits={
+            name: DumpedSplit(
+                split.record.source,
+                len(split),
+                len(split.record.skipped),
+                split.record.labels,
+                split.record.classes,
+            )
+            for name, split in store.splits.items()
+        },
+        tensors=len(record.tensors),
+        layers=len(record.layers),
+        without_samples=without,
+        skipped_tensors=len(record.skipped) - without,
+        notes=tuple(notes),
+    )
+
+
+class InspectedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input that a model declares.
+
+    Attributes
+    ----------
+    name, dtype : str
+        Name and element type.
+    shape : tuple of (int, str or None), or None
+        Declared shape with the sample axis: lengths, names of symbolic axes, null for axes without
+        either. Null for a model that declares none.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
+    """What is in a model or a store.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    path : str
+        The file or folder.
+    kind : {"model", "store"}
+        What it is.
+    model : ModelRecord or None
+        The model; null for a store that was recorded without an exported one.
+    runtime : RuntimeRecord or None
+        What ran the model; null for a model.
+    inputs : tuple of InspectedInput
+        Inputs that a model declares; empty for a store, whose ``preprocessing`` names them.
+    preprocessing : tuple of Preprocessing
+        How each raw input of a store became the model's input.
+    constants : tuple of ConstantRecord
+        Model inputs that data did not feed, of a store.
+    tags : dict of str to str
+        Tags of a store.
+    splits : dict of str to SplitRecord
+        Splits of a store.
+    tensors : tuple of TensorRecord
+        Tensors with a value for each sample, in execution order.
+    layers : tuple of LayerRecord
+        Linear operators in execution order.
+    skipped : tuple of SkippedTensor
+        Tensors that cannot be stored, each with the reason.
+    unselected : tuple of UnselectedTensor
+        Tensors that ``--tensors`` did not select, of a store.
+    """
+
+    schema: Literal["cnatool.inspect/1"]
+    path: str
+    kind: Literal["model", "store"]
+    model: ModelRecord | None
+    runtime: RuntimeRecord | None
+    inputs: tuple[InspectedInput, ...]
+    preprocessing: tuple[Preprocessing, ...]
+    constants: tuple[ConstantRecord, ...]
+    tags: dict[str, str]
+    splits: dict[str, SplitRecord]
+    tensors: tuple[TensorRecord, ...]
+    layers: tuple[LayerRecord, ...]
+    skipped: tuple[SkippedTensor, ...]
+    unselected: tuple[UnselectedTensor, ...]
+
+
+def store_inspection(store: Store) -> InspectionResult:
+    """Give what `cnatool inspect --json` prints of a store."""
+    record = store.record
+    return InspectionResult(
+        schema="cnatool.inspect/1",
+        path=str(store.path),
+        kind="store",
+        model=record.model,
+        runtime=record.runtime,
+        inputs=(),
+        preprocessing=record.preprocessing,
+        constants=record.constants,
+        tags=record.tags,
+        splits=record.splits,
+        tensors=record.tensors,
+        layers=record.layers,
+        skipped=record.skipped,
+        unselected=record.unselected,
+    )

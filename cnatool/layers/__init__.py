@@ -1,0 +1,1 @@
+"""Rules of layers that exported graphs and recorded networks share."""

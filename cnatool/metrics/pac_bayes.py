@@ -1,0 +1,72 @@
+"""Flatness and the PAC-Bayes measures that follow from it.
+
+Jiang et al. 2019, *Fantastic Generalization Measures and Where to Find Them*, appendix C: how much
+noise on its weights a network bears.
+"""
+
+from __future__ import annotations
+
+import math
+
+from cnatool.metrics.norms import Baseline
+
+
+def inverse_square(sigma: float) -> Baseline:
+    """Return the flatness 1/σ².
+
+    Parameters
+    ----------
+    sigma : float
+        The largest noise that is borne, above 0.
+    """
+    return _signed(1 / sigma / sigma)
+
+
+def plain_bound(square_sum: float, sigma: float, samples: int) -> Baseline:
+    """Return ‖v‖² / (4σ²) + ln(m/σ) + 10.
+
+    Parameters
+    ----------
+    square_sum : float
+        ‖v‖², of v = w − w⁰ for the distance from the initial weights, or v = w from the origin.
+    sigma : float
+        Standard deviation of the noise on each weight, above 0.
+    samples : int
+        m, training samples, above 0.
+    """
+    return _signed(square_sum / sigma / sigma / 4 + math.log(samples / sigma) + 10)
+
+
+def magnitude_bound(
+    square_sum: float, log_sum: float, weights: int, sigma: float, epsilon: float, samples: int
+) -> Baseline:
+    """Return ¼ Σ_i ln((ε² + (σ′² + 1) ‖v‖²/ω) / (ε² + σ′² u_i²)) + ln(m/σ′) + 10.
+
+    Parameters
+    ----------
+    square_sum : float
+        ‖v‖²; see `plain_bound`.
+    log_sum : float
+        Σ_i ln(ε² + σ′² u_i²), of u = w − w⁰ or u = w.
+    weights : int
+        ω, the number of weights, above 0.
+    sigma : float
+        σ′, above 0: the noise on weight i has the variance σ′² w_i² + ε².
+    epsilon : float
+        ε, above 0.
+    samples : int
+        m, training samples, above 0.
+    """
+    # Without squares, which may be larger or smaller than a number can be.
+    root = math.sqrt(square_sum / weights)
+    above = 2 * weights * math.log(math.hypot(epsilon, sigma * root, root))
+    return _signed(0.25 * (above - log_sum) + math.log(samples / sigma) + 10)
+
+
+def _signed(value: float) -> Baseline:
+    """Return a measure that may be negative."""
+    if not math.isfinite(value):
+        return Baseline.undefined("it is larger than a number can be")
+    if value <= 0:
+        return Baseline(value, None, f"it is {value:.6g}, which has no logarithm")
+    return Baseline(value, math.log(value))

@@ -1,0 +1,1 @@
+"""Figures of scores, layers and studies, drawn with Altair."""

@@ -1,0 +1,77 @@
+"""What the figures of stores have in common: which splits, what α and β are called, captions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool._util.text import listed, printable
+from cnatool.errors import UsageError
+from cnatool.studying.find import store_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cnatool.metrics.convention import Aggregate, AlphaForm, Convention
+    from cnatool.scoring.results import ConventionResult
+    from cnatool.store.reader import Store
+
+_ALPHA: Mapping[AlphaForm, str] = {
+    "entropy": "α, input entropy (bits)",
+    "entropy-density": "α, input entropy (density form)",
+    "compression": "α, compressed share of the input",
+}
+_Z: Mapping[Aggregate, str] = {
+    "sum": "activation sum",
+    "mean": "mean activation",
+    "channel-mean": "activation sum over channels",
+    "channel-mean-spatial": "activation sum over channels",
+}
+_DEPTH = {"index": "depth d (layer)", "path": "depth d (layers on the longest path)"}
+
+
+def alpha_title(fields: Convention) -> str:
+    """Name α with its unit."""
+    return _ALPHA[fields.alpha]
+
+
+def z_title(fields: Convention) -> str:
+    """Name z_d."""
+    return f"z, {_Z[fields.aggregate]}"
+
+
+def beta_title(fields: Convention) -> str:
+    """Name β with its unit."""
+    return f"β ({_Z[fields.aggregate]} per layer)"
+
+
+def depth_title(fields: Convention) -> str:
+    """Name d."""
+    return _DEPTH[fields.depth]
+
+
+def convention_text(convention: ConventionResult | None) -> str:
+    """Say by which convention numbers were made."""
+    return "" if convention is None else f"convention {printable(convention)}"
+
+
+def chosen_splits(there: Iterable[str], split: str | None) -> list[str]:
+    """Give the splits to draw: all, or the one that was named.
+
+    Raises
+    ------
+    UsageError
+        If there is no split of that name.
+    """
+    names = list(there)
+    if split is None:
+        return names
+    if split not in names:
+        raise UsageError(f"--split {split}: there is no such split; there are {listed(names)}.")
+    return [split]
+
+
+def store_names(stores: Sequence[Store]) -> list[str]:
+    """Name each store by its path, fit to be drawn."""
+    from pathlib import Path
+
+    return [printable(name) for name in store_ids([Path(store.path) for store in stores])]

@@ -1,0 +1,217 @@
+"""A Keras model as a graph of TensorFlow's operations, any tensor of which can be asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnatool.errors import DataError, UsageError
+from cnatool.recorders.keras.operators import UNREAD, step
+from cnatool.recorders.layer_rule import Step
+from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of a layer, and the operations that it added to the graph."""
+
+    name: str
+    number: int
+    first: int
+    last: int
+    results: dict[str, Any]
+
+
+class ModelGraph:
+    """A model in inference mode, as it was traced once.
+
+    Variables are read at each run: the graph follows a model that is trained.
+
+    Parameters
+    ----------
+    model : keras.Model
+    given : nest of arrays
+        What it is called with; shapes and types follow from it.
+
+    Attributes
+    ----------
+    trace : Trace
+        What it does.
+    layers : dict of str to keras.Layer
+        Its layers, by name.
+    """
+
+    def __init__(self, model: Any, given: Any) -> None:
+        flat = tf.nest.flatten(given)
+        types = [one.dtype for one in getattr(model, "inputs", None) or []]
+        if len(types) != len(flat):
+            types = [np.asarray(one).dtype for one in flat]
+        self._types = types
+        signature = [
+            tf.TensorSpec((None, *np.shape(one)[1:]), dtype)
+            for one, dtype in zip(flat, types, strict=True)
+        ]
+        self.layers: dict[str, Any] = {}
+        if not getattr(model, "built", True):
+            # Built while it is traced, its layers would be called twice.
+            few = [tf.cast(_repeated(one, 1), to) for one, to in zip(flat, types, strict=True)]
+            model(tf.nest.pack_sequence_as(given, few), training=False)
+        with _watched(model, self.layers) as calls:
+            self._function = tf.compat.v1.wrap_function(
+                lambda *args: model(tf.nest.pack_sequence_as(given, args), training=False),
+                signature,
+            )
+        self._inputs = self._function.inputs[: len(flat)]
+        self._tensors: list[Any] = []
+        self._numbers: dict[str, int] = {}
+        self.trace = self._traced(calls)
+        self._find_axes(flat)
+
+    def runner(self, values: Sequence[int]) -> Any:
+        """Give a function of the model's inputs that gives the values."""
+        fetches = [self._tensors[value] for value in values]
+        pruned = self._function.prune(self._inputs, fetches)
+
+        def run(given: Any) -> list[Any]:
+            parts = tf.nest.flatten(given)
+            if len(parts) != len(self._types):
+                raise DataError(
+                    f"the model is called with {len(parts)} arrays, and with {len(self._types)} in "
+                    "the first batch."
+                )
+            flat = [
+                tf.cast(tf.convert_to_tensor(one), dtype)
+                for one, dtype in zip(parts, self._types, strict=True)
+            ]
+            return list(pruned(*flat))
+
+        return run
+
+    def _traced(self, calls: Sequence[_Call]) -> Trace:
+        values: list[Value] = []
+        steps: list[Step] = []
+        operations = self._function.graph.get_operations()
+        within = _innermost(calls, len(operations))
+        counted: Counter[tuple[str, int, str]] = Counter()
+
+        def new(tensor: Any, operator: str = "") -> int:
+            values.append(Value((), tensor.dtype.is_floating, operator=operator))
+            self._tensors.append(tensor)
+            self._numbers[tensor.name] = len(values) - 1
+            return len(values) - 1
+
+        for tensor in self._inputs:
+            new(tensor)
+        for place, operation in enumerate(operations):
+            reads = [one for one in map(self._number, operation.inputs) if one is not None]
+            if not reads or operation.type in UNREAD:
+                continue
+            call = within[place]
+            for index, tensor in enumerate(operation.outputs):
+                found = step(operation, self._number, len(values))
+                made = new(tensor, found.operator)
+                key = (call.name, call.number, operation.type)
+                values[made].origin = Origin(*key, counted[key])
+                counted[key] += 1
+                if index:
+                    found = Step("other", found.operator, found.reads, made)
+                steps.append(found)
+                if found.kind == "norm":
+                    break  # its moments, which no layer reads
+        for call in calls:
+            for part, tensor in call.results.items():
+                number = self._number(tensor)
+                if number is not None and call.name:
+                    values[number].places.append(Place(call.name, call.number, part))
+        structured = self._function.structured_outputs
+        outputs = {
+            name: number
+            for name, tensor in _named(structured).items()
+            if (number := self._number(tensor)) is not None
+        }
+        return Trace(steps, values, outputs)
+
+    def _number(self, tensor: Any) -> int | None:
+        return self._numbers.get(getattr(tensor, "name", ""))
+
+    def _find_axes(self, flat: Sequence[Any]) -> None:
+        """Run few samples twice, and see which axis grows."""
+        numeric = [
+            number
+            for number, tensor in enumerate(self._tensors)
+            if tensor.dtype.is_floating or tensor.dtype.is_integer
+        ]
+        run = self.runner(numeric)
+        small, large = (
+            [tuple(one.shape) for one in run([_repeated(one, n) for one in flat])] for n in PROBES
+        )
+        for number, before, after in zip(numeric, small, large, strict=True):
+            self.trace.values[number].shape = after
+            self.trace.values[number].axis = sample_axis(before, after)
+
+
+@contextmanager
+def _watched(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
+    """Note every call of a layer while a model is traced."""
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"a keras.Model is recorded, and this is {type(model).__name__}.")
+    calls: list[_Call] = []
+    names: list[str] = []
+    counted: Counter[str] = Counter()
+    called = keras.layers.Layer.__call__
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        graph = tf.compat.v1.get_default_graph()
+        # The model itself is the root, whose name no tensor needs.
+        name = ".".join([*names[1:], layer.name]) if names else ""
+        layers.setdefault(name, layer)
+        found = _Call(name, counted[name], len(graph.get_operations()), 0, {})
+        counted[name] += 1
+        calls.append(found)
+        names.append(layer.name)
+        try:
+            result = called(layer, *args, **kwargs)
+        finally:
+            names.pop()
+        found.last = len(graph.get_operations())
+        found.results = _named(result)
+        return result
+
+    keras.layers.Layer.__call__ = call
+    try:
+        yield calls
+    finally:
+        keras.layers.Layer.__call__ = called
+    # Inner calls before those that they are in, so that the innermost name comes first.
+    calls.sort(key=lambda one: (one.last, -one.first))
+
+
+def _innermost(calls: Sequence[_Call], count: int) -> list[_Call]:
+    """Give the innermost call that each operation was added in."""
+    found = [_Call("", 0, 0, count, {})] * count
+    for call in sorted(calls, key=lambda one: one.first - one.last):
+        found[call.first : call.last] = [call] * (call.last - call.first)
+    return found
+
+
+def _named(given: Any) -> dict[str, Any]:
+    """Give the tensors of a result by name; the name of one tensor alone is empty."""
+    if hasattr(given, "items"):
+        return {str(name): one for name, one in given.items() if tf.is_tensor(one)}
+    if isinstance(given, (tuple, list)):
+        return {str(number): one for number, one in enumerate(given) if tf.is_tensor(one)}
+    return {"": given} if tf.is_tensor(given) else {}
+
+
+def _repeated(one: Any, count: int) -> Any:
+    array = np.asarray(one)
+    return array[np.arange(count) % len(array)]

@@ -1,0 +1,117 @@
+"""What TensorFlow's operators do, in the words of the layer rule."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from cnatool.recorders.layer_rule import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cnatool.recorders.layer_rule import Kind
+
+# They read a tensor's shape, and not its values.
+UNREAD = frozenset({"Rank", "Shape", "ShapeN", "Size"})
+
+# Places of what may be the data and the weights, and the name that ONNX has for it.
+_PRODUCTS: dict[str, tuple[int, int, str]] = {
+    "BatchMatMul": (0, 1, "MatMul"),
+    "BatchMatMulV2": (0, 1, "MatMul"),
+    "BatchMatMulV3": (0, 1, "MatMul"),
+    "Conv2D": (0, 1, "Conv"),
+    "Conv2DBackpropInput": (2, 1, "ConvTranspose"),
+    "Conv3D": (0, 1, "Conv"),
+    "Conv3DBackpropInputV2": (2, 1, "ConvTranspose"),
+    "DepthwiseConv2dNative": (0, 1, "Conv"),
+    "Einsum": (0, 1, "Einsum"),
+    "MatMul": (0, 1, "MatMul"),
+}
+_OPERATORS: dict[str, tuple[Kind, str]] = {
+    **dict.fromkeys(("Gather", "GatherV2"), ("other", "Gather")),
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), ("other", "Pad")),
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), ("other", "Resize")),
+    **dict.fromkeys(("Slice", "StridedSlice"), ("other", "Slice")),
+    **dict.fromkeys(("Split", "SplitV", "Unpack"), ("other", "Split")),
+    "ArgMax": ("squash", "ArgMax"),
+    "AvgPool": ("pool", "AveragePool"),
+    "AvgPool3D": ("pool", "AveragePool"),
+    "ExpandDims": ("shape", "Unsqueeze"),
+    "FusedBatchNorm": ("norm", "BatchNormalization"),
+    "FusedBatchNormV2": ("norm", "BatchNormalization"),
+    "FusedBatchNormV3": ("norm", "BatchNormalization"),
+    "Identity": ("shape", "Identity"),
+    "LogSoftmax": ("squash", "LogSoftmax"),
+    "MaxPool": ("pool", "MaxPool"),
+    "MaxPool3D": ("pool", "MaxPool"),
+    "Mean": ("other", "ReduceMean"),
+    "Relu6": ("other", "Clip"),
+    "Reshape": ("shape", "Reshape"),
+    "Sigmoid": ("squash", "Sigmoid"),
+    "Softmax": ("squash", "Softmax"),
+    "Square": ("other", "Pow"),
+    "SquaredDifference": ("other", "Pow"),
+    "Squeeze": ("shape", "Squeeze"),
+    "StopGradient": ("shape", "Identity"),
+    "Transpose": ("shape", "Transpose"),
+}
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_ARITHMETIC = {
+    "Add": "Add",
+    "AddV2": "Add",
+    "BiasAdd": "Add",
+    "Div": "Div",
+    "Mul": "Mul",
+    "RealDiv": "Div",
+    "Sub": "Sub",
+}
+
+
+def step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Step:
+    """Read an operation of a graph.
+
+    Parameters
+    ----------
+    operation : tf.Operation
+    number : callable
+        Gives the value of a tensor; None for one that does not depend on the network's input.
+    makes : int
+        The value of its first result.
+    """
+    inputs = list(operation.inputs)
+    reads = tuple(found for one in inputs if (found := number(one)) is not None)
+    if operation.type in _PRODUCTS:
+        one, other, operator = _PRODUCTS[operation.type]
+        data = [number(inputs[place]) for place in (one, other) if place < len(inputs)]
+        known = [value for value in data if value is not None]
+        if len(known) == 1 and (data[0] is not None or operator in ("Einsum", "MatMul")):
+            kernel = inputs[one if data[0] is None else other].shape[:-2]
+            pointwise = "Conv" in operator and set(kernel.as_list()) == {1}
+            return Step("linear", operator, (known[0],), makes, pointwise=pointwise)
+    if operation.type in _CALLS and "conv_xla" in operation.get_attr("f").name and len(reads) == 1:
+        # How Keras runs a convolution in groups where TensorFlow has none for the device.
+        return Step("linear", "Conv", reads, makes)
+    if operation.type in _ARITHMETIC:
+        operator = _ARITHMETIC[operation.type]
+        constants = [one for one in inputs if number(one) is None]
+        kind, alone = _arithmetic(operator, constants, first=number(inputs[0]) is not None)
+        return Step(kind, operator, reads, makes, one_number=alone)
+    if operation.type == "AddN":
+        return Step("sum", "Sum", reads, makes)
+    if operation.type == "Cast":
+        floats = operation.outputs[0].dtype.is_floating
+        return Step("shape" if floats else "other", "Cast", reads, makes)
+    kind, operator = _OPERATORS.get(operation.type, ("other", operation.type))
+    return Step(kind, operator, reads, makes)
+
+
+def _arithmetic(operator: str, constants: list[Any], *, first: bool) -> tuple[Kind, bool]:
+    if not constants:
+        return ("sum" if operator == "Add" else "other"), False
+    if operator in ("Sub", "Div") and not first:
+        return "other", False
+    shape = constants[0].shape
+    if operator in ("Add", "Sub"):
+        return "bias", shape.rank == 0
+    return "scale", shape.is_fully_defined() and math.prod(shape.as_list()) == 1

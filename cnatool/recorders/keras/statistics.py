@@ -1,0 +1,63 @@
+"""Per-sample statistics of TensorFlow's tensors, computed on the device that they are on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import Statistic
+
+
+def samples_first(tensor: Any, axis: int) -> Any:
+    """Put the samples' axis first."""
+    if axis == 0:
+        return tensor
+    order = [axis, *(place for place in range(len(tensor.shape)) if place != axis)]
+    return tf.transpose(tensor, order)
+
+
+def device_statistics(rows: Any, names: Sequence[Statistic]) -> NDArray[np.float64]:
+    """Give statistics over the elements of each row, (S, n), in float64."""
+    flat = tf.cast(tf.reshape(rows, (rows.shape[0], -1)), tf.float64)
+    found: NDArray[np.float64] = tf.stack([_statistic(flat, name) for name in names]).numpy()
+    return found
+
+
+def _statistic(flat: Any, name: Statistic) -> Any:
+    if name == "min":
+        return tf.reduce_min(flat, axis=1)
+    if name == "max":
+        return tf.reduce_max(flat, axis=1)
+    terms = {
+        "sum": lambda: flat,
+        "abs_sum": lambda: tf.abs(flat),
+        "square_sum": lambda: tf.square(flat),
+        "positive_sum": lambda: tf.maximum(flat, 0),
+        "nonzero_count": lambda: tf.cast(tf.not_equal(flat, 0), tf.float64),
+    }
+    return tf.reduce_sum(terms[name](), axis=1)
+
+
+def arrays(given: Any) -> dict[str, NDArray[Any]]:
+    """Give arrays or tensors as NumPy arrays by name."""
+    if isinstance(given, Mapping):
+        named = dict(given)
+    elif isinstance(given, (tuple, list)) and given and np.ndim(given[0]):
+        named = {f"input{number or ''}": one for number, one in enumerate(given)}
+    else:
+        named = {"input": given}
+    return {name: _array(one) for name, one in named.items()}
+
+
+def _array(one: Any) -> NDArray[Any]:
+    array = np.asarray(one)
+    # Types that NumPy does not have by itself: bfloat16, float8.
+    return array.astype(np.float32) if array.dtype.kind == "V" else array

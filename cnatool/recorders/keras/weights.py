@@ -1,0 +1,111 @@
+"""Weights of a Keras model's layers, as the writing API takes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from cnatool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.recorders.select import Choice
+    from cnatool.recording.recording import Layer
+
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+
+
+def model_state(model: Any) -> dict[str, NDArray[Any]]:
+    """Give a model's variables by path, as ``initial_state`` takes them."""
+    return {variable.path: np.array(variable) for variable in model.variables}
+
+
+def grouped(choice: Choice, layers: Mapping[str, Any]) -> list[Layer]:
+    """Give the layers with the groups of their convolutions."""
+    sources = {one.name: one.source.module for one in choice.tensors}
+    found = []
+    for layer in choice.layers:
+        module = layers.get(sources[layer.linear or layer.preactivation])
+        if isinstance(module, _DEPTHWISE):
+            found.append(replace(layer, groups=int(module.kernel.shape[-2])))
+        else:
+            found.append(replace(layer, groups=int(getattr(module, "groups", 1))))
+    return found
+
+
+def layer_arrays(
+    model: Any,
+    choice: Choice,
+    layers: Mapping[str, Any],
+    initial_state: Mapping[str, NDArray[Any]] | None,
+) -> dict[str, Any]:
+    """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
+
+    A BatchNormalization that follows a layer is folded into its weights.
+    """
+    found: dict[str, Any] = {
+        "weights": _arrays(choice, layers, model_state(model)),
+        "parameters": sum(int(np.prod(one.shape)) for one in model.trainable_variables),
+    }
+    if initial_state is not None:
+        try:
+            found["initial_weights"] = _arrays(choice, layers, initial_state)
+        except KeyError as error:
+            raise UsageError(f"initial_state: {error} is missing.") from error
+    return found
+
+
+def _arrays(
+    choice: Choice, layers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    sources = {one.name: one.source.module for one in choice.tensors}
+    arrays: dict[str, NDArray[Any]] = {}
+    # Layers that call one module share its weights, which the same array says.
+    made: dict[tuple[str, str], NDArray[Any]] = {}
+    for layer in choice.layers:
+        tensor = layer.linear or layer.preactivation
+        key = sources[tensor], sources[layer.preactivation]
+        if key not in made:
+            weight = _outputs_first(layers.get(key[0]), state)
+            if weight is None:
+                continue
+            follows = layers.get(key[1])
+            if isinstance(follows, keras.layers.BatchNormalization):
+                scale = _scale(follows, state)
+                weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+            made[key] = weight
+        arrays[tensor] = made[key]
+    return arrays
+
+
+def _outputs_first(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    """Give a layer's kernel as (out, …); None of a layer that has no kernel of its own."""
+    known = (keras.layers.Dense, *_TRANSPOSED, *_CONVOLUTIONS, *_DEPTHWISE)
+    if not isinstance(layer, known):
+        return None
+    kernel = state[layer.kernel.path]
+    if isinstance(layer, _DEPTHWISE):
+        channels = int(np.prod(kernel.shape[-2:]))
+        return np.moveaxis(kernel.reshape(*kernel.shape[:-2], channels, 1), -2, 0)
+    return np.moveaxis(kernel, -2 if isinstance(layer, _TRANSPOSED) else -1, 0)
+
+
+def _scale(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Give what a BatchNormalization multiplies each channel with."""
+    scale = 1 / np.sqrt(state[layer.moving_variance.path] + layer.epsilon)
+    if layer.gamma is not None:
+        scale = scale * state[layer.gamma.path]
+    folded: NDArray[Any] = scale
+    return folded

@@ -1,0 +1,72 @@
+"""What a PyTorch network is, and what it is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cnatool.errors import DataError, UsageError
+from cnatool.recorders.torch.trace import named_tensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def check_network(network: Any) -> None:
+    """Refuse what cannot be watched."""
+    if not isinstance(network, torch.nn.Module):
+        raise UsageError(f"a torch.nn.Module is recorded, and this is {type(network).__name__}.")
+    if hasattr(network, "_orig_mod"):
+        raise UsageError("a compiled network hides its steps: record it before torch.compile.")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise UsageError("a scripted module takes no hooks: record the network before torch.jit.")
+    values = (*network.parameters(), *network.buffers())
+    if any(torch.nn.parameter.is_lazy(value) for value in values):
+        raise UsageError(
+            "the network has parameters of no shape yet: call it once, then record it."
+        )
+
+
+def arrays(given: Any) -> dict[str, NDArray[Any]]:
+    """Give arrays or tensors as NumPy arrays by name."""
+    named = given if isinstance(given, Mapping) else {"input": given}
+    return {
+        name: array(one) if isinstance(one, torch.Tensor) else np.asarray(one)
+        for name, one in named.items()
+    }
+
+
+def called_with(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Give the tensors that a network is called with, by name."""
+    named = {
+        name + (f".{part}" if part else ""): tensor
+        for name, one in [
+            *((f"input{n or ''}", one) for n, one in enumerate(args)),
+            *kwargs.items(),
+        ]
+        for part, tensor in named_tensors(one).items()
+        if tensor.ndim
+    }
+    if not named:
+        raise DataError("the network is called without a tensor: give inputs=….")
+    return named
+
+
+def placed(given: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
+    """Give positional arguments and keywords on a device: of an array, a tuple or a mapping."""
+    args = given if isinstance(given, tuple) else (given,)
+    named = isinstance(given, Mapping)
+    placed = [torch.as_tensor(one).to(device) for one in (given.values() if named else args)]
+    return ([], dict(zip(given, placed, strict=True))) if named else (placed, {})
+
+
+def array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Copy a tensor into an array; what NumPy has no type for becomes float32."""
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize == 1):
+        tensor = tensor.float()
+    found: NDArray[Any] = tensor.cpu().numpy().copy()
+    return found

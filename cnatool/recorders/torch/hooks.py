@@ -1,0 +1,329 @@
+"""Hooks that take values out of a running PyTorch network."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock, local
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnatool.errors import DataError
+from cnatool.recorders.torch.arguments import array
+from cnatool.recorders.torch.statistics import device_statistics
+from cnatool.recorders.torch.trace import is_watching, named_tensors, operator_name
+from cnatool.recorders.trace import Origin, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.recorders.select import Choice, Chosen
+    from cnatool.records.store import Statistic
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One batch, as `cnatool.Recording.append` wants it."""
+
+    outputs: dict[str, NDArray[Any]]
+    activations: dict[str, NDArray[Any]]
+    statistics: dict[str, dict[str, NDArray[np.float64]]]
+
+
+@dataclass(slots=True)
+class _Attention:
+    """Who wants it slow, and whether it was fast before the first of them; one for the process."""
+
+    lock: Lock = field(default_factory=Lock)
+    wanted: int = 0
+    fast: bool = True
+
+
+_attention = _Attention()
+
+
+@contextmanager
+def slow_attention() -> Iterator[None]:
+    """Let attention run in its modules' own steps, not in one that hides them."""
+    with _attention.lock:
+        if not _attention.wanted:
+            _attention.fast = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _attention.wanted += 1
+    try:
+        yield
+    finally:
+        with _attention.lock:
+            _attention.wanted -= 1
+            if not _attention.wanted:
+                torch.backends.mha.set_fastpath_enabled(_attention.fast)
+
+
+class RootCall:
+    """Calls ``before`` and ``after`` around each call of a network, within a context."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self._network = network
+        self._handles: list[Any] = []
+        self.count = 0
+        self.raw: dict[str, NDArray[Any]] = {}
+        self.taps: Taps | None = None
+        self.before: Callable[[tuple[Any, ...], Mapping[str, Any]], object] = lambda _, __: None
+        self.after: Callable[[Any], object] = lambda _: None
+
+    def __enter__(self) -> Self:
+        self._handles = [
+            self._network.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
+            self._network.register_forward_hook(self._end),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def take_outputs(self, result: Any) -> None:
+        """Hand on what the network gives."""
+        if self.taps is not None:
+            self.taps.take_outputs(result)
+
+    def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if not is_watching() and module is self._network:
+            self.count += 1
+            self.before(args, kwargs)
+
+    def _end(self, module: torch.nn.Module, args: Any, result: Any) -> None:
+        if not is_watching() and module is self._network:
+            self.after(result)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One replica's run through a batch."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+    watching: list[_Watch] = field(default_factory=list)
+
+    @property
+    def place(self) -> int:
+        """The number of the device that it runs on."""
+        device = next((one.device for one in self.values.values()), None)
+        return -1 if device is None or device.index is None else device.index
+
+
+class Taps:
+    """Hooks on the modules that give the chosen values.
+
+    Parameters
+    ----------
+    network : Module
+    choice : Choice
+    statistics : sequence of Statistic
+    whole : bool
+        Take tensors whole.
+    parallel : bool
+        Replicas of the network are called, each with a part of the samples.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        choice: Choice,
+        statistics: Sequence[Statistic],
+        *,
+        whole: bool,
+        parallel: bool,
+    ) -> None:
+        self._network = network
+        self._choice = choice
+        self._statistics = tuple(statistics)
+        self._whole = whole
+        self._parallel = parallel
+        self._active = False
+        self._rows = 0
+        self._runs: list[_Run] = []
+        self._lock = Lock()
+        # Each replica runs in a thread of its own.
+        self._thread = local()
+        self._outputs: dict[str, NDArray[Any]] = {}
+        self._placed: dict[tuple[str, int], list[Chosen]] = defaultdict(list)
+        self._made: dict[tuple[str, int], list[Chosen]] = defaultdict(list)
+        for one in choice.tensors:
+            by_source = self._placed if isinstance(one.source, Place) else self._made
+            by_source[one.source.module, one.source.call].append(one)
+        modules = dict(network.named_modules())
+        makers = dict.fromkeys(name for name, _ in self._made)
+        self._handles = []
+        if parallel:
+            self._handles.append(network.register_forward_pre_hook(lambda *_: self._begin()))
+        for name in makers:
+            if name:
+                self._handles.append(
+                    modules[name].register_forward_pre_hook(lambda *_, name=name: self._enter(name))
+                )
+        for name in dict.fromkeys([*(name for name, _ in self._placed), *makers]):
+            self._handles.append(
+                modules[name].register_forward_hook(
+                    lambda _, __, result, name=name: self._leave(name, result)
+                )
+            )
+
+    @property
+    def in_operators(self) -> bool:
+        """Whether something is taken that no module gives."""
+        return bool(self._made)
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def start(self, rows: int) -> None:
+        """Begin a batch: the network is about to be called."""
+        self._rows = rows
+        self._runs = []
+        self._outputs = {}
+        self._active = True
+        if not self._parallel:
+            self._begin()
+
+    def stop(self) -> None:
+        """End it, be it that the network failed."""
+        self._active = False
+        for run in self._runs:
+            while run.watching:
+                run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def take_outputs(self, result: Any) -> None:
+        """Take what the network gives."""
+        tensors = named_tensors(result)
+        outputs = self._choice.outputs
+        if not tensors.keys() >= {one.part for one in outputs}:
+            raise DataError("the network gives other outputs than in the first batch.")
+        self._outputs = {one.name: array(tensors[one.part].movedim(one.axis, 0)) for one in outputs}
+
+    def taken(self) -> Taken:
+        """Give what was taken of this batch, the samples in the order in which they were given.
+
+        Raises
+        ------
+        DataError
+            If something is missing.
+        """
+        # Samples are scattered over devices in their order.
+        runs = sorted(self._runs, key=lambda run: run.place)
+        for one in self._choice.tensors:
+            if any(one.name not in run.values for run in runs) or not runs:
+                raise DataError(
+                    f"module {one.source.module!r} did not run in this batch as it did in the "
+                    "first: record the modules that always run."
+                )
+        activations: dict[str, NDArray[Any]] = {}
+        statistics: dict[str, dict[str, NDArray[np.float64]]] = {n: {} for n in self._statistics}
+        names = [one.name for one in self._choice.tensors]
+        if self._whole:
+            for name in names:
+                parts = [array(run.values[name]) for run in runs]
+                activations[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        elif names:
+            # One transfer for all.
+            packed = [_packed([run.values[name] for name in names]) for run in runs]
+            numbers = np.concatenate([part.cpu().double().numpy() for part in packed], axis=2)
+            for name, rows in zip(names, numbers, strict=True):
+                for statistic, row in zip(self._statistics, rows, strict=True):
+                    statistics[statistic][name] = row
+        for name, rows in {**activations, **self._outputs}.items():
+            if len(rows) != self._rows:
+                raise DataError(f"tensor {name!r} has {len(rows)} rows for {self._rows} samples.")
+        return Taken(self._outputs, activations, statistics)
+
+    def _begin(self) -> None:
+        """Begin a run of the network, or of a replica of it, in this thread."""
+        if not self._active or is_watching():
+            return
+        run = _Run()
+        with self._lock:
+            self._runs.append(run)
+        self._thread.run = run
+        self._enter("")
+
+    def _enter(self, name: str) -> None:
+        run = self._running()
+        wanted = [] if run is None else self._made.get((name, run.calls[name]), [])
+        if run is not None and wanted:
+            watch = _Watch(wanted, lambda one, tensor: self._take(run, one, tensor))
+            watch.__enter__()  # type: ignore[no-untyped-call]
+            run.watching.append(watch)
+
+    def _leave(self, name: str, result: Any) -> None:
+        run = self._running()
+        if run is None:
+            return
+        call = name, run.calls[name]
+        run.calls[name] += 1
+        if call in self._made and run.watching:
+            run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        wanted = self._placed.get(call, [])
+        tensors = named_tensors(result) if wanted else {}
+        for one in wanted:
+            if isinstance(one.source, Place) and one.source.result in tensors:
+                self._take(run, one, tensors[one.source.result])
+
+    def _running(self) -> _Run | None:
+        """Give this thread's run; None outside of a batch."""
+        if not self._active or is_watching():
+            return None
+        return getattr(self._thread, "run", None)
+
+    def _take(self, run: _Run, one: Chosen, tensor: torch.Tensor) -> None:
+        tensor = tensor.detach()
+        if tensor.ndim != len(one.shape) + 1:
+            raise DataError(
+                f"tensor {one.name!r} has {tensor.ndim} axes, and in the first batch "
+                f"{len(one.shape) + 1}."
+            )
+        rows = tensor.movedim(one.axis, 0)
+        if self._whole:
+            # At once: what follows may write into the same memory.
+            run.values[one.name] = rows.to("cpu", copy=True)
+        else:
+            run.values[one.name] = device_statistics(rows, self._statistics)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Takes the results of operators that no module gives."""
+
+    def __init__(
+        self, wanted: Sequence[Chosen], take: Callable[[Chosen, torch.Tensor], None]
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._wanted = {
+            (one.source.operator, one.source.number): one
+            for one in wanted
+            if isinstance(one.source, Origin)
+        }
+        self._take = take
+        self._counted: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = operator_name(func)
+        one = self._wanted.get((name, self._counted[name]))
+        self._counted[name] += 1
+        if one is not None:
+            self._take(one, named_tensors(result).get("", result))
+        return result
+
+
+def _packed(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Bring statistics together on one device: parts of a network may be on several."""
+    return torch.stack([one.to(values[0].device) for one in values])

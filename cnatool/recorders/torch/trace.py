@@ -1,0 +1,291 @@
+"""Watching a PyTorch network run: which values it makes, in which modules, and from which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import combinations, islice
+from threading import local
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from cnatool.errors import DataError
+from cnatool.recorders.layer_rule import Step
+from cnatool.recorders.torch.operators import operation
+from cnatool.recorders.torch.undisturbed import kept_buffers, kept_random_numbers
+from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# A tensor's memory, and how it lies in it; views of the whole with the same shape are one value.
+_Key = tuple[int, int, torch.dtype, tuple[int, ...], tuple[int, ...]]
+
+# Guesses of which arguments have the samples' axis.
+_MOST_GUESSES = 16
+_thread = local()
+
+
+def is_watching() -> bool:
+    """Say whether a network is watched in this thread: its calls are not the user's."""
+    return getattr(_thread, "watching", False)
+
+
+@dataclass(slots=True)
+class _Call:
+    module: str
+    number: int
+    operators: Counter[str] = field(default_factory=Counter)
+
+
+def operator_name(function: Any) -> str:
+    """Name an operator without its overload."""
+    name: str = function.overloadpacket.__name__
+    return name
+
+
+def named_tensors(given: Any) -> dict[str, torch.Tensor]:
+    """Give the tensors of a module's result by name; the name of one tensor alone is empty."""
+    if isinstance(given, torch.Tensor):
+        return {"": given}
+    if hasattr(given, "items"):
+        parts = [(str(name), part) for name, part in given.items()]
+    elif isinstance(given, (tuple, list)):
+        names = getattr(given, "_fields", map(str, range(len(given))))
+        parts = list(zip(names, given, strict=True))
+    else:
+        return {}
+    return {
+        f"{name}.{inner}" if inner else name: tensor
+        for name, part in parts
+        for inner, tensor in named_tensors(part).items()
+    }
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Numbers the values of one run, and notes the operators between them."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.steps: list[Step] = []
+        self.values: list[Value] = []
+        self.stack: list[_Call] = []
+        self.calls: Counter[str] = Counter()
+        self._atomic: str | None = None
+        self._known: dict[_Key, int] = {}
+        self._kept: list[Any] = []  # lest memory be given to another tensor
+        for tensor in tree_flatten(given)[0]:
+            if isinstance(tensor, torch.Tensor):
+                self._new(tensor)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = operator_name(func)
+        for call in self.stack:
+            call.operators[name] += 1
+        reads = self.read((args, kwargs))
+        if reads and self._atomic is None:
+            self._note(func, name, args, reads, result)
+        return result
+
+    def find(self, tensor: Any) -> int | None:
+        """Give the number of a tensor's value; None where it does not depend on the input."""
+        return self._known.get(_key(tensor)) if isinstance(tensor, torch.Tensor) else None
+
+    def read(self, given: Any) -> list[int]:
+        """Give the values among arguments."""
+        found = map(self.find, tree_flatten(given)[0])
+        return [value for value in found if value is not None]
+
+    def enter(self, name: str, module: torch.nn.Module) -> None:
+        """Begin a call of a module."""
+        self.stack.append(_Call(name, self.calls[name]))
+        self.calls[name] += 1
+        if self._atomic is None and isinstance(module, (torch.nn.RMSNorm, torch.nn.RNNBase)):
+            self._atomic = name
+
+    def leave(self, name: str, module: torch.nn.Module, given: Any, result: Any) -> None:
+        """End a call of a module."""
+        call = self.stack.pop()
+        tensors = named_tensors(result)
+        if self._atomic == name:
+            # Several operators that are one for ONNX; a call within another has ended before.
+            self._atomic = None
+            norm = isinstance(module, torch.nn.RMSNorm)
+            kind, operator = ("norm", "RMSNormalization") if norm else ("other", _recurrent(module))
+            for tensor in tensors.values():
+                made = self._new(tensor, operator)
+                self.steps.append(Step(kind, operator, tuple(self.read(given)), made))  # type: ignore[arg-type]
+        for part, tensor in tensors.items():
+            value = self.find(tensor)
+            if value is not None:
+                self.values[value].places.append(Place(name, call.number, part))
+
+    def _note(
+        self, func: Any, name: str, args: tuple[Any, ...], reads: list[int], result: Any
+    ) -> None:
+        results = [one for one in tree_flatten(result)[0] if isinstance(one, torch.Tensor)]
+        writes = any(arg.alias_info and arg.alias_info.is_write for arg in func._schema.arguments)
+        does = operation(name, args, result, lambda one: self.find(one) is not None)
+        read = self.find(does.first)
+        if does.kind in ("norm", "pool"):
+            # Saved moments and the like, which no network reads.
+            results = results[:1]
+        for number, tensor in enumerate(results):
+            if not writes and self.find(tensor) is not None:
+                continue  # the same value under another name
+            before = self.find(tensor)
+            made = self._new(tensor, does.operator)
+            call = self.stack[-1]
+            self.values[made].origin = Origin(
+                call.module, call.number, name, call.operators[name] - 1
+            )
+            if writes and before is not None:
+                # Other views of the memory now hold what was written.
+                memory = _key(tensor)[0]
+                for key in self._known:
+                    if key[0] == memory:
+                        self._known[key] = made
+            first = number == 0
+            self.steps.append(
+                Step(
+                    kind=does.kind if first else "other",
+                    operator=does.operator,
+                    reads=tuple(reads) if read is None else (read,),
+                    makes=made,
+                    one_number=does.one_number,
+                    biased=does.biased,
+                    pointwise=does.pointwise,
+                )
+            )
+
+    def _new(self, tensor: torch.Tensor, operator: str = "") -> int:
+        self._kept.append(tensor)
+        value = Value(tuple(tensor.shape), tensor.is_floating_point(), operator=operator)
+        self.values.append(value)
+        self._known[_key(tensor)] = len(self.values) - 1
+        return len(self.values) - 1
+
+
+def traced(
+    network: torch.nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any],
+    rows: int,
+    *,
+    alone: bool = False,
+) -> tuple[Trace, list[torch.Tensor]]:
+    """Run a network on a few of its samples; give what it does, and what of its arguments has them.
+
+    Its buffers and the random numbers stay as they are.
+    """
+    given = args, dict(kwargs)
+    failure: Exception | None = None
+    for guessed in _guesses(given, rows):
+        chosen = {id(tensor) for tensor in guessed}
+        try:
+            probes = (1, 1) if alone else PROBES
+            small, large = (_run(network, *_part(given, chosen, rows, n)) for n in probes)
+        except Exception as error:
+            failure = failure or error
+            continue
+        break
+    else:
+        assert failure is not None
+        raise failure
+    if [step.operator for step in small.steps] != [step.operator for step in large.steps]:
+        raise DataError(
+            "the network takes other steps for other samples, so its tensors are not the same "
+            "from batch to batch: record the modules inside that are always called."
+        )
+    for value, other in zip(large.values, small.values, strict=True):
+        value.axis = sample_axis(other.shape, value.shape)
+        if alone and 1 in value.shape:
+            value.axis = value.shape.index(1)
+    return large, list(guessed)
+
+
+def _guesses(given: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
+    """Give sets of arguments that may have the samples' axis: all, then fewer.
+
+    The mask of a sequence that is as long as the batch has none.
+    """
+    tensors = {
+        id(one): one
+        for one in tree_flatten(given)[0]
+        if isinstance(one, torch.Tensor) and rows in one.shape
+    }
+    if not tensors:
+        raise DataError(
+            f"there are {rows} samples, and no tensor that the network is called with has an axis "
+            "as long: give the raw samples of this very call as inputs=…, each in a row."
+        )
+    fewer = (
+        guess
+        for count in range(len(tensors), 0, -1)
+        for guess in combinations(tensors.values(), count)
+    )
+    return list(islice(fewer, _MOST_GUESSES))
+
+
+def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
+    device = next((p.device for p in network.parameters()), None)
+    if device is not None:
+        args, kwargs = tree_map(
+            lambda one: one.to(device) if isinstance(one, torch.Tensor) else one, (args, kwargs)
+        )
+    watch = _Watch((args, kwargs))
+    with ExitStack() as held:
+        for name, module in network.named_modules():
+            before = module.register_forward_pre_hook(
+                lambda module, given, name=name: watch.enter(name, module)
+            )
+            after = module.register_forward_hook(
+                lambda module, given, kwargs, result, name=name: watch.leave(
+                    name, module, (given, kwargs), result
+                ),
+                with_kwargs=True,
+            )
+            held.callback(before.remove)
+            held.callback(after.remove)
+        held.enter_context(kept_random_numbers(network))
+        held.enter_context(kept_buffers(network))
+        held.callback(setattr, _thread, "watching", is_watching())
+        _thread.watching = True
+        held.enter_context(watch)
+        result = network(*args, **kwargs)
+    outputs = {name: watch.find(tensor) for name, tensor in named_tensors(result).items()}
+    found = {name: value for name, value in outputs.items() if value is not None}
+    return Trace(watch.steps, watch.values, found)
+
+
+def _part(given: Any, chosen: set[int], rows: int, count: int) -> Any:
+    """Give ``count`` samples of the chosen tensors, some of them repeated."""
+
+    def part(one: Any) -> Any:
+        if id(one) not in chosen:
+            return one
+        wanted = torch.arange(count, device=one.device) % rows
+        return one.detach().index_select(list(one.shape).index(rows), wanted)
+
+    return tree_map(part, given)
+
+
+def _key(tensor: torch.Tensor) -> _Key:
+    return (
+        tensor.untyped_storage()._cdata,
+        int(tensor.storage_offset()),
+        tensor.dtype,
+        tuple(tensor.shape),
+        tuple(tensor.stride()),
+    )
+
+
+def _recurrent(module: torch.nn.Module) -> str:
+    return type(module).__name__

@@ -1,0 +1,53 @@
+"""Running a PyTorch network without a trace of it: buffers and random numbers stay as they are."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WITH_GENERATORS = ("cuda", "xpu")
+
+
+@contextmanager
+def kept_buffers(network: torch.nn.Module) -> Iterator[None]:
+    """Let a network write into copies of its buffers; what shares one shares its copy."""
+    held = [
+        (module, name, buffer)
+        for module in network.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    copies = {id(buffer): buffer for _, _, buffer in held}
+    copies = {key: buffer.clone() for key, buffer in copies.items()}
+    for module, name, buffer in held:
+        module._buffers[name] = copies[id(buffer)]
+    try:
+        yield
+    finally:
+        for module, name, buffer in held:
+            module._buffers[name] = buffer
+
+
+@contextmanager
+def kept_random_numbers(network: torch.nn.Module) -> Iterator[None]:
+    """Leave PyTorch's generators, Python's and NumPy's as they are."""
+    devices = {parameter.device for parameter in network.parameters()}
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with ExitStack() as held:
+        held.enter_context(torch.random.fork_rng([]))
+        for kind in _WITH_GENERATORS:
+            own = sorted({one.index or 0 for one in devices if one.type == kind})
+            if own:
+                held.enter_context(torch.random.fork_rng(own, device_type=kind))
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

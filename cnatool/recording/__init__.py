@@ -1,0 +1,1 @@
+"""The writing API: stores from any framework."""

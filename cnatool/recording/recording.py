@@ -1,0 +1,441 @@
+"""Writing a store from any framework: activations go in as arrays, a valid store comes out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, get_args
+
+import numpy as np
+
+from cnatool.errors import DataError, StoreWarning, UsageError
+from cnatool.recording.batches import Description, Form, check_alike, ordered_batch
+from cnatool.recording.weights import check_units, recorded_weights
+from cnatool.records.checks import SPLIT_NAME
+from cnatool.records.store import Kept, LayerRecord, Statistic
+from cnatool.store.lock import locked
+from cnatool.store.replace import Replaced, check_free, recovered
+from cnatool.store.shared_inputs import SameSamples, SharedInputs
+from cnatool.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from numpy.typing import ArrayLike
+
+    from cnatool.store.format import Codec
+    from cnatool.store.writer import SplitWriter
+
+# Room for an id where nobody says how long they are.
+_ID_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A linear operator of the recorded network; see `create_store`.
+
+    Attributes
+    ----------
+    preactivation : str
+        The tensor that enters the nonlinearity.
+    linear : str, optional
+        The operator's own result with its bias, before any normalisation; by default the same.
+    operator : str
+        What the framework calls it: ``Linear``, ``Conv2d``.
+    output : bool
+        Its result is the network's output.
+    shortcut : bool
+        It is a projection on a residual bypass.
+    path : int, optional
+        Layers on the longest path from the input up to this one; by default its place in the list.
+    groups : int
+        Of a grouped convolution, for the norms of its weights.
+    """
+
+    preactivation: str
+    linear: str | None = None
+    operator: str = ""
+    output: bool = False
+    shortcut: bool = False
+    path: int | None = None
+    groups: int = 1
+
+
+def create_store(
+    path: str | Path,
+    *,
+    tensors: Sequence[str] | Mapping[str, str],
+    layers: Sequence[str | Layer] | None = None,
+    inputs: Sequence[str] = ("input",),
+    outputs: Sequence[str] = ("output",),
+    keep: Kept = "full",
+    statistics: str | Sequence[str] = "sum",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    codec: Codec | None = None,
+    tags: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
+    initial_weights: Mapping[str, ArrayLike] | None = None,
+    parameters: int | None = None,
+    inputs_from: str | Path | None = None,
+    id_bytes: int = _ID_BYTES,
+    overwrite: bool = False,
+) -> Recording:
+    """Make a store that is filled by hand, from any framework.
+
+    Use it as a context: at its end every split is finished, or, after an exception, what was
+    committed is left as an unfinished store.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the store goes; its ending chooses the format.
+    tensors : sequence of str, or mapping of str to str
+        Names of the tensors in execution order, with the operators that make them where a mapping
+        is given. A tensor that has an output's name is that output.
+    layers : sequence of str or Layer, optional
+        The linear operators in execution order; by default every tensor is one, and one that is an
+        output is the output layer.
+    inputs, outputs : sequence of str
+        Names of what a sample consists of, and of what the network gives.
+    keep : {"full", "statistics"}
+        Whether whole activations are stored, or their statistics alone.
+    statistics : str or sequence of str
+        What is computed of each tensor over each sample's elements, as of `cnatool.dump`; ``sum``
+        always is.
+    shapes : mapping of str to tuple of int, optional
+        Shapes for one sample of the tensors of which statistics alone will be given.
+    codec : {"none", "lz4", "zstd", "gzip"}, optional
+        How arrays are compressed; by default as the format does best.
+    tags : mapping of str to str, optional
+        Words of your own, kept in the store.
+    classes : sequence of str, optional
+        Names of the label values.
+    weights : mapping of str to array_like, optional
+        Weights of the layers, (out, in, …) each, by the layer's name: the store then holds their
+        norms, for the baselines of `cnatool.score`. The first or the last axis of the layer's
+        tensor has ``out`` units. Weights are taken as they are, a normalisation
+        behind them is not folded in. Layers that are given one and the same array share it: it
+        counts once in sums over weights, and for each of them in products.
+    initial_weights : mapping of str to array_like, optional
+        The same before training.
+    parameters : int, optional
+        How many parameters the network has.
+    inputs_from : str or Path, optional
+        A finished store of the same samples in the same order: the new one refers to its raw
+        inputs, holds none, and has their names. `Recording.append` may then leave inputs out; where
+        it has them, and where it has ids, they are compared.
+    id_bytes : int
+        Bytes of UTF-8 that the longest id takes.
+    overwrite : bool
+        Replace a store that is already there.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    UsageError
+        If names are missing, doubled or unknown.
+    NotAStoreError
+        If the path is taken, or its name is no store's.
+
+    Examples
+    --------
+    >>> with cnatool.create_store("net.zarr", tensors=["fc1", "logits"],
+    ...                           outputs=["logits"]) as store:  # doctest: +SKIP
+    ...     for x, y in batches:
+    ...         store.append("train", inputs=x, labels=y, outputs=logits,
+    ...                      activations={"fc1": fc1, "logits": logits})
+    """
+    operators = dict(tensors) if isinstance(tensors, Mapping) else dict.fromkeys(tensors, "")
+    for what, names in (("tensors", tensors), ("inputs", inputs), ("outputs", outputs)):
+        if isinstance(names, str) or not names or len(set(names)) < len(names):
+            raise UsageError(f"{what}: a list of names, each once.")
+    if keep not in get_args(Kept):
+        raise UsageError(f"keep={keep!r}: full or statistics.")
+    statistics = [statistics] if isinstance(statistics, str) else list(statistics)
+    if "all" in statistics:
+        statistics = list(get_args(Statistic))
+    unknown = [name for name in statistics if name not in get_args(Statistic)]
+    if unknown:
+        known = ", ".join(get_args(Statistic))
+        raise UsageError(f"statistics: {unknown[0]!r} is none of {known}.")
+    _check_text("tags", [text for tag in (tags or {}).items() for text in tag])
+    _check_text("classes", classes or ())
+    for what, names in (("tensors", operators), ("inputs", inputs), ("outputs", outputs)):
+        _check_text(what, names)
+    _check_text("operators", operators.values())
+    if not isinstance(id_bytes, int) or id_bytes < 1:
+        raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
+    if initial_weights is not None and weights is None:
+        raise UsageError("initial_weights: give weights too, from which their distance is taken.")
+    given = _layers(operators, layers, outputs)
+    records = _layer_records(operators, given)
+    check_free(Path(path), overwrite=overwrite)
+    shared = None if inputs_from is None else SharedInputs(inputs_from, Path(path))
+    if shared is not None:
+        inputs = [one.name for one in shared.inputs]
+    measured = None
+    if weights is not None:
+        groups = [one.groups for one in given]
+        measured = recorded_weights(records, groups, weights, initial_weights, parameters)
+    check_units(measured, records, shapes or {})
+    return Recording(
+        Path(path),
+        Description(
+            operators=operators,
+            layers=records,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            keep=keep,
+            statistics=tuple(name for name in get_args(Statistic) if name in {"sum", *statistics}),
+            shapes=dict(shapes or {}),
+            tags=dict(tags or {}),
+            weights=measured,
+            held_inputs=None if shared is None else shared.inputs,
+        ),
+        shared=shared,
+        codec=codec,
+        classes=None if classes is None else tuple(classes),
+        id_bytes=id_bytes,
+        overwrite=overwrite,
+    )
+
+
+def _layers(
+    tensors: Mapping[str, str], layers: Sequence[str | Layer] | None, outputs: Sequence[str]
+) -> list[Layer]:
+    return [
+        Layer(one, output=one in outputs) if isinstance(one, str) else one
+        for one in (tensors if layers is None else layers)
+    ]
+
+
+def _layer_records(tensors: Mapping[str, str], given: Sequence[Layer]) -> tuple[LayerRecord, ...]:
+    for layer in given:
+        for name in (layer.preactivation, layer.linear or layer.preactivation):
+            if name not in tensors:
+                raise UsageError(f"layer {name!r} is none of the tensors.")
+    return tuple(
+        LayerRecord(
+            number=number,
+            operator=layer.operator or tensors[layer.preactivation],
+            linear=layer.linear or layer.preactivation,
+            preactivation=layer.preactivation,
+            output=layer.output,
+            shortcut=layer.shortcut,
+            path=layer.path or number,
+        )
+        for number, layer in enumerate(given, 1)
+    )
+
+
+class Recording:
+    """A store that is being filled; made by `create_store`.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        description: Description,
+        *,
+        shared: SharedInputs | None,
+        codec: Codec | None,
+        classes: tuple[str, ...] | None,
+        id_bytes: int,
+        overwrite: bool,
+    ) -> None:
+        self.path = path
+        self._overwrite = overwrite
+        self._shared = shared
+        self._same: dict[str, SameSamples] = {}
+        self._description = description
+        self._codec = codec
+        self._classes = classes
+        self._id_bytes = id_bytes
+        self._held = ExitStack()
+        self._replaced: Replaced | None = None
+        self._writer: StoreWriter | None = None
+        self._splits: dict[str, SplitWriter] = {}
+        self._first: dict[str, Form] = {}
+        self._over = False
+
+    def __enter__(self) -> Self:
+        if self._replaced is not None:
+            raise UsageError(f"{self.path}: a recording is one context; make another for more.")
+        with ExitStack() as held:
+            held.enter_context(locked(self.path))
+            left = recovered(self.path)
+            if left is not None:
+                warnings.warn(left, StoreWarning, stacklevel=2)
+            # Somebody may have made a store here since the recording was made.
+            check_free(self.path, overwrite=self._overwrite)
+            self._replaced = Replaced(self.path)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over = True
+        with self._held:
+            finished = False
+            try:
+                if error is None and not self._splits:
+                    raise UsageError(f"{self.path}: no batch was appended, so there is no store.")
+                if error is None:
+                    for same in self._same.values():
+                        same.finish()
+                    for split in self._splits.values():
+                        split.finish()
+                    finished = True
+            finally:
+                if self._writer is not None:
+                    self._writer.close()
+                self._settle(finished=finished)
+
+    def _settle(self, *, finished: bool) -> None:
+        """Remove the store that was replaced, or put it back where nothing came in its place."""
+        if self._replaced is None:
+            return
+        if finished:
+            self._replaced.remove()
+        elif any(split.committed for split in self._splits.values()):
+            self._replaced.keep()
+        else:
+            self._replaced.restore()
+
+    def append(
+        self,
+        split: str,
+        *,
+        inputs: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        outputs: ArrayLike | Mapping[str, ArrayLike],
+        activations: Mapping[str, ArrayLike] | None = None,
+        statistics: Mapping[str, Mapping[str, ArrayLike]] | None = None,
+        labels: ArrayLike | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Add a batch of samples; every array has the sample axis first.
+
+        Shapes and types are those of the first batch.
+
+        Parameters
+        ----------
+        split : str
+            The split's name; a new one begins with its first batch.
+        inputs, outputs : array_like, or mapping of str to array_like
+            Raw inputs before any preprocessing, and the network's outputs, (n, …); by name where
+            there are several. Inputs may be left out where another store has them.
+        activations : mapping of str to array_like
+            Tensors by name, (n, …) each. One that is an output may be left out.
+        statistics : mapping of str to mapping of str to array_like
+            With ``keep="statistics"``, instead of activations: for each statistic and each tensor
+            its values, (n,).
+        labels : array_like of int, optional
+            Labels, (n,); in every batch of a split or in none.
+        ids : sequence of str, optional
+            Where each sample came from; by default its row.
+
+        Raises
+        ------
+        DataError
+            If an array is missing, too many, or of another length, shape or type than before.
+        StoreInUseError, StoreWriteError
+            If another process writes the store, or the disk is full or refuses.
+        """
+        if self._replaced is None:
+            raise UsageError("use the store as a context: with cnatool.create_store(…) as store.")
+        if self._over:
+            raise UsageError(f"{self.path}: its context has ended, and nothing can follow.")
+        if not SPLIT_NAME.fullmatch(split):
+            raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
+        same = self._same_samples(split)
+        held_ids = None
+        if same is not None:
+            held_ids, held = same.next(_rows(outputs))
+            if inputs is None:
+                inputs = dict(zip(self._description.inputs, held, strict=True))
+        if inputs is None:
+            raise DataError("inputs: no other store has them (inputs_from), so give them.")
+        batch = ordered_batch(
+            self._description,
+            inputs,
+            outputs,
+            activations or {},
+            statistics,
+            labels,
+            ids,
+        )
+        forms = batch.forms()
+        check_alike(forms, self._first)
+        if same is not None:
+            same.compare(batch.ids, list(batch.inputs.values()))
+        if self._writer is None:
+            record = self._description.record(batch)
+            shapes = {tensor.name: tensor.shape for tensor in record.tensors}
+            check_units(record.weights, record.layers, shapes)
+            self._writer = StoreWriter(self.path, record, self._codec)
+        # Only now: a batch that was refused says nothing of those that follow.
+        self._first = forms | self._first
+        writer = self._splits.get(split)
+        if writer is None:
+            writer = self._splits[split] = self._writer.split(
+                split,
+                None,
+                source="recorded",
+                labels=batch.labels is not None,
+                classes=self._classes,
+                id_bytes=self._id_bytes,
+                inputs_from=None if self._shared is None else self._shared.reference(split),
+            )
+        if writer.labelled != (batch.labels is not None):
+            has, had = ("none", "labels") if writer.labelled else ("labels", "none")
+            raise DataError(f"split {split!r}: this batch has {has}, and those before had {had}.")
+        if same is not None:
+            same.accept(batch.rows)
+        first = writer.rows
+        writer.append(
+            ids=batch.ids or held_ids or [str(first + i) for i in range(batch.rows)],
+            inputs=list(batch.inputs.values()),
+            labels=batch.labels,
+            outputs=list(batch.outputs.values()),
+            activations={
+                tensor.number: batch.tensors[tensor.name]
+                for tensor in self._writer.record.tensors
+                if tensor.stored is not None
+            },
+            statistics=batch.statistics,
+        )
+
+    def _same_samples(self, split: str) -> SameSamples | None:
+        """Give what the samples of a split are compared with, where another store has them."""
+        if self._shared is not None and split not in self._same:
+            self._same[split] = SameSamples(self._shared.held(split))
+        return self._same.get(split)
+
+
+def _rows(outputs: ArrayLike | Mapping[str, ArrayLike]) -> int:
+    first = next(iter(outputs.values()), ()) if isinstance(outputs, Mapping) else outputs
+    return next(iter(np.shape(first)), 0)
+
+
+def _check_text(what: str, words: Iterable[object]) -> None:
+    """Refuse what would be written and could not be read: the store says it in text."""
+    for word in words:
+        if not isinstance(word, str):
+            raise UsageError(f"{what}: {word!r} is no text.")

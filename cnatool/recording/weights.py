@@ -1,0 +1,138 @@
+"""Norms of weights that a caller hands over as arrays, for stores that no model file is behind."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import UsageError
+from cnatool.records.weights import LayerWeights, WeightsRecord
+from cnatool.store.weight_norms import BlockMatrix, layer_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from cnatool.records.store import LayerRecord
+
+# Whether of an array or of what one is made from, its address, its type, strides and lengths.
+_Memory = tuple[str, int, str, tuple[tuple[int, int], ...]]
+
+
+def recorded_weights(
+    layers: Sequence[LayerRecord],
+    groups: Sequence[int],
+    weights: Mapping[str, ArrayLike],
+    initial: Mapping[str, ArrayLike] | None,
+    parameters: int | None,
+) -> WeightsRecord:
+    """Measure the weights of a recorded network, as they are.
+
+    Layers whose arrays are one in memory, of the same shape and type, share their weights.
+    """
+    known = {name for layer in layers for name in (layer.preactivation, layer.linear)}
+    for what, given in (("weights", weights), ("initial_weights", initial or {})):
+        unknown = next((name for name in given if name not in known), None)
+        if unknown is not None:
+            raise UsageError(f"{what}: {unknown!r} is no layer.")
+    first: dict[_Memory, int] = {}
+    # What shares memory stays in it, lest another array be put there and taken for the same.
+    held: list[object] = []
+    return WeightsRecord(
+        layers=tuple(
+            _measured(layer, count, weights, initial, first, held)
+            for layer, count in zip(layers, groups, strict=True)
+        ),
+        parameters=parameters,
+        depth=max((layer.path for layer in layers), default=0),
+        path_norm_reason="it needs the network itself: dump an ONNX export of it",
+    )
+
+
+def check_units(
+    record: WeightsRecord | None,
+    layers: Sequence[LayerRecord],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Make sure that weights have as many units as the tensors of their layers.
+
+    A tensor's units are on the first or the last axis of a sample.
+    """
+    for layer, measured in zip(layers, () if record is None else record.layers, strict=False):
+        shape = shapes.get(layer.linear)
+        if measured.shape is None or shape is None:
+            continue
+        units = measured.shape[0]
+        if units not in ({shape[0], shape[-1]} if shape else {1}):
+            has = f"has {math.prod(shape)}" if len(shape) < 2 else f"is {shape} for a sample"
+            raise UsageError(
+                f"weights[{measured.name!r}] has {units} units, tensor {layer.linear!r} {has}: "
+                "give (out, in, …)."
+            )
+
+
+def _measured(
+    layer: LayerRecord,
+    groups: int,
+    weights: Mapping[str, ArrayLike],
+    initial: Mapping[str, ArrayLike] | None,
+    first: dict[_Memory, int],
+    held: list[object],
+) -> LayerWeights:
+    name = layer.linear if layer.linear in weights else layer.preactivation
+    if name not in weights:
+        reason = f"no weights were given for layer {layer.number} ({layer.preactivation!r})"
+        return LayerWeights(layer.number, name, None, reason=reason)
+    given = weights[name]
+    array = _array("weights", name, given)
+    memory = _memory(given, array)
+    held += [given, array] if memory[0] == "array" else [given]
+    same_as = first.get(memory)
+    first.setdefault(memory, layer.number)
+    matrix = _matrix("weights", name, array, groups)
+    before = None
+    if initial is not None:
+        if name not in initial:
+            raise UsageError(f"initial_weights: those of layer {name!r} are missing.")
+        moved = _array("initial_weights", name, initial[name])
+        before = _matrix("initial_weights", name, moved, groups)
+        if before.blocks.shape != matrix.blocks.shape:
+            raise UsageError(
+                f"initial_weights[{name!r}] are {before.shape}, and weights[{name!r}] "
+                f"{matrix.shape}."
+            )
+    return layer_weights(layer.number, name, matrix, before, same_as)
+
+
+def _array(what: str, name: str, given: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{what}[{name!r}]: numbers of shape (out, in, …), and it is no array: {error}"
+        ) from error
+
+
+def _memory(given: ArrayLike, array: NDArray[Any]) -> _Memory:
+    """Tell where an array's numbers are; transposed, they are the same."""
+    if array is not given and array.flags.owndata:
+        # A copy; only what it was made from can be the same.
+        return "object", id(given), "", ()
+    axes = zip(array.strides, array.shape, strict=True)
+    lies = tuple(sorted((stride, count) for stride, count in axes if count > 1))
+    return "array", int(array.__array_interface__["data"][0]), array.dtype.str, lies
+
+
+def _matrix(what: str, name: str, array: NDArray[Any], groups: int) -> BlockMatrix:
+    fits = array.ndim >= 2 and array.size and array.dtype.kind in "fiu"
+    if not fits or groups < 1 or len(array) % groups:
+        of = f" in {groups} groups" if groups != 1 else ""
+        raise UsageError(
+            f"{what}[{name!r}]: numbers of shape (out, in, …){of}, and it is {array.dtype} "
+            f"{array.shape}."
+        )
+    blocks = array.reshape(groups, len(array) // groups, -1)
+    return BlockMatrix(blocks, np.ones((1, blocks.shape[1])))

@@ -1,0 +1,119 @@
+"""Which arrays a split has, and under which keys."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import StoreRecord
+
+IDS = "ids"
+LABELS = "labels"
+
+# What an id may take in memory; only the size of a chunk depends on it.
+_ID_BYTES = 64
+
+
+def input_key(number: int) -> str:
+    """Key of raw input ``number`` inside a split."""
+    return f"inputs/{number}"
+
+
+def is_input(key: str) -> bool:
+    """Say whether an array's key is one of a raw input."""
+    return key.startswith("inputs/")
+
+
+def output_key(number: int) -> str:
+    """Key of model output ``number`` inside a split."""
+    return f"outputs/{number}"
+
+
+def activation_key(number: int) -> str:
+    """Key of tensor ``number`` inside a split, where it is kept whole."""
+    return f"activations/{number}"
+
+
+def statistic_key(name: str) -> str:
+    """Key of a per-sample statistic of all tensors inside a split."""
+    return f"statistics/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One array of a split: its key, the shape of one row, its element type."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | type[str]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row before compression."""
+        if isinstance(self.dtype, np.dtype):
+            return math.prod(self.shape) * self.dtype.itemsize
+        return _ID_BYTES
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """A name for each axis: the same for the same thing, and for nothing else in the split."""
+        if self.key.startswith(statistic_key("")):
+            return ("sample", "tensor")
+        name = self.key.replace("/", "_")
+        return ("sample", *(f"{name}_axis{axis}" for axis in range(1, len(self.shape) + 1)))
+
+
+def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> list[ArraySpec]:
+    """List the arrays of one split of a store.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        The store's description.
+    labels : bool
+        Whether the split has labels.
+    inputs : bool
+        Whether the split has its raw inputs, and no other store.
+    """
+    specs = [ArraySpec(IDS, (), str)]
+    if labels:
+        specs.append(ArraySpec(LABELS, (), np.dtype(np.int64)))
+    for i, array in enumerate(record.inputs if inputs else ()):
+        specs.append(ArraySpec(input_key(i), array.shape, np.dtype(array.dtype)))
+    for i, array in enumerate(record.outputs):
+        specs.append(ArraySpec(output_key(i), array.shape, np.dtype(array.dtype)))
+    for tensor in record.tensors:
+        if tensor.stored is not None:
+            key = activation_key(tensor.number)
+            specs.append(ArraySpec(key, tensor.shape, np.dtype(tensor.stored)))
+    statistics = (len(record.tensors),), np.dtype(np.float64)
+    specs.extend(ArraySpec(statistic_key(name), *statistics) for name in record.statistics)
+    return specs
+
+
+def keyed_rows(
+    *,
+    ids: Sequence[str],
+    inputs: Sequence[NDArray[Any]],
+    labels: NDArray[np.int64] | None,
+    outputs: Sequence[NDArray[Any]],
+    activations: Mapping[int, NDArray[Any]],
+    statistics: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[Any]]:
+    """Give rows of a split by the keys of their arrays; parameters as of `SplitWriter.append`."""
+    rows: dict[str, NDArray[Any]] = {IDS: np.array(ids, dtype=object)}
+    if labels is not None:
+        rows[LABELS] = labels
+    rows.update({input_key(i): value for i, value in enumerate(inputs)})
+    rows.update({output_key(i): value for i, value in enumerate(outputs)})
+    rows.update({activation_key(t): value for t, value in activations.items()})
+    rows.update({statistic_key(s): value for s, value in statistics.items()})
+    return rows

@@ -1,1 +1,0 @@
-"""Pictures: charts of what scores, layers and studies say. Nothing is measured here."""

@@ -1,0 +1,152 @@
+"""Which tensors of a store are the layers that β is computed over, and at which depths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from cnatool._util.names import matching_names
+from cnatool.errors import MetricError, UsageError
+from cnatool.records.store import TensorRecord, UnselectedTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnatool.metrics.convention import Convention
+    from cnatool.store.reader import Store
+
+_RULES = ("preactivation", "linear")
+
+_T = TypeVar("_T", TensorRecord, UnselectedTensor)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredLayer:
+    """A tensor that counts as a layer, and its depth d.
+
+    ``path`` is the number of linear operators on the longest path to it; None where no rule but
+    a name makes it a layer.
+    """
+
+    tensor: TensorRecord
+    operator: str
+    depth: int
+    path: int | None = None
+
+
+def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
+    """Pick the layers that a convention names, in execution order."""
+    if convention.layers in _RULES:
+        return _ruled_layers(store, convention)
+    if convention.depth != "index":
+        raise MetricError(
+            f"--set depth={convention.depth} counts the layers on a path, which only the rules "
+            f"{' and '.join(_RULES)} define; layers={convention.layers} goes with depth=index."
+        )
+    if convention.layers == "all":
+        tensors = _floating_tensors(store, convention)
+    else:
+        tensors = _named_tensors(store, convention, _patterns(convention.layers))
+    return [
+        ScoredLayer(tensor, tensor.operator, depth) for depth, tensor in enumerate(tensors, start=1)
+    ]
+
+
+def missing_layers(store: Store, convention: Convention) -> list[str]:
+    """Name the tensors that a convention would count and that were not chosen for the store.
+
+    A rule or a name that the store cannot give is an error of `scored_layers`; here are those that
+    ``all`` and globs would have found in a store of all tensors.
+    """
+    if convention.layers in _RULES:
+        return []
+    left_out = store.record.unselected
+    if convention.layers != "all":
+        names, _ = matching_names([t.name for t in left_out], _patterns(convention.layers))
+        left_out = tuple(tensor for tensor in left_out if tensor.name in names)
+    return [t.name for t in _counted(store, convention, left_out) if "float" in t.dtype]
+
+
+def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
+    if not store.layers:
+        raise MetricError(
+            f"{store.path} lists no linear operators. Say which tensors are layers with "
+            "--set layers=all, or --set layers=NAME,GLOB,…"
+        )
+    counted = [
+        layer
+        for layer in store.layers
+        if (convention.include_output or not layer.output)
+        and (convention.include_shortcut or not layer.shortcut)
+        and layer.per_sample
+    ]
+    left_out = {tensor.name: tensor.reason for tensor in store.record.skipped}
+    chosen = []
+    for index, layer in enumerate(counted, start=1):
+        name = layer.linear if convention.layers == "linear" else layer.preactivation
+        if name in left_out:
+            raise MetricError(
+                f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}), which has "
+                f"no row for each sample: {left_out[name]}. Choose among the other layers with "
+                "--set layers=NAME,GLOB,…"
+            )
+        if not store.has_tensor(name):
+            raise MetricError(
+                f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}). "
+                "Dump with --tensors all or layers, or choose among what is there with "
+                "--set layers=NAME,GLOB,…"
+            )
+        dtype = store.tensor(name).dtype
+        if "float" not in dtype:
+            raise MetricError(
+                f"{store.path}: layer {layer.number} (tensor {name!r}) holds quantised codes, "
+                f"{dtype}, whose sum means nothing. Choose other tensors with "
+                "--set layers=NAME,GLOB,…"
+            )
+        depth = layer.path if convention.depth == "path" else index
+        chosen.append(ScoredLayer(store.tensor(name), layer.operator, depth, layer.path))
+    return chosen
+
+
+def _floating_tensors(store: Store, convention: Convention) -> list[TensorRecord]:
+    return [t for t in _counted(store, convention, store.tensors) if "float" in t.dtype]
+
+
+def _counted(store: Store, convention: Convention, tensors: Sequence[_T]) -> list[_T]:
+    """Leave out the last layer and shortcut projections, if the convention says so."""
+    shortcuts = {n for r in store.layers if r.shortcut for n in (r.linear, r.preactivation)}
+    return [
+        tensor
+        for tensor in tensors
+        if (convention.include_output or tensor.role != "output")
+        and (convention.include_shortcut or tensor.name not in shortcuts)
+    ]
+
+
+def _named_tensors(
+    store: Store, convention: Convention, patterns: Sequence[str]
+) -> list[TensorRecord]:
+    """Give the tensors that a list names: by name always, by glob if the convention counts them."""
+    names, unmatched = matching_names([tensor.name for tensor in store.tensors], patterns)
+    if unmatched:
+        raise UsageError(
+            f"--set layers={unmatched[0]}: {store.path} has no such tensor. "
+            f"`cnatool inspect {store.path}` lists them."
+        )
+    chosen = [store.tensor(name) for name in names]
+    counted = _counted(store, convention, chosen)
+    return [tensor for tensor in chosen if tensor.name in patterns or tensor in counted]
+
+
+def _patterns(layers: str) -> list[str]:
+    if not layers.startswith("@"):
+        return [word.strip() for word in layers.split(",") if word.strip()]
+    path = Path(layers[1:])
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--set layers={layers}: {path} cannot be read as text: {error}."
+        ) from None
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,271 @@
+"""Scoring layer by layer: z_d over depth, and each layer's part in β and CNA."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from cnatool._util.observer import Silent
+from cnatool.errors import UsageError
+from cnatool.metrics.beta import slopes
+from cnatool.metrics.convention import NO_OVERRIDES
+from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.correlation import pearson
+from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.groups import quantile_groups
+from cnatool.metrics.layer_sums import LayerSums
+from cnatool.scoring.alpha import alpha_codec, split_alpha
+from cnatool.scoring.beta import beta_rounding, resolved, z_blocks
+from cnatool.scoring.layer_results import (
+    GroupProfile,
+    LayerPart,
+    LayerScores,
+    SampleProfile,
+    SplitLayers,
+)
+from cnatool.scoring.layer_selection import missing_layers
+from cnatool.scoring.notes import layer_notes
+from cnatool.scoring.results import ConventionResult, LayerResult, ModelResult
+from cnatool.scoring.split import finite, named_split
+from cnatool.scoring.split_selection import range_advice, scored_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool._util.observer import Observer
+    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.rounding import Rounding
+    from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.store.reader import Split, Store
+
+_NO_SAMPLES = "no samples"
+_TOO_LARGE = "z is too large for float64"
+
+
+def score_layers(
+    store: str | Path | Store,
+    test: str | Path | Store | None = None,
+    *,
+    convention: str = "paper",
+    overrides: Mapping[str, object] = NO_OVERRIDES,
+    samples: Sequence[str] = (),
+    inputs: str | Path | Iterable[str | Path] = (),
+    observer: Observer | None = None,
+) -> LayerScores:
+    """Score a store layer by layer: z over depth (paper Fig. 1), and what β and CNA are made of.
+
+    β = Σ c_d z_d is linear in the layers, and so is its covariance with α: a layer's part in the
+    mean of β is c_d · mean z_d, and in CNA c_d · cov(α, z_d) / (σ_α σ_β).
+
+    Parameters
+    ----------
+    store, test, convention, overrides
+        As of `cnatool.score`.
+    samples : sequence of str
+        Ids of samples whose z_d is wanted, in whichever split they are.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
+    observer : Observer, optional
+        Is told how far it is.
+
+    Returns
+    -------
+    LayerScores
+
+    Raises
+    ------
+    UsageError
+        If no split has a sample of that id; beside the errors of `cnatool.score`.
+    """
+    fields, typed = named_convention(convention, overrides)
+    parts = scored_parts(store, test, fields, inputs)
+    found = {name: _rows(split, samples) for name, (split, _) in parts.splits.items()}
+    for sample in samples:
+        if not any(sample in rows.values() for rows in found.values()):
+            raise UsageError(
+                f"--sample {sample}: {parts.store.path} has no sample of that id; "
+                "`cnatool score --samples FILE` writes them all."
+            )
+    with range_advice(parts):
+        splits = {
+            name: _split_layers(split, layers, fields, found[name], observer or Silent())
+            for name, (split, layers) in parts.splits.items()
+        }
+    model = parts.store.record.model
+    return LayerScores(
+        schema="cnatool.layers/1",
+        store=str(parts.store.path),
+        test_store=None if parts.test_store is None else str(parts.test_store.path),
+        model=None if model is None else ModelResult(model.name, model.files[0].sha256),
+        tags=parts.store.record.tags,
+        convention=ConventionResult(convention, typed, fields),
+        alpha_codec=alpha_codec(fields),
+        layers=tuple(
+            LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
+            for number, layer in enumerate(parts.layers, start=1)
+        ),
+        splits=splits,
+        notes=tuple(
+            layer_notes(
+                parts.store,
+                fields,
+                missing_layers(parts.store, fields),
+                parts.layers,
+                {name: split for name, (split, _) in parts.splits.items()},
+            )
+        ),
+    )
+
+
+def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
+    """Find the rows that have one of these ids."""
+    if not samples:
+        return {}
+    wanted = set(samples)
+    return {
+        start + place: str(name)
+        for start, block in split.ids.blocks()
+        for place, name in enumerate(block)
+        if name in wanted
+    }
+
+
+def _split_layers(
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    rows: Mapping[int, str],
+    observer: Observer,
+) -> SplitLayers:
+    depths = [layer.depth for layer in layers]
+    with named_split(split):
+        alpha = split_alpha(split, fields, observer)
+        sloped, profiles = np.empty(len(alpha)), {}
+        groups = quantile_groups(alpha, fields.alpha_groups)
+        sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
+        for start, z in z_blocks(split, layers, fields):
+            sloped[start : start + len(z)] = slopes(z, depths)
+            sums.add(start, z)
+            here = (row for row in rows if start <= row < start + len(z))
+            profiles.update({row: z[row - start] for row in here})
+        rounding = beta_rounding(split, layers, fields)
+    found = resolved(sloped, rounding)
+    beta, no_beta = found.values, found.reason
+    cna = pearson(alpha, beta)
+    no_cna = found.no_cna(alpha) or cna.reason
+    return SplitLayers(
+        rows=len(alpha),
+        complete=split.record.complete,
+        rows_wanted=split.record.rows,
+        skipped=len(split.record.skipped),
+        beta=_mean(beta) if no_beta is None else None,
+        beta_reason=found.no_moments(),
+        cna=Estimate(cna.value, no_cna),
+        layers=tuple(_parts(sums, rounding, alpha, beta, no_cna)),
+        groups=tuple(_groups(sums, groups, alpha, beta, no_beta)),
+        samples=tuple(
+            SampleProfile(
+                id=rows[row],
+                row=row,
+                alpha=finite(alpha[row]),
+                beta=finite(beta[row]) if no_beta is None else None,
+                z=tuple(map(finite, z)),
+            )
+            for row, z in sorted(profiles.items())
+        ),
+    )
+
+
+def _parts(
+    sums: LayerSums,
+    rounding: Rounding,
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    undefined: str | None,
+) -> Iterator[LayerPart]:
+    """Give each layer's part; `undefined` is why there is no CNA."""
+    defined, coefficients = undefined is None, rounding.coefficients
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        means, deviations, correlations = (
+            sums.means(),
+            sums.deviations(),
+            sums.correlations(rounding.of_layers()),
+        )
+        of_beta = coefficients * means
+        of_cna = coefficients * sums.covariances()
+        if defined:
+            of_cna /= alpha.std() * beta.std()
+    for layer, coefficient in enumerate(coefficients):
+        part = LayerPart(
+            number=layer + 1,
+            coefficient=float(coefficient),
+            mean=finite(means[layer]) if len(alpha) else None,
+            std=finite(deviations[layer]) if len(alpha) else None,
+            # A product with 0 can be −0.
+            beta=finite(of_beta[layer] + 0.0) if len(alpha) else None,
+            cna=finite(of_cna[layer] + 0.0) if defined else None,
+            correlation=finite(correlations[layer]),
+            reason=None,
+        )
+        broken = int(sums.broken()[:, layer].sum())
+        reason = _part_reason(part, broken, len(alpha), undefined)
+        yield msgspec.structs.replace(part, reason=reason)
+
+
+def _part_reason(part: LayerPart, broken: int, n: int, undefined: str | None) -> str | None:
+    if not n:
+        return _NO_SAMPLES
+    if broken:
+        return f"z is not finite for {broken} of {n} samples"
+    if None in (part.mean, part.std, part.beta):
+        return _TOO_LARGE
+    if undefined is not None:
+        return f"CNA is undefined: {undefined}"
+    if part.correlation is None:
+        return f"z is the same for all {n} samples but for rounding"
+    return _TOO_LARGE if part.cna is None else None
+
+
+def _groups(
+    sums: LayerSums,
+    groups: NDArray[np.int64],
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+    no_beta: str | None,
+) -> Iterator[GroupProfile]:
+    for group, z in enumerate(sums.group_means()):
+        inside = groups == group
+        of_alpha = alpha[inside]
+        broken = int(sums.broken()[group].max(initial=0))
+        profile = GroupProfile(
+            samples=len(of_alpha),
+            alpha_min=finite(of_alpha.min()) if len(of_alpha) else None,
+            alpha_mean=_mean(of_alpha),
+            alpha_max=finite(of_alpha.max()) if len(of_alpha) else None,
+            beta=_mean(beta[inside]) if no_beta is None else None,
+            z=tuple(map(finite, z)),
+            reason=None,
+        )
+        yield msgspec.structs.replace(profile, reason=_group_reason(profile, broken, no_beta))
+
+
+def _group_reason(group: GroupProfile, broken: int, no_beta: str | None) -> str | None:
+    if not group.samples:
+        return _NO_SAMPLES
+    if broken:
+        return f"z is not finite for {broken} of {group.samples} samples"
+    if group.alpha_mean is None:
+        return f"α is not finite for all {group.samples} samples"
+    if None in group.z:
+        return _TOO_LARGE
+    return no_beta or (_TOO_LARGE if group.beta is None else None)
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return finite(values.mean()) if len(values) else None

@@ -1,0 +1,226 @@
+"""Which of a network's outputs holds the class scores, and how they are to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.errors import UsageError
+from cnatool.metrics.margin import output_kind
+from cnatool.metrics.performance import (
+    OutputKind,
+    one_unit_predictions,
+    one_unit_scores,
+    predictions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import ArrayRecord, StoreRecord
+    from cnatool.store.reader import Split, Store
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredOutput:
+    """The output that accuracy, loss and margin are taken from.
+
+    Attributes
+    ----------
+    number, name : int, str, or None
+        Its place among the model's outputs, and its name; None where the store has no output.
+    others : tuple of str
+        Other outputs that could be meant as well.
+    kind : {"logits", "probabilities"} or None
+        What it holds, the same for all splits.
+    reason : str or None
+        Why it holds no class scores, where it does not.
+    """
+
+    number: int | None
+    name: str | None
+    others: tuple[str, ...]
+    kind: OutputKind | None
+    reason: str | None
+
+    def scores(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Give one score a class, (n, H), from rows of the output."""
+        rows = one_axis(block)
+        return one_unit_scores(rows, self._known) if _is_one_unit(rows.shape[1:]) else rows
+
+    def predictions(self, block: NDArray[Any]) -> NDArray[np.int64]:
+        """Give the predicted class of each row of the output."""
+        rows = one_axis(block)
+        if _is_one_unit(rows.shape[1:]):
+            return one_unit_predictions(rows, self._known)
+        return predictions(rows)
+
+    @property
+    def _known(self) -> OutputKind:
+        assert self.kind is not None, "whoever asks for scores has seen that there are some"
+        return self.kind
+
+
+def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
+    """Choose an output and say what it holds.
+
+    Whole numbers are no scores. Of the others, those count that the last layer leads to, then those
+    with one score a class, as far as there are any; of several that remain, the first.
+    """
+    outputs = store.record.outputs
+    if name is not None:
+        names = [output.name for output in outputs]
+        if name not in names:
+            raise UsageError(
+                f"--scores-output {name}: {store.path} has no such output. It has "
+                f"{', '.join(names) or 'none'}."
+            )
+        left = [names.index(name)]
+    else:
+        left = _likely(store.record)
+    if not left:
+        return _output(store.record, left, (None, no_output_text(store.record)))
+    if not splits:
+        return _output(store.record, left, (None, "the store has no splits"))
+    blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
+    operator = splits[0].output_operator(left[0])
+    return _output(store.record, left, _kind(store.record, left[0], operator, blocks))
+
+
+def dumped_output(
+    record: StoreRecord,
+    operators: Sequence[str],
+    blocks: Callable[[int], Iterable[NDArray[Any]]],
+) -> ScoredOutput:
+    """Choose an output as `scored_output` does, where there is no store yet."""
+    left = _likely(record)
+    if not left:
+        return _output(record, left, (None, no_output_text(record)))
+    kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
+    return _output(record, left, kind)
+
+
+def class_count(record: StoreRecord) -> tuple[str, int] | None:
+    """Name the likely output and count the classes that it scores; None where it scores none."""
+    left = _likely(record)
+    if not left:
+        return None
+    output = record.outputs[left[0]]
+    shape = _classes(output.shape)
+    if np.dtype(output.dtype).kind != "f" or len(shape) > 1 or 0 in shape:
+        return None
+    return output.name, 2 if _is_one_unit(shape) else shape[0]
+
+
+def _output(
+    record: StoreRecord, left: Sequence[int], kind: tuple[OutputKind | None, str | None]
+) -> ScoredOutput:
+    if not left:
+        return ScoredOutput(None, None, (), *kind)
+    names = [record.outputs[number].name for number in left]
+    return ScoredOutput(left[0], names[0], tuple(names[1:]), *kind)
+
+
+def no_output_text(record: StoreRecord) -> str:
+    """Say that a store has no output of its model, and why.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        The store's description.
+    """
+    reasons = {tensor.name: tensor.reason for tensor in record.skipped}
+    reasons |= {tensor.name: "left out with --tensors" for tensor in record.unselected}
+    reasons |= {t.name: "its shape depends on the data" for t in record.tensors if t.varies}
+    names = () if record.model is None else record.model.outputs
+    said = [f"{name!r} ({reasons[name]})" for name in names if name in reasons]
+    text = "the store holds no output of the model"
+    return f"{text}: {', '.join(said)}{_zipmap_text(record)}" if said else text
+
+
+def _zipmap_text(record: StoreRecord) -> str:
+    if not any(tensor.operator == "ZipMap" for tensor in record.skipped):
+        return ""
+    return (
+        "; the model hands its class probabilities to a ZipMap, which gives no array: "
+        "export it from scikit-learn with zipmap=False"
+    )
+
+
+def _likely(record: StoreRecord) -> list[int]:
+    outputs = record.outputs
+    led_to = {name for layer in record.layers for name in layer.leads_to}
+    led_to |= _last_layers(record)
+    evidence: list[Callable[[ArrayRecord], bool]] = [
+        lambda output: np.dtype(output.dtype).kind == "f",
+        lambda output: output.name in led_to,
+        lambda output: len(_classes(output.shape)) < 2,
+    ]
+    left = list(range(len(outputs)))
+    for holds in evidence:
+        left = [number for number in left if holds(outputs[number])] or left
+    return left
+
+
+def _last_layers(record: StoreRecord) -> set[str]:
+    """Give the tensors of layers that are an output themselves."""
+    return {n for r in record.layers if r.output for n in (r.linear, r.preactivation)}
+
+
+def _kind(
+    record: StoreRecord, number: int, operator: str | None, blocks: Iterable[NDArray[Any]]
+) -> tuple[OutputKind | None, str | None]:
+    """Say what an output holds, the same for all splits; or None, and why it is no class scores.
+
+    What the graph says counts first: the operator that makes the output. Where it is not known or
+    tells nothing, the values decide.
+    """
+    output = record.outputs[number]
+    shape = _classes(output.shape)
+    if np.dtype(output.dtype).kind != "f":
+        return None, (
+            f"output {output.name!r} holds {output.dtype}, not scores{_zipmap_text(record)}"
+        )
+    one_unit = _is_one_unit(shape)
+    if not one_unit and (len(shape) != 1 or not shape[0]):
+        return (
+            None,
+            f"output {output.name!r} has shape {output.shape} a sample, not one score a class",
+        )
+    if operator == "Softmax" or (operator == "Sigmoid" and one_unit):
+        return "probabilities", None
+    if operator == "Sigmoid":
+        return None, "the output is a sigmoid a unit: independent scores, not one distribution"
+    # Without an operator nobody said that nothing follows the layer: its values must.
+    if one_unit and operator and output.name in _last_layers(record):
+        return "logits", None
+    look = _one_unit_kind if one_unit else output_kind
+    kinds = {look(one_axis(block)) for block in blocks}
+    return ("probabilities" if kinds == {"probabilities"} else "logits"), None
+
+
+def one_axis(block: NDArray[Any]) -> NDArray[Any]:
+    """Take away the axes of length one around the classes of a block of rows.
+
+    A fully convolutional classifier gives (n, K, 1, 1), or (n, 1, 1, K).
+    """
+    return block.reshape(len(block), *_classes(block.shape[1:]))
+
+
+def _classes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give a sample's shape without axes of length one, where there are several axes."""
+    if len(shape) < 2 or 0 in shape:
+        return shape
+    return tuple(size for size in shape if size != 1) or (1,)
+
+
+def _is_one_unit(shape: tuple[int, ...]) -> bool:
+    return shape in ((), (1,))
+
+
+def _one_unit_kind(block: NDArray[Any]) -> OutputKind:
+    return "probabilities" if bool(((block >= 0) & (block <= 1)).all()) else "logits"

@@ -1,0 +1,142 @@
+"""The table of the samples of a scored store, in blocks of rows."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool._util.files import check_replaceable, replaced_file
+from cnatool._util.spreadsheets import write_csv
+from cnatool._util.text import one_line
+from cnatool.errors import StoreWriteError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import polars
+    from numpy.typing import NDArray
+
+    from cnatool.scoring.split import ScoredSplit
+
+
+def sample_schema() -> dict[str, Any]:
+    """Give the names and types of the table's columns."""
+    import polars as pl
+
+    return {
+        "split": pl.String,
+        "id": pl.String,
+        "label": pl.Int64,
+        "prediction": pl.Int64,
+        "alpha": pl.Float64,
+        "beta": pl.Float64,
+        "margin": pl.Float64,
+    }
+
+
+def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFrame]:
+    """Give one row per sample of scored splits, in order; see `cnatool.score_samples`.
+
+    Only ids are read from the store, a block at a time.
+    """
+    import polars as pl
+    import polars.selectors as cs
+
+    # Undefined is null, here as everywhere, and never NaN.
+    finite = pl.when(cs.float().is_finite()).then(cs.float())
+    for name, split in splits.items():
+        beta = split.beta if split.measured_beta.reason is None else None
+        margins = None if split.margins is None else split.margins[:, 0]
+        for start, ids in split.split.ids.blocks():
+            rows = slice(start, start + len(ids))
+            columns = {
+                "split": [name] * len(ids),
+                "id": [str(value) for value in ids],
+                "label": _part(split.labels, rows, np.int64),
+                "prediction": _part(split.predictions, rows, np.int64),
+                "alpha": _part(split.alpha, rows, np.float64),
+                "beta": _part(beta, rows, np.float64),
+                "margin": _part(margins, rows, np.float64),
+            }
+            yield pl.DataFrame(columns, schema=sample_schema()).with_columns(finite)
+
+
+def _part(
+    values: NDArray[Any] | None, rows: slice, kind: type[np.number[Any]]
+) -> NDArray[Any] | list[None]:
+    """Give some rows of a column in its type; nulls if there is no such column."""
+    return [None] * (rows.stop - rows.start) if values is None else values[rows].astype(kind)
+
+
+def write_frames(
+    frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
+) -> None:
+    """Write a table of samples, given in blocks, to a Parquet or CSV file, by its suffix."""
+    check_frame_path(path)
+    source = _Source(frames, schema)
+    try:
+        with replaced_file(path) as partial:
+            if path.suffix == ".parquet":
+                _write_parquet(source, partial, convention)
+            else:
+                _write_csv(source, partial, convention)
+    except Exception as error:  # polars raises its own kinds for what the system refuses
+        if source.error is not None:
+            raise source.error from None
+        why = error.strerror if isinstance(error, OSError) else None
+        raise _refused(path, why or one_line(error)) from error
+
+
+class _Source:
+    """Blocks of rows, and the error of making them, which polars replaces by one of its own."""
+
+    def __init__(self, frames: Iterable[polars.DataFrame], schema: Mapping[str, Any]) -> None:
+        self._frames = frames
+        self.schema = schema
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[polars.DataFrame]:
+        try:
+            yield from self._frames
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def _write_parquet(source: _Source, path: Path, convention: str) -> None:
+    """Write blocks as they come, in row groups of Polars' size."""
+    from polars.io.plugins import register_io_source
+
+    lazy = register_io_source(lambda *pushed_down: iter(source), schema=source.schema)
+    lazy.sink_parquet(path, metadata={"cnatool.convention": convention})
+
+
+def _write_csv(source: _Source, path: Path, convention: str) -> None:
+    """Write the header, and blocks as they come."""
+    import polars as pl
+
+    blocks = iter(source)
+    first = next(blocks, pl.DataFrame(schema=source.schema))
+    with path.open("wb") as file:
+        for number, frame in enumerate(chain([first], blocks)):
+            named = frame.with_columns(pl.lit(convention).alias("convention"))
+            write_csv(named, file, header=number == 0)
+
+
+def check_frame_path(path: Path) -> None:
+    """Make sure that `write_frames` can write to a path."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"--samples {path}: the name must end in .parquet or .csv.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--samples {path}: no such folder.")
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+
+
+def _refused(path: Path, why: str) -> StoreWriteError:
+    return StoreWriteError(f"--samples {path} cannot be written: {why}. Name another path.")

@@ -1,0 +1,269 @@
+"""One split scored sample by sample: α, β, predictions, losses, margins."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from cnatool.errors import DataError, MetricError
+from cnatool.metrics.cna import cna
+from cnatool.metrics.compact import compact
+from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
+from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
+from cnatool.metrics.groups import quantile_groups
+from cnatool.metrics.margin import MarginColumns, margin_rows
+from cnatool.metrics.performance import cross_entropy
+from cnatool.scoring.alpha import split_alpha
+from cnatool.scoring.beta import split_beta
+from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
+from cnatool.scoring.results import AlphaGroup, Coefficients, Distribution, SplitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from cnatool._util.observer import Observer
+    from cnatool.metrics.compact import Integers
+    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.performance import OutputKind
+    from cnatool.scoring.beta import SplitBeta
+    from cnatool.scoring.labels import ClassReading
+    from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.scoring.output import ScoredOutput
+    from cnatool.store.reader import Split
+    from cnatool.store.stored_array import StoredArray
+
+_ELEMENTS = 1 << 16  # scores that are turned into losses and margins at a time
+
+_Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSplit:
+    """Per-sample numbers of a split, each of n rows.
+
+    ``margins`` has the columns that the convention's form of γ is computed from, the first of which
+    is the margin. Of β see `SplitBeta`.
+    ``performance_reason`` says why there is neither accuracy nor loss, ``scores_reason`` why there
+    is no loss and no margin beside an accuracy.
+    """
+
+    split: Split
+    alpha: NDArray[np.float64]
+    measured_beta: SplitBeta
+    labels: Integers | None
+    kind: OutputKind | None
+    predictions: Integers | None
+    losses: NDArray[np.float64] | None
+    margins: NDArray[np.float64] | None
+    performance_reason: str | None
+    scores_reason: str | None = None
+
+    @property
+    def beta(self) -> NDArray[np.float64]:
+        """β of each sample, (n,)."""
+        return self.measured_beta.values
+
+    def exact_accuracy(self) -> Fraction | None:
+        """Share of right predictions; None where undefined."""
+        if self.predictions is None or self.labels is None or self.performance_reason is not None:
+            return None
+        return Fraction(int((self.predictions == self.labels).sum()), len(self.labels))
+
+    def accuracy(self) -> float | None:
+        """Share of right predictions, rounded once; None where undefined."""
+        exact = self.exact_accuracy()
+        return None if exact is None else float(exact)
+
+    def loss(self) -> float | None:
+        """Mean cross-entropy in nats; None where undefined."""
+        if self.losses is None or self.performance_reason is not None:
+            return None
+        return float(self.losses.mean())
+
+    def result(self, fields: Convention, stream: int, observer: Observer) -> SplitResult:
+        """Sum the split up; resamples are drawn from the stream of this number."""
+        progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
+        alpha, beta = self.alpha, self.beta
+        no_cna = self.measured_beta.no_cna(alpha)
+        correlation = cna(
+            alpha,
+            beta,
+            form=fields.cna,
+            window=fields.window,
+            interval=fields.interval,
+            level=fields.level,
+            resamples=fields.resamples,
+            permutations=fields.permutations,
+            seed=fields.resample_seed,
+            stream=stream,
+            progress=progress,
+        )
+        batches = minibatches(
+            alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
+        )
+        return SplitResult(
+            samples=len(alpha),
+            available=self.split.record.available,
+            complete=self.split.record.complete,
+            rows=self.split.record.rows,
+            skipped=len(self.split.record.skipped),
+            accuracy=self.accuracy(),
+            loss=self.loss(),
+            performance_reason=self.performance_reason,
+            loss_reason=self.scores_reason if self.performance_reason is None else None,
+            outputs=self.kind,
+            alpha=_distribution(alpha),
+            beta=_distribution(beta if self.measured_beta.reason is None else beta[:0]),
+            beta_reason=self.measured_beta.no_moments(),
+            cna=_said(correlation, no_cna),
+            coefficients=Coefficients(
+                pearson=_estimate(_said(pearson(alpha, beta), no_cna)),
+                spearman=_estimate(_said(spearman(alpha, beta), no_cna)),
+                kendall=_estimate(_said(kendall(alpha, beta), no_cna)),
+                smoothed=_estimate(_said(smoothed(alpha, beta, window=fields.window), no_cna)),
+                minibatches=_said(batches, no_cna),
+            ),
+            alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
+        )
+
+    def _alpha_groups(self, count: int) -> Iterator[AlphaGroup]:
+        groups = quantile_groups(self.alpha, count)
+        order = np.argsort(groups, kind="stable")
+        defined = self.performance_reason is None
+        wrong = None if self.predictions is None else self.predictions != self.labels
+        for rows in np.split(order, np.searchsorted(groups[order], np.arange(1, count))):
+            alpha = _distribution(self.alpha[rows])
+            yield AlphaGroup(
+                samples=len(rows),
+                alpha_min=alpha.min,
+                alpha_mean=alpha.mean,
+                alpha_max=alpha.max,
+                error=_mean(wrong, rows) if defined else None,
+                loss=_mean(self.losses, rows) if defined else None,
+            )
+
+
+def scored_split(
+    split: Split,
+    layers: Sequence[ScoredLayer],
+    fields: Convention,
+    output: ScoredOutput,
+    observer: Observer,
+    reading: ClassReading = COLUMNS_ARE_CLASSES,
+) -> ScoredSplit:
+    """Score the samples of a split."""
+    with named_split(split):
+        alpha = split_alpha(split, fields, observer)
+        beta = split_beta(split, layers, fields)
+        return _with_performance(split, alpha, beta, fields, output, reading)
+
+
+@contextmanager
+def named_split(split: Split) -> Iterator[None]:
+    """Add to an error of a measure, which knows rows of arrays, where these came from."""
+    try:
+        yield
+    except (DataError, MetricError) as error:
+        raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
+
+
+def _with_performance(
+    split: Split,
+    alpha: NDArray[np.float64],
+    beta: SplitBeta,
+    fields: Convention,
+    output: ScoredOutput,
+    reading: ClassReading,
+) -> ScoredSplit:
+    stored_labels = split.labels
+    labels = None if stored_labels is None else compact(b for _, b in stored_labels.blocks())
+    kind = output.kind if output.number is not None else None
+    if output.number is None or (kind is None and reading.labels_from is None):
+        return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
+    stored = split.outputs(output.number)
+    rows = len(stored)
+    predicted = _predictions(split, stored, output, reading)
+    if labels is None or not rows:
+        reason = "the split has no labels" if rows else "the split has no rows"
+        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
+    places = reading.places(labels)
+    unread = reading.scores_reason
+    if kind is not None and unread is None and places is None:
+        unread = f"which column of {output.name!r} stands for some of the labels is not known"
+    if kind is None or places is None or unread is not None:
+        # Without the model's own labels there is no prediction either.
+        both = None if reading.labels_from is not None else unread
+        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
+    losses, margins = np.empty(rows), MarginColumns(rows, fields.margin)
+    try:
+        for start, block in _small_blocks(stored):
+            part, scores = slice(start, start + len(block)), output.scores(block)
+            losses[part] = cross_entropy(scores, places[part], kind, first_row=start)
+            margins.add(
+                start,
+                margin_rows(scores, places[part], form=fields.margin, kind=kind, first_row=start),
+            )
+    except DataError as error:
+        # α, β and CNA need no labels: wrong ones must not take them away.
+        reason = str(error)
+        return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
+    broken = rows - int(np.count_nonzero(np.isfinite(losses)))
+    problem = f"the outputs are not finite for {broken} of {rows} samples" if broken else None
+    with np.errstate(over="ignore"):
+        if not broken and not np.isfinite(losses.mean()):
+            problem = "the losses are too large for float64"
+    return ScoredSplit(split, alpha, beta, labels, kind, predicted, losses, margins.rows(), problem)
+
+
+def _predictions(
+    split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassReading
+) -> Integers:
+    """Give the predicted label of each row: the model's own, or that of the greatest score."""
+    if reading.labels_from is not None:
+        return compact(reading.predictions(split))
+    return compact(
+        reading.predicted_labels(output.predictions(block)) for _, block in stored.blocks()
+    )
+
+
+def _small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Give rows in parts of which several copies in float64 fit the processor's cache."""
+    step = max(1, _ELEMENTS // max(1, math.prod(stored.shape[1:])))
+    for start, block in stored.blocks():
+        for first in range(0, len(block), step):
+            yield start + first, block[first : first + step]
+
+
+def _distribution(values: NDArray[np.float64]) -> Distribution:
+    if not len(values):
+        return Distribution(None, None, None, None)
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = (values.mean(), values.std(), values.min(), values.max())
+    return Distribution(*(finite(number) for number in numbers))
+
+
+def _mean(values: NDArray[Any] | None, rows: NDArray[np.int64]) -> float | None:
+    return None if values is None or not len(rows) else float(values[rows].mean())
+
+
+def _said(found: _Undefinable, reason: str | None) -> _Undefinable:
+    """Give what is undefined its true reason, where there is a truer one."""
+    return found if reason is None else msgspec.structs.replace(found, reason=reason)
+
+
+def _estimate(found: Correlation) -> Estimate:
+    return Estimate(found.value, found.reason)
+
+
+def finite(number: float | np.floating[Any]) -> float | None:
+    """Give a number where it is finite, else None."""
+    return float(number) if np.isfinite(number) else None

@@ -1,0 +1,220 @@
+"""What is measured between the training split and the test split: gaps, CNA-A, margin, CNA-M."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnatool.metrics.area import curve_area
+from cnatool.metrics.area_resampling import (
+    chance_area,
+    relabelled_areas,
+    resampled_areas,
+    with_interval,
+)
+from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
+from cnatool.metrics.margin import margin_estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool._util.observer import Observer
+    from cnatool.metrics.convention import Convention, Gap
+    from cnatool.metrics.performance import OutputKind
+    from cnatool.scoring.split import ScoredSplit
+
+TRAIN, TEST = "train", "test"
+UNNAMED = "all"  # the split of a store that was dumped without names
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """The measures of a result that take two splits, or the training split alone.
+
+    Attributes
+    ----------
+    gaps : mapping of str to Estimate
+        Both forms of the generalisation gap.
+    area, margin, product : ResampledEstimate, Estimate, ResampledEstimate
+        CNA-A, γ and CNA-M.
+    chance : ChanceArea
+        CNA-A of splits that do not differ.
+    """
+
+    gaps: Mapping[Gap, Estimate]
+    area: ResampledEstimate
+    margin: Estimate
+    product: ResampledEstimate
+    chance: ChanceArea
+
+
+def pair_scores(
+    splits: Mapping[str, ScoredSplit], fields: Convention, observer: Observer
+) -> PairScores:
+    """Measure between the splits called train and test; undefined where one is not there."""
+    train, test = splits.get(TRAIN), splits.get(TEST)
+    margin = _margin(splits, fields)
+    if train is None or test is None:
+        missing = " or ".join(name for name in (TRAIN, TEST) if name not in splits)
+        absent = Estimate.undefined(f"no split called {missing}")
+        return PairScores(
+            gaps=dict.fromkeys(_GAPS, absent),
+            area=_without_interval(absent),
+            margin=margin,
+            product=_without_interval(_product(margin, absent)),
+            chance=ChanceArea.unknown(f"no split called {missing}"),
+        )
+    area = _area(train, test, fields)
+    product = _product(margin, area)
+    area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
+    return PairScores(
+        gaps={form: _gap(train, test, form) for form in _GAPS},
+        area=area_interval,
+        margin=margin,
+        product=product_interval,
+        chance=_chance(train, test, area, fields, observer),
+    )
+
+
+def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
+    for split in (train, test):
+        if split.measured_beta.rounding is None and split.measured_beta.reason is not None:
+            return Estimate.undefined(split.measured_beta.reason)
+    # Scaled to 0 … 1, the rounding that tells two constants apart would count as much as any β.
+    if train.measured_beta.alike(test.measured_beta):
+        return Estimate.undefined("β is the same all over both splits but for rounding")
+    return curve_area(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
+    )
+
+
+def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
+    found, distance = _GAPS[form]
+    first, second = found(train), found(test)
+    if first is None or second is None:
+        missing = [name for name, one in ((TRAIN, first), (TEST, second)) if one is None]
+        without = train if first is None else test
+        reason = without.performance_reason or without.scores_reason
+        return Estimate.undefined(f"{' and '.join(missing)}: {reason or f'no {form}'}")
+    return Estimate(distance(first, second))
+
+
+# Accuracies are subtracted as the fractions that they are, and rounded once: gaps that are equal
+# have the same float64 number, and rank correlations see the tie.
+_GAPS: Mapping[Gap, tuple[Callable[[ScoredSplit], Any], Callable[[Any, Any], float]]] = {
+    "accuracy": (
+        lambda split: split.exact_accuracy(),
+        lambda train, test: float(train - test),
+    ),
+    "loss": (lambda split: split.loss(), lambda train, test: abs(train - test)),
+}
+
+
+def _margin(splits: Mapping[str, ScoredSplit], fields: Convention) -> Estimate:
+    split = splits.get(fields.margin_split)
+    if split is None:
+        return Estimate.undefined(f"no split called {fields.margin_split}")
+    if split.margins is None or split.kind is None:
+        return Estimate.undefined(split.performance_reason or split.scores_reason or "no outputs")
+    return _margin_of(split.margins, split.kind, fields)
+
+
+def _margin_of(rows: NDArray[np.float64], kind: OutputKind, fields: Convention) -> Estimate:
+    return margin_estimate(
+        rows,
+        form=fields.margin,
+        kind=kind,
+        fraction=fields.margin_fraction,
+        seed=fields.margin_seed,
+        percentile=fields.margin_percentile,
+        batch=fields.margin_batch,
+    )
+
+
+def _product(margin: Estimate, area: Estimate) -> Estimate:
+    if margin.value is None:
+        return Estimate.undefined(f"the margin is undefined: {margin.reason}")
+    if area.value is None:
+        return Estimate.undefined(f"CNA-A is undefined: {area.reason}")
+    return Estimate(margin.value * area.value)
+
+
+def _without_interval(estimate: Estimate) -> ResampledEstimate:
+    reason = None if estimate.value is None else "no resamples are drawn"
+    return ResampledEstimate(estimate.value, interval_reason=reason, reason=estimate.reason)
+
+
+def _with_intervals(
+    train: ScoredSplit,
+    test: ScoredSplit,
+    area: Estimate,
+    product: Estimate,
+    fields: Convention,
+    observer: Observer,
+) -> tuple[ResampledEstimate, ResampledEstimate]:
+    """Resample both splits, where there is an area to resample."""
+    if area.value is None or not fields.area_resamples:
+        return _without_interval(area), _without_interval(product)
+    of = {TRAIN: train, TEST: test}[fields.margin_split]
+    values = resampled_areas(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
+        margins=np.empty((len(of.alpha), 0)) if of.margins is None else of.margins,
+        margin=partial(_margin_value, of.kind, fields),
+        margin_of_second=of is test,
+        resamples=fields.area_resamples,
+        seed=fields.resample_seed,
+        progress=partial(observer.progress, "interval of CNA-A"),
+    )
+    return (
+        with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
+        _without_interval(product)
+        if product.value is None
+        else with_interval(
+            product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
+        ),
+    )
+
+
+def _chance(
+    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention, observer: Observer
+) -> ChanceArea:
+    if area.value is None:
+        return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
+    if not fields.area_resamples:
+        return ChanceArea.unknown("no relabellings are drawn")
+    values = relabelled_areas(
+        (train.alpha, train.beta),
+        (test.alpha, test.beta),
+        form=fields.area,
+        window=fields.window,
+        points=fields.points,
+        relabellings=fields.area_resamples,
+        seed=fields.resample_seed,
+        progress=partial(observer.progress, "CNA-A by chance"),
+    )
+    return chance_area(area.value, values)
+
+
+def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
+    """Keep the sign that all resamples have: an area has none, so that it is the margin's."""
+    return -math.inf if (products < 0).any() else 0.0, math.inf if (products > 0).any() else 0.0
+
+
+def _margin_value(
+    kind: OutputKind | None, fields: Convention, rows: NDArray[np.float64]
+) -> float | None:
+    return _margin_of(rows, kind, fields).value if kind is not None and rows.size else None

@@ -1,0 +1,162 @@
+"""A store in another file format: the same arrays, the same attribute."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cnatool._util.local_paths import real_path
+from cnatool._util.observer import Observer, Silent
+from cnatool.errors import UsageError
+from cnatool.records.layout import split_arrays
+from cnatool.store.lock import locked
+from cnatool.store.reader import open_store
+from cnatool.store.references import made_reference
+from cnatool.store.replace import check_free, put_in_place, recovered
+from cnatool.store.writer import StoreWriter, check_codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cnatool.store.format import Codec
+    from cnatool.store.reader import Split, Store
+
+
+def convert(
+    store: str | Path,
+    target: str | Path,
+    *,
+    codec: Codec | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
+    copy_inputs: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Store:
+    """Copy a store into another, in the format that the new one's name asks for.
+
+    Every array keeps its values bit for bit and its element type, the attribute every field. Where
+    another store holds the raw inputs the new one refers to it too, by the path from its own
+    folder. Memory does not grow with the store.
+
+    Parameters
+    ----------
+    store : str or Path
+        A finished store of any format.
+    target : str or Path
+        Where the new one goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``.
+    codec : {"none", "lz4", "zstd", "gzip"}, optional
+        How arrays are compressed; by default ``lz4`` in Zarr, ``none`` in HDF5, which offers
+        ``gzip`` beside it.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
+    copy_inputs : bool
+        Copy raw inputs that another store holds, so that the new one refers to none.
+    overwrite : bool
+        Replace a store that is already there.
+    observer : Observer, optional
+        Told how far the copy is.
+
+    Returns
+    -------
+    Store
+        The new store, open for reading.
+
+    Raises
+    ------
+    UsageError
+        If the store is not finished, or the format has no such codec.
+    NotAStoreError
+        If there is no store, or the target's path cannot be used.
+    StoreDamagedError
+        If the store is broken.
+    MetricError
+        If it refers to raw inputs that are not there.
+    StoreInUseError
+        If another process is writing the target.
+    StoreWriteError
+        If the disk is full or refuses.
+    """
+    source, path = open_store(store, inputs), Path(target)
+    observer = observer or Silent()
+    check_codec(path, codec)
+    held = [split.inputs_split().path for split in source.splits.values()]
+    for one in (source.path, *held):
+        if real_path(one).is_relative_to(real_path(path)):
+            raise UsageError(
+                f"{path} would replace {source.path} itself. Name another path."
+                if one == source.path
+                else f"{path} would replace {one}, which has the inputs of {source.path}. Name "
+                "another path."
+            )
+    for name, split in source.splits.items():
+        if not split.record.complete:
+            raise UsageError(
+                f"{source.path} is not finished: {len(split)} of {split.record.rows} rows of split "
+                f"{name!r} are safe in it. Wait for its dump, or go on with it by `cnatool dump "
+                "--resume`: what was computed of a copy might not be what that dump computes."
+            )
+    with locked(path):
+        found = recovered(path)
+        if found is not None:
+            observer.note(found)
+        check_free(path, overwrite=overwrite)
+        with put_in_place(path) as new:
+            _copy(source, path, new, codec, observer, copy_inputs=copy_inputs)
+    return open_store(path)
+
+
+def _copy(
+    source: Store,
+    path: Path,
+    new: Path,
+    codec: Codec | None,
+    observer: Observer,
+    *,
+    copy_inputs: bool,
+) -> None:
+    """Write a copy at ``new`` that will be at ``path``."""
+    record = msgspec.structs.replace(source.record, splits={})
+    with closing(StoreWriter(path, record, codec, under=new)) as writer:
+        for name, split in source.splits.items():
+            for spec in split_arrays(source.record, labels=split.record.labels):
+                # An array that is not as the attribute says ends here, before room is made for it.
+                split.array(spec.key)
+            refers = split.record.inputs_from is not None and not copy_inputs
+            part = writer.split(
+                name,
+                split.record.rows,
+                source=split.record.source,
+                labels=split.record.labels,
+                classes=split.record.classes,
+                id_bytes=_id_bytes(split),
+                inputs_from=made_reference(path, split.inputs_split()) if refers else None,
+            )
+            part.copy(split, _progress(split, source, observer))
+            observer.progress(name, split.record.rows, split.record.rows)
+
+
+def _id_bytes(split: Split) -> int:
+    ids = (str(name) for _, block in split.ids.blocks() for name in block)
+    return max((len(name.encode()) for name in ids), default=0)
+
+
+def _progress(split: Split, store: Store, observer: Observer) -> Callable[[int], None]:
+    """Make bytes copied, of which several threads tell, into samples."""
+    rows = split.record.rows
+    arrays = split_arrays(store.record, labels=split.record.labels)
+    whole = max(1, rows * sum(array.row_bytes for array in arrays))
+    done = 0
+    lock = threading.Lock()
+
+    def progress(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            # The last word is the caller's, once the rows are safe.
+            observer.progress(split.name, min(rows * done // whole, rows - 1), rows)
+
+    return progress

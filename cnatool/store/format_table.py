@@ -1,0 +1,129 @@
+"""The table of file formats, and which one a path is: by its content, then by its name."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.hdf5.journal import followed, journal_fault
+from cnatool.store.signature import is_hdf5
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cnatool.store.format import Format, ReadableFormat
+
+# Each format is imported where it is first needed: neither library is quick to load.
+
+
+def _zarr() -> Format:
+    from cnatool.store.zarr.tree import ZarrTree
+
+    return ZarrTree
+
+
+def _zipped_zarr() -> ReadableFormat:
+    from cnatool.store.zarr.zip import ZippedTree
+
+    return ZippedTree
+
+
+def _hdf5() -> Format:
+    from cnatool.store.hdf5.tree import HDF5Tree
+
+    return HDF5Tree
+
+
+# By the ending of a store's name.
+_FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf5": _hdf5}
+
+
+def format_of(path: Path) -> Format:
+    """Give the format that a new store's name asks for.
+
+    Raises
+    ------
+    NotAStoreError
+        If the name has none of the known endings.
+    """
+    if path.name.endswith(".zarr.zip"):
+        raise NotAStoreError(
+            f"{path}: a zipped store is read only. Write {path.with_suffix('')}, and zip it then."
+        )
+    try:
+        return _FORMATS[path.suffix]()
+    except KeyError:
+        *most, last = _FORMATS
+        raise NotAStoreError(
+            f"{path}: a store's name ends in {', '.join(most)} or {last}."
+        ) from None
+
+
+def aside_of(path: Path) -> Path:
+    """Give the hidden path of a store while a new one is written in its place."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def format_at(path: Path) -> ReadableFormat:
+    """Give the format of what is at a path: of a file by its content, then by its name.
+
+    Raises
+    ------
+    NotAStoreError
+        If nothing is there, or nothing of a known format.
+    """
+    if not path.exists():
+        aside = aside_of(path)
+        if aside.exists():
+            raise NotAStoreError(
+                f"{path}: no such file or folder. A killed process left the store that was there "
+                f"as {aside}: rename it to {path.name}."
+            )
+        if path.is_symlink():
+            raise NotAStoreError(f"{path} is a link to {path.readlink()}, which is not there.")
+        raise NotAStoreError(f"{path}: no such file or folder.")
+    if path.is_dir():
+        return _zarr()
+    if not path.is_file():
+        raise NotAStoreError(f"{path} is no store: it is neither a file nor a folder.")
+    if is_hdf5(path):
+        return _hdf5()
+    if zipfile.is_zipfile(path) or path.name.endswith(".zarr.zip"):
+        return _zipped_zarr()
+    return format_of(path)
+
+
+def is_store(path: Path) -> bool:
+    """Tell what is, or by its name should be, a store from other files."""
+    named = path.name.endswith((*_FORMATS, ".zarr.zip"))
+    return named or path.is_dir() or (path.is_file() and is_hdf5(path))
+
+
+def holds_store(path: Path) -> bool:
+    """Tell a store, by what is in it, from other Zarr and HDF5."""
+    folder = path.is_dir() and (path / "zarr.json").is_file()
+    zipped = path.name.endswith(".zarr.zip")
+    # A pipe cannot be read twice.
+    if not (folder or (path.is_file() and (zipped or is_hdf5(path)))):
+        return False
+    try:
+        return format_at(path).open(path).attribute() is not None
+    except (NotAStoreError, StoreDamagedError):
+        return False
+
+
+def store_around(path: Path) -> Path | None:
+    """Give the store that a path is, or lies in; None where there is none."""
+    return next((each for each in (path, *path.absolute().parents) if holds_store(each)), None)
+
+
+def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
+    """Give faults of a store's files that reading its arrays does not reveal."""
+    if path.is_dir():
+        from cnatool.store.zarr.metadata import metadata_faults
+
+        yield from metadata_faults(path)
+    elif (problem := journal_fault(followed(path))) is not None:
+        yield "journal", problem

@@ -1,0 +1,1 @@
+"""The store in HDF5, with atomic commits."""

@@ -1,0 +1,111 @@
+"""Raw inputs that are in another store: which store that is, and whether it has the right ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool._util.local_paths import real_path
+from cnatool._util.text import printable
+from cnatool.errors import CnatoolError, MetricError, UsageError
+from cnatool.records.references import InputsReference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cnatool.store.reader import Split, Store
+
+_WAY_OUT = "If it was moved, name it with --inputs STORE."
+
+
+def made_reference(path: Path, split: Split) -> InputsReference:
+    """Describe from where a store at ``path`` can reach the raw inputs of a split."""
+    there, here = real_path(split.path), real_path(path).parent
+    try:
+        way = Path(os.path.relpath(there, here)).as_posix()
+    except ValueError:
+        raise UsageError(
+            f"{split.path} is on another drive than {path}, and a reference is a relative path."
+        ) from None
+    if split.record.fingerprint is None:
+        raise UsageError(
+            f"{split.path}: split {split.name!r} is not finished or has no fingerprint, so no "
+            "other store can refer to its inputs."
+        )
+    return InputsReference(way, split.record.fingerprint)
+
+
+def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path], Store]) -> Split:
+    """Find the split of another store that holds the raw inputs of a split."""
+    reference = split.record.inputs_from
+    assert reference is not None
+    for path in named:
+        found = opened(path).splits.get(split.name)
+        if found is None or found.record.inputs_from is not None:
+            continue
+        if found.record.fingerprint == reference.fingerprint:
+            _check(split, found)
+            return found
+    path = real_path(split.path).parent / reference.store
+    where = f"{split.path}: the raw inputs of split {split.name!r} are in {printable(path)}"
+    # What a file names is opened as a store or not at all.
+    if not _is_there(path):
+        raise MetricError(f"{where}, and there is no such store. {_WAY_OUT}")
+    try:
+        other = opened(path)
+    except CnatoolError as error:
+        raise MetricError(f"{where}, which cannot be opened: {error} {_WAY_OUT}") from error
+    there = other.splits.get(split.name)
+    if there is None:
+        raise MetricError(f"{where}, which has no such split. {_WAY_OUT}")
+    if there.record.fingerprint != reference.fingerprint:
+        raise MetricError(
+            f"{where}, which holds other data by now: its fingerprint is "
+            f"{_short(there.record.fingerprint)} and should be {_short(reference.fingerprint)}. "
+            f"{_WAY_OUT}"
+        )
+    _check(split, there)
+    return there
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_dir() or path.is_file()
+    except OSError:
+        return False
+
+
+def _check(split: Split, other: Split) -> None:
+    """Make sure that two splits have the same samples, row for row."""
+    where = f"{split.path}: the raw inputs of split {split.name!r} should be in {other.path}"
+    if other.record.inputs_from is not None:
+        raise MetricError(f"{where}, which itself refers to another store. {_WAY_OUT}")
+    forms = [
+        [(array.dtype, array.shape, array.levels) for array in one.store.record.inputs]
+        for one in (split, other)
+    ]
+    if forms[0] != forms[1]:
+        raise MetricError(f"{where}, whose inputs have another shape or type. {_WAY_OUT}")
+    if split.record.complete and len(other) != len(split):
+        raise MetricError(f"{where}, which has {len(other)} rows and not {len(split)}. {_WAY_OUT}")
+    if len(other) < len(split):
+        raise MetricError(f"{where}, which has only {len(other)} rows. {_WAY_OUT}")
+    row = _first_difference(split, other)
+    if row is not None:
+        raise MetricError(f"{where}, whose row {row} has another id. {_WAY_OUT}")
+
+
+def _first_difference(split: Split, other: Split) -> int | None:
+    there = other.ids
+    for start, ids in split.ids.blocks():
+        differ = np.asarray(ids != there[start : start + len(ids)])
+        if differ.any():
+            return start + int(np.argmax(differ))
+    return None
+
+
+def _short(fingerprint: str | None) -> str:
+    return "none" if fingerprint is None else f"{fingerprint[:12]}…"

@@ -1,0 +1,351 @@
+"""Replacing a store: nothing but a store is ever replaced, and a kill loses neither of the two.
+
+A process that replaces a store holds the lock of its path (`cnatool.store.lock`), and calls
+`recovered` first. Beside a store there may be hidden names:
+
+- ``.NAME.replaced``: the old store, whole, while the new one is being written at its path;
+- ``.NAME.new``: a new store that is moved to its path once it is finished;
+- ``.NAME.removed``: a store that is being deleted. It is renamed before the first file is deleted,
+  so no other name ever holds part of a store.
+
+A killed process leaves them behind, and the next process that replaces the store recovers them. An
+HDF5 file has no journal under any of these names, and a journal left by another file is removed
+before a file is renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from cnatool._util.files import sync
+from cnatool._util.links import check_own, is_link
+from cnatool.errors import CnatoolError, NotAStoreError, StoreWarning, StoreWriteError
+from cnatool.records.layout import split_arrays
+from cnatool.store.format_table import aside_of, format_of
+from cnatool.store.write_errors import reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cnatool.store.format import Format
+    from cnatool.store.reader import Store
+
+# Most names for stores that could not be deleted yet.
+_REMOVED = 100
+
+
+def check_folder(path: Path) -> None:
+    """Make sure that the folder of a new store is there.
+
+    Raises
+    ------
+    NotAStoreError
+        If it is not.
+    """
+    if not path.parent.is_dir():
+        raise NotAStoreError(f"{path.parent}: no such folder. Make it, or name another path.")
+
+
+def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
+    """Make sure that a new store can be created at a path.
+
+    Parameters
+    ----------
+    path : Path
+        Where the store will be.
+    overwrite : bool
+        Accept a cnatool store at the path; anything else is always refused.
+    resumes : bool
+        The command can resume a store, which the message then mentions.
+
+    Raises
+    ------
+    NotAStoreError
+        If the path is taken, is not named like a store, or its folder does not exist.
+    StoreWriteError
+        If what would be overwritten has links in it.
+    """
+    form = format_of(path)
+    check_folder(path)
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise NotAStoreError(
+            f"{path} exists already. Name another path"
+            + (
+                " with -o, pass --overwrite to begin anew, or --resume to go on with it."
+                if resumes
+                else ", or pass --overwrite."
+            )
+        )
+    if is_link(path):
+        raise NotAStoreError(f"{path} is a link, so it is not overwritten. Name another path.")
+    if not form.is_replaceable(path):
+        raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
+    if path.is_dir():
+        check_own(path)
+
+
+def safe_rows(path: Path) -> int | None:
+    """Count the committed rows of an interrupted store; None if it cannot be read.
+
+    They are counted by reading the store: an interruption may come right after a commit.
+    """
+    try:
+        return sum(map(len, _opened(path).splits.values()))
+    except NotAStoreError:
+        return 0
+    except CnatoolError:
+        return None
+
+
+def recovered(path: Path, *, resumes: bool = False) -> str | None:
+    """Clean up after a process that was killed while it replaced a store.
+
+    The old store gets its name back if the new one has no row, and otherwise a visible name beside
+    it. Stores that were being deleted, and unfinished ones that cannot be resumed, are deleted.
+
+    Parameters
+    ----------
+    path : Path
+        The path of the store; its lock is held.
+    resumes : bool
+        The caller resumes the new store, so that the old one does not get its name back.
+
+    Returns
+    -------
+    str or None
+        A note for the user; None if there is nothing to say.
+
+    Raises
+    ------
+    StoreWriteError
+        If a file of another program is in the way, or the operating system refuses.
+    """
+    form = format_of(path)
+    aside = aside_of(path)
+    with reported(path, 0):
+        for left in _removed_names(path):
+            if os.path.lexists(left) and _is_ours(form, left):
+                form.remove(left)
+        others = [
+            left
+            for left in (_new(path), aside)
+            if os.path.lexists(left) and not _is_ours(form, left)
+        ]
+        # A resumed dump checks the journal itself.
+        beside = [None if resumes else form.foreign(path), form.foreign(_new(path))]
+        for other in (*others, *(one for one in beside if one is not None)):
+            raise StoreWriteError(
+                f"{other} is in the way: cnatool did not put it there. Rename or remove it."
+            )
+        _discard(path, _new(path))
+        if not os.path.lexists(aside):
+            return None
+        if not resumes and _has_no_row(form, path):
+            _put_back(path)
+            return None
+        if _is_finished(path) and not _is_whole(aside):
+            # An earlier version deleted stores under this name.
+            _discard(path, aside)
+            return None
+        shown = _shown(path)
+    return f"{path} was being replaced when its writer was killed. The old store is {shown}"
+
+
+def _opened(path: Path) -> Store:
+    """Open a store without its warnings, which whoever reads the store gets."""
+    from cnatool.store.reader import open_store
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        return open_store(path)
+
+
+def _is_ours(form: Format, path: Path) -> bool:
+    """Say whether a hidden name holds a store or part of one, and nothing else."""
+    return not is_link(path) and form.is_part(path)
+
+
+def _has_no_row(form: Format, path: Path) -> bool:
+    """Say whether a path holds no committed row, so that it can be deleted."""
+    if not os.path.lexists(path):
+        return True
+    if is_link(path) or not form.is_replaceable(path):
+        return False
+    return safe_rows(path) == 0 and not _is_finished(path)
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        splits = _opened(path).splits
+    except CnatoolError:
+        return False
+    return bool(splits) and all(split.record.complete for split in splits.values())
+
+
+def _is_whole(path: Path) -> bool:
+    """Say whether the first and the last committed row of each array of a store can be read."""
+    try:
+        _read_ends(_opened(path))
+    except CnatoolError:
+        return False
+    return True
+
+
+def _read_ends(store: Store) -> None:
+    for split in store.splits.values():
+        record = split.record
+        held = record.inputs_from is None
+        for spec in split_arrays(store.record, labels=record.labels, inputs=held):
+            array = split.array(spec.key)
+            for row in {0, len(split) - 1} if len(split) else ():
+                array[row : row + 1]
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _removed_names(path: Path) -> list[Path]:
+    return [path.with_name(f".{path.name}.removed{i or ''}") for i in range(_REMOVED)]
+
+
+def discard(path: Path) -> None:
+    """Delete a store, or part of one; its lock is held."""
+    _discard(path, path)
+
+
+def _discard(path: Path, gone: Path) -> None:
+    """Delete one of the stores at or beside a path."""
+    form = format_of(path)
+    if not os.path.lexists(gone):
+        form.forget(gone)
+        return
+    free = (name for name in _removed_names(path) if not os.path.lexists(name))
+    name = next(free, None)
+    if name is None:
+        raise FileExistsError(
+            errno.EEXIST, f"{_REMOVED} stores beside it could not be deleted", str(path)
+        )
+    gone.rename(name)
+    # Not before: as long as the file has this name, the journal belongs to it.
+    form.forget(gone)
+    form.remove(name)
+
+
+def _put_back(path: Path) -> None:
+    """Give the old store its name back, and delete what is there."""
+    _discard(path, path)
+    sync(path.parent)
+    aside_of(path).rename(path)
+    sync(path.parent)
+
+
+def _shown(path: Path) -> Path:
+    """Rename the old store to a visible name, and return it."""
+    names = (f"{path.stem}.previous{i or ''}{path.suffix}" for i in range(1000))
+    kept = next(name for name in map(path.with_name, names) if not os.path.lexists(name))
+    format_of(path).forget(kept)
+    aside_of(path).rename(kept)
+    sync(path.parent)
+    return kept
+
+
+class Replaced:
+    """A store that is set aside while a new one is written at its path.
+
+    Parameters
+    ----------
+    path : Path
+        The path of both. `recovered` was called, and `check_free` accepted what is there.
+
+    Raises
+    ------
+    StoreWriteError
+        If the operating system refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._there = os.path.lexists(path)
+        if self._there:
+            with reported(path, 0):
+                if os.path.lexists(aside_of(path)):
+                    raise StoreWriteError(f"{aside_of(path)} is in the way. Rename or remove it.")
+                format_of(path).move(path, aside_of(path))
+                sync(path.parent)
+
+    def restore(self) -> Path | None:
+        """Delete what is at the path, and put the old store back.
+
+        Returns
+        -------
+        Path or None
+            None on success. If the operating system refuses, the hidden path of the old store,
+            which the next command that writes at the path puts back.
+        """
+        try:
+            if self._there:
+                _put_back(self._path)
+            else:
+                _discard(self._path, self._path)
+        except OSError:
+            hidden = aside_of(self._path)
+            return hidden if os.path.lexists(hidden) else None
+        return None
+
+    def keep(self) -> Path | None:
+        """Keep the old store under a visible name.
+
+        Returns
+        -------
+        Path or None
+            The path of the old store, a hidden one if the operating system refuses the renaming;
+            None if there was no old store.
+        """
+        if not self._there:
+            return None
+        try:
+            return _shown(self._path)
+        except OSError:
+            return aside_of(self._path)
+
+    def remove(self) -> None:
+        """Delete the old store; the new one is finished."""
+        if self._there:
+            # If this fails, the next process that replaces the store tries again.
+            with suppress(OSError):
+                _discard(self._path, aside_of(self._path))
+
+
+@contextmanager
+def put_in_place(path: Path) -> Iterator[Path]:
+    """Give a hidden path for a new store, which is moved to its own path once it is finished."""
+    new = _new(path)
+    try:
+        yield new
+        with reported(path, 0):
+            replaced = Replaced(path)
+            try:
+                format_of(path).forget(path)
+                new.rename(path)
+                sync(path.parent)
+            except BaseException as error:
+                hidden = replaced.restore()
+                if hidden is not None and isinstance(error, OSError):
+                    raise StoreWriteError(
+                        f"{path} cannot be replaced: {error.strerror or error}. The store that was "
+                        f"there is {hidden}, and gets its name back when {path} is next written."
+                    ) from error
+                raise
+    except BaseException:
+        with suppress(OSError):
+            _discard(path, new)
+        raise
+    replaced.remove()

@@ -1,0 +1,359 @@
+"""Every check that a store allows: checksums, shapes, its own description, statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import msgspec
+import numpy as np
+
+from cnatool._util.documents import Document
+from cnatool._util.text import escaped
+from cnatool.errors import MetricError, StoreDamagedError
+from cnatool.records.layout import (
+    LABELS,
+    activation_key,
+    input_key,
+    output_key,
+    split_arrays,
+    statistic_key,
+)
+from cnatool.records.store import Statistic
+from cnatool.store.format_table import faults_of_metadata
+from cnatool.store.reader import open_store
+from cnatool.store.statistics import row_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.records.store import StoreRecord, TensorRecord
+    from cnatool.store.reader import Split
+    from cnatool.store.stored_array import StoredArray
+
+# What a store promises of a sum, as a share of the absolute sum.
+_TOLERANCE = 1e-5
+# More of a kind say nothing new.
+_MOST_FAULTS = 1000
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something in a store that is not as it should be.
+
+    Attributes
+    ----------
+    where : str
+        The array, as ``splits/<split>/<key>``, or ``attribute``.
+    rows : tuple of (int, int) or None
+        The half-open range of rows that it touches; null where it touches all.
+    problem : str
+        What is wrong.
+    """
+
+    where: str
+    rows: tuple[int, int] | None
+    problem: str
+
+
+class Verification(Document, frozen=True, forbid_unknown_fields=True):
+    """What a check of a store found.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store : str
+        The store's path.
+    complete : bool
+        Whether all rows of all its splits are committed. Of a store that is not, the committed rows
+        were checked.
+    committed, rows : int
+        Rows of all splits that are committed, and that there will be once the store is complete.
+    arrays : int
+        Arrays that were read.
+    bytes : int
+        Bytes that were read of them, uncompressed.
+    faults : tuple of Fault
+        What is wrong, in the order of the store; empty where nothing is.
+    """
+
+    schema: Literal["cnatool.verify/1"]
+    store: str
+    complete: bool
+    committed: int
+    rows: int
+    arrays: int
+    bytes: int
+    faults: tuple[Fault, ...]
+
+
+class Progress(Protocol):
+    """Is told how far a check is."""
+
+    def progress(self, split: str, done: int, rows: int) -> None:
+        """``done`` of ``rows`` rows of a split have been read."""
+
+
+class _Silent:
+    def progress(self, split: str, done: int, rows: int) -> None:
+        pass
+
+
+def verify(
+    store: str | Path,
+    *,
+    inputs: str | Path | Iterable[str | Path] = (),
+    observer: Progress | None = None,
+) -> Verification:
+    """Read every committed row of a store and check all that can be checked.
+
+    These are: the attribute against its schema and itself, the shape and type of every array, the
+    checksum of every chunk, statistics against the values they are of where these are stored, and
+    the fingerprint of the data. Raw inputs are read wherever they are.
+
+    Parameters
+    ----------
+    store : str or Path
+        The store.
+    inputs : str, Path or iterable of these
+        As of `cnatool.score`.
+    observer : Progress, optional
+        Told how far the check is.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    NotAStoreError
+        If there is no store.
+    StoreInUseError
+        If another took its place meanwhile.
+    """
+    path = Path(store)
+    try:
+        opened = open_store(path, inputs)
+    except StoreDamagedError as error:
+        fault = Fault("attribute", None, _of_store(path, error))
+        return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
+    found = (Fault(where, None, problem) for where, problem in faults_of_metadata(path))
+    faults = list(islice(found, _MOST_FAULTS))
+    arrays = read = 0
+    for split in opened.splits.values():
+        check = _SplitCheck(split, opened.record, observer or _Silent())
+        # What claims more rows than it has is not read to its end.
+        faults += islice(check.faults(), _MOST_FAULTS - len(faults))
+        arrays += check.arrays
+        read += check.bytes
+    if faults:
+        opened.identity.check()
+    return Verification(
+        schema="cnatool.verify/1",
+        store=str(path),
+        complete=all(split.record.complete for split in opened.splits.values()),
+        committed=sum(map(len, opened.splits.values())),
+        rows=sum(split.record.rows for split in opened.splits.values()),
+        arrays=arrays,
+        bytes=read,
+        faults=tuple(faults),
+    )
+
+
+class _SplitCheck:
+    """The check of one split: a range of rows at a time, all arrays of it, in bounded memory."""
+
+    def __init__(self, split: Split, record: StoreRecord, observer: Progress) -> None:
+        self._split = split
+        self._record = record
+        self._observer = observer
+        self._statistics: tuple[Statistic, ...] = tuple(
+            name for name in get_args(Statistic) if split.has_statistic(name)
+        )
+        self._measured = {_values_key(tensor): tensor for tensor in record.tensors}
+        data = [input_key(i) for i in range(len(record.inputs))]
+        data += [LABELS] if split.record.labels else []
+        self._digests = {key: hashlib.sha256() for key in data}
+        self._opened: dict[str, StoredArray] = {}
+        self._unread: set[str] = set()
+        self.arrays = 0
+        self.bytes = 0
+
+    def faults(self) -> Iterator[Fault]:
+        """Give what is wrong."""
+        yield from self._open()
+        # Without an array nothing tells whether there are as many rows as the attribute says.
+        rows = len(self._split) if self._opened else 0
+        step = max([array.chunk_rows for array in self._opened.values()], default=1)
+        self._observer.progress(self._split.name, 0, rows)
+        for start, stop in _ranges(0, rows, step):
+            yield from self._faults_of_rows(start, stop)
+            self._observer.progress(self._split.name, stop, rows)
+        yield from self._faults_of_data()
+
+    def _open(self) -> Iterator[Fault]:
+        for spec in split_arrays(self._record, labels=self._split.record.labels):
+            try:
+                self._opened[spec.key] = self._split.array(spec.key)
+            except (MetricError, StoreDamagedError) as error:
+                self._unread.add(spec.key)
+                yield self._unreadable(spec.key, None, error)
+        self.arrays = len(self._opened)
+
+    def _faults_of_rows(self, start: int, stop: int) -> Iterator[Fault]:
+        statistics: dict[Statistic, NDArray[np.float64]] = {}
+        for name in self._statistics:
+            found = yield from self._read(statistic_key(name), start, stop)
+            if found is not None:
+                statistics[name] = found
+        for key, array in self._opened.items():
+            if key.startswith("statistics/") and key != statistic_key("count"):
+                continue
+            for first, last in _ranges(start, stop, array.chunk_rows):
+                part = {
+                    name: rows[first - start : last - start] for name, rows in statistics.items()
+                }
+                yield from self._faults_of_chunk(key, first, last, part)
+
+    def _faults_of_chunk(
+        self, key: str, start: int, stop: int, statistics: Mapping[Statistic, NDArray[np.float64]]
+    ) -> Iterator[Fault]:
+        values = yield from self._read(key, start, stop)
+        if values is None:
+            self._unread.add(key)
+        elif key in self._digests:
+            self._digests[key].update(np.ascontiguousarray(values).data)
+        elif key in self._measured:
+            yield from self._mismatches(self._measured[key], values, statistics, start)
+
+    def _faults_of_data(self) -> Iterator[Fault]:
+        """Compare inputs and labels with their fingerprint, if all of them could be read."""
+        fingerprint = self._split.record.fingerprint
+        if fingerprint is None or self._unread & self._digests.keys():
+            return
+        joined = b"".join(digest.digest() for digest in self._digests.values())
+        if hashlib.sha256(joined).hexdigest() != fingerprint:
+            where = f"splits/{self._split.name}"
+            yield Fault(where, None, "inputs and labels are not those of the fingerprint")
+
+    def _read(self, key: str, start: int, stop: int) -> Generator[Fault, None, NDArray[Any] | None]:
+        """Give rows of an array; None after faults, one for each chunk that cannot be read."""
+        if key not in self._opened:
+            return None
+        array = self._opened[key]
+        parts = []
+        broken = False
+        for first, last in _ranges(start, stop, array.chunk_rows):
+            try:
+                parts.append(array[first:last])
+            except StoreDamagedError as error:
+                broken = True
+                yield self._unreadable(key, (first, last), error)
+        if broken:
+            return None
+        values = np.concatenate(parts)
+        self.bytes += values.nbytes
+        return values
+
+    def _mismatches(
+        self,
+        tensor: TensorRecord,
+        values: NDArray[Any],
+        stored: Mapping[Statistic, NDArray[np.float64]],
+        first: int,
+    ) -> Iterator[Fault]:
+        """Compare statistics with those of the values."""
+        narrowed = _narrowed_to(tensor)
+        expected = row_statistics(values, [*stored, "abs_sum", "max", "min"])
+        elements = math.prod(values.shape[1:])
+        for name, rows in stored.items():
+            if narrowed is not None and name == "nonzero_count":
+                continue
+            found, truth = rows[:, tensor.number], expected[name]
+            allowed = _allowed_differences(name, expected, elements, narrowed)
+            with np.errstate(invalid="ignore"):
+                right = np.isfinite(truth) & (np.abs(found - truth) <= allowed)
+            right |= (found == truth) | (np.isnan(found) & np.isnan(truth))
+            if name in ("min", "max"):
+                # A runtime may or may not pass NaN by.
+                right |= np.isnan(truth)
+            wrong = np.flatnonzero(~right)
+            if len(wrong):
+                row = int(wrong[0])
+                others = f", and of {len(wrong) - 1} more rows" if len(wrong) > 1 else ""
+                yield Fault(
+                    self._where(statistic_key(name)),
+                    (first + row, first + int(wrong[-1]) + 1),
+                    f"of tensor {tensor.name!r} in row {first + row} is {found[row]:.9g}, and its "
+                    f"values give {truth[row]:.9g}{others}",
+                )
+
+    def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
+        """Make a fault of an error, which need not say once more where it is."""
+        where = self._where(key)
+        problem = _of_store(self._split.path, error).removeprefix(where).lstrip("/: ")
+        problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")
+        if rows is not None:
+            span = f"rows {rows[0]} to {rows[1] - 1}"
+            problem = problem.removeprefix(f"{span} ").replace(f" ({span})", "", 1)
+        return Fault(where, rows, problem)
+
+    def _where(self, key: str) -> str:
+        return f"splits/{self._split.name}/{key}"
+
+
+def _ranges(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, stop, size):
+        yield first, min(first + size, stop)
+
+
+def _values_key(tensor: TensorRecord) -> str:
+    """Give the key of the array that holds a tensor's values, be it there or not."""
+    if tensor.output is not None:
+        return output_key(tensor.output)
+    return activation_key(tensor.number)
+
+
+def _narrowed_to(tensor: TensorRecord) -> np.finfo[Any] | None:
+    """Give the floating type that stored values were rounded to, after statistics were taken."""
+    if tensor.stored is None or tensor.stored == tensor.dtype:
+        return None
+    return np.finfo(tensor.stored)
+
+
+def _allowed_differences(
+    name: Statistic,
+    expected: Mapping[Statistic, NDArray[np.float64]],
+    elements: int,
+    narrowed: np.finfo[Any] | None,
+) -> NDArray[np.float64]:
+    """Give by how much a statistic may differ from that of the stored values, for each row."""
+    share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
+    # What is closer to zero than normal numbers is rounded by as much, however small it is.
+    least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)
+    with np.errstate(invalid="ignore"):
+        if name in ("min", "max"):
+            scale = np.maximum(np.abs(expected["min"]), np.abs(expected["max"]))
+            rounding: Any = least
+        elif name == "square_sum":
+            scale = 2 * expected[name]
+            rounding = least * (elements + 2 * expected["abs_sum"])
+        else:
+            scale, rounding = expected["abs_sum"], least * elements
+        # An infinity elsewhere among the values allows nothing.
+        scale = np.where(np.isfinite(scale), scale, np.abs(expected[name]))
+        allowed: NDArray[np.float64] = share * scale + rounding
+    return allowed
+
+
+def _of_store(path: Path, error: Exception) -> str:
+    """Give what an error says without the path, which is the same for all."""
+    text = str(error)
+    inside = text.removeprefix(escaped(str(path)))
+    # Files beside it have names that begin like its own.
+    return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text

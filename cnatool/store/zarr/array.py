@@ -1,0 +1,218 @@
+"""An array that cnatool wrote: whole chunks go into shards, row ranges come out of them.
+
+Chunks are encoded and decoded here, byte for byte as zarr would do it, but without its copies and
+its event loop, and several at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numcodecs import VLenUTF8
+
+from cnatool._util.threads import together
+from cnatool.errors import StoreDamagedError
+from cnatool.store.zarr.compression import COMPRESSORS
+from cnatool.store.zarr.shard import (
+    ChunkError,
+    ChunkMissingError,
+    ShardReader,
+    Shards,
+    ShardWriter,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnatool.store.format import Codec
+    from cnatool.store.zarr.metadata import ArrayLayout
+
+_TEXT = np.dtype(object)
+# Chunks that are encoded before they are written: memory for speed.
+_ENCODED = 8
+# Less than this is sooner decoded than handed to another thread.
+_WORTH_A_THREAD = 1 << 18
+
+
+class _Chunks:
+    """What reading and writing an array have in common."""
+
+    __slots__ = ("_compressor", "_layout", "_shards", "key")
+
+    def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
+        self.key = key
+        self._layout = layout
+        self._compressor = COMPRESSORS[layout.codec]
+        self._shards = Shards(folder, layout.chunks, len(layout.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, rows first."""
+        return self._layout.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type; object for text."""
+        return self._layout.dtype if isinstance(self._layout.dtype, np.dtype) else _TEXT
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk."""
+        return self._layout.chunk_rows
+
+    @property
+    def codec(self) -> Codec:
+        """How chunks are compressed."""
+        return self._layout.codec
+
+
+class ZarrArrayWriter(_Chunks):
+    """An array being written, its rows in order.
+
+    Parameters
+    ----------
+    key : str
+        Path of the array inside the store.
+    layout : ArrayLayout
+        Its metadata.
+    folder : Path
+        The array's folder on disk.
+    committed : int
+        Rows that are there and stay, from the first on: whole chunks, or all.
+
+    Raises
+    ------
+    ChunkError
+        If they are not there.
+    """
+
+    __slots__ = ("_shard", "_unpublished")
+
+    def __init__(self, key: str, layout: ArrayLayout, folder: Path, committed: int = 0) -> None:
+        super().__init__(key, layout, folder)
+        self._shard: tuple[int, ShardWriter] | None = None
+        self._unpublished: list[ShardWriter] = []
+        number, chunks = divmod(committed // layout.chunk_rows, self._shards.size)
+        if chunks and committed < layout.shape[0] and 0 not in layout.shape[1:]:
+            self._shard = number, ShardWriter(self._shards, number, chunks)
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Append rows from ``start`` on, whole chunks but for the array's last."""
+        if 0 in self.shape[1:]:
+            return  # Zarr has no chunks of nothing
+        if rows.dtype != _TEXT:
+            rows = np.ascontiguousarray(rows, self.dtype.newbyteorder("<"))
+        size = self.chunk_rows
+        step = size * _ENCODED
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            chunks = [part[i : i + size] for i in range(0, len(part), size)]
+            for number, chunk in enumerate(
+                together(self._encoded, chunks), (start + first) // size
+            ):
+                self._append(number, chunk)
+
+    def unpublished(self) -> list[ShardWriter]:
+        """Give the shards that got chunks since this was last asked."""
+        shards, self._unpublished = self._unpublished, []
+        return shards
+
+    def _encoded(self, rows: NDArray[Any]) -> bytes:
+        missing = self.chunk_rows - len(rows)
+        if missing:
+            fill = "" if rows.dtype == _TEXT else 0
+            padding = np.full((missing, *rows.shape[1:]), fill, rows.dtype)
+            rows = np.concatenate([rows, padding])
+        if rows.dtype == _TEXT:
+            return self._compressor.encode(bytes(VLenUTF8().encode(rows)))
+        return self._compressor.encode(rows)
+
+    def _append(self, number: int, chunk: bytes) -> None:
+        shard, place = divmod(number, self._shards.size)
+        if self._shard is None or self._shard[0] != shard:
+            self._shard = shard, ShardWriter(self._shards, shard)
+        writer = self._shard[1]
+        writer.append(place, chunk)
+        if writer not in self._unpublished:
+            self._unpublished.append(writer)
+
+
+class ZarrArray(_Chunks):
+    """An array being read.
+
+    Parameters
+    ----------
+    key : str
+        Path of the array inside the store.
+    layout : ArrayLayout
+        Its metadata.
+    folder : Path
+        The array's folder on disk.
+    """
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, key: str, layout: ArrayLayout, folder: Path) -> None:
+        super().__init__(key, layout, folder)
+        self._reader = ShardReader(self._shards)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows ``start`` up to ``stop``.
+
+        Raises
+        ------
+        StoreDamagedError
+            If a chunk is missing, cut short, or does not match its checksum.
+        """
+        dtype = self.dtype if self.dtype == _TEXT else self.dtype.newbyteorder("<")
+        out = np.empty((stop - start, *self.shape[1:]), dtype)
+        if out.size == 0:
+            return out
+        size = self.chunk_rows
+
+        def fill(number: int) -> None:
+            first = max(start, number * size)
+            last = min(stop, (number + 1) * size)
+            self._read_chunk(number, first - number * size, out[first - start : last - start])
+
+        numbers = range(start // size, -(-stop // size))
+        if out.nbytes // len(numbers) < _WORTH_A_THREAD:
+            for number in numbers:
+                fill(number)
+        else:
+            together(fill, numbers)
+        return out
+
+    def _read_chunk(self, number: int, skip: int, out: NDArray[Any]) -> None:
+        """Read rows of a chunk into an array, from row ``skip`` of the chunk on."""
+        rows = self.chunk_rows
+        first, last = number * rows, min((number + 1) * rows, self.shape[0]) - 1
+        try:
+            data = self._reader.chunk(number)
+            if out.dtype == _TEXT:
+                out[:] = self._text(self._compressor.decode(data))[skip : skip + len(out)]
+            elif len(out) == rows:
+                self._compressor.decode_into(data, out)
+            else:
+                # What the metadata claim is not allocated before the data prove it.
+                whole = np.frombuffer(self._compressor.decode(data), out.dtype)
+                out[:] = whole.reshape(rows, *out.shape[1:])[skip : skip + len(out)]
+        except ChunkMissingError as error:
+            raise StoreDamagedError(
+                f"{self._shards.folder}: chunk {number} of array {self.key} (rows {first} to "
+                f"{last}) is missing ({error}). Dump again, or restore the store from a copy."
+            ) from error
+        except (ChunkError, ValueError, RuntimeError) as error:
+            raise StoreDamagedError(
+                f"{self._shards.folder}: rows {first} to {last} of array {self.key} cannot be read "
+                f"({error}). Dump again, or restore the store from a copy."
+            ) from error
+
+    def _text(self, content: bytes) -> NDArray[np.object_]:
+        values: NDArray[np.object_] = VLenUTF8().decode(content)
+        if len(values) != self.chunk_rows:
+            raise ValueError(f"it holds {len(values)} texts instead of {self.chunk_rows}")
+        return values

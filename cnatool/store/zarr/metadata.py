@@ -1,0 +1,297 @@
+"""The ``zarr.json`` files of a store, written and recognised without going through zarr.
+
+zarr takes milliseconds to make or to open an array; a network has thousands. What is written here
+is what zarr itself would write, and what is recognised is what is written here: the metadata of an
+array are made anew from its shape, type, chunks and compressor, and compared.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+from cnatool._util.local_paths import real_path
+from cnatool._util.regular_files import read_regular
+from cnatool._util.text import one_line
+from cnatool.store.zarr.compression import COMPRESSORS
+from cnatool.store.zarr.shard import shard_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from cnatool.store.format import Codec
+
+# Of the root, under which is what cnatool says of the store.
+ATTRIBUTE = "cnatool"
+# Of an array that grows, until it is known how many there are.
+MANY_ROWS = 1 << 40
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+_CHECKSUM = {"name": "crc32c"}
+# What reading and decoding JSON of any content raises.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """What tells one of our arrays from another.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows first.
+    dtype : numpy.dtype or type of str
+        Element type; ``str`` for text.
+    chunk_rows : int
+        Rows of a chunk.
+    codec : Codec
+        How chunks are compressed.
+    axes : tuple of str
+        A name for each axis.
+    grows : bool
+        How many rows it would have was not known when it was made: its shards have room for any
+        number.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | type[str]
+    chunk_rows: int
+    codec: Codec
+    axes: tuple[str, ...]
+    grows: bool = False
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of a chunk; Zarr knows no axis of length 0."""
+        return (self.chunk_rows, *(max(1, size) for size in self.shape[1:]))
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the array, or more than a shard holds, if it grows."""
+        return MANY_ROWS if self.grows else -(-self.shape[0] // self.chunk_rows)
+
+    def metadata(self) -> dict[str, Any]:
+        """Give the content of the array's ``zarr.json``."""
+        chunk = list(self.chunk_shape)
+        if isinstance(self.dtype, np.dtype):
+            name, item = self.dtype.name, self.dtype.itemsize
+            fill: object = self.dtype.type(0).item()
+            serializer: dict[str, Any] = _LITTLE if item > 1 else {"name": "bytes"}
+        else:
+            name, item, fill = "string", 1, ""
+            serializer = {"name": "vlen-utf8", "configuration": {}}
+        sharding = {
+            "chunk_shape": chunk,
+            "codecs": [serializer, *COMPRESSORS[self.codec].metadata(item), _CHECKSUM],
+            "index_codecs": [_LITTLE, _CHECKSUM],
+            "index_location": "start",
+        }
+        shard = [chunk[0] * shard_chunks(self.chunks), *chunk[1:]]
+        return {
+            "shape": list(self.shape),
+            "data_type": name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
+            # A shard is a file in the array's own folder, not at the end of a path of folders.
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": fill,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "attributes": {},
+            "dimension_names": list(self.axes),
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+
+    def json(self) -> bytes:
+        """Give the content of the array's ``zarr.json`` as text."""
+        return msgspec.json.encode(self.metadata())
+
+
+def recognised(content: bytes) -> ArrayLayout | None:
+    """Read an array's ``zarr.json``; None where the array is not laid out as ours are."""
+    try:
+        metadata = msgspec.json.decode(content)
+        name = metadata["data_type"]
+        codecs = metadata["codecs"][0]["configuration"]
+        shape = tuple(metadata["shape"])
+        axes = metadata.get("dimension_names")
+        for codec, grows in product(COMPRESSORS, (False, True)):
+            layout = ArrayLayout(
+                shape=shape,
+                dtype=str if name == "string" else np.dtype(name),
+                chunk_rows=codecs["chunk_shape"][0],
+                codec=codec,
+                axes=("",) * len(shape) if axes is None else tuple(axes),
+                grows=grows,
+            )
+            # Neither changes what the array holds.
+            given = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}
+            if layout.metadata() == given:
+                return layout
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+        pass  # whatever it is, zarr says what is wrong with it
+    return None
+
+
+class GroupMetadata(msgspec.Struct, frozen=True):
+    """What a group's ``zarr.json`` says."""
+
+    zarr_format: Literal[3]
+    node_type: Literal["group"]
+    attributes: dict[str, msgspec.Raw] = {}
+
+
+_GROUP_FIELDS = {"zarr_format", "node_type", "attributes", "consolidated_metadata"}
+
+
+# Built on import: msgspec crashes the process where threads build the first decoder of a type.
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_GROUP = msgspec.json.Decoder(GroupMetadata)
+
+
+def parsed_group(content: bytes) -> GroupMetadata:
+    """Read a group's ``zarr.json``.
+
+    Raises
+    ------
+    ValueError
+        If it is no such thing, or has a field that must be understood and is not.
+    """
+    fields = _FIELDS.decode(content)
+    for name in fields.keys() - _GROUP_FIELDS:
+        value = msgspec.json.decode(fields[name])
+        if not isinstance(value, dict) or value.get("must_understand", True) is not False:
+            raise ValueError(f"unknown field {name!r}")
+    return _GROUP.decode(content)
+
+
+def group(attributes: Mapping[str, bytes], arrays: Mapping[str, bytes] | None = None) -> bytes:
+    """Give the content of a group's ``zarr.json``.
+
+    Parameters
+    ----------
+    attributes : mapping of str to bytes
+        Attributes, as JSON.
+    arrays : mapping of str to bytes, optional
+        Content of the ``zarr.json`` of every array below, by path: the group then holds the
+        metadata of all arrays and groups below it, so that other libraries open it in one read.
+    """
+    text = msgspec.json.encode(
+        {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": {name: msgspec.Raw(value) for name, value in attributes.items()},
+        }
+    )
+    text = msgspec.json.format(text, indent=2)
+    if arrays is None:
+        return text
+    # Nobody reads these by eye, and with thousands of arrays indentation would be half of it.
+    consolidated = msgspec.json.encode(_consolidated(_nodes(arrays)))
+    return text[: text.rindex(b"\n")] + b',\n  "consolidated_metadata": ' + consolidated + b"\n}"
+
+
+def _nodes(arrays: Mapping[str, bytes]) -> dict[str, Any]:
+    empty = {
+        "attributes": {},
+        "zarr_format": 3,
+        "consolidated_metadata": _consolidated({}),
+        "node_type": "group",
+    }
+    nodes: dict[str, Any] = {}
+    for path, metadata in arrays.items():
+        steps = path.split("/")
+        for depth in range(1, len(steps)):
+            nodes.setdefault("/".join(steps[:depth]), empty)
+        nodes[path] = msgspec.Raw(metadata)
+    return nodes
+
+
+def _consolidated(nodes: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "inline", "must_understand": False, "metadata": nodes}
+
+
+def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
+    """Give what is wrong with metadata by which other libraries read a store, and cnatool does not.
+
+    Splits that the attribute does not list are left out: their arrays are being created, or a
+    writer that was killed left them, and no commit speaks of them.
+    """
+    try:
+        root = _decoded(store / "zarr.json")
+    except _UNREADABLE as error:
+        yield "zarr.json", f"the metadata cannot be read ({one_line(error)})"
+        return
+    consolidated = root.get("consolidated_metadata")
+    listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if consolidated is not None and not isinstance(listed, dict):
+        yield "zarr.json", "the consolidated metadata hold no table"
+    splits = _listed_splits(root)
+    found: dict[str, object] = {}
+    folders = set(_node_folders(store))
+    for folder in sorted({up for one in folders for up in (one, *one.parents)}):
+        if not folder.is_relative_to(store) or folder == store:
+            continue
+        key = folder.relative_to(store).as_posix()
+        first, _, rest = key.partition("/")
+        if splits is not None and first == "splits" and rest and rest.split("/")[0] not in splits:
+            continue
+        try:
+            found[key] = metadata = _decoded(folder / "zarr.json")
+            if metadata["node_type"] != "array":
+                parsed_group(read_regular(folder / "zarr.json"))
+        except FileNotFoundError:
+            yield key, "zarr.json is missing"
+        except _UNREADABLE as error:
+            yield key, f"zarr.json cannot be read ({one_line(error)})"
+    if isinstance(listed, dict):
+        for key in sorted(found.keys() | listed.keys()):
+            given = listed.get(key)
+            if isinstance(given, dict):
+                given = {k: v for k, v in given.items() if k != "consolidated_metadata"}
+            if given != found.get(key):
+                yield key, "the consolidated metadata in the root's zarr.json say something else"
+
+
+def _node_folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """List the folders that hold metadata or chunks, through links but never in a circle."""
+    real = real_path(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as scanned:
+        entries = list(scanned)
+    if any(e.name == "zarr.json" or fnmatchcase(e.name, "c*.0*") for e in entries):
+        yield folder
+    for entry in entries:
+        if _is_folder(entry):
+            yield from _node_folders(folder / entry.name, above | {real})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _decoded(path: Path) -> dict[str, Any]:
+    """Read metadata; ValueError where they are no object."""
+    metadata = msgspec.json.decode(read_regular(path))
+    if not isinstance(metadata, dict):
+        raise ValueError("it is no object")
+    return metadata
+
+
+def _listed_splits(root: dict[str, Any]) -> set[str] | None:
+    """Give the names of splits in the attribute; None where it has no such table."""
+    attributes = root.get("attributes")
+    about = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
+    splits = about.get("splits") if isinstance(about, dict) else None
+    return set(splits) if isinstance(splits, dict) else None

@@ -1,0 +1,290 @@
+"""Files that hold many chunks of one array: Zarr's codec ``sharding_indexed``, index first.
+
+A shard is one file. At its head stands the index: offset and size of each chunk, then the index'
+own CRC-32C. Chunks follow, in the order in which they were written; none is ever moved. While rows
+are written, chunks are appended and the index stays as it is, so that a reader sees the chunks of
+the last commit. A commit of a shard goes in this order:
+
+1. the new index is written behind the last chunk, as a copy;
+2. if the index at the head speaks of chunks already, the file is synced;
+3. the new index is written over the one at the head;
+4. the file is synced.
+
+An index takes at most one page of 4 KiB, and where it is written more than once it has that page
+to itself. Should the machine stop in the middle of step 3 all the same, the copy is whole, because
+of step 2, and is the end of the file, because nothing is appended between steps 2 and 4: a reader
+takes it where the head does not match its checksum. The next chunks overwrite the copy; by then
+the head is safe.
+
+A writer that goes on where another was cut off puts a torn head right first, and then cuts the file
+at the end of the last committed chunk, so that the next copy ends it again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+
+from cnatool._util.links import opened_here
+from cnatool._util.regular_files import open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from io import RawIOBase
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+# As many chunks as an index of one page can tell of; at 4 MiB a chunk a shard is 1 GiB.
+_MOST_CHUNKS = 255
+_PAGE = 4096
+_NOTHING = 2**64 - 1
+# Bytes of a chunk that the disk takes in one go at little cost.
+_LARGE = 1 << 20
+# A reader may meet a writer at the head, then at the end; not again and again.
+_ATTEMPTS = 3
+
+
+class ChunkError(Exception):
+    """A chunk that is not what was written; says what is wrong with it."""
+
+
+class ChunkMissingError(ChunkError):
+    """A chunk that was never written, or whose file is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """How the chunks of an array are spread over files.
+
+    Attributes
+    ----------
+    folder : Path
+        The array's folder.
+    chunks : int
+        Chunks of the array.
+    axes : int
+        Its axes, which the names of its files count.
+    """
+
+    folder: Path
+    chunks: int
+    axes: int
+
+    @property
+    def size(self) -> int:
+        """Chunks of a shard."""
+        return shard_chunks(self.chunks)
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of an index with its checksum."""
+        return 16 * self.size + 4
+
+    @property
+    def data_start(self) -> int:
+        """Where the first chunk begins. An index that is written once shares its page."""
+        return self.index_bytes if self.size == 1 else _PAGE
+
+    def path(self, shard: int) -> Path:
+        """Give the file of a shard."""
+        return self.folder / ".".join(["c", str(shard), *["0"] * (self.axes - 1)])
+
+
+def shard_chunks(chunks: int) -> int:
+    """Chunks of a shard, for an array of so many chunks."""
+    return max(1, min(_MOST_CHUNKS, chunks))
+
+
+def _checked(content: bytes) -> bytes:
+    """Append a CRC-32C to bytes, as Zarr's codec ``crc32c`` does."""
+    return content + struct.pack("<I", google_crc32c.value(content))
+
+
+class ShardWriter:
+    """One shard being written, by one thread at a time.
+
+    Parameters
+    ----------
+    shards : Shards
+        Where the array's chunks are.
+    number : int
+        Which shard this is.
+    committed : int
+        Chunks that stay, from the shard's first on. Without any its file is made, in place of one
+        that another writer left behind.
+
+    Raises
+    ------
+    ChunkError
+        If the committed chunks are not there.
+    """
+
+    __slots__ = ("_end", "_index", "_published", "_shards", "path")
+
+    def __init__(self, shards: Shards, number: int, committed: int = 0) -> None:
+        self.path = shards.path(number)
+        self._shards = shards
+        self._index = np.full((shards.size, 2), _NOTHING, "<u8")
+        self._end = shards.data_start
+        self._published = False
+        if committed:
+            self._reopen(committed)
+            return
+        with opened_here(self.path, "wb") as file:
+            # Until the first commit other libraries find it empty, not broken.
+            _write_all(file, _checked(self._index.tobytes()))
+
+    def _reopen(self, committed: int) -> None:
+        with opened_here(self.path, "r+b") as file:
+            index = _index(file, self._shards.size)
+            offsets, sizes = index[:committed].T.astype(object)
+            end = max(offset + size for offset, size in zip(offsets, sizes, strict=True))
+            if end > file.seek(0, os.SEEK_END):
+                raise ChunkError(f"{self.path.name} is cut short, or lacks chunks")
+            whole = _checked(index.tobytes())
+            file.seek(0)
+            if _read(file, len(whole)) != whole:
+                # It came from the copy, which goes now.
+                file.seek(0)
+                _write_all(file, whole)
+                os.fsync(file.fileno())
+            _truncate(file, end)
+        self._index[:committed] = index[:committed]
+        self._end = end
+        self._published = True
+        if (index[committed:] != _NOTHING).any():
+            # Its writer was cut off inside a commit.
+            self.publish()
+
+    def append(self, place: int, chunk: bytes) -> None:
+        """Write a chunk, with its checksum, behind all others; it counts after `publish`.
+
+        Parameters
+        ----------
+        place : int
+            Place of the chunk within the shard.
+        chunk : bytes
+            The encoded chunk without its checksum.
+        """
+        with opened_here(self.path, "r+b") as file:
+            file.seek(self._end)
+            _write_all(file, chunk)
+            _write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
+            if len(chunk) >= _LARGE and hasattr(os, "posix_fadvise"):
+                # Linux begins to write it to the disk, so that a commit has little to wait for.
+                os.posix_fadvise(file.fileno(), self._end, len(chunk), os.POSIX_FADV_DONTNEED)
+        self._index[place] = self._end, len(chunk) + 4
+        self._end += len(chunk) + 4
+
+    def publish(self) -> None:
+        """Make the chunks that were appended part of the shard, for good."""
+        index = _checked(self._index.tobytes())
+        with opened_here(self.path, "r+b") as file:
+            file.seek(self._end)
+            _write_all(file, index)
+            if self._published:
+                os.fsync(file.fileno())
+            file.seek(0)
+            _write_all(file, index)
+            os.fsync(file.fileno())
+        self._published = True
+
+
+class ShardReader:
+    """The chunks of an array, by number; several threads may read at a time.
+
+    Parameters
+    ----------
+    shards : Shards
+        Where the array's chunks are.
+    """
+
+    __slots__ = ("_indexes", "_shards")
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self._indexes: dict[int, NDArray[Any]] = {}
+
+    def chunk(self, number: int) -> bytes:
+        """Read a chunk, without its checksum.
+
+        Raises
+        ------
+        ChunkMissingError
+            If the chunk or its shard is not there.
+        ChunkError
+            If the shard is cut short, or the chunk or the index does not match its checksum.
+        """
+        shard, place = divmod(number, self._shards.size)
+        path = self._shards.path(shard)
+        try:
+            with open_regular(path) as file:
+                offset, size = self._entry(file, shard, place)
+                if offset + size > file.seek(0, os.SEEK_END):
+                    raise ChunkError(f"{path.name} is cut short")
+                file.seek(offset)
+                content, checksum = _read(file, size - 4), _read(file, 4)
+        except FileNotFoundError:
+            raise ChunkMissingError(f"there is no {path.name}") from None
+        except OSError as error:
+            raise ChunkError(f"{path.name}: {error.strerror or error}") from error
+        if struct.pack("<I", google_crc32c.value(content)) != checksum:
+            raise ChunkError(f"chunk {number} does not match its checksum")
+        return content
+
+    def _entry(self, file: IO[bytes], shard: int, place: int) -> tuple[int, int]:
+        index = self._indexes.get(shard)
+        if index is None or index[place, 1] == _NOTHING:
+            # A shard that is still being written may have got more chunks since.
+            index = self._indexes[shard] = _index(file, self._shards.size)
+        offset, size = map(int, index[place])
+        if size == _NOTHING:
+            raise ChunkMissingError("it was never written")
+        if size < 4:
+            raise ChunkError("the index speaks of a chunk without a checksum")
+        return offset, size
+
+
+def shard_index(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
+    """Say which chunks a shard holds that anybody may have written."""
+    sizes = _index(file, math.prod(counts))[:, 1]
+    present: NDArray[np.bool_] = (sizes != _NOTHING).reshape(counts)
+    return present
+
+
+def _index(file: IO[bytes], chunks: int) -> NDArray[Any]:
+    """Read the index at the head, or the copy at the end; (chunks, 2) offsets and sizes."""
+    size = 16 * chunks + 4
+    for at_end in (False, True) * _ATTEMPTS:
+        # To find the end of a file inside an archive all of it is unpacked.
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size) if at_end else 0)
+        content = _read(file, size)
+        if len(content) == size and _checked(content[:-4]) == content:
+            return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
+    raise ChunkError("the index does not match its checksum")
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    """Write every byte: a raw file may take fewer than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def _truncate(file: RawIOBase, size: int) -> None:
+    file.truncate(size)
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """Read so many bytes, fewer only at the file's end: a raw file may give fewer at a time."""
+    content = file.read(size) or b""
+    while len(content) < size and (more := file.read(size - len(content))):
+        content += more
+    return content

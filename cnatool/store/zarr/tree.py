@@ -1,0 +1,317 @@
+"""The store's tree in Zarr v3: groups, sharded arrays, the attribute, and what makes a commit safe.
+
+A commit goes in this order, so that however the process or the machine ends, what is found
+afterwards is the tree of the last commit or of this one:
+
+1. The shards that got chunks since the last commit get their new index, and are synced, several at
+   a time (`cnatool.store.zarr.shard` says why no index can be lost). No order is needed between
+   them: an index only grows, and a chunk that it names too early lies in rows that are not
+   committed.
+2. New files ``zarr.json`` and new folders are synced.
+3. The root's ``zarr.json``, which lists the committed rows, is written beside the old one, synced,
+   put in its place by renaming, and the root folder is synced. This is the moment of the commit:
+   all that it speaks of is on disk by then.
+
+Nothing else is ever overwritten. The last commit also writes the metadata of all arrays into the
+root's ``zarr.json``, where other libraries look for them first; earlier ones leave them out, since
+with thousands of arrays they are megabytes.
+
+A tree that is reopened begins at the last commit: what was written after it is cut off or removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from cnatool._util.files import replace_file, sync
+from cnatool._util.links import check_own
+from cnatool._util.regular_files import read_regular
+from cnatool._util.text import one_line
+from cnatool._util.threads import together
+from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.zarr.array import ZarrArray, ZarrArrayWriter
+from cnatool.store.zarr.metadata import (
+    ATTRIBUTE,
+    MANY_ROWS,
+    ArrayLayout,
+    GroupMetadata,
+    group,
+    parsed_group,
+    recognised,
+)
+from cnatool.store.zarr.shard import ChunkError, ShardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    import numpy as np
+
+    from cnatool.store.format import Codec, ReadableArray
+
+CHECKSUM = "cnatool_crc32c"
+_METADATA = "zarr.json"
+# The root's next metadata, until they are whole.
+_PARTIAL = "zarr.json.partial"
+
+
+class ZarrTree:
+    """A Zarr v3 group on disk that holds one store.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.zarr`` folder.
+    root : GroupMetadata
+        Content of its ``zarr.json``.
+    """
+
+    codecs: ClassVar[tuple[Codec, ...]] = ("lz4", "zstd", "gzip", "none")
+
+    __slots__ = ("_arrays", "_groups", "_growing", "_metadata", "_root", "_unsynced", "path")
+
+    def __init__(self, path: Path, root: GroupMetadata) -> None:
+        self.path = path
+        self._root = root
+        # Of the arrays that were made here: their writers, their metadata by path.
+        self._arrays: list[ZarrArrayWriter] = []
+        self._metadata: dict[str, bytes] = {}
+        self._growing: dict[str, ArrayLayout] = {}
+        self._groups: set[Path] = set()
+        # In the order in which they were made.
+        self._unsynced: dict[Path, None] = {}
+
+    @classmethod
+    def create(cls, path: Path) -> ZarrTree:
+        """Make an empty tree at a path that must not exist yet; others see it once committed."""
+        path.mkdir()
+        tree = cls(path, parsed_group(group({})))
+        tree._unsynced[path.parent] = None
+        return tree
+
+    @classmethod
+    def open(cls, path: Path) -> ZarrTree:
+        """Open a tree for reading.
+
+        Raises
+        ------
+        NotAStoreError
+            If the path is no Zarr v3 group.
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        try:
+            return cls(path, parsed_group(read_regular(path / _METADATA)))
+        except (FileNotFoundError, NotADirectoryError):
+            if path.is_dir() and any(path.glob("*.zarr")):
+                raise NotAStoreError(
+                    f"{path} is no cnatool store, but a folder with .zarr in it. Name one of "
+                    f"these; `cnatool study {path}` scores all stores in it."
+                ) from None
+            raise NotAStoreError(
+                f"{path} is no cnatool store: it holds no zarr.json. "
+                "`cnatool dump MODEL DATA -o STORE.zarr` makes one."
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise StoreDamagedError(
+                f"{path / _METADATA} cannot be read ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+
+    @classmethod
+    def reopen(cls, path: Path, splits: Collection[str]) -> ZarrTree:
+        """Open a store to go on with it, as its last commit left it."""
+        tree = cls.open(path)
+        cls.check_writable(path)
+        (path / _PARTIAL).unlink(missing_ok=True)
+        folder = path / "splits"
+        for left in folder.iterdir() if splits else [folder]:
+            # Its arrays were being made when the writer was cut off.
+            if left.is_dir() and left.name not in splits:
+                shutil.rmtree(left)
+        return tree
+
+    @classmethod
+    def is_replaceable(cls, path: Path) -> bool:
+        """Say whether a folder holds a store, be it empty or broken, and nothing else."""
+        if not path.is_dir():
+            return False
+        names = {entry.name for entry in path.iterdir()} - {_PARTIAL}
+        if names - {_METADATA, "splits"}:
+            return False
+        try:
+            return cls.open(path).attribute() is not None or not (path / "splits").exists()
+        except StoreDamagedError:
+            return True
+        except NotAStoreError:
+            return not names
+
+    @classmethod
+    def is_part(cls, path: Path) -> bool:
+        """Say whether a folder holds nothing but a store, or part of one."""
+        if not path.is_dir():
+            return False
+        return {entry.name for entry in path.iterdir()} <= {_PARTIAL, _METADATA, "splits"}
+
+    @classmethod
+    def check_writable(cls, path: Path) -> None:
+        """Make sure that nothing in a store is a link."""
+        check_own(path, alone=True)
+
+    @classmethod
+    def move(cls, path: Path, target: Path) -> None:
+        """Rename a store."""
+        path.rename(target)
+
+    @classmethod
+    def remove(cls, path: Path) -> None:
+        """Delete a store, or part of one; links are deleted, not what they lead to."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    @classmethod
+    def forget(cls, path: Path) -> None:
+        """Do nothing: no files belong beside a Zarr store."""
+
+    @classmethod
+    def foreign(cls, path: Path) -> Path | None:
+        """Give None: no files belong beside a Zarr store."""
+        return None
+
+    def attribute(self) -> bytes | None:
+        """Give the attribute ``cnatool`` as JSON, or None where there is none."""
+        value = self._root.attributes.get(ATTRIBUTE)
+        return None if value is None else bytes(value)
+
+    def checksum(self) -> str | None:
+        """Give the attribute's checksum as it was committed, or None where there is none."""
+        value = self._root.attributes.get(CHECKSUM)
+        return None if value is None else str(msgspec.json.decode(value))
+
+    def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
+        """Replace the attribute, after all that was written before is safe."""
+        shards = [shard for array in self._arrays for shard in array.unpublished()]
+        for shard in shards:
+            # It may be new.
+            self._unsynced[shard.path.parent] = None
+        together(ShardWriter.publish, shards, waiting=True)
+        together(sync, self._unsynced, waiting=True)
+        self._unsynced.clear()
+        attributes = {ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum)}
+        text = group(attributes, self._metadata if final else None)
+        replace_file(self.path / _METADATA, text, self.path / _PARTIAL)
+        self._root = parsed_group(text)
+
+    def close(self) -> None:
+        """Let go of all files: none is ever held."""
+
+    def create_array(
+        self,
+        key: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | type[str],
+        chunk_rows: int,
+        codec: Codec,
+        *,
+        axes: tuple[str, ...],
+        text_bytes: int,  # text may be of any length here
+        grows: bool = False,
+    ) -> ZarrArrayWriter:
+        """Make an array chunked over rows only, every chunk with a checksum.
+
+        Chunks of zeros are written like any other, so that "all zero" and "missing" never look
+        alike.
+        """
+        *groups, _ = key.split("/")
+        folder = self.path
+        for name in groups:
+            folder /= name
+            if folder not in self._groups:
+                self._groups.add(folder)
+                self._make(folder, group({}))
+        if grows:
+            shape = (MANY_ROWS, *shape[1:])
+        layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, grows)
+        metadata = layout.json()
+        self._make(self.path / key, metadata)
+        self._metadata[key] = metadata
+        if grows:
+            self._growing[key] = layout
+        array = ZarrArrayWriter(key, layout, self.path / key)
+        self._arrays.append(array)
+        return array
+
+    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
+        """Open an array to write the rows that follow the committed ones.
+
+        One that grows has room for any number again, whatever was said of it last.
+        """
+        folder = self.path / key
+        self._groups.update(folder.parents)
+        try:
+            metadata = read_regular(folder / _METADATA)
+            layout = recognised(metadata)
+            if layout is None:
+                raise ValueError("another program wrote it")
+            if grows:
+                shape = (MANY_ROWS, *layout.shape[1:])
+                layout = dataclasses.replace(layout, shape=shape, grows=True)
+            array = ZarrArrayWriter(key, layout, folder, committed)
+        except (ChunkError, OSError, ValueError) as error:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be continued ({one_line(error)}). "
+                "Dump again with --overwrite, or restore the store from a copy."
+            ) from error
+        self._metadata[key] = layout.json()
+        if grows:
+            self._growing[key] = layout
+        self._arrays.append(array)
+        return array
+
+    def set_rows(self, key: str, rows: int) -> None:
+        """Say how many rows an array has that grew; counts with the next `commit`.
+
+        Its metadata are on disk before the commit is: a reader takes an array of an unfinished
+        split for what it must at least have.
+        """
+        layout = self._growing[key]
+        metadata = dataclasses.replace(layout, shape=(rows, *layout.shape[1:])).json()
+        self._metadata[key] = metadata
+        path = self.path / key / _METADATA
+        text = msgspec.json.format(metadata, indent=2)
+        replace_file(path, text, path.with_name(_PARTIAL))
+
+    def array(self, key: str) -> ReadableArray:
+        """Open an array.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not there or its metadata cannot be read.
+        """
+        folder = self.path / key
+        try:
+            layout = recognised(read_regular(folder / _METADATA))
+            if layout is not None:
+                return ZarrArray(key, layout, folder)
+            # It takes a while to import, and is seldom needed.
+            from cnatool.store.zarr.foreign import array_in_folder
+
+            return array_in_folder(key, folder)
+        except Exception as error:  # zarr raises whatever its parsing met
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+
+    def _make(self, folder: Path, metadata: bytes) -> None:
+        folder.mkdir()
+        path = folder / _METADATA
+        # Readers may open it at any time, so it is never there in part.
+        partial = folder / _PARTIAL
+        partial.write_bytes(msgspec.json.format(metadata, indent=2))
+        partial.rename(path)
+        self._unsynced |= dict.fromkeys((path, folder, folder.parent))

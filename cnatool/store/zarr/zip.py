@@ -1,0 +1,140 @@
+"""A Zarr store in a ZIP file, for reading only."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import IO, TYPE_CHECKING
+
+import zarr
+from zarr.storage import ZipStore
+
+from cnatool._util.text import one_line
+from cnatool.errors import NotAStoreError, StoreDamagedError
+from cnatool.store.zarr.foreign import ForeignArray
+from cnatool.store.zarr.metadata import ATTRIBUTE
+from cnatool.store.zarr.tree import CHECKSUM
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_METADATA = "zarr.json"
+# What the description of any store unpacks to.
+_LARGEST_METADATA = 256 << 20
+
+
+class _Members:
+    """The files of one array inside the archive."""
+
+    packed = True
+
+    def __init__(self, archive: zipfile.ZipFile, where: Path, folder: str) -> None:
+        self.where = where
+        self._archive = archive
+        self._folder = folder
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self._archive.getinfo(f"{self._folder}/{name}").file_size
+        except KeyError:
+            return None
+
+    def open(self, name: str) -> IO[bytes]:
+        return self._archive.open(f"{self._folder}/{name}")
+
+
+class ZippedTree:
+    """A ZIP file that holds one Zarr store, at its top or in its only folder.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    group : zarr.Group
+        The store's root group.
+    archive : zipfile.ZipFile
+        The archive, open.
+    """
+
+    __slots__ = ("_archive", "_group", "path")
+
+    def __init__(self, path: Path, group: zarr.Group, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self._group = group
+        self._archive = archive
+
+    @classmethod
+    def open(cls, path: Path) -> ZippedTree:
+        """Open a tree for reading.
+
+        Raises
+        ------
+        NotAStoreError
+            If the path is no ZIP file, or holds no Zarr v3 group.
+        StoreDamagedError
+            If its metadata cannot be read.
+        """
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise NotAStoreError(
+                f"{path} is no cnatool store: it cannot be read as a ZIP file ({one_line(error)})."
+            ) from None
+        members = {member.filename: member.file_size for member in archive.infolist()}
+        folders = {name.split("/", 1)[0] for name in members if "/" in name}
+        prefixes = [f"{folder}/" for folder in folders if f"{folder}/{_METADATA}" in members]
+        if _METADATA in members:
+            prefixes = [""]
+        if len(prefixes) != 1:
+            raise NotAStoreError(
+                f"{path} is no cnatool store: it holds no {_METADATA} at its top or in one folder. "
+                "Zip a store as it is, `zip -r STORE.zarr.zip STORE.zarr`."
+            )
+        (prefix,) = prefixes
+        large = next(
+            (n for n, b in members.items() if n.endswith(_METADATA) and b > _LARGEST_METADATA), None
+        )
+        if large is not None:
+            raise StoreDamagedError(
+                f"{path}: {large} claims to unpack to {members[large]} bytes, more than a store's "
+                "description takes."
+            )
+        try:
+            store = ZipStore(path, mode="r")
+            group = zarr.open_group(store, path=prefix.rstrip("/"), mode="r", zarr_format=3)
+        except Exception as error:  # zarr raises whatever its JSON parsing met
+            raise StoreDamagedError(
+                f"{path}: {prefix}{_METADATA} cannot be read ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+        return cls(path, group, archive)
+
+    def attribute(self) -> bytes | None:
+        """Give the attribute ``cnatool`` as JSON, or None where there is none."""
+        value = self._group.attrs.get(ATTRIBUTE)
+        return None if value is None else json.dumps(value).encode()
+
+    def checksum(self) -> str | None:
+        """Give the attribute's checksum as it was committed, or None where there is none."""
+        value = self._group.attrs.get(CHECKSUM)
+        return None if value is None else str(value)
+
+    def array(self, key: str) -> ForeignArray:
+        """Open an array.
+
+        Raises
+        ------
+        StoreDamagedError
+            If it is not there or its metadata cannot be read.
+        """
+        try:
+            array = self._group[key]
+        except Exception as error:
+            raise StoreDamagedError(
+                f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
+                "Dump again, or restore the store from a copy."
+            ) from error
+        if not isinstance(array, zarr.Array):
+            raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
+        prefix = f"{self._group.path}/".lstrip("/")
+        return ForeignArray(key, array, _Members(self._archive, self.path, f"{prefix}{key}"))

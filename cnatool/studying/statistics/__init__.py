@@ -1,0 +1,1 @@
+"""Statistics of networks: weighted coefficients, conditional mutual information, curves."""

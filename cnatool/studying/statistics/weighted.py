@@ -1,0 +1,227 @@
+"""Correlation coefficients of weighted networks, for many weightings at a time.
+
+A bootstrap resample is a weighting: how often each network is in it. All coefficients of all
+resamples come from a few matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+Coefficient = Literal["pearson", "spearman", "kendall_a", "kendall_b"]
+
+_SAME = 1e-12  # variance of what varies by rounding only, where that of all networks is about 1
+_ELEMENTS = 1 << 22  # of a block of signs or weights
+
+
+class WeightedCoefficients(NamedTuple):
+    """Each coefficient under each weighting, (B,) float64; NaN where it is undefined."""
+
+    pearson: NDArray[np.float64]
+    spearman: NDArray[np.float64]
+    kendall_a: NDArray[np.float64]
+    kendall_b: NDArray[np.float64]
+
+
+COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "kendall_a", "kendall_b")
+
+
+def weighted_coefficients(
+    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+) -> WeightedCoefficients:
+    """Return the correlation coefficients of `a` and `b` under each weighting.
+
+    They are those of the networks repeated so many times, but for Kendall's τ-a: there a network
+    makes no pair with its own repetition, which would count as a tie and pull τ-a towards 0.
+
+    Spearman's ρ takes midranks. With C concordant and D discordant pairs of networks, τ-a is
+    (C − D) over all pairs, τ-b (C − D) / sqrt(P_a P_b) with P_a, P_b the pairs that differ in `a`
+    and in `b`.
+    """
+    size = weights.sum(axis=1)
+    groups = [np.unique(values, return_inverse=True)[1] for values in (a, b)]
+    sums = [_group_sums(of, weights) for of in groups]
+    ranks = [
+        (np.cumsum(of_group, axis=1) - of_group / 2)[:, of] / size[:, None] - 0.5
+        for of, of_group in zip(groups, sums, strict=True)
+    ]
+    varies = np.all([(of_group > 0).sum(axis=1) > 1 for of_group in sums], axis=0)
+    difference = np.where(varies, concordance(a, b, weights), np.nan)
+    pairs = size**2 - (weights**2).sum(axis=1)
+    untied = [size**2 - (of_group**2).sum(axis=1) for of_group in sums]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kendall_a = difference / pairs
+        kendall_b = difference / np.sqrt(untied[0]) / np.sqrt(untied[1])
+    return WeightedCoefficients(
+        _pearson(a, b, weights, size),
+        _spearman(ranks[0], ranks[1], weights / size[:, None]),
+        kendall_a,
+        np.clip(kendall_b, -1, 1),
+    )
+
+
+def _pearson(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    size: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    first, second = _scaled(a), _scaled(b)
+    products = np.stack([first, second, first**2, second**2, first * second], axis=1)
+    mean_a, mean_b, square_a, square_b, product = (weights @ products / size[:, None]).T
+    return _correlation(square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b)
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre, and scale to a deviation of 1; scaled before, so that no square overflows."""
+    scaled: NDArray[np.float64] = values / np.abs(values).max()
+    scaled -= scaled.mean()
+    scaled /= np.abs(scaled).max()
+    scaled /= scaled.std()
+    return scaled
+
+
+def _spearman(
+    first: NDArray[np.float64], second: NDArray[np.float64], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    mean_a, mean_b, square_a, square_b, product = (
+        np.einsum("bi,bi->b", share, values)
+        for values in (first, second, first**2, second**2, first * second)
+    )
+    return _correlation(square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b)
+
+
+def _correlation(
+    variance_a: NDArray[np.float64],
+    variance_b: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = covariance / np.sqrt(variance_a) / np.sqrt(variance_b)
+    r[(variance_a <= _SAME) | (variance_b <= _SAME)] = np.nan
+    clipped: NDArray[np.float64] = np.clip(r, -1, 1)
+    return clipped
+
+
+def _group_sums(groups: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum the weights of each group, (B, groups)."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    ordered: NDArray[np.float64] = weights[:, order]
+    if len(starts) == len(groups):
+        return ordered
+    sums: NDArray[np.float64] = np.add.reduceat(ordered, starts, axis=1)
+    return sums
+
+
+def concordance(
+    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return twice C − D, concordant less discordant pairs of networks, under each weighting.
+
+    Parameters
+    ----------
+    a, b : (n,) float64 array
+        One finite value a network.
+    weights : (B, n) float64 array
+        Whole numbers.
+
+    Returns
+    -------
+    (B,) float64 array
+        Exact while no row of `weights` sums to 2^24 or more.
+    """
+    total = np.zeros(len(weights))
+    single = weights.astype(np.float32)
+    step = max(1, _ELEMENTS // len(a))
+    for start in range(0, len(a), step):
+        rows = slice(start, start + step)
+        signs = (np.sign(a[rows, None] - a) * np.sign(b[rows, None] - b)).astype(np.float32)
+        total += np.einsum("bi,bi->b", single @ signs.T, weights[:, rows])
+    return total
+
+
+LEAST_CLUSTERS = 5
+_MOST_BROKEN = 0.05  # share of resamples
+_HALVINGS = 60
+
+
+def cluster_weights(
+    clusters: NDArray[np.intp], *, resamples: int, seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """Give how often each network is in each resample, in blocks of resamples.
+
+    A resample draws as many clusters as there are, with replacement, and takes all networks of
+    each. What is drawn depends on the seed and on the number of clusters alone.
+    """
+    generator = np.random.default_rng(seed)
+    number = int(clusters.max()) + 1
+    step = max(1, _ELEMENTS // len(clusters))
+    for start in range(0, resamples, step):
+        draws = generator.integers(0, number, (min(step, resamples - start), number))
+        rows = np.arange(len(draws))[:, None]
+        counts = np.bincount((draws + rows * number).ravel(), minlength=len(draws) * number)
+        yield counts.reshape(len(draws), number)[:, clusters].astype(np.float64)
+
+
+def percentile_interval(
+    values: NDArray[np.float64], *, clusters: int, level: float
+) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the interval of resampled values, or the reason why there is none.
+
+    The expanded percentile interval (Hesterberg 2015): percentiles Φ(±t sqrt(k / (k − 1))) in
+    place of Φ(±z), with k clusters and t of Student's distribution with k − 1 degrees of freedom.
+    The plain one is too short where clusters are few.
+    """
+    if clusters < LEAST_CLUSTERS:
+        return (
+            None,
+            f"an interval needs at least {LEAST_CLUSTERS} clusters, and there are {clusters}",
+        )
+    defined = values[~np.isnan(values)]
+    broken = values.size - defined.size
+    if defined.size < 2 or broken > _MOST_BROKEN * values.size:
+        return None, f"it is undefined in {broken} of {values.size} resamples"
+    edge = student_quantile((1 + level) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1))
+    tail = NormalDist().cdf(-edge)
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return (float(low), float(high)), None
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Return the quantile of Student's distribution, by halving."""
+    low, high = 0.0, 1.0
+    while _student_within(high, freedom) < 2 * probability - 1:
+        high *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _student_within(middle, freedom) < 2 * probability - 1:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _student_within(t: float, freedom: int) -> float:
+    """Give the probability of (−t, t) (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2
+    orders = np.arange(1 + odd, freedom - 1, 2, dtype=np.float64)
+    factors = orders / (orders + 1) * math.cos(angle) ** 2
+    first = math.cos(angle) if odd else 1.0
+    terms = first * np.cumprod(np.concatenate([[1.0], factors]))
+    if not odd:
+        return math.sin(angle) * float(terms.sum())
+    if freedom == 1:
+        return 2 * angle / math.pi
+    return 2 / math.pi * (angle + math.sin(angle) * float(terms.sum()))

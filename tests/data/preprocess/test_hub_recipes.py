@@ -1,0 +1,458 @@
+"""Preprocessing that model hubs keep beside weights, with the values of well-known models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from support.peers import peer
+
+from cnatool.data.images.transform import Geometry, transformed
+from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.data.preprocess.recipe import Recipe, read_recipe
+from cnatool.data.source import InputSpec
+from cnatool.errors import UsageError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+BYTE = 0.00392156862745098
+
+
+def published(norm: Any, **fields: Any) -> dict[str, Any]:
+    mean, std = norm
+    return {"do_resize": True, "do_normalize": True, "image_mean": mean, "image_std": std, **fields}
+
+
+CROPPED = {"do_center_crop": True, "crop_size": {"height": 224, "width": 224}}
+MODELS = {
+    "vit-base-patch16-224": published(
+        HALF, feature_extractor_type="ViTFeatureExtractor", resample=2, size=224
+    ),
+    "vit-base-patch16-224, newer": published(
+        HALF,
+        image_processor_type="ViTImageProcessor",
+        do_rescale=True,
+        rescale_factor=BYTE,
+        resample=2,
+        size={"height": 224, "width": 224},
+    ),
+    "swin-tiny": published(
+        IMAGENET, image_processor_type="ViTImageProcessorFast", resample=3, size=224, do_pad=None
+    ),
+    "resnet-50": published(
+        IMAGENET,
+        feature_extractor_type="ConvNextFeatureExtractor",
+        crop_pct=0.875,
+        resample=3,
+        size={"shortest_edge": 224},
+    ),
+    "convnext-base-384": published(
+        IMAGENET,
+        feature_extractor_type="ConvNextFeatureExtractor",
+        crop_pct=0.95,
+        resample=3,
+        size=384,
+    ),
+    "clip-vit-base-patch32": published(
+        CLIP,
+        feature_extractor_type="CLIPFeatureExtractor",
+        crop_size=224,
+        do_center_crop=True,
+        resample=3,
+        size=224,
+    ),
+    "dinov2-base": published(
+        IMAGENET,
+        image_processor_type="BitImageProcessor",
+        do_convert_rgb=True,
+        do_rescale=True,
+        rescale_factor=BYTE,
+        resample=3,
+        size={"shortest_edge": 256},
+        **CROPPED,
+    ),
+    "deit-base": published(
+        IMAGENET,
+        feature_extractor_type="DeiTFeatureExtractor",
+        crop_size=224,
+        do_center_crop=True,
+        resample=3,
+        size=256,
+    ),
+    "siglip-base": published(
+        HALF,
+        image_processor_type="SiglipImageProcessor",
+        do_rescale=True,
+        rescale_factor=BYTE,
+        resample=3,
+        size={"height": 224, "width": 224},
+    ),
+    "mobilenet_v2": published(
+        HALF,
+        image_processor_type="MobileNetV2ImageProcessor",
+        do_rescale=True,
+        rescale_factor=BYTE,
+        resample=2,
+        size={"shortest_edge": 256},
+        **CROPPED,
+    ),
+    "mobilevit-small": {
+        "feature_extractor_type": "MobileViTFeatureExtractor",
+        "crop_size": 256,
+        "do_center_crop": True,
+        "do_flip_channel_order": True,
+        "do_resize": True,
+        "resample": 2,
+        "size": 288,
+    },
+    "levit-128S": published(
+        IMAGENET,
+        feature_extractor_type="LevitFeatureExtractor",
+        crop_size=224,
+        do_center_crop=True,
+        resample=3,
+        size=224,
+    ),
+    "poolformer_s12": published(
+        IMAGENET,
+        feature_extractor_type="PoolFormerFeatureExtractor",
+        crop_pct=0.9,
+        crop_size=224,
+        do_center_crop=True,
+        resample=3,
+        size=224,
+    ),
+    "efficientnet-b0": published(
+        (IMAGENET[0], (0.47853944, 0.4732864, 0.47434163)),
+        image_processor_type="EfficientNetImageProcessor",
+        do_center_crop=False,
+        crop_size={"height": 289, "width": 289},
+        do_rescale=True,
+        include_top=True,
+        resample=0,
+        rescale_factor=BYTE,
+        rescale_offset=False,
+        size={"height": 224, "width": 224},
+    ),
+    "align-base": published(
+        HALF,
+        image_processor_type="EfficientNetImageProcessor",
+        do_normalize=False,
+        do_center_crop=True,
+        crop_size={"height": 289, "width": 289},
+        do_rescale=True,
+        include_top=False,
+        resample=2,
+        rescale_factor=0.00784313725490196,
+        rescale_offset=True,
+        size={"height": 346, "width": 346},
+    ),
+}
+SQUARE = (224, 224)
+OPTIONS = {norm: PreprocessOptions(1 / 255, *norm) for norm in (IMAGENET, HALF, CLIP)}
+EXPECTED = {
+    "vit-base-patch16-224": (Geometry(resize=SQUARE), OPTIONS[HALF]),
+    "vit-base-patch16-224, newer": (Geometry(resize=SQUARE), OPTIONS[HALF]),
+    "swin-tiny": (Geometry(resize=SQUARE, interpolation="bicubic"), OPTIONS[IMAGENET]),
+    "resnet-50": (
+        Geometry(resize=256, interpolation="bicubic", crop=SQUARE, offset="down"),
+        OPTIONS[IMAGENET],
+    ),
+    "convnext-base-384": (
+        Geometry(resize=(384, 384), interpolation="bicubic"),
+        OPTIONS[IMAGENET],
+    ),
+    "clip-vit-base-patch32": (
+        Geometry(resize=224, interpolation="bicubic", crop=SQUARE, offset="down"),
+        OPTIONS[CLIP],
+    ),
+    "dinov2-base": (
+        Geometry(resize=256, interpolation="bicubic", crop=SQUARE, offset="down", colour="rgb"),
+        OPTIONS[IMAGENET],
+    ),
+    "deit-base": (
+        Geometry(resize=(256, 256), interpolation="bicubic", crop=SQUARE, offset="down"),
+        OPTIONS[IMAGENET],
+    ),
+    "siglip-base": (Geometry(resize=SQUARE, interpolation="bicubic"), OPTIONS[HALF]),
+    "mobilenet_v2": (Geometry(resize=256, crop=SQUARE, offset="down"), OPTIONS[HALF]),
+    "mobilevit-small": (
+        Geometry(resize=288, crop=(256, 256), offset="down", colour="bgr"),
+        PreprocessOptions(1 / 255),
+    ),
+    "levit-128S": (
+        Geometry(resize=256, interpolation="bicubic", crop=SQUARE, offset="down"),
+        OPTIONS[IMAGENET],
+    ),
+    "poolformer_s12": (
+        Geometry(resize=248, interpolation="bicubic", crop=SQUARE, offset="down"),
+        OPTIONS[IMAGENET],
+    ),
+    "align-base": (
+        Geometry(resize=(346, 346), crop=(289, 289), offset="down"),
+        PreprocessOptions(1 / 127.5, (1.0,)),
+    ),
+}
+
+
+def read(folder: Path, fields: dict[str, Any]) -> Recipe:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(fields), "utf-8")
+    return read_recipe(path)
+
+
+def prepared(picture: np.ndarray[Any, Any], recipe: Recipe) -> np.ndarray[Any, Any]:
+    """What a model of channels first receives."""
+    geometry = recipe.geometry()
+    made = picture if geometry is None else transformed(picture, geometry)
+    spec = InputSpec("images", made.dtype, made.shape, "hwc")
+    target = ModelInput("x", np.dtype("f4"), (made.shape[2], *made.shape[:2]))
+    return apply(made[None], plan(spec, target, recipe.options())[0])[0]
+
+
+def noise(height: int, width: int) -> np.ndarray[Any, Any]:
+    small = np.random.default_rng(height * width).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BOX))
+
+
+# --- transformers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_published_values(tmp_path: Path, name: str) -> None:
+    recipe = read(tmp_path, MODELS[name])
+    assert (recipe.geometry(), recipe.options()) == EXPECTED[name]
+
+
+def test_efficientnet_divides_twice(tmp_path: Path) -> None:
+    options = read(tmp_path, MODELS["efficientnet-b0"]).options()
+    np.testing.assert_allclose(options.std, IMAGENET[1], rtol=1e-6)
+    assert options.mean == IMAGENET[0]
+    fields = {**MODELS["efficientnet-b0"], "do_normalize": False, "rescale_offset": True}
+    options = read(tmp_path, fields).options()
+    assert options.mean == (1.0,)
+    assert options.std == (0.47853944, 0.4732864, 0.47434163)
+
+
+def test_what_is_not_asked_for(tmp_path: Path) -> None:
+    vit = {"image_processor_type": "ViTImageProcessor", "do_resize": False, "do_normalize": False}
+    recipe = read(tmp_path, {**vit, "do_rescale": False})
+    assert recipe.geometry() is None
+    assert recipe.options() == PreprocessOptions(1.0)
+    recipe = read(tmp_path, {**vit, "do_pad": False, "size_divisor": None, "reduce_labels": True})
+    assert recipe.options() == PreprocessOptions(1 / 255)
+    size = {"height": 8, "width": 9, "shortest_edge": None, "longest_edge": None}
+    recipe = read(tmp_path, {**MODELS["swin-tiny"], "size": size, "crop_size": None})
+    assert recipe.geometry() == Geometry(resize=(8, 9), interpolation="bicubic")
+    # A file of a whole processor holds that of its pictures.
+    nested = {"image_processor": vit, "processor_class": "CLIPProcessor"}
+    assert read(tmp_path, nested).options() == PreprocessOptions(1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        (
+            {"image_processor_type": "DonutImageProcessor"},
+            "processor Donut is not understood; ther",
+        ),
+        ({"image_processor_type": "x\x1b[1m"}, r"processor 'x\\x1b\[1m' is not understood"),
+        ({"image_processor_type": 3}, "processor 3 is not understood"),
+        ({"do_pad": True}, "do_pad is not understood here, and asks for something: take it away"),
+        ({"do_thumbnail": True}, "do_thumbnail is not understood here"),
+        ({"size_divisor": 32}, "size_divisor is not understood here"),
+        ({"patch_size": 14}, "patch_size is not understood here"),
+        ({"include_top": True}, "include_top is not understood here"),
+        ({"auto_map": {"AutoImageProcessor": "x.y"}}, "auto_map is not understood here"),
+        ({"size": None}, "size must be in pixels, as a number or with height and width"),
+        ({"size": {"longest_edge": 512}}, "size with longest_edge cannot be done here"),
+        ({"size": {"shortest_edge": 5, "longest_edge": 9}}, "size with .* and .* cannot be done"),
+        ({"size": {"height": 5}}, "size must be in pixels"),
+        ({"size": {"height": 5, "width": "x"}}, "size must be in pixels"),
+        ({"size": -1}, "size must be in pixels"),
+        ({"size": True}, "size must be in pixels"),
+        ({"resample": 6}, "resample must be there, as Pillow's number of a filter from 0 to 5"),
+        ({"resample": "bicubic"}, "resample must be there"),
+        ({"do_resize": "yes"}, "do_resize must be there, and be true or false"),
+        ({"do_center_crop": True}, "crop_size must be in pixels"),
+        ({"image_mean": None}, "image_mean must be there, as a number, or numbers, one a"),
+        ({"image_std": None}, "image_std must be there, as a number, or numbers, one a"),
+        ({"image_mean": "0.5"}, "image_mean must be a number, or numbers, one a channel"),
+        ({"image_std": [0.5, 0, 0.5]}, "std 0.5 0 0.5 cannot be meant"),
+        ({"image_std": [0.5, 0.5]}, "mean has 3 and std 2 values"),
+        ({"rescale_factor": "1/255"}, "rescale_factor must be a number"),
+        ({"rescale_factor": [0.5, 0.5]}, "rescale_factor must be a number"),
+        ({"size": {"height": None, "width": None}}, "size must be in pixels"),
+        ({"image_processor_type": "BeitImageProcessor"}, "do_center_crop must be there, and be tr"),
+        (
+            {"image_processor_type": "EfficientNetImageProcessor", "resample": None},
+            "do_center_crop must be there",
+        ),
+        (
+            {"image_processor_type": "ConvNextImageProcessor"},
+            "size must have a shortest_edge with this image processor",
+        ),
+        (
+            {"image_processor_type": "ConvNextImageProcessor", "size": 224, "crop_pct": 0},
+            "crop_pct 0 must be the share that is kept",
+        ),
+        (
+            {"image_processor_type": "ConvNextImageProcessor", "size": 224, **CROPPED},
+            "do_center_crop cannot be done beside crop_pct",
+        ),
+    ],
+)
+def test_what_transformers_does_and_we_do_not(
+    tmp_path: Path, changed: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(UsageError, match=f"preprocessor_config.json: .*{text}"):
+        read(tmp_path, {**MODELS["vit-base-patch16-224, newer"], **changed})
+
+
+def test_without_a_class_all_must_be_said(tmp_path: Path) -> None:
+    said = published(HALF, resample=1, size={"height": 9, "width": 8}, do_center_crop=False)
+    recipe = read(tmp_path, said)
+    assert recipe.geometry() == Geometry(resize=(9, 8), interpolation="lanczos")
+    for field, text in (("resample", "resample must"), ("do_center_crop", "do_center_crop must")):
+        with pytest.raises(UsageError, match=text):
+            read(tmp_path, {name: at for name, at in said.items() if name != field})
+    with pytest.raises(UsageError, match="default_to_square must be there"):
+        read(tmp_path, {**said, "size": 9})
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [(300, 401), (523, 411), (600, 600)])
+def test_transformers_makes_the_same(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    transformers = peer("transformers")
+    fields = dict(MODELS[name])
+    named = fields.pop("image_processor_type", None) or fields.pop("feature_extractor_type")
+    base = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
+    if not hasattr(transformers, base + "Pil"):
+        pytest.skip(f"this transformers has no {base}Pil, which goes by Pillow")
+    processor = getattr(transformers, base + "Pil")(**fields)
+    picture = noise(*size)
+    [expected] = processor(Image.fromarray(picture), return_tensors="np")["pixel_values"]
+    out = prepared(picture, read(tmp_path, MODELS[name]))
+    # It scales in double precision and rounds, where we divide; the pixels are the same.
+    np.testing.assert_allclose(out, expected, rtol=0, atol=3e-6)
+
+
+# --- timm ---------------------------------------------------------------------------------------
+
+TIMM: dict[str, dict[str, Any]] = {
+    "resnet50.a1_in1k": {
+        "tag": "a1_in1k",
+        "custom_load": False,
+        "input_size": [3, 224, 224],
+        "test_input_size": [3, 288, 288],
+        "fixed_input_size": False,
+        "interpolation": "bicubic",
+        "crop_pct": 0.95,
+        "test_crop_pct": 1.0,
+        "crop_mode": "center",
+        "mean": IMAGENET[0],
+        "std": IMAGENET[1],
+        "num_classes": 1000,
+        "pool_size": [7, 7],
+        "first_conv": "conv1",
+        "classifier": "fc",
+    },
+    "vit_base_patch16_224.augreg_in21k": {
+        "input_size": [3, 224, 224],
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+        "mean": HALF[0],
+        "std": HALF[1],
+    },
+    "squashed": {"input_size": [3, 160, 192], "crop_pct": 0.9, "crop_mode": "squash"},
+    "not square": {"input_size": [3, 160, 192], "interpolation": "bilinear"},
+    "bordered": {"input_size": [3, 160, 192], "crop_pct": 1.0, "crop_mode": "border"},
+    "bordered and cropped": {"input_size": [3, 192, 192], "crop_pct": 0.9, "crop_mode": "border"},
+}
+BICUBIC = {"interpolation": "bicubic", "colour": "rgb"}
+
+
+@pytest.mark.parametrize(
+    ("name", "geometry"),
+    [
+        # floor(224 / 0.95), floor(224 / 0.9), floor(160 / 0.9), …
+        ("resnet50.a1_in1k", Geometry(resize=235, crop=SQUARE, **BICUBIC)),
+        ("vit_base_patch16_224.augreg_in21k", Geometry(resize=248, crop=SQUARE, **BICUBIC)),
+        ("squashed", Geometry(resize=(177, 213), crop=(160, 192), **BICUBIC)),
+        (
+            "not square",
+            Geometry(resize=(182, 219), crop=(160, 192), fit="cover", colour="rgb"),
+        ),
+        (
+            "bordered",
+            Geometry(
+                resize=(160, 192), crop=(160, 192), fit="contain", fill=(124, 116, 104), **BICUBIC
+            ),
+        ),
+    ],
+)
+def test_timm_values(tmp_path: Path, name: str, geometry: Geometry) -> None:
+    recipe = read(tmp_path, {"architecture": "x", "pretrained_cfg": TIMM[name]})
+    assert recipe.geometry() == geometry
+    norm = HALF if "vit" in name else IMAGENET
+    assert recipe.options() == PreprocessOptions(1 / 255, *norm)
+    assert read(tmp_path, TIMM[name]) == recipe
+
+
+def test_timm_grey(tmp_path: Path) -> None:
+    fields = {"input_size": [1, 28, 28], "mean": [0.1307], "std": [0.3081], "crop_pct": 1}
+    recipe = read(tmp_path, fields)
+    assert recipe.geometry() == Geometry(
+        resize=28, crop=(28, 28), interpolation="bicubic", colour="grey"
+    )
+    assert recipe.options() == PreprocessOptions(1 / 255, (0.1307,), (0.3081,))
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"input_size": None}, r"input_size must be 1 or 3 channels, height and width, as in \[3,"),
+        ({"input_size": [3, 224]}, "input_size must be"),
+        ({"input_size": [4, 224, 224]}, "input_size must be 1 or 3 channels"),
+        ({"input_size": [3, 224, 1e3]}, "input_size must be"),
+        ({"input_size": [3, 0, 224]}, "input_size must be"),
+        ({"crop_pct": -1}, "crop_pct -1: give the share that is kept"),
+        ({"crop_pct": "x"}, "crop_pct x: give the share"),
+        ({"crop_pct": 1e-9}, "crop_pct 1e-09: give the share"),
+        ({"interpolation": "random"}, "interpolation random is not understood"),
+        ({"crop_mode": "rrc"}, "crop_mode rrc: there are center, squash, border"),
+        ({"mean": "x"}, "mean: expected float"),
+        ({"mean": [9, 9, 9], "crop_mode": "border"}, "crop_mode border pads with mean, whose valu"),
+        ({"std": [0, 0, 0]}, "cannot be meant"),
+    ],
+)
+def test_what_timm_cannot_mean(tmp_path: Path, changed: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        read(tmp_path, {"pretrained_cfg": {**TIMM["resnet50.a1_in1k"], **changed}})
+
+
+def test_pretrained_cfg_without_fields(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="pretrained_cfg holds no fields"):
+        read(tmp_path, {"pretrained_cfg": "resnet50"})
+
+
+@pytest.mark.parametrize("name", TIMM)
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(size=st.tuples(st.integers(100, 700), st.integers(100, 700)))
+def test_timm_makes_the_same(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    timm = peer("timm.data")
+    assume(min(size) * 4 > max(size))
+    config = timm.resolve_data_config({}, pretrained_cfg=TIMM[name])
+    picture = noise(*size)
+    expected = timm.create_transform(**config)(Image.fromarray(picture)).numpy()
+    out = prepared(picture, read(tmp_path, TIMM[name]))
+    np.testing.assert_array_equal(out, expected)

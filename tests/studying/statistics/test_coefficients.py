@@ -1,0 +1,102 @@
+"""Coefficients against SciPy, and weights against networks that are really repeated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnatool.studying.statistics.weighted import COEFFICIENTS, weighted_coefficients
+
+
+def tau_a(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum the signs over all pairs of different networks, as it is written."""
+    n = len(a)
+    signs = [
+        np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) for i in range(n) for j in range(n) if i != j
+    ]
+    return sum(signs) / (n * (n - 1))
+
+
+PEERS = {
+    "pearson": lambda a, b: scipy.stats.pearsonr(a, b).statistic,
+    "spearman": lambda a, b: scipy.stats.spearmanr(a, b).statistic,
+    "kendall_a": tau_a,
+    "kendall_b": lambda a, b: scipy.stats.kendalltau(a, b).statistic,
+}
+
+
+def weighted_coefficient(
+    name: str, a: np.ndarray, b: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    return getattr(weighted_coefficients(a, b, weights), name)
+
+
+def whole(name: str, a: np.ndarray, b: np.ndarray) -> float:
+    return float(weighted_coefficient(name, a, b, np.ones((1, len(a))))[0])
+
+
+@pytest.mark.parametrize("name", COEFFICIENTS)
+@pytest.mark.parametrize("n", [3, 10, 250])
+@pytest.mark.parametrize("ties", [False, True])
+def test_coefficients_are_those_of_scipy(name: str, n: int, ties: bool) -> None:
+    rng = np.random.default_rng(n)
+    a = rng.normal(size=n)
+    b = a + rng.normal(size=n)
+    if ties:
+        a, b = np.round(a), np.round(2 * b)
+    assert whole(name, a, b) == pytest.approx(PEERS[name](a, b), abs=1e-12)
+
+
+values = st.lists(st.integers(0, 4), min_size=3, max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(sorted(set(COEFFICIENTS) - {"kendall_a"})), values, st.randoms())
+def test_weights_are_repetitions(name: str, a: list[int], random: object) -> None:
+    first = np.array(a, float)
+    second = np.array([random.randint(0, 4) for _ in a], float)  # type: ignore[attr-defined]
+    weights = np.array([random.randint(0, 3) for _ in a])  # type: ignore[attr-defined]
+    for column in (first, second):
+        if len(set(column)) < 2 or not weights.any():
+            return
+    repeated = np.repeat(first, weights), np.repeat(second, weights)
+    found = weighted_coefficient(name, first, second, weights[None].astype(float))[0]
+    if any(len(set(column)) < 2 for column in repeated):
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(PEERS[name](*repeated), abs=1e-12)
+
+
+def test_tau_a_makes_no_pair_of_a_network_and_its_repetition() -> None:
+    a, b = np.arange(5.0), np.array([0.0, 2, 1, 4, 3])
+    weights = np.array([[2.0, 0, 1, 3, 1]])
+    places = np.repeat(np.arange(5), weights[0].astype(int))
+    pairs = [np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) for i in places for j in places if i != j]
+    # Copies of one network against copies of another count; of one against itself they do not.
+    expected = sum(pairs) / (len(places) ** 2 - (weights[0] ** 2).sum())
+    assert weighted_coefficient("kendall_a", a, b, weights)[0] == pytest.approx(expected)
+    same = weighted_coefficient("kendall_a", a, a, weights)[0]
+    assert same == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1e300])
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_size_of_the_numbers_does_not_matter(name: str, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20))
+    assert whole(name, a * scale, b) == pytest.approx(whole(name, a, b), rel=1e-9)
+    assert whole(name, a, -b) == pytest.approx(-whole(name, a, b), rel=1e-12)
+
+
+def test_blocks_of_signs_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnatool.studying.statistics import weighted as coefficients
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 40))
+    weights = rng.integers(0, 3, (6, 40)).astype(float)
+    at_once = weighted_coefficient("kendall_b", a, b, weights)
+    monkeypatch.setattr(coefficients, "_ELEMENTS", 90)
+    np.testing.assert_array_equal(weighted_coefficient("kendall_b", a, b, weights), at_once)
