@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,8 +19,8 @@ from cnatool.metrics.correlation import (
     standardised,
 )
 from cnatool.metrics.estimate import Cna
-from cnatool.metrics.kendall_resampling import MOST, ROWS, WeightedInversions
-from cnatool.metrics.ranks import concordance, dense_ranks, midranks, tied_pairs
+from cnatool.metrics.kendall_resampling import ROWS, kendall_of_counts
+from cnatool.metrics.ranks import dense_ranks, midranks
 from cnatool.metrics.resampling import (
     independence_test,
     percentile_interval,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _Vector: TypeAlias = "NDArray[np.float64]"
 _Counts: TypeAlias = "NDArray[np.int64]"
-_Ranks: TypeAlias = "NDArray[np.signedinteger[Any]]"
 _Statistic: TypeAlias = "Callable[[Iterator[_Counts]], list[float]]"
 
 _NEARLY_ONE = 1 - 1e-15
@@ -191,50 +190,6 @@ def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     return _each(statistic)
 
 
-def _kendall_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
-    """Prepare Kendall's τ-b of a resample, which stays sorted by α as the split is."""
-    first, second = dense_ranks(alpha), dense_ranks(beta)
-    order = np.lexsort((second, first))
-    first, second = first[order], second[order]
-    if alpha.size > MOST:
-        return _each(partial(_kendall_of_rows, order, first, second))
-    # Equal β rise by place, so that they make no inversion, as equal α make none.
-    ranks = np.empty_like(order)
-    ranks[np.argsort(second, kind="stable")] = np.arange(order.size)
-    inversions = WeightedInversions(ranks)
-    changes = np.diff(first, prepend=-1) != 0
-    starts = [
-        np.flatnonzero(one) for one in (changes, changes | (np.diff(second, prepend=-1) != 0))
-    ]
-
-    def statistic(drawn: Iterator[_Counts]) -> list[float]:
-        rows = [counts[order] for counts in drawn]
-        found = inversions(np.array(rows, np.float32))
-        return [tau(row, int(inverted)) for row, inverted in zip(rows, found, strict=True)]
-
-    def tau(row: _Counts, inverted: int) -> float:
-        pairs = row.size * (row.size - 1) // 2
-        tied_first, tied_both = (tied_pairs(np.add.reduceat(row, one)) for one in starts)
-        tied_second = tied_pairs(np.bincount(second, row).astype(np.int64))
-        untied = pairs - tied_first - tied_second + tied_both
-        return _tau(untied - 2 * inverted, pairs - tied_first, pairs - tied_second)
-
-    return statistic
-
-
-def _kendall_of_rows(
-    order: NDArray[np.int64], first: _Ranks, second: _Ranks, counts: _Counts
-) -> float:
-    times = counts[order]
-    return _tau(*concordance(np.repeat(first, times), np.repeat(second, times)))
-
-
-def _tau(difference: int, of_first: int, of_second: int) -> float:
-    if not of_first or not of_second:
-        return math.nan
-    return difference / math.sqrt(of_first) / math.sqrt(of_second)
-
-
 def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     """Prepare the correlation of a resample's smoothed curve."""
     order = curve_order(alpha, beta)
@@ -304,7 +259,7 @@ _FORMS: Mapping[CnaForm, _Form] = {
     ),
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
-        _kendall_of_counts,
+        lambda alpha, beta, window: kendall_of_counts(alpha, beta),
         _percentiles,
         "spearman",
         _FEW,

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 Integers: TypeAlias = "NDArray[np.signedinteger[Any]]"
 
-_TYPES = (np.int8, np.int16, np.int32)
-
 
 def compact(blocks: Iterable[NDArray[np.integer[Any]]]) -> Integers:
     """Concatenate blocks of integers in the smallest signed type that holds them all.
@@ -34,10 +32,6 @@ def compact(blocks: Iterable[NDArray[np.integer[Any]]]) -> Integers:
     return np.concatenate(narrow)
 
 
-def _smallest(values: NDArray[np.integer[Any]]) -> type[np.signedinteger[Any]]:
+def _smallest(values: NDArray[np.integer[Any]]) -> np.dtype[Any]:
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    for kind in _TYPES:
-        limits = np.iinfo(kind)
-        if limits.min <= low and high <= limits.max:
-            return kind
-    return np.int64
+    return np.min_scalar_type(min(low, -1 - high))

@@ -10,7 +10,8 @@ import numpy as np
 
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Correlation, MinibatchCna
-from cnatool.metrics.ranks import concordance, dense_ranks, midranks
+from cnatool.metrics.kendall_resampling import kendall_tau
+from cnatool.metrics.ranks import midranks
 from cnatool.metrics.smoothing import smoothed_curve
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def spearman(
 def kendall(
     a: ArrayLike, b: ArrayLike, names: tuple[str, str] = _NAMES, *, level: float = 0.95
 ) -> Correlation:
-    """Return Kendall's τ-b, in O(n log n).
+    """Return Kendall's τ-b.
 
     τ-b = (C − D) / sqrt(P_a P_b), with C concordant and D discordant pairs of samples, and P_a, P_b
     the pairs that differ in `a` and in `b`. Parameters, reasons and errors are those of `pearson`.
@@ -88,13 +89,7 @@ def kendall(
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
-    first, second = map(dense_ranks, columns)
-    order = np.lexsort((second, first))
-    first, second = first[order], second[order]
-    del order
-    difference, of_first, of_second = concordance(first, second)
-    tau = difference / math.sqrt(of_first) / math.sqrt(of_second)
-    tau = min(1.0, max(-1.0, tau))
+    tau = kendall_tau(*columns)
     return Correlation(tau, _fisher(tau, n, level, spread=math.sqrt(0.437), lost=4))
 
 

@@ -1,19 +1,108 @@
-"""Kendall's count over many resamples of the same samples: weighted inversions of one order."""
+"""Kendall's τ-b of many resamples of the same samples at once: weighted inversions of one order."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnatool.metrics.ranks import dense_ranks, tied_pairs
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from numpy.typing import NDArray
 
 _BLOCK = 160  # places
 # Rows of weights at a time: with more, a matrix product is large enough to start threads, which
 # cost more than they save.
 ROWS = 10
-MOST = 1 << 17  # places, beyond which sorting is faster
+_MOST = 1 << 17  # places, beyond which SciPy is faster, its import included
+
+
+def kendall_tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return Kendall's τ-b of (n,) vectors `a` and `b`; NaN where one is constant."""
+    if a.size > _MOST:
+        from scipy.stats import kendalltau  # takes half a second to import
+
+        return float(kendalltau(a, b, method="asymptotic").statistic)
+    return kendall_of_counts(a, b)([np.ones(a.size, np.int64)])[0]
+
+
+def kendall_of_counts(
+    a: NDArray[np.float64], b: NDArray[np.float64]
+) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
+    """Prepare Kendall's τ-b of resamples of pairs (a, b).
+
+    τ-b = (C − D) / sqrt(P_a P_b), with C concordant and D discordant pairs of samples, and P_a, P_b
+    the pairs that differ in `a` and in `b`.
+
+    Parameters
+    ----------
+    a, b : (n,) float64 array
+        One value a sample.
+
+    Returns
+    -------
+    callable
+        From iterables of (n,) arrays, how often each sample is in a resample, to τ-b of each
+        resample; NaN where `a` or `b` is constant. Best with at most `ROWS` resamples at a time.
+    """
+    first, second = dense_ranks(a), dense_ranks(b)
+    # A resample stays in this order, by `a` and by `b` among equal ones.
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    if a.size > _MOST:
+        return _kendall_of_many(order, first, second)
+    # Equal `b` rise by place, so that they make no inversion, as equal `a` make none.
+    ranks = np.empty_like(order)
+    ranks[np.argsort(second, kind="stable")] = np.arange(order.size)
+    inversions = WeightedInversions(ranks)
+    changes_first = np.diff(first, prepend=-1) != 0
+    changes_both = changes_first | (np.diff(second, prepend=-1) != 0)
+    starts_first, starts_both = np.flatnonzero(changes_first), np.flatnonzero(changes_both)
+
+    def tau(row: NDArray[np.int64], inverted: int) -> float:
+        size = int(row.sum())
+        pairs = size * (size - 1) // 2
+        tied_first = tied_pairs(np.add.reduceat(row, starts_first))
+        tied_both = tied_pairs(np.add.reduceat(row, starts_both))
+        tied_second = tied_pairs(np.bincount(second, row).astype(np.int64))
+        untied_first, untied_second = pairs - tied_first, pairs - tied_second
+        if not untied_first or not untied_second:
+            return math.nan
+        difference = untied_first - tied_second + tied_both - 2 * inverted
+        value = difference / math.sqrt(untied_first) / math.sqrt(untied_second)
+        return min(1.0, max(-1.0, value))
+
+    def statistic(resamples: Iterable[NDArray[np.int64]]) -> list[float]:
+        rows = [counts[order] for counts in resamples]
+        inverted = inversions(np.array(rows, np.float32))
+        return [tau(row, int(sum_)) for row, sum_ in zip(rows, inverted, strict=True)]
+
+    return statistic
+
+
+def _kendall_of_many(
+    order: NDArray[np.int64],
+    first: NDArray[np.signedinteger[Any]],
+    second: NDArray[np.signedinteger[Any]],
+) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
+    """Prepare what `kendall_of_counts` does for many samples, of ranks in order."""
+    from scipy.stats import kendalltau
+
+    def statistic(resamples: Iterable[NDArray[np.int64]]) -> list[float]:
+        values = []
+        for counts in resamples:
+            times = counts[order]
+            del counts
+            ranks = np.repeat(first, times), np.repeat(second, times)
+            del times
+            values.append(float(kendalltau(*ranks, method="asymptotic").statistic))
+        return values
+
+    return statistic
 
 
 class WeightedInversions:
@@ -28,7 +117,7 @@ class WeightedInversions:
     Parameters
     ----------
     order : (n,) int64 array
-        A permutation of 0 … n − 1; n is best at most `MOST`.
+        A permutation of 0 … n − 1; n is best at most `_MOST`.
     """
 
     def __init__(self, order: NDArray[np.int64]) -> None:
@@ -52,11 +141,11 @@ class WeightedInversions:
         -------
         (rows,) float64 array
         """
-        found = np.array([self._apart(row) for row in weights])
-        found += self._near(weights, self._order)
+        sums = np.array([self._apart(row) for row in weights])
+        sums += self._near(weights, self._order)
         # By rank the same, but for pairs of places in one block, which are done.
         by_rank = weights.take(self._places, axis=1)
-        return found + self._near(by_rank, self._places // _BLOCK)
+        return sums + self._near(by_rank, self._places // _BLOCK)
 
     def _apart(self, weights: NDArray[np.float32]) -> float:
         """Sum over pairs in two blocks of places and two blocks of ranks."""

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnatool.metrics import cna as cna_module
+from cnatool.metrics import kendall_resampling
 from cnatool.metrics.cna import cna
-from cnatool.metrics.kendall_resampling import WeightedInversions
+from cnatool.metrics.kendall_resampling import WeightedInversions, kendall_tau
 
 
 def literal(order: np.ndarray, weights: np.ndarray) -> float:
@@ -25,20 +27,38 @@ def test_weighted_inversions_are_those_of_the_definition(n: int, seed: int) -> N
     assert found.tolist() == [literal(order, row) for row in weights]
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40))
+def test_kendall_counts_pairs(pairs: list[tuple[int, int]]) -> None:
+    difference = first = second = 0
+    for i, (x0, y0) in enumerate(pairs):
+        for x1, y1 in pairs[:i]:
+            difference += int(np.sign(x0 - x1) * np.sign(y0 - y1))
+            first += x0 != x1
+            second += y0 != y1
+    a, b = np.array(pairs, float).T
+    expected = math.nan
+    if first and second:
+        expected = max(-1.0, min(1.0, difference / math.sqrt(first) / math.sqrt(second)))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for most in (0, 100):
+            monkeypatch.setattr(kendall_resampling, "_MOST", most)
+            assert kendall_tau(a, b) == pytest.approx(expected, abs=0, nan_ok=True)
+
+
 @pytest.mark.parametrize("decimals", [0, 1, 6])
-def test_kendall_of_many_samples_is_sorted_to_the_same_numbers(
+def test_kendall_of_many_samples_has_the_same_bits(
     decimals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(1)
     a = np.round(rng.normal(size=700), decimals)
     b = np.round(0.5 * a + rng.normal(size=700), decimals)
 
-    def found() -> object:
+    def score() -> object:
         return cna(
             a, b, form="kendall", window=5, interval="bootstrap", level=0.9, resamples=50,
             permutations=0, seed=2, stream=3,
         )  # fmt: skip
 
-    on_a_grid = found()
-    monkeypatch.setattr(cna_module, "MOST", 10)
-    assert found() == on_a_grid
+    on_a_grid = score()
+    monkeypatch.setattr(kendall_resampling, "_MOST", 10)
+    assert score() == on_a_grid

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.metrics.groups import quantile_groups
-from cnatool.metrics.ranks import concordance, dense_ranks, midranks
+from cnatool.metrics.ranks import dense_ranks, midranks
 
 VALUES = st.lists(st.sampled_from([-1.5, 0.0, 0.25, 2.0, 1e300]), max_size=20).map(np.array)
 
@@ -17,19 +17,6 @@ def test_ranks_are_scipys(values: np.ndarray) -> None:
     assert midranks(values).tolist() == scipy.stats.rankdata(values).tolist()
     dense = scipy.stats.rankdata(values, "dense") - 1
     assert dense_ranks(values).tolist() == dense.tolist()
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=40))
-def test_pairs_are_counted(pairs: list[tuple[int, int]]) -> None:
-    difference = first = second = 0
-    for i, (x0, y0) in enumerate(pairs):
-        for x1, y1 in pairs[:i]:
-            difference += int(np.sign(x0 - x1) * np.sign(y0 - y1))
-            first += x0 != x1
-            second += y0 != y1
-    ordered = np.array(sorted(pairs), np.int64).reshape(-1, 2)
-    ranks = [dense_ranks(values) for values in ordered.T]
-    assert concordance(*ranks) == (difference, first, second)
 
 
 @given(VALUES, st.integers(1, 7))

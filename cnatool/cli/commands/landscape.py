@@ -29,7 +29,7 @@ from cnatool.cli.parameter_names import with_options
 
 if TYPE_CHECKING:
     from cnatool.cli.tables.table import Column
-    from cnatool.studying.landscape_results import LandscapeResult
+    from cnatool.studying.results import LandscapeResult
 
 
 def landscape(
