@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool._util.local_paths import check_downloaded, check_local
-from cnatool.cli.console import key_values
+from cnatool.cli.console import read_pairs
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ EXIT_CODES = (
     "the runtime failed, memory ran out, or an internal error; 129 the terminal was closed; 130 "
     "interrupted; 141 the reader of the output is gone; 143 terminated."
 )
+
+
+# Panels of the help.
+STORES = "Stores"
+DEFINITIONS = "Definitions"
+OUTPUT = "Output"
 
 
 class _Codec(StrEnum):
@@ -87,33 +93,32 @@ HoldoutOption = Annotated[
         help="Hold out this share of the training samples, chosen at random, as test (or val).",
     ),
 ]
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store.")]
+StoresArgument = Annotated[
+    list[Path], typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
+]
 TestOption = Annotated[
     Path | None,
-    typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
-]
-ConventionOption = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Definitions to use: paper, reference or legacy."),
-]
-SetOption = Annotated[
-    list[str] | None,
     typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Override a field of the convention, as for `cnatool score`. Repeatable.",
+        metavar="STORE2",
+        help="Store of the test split; STORE holds the training split.",
+        rich_help_panel=STORES,
     ),
 ]
 TestFolderOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR2",
-        help="Folder with the stores of the test split, under the same names as STORES.",
+        help="Folder with the stores of the test split, under the same names as STORE.",
+        rich_help_panel=STORES,
     ),
 ]
-ScoresOutputOption = Annotated[
-    str | None,
+InputsOption = Annotated[
+    list[Path] | None,
     typer.Option(
-        "--scores-output", metavar="NAME", help="The model output that holds the class scores."
+        metavar="STORE",
+        help="Store of the raw inputs that a store refers to, if it was moved. Repeatable.",
+        rich_help_panel=STORES,
     ),
 ]
 StrictOption = Annotated[
@@ -122,18 +127,75 @@ StrictOption = Annotated[
         "--strict",
         help="Stop at the first store that cannot be used, with its error and exit code; by "
         "default it is left out, and the exit code is 1.",
+        rich_help_panel=STORES,
     ),
 ]
 OrderOption = Annotated[
     str | None,
     typer.Option(
         metavar="TAG",
-        help="The tag that holds the step as a number; by default the only tag that differs in "
-        "every store of a run, else the order in which the stores are given.",
+        help="Tag that holds the step as a number; by default the only tag that differs in every "
+        "store of a run, else steps follow the order of the stores.",
+        rich_help_panel=STORES,
     ),
 ]
 RunTagOption = Annotated[
-    str | None, typer.Option(metavar="TAG", help="The tag that distinguishes runs.")
+    str | None,
+    typer.Option(metavar="TAG", help="Tag that distinguishes runs.", rich_help_panel=STORES),
+]
+ConventionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Convention to follow: paper, reference or legacy.",
+        rich_help_panel=DEFINITIONS,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override a field of the convention, as for `cnatool score`. Repeatable.",
+        rich_help_panel=DEFINITIONS,
+    ),
+]
+ScoresOutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scores-output",
+        metavar="NAME",
+        help="Model output that holds the class scores; by default the one that the last layer "
+        "leads to.",
+        rich_help_panel=DEFINITIONS,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead.", rich_help_panel=OUTPUT)
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", help="Print no notes and no progress.", rich_help_panel=OUTPUT),
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        "--folder",
+        metavar="DIR",
+        help="Write all results to this folder, and keep scores there, which a later run reuses.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+SampleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sample",
+        metavar="ID",
+        help="Show the sample with this id as well. Repeatable.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 SeedOption = Annotated[
     int, typer.Option(metavar="N", min=0, help="Seed of --holdout and --flatness.")
@@ -188,13 +250,6 @@ LayoutOption = Annotated[
     str | None,
     typer.Option(
         metavar="[FROM->]TO", help="How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc."
-    ),
-]
-InputsOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="STORE",
-        help="The store with the raw inputs that a store refers to, if it was moved. Repeatable.",
     ),
 ]
 CodecOption = Annotated[
@@ -290,7 +345,7 @@ def read_constants(words: Sequence[str]) -> dict[str, Any]:
     """
     return {
         name: _value(name, text)
-        for name, text in key_values("--constant", words, "INPUT=VALUE").items()
+        for name, text in read_pairs("--constant", words, "INPUT=VALUE").items()
     }
 
 

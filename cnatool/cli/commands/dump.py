@@ -10,11 +10,11 @@ import typer
 
 from cnatool.cli.console import (
     ConsoleObserver,
-    key_values,
     note_next,
     print_json,
+    print_line,
     print_path,
-    say,
+    read_pairs,
 )
 from cnatool.cli.options import (
     CodecOption,
@@ -214,14 +214,14 @@ def dump(
 
     with ConsoleObserver(quiet=quiet) as observer:
         options = DumpOptions(
-            splits=key_values("--split", split or (), "NAME=PATH"),
+            splits=read_pairs("--split", split or (), "NAME=PATH"),
             keep=keep.value,
             tensors=tensors or "all",
             dtype=dtype.value if dtype else None,
             statistics=statistics or (),
             batch_size=batch_size,
             limit=limit,
-            tags=key_values("--tag", tag or ()),
+            tags=read_pairs("--tag", tag or ()),
             provider=provider,
             threads=threads,
             **prepared_by(
@@ -237,7 +237,7 @@ def dump(
             follow_links=follow_links,
             keep_inputs=keep_inputs.value if keep_inputs else None,
             inputs_from=inputs_from,
-            inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
+            inputs=read_pairs("--input", input_ or (), "INPUT=ARRAY"),
             constants=read_constants(constant or ()),
             custom_ops=custom_ops or (),
             initial_model=initial_model,
@@ -285,6 +285,6 @@ def _check_fits(found: Preflight, *, said: bool) -> None:
     """Print what a dump would take, unless that was said already; refuse as the dump would."""
     if not said:
         for line in found.lines():
-            say(line)
+            print_line(line)
     if not found.fits:
         raise UsageError(found.refusal)

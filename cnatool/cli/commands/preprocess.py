@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool._util.local_paths import real_path
-from cnatool.cli.console import key_values, note, print_path, say
+from cnatool.cli.console import note, print_line, print_path, read_pairs
 from cnatool.cli.options import (
     EXIT_CODES,
     ColourOption,
@@ -40,7 +40,8 @@ from cnatool.cli.options import (
     prepared_by,
     read_constants,
 )
-from cnatool.cli.parsing import Command
+from cnatool.cli.parameter_names import with_options
+from cnatool.cli.parsing import Command, Group
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ class _Order(StrEnum):
 
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="See how samples are prepared for a model."
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Show how samples are prepared for a model.",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """See how samples are prepared for a model."""
+    """Show how samples are prepared for a model."""
 
 
 @app.command("show", cls=Command, epilog=EXIT_CODES)
@@ -115,21 +119,21 @@ def show(
         bool, typer.Option("--overwrite", help="Replace an existing picture.")
     ] = False,
 ) -> None:
-    """Say what a model would be fed, and draw it as a picture to look at.
+    """Print and draw the samples that a model would receive.
 
-    Nothing is run. All that dump can be told of data, and of how they are prepared, is an option
-    here too.
+    The model does not run. All options of `cnatool dump` about data and preprocessing are
+    available here too.
     """
     from cnatool.dumping.preview import preview
 
-    split_paths = key_values("--split", splits or (), "NAME=PATH")
+    split_paths = read_pairs("--split", splits or (), "NAME=PATH")
     if output is not None:
-        sources = [one for one in (model, data, *split_paths.values()) if one is not None]
+        sources = [source for source in (model, data, *split_paths.values()) if source is not None]
         _check_output(output, sources, overwrite=overwrite)
     prepared = prepared_by(
         preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
     )
-    found = preview(
+    samples_fed = preview(
         model,
         data,
         samples=samples,
@@ -144,20 +148,20 @@ def show(
         follow_links=follow_links,
         keep_inputs=keep_inputs.value if keep_inputs else None,
         limit=limit,
-        inputs=key_values("--input", inputs or (), "INPUT=ARRAY"),
+        inputs=read_pairs("--input", inputs or (), "INPUT=ARRAY"),
         constants=read_constants(constants or ()),
         **prepared,
     )
-    for line in found.notes:
-        say(line)
-    for made in found.inputs:
-        _say_values(made, found.values[made.input])
+    for line in samples_fed.notes:
+        print_line(with_options(line))
+    for record in samples_fed.inputs:
+        _print_values(record, samples_fed.values[record.input])
     if output is not None:
-        _draw(found, output, size, order)
+        _draw(samples_fed, output, size, order)
 
 
 def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
-    """Refuse to draw over what is read, or without a word over anything else."""
+    """Refuse to draw into the data, or over an existing file without ``--overwrite``."""
     if output.suffix.lower() != ".png":
         raise UsageError(f"-o {output}: the picture is a .png file.")
     for source in sources:
@@ -170,36 +174,36 @@ def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: boo
         raise UsageError(f"{output} is already there: name another file, or pass --overwrite.")
 
 
-def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
-    """Print the range of what an input receives, channel by channel."""
+def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
+    """Print the range of the values that an input receives, channel by channel."""
     import numpy as np
 
-    axis = made.layout.endswith("chw") and len(made.shape) == 3
-    last = made.layout.endswith("hwc") and len(made.shape) == 3
-    rows = values.astype(np.float64)
-    channels = np.moveaxis(rows, 1, -1) if axis else rows
-    channels = channels.reshape(-1, channels.shape[-1] if axis or last else 1)
+    order = record.layout[-3:] if len(record.shape) == 3 else ""
+    channels = values.astype(np.float64)
+    if order == "chw":
+        channels = np.moveaxis(channels, 1, -1)
+    channels = channels.reshape(-1, channels.shape[-1] if order in {"chw", "hwc"} else 1)
     for number, channel in enumerate(channels.T):
-        name = f"channel {number}" if channels.shape[1] > 1 else f"input {made.input!r}"
-        say(
+        name = f"channel {number}" if channels.shape[1] > 1 else f"input {record.input!r}"
+        print_line(
             f"{name}: mean {channel.mean():.4g}, standard deviation {channel.std():.4g}, "
             f"from {channel.min():.4g} to {channel.max():.4g} over {len(values)} samples"
         )
 
 
-def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
+def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool._util.files import replaced_file
     from cnatool.data.images.contact_sheet import fed, shown
     from cnatool.data.images.transform import parse_crop
 
     refusals = []
-    for made in found.inputs:
-        colour = made.geometry.colour if made.geometry else "as-is"
+    for record in preview.inputs:
+        colour = record.geometry.colour if record.geometry else "as-is"
         try:
             facts = fed(
-                made, colour, parse_crop(size) if size else None, order.value if order else None
+                record, colour, parse_crop(size) if size else None, order.value if order else None
             )
-            picture = shown(found.values[made.input], facts)
+            picture = shown(preview.values[record.input], facts)
         except DataError as error:
             refusals.append(error)
             continue
@@ -210,7 +214,7 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
             raise StoreWriteError(
                 f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
             ) from error
-        note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
+        note(f"drew {len(preview.ids)} samples, the first of them {preview.ids[0]}")
         print_path(output)
         return
     raise refusals[0]
