@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import printable
-from cnatool.backend.input_range import InputRange, input_range
-from cnatool.backend.inputs import ConstantInput, Samples, constant_advice, constant_inputs
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.input_range import InputRange, infer_input_range
+from cnatool.backend.inputs import ConstantInput, Samples, constant_advice, make_constants
+from cnatool.data.preprocess.apply import PreprocessOptions, apply, plan
 from cnatool.data.source import Wanted
 from cnatool.data.splits import Reading, open_splits
 from cnatool.data.wrappers import first_block
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.graph.graph import Graph
-    from cnatool.backend.inputs import FeedSpec
+    from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
@@ -59,14 +59,14 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     UsageError
         If the model has no such input, or nothing is left for data to feed.
     """
-    names = [feed.name for feed in network.feeds]
+    names = [feed.name for feed in network.inputs]
     constants = set(constants)
     for option, given in (("--input", arrays), ("--constant", constants)):
         for name in given:
             if name not in names:
                 raise UsageError(
                     f"{option} {name}: {network.graph.path} has no such input. It takes "
-                    f"{', '.join(map(str, network.feeds))}."
+                    f"{', '.join(map(str, network.inputs))}."
                 )
     both = sorted(constants.intersection(arrays))
     if both:
@@ -75,8 +75,8 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     if not fed:
         raise UsageError("every input is a --constant, so there is nothing to run the model over.")
     texts = {
-        feed.name: tuple(1 if size is None else size for size in feed.shape or ())
-        for feed in network.feeds
+        feed.name: tuple(1 if size is None else size for size in feed.shape)
+        for feed in network.inputs
         if feed.name in fed and feed.dtype == object
     }
     numbers = [name for name in fed if name not in texts]
@@ -92,7 +92,7 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
                 f"{network.graph.path}: input {name!r} takes {shape} texts a sample, and one can "
                 "be fed. Export the part of the model behind its encoding of texts."
             )
-    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds), texts=texts)
+    return Wanted(fed, dict(arrays), advice=constant_advice(network.inputs), texts=texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Feed:
         DataError, ModelError, UsageError
             If model and data do not fit.
         """
-        specs = [feed for feed in network.feeds if feed.name in wanted.inputs]
+        specs = [feed for feed in network.inputs if feed.name in wanted.inputs]
         if len(specs) != len(source.inputs):
             needs = ", ".join(map(str, specs))
             gives = ", ".join(f"{i.name!r} {i.fed.shape}" for i in source.inputs)
@@ -148,7 +148,7 @@ class Feed:
                 "each, or say what those that are the same for every sample receive, as in "
                 f"{' '.join(wanted.advice[spec.name] for spec in specs[len(source.inputs) :])}"
             )
-        batch = network.bound(wanted.inputs)
+        batch = network.fixed_batch(wanted.inputs)
         planned = [
             _planned(network.graph, spec, given, chosen, geometry, batch or 1)
             for spec, given, chosen in zip(
@@ -157,8 +157,8 @@ class Feed:
         ]
         return cls(
             tuple(made for made, _, _ in planned),
-            constant_inputs(
-                network.feeds, constants, {made.input: made.shape for made, _, _ in planned}
+            make_constants(
+                network.inputs, constants, {made.input: made.shape for made, _, _ in planned}
             ),
             batch,
             tuple(note for _, note, _ in planned),
@@ -251,7 +251,7 @@ class Feed:
 
 def _planned(
     graph: Graph,
-    target: FeedSpec,
+    target: ModelInput,
     given: InputSpec,
     options: PreprocessOptions,
     geometry: Geometry | None,
@@ -261,7 +261,10 @@ def _planned(
     if fed is not given and options.layout is not None:
         # How the arrays held the pictures; these are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
-    model_input = _target(target, fed.shape)
+    # Of a model that declares no shape every axis is free.
+    model_input = (
+        replace(target, dims=(None,) * (1 + len(fed.shape))) if target.dims is None else target
+    )
     try:
         made, text = plan(fed, model_input, options)
     except (DataError, UsageError) as error:
@@ -274,7 +277,7 @@ def _planned(
         raise
     takes = None
     if target.dtype.kind == "f":
-        takes = input_range(graph, target.name, made.shape, batch)
+        takes = infer_input_range(graph, target.name, made.shape, batch)
     by_default = fed.dtype == np.uint8 and options.scale is None
     if takes is not None and by_default and not options.mean and not options.std:
         if takes.takes == "pixels":
@@ -293,7 +296,7 @@ def _planned(
     return recorded, f"{geometry}; then {text}", takes
 
 
-def _is_one_sample(target: FeedSpec, shape: tuple[int, ...]) -> bool:
+def _is_one_sample(target: ModelInput, shape: tuple[int, ...]) -> bool:
     """Say whether an input takes as many numbers as one sample has, with no axis for several."""
     dims = target.dims or ()
     sizes = [size for size in dims if isinstance(size, int)]
@@ -342,13 +345,8 @@ def _noise(values: NDArray[Any]) -> float:
     return 0.1 * min(1.0, max(spread, 1e-3 * largest))
 
 
-def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
-    shape = (None,) * len(given) if spec.shape is None else spec.shape
-    return ModelInput(spec.name, spec.dtype, shape)
-
-
 def _options_of(
-    specs: Sequence[FeedSpec], given: Sequence[InputSpec], options: PreprocessOptions
+    specs: Sequence[ModelInput], given: Sequence[InputSpec], options: PreprocessOptions
 ) -> list[PreprocessOptions]:
     """Give each input its options: of several inputs, the floating one has them, or the picture."""
     if len(specs) == 1 or options == PreprocessOptions():
@@ -357,7 +355,7 @@ def _options_of(
     pictures = [
         spec.name
         for spec, samples in zip(specs, given, strict=True)
-        if spec.name in floating and max(len(spec.shape or ()), len(samples.fed.shape)) > 2
+        if spec.name in floating and max(len(spec.shape), len(samples.fed.shape)) > 2
     ]
     meant = floating if len(floating) == 1 else pictures
     only_layout = options == PreprocessOptions(layout=options.layout)

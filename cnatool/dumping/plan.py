@@ -13,12 +13,12 @@ import numpy as np
 from cnatool._util.text import classes_text
 from cnatool._version import __version__
 from cnatool.backend.network import open_network
-from cnatool.backend.schedule import scheduled
+from cnatool.backend.schedule import schedule_runs
 from cnatool.backend.select import (
     Narrowing,
-    chosen_tensors,
-    stored_outputs,
-    unselected_tensors,
+    list_unselected,
+    select_outputs,
+    select_tensors,
 )
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.dumping.batch import batched
@@ -194,12 +194,12 @@ def planned(
             "optimised, the model gives other values each time it runs on the same batch; it is "
             "run without optimisation, which repeats them"
         )
-    kept = chosen_tensors(
+    kept = select_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
-    outputs = stored_outputs(network, probed.tensors, choices.tensors)
+    outputs = select_outputs(network, probed.tensors, choices.tensors)
     held_bytes = _held_bytes(kept, outputs, feed)
-    schedule = scheduled(
+    schedule = schedule_runs(
         network,
         probed.tensors,
         held_bytes,
@@ -225,7 +225,7 @@ def planned(
         statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
         splits={},
         skipped=tuple(probed.skipped),
-        unselected=unselected_tensors(probed.tensors, kept),
+        unselected=list_unselected(probed.tensors, kept),
         model=network.record,
         runtime=RuntimeRecord(
             name="onnxruntime",

@@ -7,7 +7,7 @@ taken away, then the standard deviation divides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,16 +25,8 @@ from cnatool.records.store import Preprocessing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cnatool.backend.inputs import ModelInput
     from cnatool.data.source import InputSpec
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInput:
-    """One input of a model: ``shape`` is one sample's, None for a symbolic axis."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ def plan(
         for word, values in (("minus", options.mean), ("over", options.std))
         if values
     ]
-    decided = ModelInput(target.name, target.dtype, shape)
+    decided = replace(target, dims=(None, *shape))
     return made, f"{_describe(spec, decided)}: {', '.join(done) or 'as it is'}"
 
 

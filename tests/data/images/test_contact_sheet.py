@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cnatool.backend.inputs import ModelInput
 from cnatool.data.images.contact_sheet import Fed, Order, fed, shown
 from cnatool.data.images.transform import Geometry, transformed
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.data.preprocess.apply import PreprocessOptions, apply, plan
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
 from cnatool.records.store import Preprocessing
@@ -47,7 +48,7 @@ def through(
     block: Array, target: tuple[int, ...], layout: str | None, **options: Any
 ) -> tuple[Array, Preprocessing]:
     spec = InputSpec("images", block.dtype, block.shape[1:])
-    wanted = ModelInput("x", np.dtype(options.pop("dtype", "f4")), target)
+    wanted = ModelInput("x", np.dtype(options.pop("dtype", "f4")), ("n", *target))
     made, _ = plan(spec, wanted, PreprocessOptions(layout=layout, **options))
     return apply(block, made), made
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.inputs import ModelInput
+from cnatool.data.preprocess.apply import PreprocessOptions, apply, plan
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
 
@@ -20,7 +21,7 @@ def spec(shape: Shape, dtype: str = "u1", layout: Any = None) -> InputSpec:
 
 
 def model(shape: Target, dtype: str = "f4") -> ModelInput:
-    return ModelInput("x", np.dtype(dtype), shape)
+    return ModelInput("x", np.dtype(dtype), ("n", *shape))
 
 
 def run(block: np.ndarray[Any, Any], target: ModelInput, **options: Any) -> np.ndarray[Any, Any]:

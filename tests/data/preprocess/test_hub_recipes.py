@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.peers import peer
 
+from cnatool.backend.inputs import ModelInput
 from cnatool.data.images.transform import Geometry, transformed
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.data.preprocess.apply import PreprocessOptions, apply, plan
 from cnatool.data.preprocess.recipe import Recipe, read_recipe
 from cnatool.data.source import InputSpec
 from cnatool.errors import UsageError
@@ -213,7 +214,7 @@ def prepared(picture: np.ndarray[Any, Any], recipe: Recipe) -> np.ndarray[Any, A
     geometry = recipe.geometry()
     made = picture if geometry is None else transformed(picture, geometry)
     spec = InputSpec("images", made.dtype, made.shape, "hwc")
-    target = ModelInput("x", np.dtype("f4"), (made.shape[2], *made.shape[:2]))
+    target = ModelInput("x", np.dtype("f4"), ("n", made.shape[2], *made.shape[:2]))
     return apply(made[None], plan(spec, target, recipe.options())[0])[0]
 
 

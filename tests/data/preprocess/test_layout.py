@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.inputs import ModelInput
+from cnatool.data.preprocess.apply import PreprocessOptions, apply, plan
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
 
@@ -21,7 +22,7 @@ def spec(shape: Shape, dtype: str = "u1", layout: Any = None) -> InputSpec:
 
 
 def model(shape: Target) -> ModelInput:
-    return ModelInput("x", np.dtype("f4"), shape)
+    return ModelInput("x", np.dtype("f4"), ("n", *shape))
 
 
 @pytest.mark.parametrize(
