@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import ConventionResult, LayerResult
+from cnatool.scoring.results import LayerResult
 from cnatool.studying.results import NotScored
 
 
@@ -68,7 +69,7 @@ class LandscapeResult(Document, frozen=True):
     ----------
     schema : str
         Name and version of this format.
-    convention : ConventionResult
+    convention : Convention
         The convention of α, the layers and CNA.
     order : str or None
         The tag whose number is the step; None where steps are the places in which the stores were
@@ -101,7 +102,7 @@ class LandscapeResult(Document, frozen=True):
     """
 
     schema: Literal["cnatool.landscape/1"]
-    convention: ConventionResult
+    convention: Convention
     order: str | None
     by: str | None
     split: str

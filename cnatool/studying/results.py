@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import ConventionResult
 from cnatool.studying.statistics.curves import QuadraticFit
 from cnatool.studying.statistics.information import ConditionalInformation
 from cnatool.studying.statistics.sign_error import SignError
@@ -235,7 +235,7 @@ class StudyResult(Document, frozen=True):
         Rows of the frame of networks.
     clusters : int
         Clusters of them.
-    convention : ConventionResult or None
+    convention : Convention or None
         The convention that stores were scored by; None where no store was given.
     tags : tuple of str
         Tags that networks have.
@@ -261,7 +261,7 @@ class StudyResult(Document, frozen=True):
     schema: Literal["cnatool.study/1"]
     networks: int
     clusters: int
-    convention: ConventionResult | None
+    convention: Convention | None
     tags: tuple[str, ...]
     settings: StudySettings
     not_scored: tuple[NotScored, ...]

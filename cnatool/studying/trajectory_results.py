@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
-from cnatool.scoring.results import AlphaGroup, ConventionResult
+from cnatool.scoring.results import AlphaGroup
 from cnatool.studying.results import NotScored
 
 
@@ -97,7 +98,7 @@ class TrajectoryResult(Document, frozen=True):
     ----------
     schema : str
         Name and version of this format.
-    convention : ConventionResult
+    convention : Convention
         What all stores were scored by.
     order : str or None
         The tag whose number is the step; None where steps are the places in which the stores were
@@ -113,7 +114,7 @@ class TrajectoryResult(Document, frozen=True):
     """
 
     schema: Literal["cnatool.trajectory/1"]
-    convention: ConventionResult
+    convention: Convention
     order: str | None
     by: str | None
     runs: tuple[RunResult, ...]
