@@ -49,11 +49,9 @@ if TYPE_CHECKING:
     from cnatool.store.stored_array import StoredArray
     from cnatool.store.verify import Verification, verify
     from cnatool.studying.landscape import Landscape, landscape
-    from cnatool.studying.landscape_results import LandscapeResult
-    from cnatool.studying.results import StudyResult
+    from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
     from cnatool.studying.study import Study, study
     from cnatool.studying.trajectory import Trajectory, trajectory
-    from cnatool.studying.trajectory_results import TrajectoryResult
 
 __all__ = [
     "BackendError",
@@ -109,7 +107,7 @@ _LAZY = {
     "Comparison": ("cnatool.comparing.results", "Comparison"),
     "Flatness": ("cnatool.records.weights", "Flatness"),
     "Landscape": ("cnatool.studying.landscape", "Landscape"),
-    "LandscapeResult": ("cnatool.studying.landscape_results", "LandscapeResult"),
+    "LandscapeResult": ("cnatool.studying.results", "LandscapeResult"),
     "Layer": ("cnatool.recording.recording", "Layer"),
     "LayerScores": ("cnatool.scoring.layer_results", "LayerScores"),
     "Observer": ("cnatool._util.observer", "Observer"),
@@ -122,7 +120,7 @@ _LAZY = {
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),
     "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),
-    "TrajectoryResult": ("cnatool.studying.trajectory_results", "TrajectoryResult"),
+    "TrajectoryResult": ("cnatool.studying.results", "TrajectoryResult"),
     "Verification": ("cnatool.store.verify", "Verification"),
     "compare": ("cnatool.comparing.compare", "compare"),
     "convert": ("cnatool.store.convert", "convert"),

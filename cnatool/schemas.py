@@ -18,11 +18,7 @@ SCHEMAS: Mapping[str, tuple[str, str, str]] = {
     "compare": ("What `cnatool compare --json` prints", "comparing.results", "Comparison"),
     "dump": ("What `cnatool dump --json` prints", "dumping.results", "DumpResult"),
     "inspect": ("What `cnatool inspect --json` prints", "dumping.results", "InspectionResult"),
-    "landscape": (
-        "What `cnatool landscape --json` prints",
-        "studying.landscape_results",
-        "LandscapeResult",
-    ),
+    "landscape": ("What `cnatool landscape --json` prints", "studying.results", "LandscapeResult"),
     "layers": ("What `cnatool layers --json` prints", "scoring.layer_results", "LayerScores"),
     "preflight": (
         "What `cnatool dump --dry-run --json` prints",
@@ -39,7 +35,7 @@ SCHEMAS: Mapping[str, tuple[str, str, str]] = {
     "study": ("What `cnatool study --json` prints", "studying.results", "StudyResult"),
     "trajectory": (
         "What `cnatool trajectory --json` prints",
-        "studying.trajectory_results",
+        "studying.results",
         "TrajectoryResult",
     ),
     "verify": ("What `cnatool verify --json` prints", "store.verify", "Verification"),
@@ -64,22 +60,26 @@ def schema_text(name: str) -> str:
     if name not in SCHEMAS:
         raise UsageError(f"there is no schema {name!r}; there are {', '.join(SCHEMAS)}.")
     title, module, record = SCHEMAS[name]
+    document = getattr(import_module(f"cnatool.{module}"), record)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
-        **msgspec.json.schema(getattr(import_module(f"cnatool.{module}"), record)),
+        **msgspec.json.schema(document),
     }
     for definition in schema["$defs"].values():
-        _describe(definition)
+        text = inspect.cleandoc(definition.get("description", ""))
+        definition["description"] = " ".join(text.partition("\n\nAttributes\n")[0].split())
+        _describe_fields(definition, text)
+    # The fields of a header are documented where it is declared.
+    for base in document.__mro__[1:]:
+        _describe_fields(schema["$defs"][record], inspect.getdoc(base) or "")
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 
-def _describe(definition: dict[str, Any]) -> None:
-    """Turn a record's docstring into descriptions of the record and of each of its fields."""
-    text = inspect.cleandoc(definition.get("description", ""))
-    summary, _, attributes = text.partition("\n\nAttributes\n----------\n")
-    definition["description"] = " ".join(summary.split())
+def _describe_fields(definition: dict[str, Any], docstring: str) -> None:
+    """Turn the section Attributes of a record's docstring into descriptions of its fields."""
+    attributes = docstring.partition("\n\nAttributes\n----------\n")[2]
     # An entry is "name, name : type" at the margin, with its text indented below.
     for names, body in re.findall(r"^(\S[^:\n]*) : .*\n((?: +.*\n?)+)", attributes, re.MULTILINE):
         for field in names.split(", "):
-            definition["properties"][field]["description"] = " ".join(body.split())
+            definition["properties"][field].setdefault("description", " ".join(body.split()))

@@ -17,9 +17,9 @@ from cnatool.scoring.results import LayerResult
 from cnatool.scoring.split import finite
 from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.find import find_stores, store_ids
-from cnatool.studying.landscape_results import GridPoint, LandscapePoint, LandscapeResult
 from cnatool.studying.minibatch import gathered, same_minibatch, usable
 from cnatool.studying.omissions import UNUSABLE, Omissions
+from cnatool.studying.results import GridPoint, LandscapePoint, LandscapeResult
 from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
 from cnatool.studying.statistics.plane import check_points, principal_plane
 from cnatool.studying.write import check_folder, write_results

@@ -14,12 +14,10 @@ from cnatool._util.text import one_line
 from cnatool.errors import DataError
 from cnatool.studying.checksums import checked_bytes, list_name, read_list
 from cnatool.studying.landscape import Landscape
-from cnatool.studying.landscape_results import LandscapeResult
 from cnatool.studying.replace import check_finished
-from cnatool.studying.results import StudyResult
+from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
-from cnatool.studying.trajectory_results import TrajectoryResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a study gives: typed results, the same whether printed, returned, or written as JSON."""
+"""Results of studies, trajectories and landscapes: the records behind their JSON documents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import msgspec
 
 from cnatool._util.documents import Document
 from cnatool.metrics.convention import Convention
-from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
+from cnatool.scoring.results import AlphaGroup, LayerResult
 from cnatool.studying.statistics.curves import QuadraticFit
 from cnatool.studying.statistics.information import ConditionalInformation
 from cnatool.studying.statistics.sign_error import SignError
@@ -18,7 +19,7 @@ MeasureKind = Literal["measure", "norm", "trivial"]
 
 
 class StudyEstimate(msgspec.Struct, frozen=True):
-    """A number over networks with its bootstrap interval, or the reason why it is undefined.
+    """A statistic over networks with its bootstrap interval, or the reason why it is undefined.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class NotScored(msgspec.Struct, frozen=True):
 
 
 class UndefinedMeasure(msgspec.Struct, frozen=True):
-    """A measure that some networks have no number of.
+    """A measure that is undefined for some networks.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ class UndefinedMeasure(msgspec.Struct, frozen=True):
     reason : str
         Why it is undefined.
     networks : int
-        How many networks it is undefined for, for this reason.
+        Number of networks for which it is undefined for this reason.
     """
 
     measure: str
@@ -72,16 +73,16 @@ class UndefinedMeasure(msgspec.Struct, frozen=True):
 
 
 class StudySettings(msgspec.Struct, frozen=True):
-    """What a study's numbers depend on beside the networks.
+    """The settings of a study.
 
     Attributes
     ----------
     targets : tuple of str
         The columns that measures are correlated with.
     by : str or None
-        The tag whose values are also looked at one by one.
+        The tag within whose values correlations are also computed.
     cluster : str or None
-        The tag whose values are the clusters; None where each network is one by itself.
+        The tag whose values are the clusters; None where each network is its own cluster.
     hyperparameters : tuple of str
         The tags that count as hyperparameters.
     resamples, seed : int
@@ -93,8 +94,8 @@ class StudySettings(msgspec.Struct, frozen=True):
     test_samples : int or None
         Test samples behind the weights of the sign error; None where pairs are not weighted.
     held : tuple of str
-        Tags that are no hyperparameters, but are the same in both networks of each pair that Ψ and
-        the sign error compare, as steps of training.
+        Tags that are not hyperparameters, but are equal in both networks of each pair that Ψ and
+        the sign error compare, such as steps of training.
     not_hyperparameters : dict of str to str
         Tags that are neither, each with the reason; empty where hyperparameters were named.
     """
@@ -113,7 +114,7 @@ class StudySettings(msgspec.Struct, frozen=True):
 
 
 class MeasureCorrelation(msgspec.Struct, frozen=True):
-    """How a measure and a target go together over networks.
+    """Correlation of a measure with a target over networks.
 
     Attributes
     ----------
@@ -122,8 +123,8 @@ class MeasureCorrelation(msgspec.Struct, frozen=True):
     target, measure : str
         Columns of the frame of networks.
     kind : {"measure", "norm", "trivial"}
-        What is studied; norms of weights, that others have proposed; and the trivial baselines
-        that any claim must beat.
+        What the measure is: one of cnatool's own, a norm of weights proposed by others, or a
+        trivial baseline that any claim must beat.
     networks, clusters : int
         Networks that have both numbers, and their clusters.
     pearson, spearman, kendall_a, kendall_b : StudyEstimate
@@ -146,22 +147,22 @@ class MeasureCorrelation(msgspec.Struct, frozen=True):
 
 
 class HyperparameterResult(msgspec.Struct, frozen=True):
-    """What a measure tells beyond the hyperparameters.
+    """What a measure tells of a target beyond the hyperparameters.
 
     Attributes
     ----------
     target, measure : str
         Columns of the frame of networks.
     kind : {"measure", "norm", "trivial"}
-        As of the correlations.
+        As in the correlations.
     networks : int
         Networks that have both numbers.
     psi : StudyEstimate
-        Granulated Kendall Ψ (Jiang et al. 2019), of τ-a.
+        Granulated Kendall Ψ (Jiang et al. 2020), of τ-a.
     psi_axes : dict of str to Estimate
         Its part ψ_i for each hyperparameter.
     information : ConditionalInformation
-        Conditional mutual information K (Jiang et al. 2019).
+        Conditional mutual information K (Jiang et al. 2020).
     sign_error : SignError
         Robust sign error (Dziugaite et al. 2020) over all environments.
     sign_error_axes : dict of str to SignError
@@ -180,20 +181,20 @@ class HyperparameterResult(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How much more one measure goes with a target than another, over the same networks.
+    """Difference between two measures' correlations with a target, over the same networks.
 
     Attributes
     ----------
     target, first, second : str
         Columns of the frame of networks.
     coefficient : {"pearson", "spearman", "kendall_a", "kendall_b"}
-        What is compared.
+        The coefficient that is compared.
     networks, clusters : int
         Networks that have all three numbers, and their clusters.
     difference : StudyEstimate
         Coefficient of `first` − that of `second`.
     magnitude : StudyEstimate
-        The same of their absolute values: which one tells more, whatever its direction.
+        The same of their absolute values: which one is the stronger, whatever its sign.
     """
 
     target: str
@@ -207,16 +208,16 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Bin(msgspec.Struct, frozen=True):
-    """Networks of neighbouring test accuracy.
+    """A bin of networks with similar test accuracy.
 
     Attributes
     ----------
     networks : int
-        How many.
+        Number of networks in the bin.
     accuracy : float
         Mean of their test accuracy.
     means : dict of str to float or None
-        Mean of each measure over those that have it; None where none has.
+        Mean of each measure over the networks that have it; None where none has.
     """
 
     networks: int
@@ -225,7 +226,7 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 class StudyResult(Document, frozen=True):
-    """Everything `cnatool study` says of a collection of networks.
+    """The result of `cnatool study` for a collection of networks.
 
     Attributes
     ----------
@@ -234,28 +235,28 @@ class StudyResult(Document, frozen=True):
     networks : int
         Rows of the frame of networks.
     clusters : int
-        Clusters of them.
+        Number of clusters of networks.
     convention : Convention or None
-        The convention that stores were scored by; None where no store was given.
+        The convention by which the stores were scored; None where no store was given.
     tags : tuple of str
         Tags that networks have.
     settings : StudySettings
-        What the numbers depend on beside the networks.
+        What the numbers depend on besides the networks.
     not_scored : tuple of NotScored
         Stores that have no row.
     undefined : tuple of UndefinedMeasure
-        Measures that scored stores have no number of.
+        Measures that are undefined for scored stores.
     correlations : tuple of MeasureCorrelation
         Of each measure with each target, over all networks and within each value of the tag `by`.
     hyperparameters : tuple of HyperparameterResult
-        Of each measure with each target; empty where there are no hyperparameters.
+        For each measure and each target; empty where there are no hyperparameters.
     differences : tuple of Difference
         Of pairs of measures.
     bins : tuple of Bin
         Networks in bins of 25, or in five smaller ones where they are fewer than 50, by rising
         test accuracy (paper Fig. 7).
     notes : tuple of str
-        What a reader of these numbers should know beside them.
+        What to know when reading these numbers.
     """
 
     schema: Literal["cnatool.study/1"]
@@ -271,3 +272,215 @@ class StudyResult(Document, frozen=True):
     differences: tuple[Difference, ...]
     bins: tuple[Bin, ...]
     notes: tuple[str, ...]
+
+
+class SeriesResult(Document, frozen=True):
+    """The header of results over checkpoints.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    convention : Convention
+        The convention by which all stores were scored.
+    order : str or None
+        The tag whose number is the step; None where steps are the positions in which the stores
+        were given, from 1.
+    by : str or None
+        The tag that separates runs.
+    """
+
+    schema: str
+    convention: Convention
+    order: str | None
+    by: str | None
+
+
+class StepSplit(msgspec.Struct, frozen=True):
+    """A split at one step.
+
+    Attributes
+    ----------
+    samples : int
+        Number of scored samples.
+    accuracy, loss : float or None
+        Share of correct predictions, and mean cross-entropy in nats; None where undefined.
+    performance_reason : str or None
+        Why accuracy or loss is undefined.
+    cna : Cna
+        Correlation of α and β, by the coefficient that the convention names; with an interval
+        where the convention has resamples.
+    alpha_groups : tuple of AlphaGroup
+        The split by quantiles of α, lowest first (paper Fig. 6).
+    """
+
+    samples: int
+    accuracy: float | None
+    loss: float | None
+    performance_reason: str | None
+    cna: Cna
+    alpha_groups: tuple[AlphaGroup, ...]
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """One checkpoint of a run (paper Fig. 4).
+
+    Attributes
+    ----------
+    step : float
+        Its place in the run.
+    id, path : str
+        Its name, and its store.
+    model : str or None
+        SHA-256 of the model's file.
+    tags : dict of str to str
+        The store's tags.
+    splits : dict of str to StepSplit
+        Its splits.
+    gap : Estimate
+        Generalisation gap, in the form that the convention names.
+    cna_area : ResampledEstimate
+        CNA-A between train and test.
+    margin : Estimate
+        γ of the training split.
+    cna_margin : ResampledEstimate
+        CNA-M = γ · CNA-A.
+    """
+
+    step: float
+    id: str
+    path: str
+    model: str | None
+    tags: dict[str, str]
+    splits: dict[str, StepSplit]
+    gap: Estimate
+    cna_area: ResampledEstimate
+    margin: Estimate
+    cna_margin: ResampledEstimate
+
+
+class RunResult(msgspec.Struct, frozen=True):
+    """The checkpoints of a run, in order.
+
+    Attributes
+    ----------
+    name : str or None
+        Value of the tag `by`; None where there is a single run.
+    steps : tuple of StepResult
+        By rising step.
+    """
+
+    name: str | None
+    steps: tuple[StepResult, ...]
+
+
+class TrajectoryResult(SeriesResult, frozen=True):
+    """The result of `cnatool trajectory` for a series of checkpoints.
+
+    Attributes
+    ----------
+    runs : tuple of RunResult
+        The runs.
+    not_scored : tuple of NotScored
+        Stores that have no step.
+    notes : tuple of str
+        What to know when reading these numbers.
+    """
+
+    schema: Literal["cnatool.trajectory/1"]
+    runs: tuple[RunResult, ...]
+    not_scored: tuple[NotScored, ...]
+    notes: tuple[str, ...]
+
+
+class LandscapePoint(msgspec.Struct, frozen=True):
+    """A checkpoint.
+
+    Attributes
+    ----------
+    run : str or None
+        Value of the tag that separates runs; None where there is a single run.
+    step : float
+        Its place in the run.
+    id, path : str
+        Its name, and its store.
+    x, y : float
+        Its coordinates along the first and the second principal component, from the mean.
+    captured : float or None
+        Share of its squared distance from the mean that lies in the plane; None where it is the
+        mean.
+    cna : Estimate
+        CNA of the minibatch at this checkpoint.
+    cna_projected : Estimate
+        The same at the point of the plane that is nearest to it.
+    """
+
+    run: str | None
+    step: float
+    id: str
+    path: str
+    x: float
+    y: float
+    captured: float | None
+    cna: Estimate
+    cna_projected: Estimate
+
+
+class GridPoint(msgspec.Struct, frozen=True):
+    """A point of the plane.
+
+    Attributes
+    ----------
+    x, y : float
+        Its coordinates, as those of the checkpoints.
+    cna : Estimate
+        CNA of the minibatch with the activations that inverse PCA gives there.
+    """
+
+    x: float
+    y: float
+    cna: Estimate
+
+
+class LandscapeResult(SeriesResult, frozen=True):
+    """The result of `cnatool landscape` for a series of checkpoints (paper Fig. 5).
+
+    Attributes
+    ----------
+    split : str
+        The split from which the minibatch is taken.
+    samples : int
+        Size of the minibatch, the first samples of the split.
+    fingerprint : str
+        SHA-256 over the SHA-256 digests of each raw input's bytes, of these samples.
+    layers : tuple of LayerResult
+        The layers whose activations were read.
+    dimension : int
+        Activations of all these layers and samples together: the length of a checkpoint's vector.
+    variance_shares : tuple of float
+        Share of the variance along each principal component, the largest first; the plane is that
+        of the first two.
+    points : tuple of LandscapePoint
+        The checkpoints, run by run, by rising step.
+    grid_size : int
+        Points of the grid along each axis.
+    grid : tuple of GridPoint
+        By rising y, and for each y by rising x.
+    notes : tuple of str
+        What to know when reading these numbers.
+    not_scored : tuple of NotScored
+        Stores that have no point.
+    """
+
+    schema: Literal["cnatool.landscape/1"]
+    split: str
+    samples: int
+    fingerprint: str
+    layers: tuple[LayerResult, ...]
+    dimension: int
+    variance_shares: tuple[float, ...]
+    points: tuple[LandscapePoint, ...]
+    grid_size: int
+    grid: tuple[GridPoint, ...]
+    notes: tuple[str, ...]
+    not_scored: tuple[NotScored, ...] = ()

@@ -10,13 +10,13 @@ from cnatool._util.observer import Silent
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.collect import collect, known_tags
 from cnatool.studying.frame import networks_frame
-from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
-from cnatool.studying.trajectory_results import (
+from cnatool.studying.results import (
     RunResult,
     StepResult,
     StepSplit,
     TrajectoryResult,
 )
+from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
 from cnatool.studying.write import check_folder, write_results
 
 if TYPE_CHECKING:

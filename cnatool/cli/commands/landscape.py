@@ -27,7 +27,7 @@ from cnatool.cli.options import (
 
 if TYPE_CHECKING:
     from cnatool.cli.tables.table import Column
-    from cnatool.studying.landscape_results import LandscapeResult
+    from cnatool.studying.results import LandscapeResult
 
 
 def landscape(

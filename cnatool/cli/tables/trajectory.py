@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cnatool.cli.tables.table import Column
-    from cnatool.studying.trajectory_results import RunResult, StepResult, TrajectoryResult
+    from cnatool.studying.results import RunResult, StepResult, TrajectoryResult
 
 # So many splits of short names fit a terminal side by side, and so many groups of α.
 _SPLITS = 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
     from cnatool.studying.landscape import Landscape
-    from cnatool.studying.landscape_results import LandscapeResult
+    from cnatool.studying.results import LandscapeResult
 
 # Both axes have one unit, but a picture is not drawn flatter or taller than this.
 _FLATTEST, _TALLEST = 0.6, 1.3
