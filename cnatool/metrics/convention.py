@@ -35,7 +35,9 @@ NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 
 # More bins, points or resamples than this is a slip of the finger, and would not fit memory.
 _MOST = 1 << 24
-_RESAMPLES = ("resamples", "area_resamples", "permutations")
+NO_RESAMPLES: Mapping[str, int] = MappingProxyType(
+    {"resamples": 0, "area_resamples": 0, "permutations": 0}
+)
 
 
 class ConventionFields(msgspec.Struct, frozen=True):
@@ -265,7 +267,7 @@ class Convention(msgspec.Struct, frozen=True):
         With `keep_overrides`, resamples that an override asks for stay.
         """
         kept = self.overrides if keep_overrides else {}
-        none = {field: 0 for field in _RESAMPLES if field not in kept}
+        none = {field: 0 for field in NO_RESAMPLES if field not in kept}
         return msgspec.structs.replace(self, fields=msgspec.structs.replace(self.fields, **none))
 
     def __str__(self) -> str:

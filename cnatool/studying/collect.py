@@ -14,6 +14,7 @@ import msgspec
 from cnatool._util.files import replaced_file
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
+from cnatool.metrics.convention import NO_RESAMPLES, Convention
 from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_all
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
     from cnatool.store.reader import Store
     from cnatool.studying.results import NotScored
 
@@ -157,6 +157,8 @@ def collect(
     if test is not None and not Path(test).is_dir():
         raise UsageError(f"--test {test}: this is no folder of stores.")
     cache = None if folder is None else ScoreCache(folder / _SCORES)
+    # A score that is kept lists among its overrides what a study leaves out.
+    without = Convention.named(convention.name, {**NO_RESAMPLES, **convention.overrides})
     convention = convention.without_resamples()
     omissions = Omissions(observer, strict=strict)
     stores, nothing = find_stores(places)
@@ -175,7 +177,7 @@ def collect(
             second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, convention, output)
             kept = None if cache is None or key is None else cache.get(key)
-            scored = kept or score_all(first, second, convention, output=output).result()
+            scored = kept or score_all(first, second, without, output=output).result()
             network = _network(name, first, second, scored, str(convention))
         if network is not None:
             networks.append(network)
