@@ -15,6 +15,7 @@ from cnatool.errors import DataError, StoreWarning, UsageError
 from cnatool.recording.batches import Description, Form, check_alike, ordered_batch
 from cnatool.recording.weights import check_units, recorded_weights
 from cnatool.records.checks import SPLIT_NAME
+from cnatool.records.layout import StoreRows
 from cnatool.records.store import Kept, LayerRecord, Statistic
 from cnatool.store.lock import locked
 from cnatool.store.replace import Replaced, check_free, recovered
@@ -410,16 +411,18 @@ class Recording:
             same.accept(batch.rows)
         first = writer.rows
         writer.append(
-            ids=batch.ids or held_ids or [str(first + i) for i in range(batch.rows)],
-            inputs=list(batch.inputs.values()),
-            labels=batch.labels,
-            outputs=list(batch.outputs.values()),
-            activations={
-                tensor.number: batch.tensors[tensor.name]
-                for tensor in self._writer.record.tensors
-                if tensor.stored is not None
-            },
-            statistics=batch.statistics,
+            StoreRows(
+                ids=batch.ids or held_ids or [str(first + i) for i in range(batch.rows)],
+                inputs=list(batch.inputs.values()),
+                labels=batch.labels,
+                outputs=list(batch.outputs.values()),
+                activations={
+                    tensor.number: batch.tensors[tensor.name]
+                    for tensor in self._writer.record.tensors
+                    if tensor.stored is not None
+                },
+                statistics=batch.statistics,
+            )
         )
 
     def _same_samples(self, split: str) -> SameSamples | None:
