@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from timing import seconds
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
 
+from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.format import Codec
 from cnatool.store.reader import open_store
 from cnatool.store.writer import SplitWriter, StoreWriter
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from cnatool.dumping.plan import Plan
     from cnatool.dumping.run import ProcessedBlock
+    from cnatool.records.choices import Codec
     from cnatool.records.layout import ArraySpec
-    from cnatool.store.format import Codec
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network
     from cnatool.backend.statistics.exposed_model import ExposedModel
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
     from cnatool.store.reader import Split, Store
 
 

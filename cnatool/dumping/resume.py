@@ -10,6 +10,7 @@ import numpy as np
 from cnatool._util.text import printable
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.records.choices import Codec
 from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.store import (
     FileRecord,
@@ -19,7 +20,6 @@ from cnatool.records.store import (
     StoreRecord,
 )
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format import Codec
 from cnatool.store.format_table import format_at, format_of
 from cnatool.store.integrity import data_digests, digest
 from cnatool.store.reader import open_store

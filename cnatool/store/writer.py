@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Digest
     from pathlib import Path
 
+    from cnatool.records.choices import Codec
     from cnatool.records.layout import StoreRows
     from cnatool.records.references import InputsReference
-    from cnatool.store.format import Codec
     from cnatool.store.reader import Split, Store
 
 # Arrays that are compressed and written at a time.

@@ -11,9 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.format import Codec
 from cnatool.store.reader import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 

@@ -67,6 +67,7 @@ def score(
 ) -> None:
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
     from cnatool.cli.tables.score import print_baselines, print_score
+    from cnatool.metrics.convention import Convention
     from cnatool.scoring.notes import unfinished
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
     from cnatool.scoring.score import score_all
@@ -77,8 +78,7 @@ def score(
         scored = score_all(
             store,
             test,
-            convention=convention,
-            overrides=key_values("--set", overrides or ()),
+            Convention.named(convention, key_values("--set", overrides or ())),
             output=output,
             inputs=inputs or (),
             observer=observer,
