@@ -11,7 +11,7 @@ import numpy as np
 
 from cnatool._util.names import exclusion
 from cnatool._util.threads import computed, prefetched
-from cnatool.data.blocks import taken
+from cnatool.data.blocks import take_rows
 from cnatool.dumping.sample_checks import broken_rows, content_hashes
 from cnatool.errors import BackendError, DataError
 from cnatool.records.layout import keyed_rows
@@ -107,7 +107,7 @@ def ran_blocks(
         stages.add("model", (time.perf_counter() - start) / schedule.runs)
         return RanBlock(
             # What the model was fed from is not needed any more.
-            replace(block, made=()),
+            replace(block, transformed=()),
             replace(results, activations=narrowed),
             broken_rows(block.inputs, count),
             content_hashes(block.inputs, count),
@@ -172,7 +172,7 @@ def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:
 
 
 def _part(block: Block, rows: slice) -> Block:
-    return replace(taken(block, rows), skipped=block.skipped)
+    return replace(take_rows(block, rows), skipped=block.skipped)
 
 
 def _rest(ran: RanBlock, start: int) -> RanBlock:
@@ -181,7 +181,7 @@ def _rest(ran: RanBlock, start: int) -> RanBlock:
     results = ran.results
     return replace(
         ran,
-        block=taken(ran.block, rows),
+        block=take_rows(ran.block, rows),
         results=replace(
             results,
             outputs=tuple(values[rows] for values in results.outputs),
