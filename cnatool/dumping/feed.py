@@ -158,9 +158,7 @@ class Feed:
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
                 "each, or say what those that are the same for every sample receive, as in "
-                + " ".join(
-                    wanted.constant_advice[spec.name] for spec in specs[len(source.inputs) :]
-                )
+                + " ".join(wanted.constant_advice[s.name] for s in specs[len(source.inputs) :])
             )
         batch = network.bound(wanted.inputs)
         planned = [

@@ -15,7 +15,7 @@ from cnatool.data.images.contact_sheet import (
     describe_encoding,
     draw_contact_sheet,
 )
-from cnatool.data.images.transform import Geometry, transform_array
+from cnatool.data.images.transform import transform_array
 from cnatool.data.preprocess.apply import (
     ModelInput,
     PreprocessOptions,
@@ -24,6 +24,7 @@ from cnatool.data.preprocess.apply import (
 )
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
+from cnatool.records.image_transform import Geometry
 from cnatool.records.store import Preprocessing
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,6 @@ from PIL import Image
 from support.peers import peer
 
 from cnatool.data.images.transform import (
-    Geometry,
     parse_colour,
     parse_crop,
     parse_interpolation,
@@ -20,7 +19,8 @@ from cnatool.data.images.transform import (
     transform_array,
 )
 from cnatool.errors import DataError, UsageError
-from cnatool.records.image_transform import Interpolation
+from cnatool.records.choices import Interpolation
+from cnatool.records.image_transform import Geometry
 
 Picture = np.ndarray[Any, Any]
 FILTERS = get_args(Interpolation)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.peers import peer
 
-from cnatool.data.images.transform import Geometry, transform_array
+from cnatool.data.images.transform import transform_array
 from cnatool.data.preprocess.apply import (
     ModelInput,
     PreprocessOptions,
@@ -23,6 +23,7 @@ from cnatool.data.preprocess.apply import (
 from cnatool.data.preprocess.recipe import Recipe, read_recipe
 from cnatool.data.source import InputSpec
 from cnatool.errors import UsageError
+from cnatool.records.image_transform import Geometry
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnatool.data.images.transform import Geometry, transform_array
+from cnatool.data.images.transform import transform_array
 from cnatool.data.preprocess.apply import PreprocessOptions
 from cnatool.data.preprocess.recipe import Recipe, read_recipe
 from cnatool.errors import UsageError
+from cnatool.records.image_transform import Geometry
 from cnatool.schemas import schema_text
 
 SCHEMA = "cnatool.preprocess/1"
