@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess.apply import PreprocessOptions
     from cnatool.data.source import InputSpec, Source
-    from cnatool.data.splits import Reading
+    from cnatool.data.splits import ReaderOptions
     from cnatool.records.choices import Kept, Narrowing, Statistic
     from cnatool.records.store import TensorRecord
     from cnatool.store.shared_inputs import SharedInputs
@@ -73,7 +73,7 @@ class FeedChoices:
     preprocessing: PreprocessOptions
     arrays: dict[str, str]
     constants: dict[str, ArrayLike]
-    reading: Reading
+    reading: ReaderOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def planned(
         first,
         wanted,
         feeding.preprocessing,
-        feeding.reading.view.geometry,
+        feeding.reading.images.geometry,
         feeding.constants,
     )
     for line in feed.notes:
@@ -242,7 +242,7 @@ def planned(
         network=network,
         sources=sources,
         rows=rows,
-        skips=feeding.reading.view.skip,
+        skips=feeding.reading.images.skip_unreadable,
         feed=feed,
         probed=probed,
         outputs=outputs,
