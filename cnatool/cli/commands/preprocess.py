@@ -193,17 +193,17 @@ def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
 
 def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool._util.files import replaced_file
-    from cnatool.data.images.contact_sheet import fed, shown
+    from cnatool.data.images.contact_sheet import describe_encoding, draw_contact_sheet
     from cnatool.data.images.transform import parse_crop
 
     refusals = []
     for record in preview.inputs:
         colour = record.geometry.colour if record.geometry else "as-is"
         try:
-            facts = fed(
+            encoding = describe_encoding(
                 record, colour, parse_crop(size) if size else None, order.value if order else None
             )
-            picture = shown(preview.values[record.input], facts)
+            picture = draw_contact_sheet(preview.values[record.input], encoding)
         except DataError as error:
             refusals.append(error)
             continue

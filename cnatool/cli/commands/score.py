@@ -95,6 +95,7 @@ def score(
     α, β and CNA are of each split; CNA-A and CNA-M compare train and test.
     """
     from cnatool.cli.tables.score import print_baselines, print_score
+    from cnatool.metrics.convention import Convention
     from cnatool.scoring.notes import unfinished
     from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
@@ -111,8 +112,7 @@ def score(
         scored = score_all(
             store,
             test,
-            convention=convention,
-            overrides=read_pairs("--set", overrides),
+            Convention.named(convention, read_pairs("--set", overrides)),
             output=output,
             inputs=inputs or (),
             observer=observer,

@@ -46,12 +46,12 @@ def print_model(
     network = inspection.network
     opsets = ", ".join(f"{domain} {version}" for domain, version in network.record.opsets.items())
     print_line(f"{path}: model by {network.record.producer or 'unknown'}, opset {opsets}")
-    for feed in network.feeds:
+    for feed in network.inputs:
         batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
         print_line(f"input {feed}, {batch}")
         if feed.name in inspection.ranges:
             print_line(f"input {feed.name!r}: the model {inspection.ranges[feed.name]}")
-    if inspection.batch is not None and all(feed.batch is None for feed in network.feeds):
+    if inspection.batch is not None and all(feed.batch is None for feed in network.inputs):
         print_line(
             f"run with {inspection.batch} sample{'s' * (inspection.batch > 1)} at a time: with 2 "
             "and 3 it fails, or no tensor has rows of samples"
