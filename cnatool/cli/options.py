@@ -13,7 +13,7 @@ from cnatool.cli.console import read_pairs
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cnatool.dumping.options import PreparedBy
 
@@ -30,6 +30,18 @@ EXIT_CODES = (
 STORES = "Stores"
 DEFINITIONS = "Definitions"
 OUTPUT = "Output"
+
+
+CONVENTIONS = ("paper", "reference", "legacy")
+
+
+def complete_from(*words: str) -> Callable[[str], list[str]]:
+    """Return what completes the value of an option that takes one of these words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
 
 
 class _Codec(StrEnum):
@@ -148,6 +160,7 @@ ConventionOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="Convention to follow: paper, reference or legacy.",
+        autocompletion=complete_from(*CONVENTIONS),
         rich_help_panel=DEFINITIONS,
     ),
 ]

@@ -57,7 +57,10 @@ def landscape(
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Compute CNA over the principal plane of the activations of checkpoints."""
+    """Compute CNA over the plane of the activations of checkpoints.
+
+    The plane is spanned by the two principal components, in which the activations differ most.
+    """
     from cnatool.cli.tables.landscape import print_landscape
     from cnatool.studying.landscape import landscape as run_landscape
 

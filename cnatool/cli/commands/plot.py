@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +10,25 @@ import typer
 
 from cnatool.cli.console import ConsoleObserver, exit_incomplete, note, read_pairs
 from cnatool.cli.options import (
+    CONVENTIONS,
     DEFINITIONS,
     InputsOption,
     ScoresOutputOption,
     SetOption,
     StrictOption,
     TestOption,
+    complete_from,
 )
 from cnatool.errors import UsageError
 
 _FIGURE = "Figure"
+_FIGURES = {
+    "stores": ("depth-profile", "alpha-beta", "area", "error-by-alpha"),
+    "a study": ("trajectory", "bins", "gap", "measures"),
+    "a trajectory": ("trajectory", "error-by-alpha"),
+    "a landscape": ("landscape",),
+}
+_COEFFICIENTS = ("pearson", "spearman", "kendall_a", "kendall_b")
 
 
 def plot(
@@ -33,9 +43,11 @@ def plot(
         str,
         typer.Option(
             metavar="NAME",
-            help="Of stores: depth-profile, alpha-beta, area, error-by-alpha. Of a study: "
-            "trajectory, bins, gap, measures. Of a trajectory: trajectory, error-by-alpha. Of a "
-            "landscape: landscape.",
+            help="; ".join(
+                f"of {kind}: {', '.join(names)}" for kind, names in _FIGURES.items()
+            ).capitalize()
+            + ".",
+            autocompletion=complete_from(*dict.fromkeys(chain(*_FIGURES.values()))),
             rich_help_panel=_FIGURE,
         ),
     ],
@@ -89,7 +101,8 @@ def plot(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="pearson, spearman, kendall_a or kendall_b; by default pearson.",
+            help=f"{', '.join(_COEFFICIENTS[:-1])} or {_COEFFICIENTS[-1]}; by default pearson.",
+            autocompletion=complete_from(*_COEFFICIENTS),
             rich_help_panel=_FIGURE,
         ),
     ] = None,
@@ -119,6 +132,7 @@ def plot(
         typer.Option(
             metavar="NAME",
             help="Convention to follow: paper, reference or legacy; by default paper.",
+            autocompletion=complete_from(*CONVENTIONS),
             rich_help_panel=DEFINITIONS,
         ),
     ] = None,

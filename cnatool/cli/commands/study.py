@@ -119,7 +119,7 @@ def study(
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Correlate the measures of many networks with test accuracy and gap."""
+    """Correlate measures of many networks with test accuracy and gap."""
     from cnatool.cli.tables.study import print_study
     from cnatool.studying.study import study as run_study
 
