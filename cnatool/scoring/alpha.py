@@ -9,7 +9,7 @@ import numpy as np
 from cnatool._util.local_paths import real_path
 from cnatool.errors import MetricError
 from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
-from cnatool.metrics.alpha_compression import codec_text, compressed_share
+from cnatool.metrics.alpha_compression import compression_ratio, describe_codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ _LATEST: dict[tuple[object, ...], NDArray[np.float64]] = {}
 _MOST_LATEST = 4
 
 
-def split_alpha(
+def compute_alpha(
     split: Split, fields: ConventionFields, observer: Observer, rows: int | None = None
 ) -> NDArray[np.float64]:
     """Give α of each sample, (n,), or of the first `rows`; the observer is told how far that is.
@@ -68,10 +68,10 @@ def _alpha(
 
 def alpha_codec(fields: ConventionFields) -> str | None:
     """Say what compresses the inputs; None where nothing does."""
-    return codec_text(fields.codec) if fields.alpha == "compression" else None
+    return describe_codec(fields.codec) if fields.alpha == "compression" else None
 
 
-def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
+def find_input_range(splits: Iterable[Split]) -> tuple[float, float]:
     """Give the least and the greatest finite value of the raw inputs of all splits."""
     blocks = [
         (level_extent if split.holds_levels() else extent)(block)
@@ -121,7 +121,7 @@ _Measure: TypeAlias = "Callable[[NDArray[Any], ConventionFields, int], NDArray[n
 _OF_VALUES: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(entropy, density=False),
     "entropy-density": _histogram(entropy, density=True),
-    "compression": lambda block, fields, row: compressed_share(block, fields.codec),
+    "compression": lambda block, fields, row: compression_ratio(block, fields.codec),
 }
 _OF_LEVELS: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(level_entropy, density=False),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from cnatool.metrics.norms import (
     Baseline,
+    divide_by_margin,
     norm_product,
-    over_margin,
     plain,
     root_sum_of_squares,
     spectral_bound,
@@ -25,7 +25,7 @@ _NO_INITIAL = "the initial weights are not known: dump with --initial-model FILE
 _NONE_RECORDED = "the initial weights are not known: give initial_weights= beside weights="
 
 
-def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
+def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
     """Give the baselines of a network."""
     record = store.record
     samples = None
@@ -51,7 +51,7 @@ def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) 
         initial=None if record.initial is None else record.initial.name,
         **measures,
         flatness=None if record.flatness is None else record.flatness.settings,
-        **scored_flatness(record.flatness, samples, _no_samples(samples)),
+        **compute_flatness_baselines(record.flatness, samples, _no_samples(samples)),
     )
 
 
@@ -74,7 +74,7 @@ def _no_samples(samples: int | None) -> str:
 def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
     if weights.log_path_norm is None:
         return Baseline.undefined(weights.path_norm_reason or "there is no path norm")
-    return over_margin(weights.log_path_norm, margin)
+    return divide_by_margin(weights.log_path_norm, margin)
 
 
 def _of_layers(
@@ -98,7 +98,7 @@ def _of_layers(
     def product(norms: list[float]) -> Baseline:
         if weights.unfolded is not None:
             return Baseline.undefined(weights.unfolded)
-        return over_margin(norm_product(norms), margin)
+        return divide_by_margin(norm_product(norms), margin)
 
     def bound(of: list[float]) -> Baseline:
         if weights.unfolded is not None:
@@ -108,7 +108,7 @@ def _of_layers(
         if not all(spectral):
             number = spectral.index(0.0) + 1
             return Baseline.undefined(f"the weights of layer {number} are all 0")
-        return over_margin(spectral_bound(spectral, of, units, samples), margin)
+        return divide_by_margin(spectral_bound(spectral, of, units, samples), margin)
 
     return {
         "l2": product(frobenius),
@@ -134,7 +134,7 @@ _FLATNESS_MEASURES = (
 )
 
 
-def scored_flatness(
+def compute_flatness_baselines(
     record: FlatnessRecord | None, samples: int | None, no_samples: str
 ) -> dict[str, Baseline]:
     """Give the flatness measures by the names of their fields."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients, slopes
+from cnatool.metrics.beta import aggregated, slope_coefficients, slopes, sum_activations
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.rounding import Rounding, rounding_share
 
@@ -71,7 +71,9 @@ class SplitBeta:
         return bool(abs(self.values[0] - other.values[0]) <= self.rounding + other.rounding)
 
 
-def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields) -> SplitBeta:
+def compute_beta(
+    split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
+) -> SplitBeta:
     """Give β of each sample of a split, block by block."""
     depths = [layer.depth for layer in layers]
     try:
@@ -80,25 +82,25 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: ConventionFi
         return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
     beta = np.empty(len(split))
     step = max(1, _ELEMENTS // len(layers))
-    for start, z in z_blocks(split, layers, fields):
+    for start, z in read_z(split, layers, fields):
         for first in range(0, len(z), step):
             rows = z[first : first + step]
             beta[start + first : start + first + len(rows)] = slopes(rows, depths)
-    return resolved(beta, beta_rounding(split, layers, fields))
+    return resolved(beta, measure_rounding(split, layers, fields))
 
 
-def beta_rounding(
+def measure_rounding(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Rounding:
     """Give what rounding can make of β and z; 0 where the store does not tell.
 
-    Parameters are those of `split_beta`.
+    Parameters are those of `compute_beta`.
     """
     rounding = Rounding(
         slope_coefficients([layer.depth for layer in layers]),
         np.array([_share(split, layer) for layer in layers]),
     )
-    for magnitudes in magnitude_blocks(split, layers, fields):
+    for magnitudes in read_magnitudes(split, layers, fields):
         rounding.add(magnitudes)
     return rounding
 
@@ -137,7 +139,7 @@ _ROWS = 64
 _SUM_BYTES = 64 << 20
 
 
-def z_blocks(
+def read_z(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Give ``(first row, z)`` in order, z of shape (rows, L)."""
@@ -152,13 +154,13 @@ def z_blocks(
         yield start, z
 
 
-def magnitude_blocks(
+def read_magnitudes(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Iterator[NDArray[np.float64]]:
     """Give what z would be of the elements' absolute values, (rows, L); nothing where unknown.
 
     Of all rows where the store has their ``abs_sum``, else of the first rows of whole activations,
-    else one row, of the samples that the model was probed with. Parameters are those of `z_blocks`,
+    else one row, of the samples that the model was probed with. Parameters are those of `read_z`,
     which comes first.
     """
     probed = dict(enumerate(split.store.record.magnitudes))
@@ -172,7 +174,7 @@ def magnitude_blocks(
     elif all(layer.tensor.stored or layer.tensor.output is not None for layer in layers):
         heads = [split.activations(layer.tensor.name)[:_ROWS] for layer in layers]
         # In float64, as float16 would overflow, and the least int8 has no absolute value.
-        sums = np.stack([activation_sums(np.abs(x.astype(np.float64))) for x in heads], axis=1)
+        sums = np.stack([sum_activations(np.abs(x.astype(np.float64))) for x in heads], axis=1)
         _aggregate(split, layers, fields, 0, sums)
         yield sums
     elif None not in magnitudes:
@@ -198,7 +200,7 @@ def _aggregate(
 
 
 def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Give the sums over each layer's elements, as `z_blocks` does."""
+    """Give the sums over each layer's elements, as `read_z` does."""
     if split.has_statistic("sum"):
         columns = [layer.tensor.number for layer in layers]
         for start, block in split.statistics("sum").blocks():
@@ -211,7 +213,7 @@ def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, ND
         z = np.empty((min(step, rows - start), len(layers)))
         for column, array in enumerate(arrays):
             for first, block in array.blocks(start, start + len(z)):
-                z[first - start : first - start + len(block), column] = activation_sums(block)
+                z[first - start : first - start + len(block), column] = sum_activations(block)
         yield start, z
 
 

@@ -39,7 +39,7 @@ _BLOCK = 1 << 17  # labels that are mapped at a time
 
 
 @dataclass(frozen=True, slots=True)
-class ClassReading:
+class ClassMapping:
     """How scores and the model's own labels stand for the labels of the data.
 
     Attributes
@@ -88,7 +88,7 @@ class ClassReading:
         return compact(_mapped(labels[start : start + _BLOCK], known) for start in starts)
 
 
-COLUMNS_ARE_CLASSES = ClassReading()
+COLUMNS_ARE_CLASSES = ClassMapping()
 
 
 def _mapped(values: Integers, table: Mapping[int, int]) -> NDArray[np.int64]:
@@ -121,9 +121,9 @@ class _Counts:
         return {int(self.columns[i]): int(self.values[i]) for i in order}
 
 
-def class_reading(
+def map_classes(
     store: Store, splits: Sequence[Split], output: ScoredOutput, *, chosen: bool
-) -> ClassReading:
+) -> ClassMapping:
     """Compare scores with the model's own labels, and find the class of each column."""
     splits = [split for split in splits if len(split)]
     if not splits or splits[0].labels is None or output.number is None or output.name is None:
@@ -138,7 +138,7 @@ def class_reading(
         named = _named_values(splits, values)
         if named is None and not values & set(given.tolist()):
             return COLUMNS_ARE_CLASSES
-        return ClassReading(
+        return ClassMapping(
             number,
             named,
             scores_reason=output.reason,
@@ -173,7 +173,7 @@ def class_reading(
         None if place not in table else (named or {}).get(table[place], table[place])
         for place in range(columns)
     )
-    return ClassReading(
+    return ClassMapping(
         believed, named, None if found == tuple(range(columns)) else found, reason, tuple(notes)
     )
 
@@ -265,7 +265,7 @@ def _by_position(
     given: NDArray[np.int64],
     width: int,
     table: Mapping[int, int],
-) -> ClassReading:
+) -> ClassMapping:
     """Take columns in order where labels count classes; else there is no performance."""
     said = (
         f"the model's own label output {own!r} gives {_listed(values)} and the labels are "
@@ -273,14 +273,14 @@ def _by_position(
     )
     ordered = [table[place] for place in sorted(table)]
     if len(given) and given.min() >= 0 and given.max() < width and ordered == sorted(ordered):
-        return ClassReading(
+        return ClassMapping(
             notes=(
                 f"{said}: the labels are taken for places of the classes, so that the first column "
                 f"of {output.name!r} is class 0",
             )
         )
     unknown: tuple[int | None, ...] = (None,) * width
-    return ClassReading(columns=unknown, scores_reason=f"{said}: how they correspond is not known")
+    return ClassMapping(columns=unknown, scores_reason=f"{said}: how they correspond is not known")
 
 
 def _columns_text(

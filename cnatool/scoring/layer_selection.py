@@ -35,7 +35,7 @@ class ScoredLayer:
     path: int | None = None
 
 
-def scored_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
+def select_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
     """Pick the layers that a convention names, in execution order."""
     if convention.layers in _RULES:
         return _ruled_layers(store, convention)
@@ -53,10 +53,10 @@ def scored_layers(store: Store, convention: ConventionFields) -> list[ScoredLaye
     ]
 
 
-def missing_layers(store: Store, convention: ConventionFields) -> list[str]:
+def find_missing_layers(store: Store, convention: ConventionFields) -> list[str]:
     """Name the tensors that a convention would count and that were not chosen for the store.
 
-    A rule or a name that the store cannot give is an error of `scored_layers`; here are those that
+    A rule or a name that the store cannot give is an error of `select_layers`; here are those that
     ``all`` and globs would have found in a store of all tensors.
     """
     if convention.layers in _RULES:

@@ -15,8 +15,8 @@ from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.layer_sums import LayerSums
-from cnatool.scoring.alpha import alpha_codec, split_alpha
-from cnatool.scoring.beta import beta_rounding, resolved, z_blocks
+from cnatool.scoring.alpha import alpha_codec, compute_alpha
+from cnatool.scoring.beta import measure_rounding, read_z, resolved
 from cnatool.scoring.layer_results import (
     GroupProfile,
     LayerPart,
@@ -24,11 +24,11 @@ from cnatool.scoring.layer_results import (
     SampleProfile,
     SplitLayers,
 )
-from cnatool.scoring.layer_selection import missing_layers
+from cnatool.scoring.layer_selection import find_missing_layers
 from cnatool.scoring.notes import layer_notes
 from cnatool.scoring.results import LayerResult, ModelResult
-from cnatool.scoring.split import finite, named_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.scoring.split import finite, locate_errors
+from cnatool.scoring.split_selection import select_splits, suggest_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ def score_layers(
     """
     named = Convention.named(convention, overrides)
     fields = named.fields
-    parts = scored_parts(store, test, fields, inputs)
+    parts = select_splits(store, test, fields, inputs)
     found = {name: _rows(split, samples) for name, (split, _) in parts.splits.items()}
     for sample in samples:
         if not any(sample in rows.values() for rows in found.values()):
@@ -91,7 +91,7 @@ def score_layers(
                 f"--sample {sample}: {parts.store.path} has no sample of that id; "
                 "`cnatool score --samples FILE` writes them all."
             )
-    with range_advice(parts):
+    with suggest_range(parts):
         splits = {
             name: _split_layers(split, layers, fields, found[name], observer or Silent())
             for name, (split, layers) in parts.splits.items()
@@ -114,7 +114,7 @@ def score_layers(
             layer_notes(
                 parts.store,
                 fields,
-                missing_layers(parts.store, fields),
+                find_missing_layers(parts.store, fields),
                 parts.layers,
                 {name: split for name, (split, _) in parts.splits.items()},
             )
@@ -143,17 +143,17 @@ def _split_layers(
     observer: Observer,
 ) -> SplitLayers:
     depths = [layer.depth for layer in layers]
-    with named_split(split):
-        alpha = split_alpha(split, fields, observer)
+    with locate_errors(split):
+        alpha = compute_alpha(split, fields, observer)
         sloped, profiles = np.empty(len(alpha)), {}
         groups = quantile_groups(alpha, fields.alpha_groups)
         sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
-        for start, z in z_blocks(split, layers, fields):
+        for start, z in read_z(split, layers, fields):
             sloped[start : start + len(z)] = slopes(z, depths)
             sums.add(start, z)
             here = (row for row in rows if start <= row < start + len(z))
             profiles.update({row: z[row - start] for row in here})
-        rounding = beta_rounding(split, layers, fields)
+        rounding = measure_rounding(split, layers, fields)
     found = resolved(sloped, rounding)
     beta, no_beta = found.values, found.reason
     cna = pearson(alpha, beta)

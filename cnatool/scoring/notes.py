@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool._util.text import classes_text
 from cnatool.errors import MetricError
-from cnatool.metrics.groups import in_blocks
+from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 from cnatool.scoring.train_test import UNNAMED
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.scoring.train_test import PairScores
+    from cnatool.scoring.train_test import TrainTestScores
     from cnatool.store.reader import Split, Store
 
 _NAMED = 3
@@ -35,7 +35,7 @@ def notes(
     output: ScoredOutput,
     layers: Sequence[ScoredLayer],
     splits: Mapping[str, ScoredSplit],
-    pair: PairScores,
+    pair: TrainTestScores,
 ) -> Iterator[str]:
     """Give a line for each thing that is not as one would take for granted.
 
@@ -44,11 +44,11 @@ def notes(
     store : Store
     convention : ConventionFields
     missing : sequence of str
-        Of `missing_layers`.
+        Of `find_missing_layers`.
     output : ScoredOutput
     layers : sequence of ScoredLayer
     splits : mapping of str to ScoredSplit
-    pair : PairScores
+    pair : TrainTestScores
     """
     yield from _data_notes({name: one.split for name, one in splits.items()})
     yield from _padding_notes(store, [one.split for one in splits.values()])
@@ -149,7 +149,7 @@ def _order_notes(convention: ConventionFields, splits: Mapping[str, ScoredSplit]
         for name, one in splits.items()
         if one.labels is not None
         and len(one.labels) >= convention.cna_batch
-        and in_blocks(one.labels)
+        and lie_in_blocks(one.labels)
     ]
     if by_class and convention.cna_order == "rows":
         yield (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.errors import UsageError
-from cnatool.metrics.margin import output_kind
+from cnatool.metrics.margin import detect_output_kind
 from cnatool.metrics.performance import (
     OutputKind,
     one_unit_predictions,
@@ -49,12 +49,12 @@ class ScoredOutput:
 
     def scores(self, block: NDArray[Any]) -> NDArray[Any]:
         """Give one score a class, (n, H), from rows of the output."""
-        rows = one_axis(block)
+        rows = flatten_scores(block)
         return one_unit_scores(rows, self._known) if _is_one_unit(rows.shape[1:]) else rows
 
     def predictions(self, block: NDArray[Any]) -> NDArray[np.int64]:
         """Give the predicted class of each row of the output."""
-        rows = one_axis(block)
+        rows = flatten_scores(block)
         if _is_one_unit(rows.shape[1:]):
             return one_unit_predictions(rows, self._known)
         return predictions(rows)
@@ -65,7 +65,7 @@ class ScoredOutput:
         return self.kind
 
 
-def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
+def select_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
     """Choose an output and say what it holds.
 
     Whole numbers are no scores. Of the others, those count that the last layer leads to, then those
@@ -83,7 +83,7 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
     else:
         left = _likely(store.record)
     if not left:
-        return _output(store.record, left, (None, no_output_text(store.record)))
+        return _output(store.record, left, (None, explain_missing_output(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
     blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
@@ -91,20 +91,20 @@ def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> Sc
     return _output(store.record, left, _kind(store.record, left[0], operator, blocks))
 
 
-def dumped_output(
+def select_dumped_output(
     record: StoreRecord,
     operators: Sequence[str],
     blocks: Callable[[int], Iterable[NDArray[Any]]],
 ) -> ScoredOutput:
-    """Choose an output as `scored_output` does, where there is no store yet."""
+    """Choose an output as `select_output` does, where there is no store yet."""
     left = _likely(record)
     if not left:
-        return _output(record, left, (None, no_output_text(record)))
+        return _output(record, left, (None, explain_missing_output(record)))
     kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
 
 
-def class_count(record: StoreRecord) -> tuple[str, int] | None:
+def count_classes(record: StoreRecord) -> tuple[str, int] | None:
     """Name the likely output and count the classes that it scores; None where it scores none."""
     left = _likely(record)
     if not left:
@@ -125,7 +125,7 @@ def _output(
     return ScoredOutput(left[0], names[0], tuple(names[1:]), *kind)
 
 
-def no_output_text(record: StoreRecord) -> str:
+def explain_missing_output(record: StoreRecord) -> str:
     """Say that a store has no output of its model, and why.
 
     Parameters
@@ -198,12 +198,12 @@ def _kind(
     # Without an operator nobody said that nothing follows the layer: its values must.
     if one_unit and operator and output.name in _last_layers(record):
         return "logits", None
-    look = _one_unit_kind if one_unit else output_kind
-    kinds = {look(one_axis(block)) for block in blocks}
+    look = _one_unit_kind if one_unit else detect_output_kind
+    kinds = {look(flatten_scores(block)) for block in blocks}
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
 
 
-def one_axis(block: NDArray[Any]) -> NDArray[Any]:
+def flatten_scores(block: NDArray[Any]) -> NDArray[Any]:
     """Take away the axes of length one around the classes of a block of rows.
 
     A fully convolutional classifier gives (n, K, 1, 1), or (n, 1, 1, K).

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from cnatool._util.observer import Silent
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.scoring.alpha import alpha_codec
-from cnatool.scoring.baselines import scored_baselines
-from cnatool.scoring.labels import class_reading
-from cnatool.scoring.layer_selection import missing_layers
+from cnatool.scoring.baselines import compute_baselines
+from cnatool.scoring.labels import map_classes
+from cnatool.scoring.layer_selection import find_missing_layers
 from cnatool.scoring.notes import notes
-from cnatool.scoring.output import scored_output
+from cnatool.scoring.output import select_output
 from cnatool.scoring.results import (
     LayerResult,
     ModelResult,
@@ -21,9 +21,9 @@ from cnatool.scoring.results import (
     ScoreResult,
 )
 from cnatool.scoring.samples import sample_frames, sample_schema
-from cnatool.scoring.split import scored_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
-from cnatool.scoring.train_test import TRAIN, pair_scores
+from cnatool.scoring.split import score_split
+from cnatool.scoring.split_selection import select_splits, suggest_range
+from cnatool.scoring.train_test import TRAIN, score_train_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import polars
 
     from cnatool._util.observer import Observer
-    from cnatool.scoring.labels import ClassReading
+    from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
@@ -82,7 +82,7 @@ def score(
     DataError
         If inputs lie outside the histogram's range.
     """
-    return score_all(
+    return score_store(
         store, test, Convention.named(convention, overrides), output=output, inputs=inputs
     ).result()
 
@@ -107,13 +107,13 @@ def score_samples(
         where a store has no labels, or outputs that are no class scores. The margin is in
         probabilities for the form ``paper``, else in logits.
     """
-    return score_all(
+    return score_store(
         store, test, Convention.named(convention, overrides), output=output, inputs=inputs
     ).frame()
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class StoreScores:
     """A scored store: everything a result and a frame of samples are made from."""
 
     store: Store
@@ -122,7 +122,7 @@ class Scored:
     layers: list[ScoredLayer]
     missing: list[str]
     output: ScoredOutput
-    reading: ClassReading
+    reading: ClassMapping
     splits: dict[str, ScoredSplit]
 
     def result(self, observer: Observer | None = None) -> ScoreResult:
@@ -134,7 +134,7 @@ class Scored:
             Is told how far it is.
         """
         fields, observer = self.convention.fields, observer or Silent()
-        pair = pair_scores(self.splits, fields, observer)
+        pair = score_train_test(self.splits, fields, observer)
         model = self.store.record.model
         splits = {
             # By its name, whatever other splits there are.
@@ -163,7 +163,7 @@ class Scored:
             cna_area_by_chance=pair.chance,
             margin=pair.margin,
             cna_margin=pair.product,
-            baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
+            baselines=compute_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
             notes=(
                 *self.reading.notes,
                 *notes(
@@ -189,7 +189,7 @@ class Scored:
         return sample_frames(self.splits)
 
 
-def score_all(
+def score_store(
     store: str | Path | Store,
     test: str | Path | Store | None,
     convention: Convention,
@@ -197,28 +197,28 @@ def score_all(
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
-) -> Scored:
+) -> StoreScores:
     """Score a store once, for both its result and its frame of samples.
 
     Parameters and errors are those of `score`; the observer is told how far it is.
     """
     fields = convention.fields
-    parts = scored_parts(store, test, fields, inputs)
-    chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
-    reading = class_reading(
+    parts = select_splits(store, test, fields, inputs)
+    chosen = select_output(parts.store, [split for split, _ in parts.splits.values()], output)
+    reading = map_classes(
         parts.store, [split for split, _ in parts.splits.values()], chosen, chosen=bool(output)
     )
-    with range_advice(parts):
+    with suggest_range(parts):
         scored = {
-            name: scored_split(split, layers, fields, chosen, observer or Silent(), reading)
+            name: score_split(split, layers, fields, chosen, observer or Silent(), reading)
             for name, (split, layers) in parts.splits.items()
         }
-    return Scored(
+    return StoreScores(
         store=parts.store,
         test_store=parts.test_store,
         convention=convention,
         layers=parts.layers,
-        missing=missing_layers(parts.store, fields),
+        missing=find_missing_layers(parts.store, fields),
         output=chosen,
         reading=reading,
         splits=scored,

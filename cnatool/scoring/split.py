@@ -20,8 +20,8 @@ from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
-from cnatool.scoring.alpha import split_alpha
-from cnatool.scoring.beta import split_beta
+from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
 from cnatool.scoring.results import AlphaGroup, Coefficients, Distribution, SplitResult
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.performance import OutputKind
     from cnatool.scoring.beta import SplitBeta
-    from cnatool.scoring.labels import ClassReading
+    from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.store.reader import Split
@@ -152,23 +152,23 @@ class ScoredSplit:
             )
 
 
-def scored_split(
+def score_split(
     split: Split,
     layers: Sequence[ScoredLayer],
     fields: ConventionFields,
     output: ScoredOutput,
     observer: Observer,
-    reading: ClassReading = COLUMNS_ARE_CLASSES,
+    reading: ClassMapping = COLUMNS_ARE_CLASSES,
 ) -> ScoredSplit:
     """Score the samples of a split."""
-    with named_split(split):
-        alpha = split_alpha(split, fields, observer)
-        beta = split_beta(split, layers, fields)
+    with locate_errors(split):
+        alpha = compute_alpha(split, fields, observer)
+        beta = compute_beta(split, layers, fields)
         return _with_performance(split, alpha, beta, fields, output, reading)
 
 
 @contextmanager
-def named_split(split: Split) -> Iterator[None]:
+def locate_errors(split: Split) -> Iterator[None]:
     """Add to an error of a measure, which knows rows of arrays, where these came from."""
     try:
         yield
@@ -182,7 +182,7 @@ def _with_performance(
     beta: SplitBeta,
     fields: ConventionFields,
     output: ScoredOutput,
-    reading: ClassReading,
+    reading: ClassMapping,
 ) -> ScoredSplit:
     stored_labels = split.labels
     labels = None if stored_labels is None else compact(b for _, b in stored_labels.blocks())
@@ -225,7 +225,7 @@ def _with_performance(
 
 
 def _predictions(
-    split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassReading
+    split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassMapping
 ) -> Integers:
     """Give the predicted label of each row: the model's own, or that of the greatest score."""
     if reading.labels_from is not None:

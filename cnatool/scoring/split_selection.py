@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from cnatool._util.local_paths import real_path
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.alpha import OutsideError
-from cnatool.scoring.alpha import input_extent
-from cnatool.scoring.layer_selection import scored_layers
+from cnatool.scoring.alpha import find_input_range
+from cnatool.scoring.layer_selection import select_layers
 from cnatool.scoring.train_test import TEST, TRAIN, UNNAMED
 from cnatool.store.reader import Store, open_store
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredParts:
+class SelectedSplits:
     """One store with all its splits, or two with the training and the test split."""
 
     store: Store
@@ -35,12 +35,12 @@ class ScoredParts:
     splits: dict[str, tuple[Split, list[ScoredLayer]]]
 
 
-def scored_parts(
+def select_splits(
     store: str | Path | Store,
     test: str | Path | Store | None,
     fields: ConventionFields,
     inputs: str | Path | Iterable[str | Path] = (),
-) -> ScoredParts:
+) -> SelectedSplits:
     """Open what is scored; parameters and errors are those of `cnatool.score`."""
     first = store if isinstance(store, Store) else open_store(store, inputs)
     second = test if isinstance(test, Store) or test is None else open_store(test, inputs)
@@ -49,11 +49,11 @@ def scored_parts(
             f"--test {second.path}: that is the store itself. Give the store that the test split "
             "was dumped to; where one store has both splits, leave --test out."
         )
-    layers = scored_layers(first, fields)
+    layers = select_layers(first, fields)
     if second is None:
         splits = {name: (split, layers) for name, split in first.splits.items()}
     else:
-        others = scored_layers(second, fields)
+        others = select_layers(second, fields)
         _check_same_network(first, second)
         splits = {
             TRAIN: (_only_split(first, TRAIN), layers),
@@ -62,16 +62,16 @@ def scored_parts(
     for split, _ in splits.values():
         # What another store should hold and does not is said before anything is computed.
         split.inputs_split()
-    return ScoredParts(first, second, layers, splits)
+    return SelectedSplits(first, second, layers, splits)
 
 
 @contextmanager
-def range_advice(parts: ScoredParts) -> Iterator[None]:
+def suggest_range(parts: SelectedSplits) -> Iterator[None]:
     """Add to the error about a value outside the range which range takes all in."""
     try:
         yield
     except OutsideError as error:
-        low, high = input_extent(split for split, _ in parts.splits.values())
+        low, high = find_input_range(split for split, _ in parts.splits.values())
         raise DataError(
             f"{error} The inputs of all splits go from {low:g} to {high:g}, which "
             f"--set range={_range_around(low, high)} takes in."

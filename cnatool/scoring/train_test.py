@@ -11,10 +11,10 @@ import numpy as np
 
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import (
+    add_interval,
     chance_area,
-    relabelled_areas,
-    resampled_areas,
-    with_interval,
+    relabel_areas,
+    resample_areas,
 )
 from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
 from cnatool.metrics.margin import margin_estimate
@@ -34,7 +34,7 @@ UNNAMED = "all"  # the split of a store that was dumped without names
 
 
 @dataclass(frozen=True, slots=True)
-class PairScores:
+class TrainTestScores:
     """The measures of a result that take two splits, or the training split alone.
 
     Attributes
@@ -54,16 +54,16 @@ class PairScores:
     chance: ChanceArea
 
 
-def pair_scores(
+def score_train_test(
     splits: Mapping[str, ScoredSplit], fields: ConventionFields, observer: Observer
-) -> PairScores:
+) -> TrainTestScores:
     """Measure between the splits called train and test; undefined where one is not there."""
     train, test = splits.get(TRAIN), splits.get(TEST)
     margin = _margin(splits, fields)
     if train is None or test is None:
         missing = " or ".join(name for name in (TRAIN, TEST) if name not in splits)
         absent = Estimate.undefined(f"no split called {missing}")
-        return PairScores(
+        return TrainTestScores(
             gaps=dict.fromkeys(_GAPS, absent),
             area=_without_interval(absent),
             margin=margin,
@@ -73,7 +73,7 @@ def pair_scores(
     area = _area(train, test, fields)
     product = _product(margin, area)
     area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
-    return PairScores(
+    return TrainTestScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
         margin=margin,
@@ -166,7 +166,7 @@ def _with_intervals(
     if area.value is None or not fields.area_resamples:
         return _without_interval(area), _without_interval(product)
     of = {TRAIN: train, TEST: test}[fields.margin_split]
-    values = resampled_areas(
+    values = resample_areas(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
         form=fields.area,
@@ -180,10 +180,10 @@ def _with_intervals(
         progress=partial(observer.progress, "interval of CNA-A"),
     )
     return (
-        with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
+        add_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
         _without_interval(product)
         if product.value is None
-        else with_interval(
+        else add_interval(
             product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
         ),
     )
@@ -200,7 +200,7 @@ def _chance(
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
     if not fields.area_resamples:
         return ChanceArea.unknown("no relabellings are drawn")
-    values = relabelled_areas(
+    values = relabel_areas(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
         form=fields.area,

@@ -54,7 +54,7 @@ def test_the_interval_of_an_area_ends_at_0_and_1(
 ) -> None:
     wide = np.array([-9.0, 9.0] * 20)
     monkeypatch.setattr(
-        scored_pairs, "resampled_areas", lambda *_, **__: ResampledAreas(wide, abs(wide))
+        scored_pairs, "resample_areas", lambda *_, **__: ResampledAreas(wide, abs(wide))
     )
     data = digits(tmp_path / "data", train=60, test=60)
     cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), data, tmp_path / "s.zarr")

@@ -70,12 +70,12 @@ def score(
     from cnatool.metrics.convention import Convention
     from cnatool.scoring.notes import unfinished
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
-    from cnatool.scoring.score import score_all
+    from cnatool.scoring.score import score_store
 
     if samples is not None:
         check_frame_path(samples)
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
-        scored = score_all(
+        scored = score_store(
             store,
             test,
             Convention.named(convention, key_values("--set", overrides or ())),
