@@ -80,7 +80,7 @@ def compare(
         If the convention or a field does not exist, or the tolerance is no positive number.
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
-        raise UsageError(f"--tolerance {tolerance}: a number above 0.")
+        raise UsageError(f"`tolerance={tolerance}`: it must be above 0.")
     named = Convention.named(convention, overrides)
     one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
     names = _common_splits(one, two, split)
@@ -277,7 +277,7 @@ def _notes(match: Match, one: Store, two: Store, fields: ConventionFields) -> It
     if match.reordered:
         yield (
             f"layers that run in another order in {two.path}: {_listed(match.reordered)}. Depths "
-            "by index see another network; --set depth=path does not"
+            "by index see another network; `depth='path'` does not"
         )
     for names, where in ((match.folded2, two), (match.folded, one)):
         if names:

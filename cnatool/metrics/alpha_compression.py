@@ -99,7 +99,7 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
     if values.dtype != np.uint8:
         raise MetricError(
             f"codec={codec} takes 8-bit pictures, and the inputs are {values.dtype}: "
-            "--set codec=zlib, bz2, lzma or zstd."
+            "use `codec='zlib'`, bz2, lzma or zstd."
         )
     if len(shape) == 2:
         return values
@@ -110,7 +110,8 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(moved)
     raise MetricError(
         f"codec={codec} takes pictures of shape (h, w), (h, w, C) or (C, h, w) with 1, 3 or 4 "
-        f"channels, and the inputs have shape {shape}: --set codec=zlib, bz2, lzma or zstd."
+        f"channels, and the inputs have shape {shape}: use `codec='zlib'`, bz2, lzma "
+        "or zstd."
     )
 
 

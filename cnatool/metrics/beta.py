@@ -89,12 +89,12 @@ def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
     if d.size < 2:
         raise MetricError(
             f"β needs at least two layers, and the convention selects {d.size}: "
-            "--set include_output=true, or --set layers=…, may select more."
+            "`include_output=True` or `layers=…` may select more."
         )
     if np.ptp(d) == 0:
         raise MetricError(
             f"β needs layers at different depths, and all {d.size} are at depth {d[0]:g}: "
-            "--set depth=index."
+            "use `depth='index'`."
         )
     centred: NDArray[np.float64] = d - d.mean()
     centred /= centred @ centred

@@ -269,6 +269,6 @@ _FORMS: Mapping[CnaForm, _Form] = {
         _smoothed_of_counts,
         _recentred,
         "pearson",
-        "the points of a smoothed curve are not independent: --set interval=bootstrap",
+        "the points of a smoothed curve are not independent: use `interval='bootstrap'`",
     ),
 }

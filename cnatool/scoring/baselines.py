@@ -1,4 +1,4 @@
-"""The norm- and margin-based baselines of a store: from the norms that it holds of its weights."""
+"""Baselines from the norms of a store's weights, the margin and flatness."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
     from cnatool.scoring.split import ScoredSplit
     from cnatool.store.reader import Store
 
-_NO_INITIAL = "the initial weights are not known: dump with --initial-model FILE"
-_NONE_RECORDED = "the initial weights are not known: give initial_weights= beside weights="
+_NO_INITIAL = "the initial weights are not known: dump with `initial_model=FILE`"
+_NONE_RECORDED = "the initial weights are not known: pass `initial_weights` beside `weights`"
 
 
 def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
-    """Give the baselines of a network."""
+    """Compute the baselines of a network."""
     record = store.record
     samples = None
     if train is not None:
         samples = train.split.record.available or len(train.alpha)
     weights = record.weights
     if weights is None:
-        reason = "the store holds no norms of weights: dump the model anew, or give weights="
+        reason = (
+            "the store holds no norms of weights: dump the model again, or record with `weights`"
+        )
         measures = dict.fromkeys(_MEASURES, Baseline.undefined(reason))
     else:
-        # What no runtime ran was recorded by the writing API.
+        # A store without a runtime was written by a recording.
         absent = _NONE_RECORDED if record.runtime is None else _NO_INITIAL
         measures = _of_layers(weights, margin, samples, absent) | {
             "l2_path": _path(weights, margin),
@@ -80,7 +82,7 @@ def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
 def _of_layers(
     weights: WeightsRecord, margin: Estimate, samples: int | None, no_initial: str
 ) -> dict[str, Baseline]:
-    """Give the measures that are products or sums over all layers."""
+    """Compute the measures that are products or sums over all layers."""
     layers = weights.layers
     unread = next((layer.reason for layer in layers if layer.reason is not None), None)
     reason = unread or weights.unseen
@@ -137,9 +139,9 @@ _FLATNESS_MEASURES = (
 def compute_flatness_baselines(
     record: FlatnessRecord | None, samples: int | None, no_samples: str
 ) -> dict[str, Baseline]:
-    """Give the flatness measures by the names of their fields."""
+    """Compute the flatness measures, by the names of their fields."""
     if record is None:
-        reason = "the store holds no flatness: dump with --flatness"
+        reason = "the store holds no flatness: dump with `flatness=True`"
         return dict.fromkeys(_FLATNESS_MEASURES, Baseline.undefined(reason))
     reason = record.reason or "the dump did not measure flatness"
     plain, magnitude = record.plain, record.magnitude

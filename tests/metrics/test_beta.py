@@ -104,7 +104,7 @@ def test_layers_at_one_depth() -> None:
     with pytest.raises(MetricError) as caught:
         slopes(np.zeros((5, 3)), [0.1, 0.1, 0.1])
     assert str(caught.value) == (
-        "β needs layers at different depths, and all 3 are at depth 0.1: --set depth=index."
+        "β needs layers at different depths, and all 3 are at depth 0.1: use `depth='index'`."
     )
 
 

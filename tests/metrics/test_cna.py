@@ -64,7 +64,7 @@ def test_fisher_and_p_value(form: Any) -> None:
     if form == "smoothed":
         assert got.interval is got.fisher is None
         assert got.interval_reason == (
-            "the points of a smoothed curve are not independent: --set interval=bootstrap"
+            "the points of a smoothed curve are not independent: use `interval='bootstrap'`"
         )
     else:
         assert got.interval == got.fisher == expected[form](a, b, level=0.8).interval
