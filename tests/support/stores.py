@@ -16,17 +16,6 @@ from cnatool.store.format import Codec
 from cnatool.store.reader import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 
-__all__ = [
-    "ROWS",
-    "append",
-    "arrays",
-    "changed_attribute",
-    "check_rows",
-    "forget_checksums",
-    "record",
-    "write_store",
-]
-
 ROWS = 70
 
 
