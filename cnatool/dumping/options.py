@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from cnatool._util.local_paths import real_path
 from cnatool.backend.schedule import processors
-from cnatool.backend.select import Narrowing
-from cnatool.data.preprocess.recipe import Recipe, read_recipe, replaced
-from cnatool.data.source import KeptInputs, View
-from cnatool.data.splits import Reading
+from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
+from cnatool.data.source import ImageOptions
+from cnatool.data.splits import ReaderOptions
 from cnatool.dumping.plan import Choices, FeedChoices, RunChoices
 from cnatool.errors import UsageError
-from cnatool.records.store import Kept, Statistic
+from cnatool.records.choices import Codec, Kept, KeptInputs, Narrowing, OnError, Statistic
 from cnatool.records.weights import Flatness
-from cnatool.store.format import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool._util.observer import Observer
-    from cnatool.records.image_transform import Colour, Interpolation
+    from cnatool.records.choices import Colour, Interpolation
     from cnatool.records.store import RuntimeRecord
-
-OnError = Literal["stop", "skip"]
 
 # More would only wait for each other, and each takes memory.
 _THREADS_A_PROCESSOR = 8
@@ -113,14 +109,14 @@ def choices(
         ),
         FeedChoices(
             preprocessing=recipe.options(),
-            reading=Reading(
-                form=options.get("format"),
+            reading=ReaderOptions(
+                format=options.get("format"),
                 labels=options.get("labels"),
                 label_offset=options.get("label_offset", 0),
                 split_column=options.get("split_column"),
                 holdout=options.get("holdout"),
                 seed=options.get("seed", 0),
-                view=View(
+                images=ImageOptions(
                     recipe.geometry(),
                     options.get("keep_inputs"),
                     options.get("on_error") == "skip",
@@ -217,7 +213,7 @@ def _recipe(options: DumpOptions) -> Recipe:
     given = {name: value for name, value in fields.items() if value is not None}
     if "resize" in given:
         given["fit"] = None
-    recipe = replaced(recipe, given)
+    recipe = replace_fields(recipe, given)
     if "interpolation" in given and recipe.resize is None:
         raise UsageError("--interpolation does nothing without --resize.")
     return recipe

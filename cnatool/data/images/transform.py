@@ -14,19 +14,21 @@ import numpy as np
 from PIL import Image
 
 from cnatool.errors import DataError, UsageError
-from cnatool.records.image_transform import Colour, Geometry, Interpolation
+from cnatool.records.choices import Colour, Interpolation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool.records.image_transform import Geometry
+
 _FILTERS = {name: Image.Resampling[name.upper()] for name in get_args(Interpolation)}
 # What Pillow resamples, or its floats hold: others would be rounded or cut off on the way.
 _DTYPES = ("uint8", "uint16", "float32")
 
 
-def transformed(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+def transform_array(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     """Bring one picture to its size and colours.
 
     Parameters
@@ -63,7 +65,7 @@ def transformed(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     return np.ascontiguousarray(made.reshape(height, width, channels))
 
 
-def transformed_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
+def transform_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
     """Do what `transformed` does, to an image of mode L or RGB: an array is made of less."""
     colours = {"grey": "L", "rgb": "RGB", "bgr": "RGB"}
     mode = colours.get(geometry.colour, picture.mode)
@@ -74,7 +76,7 @@ def transformed_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
     rest = msgspec.structs.replace(geometry, resize=None, fit=None)
     if geometry.colour != "bgr":
         rest = msgspec.structs.replace(rest, colour="as-is")
-    return transformed(values, rest)
+    return transform_array(values, rest)
 
 
 def parse_resize(text: str) -> tuple[int, int] | int:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from cnatool._util.text import printable
 from cnatool.errors import UsageError
-from cnatool.records.image_transform import Interpolation
+from cnatool.records.choices import Interpolation
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MODES = ("center", "squash", "border")
@@ -18,7 +18,7 @@ def is_timm(raw: dict[str, Any]) -> bool:
     return "pretrained_cfg" in raw or "input_size" in raw
 
 
-def timm_fields(raw: dict[str, Any]) -> dict[str, Any]:
+def convert_timm(raw: dict[str, Any]) -> dict[str, Any]:
     """Say as fields of a recipe what timm's evaluation does by a configuration.
 
     As ``timm.data.resolve_data_config`` and ``create_transform`` read it: at ``input_size``,
