@@ -39,6 +39,8 @@ def run(
     ended: object = 0
     with (
         patch.object(sys, "argv", ["cnatool", *arguments]),
+        # By which click would see how these tests were started.
+        patch.object(sys.modules["__main__"], "__package__", None),
         patch.object(sys, "stdout", stdout),
         patch.object(sys, "stderr", stderr),
         patch.object(sys, "unraisablehook", sys.unraisablehook),
