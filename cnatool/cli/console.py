@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import typer
 
-from cnatool._util.text import escaped, message, printable, shell_quoted, shortened
+from cnatool._util.text import escape, format_message, printable, quote_for_shell, shorten
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _lines(text: str) -> str:
     inner = text.strip("\n")
     before = len(text) - len(text.lstrip("\n")) if inner else len(text)
     after = len(text) - len(inner) - before
-    return "\n" * before + message(inner) + "\n" * after
+    return "\n" * before + format_message(inner) + "\n" * after
 
 
 def say_each(lines: Iterable[str]) -> None:
@@ -71,7 +71,7 @@ def shown_of(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -> I
 def note_next(store: Store) -> None:
     """Say which command scores a store; without linear operators, every tensor is a layer."""
     every = "" if store.layers else " --set layers=all"
-    note(f"next: cnatool score {shell_quoted(store.path)}{every}")
+    note(f"next: cnatool score {quote_for_shell(store.path)}{every}")
 
 
 def note(text: str) -> None:
@@ -112,7 +112,7 @@ def print_path(path: Path) -> None:
 
     On a terminal, hidden characters of its name are escaped, as `ls` does.
     """
-    typer.echo(escaped(str(path)) if sys.stdout.isatty() else os.fsencode(path))
+    typer.echo(escape(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:
@@ -207,7 +207,7 @@ class ConsoleObserver:
         if self._bar is not None:
             self._bar.start()
             if split not in self._tasks:
-                name = shortened(printable(split), _LONGEST_NAME)
+                name = shorten(printable(split), _LONGEST_NAME)
                 self._tasks[split] = self._bar.add_task(name, total=rows, rate=rate)
             self._bar.update(self._tasks[split], completed=done, rate=rate)
         elif done == rows or now - self._last_line >= _LINE_EVERY:

@@ -20,10 +20,10 @@ from cnatool.records.store import (
 )
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.format import Codec
-from cnatool.store.format_table import format_at, format_of
-from cnatool.store.integrity import data_digests, digest
+from cnatool.store.format_table import detect_format, format_by_name
+from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store
-from cnatool.store.shared_inputs import InStep, differing_rows
+from cnatool.store.shared_inputs import RowCursor, compare_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
         raise NotAStoreError(f"{path} is a link. Name the store that it leads to.")
     if not path.exists():
         return None
-    form = format_of(path)
+    form = format_by_name(path)
     try:
         store = open_store(path, () if inputs is None else inputs)
     except NotAStoreError:
@@ -59,7 +59,7 @@ def resumable(path: Path, inputs: str | Path | None = None) -> Store | None:
         if form.is_replaceable(path):
             return None
         raise
-    if format_at(path) is not form:
+    if detect_format(path) is not form:
         raise NotAStoreError(f"{path} is no {path.suffix} store, whatever its name says.")
     if is_complete(store):
         return store
@@ -215,7 +215,7 @@ class Past:
         self.split = split
         self.rows = len(split)
         # Of all rows that were compared, for the split's fingerprint.
-        self.digests = data_digests(split.store.record, labels=record.labels)
+        self.digests = start_digests(split.store.record, labels=record.labels)
         self._broken = broken
         self._shared = shared
         self._observer = observer
@@ -224,8 +224,8 @@ class Past:
         self.skipped: list[SkippedSample] = []
         data = [IDS, *map(input_key, range(len(split.store.record.inputs)))]
         data += [LABELS] if record.labels else []
-        self._stored = {key: InStep(split.array(key)) for key in data}
-        self._sums = InStep(split.statistics())
+        self._stored = {key: RowCursor(split.array(key)) for key in data}
+        self._sums = RowCursor(split.statistics())
 
     @property
     def samples(self) -> int:
@@ -246,7 +246,7 @@ class Past:
         if block.labels is not None:
             given[LABELS] = block.labels
         for key, rows in self._stored.items():
-            differ = differing_rows(rows.take(count), given[key])
+            differ = compare_rows(rows.take(count), given[key])
             if differ.any():
                 row = int(np.argmax(differ))
                 raise DataError(
@@ -256,7 +256,7 @@ class Past:
                     "anew with --overwrite."
                 )
         self.skipped += [SkippedSample(*one) for one in block.skipped]
-        digest(self.digests, block.inputs, block.labels)
+        update_digests(self.digests, block.inputs, block.labels)
         self._broken.add(
             self.split.name, block.ids, broken_rows(block.inputs, count), self._sums.take(count)
         )

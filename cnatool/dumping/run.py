@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.names import exclusion
-from cnatool._util.threads import computed, prefetched
+from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import taken
 from cnatool.dumping.sample_checks import broken_rows, content_hashes
 from cnatool.errors import BackendError, DataError
 from cnatool.records.layout import keyed_rows
-from cnatool.store.shared_inputs import SameSamples
+from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -121,8 +121,8 @@ def ran_blocks(
     first = 0
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
-        samples = _compared(samples, SameSamples(plan.shared.held(split)))
-    blocks = prefetched(_timed(samples, stages))
+        samples = _compared(samples, SampleComparison(plan.shared.held(split)))
+    blocks = prefetch(_timed(samples, stages))
     with closing(blocks):
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
@@ -131,7 +131,7 @@ def ran_blocks(
                     return
                 past.take(block)
                 first += len(block.ids)
-        with closing(computed(run, blocks, schedule.runs)) as finished:
+        with closing(map_ordered(run, blocks, schedule.runs)) as finished:
             for ran in finished:
                 there = min(committed - first, len(ran.block.ids))
                 first += len(ran.block.ids)
@@ -162,7 +162,7 @@ def _with_advice(error: BackendError, plan: Plan) -> BackendError:
     return BackendError(f"{error} It ran with {ran} samples, so --batch-size {ran} may do.")
 
 
-def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:
+def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:
     """Give blocks, each after its ids and inputs were found to be those of another store."""
     for block in blocks:
         same.compare(block.ids, block.inputs)

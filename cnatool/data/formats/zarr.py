@@ -16,7 +16,7 @@ from zarr.storage import LocalStore
 from cnatool._util.text import one_line, printable
 from cnatool.data.formats.sliced_rows import MAX_CHUNK, SliceArray, check_slices, sliced
 from cnatool.errors import DataError
-from cnatool.store.zarr.blosc import check_frames
+from cnatool.store.zarr.blosc import install_checked_blosc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnatool.data.location import Location
     from cnatool.data.source import Wanted
 
-check_frames()
+install_checked_blosc()
 
 
 # Filters and compressors that turn bytes into plain numbers. Others, pickle among them, are not
