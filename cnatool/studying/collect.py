@@ -7,7 +7,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,10 +14,10 @@ import msgspec
 from cnatool._util.files import replace_atomically
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
-from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.convention import NO_RESAMPLES, Convention
 from cnatool.records.layout import split_arrays
-from cnatool.scoring.results import ConventionResult, ScoreResult
-from cnatool.scoring.score import score
+from cnatool.scoring.results import ScoreResult
+from cnatool.scoring.score import score_all
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.columns import measured
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
 
 _NETWORKS = "networks"
 _SCORES = "scores"
-# A study is of the numbers themselves; how sure each is would take most of the time.
-_NO_INTERVALS: Mapping[str, object] = MappingProxyType(
-    {"resamples": 0, "area_resamples": 0, "permutations": 0}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class Collection:
 
     Attributes
     ----------
-    convention : ConventionResult
+    convention : Convention
         What all of them were scored by.
     ids : list of str
         Names of all stores, in the order of the places, those without a row included.
@@ -98,7 +93,7 @@ class Collection:
         Networks whose scores had been kept.
     """
 
-    convention: ConventionResult
+    convention: Convention
     ids: list[str]
     networks: list[ScoredNetwork]
     omissions: Omissions
@@ -120,8 +115,7 @@ def collect(
     *,
     folder: Path | None,
     test: str | Path | None,
-    convention: str,
-    overrides: Mapping[str, object],
+    convention: Convention,
     output: str | None,
     observer: Observer,
     inputs: str | Path | Iterable[str | Path] = (),
@@ -138,7 +132,9 @@ def collect(
         In its folder ``scores`` scores are kept, as soon as each is there, and taken from.
     test : str, Path or None
         A folder that holds the test split's stores, under the same names.
-    convention, overrides, output
+    convention : Convention
+        What to score by; intervals and p-values are left out unless overrides ask for them.
+    output : str or None
         As of `cnatool.score`.
     observer : Observer
         Told of the progress through the networks.
@@ -152,7 +148,7 @@ def collect(
     Raises
     ------
     UsageError
-        If the convention, a field or the folder of the test split does not exist.
+        If the folder of the test split does not exist.
     StoreWriteError
         If a score cannot be kept.
     CnatoolError, OSError
@@ -161,10 +157,9 @@ def collect(
     if test is not None and not Path(test).is_dir():
         raise UsageError(f"--test {test}: this is no folder of stores.")
     cache = None if folder is None else ScoreCache(folder / _SCORES)
-    _, typed = named_convention(convention, overrides)
-    without = {**_NO_INTERVALS, **overrides}
-    fields, _ = named_convention(convention, without)
-    described = ConventionResult(convention, typed, fields)
+    # A score that is kept lists among its overrides what a study leaves out.
+    without = Convention.named(convention.name, {**NO_RESAMPLES, **convention.overrides})
+    convention = convention.without_resamples()
     omissions = Omissions(observer, strict=strict)
     stores, nothing = find_stores(places)
     omissions.extend(nothing)
@@ -180,12 +175,10 @@ def collect(
             if reason is not None:
                 raise MetricError(f"{path}: {reason}.")
             second = None if test is None else _finished(paired_store(path, Path(test)), named)
-            key = score_key(first, second, described, output)
+            key = score_key(first, second, convention, output)
             kept = None if cache is None or key is None else cache.get(key)
-            scored = kept or score(
-                first, second, convention=convention, overrides=without, output=output
-            )
-            network = _network(name, first, second, scored, str(described))
+            scored = kept or score_all(first, second, without, output=output).result()
+            network = _network(name, first, second, scored, str(convention))
         if network is not None:
             networks.append(network)
             if kept is not None:
@@ -199,7 +192,7 @@ def collect(
             f"{many} kept score{'s' * (many > 1)} did not match the checksum and "
             f"{'were' if many > 1 else 'was'} computed again (the first: {cache.damaged[0]})"
         )
-    return Collection(described, ids, networks, omissions, reused)
+    return Collection(convention, ids, networks, omissions, reused)
 
 
 def known_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
@@ -261,7 +254,7 @@ _SCORE = msgspec.json.Decoder(ScoreResult)
 
 
 def score_key(
-    store: Store, test: Store | None, convention: ConventionResult, output: str | None
+    store: Store, test: Store | None, convention: Convention, output: str | None
 ) -> str | None:
     """Compute a key of everything that a score depends on.
 

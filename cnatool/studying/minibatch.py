@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.split_selection import ScoredParts
     from cnatool.store.reader import Split, Store
@@ -95,7 +95,7 @@ def same_minibatch(
     stores: Mapping[int, Store],
     name: str | None,
     samples: int,
-    fields: Convention,
+    fields: ConventionFields,
     omissions: Omissions,
 ) -> Minibatch:
     """Find the first samples of a split in all stores, and make sure that they are the same."""
@@ -136,7 +136,7 @@ def same_minibatch(
 
 
 def _checkpoint(
-    number: int, store: Store, name: str | None, samples: int, fields: Convention
+    number: int, store: Store, name: str | None, samples: int, fields: ConventionFields
 ) -> _Checkpoint:
     split = _split(store, name)
     if not split.record.complete and len(split) < min(samples, split.record.rows):
@@ -236,7 +236,7 @@ def _fingerprint(split: Split, rows: int) -> str:
 
 
 def gathered(
-    minibatch: Minibatch, fields: Convention, observer: Observer
+    minibatch: Minibatch, fields: ConventionFields, observer: Observer
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read the activations of all checkpoints once: products of the checkpoints, and their β."""
     splits, rows = minibatch.splits, len(minibatch.alpha)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.analysis import (
     binned,
     correlated,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from cnatool.studying.results import Difference, MeasureKind
 
 LEVEL = 0.95
-_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _CORRELATIONS = "correlations"
 
 
@@ -65,7 +64,7 @@ def study(
     folder: str | Path | None = None,
     test: str | Path | None = None,
     convention: str = "paper",
-    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
     by: str | None = None,
     cluster: str | None = None,
@@ -149,7 +148,15 @@ def study(
     # Tags may come from the frame as well.
     needed = cluster if other is None else None
     collection = _collected(
-        places, where, test, convention, overrides, output, inputs, strict, needed, observer
+        places,
+        where,
+        test,
+        Convention.named(convention, overrides),
+        output,
+        inputs,
+        strict,
+        needed,
+        observer,
     )
     networks = _together(collection, other)
     settings = _settings(
@@ -166,8 +173,7 @@ def _collected(
     places: Sequence[str | Path],
     folder: Path | None,
     test: str | Path | None,
-    convention: str,
-    overrides: Mapping[str, object],
+    convention: Convention,
     output: str | None,
     inputs: str | Path | Iterable[str | Path],
     strict: bool,
@@ -190,7 +196,6 @@ def _collected(
         folder=folder,
         test=test,
         convention=convention,
-        overrides=overrides,
         output=output,
         observer=observer,
         inputs=inputs,

@@ -43,7 +43,7 @@ def test_verify_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
         made(path, 30, seed=1)
         return found(store)
 
-    monkeypatch.setattr(verifying, "faults_of_metadata", replaced)
+    monkeypatch.setattr(verifying, "find_metadata_faults", replaced)
     with pytest.raises(StoreInUseError, match="replaced or removed"):
         cnatool.verify(path)
     assert cnatool.verify(path).committed == 30
