@@ -18,7 +18,7 @@ from support.networks import mlp, saved
 import cnatool
 from cnatool.backend import schedule
 from cnatool.store import chunks as chunking
-from cnatool.store.hdf5.journal import Journal, journal_of
+from cnatool.store.hdf5.journal import Journal, journal_path
 
 # Intervals take most of the time of a score.
 QUICK = {"resamples": 0, "area_resamples": 0, "permutations": 0}
@@ -169,9 +169,9 @@ def _interrupt(full: Path, target: Path) -> None:
 
     def kept(journal: Journal, file: FileIO) -> None:
         # The new store has a name of its own until it is finished.
-        (path,) = (each for each in target.parent.glob("*.journal") if each != journal_of(target))
+        (path,) = (each for each in target.parent.glob("*.journal") if each != journal_path(target))
         shutil.copy(path.with_suffix(""), target)
-        shutil.copy(path, journal_of(target))
+        shutil.copy(path, journal_path(target))
         apply(journal, file)
 
     with mock.patch.object(Journal, "apply", kept):
