@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from cnatool._util.names import matching_names
+from cnatool._util.names import match_names
 from cnatool.errors import MetricError, UsageError
 from cnatool.records.store import TensorRecord, UnselectedTensor
 
@@ -64,7 +64,7 @@ def find_missing_layers(store: Store, convention: ConventionFields) -> list[str]
         return []
     left_out = store.record.unselected
     if convention.layers != "all":
-        names, _ = matching_names([t.name for t in left_out], _patterns(convention.layers))
+        names, _ = match_names([t.name for t in left_out], _patterns(convention.layers))
         left_out = tuple(tensor for tensor in left_out if tensor.name in names)
     return [t.name for t in _drop_uncounted(store, convention, left_out) if "float" in t.dtype]
 
@@ -125,7 +125,7 @@ def _tensors_by_name(
     store: Store, convention: ConventionFields, patterns: Sequence[str]
 ) -> list[TensorRecord]:
     """Select tensors by a list: by name always, by glob if the convention counts them."""
-    names, unmatched = matching_names([tensor.name for tensor in store.tensors], patterns)
+    names, unmatched = match_names([tensor.name for tensor in store.tensors], patterns)
     if unmatched:
         raise UsageError(
             f"`layers={unmatched[0]!r}`: {store.path} has no such tensor. "

@@ -67,7 +67,9 @@ def test_a_beta_of_rounding_alone_is_undefined(tmp_path: Path, statistics: Any, 
     assert scored.cna_margin.value is None
     assert cnatool.score_samples(path)["beta"].null_count() == 150
     for layers in cnatool.score_layers(path, samples=["0"]).splits.values():
-        assert layers.cna.reason == f"β is the same for all {layers.samples} samples but for rounding"
+        assert (
+            layers.cna.reason == f"β is the same for all {layers.samples} samples but for rounding"
+        )
         assert layers.beta is None
         assert layers.beta_reason is not None
         assert [part.correlation for part in layers.layers] == [None] * 3

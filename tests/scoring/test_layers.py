@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from support.command import run
 from support.recorded import Recorded, record_network
 from support.stores import changed_attribute
 
@@ -95,7 +94,9 @@ def test_profiles_of_groups_and_samples(recorded: Path) -> None:
 
 
 def test_a_sample_that_there_is_not(recorded: Path) -> None:
-    with pytest.raises(UsageError, match=r"`samples=\['9999'\]`: .*net.zarr has no sample with this id"):
+    with pytest.raises(
+        UsageError, match=r"`samples=\['9999'\]`: .*net.zarr has no sample with this id"
+    ):
         cnatool.score_layers(recorded, samples=["9999"])
 
 
@@ -195,8 +196,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 def test_an_unfinished_dump_is_said(tmp_path: Path) -> None:
     with changed(tmp_path) as attribute:
         attribute["splits"]["test"].update(committed=[], complete=False, checksums=None)
-    words = [Path(sys.executable).parent / "cnatool", "layers", tmp_path / "net.zarr"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    done = run("layers", tmp_path / "net.zarr")
     assert "split test: the dump is not finished; 0 of 120 rows are scored" in done.stderr
     split = cnatool.score_layers(tmp_path / "net.zarr").splits["test"]
     assert (split.complete, split.samples, split.rows) == (False, 0, 120)
