@@ -10,16 +10,8 @@ from cnatool.studying.statistics import weighted as clusters
 from cnatool.studying.statistics.weighted import (
     cluster_weights,
     percentile_interval,
-    student_quantile,
     weighted_coefficients,
 )
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 10, 100, 1001])
-@pytest.mark.parametrize("probability", [0.6, 0.95, 0.975, 0.9995])
-def test_quantiles_are_those_of_scipy(probability: float, freedom: int) -> None:
-    expected = scipy.stats.t.ppf(probability, freedom)
-    assert student_quantile(probability, freedom) == pytest.approx(expected, rel=1e-9)
 
 
 def test_whole_clusters_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
