@@ -90,7 +90,7 @@ def _png(chart: dict[str, Any], scale: float) -> bytes:
             f"this picture would be {width:,} × {height:,} pixels large: make --scale, --width or "
             "--height less, or write an .svg."
         )
-    drawn = need_converter().svg_to_png(svg.decode(), scale=scale)
+    drawn = import_converter().svg_to_png(svg.decode(), scale=scale)
     # The converter's own file is more than twice as large, and does not say how large it is meant.
     small = io.BytesIO()
     with Image.open(io.BytesIO(drawn)) as picture:
@@ -107,24 +107,24 @@ def _sides(svg: bytes) -> tuple[str, str]:
 
 
 def _svg(chart: dict[str, Any], scale: float) -> bytes:
-    found: str = need_converter().vegalite_to_svg(chart, allowed_base_urls=[])
+    found: str = import_converter().vegalite_to_svg(chart, allowed_base_urls=[])
     return found.encode()
 
 
 def _pdf(chart: dict[str, Any], scale: float) -> bytes:
-    found: bytes = need_converter().vegalite_to_pdf(chart, allowed_base_urls=[])
+    found: bytes = import_converter().vegalite_to_pdf(chart, allowed_base_urls=[])
     return found
 
 
 def _html(chart: dict[str, Any], scale: float) -> bytes:
     title = chart.get("title", {}).get("text", "cnatool")
     # Within a script, "</script>" in a name would end it, and "<!--" change how the rest is read.
-    inert = json.dumps(chart, ensure_ascii=True, sort_keys=True).replace("<", "\\u003c")
+    safe_title = json.dumps(chart, ensure_ascii=True, sort_keys=True).replace("<", "\\u003c")
     return _PAGE.format(
         policy=html.escape(_POLICY),
         title=html.escape(str(title)),
-        library=need_converter().javascript_bundle(),
-        chart=inert,
+        library=import_converter().javascript_bundle(),
+        chart=safe_title,
     ).encode()
 
 
@@ -141,12 +141,12 @@ _FORMATS: Mapping[str, Callable[[dict[str, Any], float], bytes]] = {
 }
 
 
-def need_altair() -> None:
+def check_altair() -> None:
     """Make sure that Altair is there."""
     _needed("altair", "Altair")
 
 
-def need_converter() -> types.ModuleType:
+def import_converter() -> types.ModuleType:
     """Give vl-convert, which turns charts into files.
 
     Raises

@@ -11,12 +11,12 @@ import msgspec
 
 from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
-from cnatool.plotting.files import need_altair
+from cnatool.plotting.files import check_altair
 from cnatool.store.reader import Store, named_stores, open_store
 from cnatool.studying.find import find_stores
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.omissions import UNUSABLE, Omissions
-from cnatool.studying.read import read_results, results_of
+from cnatool.studying.read import list_results, read_results
 from cnatool.studying.results import NotScored
 from cnatool.studying.study import Study
 from cnatool.studying.trajectory import Trajectory
@@ -123,7 +123,7 @@ def plot(
     from cnatool.plotting.figure import Options
     from cnatool.plotting.table import FIGURES
 
-    need_altair()
+    check_altair()
     rows = [row for row in FIGURES if row.name == figure]
     if not rows:
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
@@ -176,7 +176,7 @@ def _drawn(figure: Figure, sources: Sequence[Any], options: Options, omissions: 
             raise
     kept = []
     for store in sources:
-        with omissions.catching(store.path):
+        with omissions.catch(store.path):
             figure.draw([store], options)
             kept.append(store)
     if not kept:
@@ -239,7 +239,7 @@ def _kinds(place: Source) -> list[ResultKind]:
         return ["trajectory"]
     if isinstance(place, Landscape):
         return ["landscape"]
-    return [] if isinstance(place, Store) else results_of(place)
+    return [] if isinstance(place, Store) else list_results(place)
 
 
 def _stores(
@@ -268,7 +268,7 @@ def _stores(
         elif len(found) == 1:
             stores.append(open_store(one, inputs))
         else:
-            with omissions.catching(one):
+            with omissions.catch(one):
                 stores.append(open_store(one, inputs))
     if not stores:
         raise omissions.too_few("no store could be drawn")

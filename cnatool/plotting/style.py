@@ -140,7 +140,7 @@ def ramp(count: int) -> list[str]:
     return [_RAMP[round(i * last / max(1, count - 1))] for i in range(count)]
 
 
-def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Chart:
+def concat_panels(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Chart:
     """Put panels into rows of so many columns.
 
     Parameters
@@ -156,7 +156,7 @@ def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Ch
     return many
 
 
-def inert(name: object) -> str:
+def safe_title(name: object) -> str:
     """Make a name from a file fit to be the title of an axis or a legend.
 
     Vega-Lite writes these into expressions, for screen readers, and escapes quotes there, but no
@@ -206,7 +206,7 @@ def coefficient_text(value: float | None, interval: tuple[float, float] | None =
     return text.replace("-0.00", "0.00").replace("-", "−")
 
 
-def told_apart(labels: Iterable[str]) -> list[str]:
+def make_unique(labels: Iterable[str]) -> list[str]:
     """Give labels that a legend can tell apart: of equal ones, the second on has a number."""
     seen: Counter[str] = Counter()
     told = []
@@ -224,7 +224,7 @@ def level_text(level: float) -> str:
 _SEED = 0
 
 
-def drawn_rows(count: int, most: int) -> NDArray[np.intp]:
+def sample_rows(count: int, most: int) -> NDArray[np.intp]:
     """Draw `most` of `count` rows by lot, the same ones each time; all where there are no more."""
     if count <= most:
         return np.arange(count)
@@ -232,7 +232,7 @@ def drawn_rows(count: int, most: int) -> NDArray[np.intp]:
     return np.sort(drawn)
 
 
-def thinned(count: int, most: int) -> NDArray[np.intp]:
+def thin_curve(count: int, most: int) -> NDArray[np.intp]:
     """Give places of a curve's points, evenly spread from its first to its last.
 
     Returns
@@ -290,10 +290,10 @@ def measure_name(column: str) -> str:
         return _WHOLE[column]
     split, _, rest = column.partition(".")
     if rest in _OF_SPLIT:
-        return f"{_OF_SPLIT[rest]} ({inert(split)})"
+        return f"{_OF_SPLIT[rest]} ({safe_title(split)})"
     if rest.removeprefix("cna.") in _FORMS and rest.startswith("cna."):
-        return f"{rest.removeprefix('cna.')} CNA ({inert(split)})"
-    return inert(column)
+        return f"{rest.removeprefix('cna.')} CNA ({safe_title(split)})"
+    return safe_title(column)
 
 
 def gap_title(convention: ConventionResult | None) -> str:

@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_old_result(
     def full(*words: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "checksum_list", full)
+    monkeypatch.setattr(files, "list_checksums", full)
     with pytest.raises(StoreWriteError, match="No space left on device"):
         cnatool.study(stores[1:4], folder=folder, resamples=0)
     assert numbers(read_results(folder, "study")) == old

@@ -17,7 +17,7 @@ from support.stores import changed_attribute, forget_checksums
 import cnatool
 from cnatool.errors import DataError, UsageError
 from cnatool.studying import collect as collection
-from cnatool.studying.find import find_stores, store_ids
+from cnatool.studying.find import find_stores, name_stores
 
 
 @pytest.fixture(scope="module")
@@ -283,9 +283,9 @@ def test_folders_are_searched_and_ids_tell_apart(tmp_path: Path) -> None:
         "b/c/z.zarr.zip", "a/x.zarr", "a/y.h5", "b/x.h5", "b/x.zarr"
     ]  # fmt: skip
     assert empty == []
-    assert store_ids(stores) == ["z", "x", "y", "x.h5", "x.zarr"]
-    assert store_ids([stores[1], tmp_path / "b/x", stores[2]]) == ["a/x", "b/x", "y"]
-    assert len(set(store_ids(stores))) == len(stores)
+    assert name_stores(stores) == ["z", "x", "y", "x.h5", "x.zarr"]
+    assert name_stores([stores[1], tmp_path / "b/x", stores[2]]) == ["a/x", "b/x", "y"]
+    assert len(set(name_stores(stores))) == len(stores)
 
 
 def test_folders_that_link_to_each_other_or_cannot_be_read(

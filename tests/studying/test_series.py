@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnatool.errors import DataError, UsageError
-from cnatool.studying.series import series_of
+from cnatool.studying.series import order_checkpoints
 
 
 def tags(**columns: str) -> list[dict[str, str]]:
@@ -20,7 +20,7 @@ def found(
     some: list[dict[str, str]], order: str | None = None, by: str | None = None
 ) -> tuple[str | None, list[tuple[str | None, float, int]]]:
     names = [f"s{i}" for i in range(len(some))]
-    series = series_of(names, some, order=order, by=by)
+    series = order_checkpoints(names, some, order=order, by=by)
     return series.order, [tuple(one) for one in series.placed]
 
 

@@ -12,23 +12,23 @@ from cnatool.metrics.smoothing import smoothed_curve
 from cnatool.plotting.figures.of_stores import (
     alpha_title,
     beta_title,
-    chosen_splits,
     convention_text,
+    select_splits,
     store_names,
 )
 from cnatool.plotting.style import (
     ACCENT,
     COLOURS,
-    drawn_rows,
+    concat_panels,
     finished,
     free_scale,
     interval_text,
     level_text,
     number_text,
     panel_title,
-    side_by_side,
+    sample_rows,
     spread,
-    thinned,
+    thin_curve,
 )
 from cnatool.scoring.score import score_all
 
@@ -60,7 +60,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
             output=options.output,
         )
         result = scored.result()
-        splits = chosen_splits(result.splits, options.split)
+        splits = select_splits(result.splits, options.split)
         columns = len(splits)
         panels = [
             _panel(
@@ -73,7 +73,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
             )
             for split in splits
         ]
-        rows.append(side_by_side(panels, columns, x="shared", y="shared"))
+        rows.append(concat_panels(panels, columns, x="shared", y="shared"))
         fields = scored.convention
         most = max(result.splits[split].samples for split in splits)
         caption = [
@@ -83,7 +83,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
             f"drawn: {_SAMPLES:,} samples of a split, by lot" if most > _SAMPLES else "",
         ]
     return finished(
-        side_by_side(rows, 1),
+        concat_panels(rows, 1),
         "Use of depth against input complexity",
         caption,
         width=spread(columns, options.width),
@@ -103,13 +103,13 @@ def _panel(
 
     finite = np.isfinite(scored.alpha) & np.isfinite(scored.beta)
     alpha, beta = scored.alpha[finite], scored.beta[finite]
-    rows = drawn_rows(len(alpha), _SAMPLES)
+    rows = sample_rows(len(alpha), _SAMPLES)
     samples = pl.DataFrame({"alpha": alpha[rows], "beta": beta[rows]})
     window = fields.window
     smooth = (np.empty(0), np.empty(0))
     if finite.all() and len(alpha) >= window:
         smooth = smoothed_curve(alpha, beta, window)
-    places = thinned(len(smooth[0]), _CURVE)
+    places = thin_curve(len(smooth[0]), _CURVE)
     curve = pl.DataFrame(
         {"place": places, "alpha": smooth[0][places], "beta": smooth[1][places]},
     )

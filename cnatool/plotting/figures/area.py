@@ -12,14 +12,14 @@ from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.figures.of_stores import convention_text, store_names
 from cnatool.plotting.style import (
     COLOURS,
+    concat_panels,
     finished,
     interval_text,
     level_text,
     number_text,
     panel_title,
-    side_by_side,
     spread,
-    thinned,
+    thin_curve,
 )
 from cnatool.scoring.score import score_all
 from cnatool.scoring.train_test import TEST, TRAIN
@@ -72,7 +72,7 @@ def area(stores: Sequence[Store], options: Options) -> Chart:
         ]
     columns = min(_COLUMNS, len(panels))
     return finished(
-        side_by_side(panels, columns, color="shared", strokeDash="shared"),
+        concat_panels(panels, columns, color="shared", strokeDash="shared"),
         "The area between the curves of train and test",
         caption,
         width=spread(columns, options.width),
@@ -97,11 +97,11 @@ def _panel(scored: Scored, result: ScoreResult, name: str, options: Options) -> 
             {"split": split, "place": places, "alpha": alpha[places], "beta": beta[places]}
         )
         for split, (alpha, beta) in zip((TRAIN, TEST), curves, strict=True)
-        for places in [thinned(len(alpha), _POINTS)]
+        for places in [thin_curve(len(alpha), _POINTS)]
     )
     between = shared_interval(*curves)
     knots, one, other = (np.empty(0),) * 3 if between is None else between
-    places = thinned(len(knots), 2 * _POINTS)
+    places = thin_curve(len(knots), 2 * _POINTS)
     fill = pl.DataFrame({"at": knots[places], "low": one[places], "high": other[places]})
     scale = alt.Scale(domain=[0, 1], nice=False)
     x = alt.X(

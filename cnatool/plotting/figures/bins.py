@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import DataError
 from cnatool.plotting.figures.of_networks import (
-    axis_of,
-    chosen_measures,
-    correlation_of,
-    drawn_networks,
-    group_marks,
-    interval_note,
-    networks_text,
+    column_axis,
+    describe_intervals,
+    describe_networks,
+    encode_groups,
+    find_correlation,
+    select_measures,
+    select_networks,
 )
 from cnatool.plotting.style import (
     FAINT,
     INK,
     coefficient_text,
+    concat_panels,
     finished,
     free_scale,
     measure_name,
     panel_title,
-    side_by_side,
     spread,
 )
 from cnatool.studying.columns import TARGETS
-from cnatool.studying.statistics.curves import parabola
+from cnatool.studying.statistics.curves import evaluate_fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,19 +48,21 @@ _THIN: Mapping[str, Any] = {"strokeWidth": 0.7, "strokeDash": [3, 3], "opacity":
 def bins(studies: Sequence[Study], options: Options) -> Chart:
     """Draw test accuracy over a measure: networks, means of bins, and the quadratic fit."""
     (study,) = studies
-    measures = chosen_measures(study, options.measure, _USUAL)
+    measures = select_measures(study, options.measure, _USUAL)
     panels = [_panel(study, measure, options) for measure in measures]
     sizes = [one.networks for one in study.result.bins] or [0]
     size = f"{sizes[0]} networks" + (f" (the last {sizes[-1]})" if sizes[-1] != sizes[0] else "")
     columns = min(_COLUMNS, len(panels))
     return finished(
-        side_by_side(panels, columns, color="shared", shape="shared"),
+        concat_panels(panels, columns, color="shared", shape="shared"),
         "Test accuracy over many networks",
         (
-            *networks_text(study),
+            *describe_networks(study),
             f"large: means over bins of {size} by rising test accuracy",
             _fit_text([_correlation(study, measure) for measure in measures]),
-            interval_note(study, "[ ]", [_correlation(study, measure) for measure in measures]),
+            describe_intervals(
+                study, "[ ]", [_correlation(study, measure) for measure in measures]
+            ),
         ),
         width=spread(columns, options.width),
     )
@@ -77,7 +79,7 @@ def _fit_text(found: Sequence[MeasureCorrelation]) -> str:
 
 
 def _correlation(study: Study, measure: str) -> MeasureCorrelation:
-    return correlation_of(study, _ACCURACY, measure)
+    return find_correlation(study, _ACCURACY, measure)
 
 
 def _panel(study: Study, measure: str, options: Options) -> Any:
@@ -85,7 +87,7 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
     import polars as pl
 
     found = _correlation(study, measure)
-    networks = drawn_networks(study, (measure, _ACCURACY), options.by)
+    networks = select_networks(study, (measure, _ACCURACY), options.by)
     if not len(networks):
         raise DataError(f"no network has both {measure} and {_ACCURACY}.")
     means = pl.DataFrame(
@@ -98,9 +100,9 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
         orient="row",
     )
     values = study.networks[measure].drop_nulls().to_list()
-    at, fitted = parabola(found.quadratic, min(values), max(values))
+    at, fitted = evaluate_fit(found.quadratic, min(values), max(values))
     fit = pl.DataFrame({"measure": at, "fit": fitted})
-    y_axis = axis_of(study, _ACCURACY)
+    y_axis = column_axis(study, _ACCURACY)
     points = (
         alt.Chart(networks)
         .mark_point(filled=True, size=22, opacity=0.75)
@@ -110,7 +112,7 @@ def _panel(study: Study, measure: str, options: Options) -> Any:
             ),
             y=alt.Y("v1:Q", title="test accuracy", scale=free_scale(), axis=y_axis),
             tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
-            **group_marks(networks, options.by, FAINT),
+            **encode_groups(networks, options.by, FAINT),
         )
     )
     line = (

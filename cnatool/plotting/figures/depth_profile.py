@@ -9,23 +9,23 @@ from cnatool.errors import MetricError
 from cnatool.metrics.beta import slope_line
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.figures.of_stores import (
-    chosen_splits,
     convention_text,
     depth_title,
+    select_splits,
     store_names,
     z_title,
 )
 from cnatool.plotting.style import (
     COLOURS,
     SHAPES,
+    concat_panels,
     finished,
     free_scale,
+    make_unique,
     number_text,
     panel_title,
     ramp,
-    side_by_side,
     spread,
-    told_apart,
 )
 from cnatool.scoring.layers import score_layers
 
@@ -54,7 +54,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
             samples=options.sample,
         )
         convention = scores.convention
-        splits = chosen_splits(scores.splits, options.split)
+        splits = select_splits(scores.splits, options.split)
         if options.sample:
             splits = [split for split in splits if scores.splits[split].samples]
         columns = len(splits)
@@ -65,7 +65,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
         raise MetricError("--sample: none of these samples is in the split that is drawn.")
     lines = "single samples" if options.sample else "means over samples by quantiles of α"
     return finished(
-        side_by_side(panels, columns, color="independent", shape="independent"),
+        concat_panels(panels, columns, color="independent", shape="independent"),
         "Activation over depth",
         (convention_text(convention), lines, "dashed: the least-squares line, whose slope is β"),
         width=spread(columns, options.width),
@@ -150,7 +150,7 @@ def _labels(profiles: Sequence[GroupProfile | SampleProfile]) -> list[str | None
     """Name what is drawn; None where there is nothing to draw."""
     there = [profile.beta is not None and None not in profile.z for profile in profiles]
     texts = iter(
-        told_apart(_label(one) for one, drawn in zip(profiles, there, strict=True) if drawn)
+        make_unique(_label(one) for one, drawn in zip(profiles, there, strict=True) if drawn)
     )
     return [next(texts) if drawn else None for drawn in there]
 

@@ -10,17 +10,17 @@ from cnatool._util.text import printable
 from cnatool.errors import MetricError
 from cnatool.plotting.figures.of_stores import (
     alpha_title,
-    chosen_splits,
     convention_text,
+    select_splits,
     store_names,
 )
 from cnatool.plotting.style import (
     COLOURS,
     SHAPES,
+    concat_panels,
     finished,
     free_scale,
     panel_title,
-    side_by_side,
     spread,
 )
 from cnatool.scoring.score import score
@@ -50,7 +50,7 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
             overrides={**_NO_RESAMPLES, **options.overrides},
             output=options.output,
         )
-        splits = chosen_splits(result.splits, options.split)
+        splits = select_splits(result.splits, options.split)
         counts = ", ".join(f"{printable(s)} n = {result.splits[s].samples:,}" for s in splits)
         title = panel_title(name, counts) if len(stores) > 1 else None
         panels.append(_panel(result, splits, title, options))
@@ -62,7 +62,7 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
         ]
     columns = min(_COLUMNS, len(panels))
     return finished(
-        side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
+        concat_panels(panels, columns, y="shared", color="shared", shape="shared"),
         "Error by input complexity",
         caption,
         width=spread(columns, options.width),

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import printable
 from cnatool.errors import DataError
 from cnatool.plotting.figures.of_networks import steps_of_trajectory
-from cnatool.plotting.figures.of_stores import chosen_splits
+from cnatool.plotting.figures.of_stores import select_splits
 from cnatool.plotting.style import (
     SHAPES,
+    concat_panels,
     finished,
     free_scale,
+    make_unique,
     number_text,
     panel_title,
     ramp,
-    side_by_side,
     spread,
-    told_apart,
 )
 from cnatool.scoring.train_test import TEST
 
@@ -40,7 +40,7 @@ def error_over_training(sources: Sequence[Trajectory], options: Options) -> Char
     (found,) = sources
     steps = steps_of_trajectory(found)
     there = list(dict.fromkeys(found.error_by_alpha["split"]))
-    split = chosen_splits(there, options.split or (TEST if TEST in there else None))[0]
+    split = select_splits(there, options.split or (TEST if TEST in there else None))[0]
     errors = found.error_by_alpha.filter(pl.col("split") == split).drop_nulls("error")
     if not len(errors):
         raise DataError(
@@ -62,7 +62,7 @@ def error_over_training(sources: Sequence[Trajectory], options: Options) -> Char
     ]
     samples = errors.group_by("id", maintain_order=True).agg(pl.col("samples").sum())
     return finished(
-        side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
+        concat_panels(panels, columns, y="shared", color="shared", shape="shared"),
         "Error by input complexity, over training",
         (
             steps.convention,
@@ -80,7 +80,7 @@ def _labels(errors: polars.DataFrame) -> dict[int, str]:
 
     groups = errors.group_by("group").agg(pl.col("alpha_min").min(), pl.col("alpha_max").max())
     rows = groups.sort("group").rows()
-    texts = told_apart([f"{number_text(low)} … {number_text(high)}" for _, low, high in rows])
+    texts = make_unique([f"{number_text(low)} … {number_text(high)}" for _, low, high in rows])
     return {row[0]: text for row, text in zip(rows, texts, strict=True)}
 
 

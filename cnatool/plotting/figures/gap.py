@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import DataError
 from cnatool.plotting.figures.of_networks import (
-    axis_of,
-    chosen_measures,
-    correlation_of,
-    drawn_networks,
-    group_marks,
-    interval_note,
-    networks_text,
+    column_axis,
+    describe_intervals,
+    describe_networks,
+    encode_groups,
+    find_correlation,
+    select_measures,
+    select_networks,
 )
 from cnatool.plotting.style import (
     COLOURS,
     coefficient_text,
+    concat_panels,
     finished,
     free_scale,
     gap_title,
     measure_name,
     panel_title,
-    side_by_side,
     spread,
 )
 from cnatool.studying.columns import TARGETS
@@ -54,7 +54,7 @@ _GAP = TARGETS[1]
 def gap(studies: Sequence[Study], options: Options) -> Chart:
     """Draw the gap over each measure, a panel each."""
     (study,) = studies
-    measures = chosen_measures(study, options.measure, _USUAL)
+    measures = select_measures(study, options.measure, _USUAL)
     if not options.measure:
         measures = measures[:_MOST]
     columns = min(_COLUMNS, len(measures))
@@ -62,15 +62,15 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
         _panel(study, measure, place % columns == 0, options)
         for place, measure in enumerate(measures)
     ]
-    found = [correlation_of(study, _GAP, measure) for measure in measures]
+    found = [find_correlation(study, _GAP, measure) for measure in measures]
     return finished(
-        side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
+        concat_panels(panels, columns, y="shared", color="shared", shape="shared"),
         "Measures against the generalisation gap",
         (
-            *networks_text(study),
+            *describe_networks(study),
             gap_title(study.result.convention),
             "r: Pearson, ρ: Spearman",
-            interval_note(study, "[ ]", found),
+            describe_intervals(study, "[ ]", found),
         ),
         width=spread(columns, options.width, beside=20),
     )
@@ -79,8 +79,8 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
 def _panel(study: Study, measure: str, first: bool, options: Options) -> Any:
     import altair as alt
 
-    found = correlation_of(study, _GAP, measure)
-    networks = drawn_networks(study, (measure, _GAP), options.by)
+    found = find_correlation(study, _GAP, measure)
+    networks = select_networks(study, (measure, _GAP), options.by)
     if not len(networks):
         raise DataError(f"no network has both {measure} and {_GAP}.")
     r, rho = found.pearson, found.spearman
@@ -106,10 +106,10 @@ def _panel(study: Study, measure: str, first: bool, options: Options) -> Any:
                 "v1:Q",
                 title="generalisation gap" if first else None,
                 scale=free_scale(),
-                axis=axis_of(study, _GAP, labels=first, ticks=first, domain=first),
+                axis=column_axis(study, _GAP, labels=first, ticks=first, domain=first),
             ),
             tooltip=["id:N", "v0:Q", "v1:Q"],
-            **group_marks(networks, options.by, COLOURS[0]),
+            **encode_groups(networks, options.by, COLOURS[0]),
         )
         .properties(
             width=options.width,

@@ -9,7 +9,7 @@ import numpy as np
 from cnatool._util.text import printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
-from cnatool.plotting.style import SHAPES, finished, inert
+from cnatool.plotting.style import SHAPES, finished, safe_title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ def _ways(points: polars.DataFrame, result: LandscapeResult, scale: alt.Scale) -
         scale=alt.Scale(domain=runs, range=list(SHAPES[: len(runs)])),
         legend=None
         if len(runs) == 1
-        else alt.Legend(title=inert(result.by or "run"), symbolFillColor="white"),
+        else alt.Legend(title=safe_title(result.by or "run"), symbolFillColor="white"),
     )
     marks = base.mark_point(
         filled=True, stroke="black", strokeWidth=1.2, size=60, opacity=1

@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from cnatool.errors import DataError, UsageError
-from cnatool.plotting.figures.of_networks import chosen_measures, interval_note, networks_text
+from cnatool.plotting.figures.of_networks import (
+    describe_intervals,
+    describe_networks,
+    select_measures,
+)
 from cnatool.plotting.style import (
     COEFFICIENT_NAMES,
     COLOURS,
     SHAPES,
+    concat_panels,
     finished,
     gap_title,
     measure_name,
     panel_title,
-    side_by_side,
     spread,
 )
 from cnatool.studying.columns import TARGETS, is_variant
@@ -41,7 +45,7 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
     usual = dict.fromkeys(
         one.measure for one in study.result.correlations if not is_variant(one.measure)
     )
-    wanted = chosen_measures(study, options.measure, list(usual))
+    wanted = select_measures(study, options.measure, list(usual))
     found = {
         (one.target, one.measure): one
         for one in study.result.correlations
@@ -59,11 +63,11 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
         for place, target in enumerate(targets)
     ]
     return finished(
-        side_by_side(panels, len(panels), color="shared", shape="shared"),
+        concat_panels(panels, len(panels), color="shared", shape="shared"),
         "What goes with generalisation",
         (
-            *networks_text(study),
-            interval_note(study, "bars", found.values(), coefficient),
+            *describe_networks(study),
+            describe_intervals(study, "bars", found.values(), coefficient),
         ),
         width=spread(len(panels), options.width),
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import listed, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
-from cnatool.plotting.style import COLOURS, SHAPES, drawn_rows, inert, is_share, level_text
+from cnatool.plotting.style import COLOURS, SHAPES, is_share, level_text, safe_title, sample_rows
 from cnatool.studying.columns import TAG, tag_column
-from cnatool.studying.series import series_of
+from cnatool.studying.series import order_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ NO_VALUE = "none"  # the tag of networks that do not have it
 _NETWORKS = 3000
 
 
-def networks_text(study: Study) -> list[str]:
+def describe_networks(study: Study) -> list[str]:
     """Say of how many networks a figure is, by which convention, and what was left out."""
     result = study.result
     clusters = (
@@ -43,7 +43,7 @@ def networks_text(study: Study) -> list[str]:
     ]
 
 
-def chosen_measures(study: Study, wanted: Sequence[str], usual: Sequence[str]) -> list[str]:
+def select_measures(study: Study, wanted: Sequence[str], usual: Sequence[str]) -> list[str]:
     """Give the measures to draw: those that were named, or the usual ones that there are.
 
     Raises
@@ -70,7 +70,7 @@ def chosen_measures(study: Study, wanted: Sequence[str], usual: Sequence[str]) -
     return found
 
 
-def correlation_of(study: Study, target: str, measure: str) -> MeasureCorrelation:
+def find_correlation(study: Study, target: str, measure: str) -> MeasureCorrelation:
     """Give how a measure goes with a target over all networks.
 
     Raises
@@ -87,7 +87,7 @@ def correlation_of(study: Study, target: str, measure: str) -> MeasureCorrelatio
     )
 
 
-def interval_note(
+def describe_intervals(
     study: Study, mark: str, found: Iterable[MeasureCorrelation], coefficient: str = "pearson"
 ) -> str:
     """Say what the intervals are that a mark shows, or why there are none."""
@@ -100,7 +100,7 @@ def interval_note(
     return f"{mark}: {level_text(settings.level)}, {of}"
 
 
-def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> polars.DataFrame:
+def select_networks(study: Study, columns: Sequence[str], by: str | None) -> polars.DataFrame:
     """Give networks that have all these columns, under short names."""
     import polars as pl
 
@@ -113,7 +113,7 @@ def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> pola
         tag.fill_null(NO_VALUE).alias("by"),
         *(pl.col(name).alias(f"v{place}") for place, name in enumerate(columns)),
     ).drop_nulls()
-    return frame[drawn_rows(len(frame), _NETWORKS)]
+    return frame[sample_rows(len(frame), _NETWORKS)]
 
 
 def _check_tag(study: Study, by: str) -> None:
@@ -128,14 +128,14 @@ def _check_tag(study: Study, by: str) -> None:
         )
 
 
-def group_marks(frame: polars.DataFrame, by: str | None, plain: str) -> dict[str, Any]:
+def encode_groups(frame: polars.DataFrame, by: str | None, plain: str) -> dict[str, Any]:
     """Give the encodings that tell the values of a tag apart; without one, the plain colour."""
     import altair as alt
 
     if by is None:
         return {"color": alt.value(plain)}
     values = sorted(frame["by"].unique())
-    legend = alt.Legend(title=inert(by), orient="bottom", columns=4, symbolOpacity=1)
+    legend = alt.Legend(title=safe_title(by), orient="bottom", columns=4, symbolOpacity=1)
     return {
         "color": alt.Color(
             "by:N",
@@ -152,7 +152,7 @@ def group_marks(frame: polars.DataFrame, by: str | None, plain: str) -> dict[str
     }
 
 
-def axis_of(study: Study, column: str, **more: Any) -> alt.Axis:
+def column_axis(study: Study, column: str, **more: Any) -> alt.Axis:
     """Give an axis for a column, in per cent where it is a share."""
     import altair as alt
 
@@ -189,8 +189,8 @@ def steps_of_trajectory(found: Trajectory) -> Steps:
     result = found.result
     return Steps(
         _with_printable_runs(found.steps),
-        "checkpoint" if result.order is None else inert(result.order),
-        None if result.by is None else inert(result.by),
+        "checkpoint" if result.order is None else safe_title(result.order),
+        None if result.by is None else safe_title(result.by),
         convention_text(result.convention),
     )
 
@@ -202,7 +202,7 @@ def steps_of_study(study: Study, options: Options) -> Steps:
     networks = study.networks
     tags = [name.removeprefix(TAG) for name in networks.columns if name.startswith(TAG)]
     by = options.by or study.result.settings.cluster
-    series = series_of(
+    series = order_checkpoints(
         networks["id"].to_list(),
         [
             {tag: value for tag in tags if (value := row[tag_column(tag)]) is not None}
@@ -215,14 +215,14 @@ def steps_of_study(study: Study, options: Options) -> Steps:
         raise UsageError(
             f"no tag numbers the checkpoints: name one with --order; there are {listed(tags)}."
         )
-    frame = networks[[one.number for one in series.placed]].with_columns(
-        pl.Series("run", [one.run for one in series.placed], pl.String),
-        pl.Series("step", [one.step for one in series.placed], pl.Float64),
+    frame = networks[[one.number for one in series.checkpoints]].with_columns(
+        pl.Series("run", [one.run for one in series.checkpoints], pl.String),
+        pl.Series("step", [one.step for one in series.checkpoints], pl.Float64),
     )
     return Steps(
         _with_printable_runs(frame),
-        inert(series.order),
-        None if by is None else inert(by),
+        safe_title(series.order),
+        None if by is None else safe_title(by),
         convention_text(study.result.convention),
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.text import listed, printable
 from cnatool.errors import UsageError
-from cnatool.studying.find import store_ids
+from cnatool.studying.find import name_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ def convention_text(convention: ConventionResult | None) -> str:
     return "" if convention is None else f"convention {printable(convention)}"
 
 
-def chosen_splits(there: Iterable[str], split: str | None) -> list[str]:
+def select_splits(there: Iterable[str], split: str | None) -> list[str]:
     """Give the splits to draw: all, or the one that was named.
 
     Raises
@@ -74,4 +74,4 @@ def store_names(stores: Sequence[Store]) -> list[str]:
     """Name each store by its path, fit to be drawn."""
     from pathlib import Path
 
-    return [printable(name) for name in store_ids([Path(store.path) for store in stores])]
+    return [printable(name) for name in name_stores([Path(store.path) for store in stores])]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_networks import steps_of_study, steps_of_trajectory
-from cnatool.plotting.style import COLOURS, SHAPES, finished, free_scale, side_by_side, spread
+from cnatool.plotting.style import COLOURS, SHAPES, concat_panels, finished, free_scale, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def _over_training(steps: Steps, options: Options) -> Chart:
         raise DataError("no step has a number to draw.")
     columns = min(_COLUMNS, len(panels))
     return finished(
-        side_by_side(
+        concat_panels(
             panels, columns, x="shared", color="shared", shape="shared", strokeDash="shared"
         ),
         "Over training",
