@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from timing import seconds
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
 
+from cnatool.records.choices import Codec
+from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.format import Codec
 from cnatool.store.reader import open_store
 from cnatool.store.writer import SplitWriter, StoreWriter
 
@@ -104,12 +105,14 @@ def write_cnatool(path: Path, values: NDArray[np.float32], rows: int, codec: Cod
 def append(split: SplitWriter, tensors: int, start: int, part: NDArray[np.float32]) -> None:
     """Add the same rows to every tensor of a split."""
     split.append(
-        ids=[str(row) for row in range(start, start + len(part))],
-        inputs=[np.zeros((len(part), 1), np.uint8)],
-        labels=None,
-        outputs=[np.zeros((len(part), 1), np.float32)],
-        activations=dict.fromkeys(range(tensors), part),
-        statistics={},
+        StoreRows(
+            ids=[str(row) for row in range(start, start + len(part))],
+            inputs=[np.zeros((len(part), 1), np.uint8)],
+            labels=None,
+            outputs=[np.zeros((len(part), 1), np.float32)],
+            activations=dict.fromkeys(range(tensors), part),
+            statistics={},
+        )
     )
 
 

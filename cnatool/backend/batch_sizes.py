@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import Samples
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 # Tried where nothing in the graph names a number: small ones first, a run of which is cheap.
 _LADDER = (1, 8, 4, 2, 3, 16, 6, 5, 10, 12, 32, 64)

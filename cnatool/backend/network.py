@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.layers import LayerTable
     from cnatool.backend.inputs import Samples
     from cnatool.backend.session import RunOptions
-    from cnatool.records.store import SkippedTensor, Statistic
+    from cnatool.records.choices import Statistic
+    from cnatool.records.store import SkippedTensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnatool.backend.network import Network
-    from cnatool.records.store import Kept, TensorRecord
-
-Narrowing = Literal["float32", "float16"]
+    from cnatool.records.choices import Kept, Narrowing
+    from cnatool.records.store import TensorRecord
 
 
 def stored_outputs(

@@ -24,7 +24,7 @@ from cnatool.cli.commands import (
     verify,
 )
 from cnatool.cli.options import EXIT_CODES
-from cnatool.cli.parsing import Group
+from cnatool.cli.parsing import Command, Group
 
 app = typer.Typer(
     name="cnatool",
@@ -60,17 +60,17 @@ def _options(
     """
 
 
-app.command("demo", epilog=EXIT_CODES)(demo.demo)
-app.command("inspect", epilog=EXIT_CODES)(inspect.inspect)
-app.command("dump", epilog=EXIT_CODES)(dump.dump)
+app.command("demo", cls=Command, epilog=EXIT_CODES)(demo.demo)
+app.command("inspect", cls=Command, epilog=EXIT_CODES)(inspect.inspect)
+app.command("dump", cls=Command, epilog=EXIT_CODES)(dump.dump)
 app.add_typer(preprocess.app, name="preprocess")
-app.command("score", epilog=EXIT_CODES)(score.score)
-app.command("layers", epilog=EXIT_CODES)(layers.layers)
-app.command("study", epilog=EXIT_CODES)(study.study)
-app.command("compare", epilog=EXIT_CODES)(compare.compare)
-app.command("plot", epilog=EXIT_CODES)(plot.plot)
-app.command("trajectory", epilog=EXIT_CODES)(trajectory.trajectory)
-app.command("landscape", epilog=EXIT_CODES)(landscape.landscape)
-app.command("convert", epilog=EXIT_CODES)(convert.convert)
-app.command("verify", epilog=EXIT_CODES)(verify.verify)
-app.command("schema", epilog=EXIT_CODES)(schema.schema)
+app.command("score", cls=Command, epilog=EXIT_CODES)(score.score)
+app.command("layers", cls=Command, epilog=EXIT_CODES)(layers.layers)
+app.command("study", cls=Command, epilog=EXIT_CODES)(study.study)
+app.command("compare", cls=Command, epilog=EXIT_CODES)(compare.compare)
+app.command("plot", cls=Command, epilog=EXIT_CODES)(plot.plot)
+app.command("trajectory", cls=Command, epilog=EXIT_CODES)(trajectory.trajectory)
+app.command("landscape", cls=Command, epilog=EXIT_CODES)(landscape.landscape)
+app.command("convert", cls=Command, epilog=EXIT_CODES)(convert.convert)
+app.command("verify", cls=Command, epilog=EXIT_CODES)(verify.verify)
+app.command("schema", cls=Command, epilog=EXIT_CODES)(schema.schema)

@@ -8,11 +8,12 @@ import sys
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import typer
 
-from cnatool._util.text import escaped, message, printable, shell_quoted, shortened
+from cnatool._util.text import escaped, escaped_json, message, printable, shell_quoted, shortened
+from cnatool.cli.parameter_names import with_options
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,16 +75,39 @@ def note_next(store: Store) -> None:
     note(f"next: cnatool score {shell_quoted(store.path)}{every}")
 
 
+def say_notes(notes: Sequence[str]) -> None:
+    """Print the notes of a result below an empty line."""
+    if notes:
+        say("")
+    for text in notes:
+        say(f"note: {with_options(text)}")
+
+
+def say_reasons(heading: str, reasons: Iterable[str]) -> None:
+    """Print why something is undefined, a line each below a heading; nothing without reasons."""
+    lines = [f"  {with_options(reason)}" for reason in reasons]
+    if lines:
+        say(f"\n{heading}:")
+        say_each(lines)
+
+
 def note(text: str) -> None:
-    """Print a line to standard error, as `say` does; one that cannot be written is dropped."""
-    with suppress(OSError):
-        typer.echo(_lines(text), err=True)
+    """Print a line to standard error, with parameters as options.
+
+    Hidden characters are escaped; a line that cannot be written is dropped.
+    """
+    _print_error_line(with_options(text))
 
 
 def note_lines(text: str) -> None:
-    """Print lines to standard error, each as `note` does."""
+    """Print lines to standard error as they are, with hidden characters escaped."""
     for line in text.rstrip("\n").expandtabs(4).split("\n"):
-        note(line)
+        _print_error_line(line)
+
+
+def _print_error_line(text: str) -> None:
+    with suppress(OSError):
+        typer.echo(_lines(text), err=True)
 
 
 def exit_incomplete(left_out: Sequence[object]) -> None:
@@ -95,7 +119,15 @@ def exit_incomplete(left_out: Sequence[object]) -> None:
 
 
 def print_json(text: str) -> None:
-    """Print a JSON document, with escapes for what standard output cannot encode."""
+    """Print a JSON document, with parameters in its notes and reasons as options.
+
+    What standard output cannot encode is escaped.
+    """
+    if "`" in text:
+        import msgspec
+
+        document = msgspec.json.encode(_explained(msgspec.json.decode(text)))
+        text = escaped_json(msgspec.json.format(document, indent=2).decode()) + "\n"
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
         text.encode(encoding)
@@ -105,6 +137,17 @@ def print_json(text: str) -> None:
         # The same value in any encoding.
         text = re.sub("[^\0-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
     typer.echo(text, nl=False)
+
+
+def _explained(value: Any, key: str = "") -> Any:
+    """Write parameters as options in the texts of a JSON document that explain something."""
+    if isinstance(value, dict):
+        return {name: _explained(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_explained(item, key) for item in value]
+    if isinstance(value, str) and key.endswith(("notes", "reason", "ways", "differences")):
+        return with_options(value)
+    return value
 
 
 def print_path(path: Path) -> None:
@@ -192,6 +235,7 @@ class ConsoleObserver:
 
     def note(self, text: str) -> None:
         """Print a line, and keep it in ``notes``."""
+        text = with_options(text)
         self.notes.append(text)
         if not self._quiet:
             note(text)

@@ -63,7 +63,9 @@ FormatOption = Annotated[
 ]
 SplitOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeatable."),
+    typer.Option(
+        "--split", metavar="NAME=PATH", help="A split and its data, instead of DATA. Repeatable."
+    ),
 ]
 LabelsOption = Annotated[
     str | None,
@@ -204,6 +206,7 @@ CodecOption = Annotated[
 ConstantOption = Annotated[
     list[str] | None,
     typer.Option(
+        "--constant",
         metavar="INPUT=VALUE",
         help="An input that is the same for every sample: a number, numbers with commas, a "
         "number and a shape (0:1x8x64), or FILE.npy. Repeatable.",
@@ -277,7 +280,7 @@ def prepared_by(
     }
 
 
-def constants(words: Sequence[str]) -> dict[str, Any]:
+def read_constants(words: Sequence[str]) -> dict[str, Any]:
     """Read ``INPUT=VALUE`` words: a number, numbers with commas between them, or ``FILE.npy``.
 
     Raises

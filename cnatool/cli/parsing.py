@@ -6,13 +6,23 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cnatool.cli.console import note_lines
+from cnatool.cli.parameter_names import run_in
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class Command(TyperCommand):
+    """A command, in whose options messages of the library are printed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        run_in(ctx)
+        return super().invoke(ctx)
 
 
 class Group(TyperGroup):

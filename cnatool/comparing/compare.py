@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from cnatool.comparing.differences import (
     equal_share,
@@ -25,9 +22,7 @@ from cnatool.comparing.results import (
     TensorCompared,
 )
 from cnatool.errors import DataError, MetricError, UsageError
-from cnatool.metrics.convention import NO_OVERRIDES
-from cnatool.metrics.convention import convention as named_convention
-from cnatool.scoring.results import ConventionResult
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.scoring.score import score_all
 from cnatool.store.reader import Store, open_store
 
@@ -36,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.comparing.match_tensors import Match, Pair
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.records.store import ArrayRecord
     from cnatool.scoring.results import ScoreResult
     from cnatool.store.reader import Split
@@ -86,12 +81,12 @@ def compare(
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"--tolerance {tolerance}: a number above 0.")
-    fields, typed = named_convention(convention, overrides)
+    named = Convention.named(convention, overrides)
     one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
     names = _common_splits(one, two, split)
     match = matched(one, two, sums_agree(one.splits[names[0]], two.splits[names[0]]))
     splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
-    scores, reason = compared_scores(one, two, names, convention, overrides)
+    scores, reason = compared_scores(one, two, names, named)
     found = _found(splits, scores, tolerance)
     differences = [
         *_structure(match, splits, one, two),
@@ -114,13 +109,13 @@ def compare(
         unmatched=tuple(match.left),
         unmatched2=tuple(match.left2),
         splits=splits,
-        convention=ConventionResult(convention, typed, fields),
+        convention=named,
         scores=tuple(scores),
         scores_reason=reason,
         notes=(
             *(_other_splits(one, two) if split is None else ()),
             *(_other_samples(splits) if differences else ()),
-            *_notes(match, one, two, fields),
+            *_notes(match, one, two, named.fields),
         ),
     )
 
@@ -264,7 +259,7 @@ def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
             )
 
 
-def _notes(match: Match, one: Store, two: Store, fields: Convention) -> Iterator[str]:
+def _notes(match: Match, one: Store, two: Store, fields: ConventionFields) -> Iterator[str]:
     if fields.area == "reference":
         yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
     if match.codes:
@@ -304,12 +299,13 @@ def compared_scores(
     store: Store,
     store2: Store,
     splits: Sequence[str],
-    convention: str,
-    overrides: Mapping[str, object],
+    convention: Convention,
 ) -> tuple[list[ScoreCompared], str | None]:
     """Score both stores; give the scores, or why there are none."""
+    # Intervals and p-values are not compared.
+    convention = convention.without_resamples(keep_overrides=False)
     try:
-        results = [_result(each, convention, overrides) for each in (store, store2)]
+        results = [score_all(each, None, convention).result() for each in (store, store2)]
     except (DataError, MetricError) as error:
         return [], str(error)
     numbers, numbers2 = (dict(_scores(result, splits)) for result in results)
@@ -319,15 +315,6 @@ def compared_scores(
             numbers.items(), numbers2.values(), strict=True
         )
     ], None
-
-
-def _result(store: Store, convention: str, overrides: Mapping[str, object]) -> ScoreResult:
-    """Score a store without intervals and p-values, which are not compared."""
-    scored = score_all(store, convention=convention, overrides=overrides)
-    fields = msgspec.structs.replace(
-        scored.convention, resamples=0, area_resamples=0, permutations=0
-    )
-    return dataclasses.replace(scored, convention=fields).result()
 
 
 def _scores(

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
-from cnatool.scoring.results import ConventionResult
+from cnatool.metrics.convention import Convention
 
 
 class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +153,7 @@ class Comparison(Document, frozen=True, forbid_unknown_fields=True):
         Layers of the one store and of the other that were matched with none.
     splits : dict of str to SplitCompared
         The splits that both stores have.
-    convention : ConventionResult
+    convention : Convention
         The convention behind the scores.
     scores : tuple of ScoreCompared
         The scores.
@@ -175,7 +175,7 @@ class Comparison(Document, frozen=True, forbid_unknown_fields=True):
     unmatched: tuple[str, ...]
     unmatched2: tuple[str, ...]
     splits: dict[str, SplitCompared]
-    convention: ConventionResult
+    convention: Convention
     scores: tuple[ScoreCompared, ...]
     scores_reason: str | None
     notes: tuple[str, ...]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cnatool.records.choices import KeptInputs
     from cnatool.records.image_transform import Geometry
 
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
@@ -48,8 +49,6 @@ _LITTER = frozenset(
 # Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
 # should not reach a terminal.
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-KeptInputs = Literal["values", "levels"]
 
 _INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
 # What labels are called in a file that holds several arrays by name.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.data.source import Source
     from cnatool.dumping.feed import Feed
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,15 +28,18 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool._util.observer import Observer
-    from cnatool.backend.select import Narrowing
-    from cnatool.data.source import KeptInputs
-    from cnatool.dumping.options import OnError
     from cnatool.dumping.preflight import Preflight
     from cnatool.dumping.prepare import Decided
-    from cnatool.records.image_transform import Colour, Interpolation
-    from cnatool.records.store import Kept
+    from cnatool.records.choices import (
+        Codec,
+        Colour,
+        Interpolation,
+        Kept,
+        KeptInputs,
+        Narrowing,
+        OnError,
+    )
     from cnatool.records.weights import Flatness
-    from cnatool.store.format import Codec
     from cnatool.store.reader import Store
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from cnatool._util.local_paths import real_path
 from cnatool.backend.schedule import processors
-from cnatool.backend.select import Narrowing
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replaced
-from cnatool.data.source import KeptInputs, View
+from cnatool.data.source import View
 from cnatool.data.splits import Reading
 from cnatool.dumping.plan import Choices, FeedChoices, RunChoices
 from cnatool.errors import UsageError
-from cnatool.records.store import Kept, Statistic
+from cnatool.records.choices import Codec, Kept, KeptInputs, Narrowing, OnError, Statistic
 from cnatool.records.weights import Flatness
-from cnatool.store.format import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from cnatool._util.observer import Observer
-    from cnatool.records.image_transform import Colour, Interpolation
+    from cnatool.records.choices import Colour, Interpolation
     from cnatool.records.store import RuntimeRecord
-
-OnError = Literal["stop", "skip"]
 
 # More would only wait for each other, and each takes memory.
 _THREADS_A_PROCESSOR = 8

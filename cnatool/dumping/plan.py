@@ -14,17 +14,12 @@ from cnatool._util.text import classes_text
 from cnatool._version import __version__
 from cnatool.backend.network import open_network
 from cnatool.backend.schedule import scheduled
-from cnatool.backend.select import (
-    Narrowing,
-    chosen_tensors,
-    stored_outputs,
-    unselected_tensors,
-)
+from cnatool.backend.select import chosen_tensors, stored_outputs, unselected_tensors
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.dumping.batch import batched
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
 from cnatool.dumping.left_out import left_out_lines
-from cnatool.records.store import ArrayRecord, ConstantRecord, Kept, RuntimeRecord, StoreRecord
+from cnatool.records.store import ArrayRecord, ConstantRecord, RuntimeRecord, StoreRecord
 from cnatool.scoring.output import no_output_text
 
 if TYPE_CHECKING:
@@ -39,7 +34,8 @@ if TYPE_CHECKING:
     from cnatool.data.preprocess.apply import PreprocessOptions
     from cnatool.data.source import InputSpec, Source
     from cnatool.data.splits import Reading
-    from cnatool.records.store import Statistic, TensorRecord
+    from cnatool.records.choices import Kept, Narrowing, Statistic
+    from cnatool.records.store import TensorRecord
     from cnatool.store.shared_inputs import SharedInputs
 
 

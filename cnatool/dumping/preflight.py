@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.dumping.plan import Plan
-    from cnatool.dumping.run import RanBlock
+    from cnatool.dumping.run import ProcessedBlock
+    from cnatool.records.choices import Codec
     from cnatool.records.layout import ArraySpec
-    from cnatool.store.format import Codec
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1
@@ -141,31 +141,35 @@ class Preflight:
         return lines
 
 
-def first_blocks(ran: Iterator[RanBlock], plan: Plan, rows: int) -> list[RanBlock]:
+def first_blocks(ran: Iterator[ProcessedBlock], plan: Plan, rows: int) -> list[ProcessedBlock]:
     """Take the blocks from which all ``rows`` are judged: few, for a dump that is soon done."""
-    taken: list[RanBlock] = []
+    taken: list[ProcessedBlock] = []
     start = time.perf_counter()
     for block in ran:
         taken.append(block)
         # The first run finds its memory, and would tell too much.
-        warm = len(taken) > 1 or len(block.block.ids) > plan.schedule.batch
+        warm = len(taken) > 1 or len(block.rows) > plan.schedule.batch
         late = time.perf_counter() - start >= _TRIAL_SECONDS
         short = block.running * rows / plan.schedule.runs < _SHORT
-        room = sum(one.nbytes for one in taken) + block.nbytes <= _TRIAL_BYTES
+        room = sum(map(_nbytes, taken)) + _nbytes(block) <= _TRIAL_BYTES
         if not room or (warm and (short or late)):
             break
     return taken
 
 
+def _nbytes(block: ProcessedBlock) -> int:
+    return sum(array.nbytes for array in block.rows.arrays().values())
+
+
 def estimated(
-    plan: Plan, path: Path, trial: Sequence[RanBlock], codec: Codec, left: Mapping[str, int]
+    plan: Plan, path: Path, trial: Sequence[ProcessedBlock], codec: Codec, left: Mapping[str, int]
 ) -> Preflight:
     """Judge a dump by its first blocks."""
     labelled = any(source.labelled for source in plan.sources.values())
     arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
     start = time.perf_counter()
     stored = _row_bytes_stored(arrays, trial, codec)
-    tried = max(1, sum(len(one.block.ids) for one in trial))
+    tried = max(1, sum(len(one.rows) for one in trial))
     row_bytes = sum(stored.values())
     writing = (time.perf_counter() - start) / tried + row_bytes / _WRITTEN_A_SECOND
     rows = sum(left.values())
@@ -194,10 +198,10 @@ def estimated(
 
 
 def _row_bytes_stored(
-    arrays: Sequence[ArraySpec], trial: Sequence[RanBlock], codec: Codec
+    arrays: Sequence[ArraySpec], trial: Sequence[ProcessedBlock], codec: Codec
 ) -> dict[str, float]:
     """Give the bytes of one row of each array on disk, from all rows together as in a chunk."""
-    blocks = [one.rows for one in trial]
+    blocks = [block.rows.arrays() for block in trial]
     stored = {}
     for array in arrays:
         parts = [rows[array.key] for rows in blocks if array.key in rows]
@@ -228,7 +232,7 @@ def _disk_bytes(
     return round(total)
 
 
-def _row_seconds(plan: Plan, trial: Sequence[RanBlock], writing: float) -> float:
+def _row_seconds(plan: Plan, trial: Sequence[ProcessedBlock], writing: float) -> float:
     """Give the seconds that one row takes when all stages run side by side.
 
     All of them share the processors, and none can be faster than it is alone.

@@ -18,8 +18,8 @@ from cnatool.dumping.options import DumpOptions, check_apart, choices, flatness_
 from cnatool.dumping.plan import Plan, planned
 from cnatool.dumping.preflight import Preflight, check_memory, estimated, first_blocks
 from cnatool.dumping.resume import Past, check_same, codec_of, is_complete, resumable
-from cnatool.dumping.run import RanBlock, ran_blocks
-from cnatool.dumping.sample_checks import NotFinite, SharedSamples
+from cnatool.dumping.run import ProcessedBlock, run_blocks
+from cnatool.dumping.sample_checks import SampleChecks
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.format_table import format_of
 from cnatool.store.replace import check_free
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network
     from cnatool.backend.statistics.exposed_model import ExposedModel
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
     from cnatool.store.reader import Split, Store
 
 
@@ -138,37 +138,34 @@ class Begun:
         The plan's model, ready to run.
     preflight : Preflight
         What the rest will take.
-    broken : NotFinite
-        Told of every row.
-    shared : SharedSamples
-        Told of every row.
+    checks : SampleChecks
+        Gets every row.
     stages : Stages
         Told how long each stage is busy.
     pasts : mapping of str to Past
         What is committed of each split, where the dump goes on with a store.
     split : str
         The split that was begun with.
-    blocks : iterator of RanBlock
+    blocks : iterator of ProcessedBlock
         Its blocks.
     """
 
     plan: Plan
     exposed: ExposedModel
     preflight: Preflight
-    broken: NotFinite
-    shared: SharedSamples
+    checks: SampleChecks
     stages: Stages
     pasts: Mapping[str, Past]
     split: str
-    blocks: Iterator[RanBlock]
+    blocks: Iterator[ProcessedBlock]
 
-    def blocks_of(self, split: str) -> Generator[RanBlock]:
+    def blocks_of(self, split: str) -> Generator[ProcessedBlock]:
         """Give the blocks of a split, those that were already run among them."""
         past = self.pasts.get(split)
         if split == self.split:
             yield from self.blocks
             return
-        with closing(ran_blocks(self.plan, self.exposed, split, self.stages, past)) as ran:
+        with closing(run_blocks(self.plan, self.exposed, split, self.stages, past)) as ran:
             yield from ran
 
 
@@ -193,9 +190,9 @@ def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
     finished = [] if plan.schedule.stateful else [name for name, rows in left.items() if not rows]
     # Finished splits are read first.
     last = [*finished, *(name for name in plan.rows if name not in finished)][-1]
-    broken, shared, stages = NotFinite(plan.record.tensors), SharedSamples(last), Stages()
+    checks, stages = SampleChecks(plan.record.tensors, last), Stages()
     past = {} if decided.past is None else decided.past.splits
-    pasts = {name: Past(split, broken, shared, decided.observer) for name, split in past.items()}
+    pasts = {name: Past(split, checks, decided.observer) for name, split in past.items()}
     if plan.schedule.stateful:
         # Results depend on the runs before: everything runs once more, in the same order.
         wanted = plan.rows
@@ -206,19 +203,21 @@ def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
                 blocks = plan.sources[name].blocks(plan.schedule.block, plan.rows[name])
                 with closing(prefetched(blocks)) as read:
                     for block in read:
-                        one.take(block)
+                        one.compare(block)
     split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))
     if announced:
         there = pasts[split].rows if split in pasts else 0
         decided.observer.progress(split, there, plan.rows[split])
-    with closing(ran_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
+    with closing(run_blocks(plan, exposed, split, stages, pasts.get(split))) as ran:
         trial = first_blocks(ran, plan, sum(left.values()))
         found = estimated(plan, decided.path, trial, decided.codec, left)
         first = _in_turn(trial, ran)
-        yield Begun(plan, exposed, found, broken, shared, stages, pasts, split, first)
+        yield Begun(plan, exposed, found, checks, stages, pasts, split, first)
 
 
-def _in_turn(first: list[RanBlock], rest: Iterable[RanBlock]) -> Iterator[RanBlock]:
+def _in_turn(
+    first: list[ProcessedBlock], rest: Iterable[ProcessedBlock]
+) -> Iterator[ProcessedBlock]:
     """Give the blocks of a list, which lets go of them, and then the rest."""
     while first:
         yield first.pop(0)

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import printable
-from cnatool.dumping.sample_checks import broken_rows, content_hashes
+from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
+from cnatool.records.choices import Codec
 from cnatool.records.layout import IDS, LABELS, input_key
 from cnatool.records.store import (
     FileRecord,
@@ -19,7 +20,6 @@ from cnatool.records.store import (
     StoreRecord,
 )
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format import Codec
 from cnatool.store.format_table import format_at, format_of
 from cnatool.store.integrity import data_digests, digest
 from cnatool.store.reader import open_store
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.data.source import Block
     from cnatool.dumping.plan import Plan
-    from cnatool.dumping.sample_checks import NotFinite, SharedSamples
+    from cnatool.dumping.sample_checks import SampleChecks
     from cnatool.store.reader import Split, Store
 
 # Differences that a message lists.
@@ -194,30 +194,15 @@ def _text(value: Any) -> str:
 
 
 class Past:
-    """The committed rows of a split, which the source must give once more, bit for bit.
+    """The committed rows of a split, which its source has to yield again, bit for bit."""
 
-    Parameters
-    ----------
-    split : Split
-        The split in the store.
-    broken : NotFinite
-        Told of these rows as of those that are still to come.
-    shared : SharedSamples
-        Told of them too.
-    observer : Observer
-        Told how far the comparison is.
-    """
-
-    def __init__(
-        self, split: Split, broken: NotFinite, shared: SharedSamples, observer: Observer
-    ) -> None:
+    def __init__(self, split: Split, checks: SampleChecks, observer: Observer) -> None:
         record = split.record
         self.split = split
         self.rows = len(split)
         # Of all rows that were compared, for the split's fingerprint.
         self.digests = data_digests(split.store.record, labels=record.labels)
-        self._broken = broken
-        self._shared = shared
+        self._checks = checks
         self._observer = observer
         # Rows that were compared, and the samples among them that could not be read.
         self.done = 0
@@ -232,7 +217,7 @@ class Past:
         """Samples that were compared, those that could not be read among them."""
         return self.done + len(self.skipped)
 
-    def take(self, block: Block) -> None:
+    def compare(self, block: Block) -> None:
         """Compare the next rows.
 
         Raises
@@ -257,9 +242,7 @@ class Past:
                 )
         self.skipped += [SkippedSample(*one) for one in block.skipped]
         digest(self.digests, block.inputs, block.labels)
-        self._broken.add(
-            self.split.name, block.ids, broken_rows(block.inputs, count), self._sums.take(count)
-        )
-        self._shared.add(self.split.name, block.ids, content_hashes(block.inputs, count))
+        facts = examine_samples(block.inputs, count)
+        self._checks.add(self.split.name, block.ids, facts, self._sums.take(count))
         self.done += count
         self._observer.progress(self.split.name, self.done, self.split.record.rows)

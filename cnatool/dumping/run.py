@@ -1,20 +1,21 @@
-"""Blocks of samples through the model: read ahead, run side by side, given in order, timed."""
+"""Blocks of samples through the model: read ahead, run in parallel, yielded in order, timed."""
 
 from __future__ import annotations
 
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool._util.names import exclusion
 from cnatool._util.threads import computed, prefetched
-from cnatool.data.blocks import taken
-from cnatool.dumping.sample_checks import broken_rows, content_hashes
+from cnatool.data.blocks import taken as take_rows
+from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import BackendError, DataError
-from cnatool.records.layout import keyed_rows
+from cnatool.records.layout import StoreRows
 from cnatool.store.shared_inputs import SameSamples
 
 if TYPE_CHECKING:
@@ -23,130 +24,113 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.threads import Stages
-    from cnatool.backend.statistics.exposed_model import ExposedModel, Results
-    from cnatool.data.source import Block
+    from cnatool.backend.statistics.exposed_model import ExposedModel
+    from cnatool.data.source import Block, SkippedRow
     from cnatool.dumping.plan import Plan
     from cnatool.dumping.resume import Past
+    from cnatool.dumping.sample_checks import SampleFacts
     from cnatool.records.store import TensorRecord
 
 
 @dataclass(frozen=True, slots=True)
-class RanBlock:
-    """A block of samples and what the model gave for it, as it goes into the store.
+class ProcessedBlock:
+    """A block of samples that went through the model."""
 
-    Attributes
-    ----------
-    block : Block
-        The raw samples.
-    results : Results
-        What the model gave; tensors kept whole in the type that they are stored in.
-    broken : ndarray of bool, shape (n,)
-        Which samples hold a raw input that is no finite number.
-    contents : ndarray of int64, shape (n,)
-        By which equal raw inputs are found.
-    reading, running : float
-        Seconds that one sample took in its stage, where it had a thread to itself. The first run
-        of a block with several is left out: memory is found and filled in it.
-    """
-
-    block: Block
-    results: Results
-    broken: NDArray[np.bool_]
-    contents: NDArray[np.int64]
+    rows: StoreRows  # activations in the type that the store holds
+    skipped: tuple[SkippedRow, ...]
+    facts: SampleFacts
+    # Seconds per sample of a stage that has a thread to itself. The first run of a block with
+    # several is left out: it also allocates memory.
     reading: float
     running: float
 
-    @property
-    def rows(self) -> dict[str, NDArray[Any]]:
-        """The rows by the keys of their arrays in the store."""
-        return keyed_rows(
-            ids=self.block.ids,
-            inputs=self.block.inputs,
-            labels=self.block.labels,
-            outputs=self.results.outputs,
-            activations=self.results.activations,
-            statistics=self.results.statistics,
-        )
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it holds."""
-        return sum(array.nbytes for array in self.rows.values())
+    def after(self, count: int) -> ProcessedBlock:
+        """Leave out the first ``count`` samples, and what was skipped before the others."""
+        rest = slice(count, None)
+        return replace(self, rows=self.rows[rest], skipped=(), facts=self.facts.rows(rest))
 
 
-def ran_blocks(
+def run_blocks(
     plan: Plan, exposed: ExposedModel, split: str, stages: Stages, past: Past | None = None
-) -> Generator[RanBlock]:
+) -> Generator[ProcessedBlock]:
     """Run the samples of a split through the model, a block at a time.
 
-    Closing the generator ends its threads. What is committed already is compared and left out.
-    Values may depend on the batch that a sample is in, so runs begin where those of a dump that
-    was never cut off do, and some samples may run once more; all do if results depend on the runs
-    before.
+    Committed rows are compared with the data and not run again, but for two cases: values may
+    depend on the batch that a sample is in, so runs begin at the same samples as in an
+    uninterrupted dump; and a stateful model runs from its first sample. Closing the generator ends
+    its threads.
     """
-    stored = {tensor.number: tensor for tensor in plan.record.tensors}
     schedule = plan.schedule
-
-    def run(read: tuple[Block, float]) -> RanBlock:
-        block, reading = read
-        start = time.perf_counter()
-        watch = _Watch(plan.feed.batches(block, schedule.batch))
-        try:
-            results = exposed.run(watch, len(block.ids))
-        except BackendError as error:
-            filled = _filled(plan, block)
-            if filled is None:
-                raise _with_advice(error, plan) from error
-            watch = _Watch(filled)
-            try:
-                results = exposed.run(watch, len(block.ids))
-            except BackendError:
-                raise _with_advice(error, plan) from error
-        narrowed = {n: _narrowed(stored[n], values) for n, values in results.activations.items()}
-        count = len(block.ids)
-        stages.add("model", (time.perf_counter() - start) / schedule.runs)
-        return RanBlock(
-            # What the model was fed from is not needed any more.
-            replace(block, made=()),
-            replace(results, activations=narrowed),
-            broken_rows(block.inputs, count),
-            content_hashes(block.inputs, count),
-            reading / count,
-            watch.seconds(count, schedule.batch),
-        )
-
     rows, committed = plan.rows[split], 0 if past is None else past.rows
     if past is not None and past.samples == rows:
         return
-    first = 0
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
         samples = _compared(samples, SameSamples(plan.shared.held(split)))
-    blocks = prefetched(_timed(samples, stages))
-    with closing(blocks):
+    first = 0
+    with closing(prefetched(_timed(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
                 block, _ = next(blocks, (None, 0))
                 if block is None:
                     return
-                past.take(block)
+                past.compare(block)
                 first += len(block.ids)
-        with closing(computed(run, blocks, schedule.runs)) as finished:
-            for ran in finished:
-                there = min(committed - first, len(ran.block.ids))
-                first += len(ran.block.ids)
+        run = partial(_run_block, plan, exposed, stages)
+        with closing(computed(run, blocks, schedule.runs)) as processed:
+            for block, result in processed:
+                there = min(committed - first, len(block.ids))
+                first += len(block.ids)
                 if past is None or there <= 0:
-                    yield ran
+                    yield result
                     continue
-                past.take(_part(ran.block, slice(there)))
-                if there < len(ran.block.ids):
-                    yield _rest(ran, there)
+                past.compare(replace(take_rows(block, slice(there)), skipped=block.skipped))
+                if there < len(block.ids):
+                    yield result.after(there)
+
+
+def _run_block(
+    plan: Plan, exposed: ExposedModel, stages: Stages, read: tuple[Block, float]
+) -> tuple[Block, ProcessedBlock]:
+    """Run one block, filling up its last batch where the model refuses a smaller one."""
+    block, reading = read
+    batch, count = plan.schedule.batch, len(block.ids)
+    start = time.perf_counter()
+    watch = _Watch(plan.feed.batches(block, batch))
+    try:
+        results = exposed.run(watch, count)
+    except BackendError as error:
+        filled = _filled(plan, block)
+        if filled is None:
+            raise _with_advice(error, plan) from error
+        watch = _Watch(filled)
+        try:
+            results = exposed.run(watch, count)
+        except BackendError:
+            raise _with_advice(error, plan) from error
+    stored = {tensor.number: tensor for tensor in plan.record.tensors}
+    rows = StoreRows(
+        ids=block.ids,
+        inputs=block.inputs,
+        labels=block.labels,
+        outputs=results.outputs,
+        activations={n: _narrow(stored[n], values) for n, values in results.activations.items()},
+        statistics=results.statistics,
+    )
+    stages.add("model", (time.perf_counter() - start) / plan.schedule.runs)
+    return replace(block, made=()), ProcessedBlock(
+        rows,
+        block.skipped,
+        examine_samples(block.inputs, count),
+        reading / count,
+        watch.seconds(count, batch),
+    )
 
 
 def _filled(plan: Plan, block: Block) -> Iterator[Mapping[str, NDArray[Any]]] | None:
-    """Give the batches of a block with the last one filled up, as not every model takes fewer.
+    """Iterate over the batches of a block, the last one filled up for a model that needs it.
 
-    None where all are full, or a sample's values depend on what is beside it.
+    Return None if all are full, or if values depend on the other samples of a batch.
     """
     batch = plan.schedule.batch
     if plan.feed.batch is not None or len(block.ids) % batch == 0 or plan.probed.mixed:
@@ -155,7 +139,7 @@ def _filled(plan: Plan, block: Block) -> Iterator[Mapping[str, NDArray[Any]]] | 
 
 
 def _with_advice(error: BackendError, plan: Plan) -> BackendError:
-    """Add to what the runtime says of a batch how many samples it ran with before."""
+    """Add the batch size that the probe ran with to an error of the runtime."""
     ran = len(plan.probed.samples)
     if plan.feed.batch is not None or plan.schedule.batch <= ran or "--batch-size" in str(error):
         return error
@@ -163,7 +147,7 @@ def _with_advice(error: BackendError, plan: Plan) -> BackendError:
 
 
 def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:
-    """Give blocks, each after its ids and inputs were found to be those of another store."""
+    """Yield blocks after comparing their ids and inputs with those of another store."""
     for block in blocks:
         same.compare(block.ids, block.inputs)
         same.accept(len(block.ids))
@@ -171,30 +155,8 @@ def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:
     same.finish()
 
 
-def _part(block: Block, rows: slice) -> Block:
-    return replace(taken(block, rows), skipped=block.skipped)
-
-
-def _rest(ran: RanBlock, start: int) -> RanBlock:
-    """Leave out the first samples of a block."""
-    rows = slice(start, None)
-    results = ran.results
-    return replace(
-        ran,
-        block=taken(ran.block, rows),
-        results=replace(
-            results,
-            outputs=tuple(values[rows] for values in results.outputs),
-            activations={n: values[rows] for n, values in results.activations.items()},
-            statistics={n: values[rows] for n, values in results.statistics.items()},
-        ),
-        broken=ran.broken[rows],
-        contents=ran.contents[rows],
-    )
-
-
 class _Watch:
-    """Gives batches, and sees when each is asked for: after the one before went through."""
+    """Batches, with the time at which each is asked for: when the one before is done."""
 
     def __init__(self, batches: Iterable[Mapping[str, NDArray[Any]]]) -> None:
         self._batches = batches
@@ -206,7 +168,7 @@ class _Watch:
             self._asked.append(time.perf_counter())
 
     def seconds(self, samples: int, batch: int) -> float:
-        """Give the seconds of one of ``samples`` up to now, the first batch left out if it can."""
+        """Compute the seconds per sample up to now, without the first batch if there are others."""
         first = samples > batch
         since = self._asked[1 if first else 0]
         return (time.perf_counter() - since) / (samples - batch * first)
@@ -221,7 +183,7 @@ def _timed(blocks: Iterator[Block], stages: Stages) -> Generator[tuple[Block, fl
         start = time.perf_counter()
 
 
-def _narrowed(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
+def _narrow(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
     if tensor.stored == values.dtype.name:
         return values
     with np.errstate(over="raise"):

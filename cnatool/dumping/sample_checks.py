@@ -1,44 +1,76 @@
-"""What a dump meets that is no finite number: counted while it goes by, said at the end."""
+"""Checks of samples during a dump: non-finite values, and samples that two splits share."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cnatool._util.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from cnatool.records.store import TensorRecord
 
 
-def broken_rows(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.bool_]:
-    """Say which samples hold NaN or an infinity in any of their raw inputs."""
-    broken = np.zeros(rows, bool)
-    for values in inputs:
-        if values.dtype.kind != "f":
-            continue
-        flat = values.reshape(rows, math.prod(values.shape[1:]))
-        broken |= ~np.isfinite(flat).all(axis=1)
-    return broken
+class SampleFacts(NamedTuple):
+    """What is checked of the raw inputs of each sample."""
+
+    nonfinite: NDArray[np.bool_]  # (n,): whether one holds NaN or an infinity
+    hashes: NDArray[np.int64]  # (n,): equal for equal inputs
+
+    def rows(self, rows: slice) -> SampleFacts:
+        """Select some of the samples."""
+        return SampleFacts(self.nonfinite[rows], self.hashes[rows])
 
 
-class NotFinite:
-    """Counts samples that hold what is no finite number, in raw inputs and in sums of tensors.
+def examine_samples(inputs: Sequence[NDArray[Any]], rows: int) -> SampleFacts:
+    """Examine the raw inputs of ``rows`` samples, (n, …) each."""
+    return SampleFacts(nonfinite_rows(inputs, rows), content_hashes(inputs, rows))
 
-    Parameters
-    ----------
-    tensors : sequence of TensorRecord
-        The tensors in the order of the sums' columns.
+
+class SampleChecks:
+    """The checks of all samples of a dump.
+
+    ``last`` is the split that is read last, whose samples no later split can share.
     """
 
+    def __init__(self, tensors: Sequence[TensorRecord], last: str | None = None) -> None:
+        self._nonfinite = NonFiniteCounter(tensors)
+        self._shared = SharedSamples(last)
+
+    def add(
+        self, split: str, ids: Sequence[str], facts: SampleFacts, sums: NDArray[np.float64]
+    ) -> None:
+        """Add a block of samples; ``sums`` are those of each tensor, (n, T)."""
+        self._nonfinite.add(split, ids, facts.nonfinite, sums)
+        self._shared.add(split, ids, facts.hashes)
+
+    def notes(self) -> Iterator[str]:
+        """Describe what was found, a line each."""
+        yield from self._nonfinite.notes()
+        yield from self._shared.notes()
+
+
+def nonfinite_rows(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.bool_]:
+    """Find the samples with NaN or an infinity in any of their raw inputs."""
+    nonfinite = np.zeros(rows, bool)
+    for values in inputs:
+        if values.dtype.kind == "f":
+            flat = values.reshape(rows, math.prod(values.shape[1:]))
+            nonfinite |= ~np.isfinite(flat).all(axis=1)
+    return nonfinite
+
+
+class NonFiniteCounter:
+    """Counts samples with NaN or infinite values, in raw inputs and in the sums of tensors."""
+
     def __init__(self, tensors: Sequence[TensorRecord]) -> None:
-        self._tensors = tensors
+        self._tensors = tensors  # in the order of the sums' columns
         self._inputs = _Count()
         self._sums = _Count()
         self._first_tensor = ""
@@ -47,24 +79,12 @@ class NotFinite:
         self,
         split: str,
         ids: Sequence[str],
-        broken: NDArray[np.bool_],
+        nonfinite: NDArray[np.bool_],
         sums: NDArray[np.float64],
     ) -> None:
-        """Count a block of samples.
-
-        Parameters
-        ----------
-        split : str
-            The split's name.
-        ids : sequence of str
-            Where each sample came from.
-        broken : ndarray of bool, shape (n,)
-            Of `broken_rows`.
-        sums : ndarray, shape (n, T)
-            Sums of each tensor.
-        """
-        self._inputs.add(split, ids, broken)
-        # As a rule all are finite, and then one number says so.
+        """Count a block of n samples, of T tensors: ``nonfinite`` is (n,), ``sums`` (n, T)."""
+        self._inputs.add(split, ids, nonfinite)
+        # Nearly always all are finite, and then one number shows it.
         with np.errstate(invalid="ignore", over="ignore"):
             if math.isfinite(sums.sum()):
                 return
@@ -74,20 +94,16 @@ class NotFinite:
             self._first_tensor = self._tensors[int(np.argmin(finite[np.argmax(rows)]))].name
         self._sums.add(split, ids, rows)
 
-    def notes(self) -> list[str]:
-        """Give a line for raw inputs and one for tensors, where there is something to say."""
-        lines = []
+    def notes(self) -> Iterator[str]:
+        """Describe non-finite raw inputs and tensors, a line each."""
         if self._inputs.samples:
-            lines.append(f"NaN or infinite raw inputs in {self._inputs}")
+            yield f"NaN or infinite raw inputs in {self._inputs}"
         if self._sums.samples:
-            lines.append(
-                f"NaN or infinite values in {self._sums}, first tensor {self._first_tensor!r}"
-            )
-        return lines
+            yield f"NaN or infinite values in {self._sums}, first tensor {self._first_tensor!r}"
 
 
 class _Count:
-    """How many samples, and which was the first."""
+    """A number of samples, and the first of them."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -107,9 +123,9 @@ _ODD = np.int64(0x9E3779B97F4A7C15 - 2**64)
 
 
 def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int64]:
-    """Give 64 bits for each sample, the same for equal raw inputs within one process."""
-    # Python's own, keyed by chance in each process: among a million samples, one of another million
-    # is found by mistake with a probability of 5e-8, and nobody can write samples that are.
+    """Hash the raw inputs of each sample to 64 bits, within one process."""
+    # Python's own hash has a random key in each process: one of a million samples equals one of
+    # another million by chance with a probability of 5e-8, and nobody can craft such samples.
     total = np.zeros(rows, np.int64)
     for values in inputs:
         total *= _ODD
@@ -118,66 +134,51 @@ def content_hashes(inputs: Sequence[NDArray[Any]], rows: int) -> NDArray[np.int6
 
 
 class SharedSamples:
-    """Counts the samples of a split that an earlier one holds too.
+    """Counts the samples of a split that an earlier split holds too.
 
-    Eight bytes are kept of each sample, and twice that while those of a split are sorted; nothing
-    of the last split.
-
-    Parameters
-    ----------
-    last : str or None
-        The split that no other will be compared with; None if that is not known.
+    Eight bytes are kept per sample, twice that while a split is sorted, and none of ``last``, the
+    split that no other is compared with.
     """
 
     def __init__(self, last: str | None = None) -> None:
         self._last = last
-        # Ascending, of the splits that were left; and of the one that is being read.
+        # Sorted hashes of the splits that are done, and those of the split being read.
         self._past: dict[str, list[NDArray[np.int64]]] = {}
         self._split = ""
         self._blocks: list[NDArray[np.int64]] = []
         self._rows: dict[str, int] = {}
-        self._found: dict[tuple[str, str], tuple[int, str]] = {}
+        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
 
-    def add(self, split: str, ids: Sequence[str], contents: NDArray[np.int64]) -> None:
-        """Compare a block of samples with those of other splits.
-
-        Parameters
-        ----------
-        split : str
-            The split's name.
-        ids : sequence of str
-            Where each sample came from.
-        contents : ndarray of int64, shape (n,)
-            Of `content_hashes`.
-        """
+    def add(self, split: str, ids: Sequence[str], hashes: NDArray[np.int64]) -> None:
+        """Compare a block of samples with those of other splits."""
         if split != self._split:
-            self._leave()
+            self._end_split()
             self._split = split
         for other, parts in self._past.items():
             if other == split:
                 continue
-            there = np.zeros(len(contents), bool)
+            there = np.zeros(len(hashes), bool)
             for part in parts:
-                places = np.searchsorted(part, contents)
-                there |= part[np.minimum(places, len(part) - 1)] == contents
+                places = np.searchsorted(part, hashes)
+                there |= part[np.minimum(places, len(part) - 1)] == hashes
             if there.any():
                 first = str(ids[int(there.argmax())])
-                count, known = self._found.get((split, other), (0, first))
-                self._found[split, other] = (count + int(there.sum()), known)
+                count, known = self._counts.get((split, other), (0, first))
+                self._counts[split, other] = (count + int(there.sum()), known)
         if split != self._last:
-            self._blocks.append(contents)
-        self._rows[split] = self._rows.get(split, 0) + len(contents)
+            self._blocks.append(hashes)
+        self._rows[split] = self._rows.get(split, 0) + len(hashes)
 
-    def notes(self) -> list[str]:
-        """Give a line for each two splits that share samples."""
-        return [
-            f"{count:,} of the {self._rows[split]:,} samples of split {split} have the raw input "
-            f"of a sample in split {other}, first {printable(first)}: their scores are not "
-            "independent"
-            for (split, other), (count, first) in self._found.items()
-        ]
+    def notes(self) -> Iterator[str]:
+        """Describe each two splits that share samples, a line each."""
+        for (split, other), (count, first) in self._counts.items():
+            yield (
+                f"{count:,} of the {self._rows[split]:,} samples of split {split} have the raw "
+                f"input of a sample in split {other}, first {printable(first)}: their scores are "
+                "not independent"
+            )
 
-    def _leave(self) -> None:
+    def _end_split(self) -> None:
         if self._blocks:
             whole = np.concatenate(self._blocks)
             whole.sort()

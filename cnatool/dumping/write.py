@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.dumping.prepare import Begun, Decided
-    from cnatool.dumping.run import RanBlock
+    from cnatool.dumping.run import ProcessedBlock
 
 # A larger share of skipped samples changes what the store stands for.
 _FEW = 0.1
@@ -67,7 +67,7 @@ def write_dump(decided: Decided, begun: Begun) -> None:
     if replaced is not None:
         replaced.remove()
     named = next((one.classes for one in plan.sources.values() if one.classes), None)
-    for line in (*labels.notes(named), *begun.broken.notes(), *begun.shared.notes()):
+    for line in (*labels.notes(named), *begun.checks.notes()):
         observer.note(line)
 
 
@@ -108,8 +108,8 @@ def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> Spl
 
 def _write_split(
     split: SplitWriter,
-    rows: int,
-    blocks: Iterable[RanBlock],
+    total: int,
+    blocks: Iterable[ProcessedBlock],
     begun: Begun,
     labels: LabelRange,
     observer: Observer,
@@ -122,30 +122,22 @@ def _write_split(
         return (past.skipped if past else []) + skipped
 
     done = split.committed
-    for one in blocks:
-        block, results = one.block, one.results
+    for block in blocks:
+        rows = block.rows
         start = time.perf_counter()
         skipped += [SkippedSample(*sample) for sample in block.skipped]
         split.set_skipped(missing())
-        split.append(
-            ids=block.ids,
-            inputs=block.inputs,
-            labels=block.labels,
-            outputs=results.outputs,
-            activations=results.activations,
-            statistics=results.statistics,
-        )
+        split.append(rows)
         begun.stages.add("compressing and writing", time.perf_counter() - start)
-        labels.add(split.name, block.labels)
-        begun.broken.add(split.name, block.ids, one.broken, results.statistics["sum"])
-        begun.shared.add(split.name, block.ids, one.contents)
-        done += len(block.ids)
-        observer.progress(split.name, done + len(missing()), rows)
+        labels.add(split.name, rows.labels)
+        begun.checks.add(split.name, rows.ids, block.facts, rows.statistics["sum"])
+        done += len(rows)
+        observer.progress(split.name, done + len(missing()), total)
     if not split.complete:
         split.set_skipped(missing())
         split.finish()
     if missing():
-        observer.note(_skipped_text(split.name, missing(), rows))
+        observer.note(_skipped_text(split.name, missing(), total))
 
 
 def _skipped_text(split: str, skipped: Sequence[SkippedSample], rows: int) -> str:

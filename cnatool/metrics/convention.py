@@ -1,8 +1,7 @@
-"""A convention: every setting that a printed number depends on, as data.
+"""Conventions: every setting that a printed number depends on, as data (docs/metrics.md).
 
-METRICS.md, section "Conventions". The paper, the code its authors released and the code that made
-its figures disagree with each other; each is one row of the table here, and any field of a row can
-be overridden.
+The paper, the code its authors released and the code that made its figures disagree; each is a row
+of a table, any field of which can be overridden.
 """
 
 from __future__ import annotations
@@ -36,9 +35,12 @@ NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 
 # More bins, points or resamples than this is a slip of the finger, and would not fit memory.
 _MOST = 1 << 24
+NO_RESAMPLES: Mapping[str, int] = MappingProxyType(
+    {"resamples": 0, "area_resamples": 0, "permutations": 0}
+)
 
 
-class Convention(msgspec.Struct, frozen=True):
+class ConventionFields(msgspec.Struct, frozen=True):
     """Every setting that a number depends on; the defaults are those of the paper.
 
     Attributes
@@ -156,10 +158,10 @@ class Convention(msgspec.Struct, frozen=True):
         )
         for holds, field, rule in rules:
             if not holds:
-                raise UsageError(f"{field}={written(getattr(self, field))}: must be {rule}.")
+                raise UsageError(f"{field}={field_text(getattr(self, field))}: must be {rule}.")
 
 
-_RELEASED = Convention(
+_RELEASED = ConventionFields(
     alpha="entropy-density",
     bins=1000,
     out_of_range="drop",
@@ -169,9 +171,9 @@ _RELEASED = Convention(
     gap="loss",
 )
 
-CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
+CONVENTIONS: Mapping[str, ConventionFields] = MappingProxyType(
     {
-        "paper": Convention(),
+        "paper": ConventionFields(),
         "reference": _RELEASED,
         "legacy": msgspec.structs.replace(
             _RELEASED,
@@ -188,7 +190,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
 
 
 class _Effect(NamedTuple):
-    """A field matters only where `field` has one of `values`; `unless` says nothing either way."""
+    """A field has an effect only where `field` has one of `values`; the value `unless` is fine."""
 
     field: str
     values: tuple[str, ...]
@@ -212,48 +214,80 @@ _EFFECTS: Mapping[str, _Effect] = MappingProxyType(
 )
 
 
-def convention(
-    name: str, overrides: Mapping[str, object] = NO_OVERRIDES
-) -> tuple[Convention, dict[str, Any]]:
-    """Return the convention of this name, and its overrides as typed values.
+class Convention(msgspec.Struct, frozen=True):
+    """The convention behind every number of a result.
 
-    Parameters
+    Attributes
     ----------
     name : str
-        A row of `CONVENTIONS`.
-    overrides : mapping of str to object
-        Field to value, as text or typed: ``{"bins": "1000", "range": (0, 255)}``.
-
-    Raises
-    ------
-    UsageError
-        For a name, a field or a value that there is not; it lists those that there are. For a field
-        that another one leaves without effect, unless the value is that of the convention anyway.
+        ``paper``, ``reference`` or ``legacy``.
+    overrides : dict
+        The fields that were set by hand.
+    fields : ConventionFields
+        Every field, after the overrides.
     """
-    if name not in CONVENTIONS:
-        raise UsageError(f"No convention is called {name!r}: choose {_or(CONVENTIONS)}.")
-    kinds = {field.name: field.type for field in msgspec.structs.fields(Convention)}
-    typed: dict[str, Any] = {}
-    for field, value in overrides.items():
-        if field not in kinds:
-            raise UsageError(f"A convention has no field {field!r}: choose {_or(kinds)}.")
-        text = value if isinstance(value, str) else written(value)
-        typed[field] = _parsed(field, text.strip(), kinds[field])
-    base = CONVENTIONS[name]
-    fields = msgspec.structs.replace(base, **typed)
+
+    name: str
+    overrides: dict[str, Any]
+    fields: ConventionFields
+
+    @classmethod
+    def named(cls, name: str, overrides: Mapping[str, object] = NO_OVERRIDES) -> Convention:
+        """Look up a row of `CONVENTIONS`, and override fields of it.
+
+        Parameters
+        ----------
+        name : str
+            ``paper``, ``reference`` or ``legacy``.
+        overrides : mapping of str to object
+            Field to value, as text or typed: ``{"bins": "1000", "range": (0, 255)}``.
+
+        Raises
+        ------
+        UsageError
+            If there is no such name, field or value; the message lists those that there are. If
+            another field leaves one without effect, unless the value is the convention's own.
+        """
+        if name not in CONVENTIONS:
+            raise UsageError(f"No convention is called {name!r}: choose {_or(CONVENTIONS)}.")
+        types = {field.name: field.type for field in msgspec.structs.fields(ConventionFields)}
+        typed: dict[str, Any] = {}
+        for field, value in overrides.items():
+            if field not in types:
+                raise UsageError(f"A convention has no field {field!r}: choose {_or(types)}.")
+            text = value if isinstance(value, str) else field_text(value)
+            typed[field] = _parse(field, text.strip(), types[field])
+        fields = msgspec.structs.replace(CONVENTIONS[name], **typed)
+        _check_effects(fields, CONVENTIONS[name])
+        return cls(name, typed, fields)
+
+    def without_resamples(self, *, keep_overrides: bool = True) -> Convention:
+        """Return the convention without intervals and p-values, which take most of the time.
+
+        With `keep_overrides`, resamples that an override asks for stay.
+        """
+        kept = self.overrides if keep_overrides else {}
+        none = {field: 0 for field in NO_RESAMPLES if field not in kept}
+        return msgspec.structs.replace(self, fields=msgspec.structs.replace(self.fields, **none))
+
+    def __str__(self) -> str:
+        return "+".join([self.name, *(f"{k}={field_text(v)}" for k, v in self.overrides.items())])
+
+
+def _check_effects(fields: ConventionFields, base: ConventionFields) -> None:
+    """Refuse a value that differs from the base and that another field leaves without effect."""
     for field, effect in _EFFECTS.items():
         value, decides = getattr(fields, field), getattr(fields, effect.field)
         changed = value != getattr(base, field) and value != effect.unless
         if changed and decides not in effect.values:
             raise UsageError(
-                f"{field}={written(value)} has no effect with {effect.field}={decides}: set "
+                f"{field}={field_text(value)} has no effect with {effect.field}={decides}: set "
                 f"{effect.field}={_or(effect.values)} as well, or leave {field} out."
             )
-    return fields, typed
 
 
-def _parsed(field: str, text: str, kind: Any) -> Any:
-    """Read a field's value from what a user wrote."""
+def _parse(field: str, text: str, kind: Any) -> Any:
+    """Read a field's value from text."""
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
             raise UsageError(f"{field}={text}: choose {_or(get_args(kind))}.")
@@ -283,12 +317,12 @@ _PARSERS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def written(value: Any) -> str:
-    """Write a field's value the way a user would have to: ``true``, ``0:1``, ``256``."""
+def field_text(value: Any) -> str:
+    """Format a field's value as one would write it: ``true``, ``0:1``, ``256``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return ":".join(map(written, value))
+        return ":".join(map(field_text, value))
     short = f"{value:g}" if isinstance(value, float) else ""
     return short if short and float(short) == value else str(value)
 

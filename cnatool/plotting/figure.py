@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.checksums import ResultKind
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Options:
     height: float
     test: str | Path | Store | None = None
     convention: str | None = None
-    overrides: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, object] = field(default_factory=lambda: NO_OVERRIDES)
     output: str | None = None
     inputs: tuple[Path, ...] = ()
     split: str | None = None
@@ -55,6 +55,10 @@ class Options:
     by: str | None = None
     order: str | None = None
     coefficient: str | None = None
+
+    def scoring(self) -> Convention:
+        """Return the convention that stores are scored by."""
+        return Convention.named(self.convention or "paper", self.overrides)
 
 
 @dataclass(frozen=True, slots=True)

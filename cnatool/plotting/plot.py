@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
+from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.files import check_altair
 from cnatool.store.reader import Store, named_stores, open_store
 from cnatool.studying.find import find_stores
@@ -36,7 +36,6 @@ _LEFT_OUT = "not_scored"
 _STORES = 12  # panels that a page takes
 _PIXELS = 10000
 _SPELT = {"overrides": "set"}
-_NO_OVERRIDES: Mapping[str, object] = MappingProxyType({})
 _MADE_BY: Mapping[SourceKind, str] = {
     "store": "a store: `cnatool dump MODEL DATA -o STORE`",
     "study": "the folder of a study: `cnatool study STORE… -o DIR`",
@@ -57,7 +56,7 @@ def plot(
     *,
     test: str | Path | Store | None = None,
     convention: str | None = None,
-    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
     split: str | None = None,

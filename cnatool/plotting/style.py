@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.metrics.convention import Gap
-    from cnatool.scoring.results import ConventionResult
+    from cnatool.metrics.convention import Convention, Gap
 
 # Okabe and Ito's, which people of any colour vision can tell apart, from dark to light.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -296,12 +295,12 @@ def measure_name(column: str) -> str:
     return safe_title(column)
 
 
-def gap_title(convention: ConventionResult | None) -> str:
+def gap_title(convention: Convention | None) -> str:
     """Name the gap, in the form of the convention where that is known."""
     return "" if convention is None else _GAPS[convention.fields.gap]
 
 
-def is_share(column: str, convention: ConventionResult | None) -> bool:
+def is_share(column: str, convention: Convention | None) -> bool:
     """Say whether a column is a share, read in per cent."""
     if column == "gap":
         return convention is not None and convention.fields.gap == "accuracy"

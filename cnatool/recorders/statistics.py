@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 from cnatool.errors import UsageError
-from cnatool.records.store import Statistic
+from cnatool.records.choices import Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,14 +10,7 @@ import numpy as np
 
 from cnatool._version import __version__
 from cnatool.errors import DataError
-from cnatool.records.store import (
-    ArrayRecord,
-    Kept,
-    LayerRecord,
-    Statistic,
-    StoreRecord,
-    TensorRecord,
-)
+from cnatool.records.store import ArrayRecord, LayerRecord, StoreRecord, TensorRecord
 from cnatool.store.statistics import magnitude, row_statistics
 
 if TYPE_CHECKING:
@@ -25,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cnatool.records.choices import Kept, Statistic
     from cnatool.records.weights import WeightsRecord
 
 # Element type, and shape for one sample.

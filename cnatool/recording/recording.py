@@ -15,7 +15,9 @@ from cnatool.errors import DataError, StoreWarning, UsageError
 from cnatool.recording.batches import Description, Form, check_alike, ordered_batch
 from cnatool.recording.weights import check_units, recorded_weights
 from cnatool.records.checks import SPLIT_NAME
-from cnatool.records.store import Kept, LayerRecord, Statistic
+from cnatool.records.choices import Kept, Statistic
+from cnatool.records.layout import StoreRows
+from cnatool.records.store import LayerRecord
 from cnatool.store.lock import locked
 from cnatool.store.replace import Replaced, check_free, recovered
 from cnatool.store.shared_inputs import SameSamples, SharedInputs
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
     from cnatool.store.writer import SplitWriter
 
 # Room for an id where nobody says how long they are.
@@ -410,16 +412,18 @@ class Recording:
             same.accept(batch.rows)
         first = writer.rows
         writer.append(
-            ids=batch.ids or held_ids or [str(first + i) for i in range(batch.rows)],
-            inputs=list(batch.inputs.values()),
-            labels=batch.labels,
-            outputs=list(batch.outputs.values()),
-            activations={
-                tensor.number: batch.tensors[tensor.name]
-                for tensor in self._writer.record.tensors
-                if tensor.stored is not None
-            },
-            statistics=batch.statistics,
+            StoreRows(
+                ids=batch.ids or held_ids or [str(first + i) for i in range(batch.rows)],
+                inputs=list(batch.inputs.values()),
+                labels=batch.labels,
+                outputs=list(batch.outputs.values()),
+                activations={
+                    tensor.number: batch.tensors[tensor.name]
+                    for tensor in self._writer.record.tensors
+                    if tensor.stored is not None
+                },
+                statistics=batch.statistics,
+            )
         )
 
     def _same_samples(self, split: str) -> SameSamples | None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from cnatool.records.choices import Statistic
 from cnatool.records.limits import LARGEST, SHA256
 from cnatool.records.split_checks import split_contradictions
-from cnatool.records.store import Statistic
 from cnatool.records.weight_checks import flatness_contradictions, weight_contradictions
 
 if TYPE_CHECKING:

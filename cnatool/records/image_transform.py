@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from cnatool.errors import DataError, UsageError
+from cnatool.records.choices import Colour, Interpolation
 
-Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-Colour = Literal["as-is", "rgb", "bgr", "grey"]
 Fit = Literal["cover", "contain"]
 Offset = Literal["even", "down"]
 _Value = Annotated[int, msgspec.Meta(ge=0, le=65535)]

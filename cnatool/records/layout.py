@@ -99,21 +99,37 @@ def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> l
     return specs
 
 
-def keyed_rows(
-    *,
-    ids: Sequence[str],
-    inputs: Sequence[NDArray[Any]],
-    labels: NDArray[np.int64] | None,
-    outputs: Sequence[NDArray[Any]],
-    activations: Mapping[int, NDArray[Any]],
-    statistics: Mapping[str, NDArray[np.float64]],
-) -> dict[str, NDArray[Any]]:
-    """Give rows of a split by the keys of their arrays; parameters as of `SplitWriter.append`."""
-    rows: dict[str, NDArray[Any]] = {IDS: np.array(ids, dtype=object)}
-    if labels is not None:
-        rows[LABELS] = labels
-    rows.update({input_key(i): value for i, value in enumerate(inputs)})
-    rows.update({output_key(i): value for i, value in enumerate(outputs)})
-    rows.update({activation_key(t): value for t, value in activations.items()})
-    rows.update({statistic_key(s): value for s, value in statistics.items()})
-    return rows
+@dataclass(frozen=True, slots=True)
+class StoreRows:
+    """Rows of a split, the sample axis first in every array."""
+
+    ids: Sequence[str]  # where each sample came from
+    inputs: Sequence[NDArray[Any]]
+    labels: NDArray[np.int64] | None
+    outputs: Sequence[NDArray[Any]]
+    activations: Mapping[int, NDArray[Any]]  # of the tensors kept whole, by number
+    statistics: Mapping[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice) -> StoreRows:
+        return StoreRows(
+            self.ids[rows],
+            [values[rows] for values in self.inputs],
+            None if self.labels is None else self.labels[rows],
+            [values[rows] for values in self.outputs],
+            {number: values[rows] for number, values in self.activations.items()},
+            {name: values[rows] for name, values in self.statistics.items()},
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Map the keys of the split's arrays to their rows."""
+        arrays: dict[str, NDArray[Any]] = {IDS: np.array(self.ids, dtype=object)}
+        if self.labels is not None:
+            arrays[LABELS] = self.labels
+        arrays.update({input_key(i): values for i, values in enumerate(self.inputs)})
+        arrays.update({output_key(i): values for i, values in enumerate(self.outputs)})
+        arrays.update({activation_key(n): values for n, values in self.activations.items()})
+        arrays.update({statistic_key(name): v for name, v in self.statistics.items()})
+        return arrays

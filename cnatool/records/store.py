@@ -10,14 +10,13 @@ from typing import Literal
 
 import msgspec
 
+from cnatool.records.choices import Kept
 from cnatool.records.image_transform import Geometry
 from cnatool.records.references import InputsReference
 from cnatool.records.weights import FlatnessRecord, WeightsRecord
 
 Role = Literal["layer", "activation", "output", "other"]
-Kept = Literal["full", "statistics"]
 Merged = Literal["NT", "TN"]
-Statistic = Literal["sum", "abs_sum", "square_sum", "positive_sum", "nonzero_count", "min", "max"]
 
 
 class ArrayRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

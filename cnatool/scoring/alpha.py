@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import AlphaForm, Convention
+    from cnatool.metrics.convention import AlphaForm, ConventionFields
     from cnatool.store.reader import Split
 
 _LEVELS = 256
@@ -28,7 +28,7 @@ _MOST_LATEST = 4
 
 
 def split_alpha(
-    split: Split, fields: Convention, observer: Observer, rows: int | None = None
+    split: Split, fields: ConventionFields, observer: Observer, rows: int | None = None
 ) -> NDArray[np.float64]:
     """Give α of each sample, (n,), or of the first `rows`; the observer is told how far that is.
 
@@ -55,7 +55,9 @@ def split_alpha(
     return found
 
 
-def _alpha(split: Split, fields: Convention, observer: Observer, rows: int) -> NDArray[np.float64]:
+def _alpha(
+    split: Split, fields: ConventionFields, observer: Observer, rows: int
+) -> NDArray[np.float64]:
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
     alpha = np.empty(rows)
     for start, block in _blocks(split, rows):
@@ -64,7 +66,7 @@ def _alpha(split: Split, fields: Convention, observer: Observer, rows: int) -> N
     return alpha
 
 
-def alpha_codec(fields: Convention) -> str | None:
+def alpha_codec(fields: ConventionFields) -> str | None:
     """Say what compresses the inputs; None where nothing does."""
     return codec_text(fields.codec) if fields.alpha == "compression" else None
 
@@ -90,8 +92,10 @@ def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArra
 
 def _histogram(
     measure: Callable[..., NDArray[np.float64]], *, density: bool
-) -> Callable[[NDArray[Any], Convention, int], NDArray[np.float64]]:
-    def of_block(block: NDArray[Any], fields: Convention, first_row: int) -> NDArray[np.float64]:
+) -> Callable[[NDArray[Any], ConventionFields, int], NDArray[np.float64]]:
+    def of_block(
+        block: NDArray[Any], fields: ConventionFields, first_row: int
+    ) -> NDArray[np.float64]:
         return measure(
             block,
             bins=fields.bins,
@@ -104,7 +108,7 @@ def _histogram(
     return of_block
 
 
-def _no_order(block: NDArray[Any], fields: Convention, first_row: int) -> NDArray[np.float64]:
+def _no_order(block: NDArray[Any], fields: ConventionFields, first_row: int) -> NDArray[np.float64]:
     raise MetricError(
         "only how often each level occurs is stored of the inputs, and their compression depends "
         "on the order: dump pictures of one size, whose inputs are stored whole, or "
@@ -112,7 +116,7 @@ def _no_order(block: NDArray[Any], fields: Convention, first_row: int) -> NDArra
     )
 
 
-_Measure: TypeAlias = "Callable[[NDArray[Any], Convention, int], NDArray[np.float64]]"
+_Measure: TypeAlias = "Callable[[NDArray[Any], ConventionFields, int], NDArray[np.float64]]"
 
 _OF_VALUES: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(entropy, density=False),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.store.reader import Split
     from cnatool.store.stored_array import StoredArray
@@ -71,7 +71,7 @@ class SplitBeta:
         return bool(abs(self.values[0] - other.values[0]) <= self.rounding + other.rounding)
 
 
-def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> SplitBeta:
+def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields) -> SplitBeta:
     """Give β of each sample of a split, block by block."""
     depths = [layer.depth for layer in layers]
     try:
@@ -87,7 +87,9 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: Convention) 
     return resolved(beta, beta_rounding(split, layers, fields))
 
 
-def beta_rounding(split: Split, layers: Sequence[ScoredLayer], fields: Convention) -> Rounding:
+def beta_rounding(
+    split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
+) -> Rounding:
     """Give what rounding can make of β and z; 0 where the store does not tell.
 
     Parameters are those of `split_beta`.
@@ -136,7 +138,7 @@ _SUM_BYTES = 64 << 20
 
 
 def z_blocks(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention
+    split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Give ``(first row, z)`` in order, z of shape (rows, L)."""
     varying = [layer for layer in layers if layer.tensor.varies and fields.aggregate != "sum"]
@@ -151,7 +153,7 @@ def z_blocks(
 
 
 def magnitude_blocks(
-    split: Split, layers: Sequence[ScoredLayer], fields: Convention
+    split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Iterator[NDArray[np.float64]]:
     """Give what z would be of the elements' absolute values, (rows, L); nothing where unknown.
 
@@ -182,7 +184,7 @@ def magnitude_blocks(
 def _aggregate(
     split: Split,
     layers: Sequence[ScoredLayer],
-    fields: Convention,
+    fields: ConventionFields,
     start: int,
     sums: NDArray[np.float64],
 ) -> None:

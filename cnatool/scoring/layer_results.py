@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import ConventionResult, LayerResult, ModelResult
+from cnatool.scoring.results import LayerResult, ModelResult
 
 
 class LayerPart(msgspec.Struct, frozen=True):
@@ -143,7 +144,7 @@ class LayerScores(Document, frozen=True):
         The model that was run; None where the store does not say.
     tags : dict
         The tags that the store was dumped with.
-    convention : ConventionResult
+    convention : Convention
         The convention behind every number.
     alpha_codec : str or None
         What compressed the inputs, with its version and setting; None for other forms of α.
@@ -160,7 +161,7 @@ class LayerScores(Document, frozen=True):
     test_store: str | None
     model: ModelResult | None
     tags: dict[str, str]
-    convention: ConventionResult
+    convention: Convention
     alpha_codec: str | None
     layers: tuple[LayerResult, ...]
     splits: dict[str, SplitLayers]

@@ -13,7 +13,7 @@ from cnatool.records.store import TensorRecord, UnselectedTensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.store.reader import Store
 
 _RULES = ("preactivation", "linear")
@@ -35,7 +35,7 @@ class ScoredLayer:
     path: int | None = None
 
 
-def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
+def scored_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
     """Pick the layers that a convention names, in execution order."""
     if convention.layers in _RULES:
         return _ruled_layers(store, convention)
@@ -53,7 +53,7 @@ def scored_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
     ]
 
 
-def missing_layers(store: Store, convention: Convention) -> list[str]:
+def missing_layers(store: Store, convention: ConventionFields) -> list[str]:
     """Name the tensors that a convention would count and that were not chosen for the store.
 
     A rule or a name that the store cannot give is an error of `scored_layers`; here are those that
@@ -68,7 +68,7 @@ def missing_layers(store: Store, convention: Convention) -> list[str]:
     return [t.name for t in _counted(store, convention, left_out) if "float" in t.dtype]
 
 
-def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
+def _ruled_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
     if not store.layers:
         raise MetricError(
             f"{store.path} lists no linear operators. Say which tensors are layers with "
@@ -109,11 +109,11 @@ def _ruled_layers(store: Store, convention: Convention) -> list[ScoredLayer]:
     return chosen
 
 
-def _floating_tensors(store: Store, convention: Convention) -> list[TensorRecord]:
+def _floating_tensors(store: Store, convention: ConventionFields) -> list[TensorRecord]:
     return [t for t in _counted(store, convention, store.tensors) if "float" in t.dtype]
 
 
-def _counted(store: Store, convention: Convention, tensors: Sequence[_T]) -> list[_T]:
+def _counted(store: Store, convention: ConventionFields, tensors: Sequence[_T]) -> list[_T]:
     """Leave out the last layer and shortcut projections, if the convention says so."""
     shortcuts = {n for r in store.layers if r.shortcut for n in (r.linear, r.preactivation)}
     return [
@@ -125,7 +125,7 @@ def _counted(store: Store, convention: Convention, tensors: Sequence[_T]) -> lis
 
 
 def _named_tensors(
-    store: Store, convention: Convention, patterns: Sequence[str]
+    store: Store, convention: ConventionFields, patterns: Sequence[str]
 ) -> list[TensorRecord]:
     """Give the tensors that a list names: by name always, by glob if the convention counts them."""
     names, unmatched = matching_names([tensor.name for tensor in store.tensors], patterns)

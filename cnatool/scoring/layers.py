@@ -10,8 +10,7 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
 from cnatool.metrics.beta import slopes
-from cnatool.metrics.convention import NO_OVERRIDES
-from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.groups import quantile_groups
@@ -27,7 +26,7 @@ from cnatool.scoring.layer_results import (
 )
 from cnatool.scoring.layer_selection import missing_layers
 from cnatool.scoring.notes import layer_notes
-from cnatool.scoring.results import ConventionResult, LayerResult, ModelResult
+from cnatool.scoring.results import LayerResult, ModelResult
 from cnatool.scoring.split import finite, named_split
 from cnatool.scoring.split_selection import range_advice, scored_parts
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.rounding import Rounding
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.store.reader import Split, Store
@@ -82,7 +81,8 @@ def score_layers(
     UsageError
         If no split has a sample of that id; beside the errors of `cnatool.score`.
     """
-    fields, typed = named_convention(convention, overrides)
+    named = Convention.named(convention, overrides)
+    fields = named.fields
     parts = scored_parts(store, test, fields, inputs)
     found = {name: _rows(split, samples) for name, (split, _) in parts.splits.items()}
     for sample in samples:
@@ -103,7 +103,7 @@ def score_layers(
         test_store=None if parts.test_store is None else str(parts.test_store.path),
         model=None if model is None else ModelResult(model.name, model.files[0].sha256),
         tags=parts.store.record.tags,
-        convention=ConventionResult(convention, typed, fields),
+        convention=named,
         alpha_codec=alpha_codec(fields),
         layers=tuple(
             LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
@@ -138,7 +138,7 @@ def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
 def _split_layers(
     split: Split,
     layers: Sequence[ScoredLayer],
-    fields: Convention,
+    fields: ConventionFields,
     rows: Mapping[int, str],
     observer: Observer,
 ) -> SplitLayers:

@@ -16,7 +16,7 @@ from cnatool.scoring.train_test import UNNAMED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
@@ -30,7 +30,7 @@ _FEW = 0.1
 
 def notes(
     store: Store,
-    convention: Convention,
+    convention: ConventionFields,
     missing: Sequence[str],
     output: ScoredOutput,
     layers: Sequence[ScoredLayer],
@@ -42,7 +42,7 @@ def notes(
     Parameters
     ----------
     store : Store
-    convention : Convention
+    convention : ConventionFields
     missing : sequence of str
         Of `missing_layers`.
     output : ScoredOutput
@@ -76,7 +76,7 @@ def notes(
 
 def layer_notes(
     store: Store,
-    convention: Convention,
+    convention: ConventionFields,
     missing: Sequence[str],
     layers: Sequence[ScoredLayer],
     splits: Mapping[str, Split],
@@ -143,7 +143,7 @@ def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
             return
 
 
-def _order_notes(convention: Convention, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:
+def _order_notes(convention: ConventionFields, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:
     by_class = [
         name
         for name, one in splits.items()
@@ -159,7 +159,10 @@ def _order_notes(convention: Convention, splits: Mapping[str, ScoredSplit]) -> I
 
 
 def _rule_notes(
-    store: Store, convention: Convention, missing: Sequence[str], layers: Sequence[ScoredLayer]
+    store: Store,
+    convention: ConventionFields,
+    missing: Sequence[str],
+    layers: Sequence[ScoredLayer],
 ) -> Iterator[str]:
     if missing:
         more = ", …" if len(missing) > _NAMED else ""

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from cnatool._util.documents import Document
-from cnatool.metrics.convention import Convention, written
+from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import ChanceArea, Cna, Estimate, MinibatchCna, ResampledEstimate
 from cnatool.metrics.norms import Baseline
 from cnatool.metrics.performance import OutputKind
 from cnatool.records.weights import Flatness
-
-
-class ConventionResult(msgspec.Struct, frozen=True):
-    """The convention behind every number of a result.
-
-    Attributes
-    ----------
-    name : str
-        ``paper``, ``reference`` or ``legacy``.
-    overrides : dict
-        The fields that were set by hand.
-    fields : Convention
-        Every field, after the overrides.
-    """
-
-    name: str
-    overrides: dict[str, Any]
-    fields: Convention
-
-    def __str__(self) -> str:
-        return "+".join([self.name, *(f"{k}={written(v)}" for k, v in self.overrides.items())])
 
 
 class LayerResult(msgspec.Struct, frozen=True):
@@ -284,7 +263,7 @@ class ScoreResult(Document, frozen=True):
         The model that was run; None where the store does not say.
     tags : dict
         The tags that the store was dumped with.
-    convention : ConventionResult
+    convention : Convention
         The convention behind every number.
     alpha_codec : str or None
         What compressed the inputs, with its version and setting; None for other forms of α.
@@ -319,7 +298,7 @@ class ScoreResult(Document, frozen=True):
     test_store: str | None
     model: ModelResult | None
     tags: dict[str, str]
-    convention: ConventionResult
+    convention: Convention
     alpha_codec: str | None
     layers: tuple[LayerResult, ...]
     layers_missing: tuple[str, ...]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnatool._util.observer import Silent
-from cnatool.metrics.convention import NO_OVERRIDES
-from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.scoring.alpha import alpha_codec
 from cnatool.scoring.baselines import scored_baselines
 from cnatool.scoring.labels import class_reading
@@ -16,7 +15,6 @@ from cnatool.scoring.layer_selection import missing_layers
 from cnatool.scoring.notes import notes
 from cnatool.scoring.output import scored_output
 from cnatool.scoring.results import (
-    ConventionResult,
     LayerResult,
     ModelResult,
     OutputResult,
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     import polars
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
     from cnatool.scoring.labels import ClassReading
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
@@ -86,7 +83,7 @@ def score(
         If inputs lie outside the histogram's range.
     """
     return score_all(
-        store, test, convention=convention, overrides=overrides, output=output, inputs=inputs
+        store, test, Convention.named(convention, overrides), output=output, inputs=inputs
     ).result()
 
 
@@ -111,7 +108,7 @@ def score_samples(
         probabilities for the form ``paper``, else in logits.
     """
     return score_all(
-        store, test, convention=convention, overrides=overrides, output=output, inputs=inputs
+        store, test, Convention.named(convention, overrides), output=output, inputs=inputs
     ).frame()
 
 
@@ -122,7 +119,6 @@ class Scored:
     store: Store
     test_store: Store | None
     convention: Convention
-    described: ConventionResult
     layers: list[ScoredLayer]
     missing: list[str]
     output: ScoredOutput
@@ -137,7 +133,7 @@ class Scored:
         observer : Observer, optional
             Is told how far it is.
         """
-        fields, observer = self.convention, observer or Silent()
+        fields, observer = self.convention.fields, observer or Silent()
         pair = pair_scores(self.splits, fields, observer)
         model = self.store.record.model
         splits = {
@@ -151,7 +147,7 @@ class Scored:
             test_store=None if self.test_store is None else str(self.test_store.path),
             model=None if model is None else ModelResult(model.name, model.files[0].sha256),
             tags=self.store.record.tags,
-            convention=self.described,
+            convention=self.convention,
             alpha_codec=alpha_codec(fields),
             layers=tuple(
                 LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
@@ -195,10 +191,9 @@ class Scored:
 
 def score_all(
     store: str | Path | Store,
-    test: str | Path | Store | None = None,
+    test: str | Path | Store | None,
+    convention: Convention,
     *,
-    convention: str = "paper",
-    overrides: Mapping[str, object] = NO_OVERRIDES,
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
@@ -207,7 +202,7 @@ def score_all(
 
     Parameters and errors are those of `score`; the observer is told how far it is.
     """
-    fields, typed = named_convention(convention, overrides)
+    fields = convention.fields
     parts = scored_parts(store, test, fields, inputs)
     chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
     reading = class_reading(
@@ -221,8 +216,7 @@ def score_all(
     return Scored(
         store=parts.store,
         test_store=parts.test_store,
-        convention=fields,
-        described=ConventionResult(convention, typed, fields),
+        convention=convention,
         layers=parts.layers,
         missing=missing_layers(parts.store, fields),
         output=chosen,

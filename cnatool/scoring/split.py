@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.compact import Integers
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.performance import OutputKind
     from cnatool.scoring.beta import SplitBeta
     from cnatool.scoring.labels import ClassReading
@@ -89,7 +89,7 @@ class ScoredSplit:
             return None
         return float(self.losses.mean())
 
-    def result(self, fields: Convention, stream: int, observer: Observer) -> SplitResult:
+    def result(self, fields: ConventionFields, stream: int, observer: Observer) -> SplitResult:
         """Sum the split up; resamples are drawn from the stream of this number."""
         progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
         alpha, beta = self.alpha, self.beta
@@ -155,7 +155,7 @@ class ScoredSplit:
 def scored_split(
     split: Split,
     layers: Sequence[ScoredLayer],
-    fields: Convention,
+    fields: ConventionFields,
     output: ScoredOutput,
     observer: Observer,
     reading: ClassReading = COLUMNS_ARE_CLASSES,
@@ -180,7 +180,7 @@ def _with_performance(
     split: Split,
     alpha: NDArray[np.float64],
     beta: SplitBeta,
-    fields: Convention,
+    fields: ConventionFields,
     output: ScoredOutput,
     reading: ClassReading,
 ) -> ScoredSplit:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.store.reader import Split
 
@@ -38,7 +38,7 @@ class ScoredParts:
 def scored_parts(
     store: str | Path | Store,
     test: str | Path | Store | None,
-    fields: Convention,
+    fields: ConventionFields,
     inputs: str | Path | Iterable[str | Path] = (),
 ) -> ScoredParts:
     """Open what is scored; parameters and errors are those of `cnatool.score`."""

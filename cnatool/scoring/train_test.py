@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention, Gap
+    from cnatool.metrics.convention import ConventionFields, Gap
     from cnatool.metrics.performance import OutputKind
     from cnatool.scoring.split import ScoredSplit
 
@@ -55,7 +55,7 @@ class PairScores:
 
 
 def pair_scores(
-    splits: Mapping[str, ScoredSplit], fields: Convention, observer: Observer
+    splits: Mapping[str, ScoredSplit], fields: ConventionFields, observer: Observer
 ) -> PairScores:
     """Measure between the splits called train and test; undefined where one is not there."""
     train, test = splits.get(TRAIN), splits.get(TEST)
@@ -82,7 +82,7 @@ def pair_scores(
     )
 
 
-def _area(train: ScoredSplit, test: ScoredSplit, fields: Convention) -> Estimate:
+def _area(train: ScoredSplit, test: ScoredSplit, fields: ConventionFields) -> Estimate:
     for split in (train, test):
         if split.measured_beta.rounding is None and split.measured_beta.reason is not None:
             return Estimate.undefined(split.measured_beta.reason)
@@ -120,7 +120,7 @@ _GAPS: Mapping[Gap, tuple[Callable[[ScoredSplit], Any], Callable[[Any, Any], flo
 }
 
 
-def _margin(splits: Mapping[str, ScoredSplit], fields: Convention) -> Estimate:
+def _margin(splits: Mapping[str, ScoredSplit], fields: ConventionFields) -> Estimate:
     split = splits.get(fields.margin_split)
     if split is None:
         return Estimate.undefined(f"no split called {fields.margin_split}")
@@ -129,7 +129,7 @@ def _margin(splits: Mapping[str, ScoredSplit], fields: Convention) -> Estimate:
     return _margin_of(split.margins, split.kind, fields)
 
 
-def _margin_of(rows: NDArray[np.float64], kind: OutputKind, fields: Convention) -> Estimate:
+def _margin_of(rows: NDArray[np.float64], kind: OutputKind, fields: ConventionFields) -> Estimate:
     return margin_estimate(
         rows,
         form=fields.margin,
@@ -159,7 +159,7 @@ def _with_intervals(
     test: ScoredSplit,
     area: Estimate,
     product: Estimate,
-    fields: Convention,
+    fields: ConventionFields,
     observer: Observer,
 ) -> tuple[ResampledEstimate, ResampledEstimate]:
     """Resample both splits, where there is an area to resample."""
@@ -190,7 +190,11 @@ def _with_intervals(
 
 
 def _chance(
-    train: ScoredSplit, test: ScoredSplit, area: Estimate, fields: Convention, observer: Observer
+    train: ScoredSplit,
+    test: ScoredSplit,
+    area: Estimate,
+    fields: ConventionFields,
+    observer: Observer,
 ) -> ChanceArea:
     if area.value is None:
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
@@ -215,6 +219,6 @@ def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _margin_value(
-    kind: OutputKind | None, fields: Convention, rows: NDArray[np.float64]
+    kind: OutputKind | None, fields: ConventionFields, rows: NDArray[np.float64]
 ) -> float | None:
     return _margin_of(rows, kind, fields).value if kind is not None and rows.size else None

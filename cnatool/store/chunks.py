@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.format import Codec, WritableArray
+    from cnatool.records.choices import Codec
+    from cnatool.store.format import WritableArray
 
 _MIB = 1 << 20
 _LARGEST_CHUNK = 4 * _MIB

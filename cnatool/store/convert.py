@@ -22,7 +22,7 @@ from cnatool.store.writer import StoreWriter, check_codec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
     from cnatool.store.reader import Split, Store
 
 

@@ -6,7 +6,7 @@ it, and is a row of the table in `cnatool.store.format_table`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Codec = Literal["lz4", "zstd", "gzip", "none"]
+    from cnatool.records.choices import Codec
 
 
 class ReadableArray(Protocol):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 
 def row_statistics(

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+    from cnatool.records.choices import Codec
     from cnatool.records.store import ChunkChecksums
-    from cnatool.store.format import Codec, ReadableArray
+    from cnatool.store.format import ReadableArray
     from cnatool.store.identity import Identity
     from cnatool.store.indexing import Index
 

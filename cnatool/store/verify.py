@@ -14,6 +14,7 @@ import numpy as np
 from cnatool._util.documents import Document
 from cnatool._util.text import escaped
 from cnatool.errors import MetricError, StoreDamagedError
+from cnatool.records.choices import Statistic
 from cnatool.records.layout import (
     LABELS,
     activation_key,
@@ -22,7 +23,6 @@ from cnatool.records.layout import (
     split_arrays,
     statistic_key,
 )
-from cnatool.records.store import Statistic
 from cnatool.store.format_table import faults_of_metadata
 from cnatool.store.reader import open_store
 from cnatool.store.statistics import row_statistics

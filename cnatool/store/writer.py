@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 import numpy as np
 
 from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
-from cnatool.records.layout import LABELS, input_key, keyed_rows, split_arrays
+from cnatool.records.layout import LABELS, input_key, split_arrays
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
 from cnatool.store.format_table import format_of
@@ -19,14 +19,13 @@ from cnatool.store.integrity import attribute_checksum, data_digests, digest, fi
 from cnatool.store.write_errors import reported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from hashlib import _Hash as Digest
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from cnatool.records.choices import Codec
+    from cnatool.records.layout import StoreRows
     from cnatool.records.references import InputsReference
-    from cnatool.store.format import Codec
     from cnatool.store.reader import Split, Store
 
 # Arrays that are compressed and written at a time.
@@ -290,57 +289,22 @@ class SplitWriter:
         """Rows that are safely on disk."""
         return self._record.committed[-1][1] if self._record.committed else 0
 
-    def append(
-        self,
-        *,
-        ids: Sequence[str],
-        inputs: Sequence[NDArray[Any]],
-        labels: NDArray[np.int64] | None,
-        outputs: Sequence[NDArray[Any]],
-        activations: Mapping[int, NDArray[Any]],
-        statistics: Mapping[str, NDArray[np.float64]],
-    ) -> None:
-        """Add a batch of rows; each array has the sample axis first.
-
-        Parameters
-        ----------
-        ids : sequence of str
-            Where each sample came from.
-        inputs, outputs : sequence of ndarray
-            Raw inputs and model outputs, (n, …) each.
-        labels : ndarray of int64, shape (n,), or None
-            Labels, where the split has them.
-        activations : mapping of int to ndarray
-            Tensors kept whole, by number, (n, …) each.
-        statistics : mapping of str to ndarray, shape (n, T)
-            Per-sample statistics of all T tensors.
-
-        Raises
-        ------
-        StoreWriteError
-            If the disk is full or refuses.
-        """
+    def append(self, rows: StoreRows) -> None:
+        """Add a batch of rows; commit whole chunks of all arrays where they are due."""
         if self._broken:
             raise StoreWriteError(
                 f"{self._store.path}: an earlier batch was not written whole; nothing can follow."
             )
         self._broken = True
-        batch = keyed_rows(
-            ids=ids,
-            inputs=inputs,
-            labels=labels,
-            outputs=outputs,
-            activations=activations,
-            statistics=statistics,
-        )
+        batch = rows.arrays()
         with reported(self._store.path, self.committed):
             self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
-            self._rows += len(ids)
-            digest(self._digests, inputs, labels)
+            self._rows += len(rows)
+            digest(self._digests, rows.inputs, rows.labels)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
-                rows = written - written % self._commit
-                self._set(self._with_committed(rows))
+                whole = written - written % self._commit
+                self._set(self._with_committed(whole))
         self._broken = False
 
     def set_skipped(self, samples: Iterable[SkippedSample]) -> None:

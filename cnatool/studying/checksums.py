@@ -97,4 +97,4 @@ def _unreadable(path: Path, kind: ResultKind, why: str) -> DataError:
 
 def write_again(kind: ResultKind, folder: Path) -> str:
     """Advise to write the results of a folder again."""
-    return f"Run `cnatool {kind}` with the output {folder} again."
+    return f"Run `{kind}(..., folder={str(folder)!r})` again."

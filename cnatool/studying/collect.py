@@ -7,7 +7,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,10 +14,10 @@ import msgspec
 from cnatool._util.files import replaced_file
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
-from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.convention import NO_RESAMPLES, Convention
 from cnatool.records.layout import split_arrays
-from cnatool.scoring.results import ConventionResult, ScoreResult
-from cnatool.scoring.score import score
+from cnatool.scoring.results import ScoreResult
+from cnatool.scoring.score import score_all
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.columns import list_measures
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
 
 _NETWORKS = "networks"
 _SCORES = "scores"
-# A study needs the numbers alone; their intervals would take most of the time.
-_NO_INTERVALS: Mapping[str, object] = MappingProxyType(
-    {"resamples": 0, "area_resamples": 0, "permutations": 0}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class ScoredNetwork:
 class Collection:
     """The networks of a study that came from stores, in the order of the stores."""
 
-    convention: ConventionResult
+    convention: Convention
     ids: list[str]  # of all stores, including those that were left out
     networks: list[ScoredNetwork]
     omissions: Omissions
@@ -77,8 +72,7 @@ def collect(
     *,
     folder: Path | None,
     test: str | Path | None,
-    convention: str,
-    overrides: Mapping[str, object],
+    convention: Convention,
     output: str | None,
     observer: Observer,
     inputs: str | Path | Iterable[str | Path] = (),
@@ -94,10 +88,10 @@ def collect(
     if test is not None and not Path(test).is_dir():
         raise UsageError(f"`test` {test}: not a folder of stores.")
     cache = None if folder is None else ScoreCache(folder / _SCORES)
-    _, typed = named_convention(convention, overrides)
-    without = {**_NO_INTERVALS, **overrides}
-    fields, _ = named_convention(convention, without)
-    described = ConventionResult(convention, typed, fields)
+    # A study leaves out intervals and p-values, which take most of the time; a kept score has this
+    # among its overrides.
+    without = Convention.named(convention.name, {**NO_RESAMPLES, **convention.overrides})
+    convention = convention.without_resamples()
     omissions = Omissions(observer, strict=strict)
     stores, rejected = find_stores(places)
     omissions.extend(rejected)
@@ -115,12 +109,10 @@ def collect(
             test_store = None
             if test is not None:
                 test_store = _open_finished(Path(test) / path.name, input_stores)
-            key = score_key(store, test_store, described, output)
+            key = score_key(store, test_store, convention, output)
             kept = None if cache is None or key is None else cache.get(key)
-            scored = kept or score(
-                store, test_store, convention=convention, overrides=without, output=output
-            )
-            network = _make_network(name, store, test_store, scored, str(described))
+            scored = kept or score_all(store, test_store, without, output=output).result()
+            network = _make_network(name, store, test_store, scored, str(convention))
         if network is not None:
             networks.append(network)
             if kept is not None:
@@ -134,7 +126,7 @@ def collect(
             f"{many} kept score{'s' * (many > 1)} did not match the checksum and "
             f"{'were' if many > 1 else 'was'} computed again (the first: {cache.damaged[0]})"
         )
-    return Collection(described, ids, networks, omissions, reused)
+    return Collection(convention, ids, networks, omissions, reused)
 
 
 def read_tags(places: Iterable[str | Path]) -> dict[str, Mapping[str, str]]:
@@ -162,8 +154,8 @@ def _open_finished(path: Path, inputs: tuple[Path, ...]) -> Store:
 def unfinished_error(path: str | Path, split: str, rows: int, expected: int) -> MetricError:
     """Return the error for a split that lacks rows."""
     return MetricError(
-        f"{path} is not finished: split {split} has {rows} of {expected} rows. Resume its dump "
-        "first."
+        f"{path} is not finished: split {split} has {rows} of {expected} rows. Finish it with "
+        "`dump(..., resume=True)`."
     )
 
 
@@ -197,7 +189,7 @@ _SCORE = msgspec.json.Decoder(ScoreResult)
 
 
 def score_key(
-    store: Store, test: Store | None, convention: ConventionResult, output: str | None
+    store: Store, test: Store | None, convention: Convention, output: str | None
 ) -> str | None:
     """Compute a key of everything that a score depends on.
 

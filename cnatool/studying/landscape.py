@@ -11,10 +11,9 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
-from cnatool.metrics.convention import NO_OVERRIDES
-from cnatool.metrics.convention import convention as named_convention
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import ConventionResult, LayerResult
+from cnatool.scoring.results import LayerResult
 from cnatool.scoring.split import finite
 from cnatool.store.reader import named_stores, open_store
 from cnatool.studying.find import find_stores, name_stores
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.store.reader import Store
     from cnatool.studying.minibatch import Minibatch
     from cnatool.studying.series import Series
@@ -129,7 +128,8 @@ def landscape(
         raise UsageError(f"`samples` {samples}: at least 2 are needed.")
     if not 2 <= grid <= _LARGEST_GRID:
         raise UsageError(f"`grid` {grid}: give from 2 to {_LARGEST_GRID} points.")
-    fields, typed = named_convention(convention, overrides)
+    named = Convention.named(convention, overrides)
+    fields = named.fields
     observer = Silent() if observer is None else observer
     omissions = Omissions(observer, strict=strict)
     opened = _open_stores(stores, named_stores(inputs), order, by, omissions)
@@ -157,7 +157,7 @@ def landscape(
     paths = [str(split.store.path) for split in minibatch.splits]
     result = LandscapeResult(
         schema="cnatool.landscape/1",
-        convention=ConventionResult(convention, typed, fields),
+        convention=named,
         order=series.order,
         by=by,
         split=minibatch.split,
@@ -225,7 +225,7 @@ def _check_points(points: int, omissions: Omissions) -> None:
 
 
 def _read_usable(
-    minibatch: Minibatch, fields: Convention, omissions: Omissions, observer: Observer
+    minibatch: Minibatch, fields: ConventionFields, omissions: Omissions, observer: Observer
 ) -> tuple[Minibatch, NDArray[np.float64], NDArray[np.float64]]:
     """Read all checkpoints; leave out those whose activations turn out to be unusable."""
     while True:
@@ -240,7 +240,7 @@ def _read_usable(
 
 
 def _estimate_cna(
-    alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: Convention
+    alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: ConventionFields
 ) -> Estimate:
     """Compute CNA without interval and test."""
     estimate = cna(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Observer
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.split_selection import ScoredParts
     from cnatool.store.reader import Split, Store
@@ -80,7 +80,7 @@ def select_minibatch(
     stores: Mapping[int, Store],
     name: str | None,
     samples: int,
-    fields: Convention,
+    fields: ConventionFields,
     omissions: Omissions,
 ) -> Minibatch:
     """Select the first samples of a split; leave out stores of other networks or other samples."""
@@ -122,7 +122,7 @@ def select_minibatch(
 
 
 def _open_candidate(
-    number: int, store: Store, name: str | None, samples: int, fields: Convention
+    number: int, store: Store, name: str | None, samples: int, fields: ConventionFields
 ) -> _Candidate:
     split = _select_split(store, name)
     if not split.record.complete and len(split) < min(samples, split.record.rows):
@@ -220,7 +220,7 @@ def _hash_inputs(split: Split, rows: int) -> str:
 
 
 def read_minibatch(
-    minibatch: Minibatch, fields: Convention, observer: Observer
+    minibatch: Minibatch, fields: ConventionFields, observer: Observer
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read the activations of K checkpoints once.
 

@@ -52,8 +52,8 @@ def read_results(
     digests = read_list(where, kind)
     if digests is None:
         (observer or Silent()).note(
-            f"{where} has no {list_name(kind)}, so its files are not checked: `cnatool {kind}` "
-            "with this output writes the checksums"
+            f"{where} has no {list_name(kind)}, so its files are not checked: "
+            f"`{kind}(..., folder={str(where)!r})` writes the checksums"
         )
     return _READERS[kind](_Files(where, kind, digests))
 

@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from cnatool._util.documents import Document
+from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
-from cnatool.scoring.results import AlphaGroup, ConventionResult, LayerResult
+from cnatool.scoring.results import AlphaGroup, LayerResult
 from cnatool.studying.statistics.curves import QuadraticFit
 from cnatool.studying.statistics.information import ConditionalInformation
 from cnatool.studying.statistics.sign_error import SignError
@@ -235,7 +236,7 @@ class StudyResult(Document, frozen=True):
         Rows of the frame of networks.
     clusters : int
         Number of clusters of networks.
-    convention : ConventionResult or None
+    convention : Convention or None
         The convention by which the stores were scored; None where no store was given.
     tags : tuple of str
         Tags that networks have.
@@ -261,7 +262,7 @@ class StudyResult(Document, frozen=True):
     schema: Literal["cnatool.study/1"]
     networks: int
     clusters: int
-    convention: ConventionResult | None
+    convention: Convention | None
     tags: tuple[str, ...]
     settings: StudySettings
     not_scored: tuple[NotScored, ...]
@@ -280,7 +281,7 @@ class SeriesResult(Document, frozen=True):
     ----------
     schema : str
         Name and version of this format.
-    convention : ConventionResult
+    convention : Convention
         The convention by which all stores were scored.
     order : str or None
         The tag whose number is the step; None where steps are the positions in which the stores
@@ -290,7 +291,7 @@ class SeriesResult(Document, frozen=True):
     """
 
     schema: str
-    convention: ConventionResult
+    convention: Convention
     order: str | None
     by: str | None
 

@@ -11,7 +11,7 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool._util.text import listed, printable
 from cnatool.errors import DataError, UsageError
-from cnatool.metrics.convention import NO_OVERRIDES
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.analysis import (
     bin_networks,
     compare_measures,
@@ -156,8 +156,7 @@ def study(
             places,
             folder=where,
             test=test,
-            convention=convention,
-            overrides=overrides,
+            convention=Convention.named(convention, overrides),
             output=output,
             observer=observer,
             inputs=inputs,

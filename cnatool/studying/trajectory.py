@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.observer import Silent
-from cnatool.metrics.convention import NO_OVERRIDES
+from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.collect import collect, read_tags
 from cnatool.studying.frame import build_frame
 from cnatool.studying.results import RunResult, StepResult, StepSplit, TrajectoryResult
@@ -115,8 +115,7 @@ def trajectory(
         places,
         folder=where,
         test=test,
-        convention=convention,
-        overrides=overrides,
+        convention=Convention.named(convention, overrides),
         output=output,
         observer=Silent() if observer is None else observer,
         inputs=inputs,

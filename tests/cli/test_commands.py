@@ -202,10 +202,10 @@ def test_scale_as_a_fraction(here: Path, tmp_path: Path) -> None:
 def test_help_names_every_field_of_a_convention(here: Path) -> None:
     import msgspec
 
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
 
     said = run("score", "--help", cwd=here).stdout.replace("\n", " ")
-    for field in msgspec.structs.fields(Convention):
+    for field in msgspec.structs.fields(ConventionFields):
         assert field.name in said
 
 

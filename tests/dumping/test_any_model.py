@@ -15,7 +15,7 @@ from support.networks import Builder, saved
 import cnatool
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import DataError, ModelError, UsageError
-from cnatool.records.store import Kept
+from cnatool.records.choices import Kept
 
 ROWS = 40
 

@@ -16,7 +16,7 @@ import cnatool
 from cnatool.backend.inputs import FeedSpec, constant_input
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import BackendError, ModelError, UsageError
-from cnatool.records.store import Kept
+from cnatool.records.choices import Kept
 
 ROWS = 21
 

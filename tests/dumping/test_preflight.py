@@ -19,8 +19,8 @@ from cnatool.backend.statistics import checked as measured
 from cnatool.dumping import preflight as forecast
 from cnatool.dumping.options import DumpOptions
 from cnatool.errors import UsageError
+from cnatool.records.choices import Codec
 from cnatool.store.chunks import encoded_bytes
-from cnatool.store.format import Codec
 
 COMMAND = Path(sys.executable).parent / "cnatool"
 GIB = 1 << 30

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from cnatool.errors import UsageError
-from cnatool.metrics.convention import CONVENTIONS, Convention, convention
+from cnatool.metrics.convention import CONVENTIONS, Convention, ConventionFields
 
 # METRICS.md, section "Conventions", field for field.
 PAPER = {
@@ -64,7 +64,7 @@ LEGACY = REFERENCE | {
 )
 def test_the_table(name: str, fields: dict[str, object]) -> None:
     assert msgspec.structs.asdict(CONVENTIONS[name]) == fields
-    assert convention(name) == (CONVENTIONS[name], {})
+    assert Convention.named(name) == Convention(name, {}, CONVENTIONS[name])
 
 
 def test_there_are_three() -> None:
@@ -90,22 +90,22 @@ def test_there_are_three() -> None:
     ],
 )
 def test_overrides_are_read_by_the_type_of_the_field(field: str, text: str, value: object) -> None:
-    chosen, typed = convention("paper", {field: text})
-    assert typed == {field: value}
-    assert type(typed[field]) is type(value)
-    assert chosen == msgspec.structs.replace(CONVENTIONS["paper"], **{field: value})
+    chosen = Convention.named("paper", {field: text})
+    assert chosen.overrides == {field: value}
+    assert type(chosen.overrides[field]) is type(value)
+    assert chosen.fields == msgspec.structs.replace(CONVENTIONS["paper"], **{field: value})
 
 
 def test_an_unknown_name_lists_the_conventions() -> None:
     with pytest.raises(
         UsageError, match=r"^No convention is called 'papr': choose paper, reference or legacy\.$"
     ):
-        convention("papr")
+        Convention.named("papr")
 
 
 def test_an_unknown_field_lists_the_fields() -> None:
     with pytest.raises(UsageError) as caught:
-        convention("paper", {"bin": "3"})
+        Convention.named("paper", {"bin": "3"})
     text = str(caught.value)
     assert text.startswith("A convention has no field 'bin': choose alpha, codec, bins, range, ")
     assert text.endswith("margin_batch or gap.")
@@ -147,13 +147,13 @@ def test_an_unknown_field_lists_the_fields() -> None:
 )
 def test_a_bad_value_says_what_would_do(field: str, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        convention("paper", {field: text})
+        Convention.named("paper", {field: text})
     assert str(caught.value) == message
 
 
 def test_a_convention_made_by_hand_is_checked_too() -> None:
     with pytest.raises(UsageError, match="bins=0"):
-        Convention(bins=0)
+        ConventionFields(bins=0)
 
 
 def test_typed_overrides_are_what_a_user_writes() -> None:
@@ -164,9 +164,9 @@ def test_typed_overrides_are_what_a_user_writes() -> None:
         "include_output": "true",
         "margin_fraction": "0.25",
     }
-    assert convention("paper", typed) == convention("paper", text)
+    assert Convention.named("paper", typed) == Convention.named("paper", text)
     with pytest.raises(UsageError, match="expected a whole number"):
-        convention("paper", {"bins": 2.5})
+        Convention.named("paper", {"bins": 2.5})
 
 
 @pytest.mark.parametrize(
@@ -185,19 +185,19 @@ def test_typed_overrides_are_what_a_user_writes() -> None:
 )
 def test_a_setting_without_effect_is_refused(field: str, value: str, text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        convention("paper", {field: value})
+        Convention.named("paper", {field: value})
     assert text in str(caught.value)
 
 
 def test_settings_that_have_an_effect_or_say_nothing_new_are_taken() -> None:
-    convention("reference", {"margin_percentile": 10, "points": 50})
-    convention("paper", {"alpha": "compression", "codec": "png"})
-    convention("paper", {"interval": "fisher", "resamples": 0})
-    convention("paper", msgspec.structs.asdict(CONVENTIONS["paper"]))
+    Convention.named("reference", {"margin_percentile": 10, "points": 50})
+    Convention.named("paper", {"alpha": "compression", "codec": "png"})
+    Convention.named("paper", {"interval": "fisher", "resamples": 0})
+    Convention.named("paper", msgspec.structs.asdict(CONVENTIONS["paper"]))
     for words, text in (
         ({"interval": "fisher", "resamples": 50}, "resamples=50 has no effect"),
         ({"alpha": "compression", "bins": 9}, "set alpha=entropy or entropy-density as well"),
         ({"margin": "min", "margin_seed": 1}, "margin_seed=1 has no effect with margin=min"),
     ):
         with pytest.raises(UsageError, match=text):
-            convention("paper", words)
+            Convention.named("paper", words)

@@ -302,7 +302,7 @@ def test_networks_without_tags_splits_or_intervals() -> None:
     study = many(4)
     caption = captions(spec(study, "measures"))
     assert "no intervals: no resamples are drawn" in caption
-    with pytest.raises(cnatool.UsageError, match=r"--by arch: no network has this tag"):
+    with pytest.raises(cnatool.UsageError, match=r"`by` arch: no network has this tag"):
         cnatool.plot(study, "gap", by="arch")
     with pytest.raises(cnatool.DataError, match="none of the measures train.cna, test.cna"):
         cnatool.plot(study, "bins")

@@ -14,7 +14,7 @@ from support.stores import forget_checksums
 
 import cnatool
 from cnatool.errors import StoreDamagedError
-from cnatool.metrics.convention import convention
+from cnatool.metrics.convention import Convention
 from cnatool.scoring import beta as scored_sums
 from cnatool.scoring.beta import z_blocks
 from cnatool.scoring.layer_selection import scored_layers
@@ -24,6 +24,7 @@ from cnatool.store import stored_array
 
 _FEW, _MANY = 15_000, 60_000
 _NO_RESAMPLES = {"resamples": 0, "area_resamples": 0, "permutations": 0}
+_UNRESAMPLED = Convention.named("paper").without_resamples()
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +93,7 @@ def test_a_table_of_samples_is_written_in_bounded_memory(name: str, tmp_path: Pa
     few, many = 2 * _MANY, 6 * _MANY
     for rows in (few, many):
         path = write_store(tmp_path / f"{rows}.zarr", rows)
-        scored[path] = score_all(path, overrides=_NO_RESAMPLES)
+        scored[path] = score_all(path, None, _UNRESAMPLED)
     peaks = []
     for one in (*scored.values(), *scored.values()):
         tracemalloc.start()
@@ -117,7 +118,7 @@ def test_ids_are_read_few_at_a_time(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["samples.csv", "samples.parquet"])
 def test_a_table_in_blocks_is_that_of_all_samples(kind: str, name: str, tmp_path: Path) -> None:
     path = write_store(tmp_path / f"s.{kind}", 20_000, ids=True)
-    scored = score_all(path, overrides=_NO_RESAMPLES)
+    scored = score_all(path, None, _UNRESAMPLED)
     assert sum(1 for _ in scored.frames()) == 4
     target = tmp_path / name
     write_frames(scored.frames(), sample_schema(), target, convention="paper")
@@ -167,7 +168,7 @@ def test_a_table_in_blocks_is_that_of_all_samples(kind: str, name: str, tmp_path
 
 @pytest.mark.parametrize("name", ["samples.csv", "samples.parquet"])
 def test_an_id_that_cannot_be_read_leaves_no_table(name: str, tmp_path: Path) -> None:
-    scored = score_all(write_store(tmp_path / "s.zarr", 20_000), overrides=_NO_RESAMPLES)
+    scored = score_all(write_store(tmp_path / "s.zarr", 20_000), None, _UNRESAMPLED)
 
     def broken() -> Any:
         yield next(scored.frames())
@@ -200,7 +201,7 @@ def test_sums_of_whole_activations_are_made_few_rows_at_a_time(
     split = cnatool.open(path).splits["test"]
     monkeypatch.setattr(type(split), "has_statistic", lambda self, name: False)
     monkeypatch.setattr(scored_sums, "_SUM_BYTES", rows_held * 24)
-    fields, _ = convention("paper", {"layers": "all", "include_output": True})
+    fields = Convention.named("paper", {"layers": "all", "include_output": True}).fields
     layers = scored_layers(split.store, fields)
     blocks = list(z_blocks(split, layers, fields))
     assert [start for start, _ in blocks] == list(np.cumsum([0, *(len(z) for _, z in blocks[:-1])]))

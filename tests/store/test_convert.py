@@ -13,7 +13,7 @@ from support.stores import ROWS, append, arrays, changed_attribute, record, writ
 
 import cnatool
 from cnatool.errors import NotAStoreError, StoreDamagedError, UsageError
-from cnatool.records.layout import split_arrays
+from cnatool.records.layout import StoreRows, split_arrays
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.reader import Store
 from cnatool.store.writer import StoreWriter
@@ -99,12 +99,14 @@ def test_every_bit_is_kept(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path / "s.zarr", about)
     split = writer.split("only", rows, source="s", labels=False, id_bytes=200)
     split.append(
-        ids=["é" * (i % 100) for i in range(rows)],
-        inputs=inputs,
-        labels=None,
-        outputs=[np.zeros(rows, np.float32)],
-        activations={0: np.zeros((rows, 0), bool)},
-        statistics={"sum": statistics, "count": statistics},
+        StoreRows(
+            ids=["é" * (i % 100) for i in range(rows)],
+            inputs=inputs,
+            labels=None,
+            outputs=[np.zeros(rows, np.float32)],
+            activations={0: np.zeros((rows, 0), bool)},
+            statistics={"sum": statistics, "count": statistics},
+        )
     )
     split.finish()
     writer.close()

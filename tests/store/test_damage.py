@@ -12,8 +12,8 @@ import pytest
 from support.stores import write_store
 
 from cnatool.errors import StoreDamagedError
+from cnatool.records.choices import Codec
 from cnatool.records.store import StoreRecord
-from cnatool.store.format import Codec
 from cnatool.store.reader import Store, open_store
 
 # CNATOOL_DAMAGE=1000 tries a thousand bytes for each compressor.

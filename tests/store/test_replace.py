@@ -17,6 +17,7 @@ from support.steps import ended_at_step, in_process, steps
 import cnatool
 from cnatool._util.observer import Silent
 from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
+from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store import chunks as chunking
 from cnatool.store.reader import open_store
@@ -49,12 +50,14 @@ def write(path: Path, seed: int, end: int | None = None) -> None:
     for start in range(0, ROWS if end is None else end, 20):
         part = rows(seed)[start : start + 20]
         split.append(
-            ids=[str(start + row) for row in range(20)],
-            inputs=[part],
-            labels=None,
-            outputs=[part],
-            activations={},
-            statistics={"sum": part.sum(axis=1, keepdims=True, dtype=np.float64)},
+            StoreRows(
+                ids=[str(start + row) for row in range(20)],
+                inputs=[part],
+                labels=None,
+                outputs=[part],
+                activations={},
+                statistics={"sum": part.sum(axis=1, keepdims=True, dtype=np.float64)},
+            )
         )
     if end is None:
         split.finish()

@@ -20,6 +20,7 @@ from cnatool.errors import (
     StoreVersionError,
     StoreWriteError,
 )
+from cnatool.records.layout import StoreRows
 from cnatool.records.store import StoreRecord
 from cnatool.store.chunks import chunk_rows, commit_rows
 from cnatool.store.hdf5.tree import HDF5Tree
@@ -232,12 +233,14 @@ def test_after_a_failed_write_nothing_is_committed(
     def append(start: int, stop: int) -> None:
         part = slice(start, stop)
         split.append(
-            ids=["i"] * (stop - start),
-            inputs=[data["inputs"][part]],
-            labels=data["labels"][part],
-            outputs=[data["outputs"][part]],
-            activations={0: data["a"][part], 1: data["b"][part]},
-            statistics={"sum": data["sums"][part]},
+            StoreRows(
+                ids=["i"] * (stop - start),
+                inputs=[data["inputs"][part]],
+                labels=data["labels"][part],
+                outputs=[data["outputs"][part]],
+                activations={0: data["a"][part], 1: data["b"][part]},
+                statistics={"sum": data["sums"][part]},
+            )
         )
 
     with pytest.raises(StoreWriteError, match="No space left on device"):

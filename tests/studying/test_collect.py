@@ -31,13 +31,13 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """List the stores that are scored, whatever comes from kept scores."""
     names = []
-    score = collection.score
+    score = collection.score_all
 
     def counted(store: cnatool.Store, *words: object, **options: object) -> object:
         names.append(store.path.name)
         return score(store, *words, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collection, "score", counted)
+    monkeypatch.setattr(collection, "score_all", counted)
     return names
 
 
@@ -205,7 +205,7 @@ def test_what_cannot_be_scored_is_told(family: Path, tmp_path: Path) -> None:
     assert reasons["empty"] == "no store is in this folder"
     assert "zarr.json cannot be read" in reasons["broken.zarr"]
     assert reasons["unfinished.zarr"].endswith(
-        "is not finished: split test has 40 of 60 rows. The same dump with --resume goes on."
+        "is not finished: split test has 40 of 60 rows. Finish it with `dump(..., resume=True)`."
     )
     assert "checksum" in reasons["flipped.zarr"]
     assert reasons["nowhere.zarr"] == "nowhere.zarr: no such file or folder."
@@ -267,7 +267,7 @@ def test_test_splits_in_stores_of_their_own(tmp_path: Path, family: Path) -> Non
     (missing,) = study.result.not_scored
     assert missing.path.endswith("train/net2.zarr")
     assert missing.reason.endswith("test/net2.zarr: no such file or folder.")
-    with pytest.raises(UsageError, match="this is no folder of stores"):
+    with pytest.raises(UsageError, match="not a folder of stores"):
         cnatool.study(tmp_path / "train", test=tmp_path / "nothing")
 
 

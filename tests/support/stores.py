@@ -11,8 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnatool.records.choices import Codec
+from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.format import Codec
 from cnatool.store.reader import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 
@@ -85,12 +86,14 @@ def write_store(path: Path, codec: Codec = "lz4") -> dict[str, np.ndarray]:
         **{f"activations/{i}": value for i, value in enumerate(values)},
     }
     split.append(
-        ids=data["ids"].tolist(),
-        inputs=[data["inputs/0"]],
-        labels=data["labels"],
-        outputs=[data["outputs/0"]],
-        activations=dict(enumerate(values)),
-        statistics={"sum": data["statistics/sum"]},
+        StoreRows(
+            ids=data["ids"].tolist(),
+            inputs=[data["inputs/0"]],
+            labels=data["labels"],
+            outputs=[data["outputs/0"]],
+            activations=dict(enumerate(values)),
+            statistics={"sum": data["statistics/sum"]},
+        )
     )
     split.finish()
     return data
@@ -131,12 +134,14 @@ def arrays(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
 def append(split: SplitWriter, data: dict[str, np.ndarray], start: int, stop: int) -> None:
     part = slice(start, stop)
     split.append(
-        ids=list(data["ids"][part]),
-        inputs=[data["inputs"][part]],
-        labels=data["labels"][part],
-        outputs=[data["outputs"][part]],
-        activations={0: data["a"][part], 1: data["b"][part]},
-        statistics={"sum": data["sums"][part]},
+        StoreRows(
+            ids=list(data["ids"][part]),
+            inputs=[data["inputs"][part]],
+            labels=data["labels"][part],
+            outputs=[data["outputs"][part]],
+            activations={0: data["a"][part], 1: data["b"][part]},
+            statistics={"sum": data["sums"][part]},
+        )
     )
 
 

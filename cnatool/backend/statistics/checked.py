@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from cnatool.backend.network import Network, ProbedNetwork
     from cnatool.backend.session import RunOptions
-    from cnatool.records.store import Statistic, TensorRecord
+    from cnatool.records.choices import Statistic
+    from cnatool.records.store import TensorRecord
 
 # Of the absolute sum. Twice as much would still be what is promised, 1e-5.
 _TOLERANCE = 5e-6

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.session import RunOptions
-    from cnatool.records.store import Statistic, TensorRecord
+    from cnatool.records.choices import Statistic
+    from cnatool.records.store import TensorRecord
 
 
 @dataclass(frozen=True, slots=True)

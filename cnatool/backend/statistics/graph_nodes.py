@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 _EXACT = f"{PREFIX}exact"
 _PARTIAL = f"{PREFIX}partial"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.backend.statistics.sum_terms import LinearSum
-    from cnatool.records.store import Merged, Statistic
+    from cnatool.records.choices import Statistic
+    from cnatool.records.store import Merged
 
 # Partial sums of a flat layer: few enough to be cheap, many enough for their errors to average out.
 _BLOCKS = 16

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool.cli.options import ConventionOption, SetOption
+from cnatool.cli.parameter_names import with_options
 
 if TYPE_CHECKING:
     from cnatool.comparing.results import Comparison, Difference
@@ -34,7 +35,7 @@ def compare(
         ),
     ] = 1e-4,
     convention: ConventionOption = "paper",
-    set_: SetOption = None,
+    overrides: SetOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say whether two stores are of one network, and so whether an export is faithful.
@@ -51,7 +52,7 @@ def compare(
         split=split,
         tolerance=tolerance,
         convention=convention,
-        overrides=key_values("--set", set_ or ()),
+        overrides=key_values("--set", overrides or ()),
     )
     if json:
         print_json(found.to_json())
@@ -95,7 +96,7 @@ def _print(found: Comparison) -> None:
         )
     say("")
     if found.scores_reason is not None:
-        say(f"no scores: {found.scores_reason}")
+        say(f"no scores: {with_options(found.scores_reason)}")
     else:
         say(f"convention {found.convention}\n")
         print_table(
@@ -107,9 +108,9 @@ def _print(found: Comparison) -> None:
         )
     say("")
     for text in found.notes:
-        say(f"note: {text}")
+        say(f"note: {with_options(text)}")
     for text in found.differences[:_LISTED]:
-        say(f"differs: {text}")
+        say(f"differs: {with_options(text)}")
     more = len(found.differences) - _LISTED
     if more > 0:
         say(f"and {more} more; --json lists them")

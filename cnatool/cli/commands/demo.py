@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnatool._util.text import shell_quoted
-from cnatool.cli.console import ConsoleObserver, say
+from cnatool.cli.console import ConsoleObserver, say, say_reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cnatool.demo import DemoCorrelation, DemoRow
 
@@ -84,11 +84,14 @@ def _print_networks(rows: Sequence[DemoRow]) -> None:
             for row in rows
         ],
     )
-    _print_reasons(
-        f"{name} of {row.store.stem}: {found.reason}"
-        for row in rows
-        for name, found in ((name, measure(row)) for name, measure in MEASURES.items())
-        if found.value is None
+    say_reasons(
+        "undefined (–)",
+        (
+            f"{name} of {row.store.stem}: {found.reason}"
+            for row in rows
+            for name, found in ((name, measure(row)) for name, measure in MEASURES.items())
+            if found.value is None
+        ),
     )
 
 
@@ -115,24 +118,20 @@ def _print_correlations(rows: Sequence[DemoRow], found: Sequence[DemoCorrelation
         ],
         keys=2,
     )
-    _print_reasons(
-        f"{name}, {measure}, {run or 'all'}: {value.reason}"
-        for name, values in coefficients.items()
-        for (measure, run), value in values.items()
-        if value.value is None
+    say_reasons(
+        "undefined (–)",
+        (
+            f"{name}, {measure}, {run or 'all'}: {value.reason}"
+            for name, values in coefficients.items()
+            for (measure, run), value in values.items()
+            if value.value is None
+        ),
     )
     for one in found:
         if one.networks < groups[one.run]:
             say(f"{one.measure}, {one.run or 'all'}: defined for n = {one.networks} only")
     say("\nThe epochs of a run are not independent of each other, and with other seeds the")
     say("coefficients of CNA can change their sign.")
-
-
-def _print_reasons(reasons: Iterable[str]) -> None:
-    for number, reason in enumerate(reasons):
-        if number == 0:
-            say("\nundefined (–):")
-        say(f"  {reason}")
 
 
 def _print_next(kept: Path | None) -> None:

@@ -44,8 +44,8 @@ from cnatool.cli.options import (
     SplitColumnOption,
     SplitOption,
     StdOption,
-    constants,
     prepared_by,
+    read_constants,
 )
 from cnatool.errors import UsageError
 
@@ -238,7 +238,7 @@ def dump(
             keep_inputs=keep_inputs.value if keep_inputs else None,
             inputs_from=inputs_from,
             inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
-            constants=constants(constant or ()),
+            constants=read_constants(constant or ()),
             custom_ops=custom_ops or (),
             initial_model=initial_model,
             flatness=_flatness(

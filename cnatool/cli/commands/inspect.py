@@ -11,7 +11,8 @@ import typer
 
 from cnatool._util.text import bytes_text, classes_text, printable, with_operator
 from cnatool.cli.console import print_json, say, say_each, shown_of
-from cnatool.cli.options import ConstantOption, CustomOpsOption, constants
+from cnatool.cli.options import ConstantOption, CustomOpsOption, read_constants
+from cnatool.cli.parameter_names import with_options
 from cnatool.dumping.left_out import left_out_lines, needs_no_storing
 from cnatool.errors import UsageError
 
@@ -27,13 +28,15 @@ _LISTED = 5
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
-    input_shape: Annotated[
+    input_shapes: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[INPUT=]N,N,…", help="Shape of one sample, where the model does not fix it."
+            "--input-shape",
+            metavar="[INPUT=]N,N,…",
+            help="Shape of one sample, where the model does not fix it.",
         ),
     ] = None,
-    constant: ConstantOption = None,
+    constants: ConstantOption = None,
     custom_ops: CustomOpsOption = None,
     layers: Annotated[
         bool,
@@ -69,8 +72,8 @@ def inspect(
 
     found = inspect_model(
         path,
-        _shapes(input_shape or ()),
-        constants=constants(constant or ()),
+        _shapes(input_shapes or ()),
+        constants=read_constants(constants or ()),
         custom_ops=custom_ops or (),
     )
     record = found.network.record
@@ -139,7 +142,7 @@ def _print_store(store: Store, *, every: bool) -> None:
         if split.record.inputs_from is not None:
             say(f"  raw inputs in {printable(split.record.inputs_from.store)}")
         say_each(
-            f"  skipped {sample.id}: {sample.reason}"
+            f"  skipped {sample.id}: {with_options(sample.reason)}"
             for sample in split.record.skipped[: None if every else _LISTED]
         )
         more = 0 if every else len(split.record.skipped) - _LISTED
@@ -248,16 +251,16 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
             say("nothing is left out")
         return
     for line in left_out_lines(skipped):
-        say(line)
+        say(with_options(line))
     if every:
         say_each(
-            f"  {with_operator(tensor.name, tensor.operator)}: {tensor.reason}"
+            f"  {with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
             for tensor in skipped
         )
         return
     reasons = Counter(one.reason for one in skipped if not needs_no_storing(one))
     for reason, count in reasons.most_common(_LISTED):
-        say(f"  {count} {reason}")
+        say(f"  {count} {with_options(reason)}")
 
 
 def _dtype_text(tensor: TensorRecord) -> str:

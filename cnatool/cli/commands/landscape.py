@@ -15,6 +15,7 @@ from cnatool.cli.console import (
     note,
     print_json,
     say,
+    say_notes,
 )
 from cnatool.cli.options import (
     ConventionOption,
@@ -24,6 +25,7 @@ from cnatool.cli.options import (
     SetOption,
     StrictOption,
 )
+from cnatool.cli.parameter_names import with_options
 
 if TYPE_CHECKING:
     from cnatool.cli.tables.table import Column
@@ -47,12 +49,12 @@ def landscape(
     grid: Annotated[
         int, typer.Option(metavar="N", help="Points of the grid along each axis.")
     ] = 25,
-    output: Annotated[
+    folder: Annotated[
         Path | None,
         typer.Option("-o", "--output", "--folder", metavar="DIR", help="Write all results here."),
     ] = None,
     convention: ConventionOption = "paper",
-    set_: SetOption = None,
+    overrides: SetOption = None,
     inputs: InputsOption = None,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
@@ -68,15 +70,15 @@ def landscape(
             split=split,
             samples=samples,
             grid=grid,
-            folder=output,
+            folder=folder,
             convention=convention,
-            overrides=key_values("--set", set_ or ()),
+            overrides=key_values("--set", overrides or ()),
             inputs=inputs or (),
             strict=strict,
             observer=observer,
         )
-    if output is not None:
-        note(f"wrote {output}")
+    if folder is not None:
+        note(f"wrote {folder}")
     if json:
         print_json(found.result.to_json())
     else:
@@ -135,12 +137,10 @@ def _print_landscape(result: LandscapeResult) -> None:
     ):
         reasons = [one.reason for one in estimates if one.reason is not None]
         for reason in dict.fromkeys(reasons):
-            say(f"\n{what} at {reasons.count(reason)} of {len(estimates)} points: {reason}")
+            places = f"{reasons.count(reason)} of {len(estimates)} points"
+            say(f"\n{what} at {places}: {with_options(reason)}")
     print_not_scored(result.not_scored)
-    if result.notes:
-        say("")
-    for line in result.notes:
-        say(f"note: {line}")
+    say_notes(result.notes)
 
 
 def _percent(share: float) -> str:

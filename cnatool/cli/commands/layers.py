@@ -14,7 +14,8 @@ from cnatool.cli.console import (
     note,
     print_json,
     say,
-    say_each,
+    say_notes,
+    say_reasons,
     shown_of,
 )
 from cnatool.cli.options import ConventionOption, InputsOption, SetOption, TestOption
@@ -29,10 +30,12 @@ def layers(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
     test: TestOption = None,
     convention: ConventionOption = "paper",
-    set_: SetOption = None,
-    sample: Annotated[
+    overrides: SetOption = None,
+    samples: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Show the sample with this id as well. Repeatable."),
+        typer.Option(
+            "--sample", metavar="ID", help="Show the sample with this id as well. Repeatable."
+        ),
     ] = None,
     inputs: InputsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
@@ -46,8 +49,8 @@ def layers(
             store,
             test,
             convention=convention,
-            overrides=key_values("--set", set_ or ()),
-            samples=sample or (),
+            overrides=key_values("--set", overrides or ()),
+            samples=samples or (),
             inputs=inputs or (),
             observer=observer,
         )
@@ -63,16 +66,13 @@ def layers(
         _print_parts(scores, split)
         say(f"\nmean z by quantiles of α{', and of single samples' if split.samples else ''}\n")
         _print_profiles(scores, split)
-        reasons = list(_reasons(scores, split))
-        if reasons:
-            say("\nundefined (–):")
-            say_each(f"  {what} of {name}: {reason}" for what, reason in reasons)
+        say_reasons(
+            "undefined (–)",
+            (f"{what} of {name}: {reason}" for what, reason in _reasons(scores, split)),
+        )
     if scores.alpha_codec is not None:
         say(f"\nα: {scores.alpha_codec}")
-    if scores.notes:
-        say("")
-    for line in scores.notes:
-        say(f"note: {line}")
+    say_notes(scores.notes)
 
 
 def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from cnatool.errors import UsageError
 
 
 def plot(
-    sources: Annotated[
+    source: Annotated[
         list[Path],
         typer.Argument(
             metavar="DIR|STORE",
@@ -35,7 +35,7 @@ def plot(
             "landscape: landscape.",
         ),
     ],
-    output: Annotated[
+    path: Annotated[
         Path,
         typer.Option(
             "-o",
@@ -53,8 +53,8 @@ def plot(
             help="Whose definitions to follow: paper, reference or legacy; by default paper."
         ),
     ] = None,
-    set_: SetOption = None,
-    scores_output: ScoresOutputOption = None,
+    overrides: SetOption = None,
+    output: ScoresOutputOption = None,
     inputs: InputsOption = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Draw this split alone.")
@@ -100,19 +100,19 @@ def plot(
     from cnatool.plotting.plot import not_scored
     from cnatool.plotting.plot import plot as draw
 
-    check_picture_path(output)
+    check_picture_path(path)
     if not 0 < scale <= 20:
         raise UsageError(f"--scale {scale:g}: give pixels a pixel, up to 20.")
-    if output.suffix != ".json":
+    if path.suffix != ".json":
         import_converter()
     observer = ConsoleObserver()
     chart = draw(
-        sources,
+        source,
         figure,
         test=test,
         convention=convention,
-        overrides=key_values("--set", set_ or ()),
-        output=scores_output,
+        overrides=key_values("--set", overrides or ()),
+        output=output,
         inputs=inputs or (),
         split=split,
         sample=sample or (),
@@ -125,6 +125,6 @@ def plot(
         strict=strict,
         observer=observer,
     )
-    write_picture(chart, output, scale=scale)
-    note(f"wrote {output}")
+    write_picture(chart, path, scale=scale)
+    note(f"wrote {path}")
     exit_incomplete(not_scored(chart))

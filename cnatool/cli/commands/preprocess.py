@@ -37,9 +37,10 @@ from cnatool.cli.options import (
     SplitColumnOption,
     SplitOption,
     StdOption,
-    constants,
     prepared_by,
+    read_constants,
 )
+from cnatool.cli.parsing import Command
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _group() -> None:
     """See how samples are prepared for a model."""
 
 
-@app.command("show", epilog=EXIT_CODES)
+@app.command("show", cls=Command, epilog=EXIT_CODES)
 def show(
     model: ModelArgument,
     data: DataArgument = None,
@@ -77,9 +78,9 @@ def show(
     samples: Annotated[
         int, typer.Option(metavar="N", min=1, max=256, help="How many, from the split's start.")
     ] = 16,
-    of: Annotated[
+    split: Annotated[
         str | None,
-        typer.Option(metavar="SPLIT", help="The split to look at; by default the first."),
+        typer.Option("--of", metavar="SPLIT", help="The split to look at; by default the first."),
     ] = None,
     size: Annotated[
         str | None,
@@ -98,7 +99,7 @@ def show(
     mean: MeanOption = None,
     std: StdOption = None,
     layout: LayoutOption = None,
-    split: SplitOption = None,
+    splits: SplitOption = None,
     format_: FormatOption = None,
     labels: LabelsOption = None,
     split_column: SplitColumnOption = None,
@@ -108,8 +109,8 @@ def show(
     follow_links: FollowLinksOption = False,
     keep_inputs: KeepInputsOption = None,
     limit: LimitOption = None,
-    input_: InputOption = None,
-    constant: ConstantOption = None,
+    inputs: InputOption = None,
+    constants: ConstantOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing picture.")
     ] = False,
@@ -121,9 +122,9 @@ def show(
     """
     from cnatool.dumping.preview import preview
 
-    splits = key_values("--split", split or (), "NAME=PATH")
+    split_paths = key_values("--split", splits or (), "NAME=PATH")
     if output is not None:
-        sources = [one for one in (model, data, *splits.values()) if one is not None]
+        sources = [one for one in (model, data, *split_paths.values()) if one is not None]
         _check_output(output, sources, overwrite=overwrite)
     prepared = prepared_by(
         preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
@@ -132,8 +133,8 @@ def show(
         model,
         data,
         samples=samples,
-        split=of,
-        splits=splits,
+        split=split,
+        splits=split_paths,
         format=format_,
         labels=labels,
         split_column=split_column,
@@ -143,8 +144,8 @@ def show(
         follow_links=follow_links,
         keep_inputs=keep_inputs.value if keep_inputs else None,
         limit=limit,
-        inputs=key_values("--input", input_ or (), "INPUT=ARRAY"),
-        constants=constants(constant or ()),
+        inputs=key_values("--input", inputs or (), "INPUT=ARRAY"),
+        constants=read_constants(constants or ()),
         **prepared,
     )
     for line in found.notes:

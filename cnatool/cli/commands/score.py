@@ -15,7 +15,7 @@ def score(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
     test: TestOption = None,
     convention: ConventionOption = "paper",
-    set_: Annotated[
+    overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
@@ -45,7 +45,7 @@ def score(
             "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
         ),
     ] = False,
-    layers: Annotated[
+    list_layers: Annotated[
         bool,
         typer.Option("--layers", help="List the layers that are counted, one on each line."),
     ] = False,
@@ -67,6 +67,7 @@ def score(
 ) -> None:
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
     from cnatool.cli.tables.score import print_baselines, print_score
+    from cnatool.metrics.convention import Convention
     from cnatool.scoring.notes import unfinished
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
     from cnatool.scoring.score import score_all
@@ -77,8 +78,7 @@ def score(
         scored = score_all(
             store,
             test,
-            convention=convention,
-            overrides=key_values("--set", set_ or ()),
+            Convention.named(convention, key_values("--set", overrides or ())),
             output=output,
             inputs=inputs or (),
             observer=observer,
@@ -94,6 +94,6 @@ def score(
     if json:
         print_json(result.to_json())
     else:
-        print_score(result, everything=everything, layers=layers)
+        print_score(result, everything=everything, layers=list_layers)
         if baselines:
             print_baselines(result)

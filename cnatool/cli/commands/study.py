@@ -23,7 +23,7 @@ def study(
     stores: Annotated[
         list[Path] | None, typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
     ] = None,
-    from_: Annotated[
+    frame: Annotated[
         Path | None,
         typer.Option(
             "--from",
@@ -33,7 +33,7 @@ def study(
             "removed.",
         ),
     ] = None,
-    output: Annotated[
+    folder: Annotated[
         Path | None,
         typer.Option(
             "-o",
@@ -45,8 +45,8 @@ def study(
     ] = None,
     test: TestFolderOption = None,
     convention: ConventionOption = "paper",
-    set_: SetOption = None,
-    scores_output: ScoresOutputOption = None,
+    overrides: SetOption = None,
+    output: ScoresOutputOption = None,
     inputs: InputsOption = None,
     by: Annotated[
         str | None,
@@ -79,10 +79,12 @@ def study(
         int, typer.Option(metavar="N", help="Resamples behind each interval; 0 for none.")
     ] = 2000,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the resamples.")] = 0,
-    pairs: Annotated[
+    least_pairs: Annotated[
         float,
         typer.Option(
-            metavar="N", help="Effective pairs that an environment of the sign error needs."
+            "--pairs",
+            metavar="N",
+            help="Effective pairs that an environment of the sign error needs.",
         ),
     ] = 12,
     everything: Annotated[
@@ -104,32 +106,32 @@ def study(
         with ConsoleObserver(unit="") as observer:
             found = run_study(
                 stores or (),
-                frame=from_,
-                folder=output,
+                frame=frame,
+                folder=folder,
                 test=test,
                 convention=convention,
-                overrides=key_values("--set", set_ or ()),
-                output=scores_output,
+                overrides=key_values("--set", overrides or ()),
+                output=output,
                 by=by,
                 cluster=cluster,
                 hyperparameters=None if hyperparameters is None else _words(hyperparameters),
                 compare=None if compare is None else [_pair(text) for text in compare],
                 resamples=resamples,
                 seed=seed,
-                least_pairs=pairs,
+                least_pairs=least_pairs,
                 inputs=inputs or (),
                 strict=strict,
                 observer=observer,
             )
     except KeyboardInterrupt:
-        if output is not None:
-            note(f"scores so far are in {output}; the same command goes on from there")
+        if folder is not None:
+            note(f"scores so far are in {folder}; the same command goes on from there")
         raise
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")
-    if output is not None:
-        note(f"wrote {output}")
+    if folder is not None:
+        note(f"wrote {folder}")
     if json:
         print_json(result.to_json())
     else:

@@ -26,7 +26,7 @@ def trajectory(
     ],
     order: OrderOption = None,
     by: RunTagOption = None,
-    output: Annotated[
+    folder: Annotated[
         Path | None,
         typer.Option(
             "-o",
@@ -38,8 +38,8 @@ def trajectory(
     ] = None,
     test: TestFolderOption = None,
     convention: ConventionOption = "paper",
-    set_: SetOption = None,
-    scores_output: ScoresOutputOption = None,
+    overrides: SetOption = None,
+    output: ScoresOutputOption = None,
     inputs: InputsOption = None,
     strict: StrictOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
@@ -54,24 +54,24 @@ def trajectory(
                 stores,
                 order=order,
                 by=by,
-                folder=output,
+                folder=folder,
                 test=test,
                 convention=convention,
-                overrides=key_values("--set", set_ or ()),
-                output=scores_output,
+                overrides=key_values("--set", overrides or ()),
+                output=output,
                 inputs=inputs or (),
                 strict=strict,
                 observer=observer,
             )
     except KeyboardInterrupt:
-        if output is not None:
-            note(f"scores so far are in {output}; the same command goes on from there")
+        if folder is not None:
+            note(f"scores so far are in {folder}; the same command goes on from there")
         raise
     result = found.result
     if found.reused:
         note(f"{found.reused} scores were there already")
-    if output is not None:
-        note(f"wrote {output}")
+    if folder is not None:
+        note(f"wrote {folder}")
     if json:
         print_json(result.to_json())
     else:

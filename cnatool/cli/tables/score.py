@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import with_operator
-from cnatool.cli.console import say, say_each
+from cnatool.cli.console import say, say_each, say_reasons
+from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
 from cnatool.metrics.estimate import ResampledEstimate
 
@@ -33,10 +34,9 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     if everything:
         _print_coefficients(result)
         _print_alpha_groups(result)
-    reasons = [*_reasons(result), *(_further_reasons(result) if everything else ())]
-    if reasons:
-        say("\nundefined (–):")
-        say_each(f"  {reason}" for reason in reasons)
+    say_reasons(
+        "undefined (–)", [*_reasons(result), *(_further_reasons(result) if everything else ())]
+    )
     _print_layers(result, every=layers)
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
@@ -45,7 +45,7 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
     if result.alpha_codec is not None:
         say(f"α: {result.alpha_codec}")
     for line in result.notes:
-        say(f"note: {line}")
+        say(f"note: {with_options(line)}")
 
 
 def _print_layers(result: ScoreResult, *, every: bool) -> None:
@@ -309,7 +309,6 @@ def print_baselines(result: ScoreResult) -> None:
         if one.reason is not None:
             text = f"{name} {form}" if name == "2018 bound" else name
             reasons.setdefault(one.reason, []).append(text)
-    if reasons:
-        say("\nundefined (–):")
-        for reason, names in reasons.items():
-            say(f"  {', '.join(names)}: {reason}")
+    say_reasons(
+        "undefined (–)", (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+    )

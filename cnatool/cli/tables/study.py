@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import escaped
-from cnatool.cli.console import say
+from cnatool.cli.console import say, say_notes, say_reasons
+from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
 from cnatool.studying.columns import is_variant, measure_kind
 
@@ -54,10 +55,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
         _print_beyond_hyperparameters(result)
     _print_reasons(whole, result)
     print_not_scored(result.not_scored)
-    if result.notes:
-        say("")
-    for line in result.notes:
-        say(f"note: {line}")
+    say_notes(result.notes)
 
 
 def _tag_lines(settings: StudySettings) -> Iterator[str]:
@@ -81,7 +79,7 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
         [("store", "left"), ("reason", "left")],
         [
             # The reason may begin with the path, as errors do.
-            [one.path, one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")]
+            [one.path, with_options(one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} "))]
             for one in not_scored
             for path in [escaped(one.path)]
         ],
@@ -273,12 +271,15 @@ def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> 
         if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
             text = f"undefined for {missing.networks} networks: {missing.reason}"
             reasons.setdefault(text, []).append(missing.measure)
-    if reasons:
-        say("\nno correlation, or not of all networks:")
-    for reason, names in reasons.items():
-        say(f"  {', '.join(dict.fromkeys(names))}: {reason}")
-    if without:
-        say("\nno interval:")
-    for reason, names in without.items():
-        all_of_them = len(names) == sum(one.pearson.value is not None for one in whole)
-        say(f"  {'all' if all_of_them else ', '.join(dict.fromkeys(names))}: {reason}")
+    say_reasons(
+        "no correlation, or not of all networks",
+        (f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()),
+    )
+    defined = sum(one.pearson.value is not None for one in whole)
+    say_reasons(
+        "no interval",
+        (
+            f"{'all' if len(names) == defined else ', '.join(dict.fromkeys(names))}: {reason}"
+            for reason, names in without.items()
+        ),
+    )

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import printable
-from cnatool.cli.console import say, say_each, shown_of
+from cnatool.cli.console import say, say_notes, say_reasons, shown_of
 from cnatool.cli.tables.study import print_not_scored
 from cnatool.cli.tables.table import number, print_table
 
@@ -36,15 +36,9 @@ def print_trajectory(result: TrajectoryResult) -> None:
                 say("")
             _print_steps(title, run.steps, shown, pair=not number_)
         _print_errors(title, run, _TEST if _TEST in names else names[0])
-    reasons = list(dict.fromkeys(_reasons(result, title)))
-    if reasons:
-        say("\nundefined (–):")
-    say_each(f"  {line}" for line in reasons)
+    say_reasons("undefined (–)", dict.fromkeys(_reasons(result, title)))
     print_not_scored(result.not_scored)
-    if result.notes:
-        say("")
-    for line in result.notes:
-        say(f"note: {line}")
+    say_notes(result.notes)
 
 
 def step_title(order: str | None) -> str:

@@ -18,7 +18,7 @@ from cnatool.errors import DataError, UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnatool.records.image_transform import Colour
+    from cnatool.records.choices import Colour
     from cnatool.records.store import Preprocessing
 
 Order = Literal["chw", "hwc"]

@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from cnatool.errors import DataError, UsageError
-from cnatool.records.image_transform import Colour, Geometry, Interpolation
+from cnatool.records.choices import Colour, Interpolation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from cnatool.records.image_transform import Geometry
 
 _FILTERS = {name: Image.Resampling[name.upper()] for name in get_args(Interpolation)}
 # What Pillow resamples, or its floats hold: others would be rounded or cut off on the way.

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from cnatool._util.text import printable
 from cnatool.errors import UsageError
-from cnatool.records.image_transform import Interpolation
+from cnatool.records.choices import Interpolation
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MODES = ("center", "squash", "border")

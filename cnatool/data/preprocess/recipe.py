@@ -20,7 +20,8 @@ from cnatool.data.preprocess.hub_transformers import is_transformers, transforme
 from cnatool.data.preprocess.layout import parse_layout
 from cnatool.data.preprocess.settings_file import read_document
 from cnatool.errors import UsageError
-from cnatool.records.image_transform import Colour, Fit, Geometry, Interpolation, Offset
+from cnatool.records.choices import Colour, Interpolation
+from cnatool.records.image_transform import Fit, Geometry, Offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

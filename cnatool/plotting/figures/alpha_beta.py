@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import printable
-from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.metrics.smoothing import smoothed_curve
 from cnatool.plotting.figures.of_stores import (
     alpha_title,
@@ -35,7 +34,7 @@ from cnatool.scoring.score import score_all
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import SplitResult
@@ -52,13 +51,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
     columns = 1
     caption: list[str] = []
     for store, name in zip(stores, store_names(stores), strict=True):
-        scored = score_all(
-            store,
-            options.test,
-            convention=options.convention or "paper",
-            overrides=options.overrides or NO_OVERRIDES,
-            output=options.output,
-        )
+        scored = score_all(store, options.test, options.scoring(), output=options.output)
         result = scored.result()
         splits = select_splits(result.splits, options.split)
         columns = len(splits)
@@ -66,7 +59,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
             _panel(
                 scored.splits[split],
                 result.splits[split],
-                scored.convention,
+                scored.convention.fields,
                 split if len(stores) == 1 else f"{name}, {split}",
                 split == splits[0],
                 options,
@@ -74,7 +67,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
             for split in splits
         ]
         rows.append(concat_panels(panels, columns, x="shared", y="shared"))
-        fields = scored.convention
+        fields = scored.convention.fields
         most = max(result.splits[split].samples for split in splits)
         caption = [
             convention_text(result.convention),
@@ -93,7 +86,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
 def _panel(
     scored: ScoredSplit,
     result: SplitResult,
-    fields: Convention,
+    fields: ConventionFields,
     title: str,
     first: bool,
     options: Options,

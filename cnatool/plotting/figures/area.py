@@ -8,7 +8,6 @@ import numpy as np
 
 from cnatool.errors import DataError, UsageError
 from cnatool.metrics.area import normalised_curves, shared_interval
-from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.figures.of_stores import convention_text, store_names
 from cnatool.plotting.style import (
     COLOURS,
@@ -52,16 +51,10 @@ def area(stores: Sequence[Store], options: Options) -> Chart:
     names = store_names(stores)
     caption: list[str] = []
     for store, name in zip(stores, names, strict=True):
-        scored = score_all(
-            store,
-            options.test,
-            convention=options.convention or "paper",
-            overrides=options.overrides or NO_OVERRIDES,
-            output=options.output,
-        )
+        scored = score_all(store, options.test, options.scoring(), output=options.output)
         result = scored.result()
         panels.append(_panel(scored, result, name, options))
-        fields = scored.convention
+        fields = scored.convention.fields
         intervals = result.cna_area.interval is not None
         caption = [
             convention_text(result.convention),
@@ -88,7 +81,7 @@ def _panel(scored: Scored, result: ScoreResult, name: str, options: Options) -> 
         raise UsageError(f"{name} has no split called {' or '.join(missing)}, which CNA-A needs.")
     train, test = scored.splits[TRAIN], scored.splits[TEST]
     curves = normalised_curves(
-        (train.alpha, train.beta), (test.alpha, test.beta), window=scored.convention.window
+        (train.alpha, train.beta), (test.alpha, test.beta), window=scored.convention.fields.window
     )
     if isinstance(curves, str):
         raise DataError(f"{name} has no curves: {curves}.")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import printable
 from cnatool.errors import MetricError
 from cnatool.metrics.beta import slope_line
-from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.figures.of_stores import (
     convention_text,
     depth_title,
@@ -50,7 +49,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
             store,
             options.test,
             convention=options.convention or "paper",
-            overrides=options.overrides or NO_OVERRIDES,
+            overrides=options.overrides,
             samples=options.sample,
         )
         convention = scores.convention

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from cnatool._util.text import printable
 from cnatool.errors import MetricError
 from cnatool.plotting.figures.of_stores import (
@@ -23,7 +21,7 @@ from cnatool.plotting.style import (
     panel_title,
     spread,
 )
-from cnatool.scoring.score import score
+from cnatool.scoring.score import score_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from cnatool.store.reader import Store
 
 _COLUMNS = 2
-# Neither changes error; both take time.
-_NO_RESAMPLES = {"resamples": 0, "area_resamples": 0, "permutations": 0}
 
 
 def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
@@ -43,19 +39,15 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
     panels = []
     caption: list[str] = []
     for store, name in zip(stores, store_names(stores), strict=True):
-        result = score(
-            store,
-            options.test,
-            convention=options.convention or "paper",
-            overrides={**_NO_RESAMPLES, **options.overrides},
-            output=options.output,
-        )
+        # Resamples do not change the error, and take time.
+        convention = options.scoring().without_resamples()
+        result = score_all(store, options.test, convention, output=options.output).result()
         splits = select_splits(result.splits, options.split)
         counts = ", ".join(f"{printable(s)} n = {result.splits[s].samples:,}" for s in splits)
         title = panel_title(name, counts) if len(stores) > 1 else None
         panels.append(_panel(result, splits, title, options))
         caption = [
-            _convention(result, options),
+            convention_text(result.convention),
             f"samples in {result.convention.fields.alpha_groups} groups by quantiles of α, each at "
             "its mean α",
             counts if len(stores) == 1 else "",
@@ -67,12 +59,6 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
         caption,
         width=spread(columns, options.width),
     )
-
-
-def _convention(result: ScoreResult, options: Options) -> str:
-    """Name the convention without what only spares time here."""
-    shown = {k: v for k, v in result.convention.overrides.items() if k in options.overrides}
-    return convention_text(msgspec.structs.replace(result.convention, overrides=shown))
 
 
 def _panel(result: ScoreResult, splits: list[str], title: Any, options: Options) -> Any:

@@ -11,8 +11,7 @@ from cnatool.studying.find import name_stores
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cnatool.metrics.convention import Aggregate, AlphaForm, Convention
-    from cnatool.scoring.results import ConventionResult
+    from cnatool.metrics.convention import Aggregate, AlphaForm, Convention, ConventionFields
     from cnatool.store.reader import Store
 
 _ALPHA: Mapping[AlphaForm, str] = {
@@ -29,27 +28,27 @@ _Z: Mapping[Aggregate, str] = {
 _DEPTH = {"index": "depth d (layer)", "path": "depth d (layers on the longest path)"}
 
 
-def alpha_title(fields: Convention) -> str:
+def alpha_title(fields: ConventionFields) -> str:
     """Name α with its unit."""
     return _ALPHA[fields.alpha]
 
 
-def z_title(fields: Convention) -> str:
+def z_title(fields: ConventionFields) -> str:
     """Name z_d."""
     return f"z, {_Z[fields.aggregate]}"
 
 
-def beta_title(fields: Convention) -> str:
+def beta_title(fields: ConventionFields) -> str:
     """Name β with its unit."""
     return f"β ({_Z[fields.aggregate]} per layer)"
 
 
-def depth_title(fields: Convention) -> str:
+def depth_title(fields: ConventionFields) -> str:
     """Name d."""
     return _DEPTH[fields.depth]
 
 
-def convention_text(convention: ConventionResult | None) -> str:
+def convention_text(convention: Convention | None) -> str:
     """Say by which convention numbers were made."""
     return "" if convention is None else f"convention {printable(convention)}"
 

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from cnatool.recorders.checkpoints import Unit
     from cnatool.recorders.select import Choice, Modules
     from cnatool.recording.recording import Recording
-    from cnatool.records.store import Statistic
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec, Statistic
 
 
 class Recorder:

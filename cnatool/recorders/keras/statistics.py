@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 
 def samples_first(tensor: Any, axis: int) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.recorders.select import Choice, Chosen
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 
 @dataclass(frozen=True, slots=True)

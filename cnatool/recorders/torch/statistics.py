@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnatool.records.store import Statistic
+    from cnatool.records.choices import Statistic
 
 # Rounding of a sum of so many is far below what a store promises of sums.
 _BLOCK = 256

@@ -19,7 +19,7 @@ from cnatool.errors import DataError, StoreDamagedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
     from cnatool.store.hdf5.tree import HDF5Tree
 
 # Of zlib, for numbers and for text.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
 
 ATTRIBUTE = "cnatool"
 # CRC-32C of the attribute in hexadecimal: HDF5 keeps text of more than 64 KiB without a checksum.

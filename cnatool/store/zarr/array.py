@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
     from cnatool.store.zarr.metadata import ArrayLayout
 
 _TEXT = np.dtype(object)

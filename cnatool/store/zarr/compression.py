@@ -13,7 +13,7 @@ from numcodecs import Blosc
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
 
 # With a gzip header, which is what every reader of Zarr's codec `gzip` expects.
 _GZIP = 31

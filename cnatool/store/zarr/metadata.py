@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from cnatool.store.format import Codec
+    from cnatool.records.choices import Codec
 
 # Of the root, under which is what cnatool says of the store.
 ATTRIBUTE = "cnatool"

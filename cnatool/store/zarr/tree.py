@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cnatool.store.format import Codec, ReadableArray
+    from cnatool.records.choices import Codec
+    from cnatool.store.format import ReadableArray
 
 CHECKSUM = "cnatool_crc32c"
 _METADATA = "zarr.json"

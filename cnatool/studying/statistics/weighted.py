@@ -10,7 +10,6 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from cnatool.metrics.resampling import quantile_interval
 
@@ -174,6 +173,8 @@ def expanded_interval(
     1))), with k clusters and t of Student's distribution with k − 1 degrees of freedom, in place
     of Φ(−z): the plain one is too short for few clusters.
     """
+    from scipy.special import ndtr, stdtrit  # takes a tenth of a second to import
+
     if clusters < LEAST_CLUSTERS:
         return (
             None,

@@ -19,7 +19,8 @@ from cnatool.backend.select import chosen_tensors, stored_outputs
 from cnatool.backend.session import CPU, RunOptions, provider_name
 from cnatool.backend.statistics.exposed_model import ExposedModel, Results
 from cnatool.errors import BackendError, ModelError, UsageError
-from cnatool.records.store import Kept, Statistic, TensorRecord
+from cnatool.records.choices import Kept, Statistic
+from cnatool.records.store import TensorRecord
 
 
 def reference_values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

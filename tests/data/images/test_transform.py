@@ -20,7 +20,7 @@ from cnatool.data.images.transform import (
     transformed,
 )
 from cnatool.errors import DataError, UsageError
-from cnatool.records.image_transform import Interpolation
+from cnatool.records.choices import Interpolation
 
 Picture = np.ndarray[Any, Any]
 FILTERS = get_args(Interpolation)

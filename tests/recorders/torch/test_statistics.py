@@ -9,7 +9,7 @@ import pytest
 from support.mnist import torch
 
 from cnatool.recorders.torch.statistics import device_statistics
-from cnatool.records.store import Statistic
+from cnatool.records.choices import Statistic
 from cnatool.store.statistics import row_statistics
 
 

@@ -12,8 +12,8 @@ import pytest
 from support.stores import append, arrays, check_rows, forget_checksums, record
 
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
+from cnatool.records.choices import Codec
 from cnatool.records.store import SkippedTensor, StoreRecord
-from cnatool.store.format import Codec
 from cnatool.store.hdf5.journal import journal_of
 from cnatool.store.hdf5.tree import HDF5Tree
 from cnatool.store.reader import open_store

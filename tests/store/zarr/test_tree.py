@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Sharding
 
 from cnatool._util import files as durable
 from cnatool.errors import NotAStoreError, StoreDamagedError
-from cnatool.store.format import Codec
+from cnatool.records.choices import Codec
 from cnatool.store.verify import verify
 from cnatool.store.writer import StoreWriter
 from cnatool.store.zarr import shard as shards

@@ -1,0 +1,139 @@
+"""Parameters that the library names in backquotes, as options of the command that runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Any
+
+from cnatool._util.text import shell_quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A name, a keyword argument or a call in backquotes. Beside a quote, a slash or a letter, a
+# backquote belongs to a name from a file.
+_QUOTED = re.compile(
+    r"(?<![\w'\"/`=])`(?:cnatool\.)?([a-z]\w*(?:\.[a-z]\w*)?)(?:=([^`\n]+)|\(([^`\n]*)\))?`"
+    r"(?![\w'\"/`]|\.\w)"
+)
+# What a shell would not hand over as it stands.
+_SPECIAL = re.compile(r"[\s!*?$'\"\\;&\[]")
+_SET = "--set"
+
+_running: list[Any] = []
+
+
+def run_in(context: Any) -> None:
+    """Rewrite names from now on as options of this context's command."""
+    _running[:] = [context]
+
+
+def with_options(text: str) -> str:
+    """Replace parameters in backquotes by the options that set them.
+
+    ```inputs_from=STORE``` becomes ``--inputs-from STORE``, ```strict=True``` becomes ``--strict``,
+    a positional parameter its name in the help, and ```dump(resume=True)``` becomes
+    ```cnatool dump --resume```. A parameter that the running command lacks is looked up among the
+    fields of a convention and in the other commands; a name that none of them has stays.
+    """
+    return _QUOTED.sub(_rewrite, text) if _running and "`" in text else text
+
+
+def _rewrite(quoted: re.Match[str]) -> str:
+    context, (name, value, call) = _running[0], quoted.groups()
+    commands = dict(_commands(context.find_root().command))
+    if call is not None:
+        return _call(commands[name], name, call) if name in commands else quoted[0]
+    parameter = _parameter(context.command, name)
+    if parameter is None and _parameter(context.command, "overrides") is not None:
+        parameter = _field(name)
+    if parameter is None:
+        others = (_parameter(command, name) for command in commands.values())
+        parameter = next(filter(None, others), None) or _field(name)
+    if parameter is None:
+        return quoted[0]
+    return (
+        f"{_SET} {name}" if parameter == _SET and value is None else _option(parameter, value, name)
+    )
+
+
+def _commands(group: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the commands of a group by name, `dump` first, which has most of the parameters."""
+    for name, command in sorted(group.commands.items(), key=lambda item: item[0] != "dump"):
+        if hasattr(command, "commands"):
+            yield from _commands(command)
+        else:
+            yield name, command
+
+
+def _parameter(command: Any, name: str) -> Any:
+    spelt = name.replace(".", "_")
+    return next((one for one in command.params if one.name.rstrip("_") == spelt), None)
+
+
+def _field(name: str) -> str | None:
+    """Return the option that sets fields of a convention, if this is one of them."""
+    from cnatool.metrics.convention import ConventionFields
+
+    return _SET if name in ConventionFields.__struct_fields__ else None
+
+
+def _option(parameter: Any, value: str | None, name: str) -> str:
+    """Write a parameter, and what it is set to, as one types it."""
+    if parameter == _SET:
+        return " ".join(f"{_SET} {name}={word}" for word in _words(value or "", separator=":"))
+    if parameter.param_type_name == "argument":
+        spelt = parameter.metavar or parameter.name.upper()
+    else:
+        spelt = next((one for one in parameter.opts if one.startswith("--")), parameter.opts[0])
+    if value is None or getattr(parameter, "is_flag", False):
+        return str(spelt)
+    separator = "x" if "HxW" in (parameter.metavar or "") else ","
+    return " ".join(f"{spelt} {word}" for word in _words(value, separator))
+
+
+def _words(text: str, separator: str) -> list[str]:
+    """Read a value as Python writes it, and write it as one types it: a word for each item."""
+    try:
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return [text]
+
+    def word(item: Any) -> str:
+        if isinstance(item, ast.Tuple):
+            return separator.join(map(word, item.elts))
+        if isinstance(item, ast.Constant) and isinstance(item.value, bool):
+            return str(item.value).lower()
+        if isinstance(item, ast.Constant) and isinstance(item.value, str):
+            return item.value
+        return ast.get_source_segment(text, item) or text
+
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        words = [f"{word(key)}={word(value)}" for key, value in pairs]
+    elif isinstance(node, ast.List):
+        words = [word(item) for item in node.elts]
+    else:
+        words = [word(node)]
+    return [shell_quoted(one) if _SPECIAL.search(one) else one for one in words]
+
+
+def _call(command: Any, name: str, arguments: str) -> str:
+    """Write a call of a public function as the command of that name."""
+    try:
+        call: Any = ast.parse(f"f({arguments})", mode="eval").body
+    except SyntaxError:
+        return f"`cnatool {name}`"
+    source = f"f({arguments})"
+    words = [f"cnatool {name}"]
+    for item in call.args:
+        text = ast.get_source_segment(source, item) or ""
+        words += ["…"] if text == "..." else _words(text, ",")
+    for keyword in call.keywords:
+        parameter = _parameter(command, str(keyword.arg))
+        if parameter is not None:
+            words.append(
+                _option(parameter, ast.get_source_segment(source, keyword.value), str(keyword.arg))
+            )
+    return f"`{' '.join(words)}`"
