@@ -21,7 +21,7 @@ def found(
 ) -> tuple[str | None, list[tuple[str | None, float, int]]]:
     names = [f"s{i}" for i in range(len(some))]
     series = order_checkpoints(names, some, order=order, by=by)
-    return series.order, [tuple(one) for one in series.placed]
+    return series.order, [tuple(one) for one in series.checkpoints]
 
 
 def test_the_only_number_that_differs_orders() -> None:
