@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from cnatool._util.local_paths import real_path
 from cnatool.backend.schedule import processors
-from cnatool.data.preprocess.recipe import Recipe, read_recipe, replaced
-from cnatool.data.source import View
-from cnatool.data.splits import Reading
+from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
+from cnatool.data.source import ImageOptions
+from cnatool.data.splits import ReaderOptions
 from cnatool.dumping.plan import Choices, FeedChoices, RunChoices
 from cnatool.errors import UsageError
 from cnatool.records.choices import Codec, Kept, KeptInputs, Narrowing, OnError, Statistic
@@ -109,14 +109,14 @@ def choices(
         ),
         FeedChoices(
             preprocessing=recipe.options(),
-            reading=Reading(
-                form=options.get("format"),
+            reading=ReaderOptions(
+                format=options.get("format"),
                 labels=options.get("labels"),
                 label_offset=options.get("label_offset", 0),
                 split_column=options.get("split_column"),
                 holdout=options.get("holdout"),
                 seed=options.get("seed", 0),
-                view=View(
+                images=ImageOptions(
                     recipe.geometry(),
                     options.get("keep_inputs"),
                     options.get("on_error") == "skip",
@@ -213,7 +213,7 @@ def _recipe(options: DumpOptions) -> Recipe:
     given = {name: value for name, value in fields.items() if value is not None}
     if "resize" in given:
         given["fit"] = None
-    recipe = replaced(recipe, given)
+    recipe = replace_fields(recipe, given)
     if "interpolation" in given and recipe.resize is None:
         raise UsageError("--interpolation does nothing without --resize.")
     return recipe

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.backend.network import open_network
-from cnatool.data.wrappers import first_block
+from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
 from cnatool.dumping.options import DumpOptions, check_options, choices
 from cnatool.errors import UsageError
@@ -64,8 +64,8 @@ def preview(
     first = next(iter(sources.values()))
     source = first if split is None else sources.get(split)
     if source is None:
-        raise UsageError(f"there is no split {printable(split)}; there are {listed(sources)}.")
-    geometry = feeding.reading.view.geometry
+        raise UsageError(f"there is no split {printable(split)}; there are {list_names(sources)}.")
+    geometry = feeding.reading.images.geometry
     feed = Feed.planned(network, first, wanted, feeding.preprocessing, geometry, feeding.constants)
-    block = first_block(source, min(samples, chosen.limit or samples))
+    block = read_first_block(source, min(samples, chosen.limit or samples))
     return Preview(block.ids, feed.preprocessing, feed.prepared(block), feed.notes)

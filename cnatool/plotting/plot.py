@@ -12,7 +12,7 @@ from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.files import check_altair
-from cnatool.store.reader import Store, named_stores, open_store
+from cnatool.store.reader import Store, as_paths, open_store
 from cnatool.studying.find import find_stores
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -125,7 +125,7 @@ def plot(
     if not rows:
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
         raise UsageError(f"`figure` {figure}: there is no such figure; there are {names}.")
-    input_stores = named_stores(inputs)
+    input_stores = as_paths(inputs)
     omissions = Omissions(Silent() if observer is None else observer, strict=strict)
     kinds = [row.kind for row in rows]
     kind, sources = _open_sources(source, kinds, input_stores, observer, omissions)

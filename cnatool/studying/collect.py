@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cnatool._util.files import replaced_file
+from cnatool._util.files import replace_atomically
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
@@ -19,7 +19,7 @@ from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_all
 from cnatool.scoring.train_test import TRAIN
-from cnatool.store.reader import named_stores, open_store
+from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.columns import list_measures
 from cnatool.studying.find import find_stores, name_stores
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -98,7 +98,7 @@ def collect(
     ids = name_stores(stores)
     networks: list[ScoredNetwork] = []
     reused = 0
-    input_stores = named_stores(inputs)
+    input_stores = as_paths(inputs)
     for done, (path, name) in enumerate(zip(stores, ids, strict=True), start=1):
         key, kept, network = None, None, None
         with omissions.catch(path):
@@ -260,7 +260,7 @@ class ScoreCache:
         kept = _Kept(_digest(key, encoded), msgspec.Raw(encoded))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with replaced_file(path) as partial:
+            with replace_atomically(path) as partial:
                 partial.write_bytes(msgspec.json.encode(kept))
         except OSError as error:
             raise StoreWriteError(

@@ -15,7 +15,7 @@ from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.estimate import Estimate
 from cnatool.scoring.results import LayerResult
 from cnatool.scoring.split import finite
-from cnatool.store.reader import named_stores, open_store
+from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.find import find_stores, name_stores
 from cnatool.studying.minibatch import drop_unusable, read_minibatch, select_minibatch
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -132,7 +132,7 @@ def landscape(
     fields = named.fields
     observer = Silent() if observer is None else observer
     omissions = Omissions(observer, strict=strict)
-    opened = _open_stores(stores, named_stores(inputs), order, by, omissions)
+    opened = _open_stores(stores, as_paths(inputs), order, by, omissions)
     usable = {i: store for i, (_, store) in enumerate(opened) if store is not None}
     _check_points(len(usable), omissions)
     whole = order_checkpoints(

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.observer import Silent
-from cnatool._util.threads import prefetched
+from cnatool._util.threads import prefetch
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
 from cnatool.scoring.alpha import split_alpha
 from cnatool.scoring.split import named_split
 from cnatool.scoring.split_selection import range_advice, scored_parts
 from cnatool.scoring.train_test import TRAIN
-from cnatool.store.integrity import fingerprint
+from cnatool.store.integrity import combine_digests
 from cnatool.studying.collect import unfinished_error
 from cnatool.studying.statistics.plane import centred_gram
 
@@ -216,7 +216,7 @@ def _hash_inputs(split: Split, rows: int) -> str:
             if start + len(block) >= rows:
                 break
         digests.append(digest)
-    return fingerprint(digests)
+    return combine_digests(digests)
 
 
 def read_minibatch(
@@ -239,7 +239,7 @@ def read_minibatch(
     for layer, coefficient in zip(minibatch.layers, coefficients, strict=True):
         sums = np.zeros_like(beta)
         arrays = [split.activations(layer.tensor.name) for split in splits]
-        for start, block in prefetched(_read_blocks(arrays, rows)):
+        for start, block in prefetch(_read_blocks(arrays, rows)):
             checkpoints, count, columns = block.shape
             flat = block.reshape(checkpoints * count, columns)
             sums[:, start : start + count] += activation_sums(flat).reshape(checkpoints, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import escaped
+from cnatool._util.text import escape
 from cnatool.errors import CnatoolError, DataError, NotAStoreError, UsageError
 from cnatool.studying.results import NotScored
 
@@ -90,5 +90,5 @@ class Omissions:
 def _describe(store: NotScored) -> str:
     """Write a path and its reason on one line."""
     reason = " ".join(store.reason.split())
-    path = escaped(store.path)
+    path = escape(store.path)
     return reason if reason.startswith((f"{path}: ", f"{path} ")) else f"{path}: {reason}"

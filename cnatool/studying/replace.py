@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cnatool._util.files import sync
 from cnatool._util.links import is_link
 from cnatool.errors import DataError, StoreWriteError
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 from cnatool.studying.checksums import RESULT_KINDS, write_again
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def finish_replacing(folder: Path) -> None:
     """Finish the replacements that killed processes began."""
     for name in RESULT_KINDS:
         if os.path.lexists(folder / f"{name}.new"):
-            with locked(folder / name, wait=_WAIT):
+            with lock_store(folder / name, wait=_WAIT):
                 _move_into_place(folder, name)
 
 
@@ -53,7 +53,7 @@ def replace_results(folder: Path, name: str) -> Iterator[Path]:
 
     If the context ends with an error, the earlier results stay.
     """
-    with locked(folder / name, wait=_WAIT):
+    with lock_store(folder / name, wait=_WAIT):
         _move_into_place(folder, name)
         partial = folder / f".{name}.partial"
         _check_folder(partial, name)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnatool._util.text import listed, natural_order, printable
+from cnatool._util.text import list_names, natural_order, printable
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -158,12 +158,13 @@ class _Stores(NamedTuple):
         ]
         if len(without) == len(self.names):
             raise UsageError(
-                f"`{parameter}` {tag}: no store has this tag; there are {listed(self.list_tags())}."
+                f"`{parameter}` {tag}: no store has this tag; there are "
+                f"{list_names(self.list_tags())}."
             )
         if without:
             raise UsageError(
                 f"`{parameter}` {tag}: {len(without)} stores do not have this tag "
-                f"({listed(without)})."
+                f"({list_names(without)})."
             )
 
     def parse_steps(self, order: str) -> list[float]:
@@ -234,8 +235,8 @@ def _check_readable(
     if unreadable:
         raise UsageError(
             f"no tag numbers the checkpoints, so steps are positions in a run, and the {by} of "
-            f"{listed(unreadable)} cannot be read. Name the tag of the step with `order`, or leave "
-            "these stores out."
+            f"{list_names(unreadable)} cannot be read. Name the tag of the step with `order`, or "
+            "leave these stores out."
         )
 
 

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
+import random
 import tracemalloc
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from campaigns.answers import Refused, answer
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.damage import Folder
-from campaigns.samples import FORMS
+from campaigns.samples import FORMS, Form, Read
 from campaigns.trees import changed_json
 from cnatool.data.detect import open_source
-from cnatool.data.source import View, Wanted
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.samples import Form, Read
-
-__all__ = ["broken_data"]
+from cnatool.data.source import ArraySelection, ImageOptions
 
 _MEMORY = 64 << 20
 
@@ -78,7 +71,9 @@ def _damage(files: Folder, rng: random.Random) -> str:
 
 def _read(path: Path, form: Form, *, skip: bool) -> Read:
     """Read all samples by cnatool; check what it promises of them."""
-    source = open_source(path, Wanted(view=View(skip=skip)), form=form.form)
+    source = open_source(
+        path, ArraySelection(images=ImageOptions(skip_unreadable=skip)), form=form.form
+    )
     blocks = list(source.blocks(4))
     skipped = sum(len(block.skipped) for block in blocks)
     assert sum(len(block.ids) for block in blocks) + skipped == source.rows

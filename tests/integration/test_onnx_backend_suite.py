@@ -25,7 +25,7 @@ from support.reference import as_in_graph, difference, every_value
 
 import cnatool
 from cnatool.backend.graph.graph import load_graph
-from cnatool.backend.graph.outputs import exposable, promoted, readable
+from cnatool.backend.graph.outputs import add_outputs, list_exposable, make_readable
 from cnatool.backend.session import RunOptions, Session
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import CnatoolError
@@ -76,20 +76,7 @@ class Tally:
     failed: list[str] = field(default_factory=list)
 
     def report(self, what: str, record: Any, *, done: str, models: int, equal: int) -> None:
-        """Put the counts into the test's output; fail where a model did, or where few got so far.
-
-        Parameters
-        ----------
-        what : str
-            What was done to which models.
-        record : function
-            pytest's record_property.
-        done : str
-            The state of a model that came through.
-        models, equal : int
-            Of hundred models, how many must have come through, and how many tensors must have been
-            compared and found equal.
-        """
+        """Put the counts into the test's output; fail where a model did, or few got so far."""
         text = ", ".join(
             f"{count} {state}"
             for counts in (self.models, self.tensors)
@@ -246,7 +233,7 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
     onnx.save(case.model, path)
     try:
         graph = load_graph(path)
-        names, skipped = exposable(graph)
+        names, skipped = list_exposable(graph)
         listed = [*names, *(tensor.name for tensor in skipped)]
         if lost := set(_names(graph.model)).difference(listed):
             tally.failed.append(f"{case.name}: lost {sorted(lost)}")
@@ -254,8 +241,8 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
         run = RunOptions(threads=1)
-        types = Session(readable(graph.model, names).model, path, run).types
-        exposed = readable(graph.model, names, types)
+        types = Session(make_readable(graph.model, names).model, path, run).types
+        exposed = make_readable(graph.model, names, types)
         values = Session(exposed.model, path, run).run(exposed.outputs, case.feeds)
     except CnatoolError as error:
         if fault := _message_fault(error):
@@ -281,7 +268,7 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
             tally.tensors["equal"] += 1
         else:
             if bare is None:
-                model = promoted(graph.model, names)
+                model = add_outputs(graph.model, names)
                 bare = dict(
                     zip(names, _runtime_values(model, names, case.feeds) or values, strict=True)
                 )
@@ -304,19 +291,7 @@ def test_every_tensor_is_exposed(kind: str, tmp_path: Path, record_property: Any
 
 
 def _with_one_input(case: Case, *, free: bool) -> tuple[onnx.ModelProto, str, np.ndarray] | None:
-    """Turn a case into a model of one input that takes samples, the other inputs into weights.
-
-    Parameters
-    ----------
-    case : Case
-    free : bool
-        Let the model take any number of samples, instead of those it is bound to.
-
-    Returns
-    -------
-    model, name, samples
-        The model, its input, and what to feed; None where no input can be one of samples.
-    """
+    """Turn a case into a model of one input that takes samples, the other inputs into weights."""
     tensors = {v.name for v in case.model.graph.input if v.type.HasField("tensor_type")}
     fit = [
         name
@@ -407,7 +382,7 @@ def _dump(case: Case, free: bool, folder: Path, tally: Tally) -> None:
         if text is None:
             tally.tensors["equal"] += 1
             continue
-        exposed = readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
+        exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
         bare = _runtime_values(exposed.model, list(exposed.outputs), feeds)
         if bare is not None:
             own = bare[0].astype(value.dtype)
@@ -427,8 +402,8 @@ def _beyond(model: onnx.ModelProto) -> bool:
 def _runs(path: Path, name: str, samples: np.ndarray, *, free: bool) -> bool:
     """Say whether ONNX Runtime by itself gives every tensor for what a dump feeds."""
     graph = load_graph(path)
-    names, _ = exposable(graph)
-    model = promoted(graph.model, names)
+    names, _ = list_exposable(graph)
+    model = add_outputs(graph.model, names)
     counts = (5, 3, 2) if free else (len(samples),)
     return all(
         _runtime_values(model, names, {name: samples[:n]}, optimised=True) is not None

@@ -12,7 +12,7 @@ from cnatool.layers.bypasses import (
     RESIDUAL_SUMS,
     SELECTIONS,
     Operation,
-    shortcuts,
+    find_shortcuts,
 )
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ _BEFORE_SUM = "\0before the sum"
 _BEFORE_ACTIVATION = "\0before the activation"
 
 
-def shortcut_layers(
+def find_shortcut_layers(
     graph: Graph,
     reads: Sequence[tuple[onnx.NodeProto, Sequence[str]]],
     linear: Mapping[str, LinearOperator],
     ends: Mapping[str, str],
 ) -> set[str]:
     """Find the linear operators that are projections on a residual bypass."""
-    found = shortcuts(list(_operations(graph, reads, linear, ends)))
+    found = find_shortcuts(list(_operations(graph, reads, linear, ends)))
     return {name.partition("\0")[0] for name in found}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cnatool._util.text import listed
+from cnatool._util.text import list_names
 from cnatool.data.formats.rows import RowSource, check_labels
 from cnatool.data.source import InputSpec, check_sample
 from cnatool.errors import DataError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.source import Wanted
+    from cnatool.data.source import ArraySelection
 
 _A = TypeVar("_A")
 
@@ -29,7 +29,7 @@ _AHEAD_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class SliceArray:
+class SlicedRows:
     """An array of samples (n, …).
 
     Attributes
@@ -68,13 +68,13 @@ class SliceArray:
             held = held[stop - start :]
 
 
-def sliced(
+def make_sliced_source(
     name: str,
     where: str,
     held: dict[str, _A],
-    wanted: Wanted,
+    wanted: ArraySelection,
     chosen: str | None,
-    opened: Callable[[str, _A], SliceArray],
+    opened: Callable[[str, _A], SlicedRows],
 ) -> RowSource:
     """Make a source of the arrays of one group."""
     if chosen is not None:
@@ -82,7 +82,7 @@ def sliced(
         beside = [n for n in wanted.label_names(names) if n in held]
         if wanted.labels is not None and not beside:
             raise DataError(
-                f"--labels {wanted.labels}: {where} has no such array; it has {listed(held)}."
+                f"--labels {wanted.labels}: {where} has no such array; it has {list_names(held)}."
             )
         if len(beside) > 1:
             raise DataError(
@@ -109,7 +109,7 @@ def sliced(
     return RowSource(name, specs, tuple(samples), targets)
 
 
-def check_slices(
+def check_chunked_array(
     where: str, dtype: np.dtype[Any], shape: tuple[int, ...], chunk: tuple[int, ...] | None
 ) -> None:
     """Refuse an array that is none of samples, or has chunks that would not fit the memory.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
 from cnatool.plotting.marks import PERCENT, categorise
@@ -58,15 +58,15 @@ def select_measures(study: Study, named: Sequence[str], usual: Sequence[str]) ->
     for name in named:
         if name not in available:
             raise UsageError(
-                f"`measure` {name}: the study has no such measure; it has {listed(available)}."
+                f"`measure` {name}: the study has no such measure; it has {list_names(available)}."
             )
     if named:
         return list(dict.fromkeys(named))
     measures = [name for name in usual if name in available and study.networks[name].count()]
     if not measures:
         raise DataError(
-            f"the study has none of the measures {listed(usual)}: name others with `measure`. It "
-            f"has {listed(available)}."
+            f"the study has none of the measures {list_names(usual)}: name others with `measure`. "
+            f"It has {list_names(available)}."
         )
     return measures
 
@@ -84,7 +84,7 @@ def find_correlation(study: Study, target: str, measure: str) -> MeasureCorrelat
             return row
     raise DataError(
         f"the study's networks have no {target}, which this figure draws; they have "
-        f"{listed(study.result.settings.targets)}."
+        f"{list_names(study.result.settings.targets)}."
     )
 
 
@@ -123,7 +123,7 @@ def select_networks(study: Study, columns: Sequence[str], by: str | None) -> pl.
 def _check_tag(study: Study, by: str) -> None:
     tags = [name.removeprefix(TAG) for name in study.networks.columns if name.startswith(TAG)]
     if by not in tags:
-        raise UsageError(f"`by` {by}: no network has this tag; there are {listed(tags)}.")
+        raise UsageError(f"`by` {by}: no network has this tag; there are {list_names(tags)}.")
     values = study.networks[tag_column(by)].n_unique()
     if values > len(COLOURS):
         raise UsageError(
@@ -195,7 +195,7 @@ def read_study_steps(study: Study, options: Options) -> Steps:
     )
     if series.order is None:
         raise UsageError(
-            f"no tag numbers the checkpoints: name one with `order`; there are {listed(tags)}."
+            f"no tag numbers the checkpoints: name one with `order`; there are {list_names(tags)}."
         )
     frame = networks[[checkpoint.number for checkpoint in series.checkpoints]].with_columns(
         pl.Series("run", [checkpoint.run for checkpoint in series.checkpoints], pl.String),
