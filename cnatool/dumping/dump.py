@@ -14,12 +14,12 @@ from cnatool.dumping.prepare import begun_dump, decided_dump
 from cnatool.dumping.resume import is_complete
 from cnatool.dumping.write import unfinished_text, write_dump
 from cnatool.errors import StoreDamagedError, UsageError
-from cnatool.store.format_table import format_of
+from cnatool.store.format_table import format_by_name
 from cnatool.store.hdf5.journal import recover
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 from cnatool.store.reader import open_store
-from cnatool.store.replace import recovered, safe_rows
-from cnatool.store.write_errors import reported
+from cnatool.store.replace import count_committed_rows, recover_replaced
+from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -258,15 +258,17 @@ def dump(
     check_options(options)
     path = _store_path(model, store)
     # Before anything is looked at: what is found stays so until the dump is done.
-    with locked(path):
-        left = recovered(path, resumes=resume)
+    with lock_store(path):
+        left = recover_replaced(path, resumes=resume)
         if left is not None and observer is not None:
             observer.note(left)
         try:
             decided = decided_dump(model, data, path, options)
         except KeyboardInterrupt:
-            if observer is not None and resume and safe_rows(path):
-                observer.note(f"{path} is as it was: {safe_rows(path)} rows are safe in it")
+            if observer is not None and resume and count_committed_rows(path):
+                observer.note(
+                    f"{path} is as it was: {count_committed_rows(path)} rows are safe in it"
+                )
             raise
         try:
             return _dumped(decided, verbose)
@@ -309,7 +311,7 @@ def preflight(
 
 def _store_path(model: str | Path, store: str | Path | None) -> Path:
     path = Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
-    format_of(path)  # what is no name of a store is refused before anything is done with it
+    format_by_name(path)  # what is no name of a store is refused before anything is done with it
     return path
 
 
@@ -319,7 +321,7 @@ def _dumped(decided: Decided, verbose: bool) -> Store:
         if path.is_file():
             # A dump that was killed at its very end leaves the journal of its last commit. One that
             # is another's was warned of when the store was opened.
-            with suppress(StoreDamagedError), reported(path, 0):
+            with suppress(StoreDamagedError), report_write_errors(path, 0):
                 recover(path)
         observer.note(f"{path} is complete: there is nothing left to do")
         return decided.past

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cnatool._util.observer import Observer, Silent
-from cnatool._util.threads import Stages, prefetched
+from cnatool._util.threads import Stages, prefetch
 from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.dumping.flatness import flatness_text
 from cnatool.dumping.model_record import initial_network, with_initial
@@ -21,7 +21,7 @@ from cnatool.dumping.resume import Past, check_same, codec_of, is_complete, resu
 from cnatool.dumping.run import ProcessedBlock, run_blocks
 from cnatool.dumping.sample_checks import SampleChecks
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format_table import format_of
+from cnatool.store.format_table import format_by_name
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
@@ -113,7 +113,7 @@ def decided_dump(
         if past is None:
             observer.note(flatness_text(settings, plan))
     plan = replace(plan, record=record)
-    codec = options.get("codec") or (past and codec_of(past)) or format_of(path).codecs[0]
+    codec = options.get("codec") or (past and codec_of(past)) or format_by_name(path).codecs[0]
     if past is not None:
         check_same(past, plan, codec)
     if past is not None and not is_complete(past):
@@ -201,7 +201,7 @@ def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
         for name, one in pasts.items():
             if not left[name]:
                 blocks = plan.sources[name].blocks(plan.schedule.block, plan.rows[name])
-                with closing(prefetched(blocks)) as read:
+                with closing(prefetch(blocks)) as read:
                     for block in read:
                         one.compare(block)
     split = next((name for name, rows in wanted.items() if rows), next(iter(plan.rows)))

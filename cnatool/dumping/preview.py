@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.backend.network import open_network
 from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
@@ -64,7 +64,7 @@ def preview(
     first = next(iter(sources.values()))
     source = first if split is None else sources.get(split)
     if source is None:
-        raise UsageError(f"there is no split {printable(split)}; there are {listed(sources)}.")
+        raise UsageError(f"there is no split {printable(split)}; there are {list_names(sources)}.")
     geometry = feeding.reading.images.geometry
     feed = Feed.planned(network, first, wanted, feeding.preprocessing, geometry, feeding.constants)
     block = read_first_block(source, min(samples, chosen.limit or samples))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cnatool._util.text import printable
 from cnatool.dumping.label_range import LabelRange
 from cnatool.records.store import SkippedSample
-from cnatool.store.replace import Replaced, discard, safe_rows
-from cnatool.store.write_errors import reported
+from cnatool.store.replace import ReplacedStore, count_committed_rows, discard
+from cnatool.store.write_errors import report_write_errors
 from cnatool.store.writer import SplitWriter, StoreWriter
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def write_dump(decided: Decided, begun: Begun) -> None:
     """
     path, plan, observer = decided.path, decided.plan, decided.observer
     if decided.begins_anew:
-        with reported(path, 0):
+        with report_write_errors(path, 0):
             discard(path)
-    replaced = None if decided.past is not None else Replaced(path)
+    replaced = None if decided.past is not None else ReplacedStore(path)
     labels = LabelRange(plan.record)
     try:
         with closing(_writer(decided)) as writer:
@@ -50,7 +50,7 @@ def write_dump(decided: Decided, begun: Begun) -> None:
     except BaseException:
         if replaced is None:
             pass
-        elif safe_rows(path) != 0:
+        elif count_committed_rows(path) != 0:
             kept = replaced.keep()
             observer.note(unfinished_text(decided) + (f". The old store is {kept}" if kept else ""))
         else:
@@ -73,7 +73,7 @@ def write_dump(decided: Decided, begun: Begun) -> None:
 
 def unfinished_text(decided: Decided) -> str:
     """Say how far the store of a dump that was cut off is."""
-    safe = safe_rows(decided.path)
+    safe = count_committed_rows(decided.path)
     return (
         f"{decided.path} is not finished: {'some' if safe is None else safe} of "
         f"{sum(decided.plan.rows.values())} rows are safe in it. The same command with --resume "
@@ -90,7 +90,7 @@ def _writer(decided: Decided) -> StoreWriter:
 def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> SplitWriter:
     past = begun.pasts.get(name)
     if past is not None:
-        return writer.resumed_split(past.split, past.digests)
+        return writer.resume_split(past.split, past.digests)
     source, shared = decided.plan.sources[name], decided.plan.shared
     return writer.split(
         name,

@@ -4,12 +4,11 @@ import inspect
 import re
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import run
 from support.networks import mlp, residual_convnet, saved
 
 import cnatool
@@ -22,7 +21,6 @@ from cnatool.errors import UsageError
 from cnatool.records.choices import Codec
 from cnatool.store.chunks import encoded_bytes
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 GIB = 1 << 30
 
 
@@ -231,30 +229,19 @@ def test_lines_are_few_and_fit_a_terminal(here: Path) -> None:
 
 def test_dry_run_of_the_command(here: Path) -> None:
     before = sorted(here.rglob("*"))
-    result = subprocess.run(
-        [COMMAND, "dump", "net.onnx", "data", "--dry-run"], capture_output=True, text=True, cwd=here
-    )
-    assert result.returncode == 0, result.stderr
+    result = run("dump", "net.onnx", "data", "--dry-run", cwd=here)
     first, second = result.stdout.splitlines()
     assert first.startswith("3,500 samples of ")
     assert second.startswith("up to ")
     assert sorted(here.rglob("*")) == before
 
 
-def test_dry_run_of_what_does_not_fit(here: Path) -> None:
+def test_dry_run_of_what_does_not_fit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(mlp(), here / "mlp.onnx")
-    code = (
-        "import shutil, sys\n"
-        "shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**6, 0, 10**5)\n"
-        "sys.argv = ['cnatool', 'dump', 'mlp.onnx', 'data', '--dry-run']\n"
-        "from cnatool.cli import main\n"
-        "main()\n"
-    )
+    usage = type(shutil.disk_usage(here))(10**6, 0, 10**5)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     before = sorted(here.rglob("*"))
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=here
-    )
-    assert result.returncode == 2
+    result = run("dump", "mlp.onnx", "data", "--dry-run", cwd=here, code=2)
     message = result.stderr.splitlines()[-1]
     assert message.startswith("cnatool: mlp.zarr would take about ")
     assert "--limit" in message

@@ -471,7 +471,7 @@ def test_an_interrupted_dump_says_how_to_go_on(name: str, here: Here) -> None:
 def test_everything_that_writes_holds_the_lock(here: Here) -> None:
     whole = here.whole("s.zarr")
     path = here.cut("s.zarr")
-    with lock.locked(path):
+    with lock.lock_store(path):
         for options in ({"resume": True}, {"overwrite": True}, {}):
             with pytest.raises(cnatool.StoreInUseError, match="is being written by another"):
                 here.dump("s.zarr", **options)
