@@ -100,7 +100,7 @@ class Walk:
 
 
 def walk(graph: Graph, operator: LinearOperator) -> Walk:
-    """Follow a linear operator's result as far as it only shifts, scales, normalises or reshapes."""
+    """Follow the result of a linear operator through shifts, scales, normalisations and shapes."""
     tensor = linear = preactivation = operator.result
     biased, codes = operator.biased, operator.codes
     # Several samples' rows may lie along one axis while the operator runs; the reshaping before it
