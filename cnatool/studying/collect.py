@@ -17,7 +17,7 @@ from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
 from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.columns import list_measures
@@ -111,7 +111,7 @@ def collect(
                 test_store = _open_finished(Path(test) / path.name, input_stores)
             key = score_key(store, test_store, convention, output)
             kept = None if cache is None or key is None else cache.get(key)
-            scored = kept or score_all(store, test_store, without, output=output).result()
+            scored = kept or score_store(store, test_store, without, output=output).result()
             network = _make_network(name, store, test_store, scored, str(convention))
         if network is not None:
             networks.append(network)

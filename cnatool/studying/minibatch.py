@@ -13,10 +13,10 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool._util.threads import prefetch
 from cnatool.errors import MetricError, UsageError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
-from cnatool.scoring.alpha import split_alpha
-from cnatool.scoring.split import named_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.metrics.beta import aggregated, slope_coefficients, sum_activations
+from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.split import locate_errors
+from cnatool.scoring.split_selection import select_splits, suggest_range
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.integrity import combine_digests
 from cnatool.studying.collect import unfinished_error
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.scoring.split_selection import ScoredParts
+    from cnatool.scoring.split_selection import SelectedSplits
     from cnatool.store.reader import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
@@ -63,7 +63,7 @@ class _Candidate:
 
     number: int
     split: Split
-    parts: ScoredParts
+    parts: SelectedSplits
 
     def describe(self) -> dict[str, object]:
         """Return what all checkpoints of one network over the same data have in common."""
@@ -107,10 +107,10 @@ def select_minibatch(
         if rows == min(samples, *(len(candidate.split) for candidate in candidates)):
             break
     first = candidates[0]
-    with named_split(first.split):
+    with locate_errors(first.split):
         slope_coefficients([layer.depth for layer in first.parts.layers])
-    with range_advice(first.parts), named_split(first.split):
-        alpha = split_alpha(first.split, fields, Silent(), rows)
+    with suggest_range(first.parts), locate_errors(first.split):
+        alpha = compute_alpha(first.split, fields, Silent(), rows)
     return Minibatch(
         first.split.name,
         digests[readable.index(first)],
@@ -127,7 +127,7 @@ def _open_candidate(
     split = _select_split(store, name)
     if not split.record.complete and len(split) < min(samples, split.record.rows):
         raise unfinished_error(store.path, split.name, len(split), split.record.rows)
-    parts = scored_parts(store, None, fields)
+    parts = select_splits(store, None, fields)
     for layer in parts.layers:
         if layer.tensor.varies:
             raise MetricError(
@@ -242,7 +242,7 @@ def read_minibatch(
         for start, block in prefetch(_read_blocks(arrays, rows)):
             checkpoints, count, columns = block.shape
             flat = block.reshape(checkpoints * count, columns)
-            sums[:, start : start + count] += activation_sums(flat).reshape(checkpoints, count)
+            sums[:, start : start + count] += sum_activations(flat).reshape(checkpoints, count)
             products = centred_gram(block.reshape(checkpoints, count * columns))
             if not np.isfinite(products).all():
                 for split in splits:

@@ -31,13 +31,13 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """List the stores that are scored, whatever comes from kept scores."""
     names = []
-    score = collection.score_all
+    score = collection.score_store
 
     def counted(store: cnatool.Store, *words: object, **options: object) -> object:
         names.append(store.path.name)
         return score(store, *words, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collection, "score_all", counted)
+    monkeypatch.setattr(collection, "score_store", counted)
     return names
 
 

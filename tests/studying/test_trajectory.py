@@ -106,10 +106,10 @@ def test_scores_are_those_that_a_study_keeps(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = []
-    score = collection.score_all
+    score = collection.score_store
     monkeypatch.setattr(
         collection,
-        "score_all",
+        "score_store",
         lambda store, *a, **k: scored.append(store) or score(store, *a, **k),
     )
     cnatool.study(runs, folder=tmp_path, resamples=0)
@@ -212,7 +212,7 @@ def test_a_test_split_of_its_own_store(tmp_path: Path) -> None:
 def test_an_unclear_order_is_refused_before_anything_is_scored(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "score_all", None)
+    monkeypatch.setattr(collection, "score_store", None)
     with pytest.raises(UsageError, match="`order` epoch and `by` run"):
         cnatool.trajectory(runs, folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import printable
-from cnatool.metrics.smoothing import smoothed_curve
+from cnatool.metrics.smoothing import smooth_curve
 from cnatool.plotting.figures.of_stores import (
     alpha_title,
     beta_title,
@@ -36,7 +36,7 @@ from cnatool.plotting.style import (
     sample_rows,
     thin_curve,
 )
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
     columns = 1
     caption: list[str] = []
     for store, name in zip(stores, title_stores(stores), strict=True):
-        scored = score_all(store, options.test, options.scoring(), output=options.output)
+        scored = score_store(store, options.test, options.scoring(), output=options.output)
         result = scored.result()
         fields = scored.convention.fields
         splits = select_splits(result.splits, options.split)
@@ -106,7 +106,7 @@ def _draw_panel(
     samples = pl.DataFrame({"alpha": alpha[rows], "beta": beta[rows]})
     smooth = (np.empty(0), np.empty(0))
     if finite.all() and len(alpha) >= fields.window:
-        smooth = smoothed_curve(alpha, beta, fields.window)
+        smooth = smooth_curve(alpha, beta, fields.window)
     places = thin_curve(len(smooth[0]), _CURVE)
     means = pl.DataFrame(
         {"place": places, "alpha": smooth[0][places], "beta": smooth[1][places]},

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from cnatool.errors import DataError, UsageError
-from cnatool.metrics.area import normalised_curves, shared_interval
+from cnatool.metrics.area import normalise_curves, shared_interval
 from cnatool.plotting.figures.of_stores import convention_text, title_stores
 from cnatool.plotting.marks import curve, page, panel, panel_title, x_axis, y_axis
 from cnatool.plotting.style import COLOURS, interval_text, level_text, number_text, thin_curve
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TEST, TRAIN
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import ScoreResult
-    from cnatool.scoring.score import Scored
+    from cnatool.scoring.score import StoreScores
     from cnatool.store.reader import Store
 
 _COLUMNS = 2
@@ -44,7 +44,7 @@ def area(stores: Sequence[Store], options: Options) -> Chart:
     panels = []
     caption: list[str] = []
     for store, name in zip(stores, title_stores(stores), strict=True):
-        scored = score_all(store, options.test, options.scoring(), output=options.output)
+        scored = score_store(store, options.test, options.scoring(), output=options.output)
         result = scored.result()
         panels.append(_draw_panel(scored, result, name, options))
         fields = scored.convention.fields
@@ -60,12 +60,12 @@ def area(stores: Sequence[Store], options: Options) -> Chart:
     return page(panels, _COLUMNS, title, caption, options, color="shared", strokeDash="shared")
 
 
-def _draw_panel(scored: Scored, result: ScoreResult, name: str, options: Options) -> Any:
+def _draw_panel(scored: StoreScores, result: ScoreResult, name: str, options: Options) -> Any:
     missing = [split for split in _SPLITS if split not in scored.splits]
     if missing:
         raise UsageError(f"{name} has no split called {' or '.join(missing)}, which CNA-A needs.")
     train, test = scored.splits[TRAIN], scored.splits[TEST]
-    curves = normalised_curves(
+    curves = normalise_curves(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
         window=scored.convention.fields.window,

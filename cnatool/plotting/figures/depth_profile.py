@@ -56,7 +56,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
         convention = scores.convention
         splits = select_splits(scores.splits, options.split)
         if options.sample:
-            splits = [split for split in splits if scores.splits[split].samples]
+            splits = [split for split in splits if scores.splits[split].profiles]
         columns = len(splits)
         for split in splits:
             title = split if len(stores) == 1 else f"{name}, {split}"
@@ -74,7 +74,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
 
 
 def _draw_panel(scores: LayerScores, split: SplitLayers, title: str, options: Options) -> Any:
-    profiles: Sequence[GroupProfile | SampleProfile] = split.samples or split.groups
+    profiles: Sequence[GroupProfile | SampleProfile] = split.profiles or split.groups
     defined = [p for p in profiles if p.beta is not None and None not in p.z]
     labels = make_unique(map(_label, defined))
     frame = pl.DataFrame(
@@ -93,7 +93,7 @@ def _draw_panel(scores: LayerScores, split: SplitLayers, title: str, options: Op
         },
         orient="row",
     )
-    ordered = not split.samples
+    ordered = not split.profiles
     color, shape = categorise(
         "profile",
         labels,

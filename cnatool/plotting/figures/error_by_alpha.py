@@ -28,7 +28,7 @@ from cnatool.plotting.marks import (
     y_axis,
 )
 from cnatool.plotting.style import make_unique, number_text, ramp
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TEST
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
     for store, name in zip(stores, title_stores(stores), strict=True):
         # Resamples do not change the error, and take time.
         convention = options.scoring().without_resamples()
-        result = score_all(store, options.test, convention, output=options.output).result()
+        result = score_store(store, options.test, convention, output=options.output).result()
         splits = select_splits(result.splits, options.split)
         counts = ", ".join(f"{printable(s)} n = {result.splits[s].samples:,}" for s in splits)
         title = panel_title(name, counts) if len(stores) > 1 else None
