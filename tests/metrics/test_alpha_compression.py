@@ -119,7 +119,9 @@ def test_what_is_no_picture(codec: Any) -> None:
 
 
 def test_pictures_that_a_codec_refuses() -> None:
-    with pytest.raises(DataError, match=r"codec=webp cannot compress samples of shape \(17000, 2\)"):
+    with pytest.raises(
+        DataError, match=r"codec=webp cannot compress samples of shape \(17000, 2\)"
+    ):
         compression_ratio(np.zeros((1, 17000, 2), np.uint8), "webp")
 
 
