@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from timing import compare
 
-from cnatool.data.formats.image_folder import open_pictures
-from cnatool.data.source import View
+from cnatool.data.formats.image_folder import open_image_folder
+from cnatool.data.source import ImageOptions
 from cnatool.records.image_transform import Geometry
 
 BLOCK = 64
@@ -78,8 +78,8 @@ def files(folder: Path) -> list[Path]:
 
 def by_cnatool(folder: Path, case: Case) -> int:
     """Sum all pixels, so that they are really there."""
-    blocks = open_pictures(folder, View(case.geometry)).blocks(BLOCK)
-    return sum(int(block.fed[0].sum()) for block in blocks)
+    blocks = open_image_folder(folder, ImageOptions(case.geometry)).blocks(BLOCK)
+    return sum(int(block.for_model[0].sum()) for block in blocks)
 
 
 def by_loop(folder: Path, case: Case) -> int:

@@ -53,7 +53,7 @@ class SizedProbe:
     rowless: bool = False
 
 
-def probed_at_a_size(
+def probe_network(
     network: Network,
     samples: Callable[[int | None], Samples],
     *,
@@ -74,14 +74,14 @@ def probed_at_a_size(
         bound = 1
 
     def probed_with(bound: int | None) -> ProbedNetwork:
-        return network.probed(
+        return network.probe(
             samples(bound), bound=bound, run=run, statistics=statistics, shapes_only=shapes_only
         )
 
     try:
         probed = probed_with(bound)
     except BackendError:
-        if bound is not None and bound == network.bound(samples(bound).values):
+        if bound is not None and bound == network.fixed_batch(samples(bound).values):
             raise
         found = _first_that_runs(network, samples, asked, run, probed_with)
         if found is None:
@@ -113,7 +113,7 @@ def _first_that_runs(
         said = f"--batch-size {asked}: the samples of one batch take"
         check_bytes(said, asked * sample, "Choose a smaller number.")
     ladder = [size for size in _LADDER if size == 1 or size * sample <= _LADDER_BYTES]
-    sizes = [*([asked] if asked else []), *sizes_in(network.graph), *ladder]
+    sizes = [*([asked] if asked else []), *find_batch_sizes(network.graph), *ladder]
     for size in dict.fromkeys(sizes):
         try:
             session.run(network.graph.output_names, samples(size).first(size).feeds())
@@ -123,7 +123,7 @@ def _first_that_runs(
     return None
 
 
-def sizes_in(graph: Graph) -> list[int]:
+def find_batch_sizes(graph: Graph) -> list[int]:
     """Give the numbers of samples that a graph may hold.
 
     They are the first length of a declared output, of the constant shape of a Reshape or Expand,

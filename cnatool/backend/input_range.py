@@ -105,7 +105,9 @@ class _Evidence:
     text: str
 
 
-def input_range(graph: Graph, name: str, shape: tuple[int, ...], batch: int) -> InputRange | None:
+def infer_input_range(
+    graph: Graph, name: str, shape: tuple[int, ...], batch: int
+) -> InputRange | None:
     """Tell from the first operators of a graph which values an input is made for."""
     constants = Constants(graph)
     known = _affine_part(constants, name)

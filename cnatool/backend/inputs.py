@@ -24,7 +24,7 @@ _SMALLER = "Export the model for a smaller one."
 
 
 @dataclass(frozen=True, slots=True)
-class FeedSpec:
+class ModelInput:
     """What one input of a model takes.
 
     Attributes
@@ -43,11 +43,9 @@ class FeedSpec:
     dims: tuple[int | str | None, ...] | None
 
     @property
-    def shape(self) -> tuple[int | None, ...] | None:
-        """Shape for one sample, the first axis left out; None for a free axis."""
-        if self.dims is None:
-            return None
-        return tuple(size if isinstance(size, int) else None for size in self.dims[1:])
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of one sample, None for a free axis; empty where no shape is declared."""
+        return tuple(size if isinstance(size, int) else None for size in (self.dims or ())[1:])
 
     @property
     def batch_symbol(self) -> str | None:
@@ -133,8 +131,8 @@ class Samples:
         return fed
 
 
-def constant_inputs(
-    specs: Sequence[FeedSpec],
+def make_constants(
+    specs: Sequence[ModelInput],
     given: Mapping[str, ArrayLike],
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[ConstantInput, ...]:
@@ -146,13 +144,11 @@ def constant_inputs(
         pairs = zip((spec.dims or ())[1:], lengths, strict=False)
         sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
-        constant_input(spec, given[spec.name], symbol, sizes)
-        for spec in specs
-        if spec.name in given
+        make_constant(spec, given[spec.name], symbol, sizes) for spec in specs if spec.name in given
     )
 
 
-def constant_advice(specs: Sequence[FeedSpec]) -> dict[str, str]:
+def constant_advice(specs: Sequence[ModelInput]) -> dict[str, str]:
     """Write for each input of a model the option that feeds it the same for every sample.
 
     Masks are 1 everywhere and all else is 0; a past is empty. Lengths that only data tell are
@@ -163,7 +159,7 @@ def constant_advice(specs: Sequence[FeedSpec]) -> dict[str, str]:
     return {spec.name: f"--constant {spec.name}={_neutral(spec, first, known)}" for spec in specs}
 
 
-def _neutral(spec: FeedSpec, first: FeedSpec, known: set[str]) -> str:
+def _neutral(spec: ModelInput, first: ModelInput, known: set[str]) -> str:
     value = "1" if "mask" in spec.name.lower() else "0"
     sizes = spec.dims or ()
     if all(isinstance(size, int) or size in known for size in sizes):
@@ -180,8 +176,8 @@ def _neutral(spec: FeedSpec, first: FeedSpec, known: set[str]) -> str:
     return f"{value}:{'x'.join(lengths)}"
 
 
-def constant_input(
-    spec: FeedSpec,
+def make_constant(
+    spec: ModelInput,
     given: ArrayLike,
     batch: str | None,
     sizes: Mapping[str, int] | None = None,

@@ -9,8 +9,8 @@ import numpy as np
 
 from cnatool.backend.graph.graph import load_graph
 from cnatool.backend.graph.layers import find_layers
-from cnatool.backend.inputs import FeedSpec
-from cnatool.backend.probe.free_batch import BATCH, rebatched
+from cnatool.backend.inputs import ModelInput
+from cnatool.backend.probe.free_batch import BATCH, free_batch
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.shapes import probe_shapes
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A model that was read and analysed, not yet run.
+    """A model that was read and analyse_graph, not yet run.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Network:
         Its main graph.
     layers : LayerTable
         Its layers.
-    feeds : tuple of FeedSpec
+    inputs : tuple of ModelInput
         Its inputs.
     """
 
     graph: Graph
     layers: LayerTable
-    feeds: tuple[FeedSpec, ...]
+    inputs: tuple[ModelInput, ...]
 
     @property
     def optimization(self) -> str:
@@ -71,11 +71,11 @@ class Network:
             files=tuple(FileRecord(f.path.name, f.size, f.sha256) for f in self.graph.files),
             producer=producer,
             opsets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
-            inputs=tuple(feed.name for feed in self.feeds),
+            inputs=tuple(feed.name for feed in self.inputs),
             outputs=self.graph.output_names,
         )
 
-    def bound(self, fed: Collection[str]) -> int | None:
+    def fixed_batch(self, fed: Collection[str]) -> int | None:
         """Give the number of samples that the model is bound to; None where it takes any.
 
         Parameters
@@ -88,7 +88,7 @@ class Network:
         ModelError
             If one of them cannot have, or they are bound to different numbers.
         """
-        specs = [feed for feed in self.feeds if feed.name in fed]
+        specs = [feed for feed in self.inputs if feed.name in fed]
         self._check_batch_first(specs)
         for spec in specs:
             if spec.dims == ():
@@ -106,7 +106,7 @@ class Network:
             )
         return next(iter(sizes), None)
 
-    def _check_batch_first(self, specs: Sequence[FeedSpec]) -> None:
+    def _check_batch_first(self, specs: Sequence[ModelInput]) -> None:
         """Refuse inputs that share the symbol of the outputs' first axis along a later one."""
         shapes = [
             output.type.tensor_type.shape.dim
@@ -127,22 +127,22 @@ class Network:
                     "Export the model with the batch first, or with a Transpose behind that input."
                 )
 
-    def with_free_batch(
+    def free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
     ) -> Network | None:
         """Give the same network with a free batch axis, or None where that is not the same."""
-        graph = rebatched(self.graph, bound, samples, run, names)
+        graph = free_batch(self.graph, bound, samples, run, names)
         if graph is None:
             return None
         feeds = tuple(
             replace(feed, dims=(BATCH, *(feed.dims or ())[1:]))
             if feed.name in samples.values
             else feed
-            for feed in self.feeds
+            for feed in self.inputs
         )
         return Network(graph, self.layers, feeds)
 
-    def probed(
+    def probe(
         self,
         samples: Samples,
         *,
@@ -270,12 +270,12 @@ def open_network(path: Path) -> Network:
     return Network(graph, find_layers(graph), tuple(_feed(value) for value in graph.inputs))
 
 
-def _feed(value: onnx.ValueInfoProto) -> FeedSpec:
+def _feed(value: onnx.ValueInfoProto) -> ModelInput:
     kind = value.type.tensor_type
     dtype = numpy_dtype(value)
     if not kind.HasField("shape"):
-        return FeedSpec(value.name, dtype, None)
-    return FeedSpec(value.name, dtype, tuple(map(_dim, kind.shape.dim)))
+        return ModelInput(value.name, dtype, None)
+    return ModelInput(value.name, dtype, tuple(map(_dim, kind.shape.dim)))
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

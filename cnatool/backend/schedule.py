@@ -66,7 +66,7 @@ class Schedule:
     stateful: bool
 
 
-def scheduled(
+def schedule_runs(
     network: Network,
     tensors: Sequence[TensorRecord],
     held_bytes: int,
@@ -89,7 +89,7 @@ def scheduled(
         )
     sample = _sample_bytes(tensors)
     on_cpu = provider == CPU
-    batch = bound or batch or fitting_batch(tensors, provider, held_bytes)
+    batch = bound or batch or choose_batch_size(tensors, provider, held_bytes)
     most = min(_LARGEST_BLOCK, _BLOCK_BYTES // sample, _HELD_BYTES // max(1, held_bytes))
     block = batch * max(1, most // batch)
     stateful = any(_keeps_state(node, network.graph) for node in network.graph.every_node())
@@ -109,7 +109,7 @@ def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:
     return draws_random(node, graph) or node.domain not in KNOWN_DOMAINS
 
 
-def fitting_batch(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
+def choose_batch_size(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
     """Give the samples of one run that suit the processor and its memory."""
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnatool.records.store import TensorRecord
 
 
-def stored_outputs(
+def select_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
     """Give the model's outputs that have rows of samples, in the model's order."""
@@ -29,7 +29,7 @@ def stored_outputs(
     return [found[name] for name in names if name in found and name not in dropped]
 
 
-def chosen_tensors(
+def select_tensors(
     network: Network,
     probed: Sequence[TensorRecord],
     patterns: Sequence[str],
@@ -38,8 +38,8 @@ def chosen_tensors(
     dtype: Narrowing | None,
 ) -> tuple[TensorRecord, ...]:
     """Pick the tensors that go into the store and say how each is kept."""
-    outputs = {tensor.name: i for i, tensor in enumerate(stored_outputs(network, probed, patterns))}
-    names = _chosen_names(network, probed, patterns)
+    outputs = {tensor.name: i for i, tensor in enumerate(select_outputs(network, probed, patterns))}
+    names = _select_names(network, probed, patterns)
     tensors = [tensor for tensor in probed if tensor.name in names]
     if not tensors:
         raise ModelError(_nothing_text(network, probed))
@@ -57,7 +57,7 @@ def chosen_tensors(
     )
 
 
-def unselected_tensors(
+def list_unselected(
     probed: Sequence[TensorRecord], chosen: Sequence[TensorRecord]
 ) -> tuple[UnselectedTensor, ...]:
     """List the tensors that were not chosen, so that a score can say what it lacks."""
@@ -69,7 +69,7 @@ def unselected_tensors(
     )
 
 
-def _chosen_names(
+def _select_names(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str]
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
@@ -90,7 +90,7 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
         return f"{path}: --tensors leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:
         return f"{path}: no linear operator, so --tensors layers is empty."
-    time_first = next((feed for feed in network.feeds if feed.may_be_time_major), None)
+    time_first = next((feed for feed in network.inputs if feed.may_be_time_major), None)
     text = (
         f"{path}: no tensor has an axis that is as long as there are samples in a run, so there is "
         "nothing to store a row a sample"
@@ -100,7 +100,7 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
             f"{text}. Input {time_first} may have its samples along another axis than the first, "
             "where they must be: export the model with the batch first, or with a Transpose."
         )
-    if any(feed.batch is not None for feed in network.feeds):
+    if any(feed.batch is not None for feed in network.inputs):
         return f"{text}. Export the model so that the first axis of its inputs holds the samples."
     return f"{text}. With --batch-size 1 all that a run gives belongs to one sample."
 

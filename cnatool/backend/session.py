@@ -64,7 +64,7 @@ class RunOptions:
         Libraries of custom operators that the user named.
     optimization : str
         ONNX Runtime's name of the graph optimisation level. By default its own, which is what
-        users compare with; promoted tensors survive it.
+        users compare with; add_outputs tensors survive it.
     """
 
     provider: str = CPU

@@ -74,9 +74,9 @@ def _parameter(command: Any, name: str) -> Any:
 
 def _field(name: str) -> str | None:
     """Return the option that sets fields of a convention, if this is one of them."""
-    from cnatool.metrics.convention import Convention
+    from cnatool.metrics.convention import ConventionFields
 
-    return _SET if name in Convention.__struct_fields__ else None
+    return _SET if name in ConventionFields.__struct_fields__ else None
 
 
 def _option(parameter: Any, value: str | None, name: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def regrouped(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
+def regroup_blocks(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
     """Give blocks as long as each of some ranges, from pieces of any lengths.
 
     No more is held than what a block and the piece that ends it take.
@@ -36,18 +36,18 @@ def regrouped(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Ite
             held.append(next(pieces))
             there += len(held[-1].ids)
         whole = _joined(held)
-        yield taken(whole, slice(size))
-        held, there = [taken(whole, slice(size, there))], there - size
+        yield take_rows(whole, slice(size))
+        held, there = [take_rows(whole, slice(size, there))], there - size
 
 
-def taken(block: Block, rows: slice | NDArray[np.int64]) -> Block:
+def take_rows(block: Block, rows: slice | NDArray[np.int64]) -> Block:
     """Give some rows of a block."""
     numbers = range(len(block.ids))[rows] if isinstance(rows, slice) else rows
     return Block(
         [block.ids[row] for row in numbers],
         tuple(part[rows] for part in block.inputs),
         None if block.labels is None else block.labels[rows],
-        tuple(part[rows] for part in block.made),
+        tuple(part[rows] for part in block.transformed),
         {i: block.faults[row] for i, row in enumerate(numbers) if row in block.faults}
         if block.faults
         else {},
@@ -65,7 +65,9 @@ def _joined(blocks: list[Block]) -> Block:
         [id_ for block in blocks for id_ in block.ids],
         tuple(np.concatenate(parts) for parts in zip(*(b.inputs for b in blocks), strict=True)),
         np.concatenate(labels) if labels else None,
-        tuple(np.concatenate(parts) for parts in zip(*(b.made for b in blocks), strict=True)),
+        tuple(
+            np.concatenate(parts) for parts in zip(*(b.transformed for b in blocks), strict=True)
+        ),
         {
             start + row: text
             for start, block in zip(starts, blocks, strict=False)

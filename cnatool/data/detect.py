@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cnatool._util.local_paths import check_downloaded
 from cnatool._util.text import printable
 from cnatool.data.formats.text import open_texts
-from cnatool.data.location import Location, located
-from cnatool.data.source import LABEL_TABLES, ONE_INPUT, Wanted, holds_pictures, is_litter
+from cnatool.data.location import Location, locate
+from cnatool.data.source import LABEL_TABLES, SINGLE_INPUT, ArraySelection, holds_images, is_ignored
 from cnatool.errors import DataError, UsageError
 from cnatool.store.format_table import holds_store
 
@@ -48,26 +48,26 @@ class Format:
     name: str
     text: str
     fits: Callable[[Location], bool]
-    open: Callable[[Location, Wanted], Source]
+    open: Callable[[Location, ArraySelection], Source]
     labels: bool = False
     labelled: str = ""
     arrays: bool = False
 
 
 def open_source(
-    place: Path | Location, wanted: Wanted = ONE_INPUT, form: str | None = None
+    place: Path | Location, wanted: ArraySelection = SINGLE_INPUT, form: str | None = None
 ) -> Source:
     """Open the samples of one split."""
-    at = place if isinstance(place, Location) else located(place)
+    at = place if isinstance(place, Location) else locate(place)
     try:
         if at.array is None and holds_store(at.path):
             raise DataError(
                 f"{at} is a store that cnatool wrote, not samples. For the raw inputs in it give "
                 f"{at}::splits/SPLIT/inputs/0."
             )
-        if wanted.texts:
+        if wanted.text_shapes:
             return _open_texts(at, wanted)
-        found = _found(at) if form is None else chosen_format(form)
+        found = _found(at) if form is None else find_format(form)
         if at.array is not None and not found.arrays:
             raise DataError(
                 f"{at}: {found.text} has no arrays to choose with ::; give {at.path} alone."
@@ -88,7 +88,7 @@ def open_source(
         raise DataError(f"{where} cannot be read ({error.strerror or error}).") from error
 
 
-def _open_texts(at: Location, wanted: Wanted) -> Source:
+def _open_texts(at: Location, wanted: ArraySelection) -> Source:
     if len(at.files) > 1 or at.array is not None or wanted.split_column is not None:
         raise DataError(
             f"{at}: the model takes texts, which are read from one file a split: join the parts of "
@@ -97,7 +97,7 @@ def _open_texts(at: Location, wanted: Wanted) -> Source:
     return open_texts(at.files[0] if at.files else at.path, wanted)
 
 
-def chosen_format(name: str) -> Format:
+def find_format(name: str) -> Format:
     """Give the format of a name.
 
     Raises
@@ -111,7 +111,7 @@ def chosen_format(name: str) -> Format:
     raise UsageError(f"--format {name}: there are {', '.join(form.name for form in FORMATS)}.")
 
 
-def idx_files(folder: Path) -> dict[str, Path]:
+def find_idx_files(folder: Path) -> dict[str, Path]:
     """Give a folder's IDX images files by what stands before ``images``; one of two copies."""
     from cnatool.data.formats.idx import images_stem
 
@@ -140,7 +140,7 @@ def _found(at: Location) -> Format:
         raise DataError(f"{at} can be read as {ways}: say which with {options}.")
     # Class folders without a picture: that source says best what they lack.
     if at.path.is_dir() and not at.files and _folders(at.path):
-        return chosen_format("pictures")
+        return find_format("pictures")
     kind = "folder" if at.path.is_dir() else "file"
     raise DataError(
         f"{at} is not a {kind} of samples that is understood{_pickled(at.path)}. Understood are "
@@ -163,7 +163,7 @@ def _pickled(path: Path) -> str:
 
 def _folders(path: Path) -> list[str]:
     with os.scandir(path) as entries:
-        return [entry.path for entry in entries if entry.is_dir() and not is_litter(entry.name)]
+        return [entry.path for entry in entries if entry.is_dir() and not is_ignored(entry.name)]
 
 
 def _suffix(*endings: str) -> Callable[[Location], bool]:
@@ -178,25 +178,25 @@ def _pieces(*endings: str) -> Callable[[Location], bool]:
     return lambda at: bool(at.pieces(*endings))
 
 
-def _open_npz(at: Location, wanted: Wanted) -> Source:
+def _open_npz(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.npy import open_npz
 
     return open_npz(at.path, wanted)
 
 
-def _open_npy(at: Location, wanted: Wanted) -> Source:
+def _open_npy(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.npy import open_npy
 
     return open_npy(at.path)
 
 
-def _open_parquet(at: Location, wanted: Wanted) -> Source:
+def _open_parquet(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.parquet import open_parquet
 
     return open_parquet(at.pieces(".parquet") or (at.path,), wanted)
 
 
-def _open_csv(at: Location, wanted: Wanted) -> Source:
+def _open_csv(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.csv import open_csv
 
     return open_csv(at.files or (at.path,), wanted)
@@ -206,17 +206,17 @@ def _is_idx(at: Location) -> bool:
     from cnatool.data.formats.idx import looks_like_idx
 
     if at.path.is_dir():
-        return bool(idx_files(at.path)) and not at.files
+        return bool(find_idx_files(at.path)) and not at.files
     # A pipe or a device has no size and cannot be read twice.
     return at.path.is_file() and looks_like_idx(at.path)
 
 
-def _open_idx(at: Location, wanted: Wanted) -> Source:
+def _open_idx(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.idx import open_idx
 
     if not at.path.is_dir():
         return open_idx(at.path)
-    files = idx_files(at.path)
+    files = find_idx_files(at.path)
     if len(files) != 1:
         names = ", ".join(printable(file.name) for file in files.values()) or "none"
         raise DataError(
@@ -236,25 +236,25 @@ def _is_cifar(name: str) -> Callable[[Location], bool]:
     return fits
 
 
-def _open_cifar10(at: Location, wanted: Wanted) -> Source:
+def _open_cifar10(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.cifar import open_cifar10
 
     return open_cifar10(at.pieces(".bin") or (at.path,), wanted.labels)
 
 
-def _open_cifar100(at: Location, wanted: Wanted) -> Source:
+def _open_cifar100(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.cifar import open_cifar100
 
     return open_cifar100(at.pieces(".bin") or (at.path,), wanted.labels)
 
 
-def _open_safetensors(at: Location, wanted: Wanted) -> Source:
+def _open_safetensors(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.safetensors import open_safetensors
 
     return open_safetensors(at.path, wanted)
 
 
-def _open_hdf5(at: Location, wanted: Wanted) -> Source:
+def _open_hdf5(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.hdf5 import open_hdf5
 
     return open_hdf5(at, wanted)
@@ -266,7 +266,7 @@ def _is_zarr(at: Location) -> bool:
     return at.path.is_file() and at.path.name.lower().endswith(".zarr.zip")
 
 
-def _open_zarr(at: Location, wanted: Wanted) -> Source:
+def _open_zarr(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.zarr import open_zarr
 
     return open_zarr(at, wanted)
@@ -275,7 +275,7 @@ def _open_zarr(at: Location, wanted: Wanted) -> Source:
 _TARS = (".tar", ".tar.gz", ".tgz")
 
 
-def _open_webdataset(at: Location, wanted: Wanted) -> Source:
+def _open_webdataset(at: Location, wanted: ArraySelection) -> Source:
     from cnatool.data.formats.webdataset import open_webdataset
 
     return open_webdataset(at.pieces(*_TARS) or (at.path,), wanted)
@@ -284,26 +284,26 @@ def _open_webdataset(at: Location, wanted: Wanted) -> Source:
 def _is_pictures(at: Location) -> bool:
     if not at.path.is_dir() or at.files:
         return False
-    if any(map(holds_pictures, _folders(at.path))):
+    if any(map(holds_images, _folders(at.path))):
         return True
     # Pictures without classes, if nothing lists them.
-    return holds_pictures(str(at.path)) and not _is_listed(at)
+    return holds_images(str(at.path)) and not _is_listed(at)
 
 
-def _open_pictures(at: Location, wanted: Wanted) -> Source:
-    from cnatool.data.formats.image_folder import open_pictures
+def _open_pictures(at: Location, wanted: ArraySelection) -> Source:
+    from cnatool.data.formats.image_folder import open_image_folder
 
-    return open_pictures(at.path, wanted.view)
+    return open_image_folder(at.path, wanted.images)
 
 
 def _is_listed(at: Location) -> bool:
     return at.path.is_dir() and any((at.path / name).is_file() for name in LABEL_TABLES)
 
 
-def _open_listed(at: Location, wanted: Wanted) -> Source:
-    from cnatool.data.formats.image_folder import open_listed_pictures
+def _open_listed(at: Location, wanted: ArraySelection) -> Source:
+    from cnatool.data.formats.image_folder import open_image_table
 
-    return open_listed_pictures(at.path, wanted.view, wanted.labels, unlabelled=wanted.unlabelled)
+    return open_image_table(at.path, wanted.images, wanted.labels, unlabelled=wanted.ignore_labels)
 
 
 FORMATS: tuple[Format, ...] = (

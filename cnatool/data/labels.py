@@ -29,7 +29,7 @@ _MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none", "?", "-"})
 
 
 @dataclass(frozen=True, slots=True)
-class Numbering:
+class LabelEncoding:
     """The class number of each value of a column of labels.
 
     Attributes
@@ -44,9 +44,9 @@ class Numbering:
     classes: tuple[str, ...] | None = None
 
 
-def number_labels(
+def encode_labels(
     values: Iterable[str], where: str, advice: str, *, mixed: bool = False
-) -> Numbering:
+) -> LabelEncoding:
     """Decide what the values of a column of labels mean.
 
     Values that are all whole numbers are class numbers, however each is written (``3``, ``3.0``,
@@ -73,7 +73,7 @@ def number_labels(
     held = list(values)
     texts = {value: value.strip() for value in held}
     present = {text for text in texts.values() if text.lower() not in _MISSING}
-    read = {text: whole_number(text) for text in present}
+    read = {text: parse_whole_number(text) for text in present}
     whole = {text: number for text, number in read.items() if number is not None}
     real = [text for text in present if text not in whole and _is_real(text)]
     names = present.difference(whole, real)
@@ -83,12 +83,12 @@ def number_labels(
             f"not classes: {advice}"
         )
     if not names and not real:
-        return Numbering({value: whole[text] for value, text in texts.items() if text in whole})
+        return LabelEncoding({value: whole[text] for value, text in texts.items() if text in whole})
     if {name.lower() for name in names} <= {"true", "false"} and not whole and not real:
         booleans = {
             value: int(text.lower() == "true") for value, text in texts.items() if text in present
         }
-        return Numbering(booleans, ("false", "true"))
+        return LabelEncoding(booleans, ("false", "true"))
     _check_spelling(whole, where)
     classes = sorted({text for text in texts.values() if text})
     place = {name: i for i, name in enumerate(classes)}
@@ -99,10 +99,12 @@ def number_labels(
             f"of classes of them all, of which {moved[0]} is number {place[moved[0]]}: correct "
             f"these labels, or {advice}"
         )
-    return Numbering({value: place[text] for value, text in texts.items() if text}, tuple(classes))
+    return LabelEncoding(
+        {value: place[text] for value, text in texts.items() if text}, tuple(classes)
+    )
 
 
-def whole_number(text: str) -> int | None:
+def parse_whole_number(text: str) -> int | None:
     """Read a whole number of 64 bits, however it is written; None where it is none.
 
     Examples

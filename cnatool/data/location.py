@@ -45,7 +45,7 @@ class Location:
         return str(self.path) if self.array is None else f"{self.path}::{self.array}"
 
 
-def located(given: str | Path) -> Location:
+def locate(given: str | Path) -> Location:
     """Take a path apart from what is meant inside it.
 
     Raises

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cnatool.records.image_transform import Geometry
 
 # Here and not beside the decoder: telling splits from classes needs no Pillow.
-PICTURE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 # Tables of file names and labels, beside pictures.
 LABEL_TABLES = ("labels.csv", "metadata.csv")
@@ -48,7 +48,7 @@ _LITTER = frozenset(
 
 # Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
 # should not reach a terminal.
-UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _INPUT_NAMES = ("x", "inputs", "images", "data", "image", "img")
 # What labels are called in a file that holds several arrays by name.
@@ -78,7 +78,7 @@ class SampleError(DataError):
         self.advice = advice
 
 
-class SamplesError(SampleError):
+class ManySamplesError(SampleError):
     """One sample cannot be read, nor can many others: to skip them is no advice.
 
     Parameters
@@ -110,7 +110,7 @@ class InputSpec:
         Where the source knows that the axes are height, width, channels.
     levels : bool
         Whether not the 8-bit sample itself is stored but how often each value occurs in it.
-    made : InputSpec or None
+    transformed : InputSpec or None
         What the sample became that the model is fed from, where that is not itself.
     """
 
@@ -119,16 +119,16 @@ class InputSpec:
     shape: tuple[int, ...]
     layout: Literal["hwc"] | None = None
     levels: bool = False
-    made: InputSpec | None = None
+    transformed: InputSpec | None = None
 
     @property
-    def fed(self) -> InputSpec:
+    def for_model(self) -> InputSpec:
         """What the model is fed from."""
-        return self.made or self
+        return self.transformed or self
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ImageOptions:
     """What a source makes of its samples before it gives them.
 
     Attributes
@@ -147,18 +147,18 @@ class View:
     """
 
     geometry: Geometry | None = None
-    kept: KeptInputs | None = None
-    skip: bool = False
+    keep_inputs: KeptInputs | None = None
+    skip_unreadable: bool = False
     axes: Literal["hwc", "chw"] | None = None
-    links: bool = False
+    follow_links: bool = False
 
 
 # Samples as they are, and all of them.
-PLAIN = View()
+PLAIN_IMAGES = ImageOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ArraySelection:
     """Which arrays of a file that holds several by name become the inputs of a model.
 
     Attributes
@@ -185,10 +185,10 @@ class Wanted:
     arrays: dict[str, str] = field(default_factory=dict)
     labels: str | None = None
     split_column: str | None = None
-    view: View = PLAIN
-    advice: Mapping[str, str] = field(default_factory=dict)
-    texts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    unlabelled: bool = False
+    images: ImageOptions = PLAIN_IMAGES
+    constant_advice: Mapping[str, str] = field(default_factory=dict)
+    text_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ignore_labels: bool = False
 
     def names(self) -> list[tuple[str, ...]]:
         """Give the names that an array may have, for each input.
@@ -201,7 +201,7 @@ class Wanted:
 
     def label_names(self, fed: Iterable[str]) -> tuple[str, ...]:
         """Give the names that labels may have, where some arrays are samples already."""
-        if self.unlabelled:
+        if self.ignore_labels:
             return ()
         if self.labels is not None:
             return (self.labels,)
@@ -241,7 +241,9 @@ class Wanted:
         ]
         if not missing or len(self.inputs) == 1:
             return
-        options = " ".join(self.advice.get(name, f"--constant {name}=VALUE") for name in missing)
+        options = " ".join(
+            self.constant_advice.get(name, f"--constant {name}=VALUE") for name in missing
+        )
         many = f"{len(missing)} of the model's {len(self.inputs)} inputs"
         raise DataError(
             f"{where} holds {listed(held)}, and no {noun} for {many}: {', '.join(missing)}. Say "
@@ -273,7 +275,7 @@ class Wanted:
 
 
 # Of a model with one input.
-ONE_INPUT = Wanted()
+SINGLE_INPUT = ArraySelection()
 
 
 class SkippedRow(NamedTuple):
@@ -315,14 +317,14 @@ class Block:
     ids: list[str]
     inputs: tuple[NDArray[Any], ...]
     labels: NDArray[np.int64] | None
-    made: tuple[NDArray[Any], ...] = ()
+    transformed: tuple[NDArray[Any], ...] = ()
     faults: Mapping[int, str] = field(default_factory=dict)
     skipped: tuple[SkippedRow, ...] = ()
 
     @property
-    def fed(self) -> tuple[NDArray[Any], ...]:
+    def for_model(self) -> tuple[NDArray[Any], ...]:
         """What the model is fed from."""
-        return self.made or self.inputs
+        return self.transformed or self.inputs
 
 
 class Source(Protocol):
@@ -356,7 +358,7 @@ class Source(Protocol):
         """Give blocks of ``rows`` samples in order (the last one shorter), ``limit`` in all."""
 
 
-def spans(total: int, rows: int, limit: int | None) -> Iterator[tuple[int, int]]:
+def row_ranges(total: int, rows: int, limit: int | None) -> Iterator[tuple[int, int]]:
     """Half-open row ranges of the blocks of a source.
 
     Parameters
@@ -420,17 +422,17 @@ def check_sample(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
         )
 
 
-def is_litter(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Tell by its name whether a file or folder is hidden, or some program's own."""
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def holds_pictures(folder: str) -> bool:
+def holds_images(folder: str) -> bool:
     """Tell whether pictures lie directly in a folder."""
     with os.scandir(folder) as entries:
-        return any(is_picture(entry.name) and not is_litter(entry.name) for entry in entries)
+        return any(is_image(entry.name) and not is_ignored(entry.name) for entry in entries)
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Tell by its extension whether a file is meant to be a picture."""
-    return Path(name).suffix.lower() in PICTURE_EXTENSIONS
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # What splits are called, in the names of files and folders and in columns.
-SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -24,7 +24,9 @@ SPLITS = {
     "t10k": "test",
 }
 _WORD = re.compile(r"[A-Za-z0-9]+")
-_NUMBERED = re.compile(rf"(?P<split>{'|'.join(SPLITS)})\d+|(?P<set>{'|'.join(SPLITS)})(?:set|data)")
+_NUMBERED = re.compile(
+    rf"(?P<split>{'|'.join(SPLIT_NAMES)})\d+|(?P<set>{'|'.join(SPLIT_NAMES)})(?:set|data)"
+)
 # At the end of a file's name: a digest that a hub puts there.
 _DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{8,}")
 # A hub's numbered files name their split, whatever it is.
@@ -38,7 +40,7 @@ _MOST_PIECES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class SplitName:
     """What a name says.
 
     Attributes
@@ -58,7 +60,7 @@ class Named:
         return next(iter(self.splits)) if len(self.splits) == 1 else None
 
 
-def read_name(stem: str) -> Named:
+def parse_split_name(stem: str) -> SplitName:
     """Read a file's name without its ending, or a folder's name.
 
     Every word of letters and digits that is a split's name counts, so that ``cifar10-train``
@@ -70,16 +72,16 @@ def read_name(stem: str) -> Named:
     ('train', 'digits')
     """
     if (shard := _SHARD.fullmatch(stem)) and not _splits_in(shard["split"]):
-        return Named(frozenset({shard["split"]}), "")
+        return SplitName(frozenset({shard["split"]}), "")
     rest = [
         word
         for word in map(str.lower, _WORD.findall(stem))
         if not (_split(word) or word.isdigit() or word == "of" or _DIGEST.fullmatch(word))
     ]
-    return Named(_splits_in(stem), "-".join(rest))
+    return SplitName(_splits_in(stem), "-".join(rest))
 
 
-def missing_pieces(names: Sequence[str]) -> list[str]:
+def list_missing_shards(names: Sequence[str]) -> list[str]:
     """List the numbered files that are missing beside files of these names.
 
     A digest that follows the number is left out, as it is unknown for a missing file.
@@ -109,7 +111,7 @@ def _splits_in(text: str) -> frozenset[str]:
 
 
 def _split(word: str) -> str | None:
-    if word in SPLITS:
-        return SPLITS[word]
+    if word in SPLIT_NAMES:
+        return SPLIT_NAMES[word]
     match = _NUMBERED.fullmatch(word)
-    return SPLITS[match["split"] or match["set"]] if match else None
+    return SPLIT_NAMES[match["split"] or match["set"]] if match else None

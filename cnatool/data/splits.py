@@ -15,27 +15,27 @@ import numpy as np
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import listed, printable
-from cnatool.data.detect import chosen_format, idx_files, open_source
+from cnatool.data.detect import find_format, find_idx_files, open_source
 from cnatool.data.labels import NO_LABELS
-from cnatool.data.location import Location, located
-from cnatool.data.relabelled import Relabelled, agreeing
+from cnatool.data.location import Location, locate
+from cnatool.data.relabel import RelabelledSource, unify_classes
 from cnatool.data.source import (
     LABEL_TABLES,
-    PLAIN,
+    PLAIN_IMAGES,
     SampleError,
-    holds_pictures,
-    is_litter,
-    is_picture,
+    holds_images,
+    is_ignored,
+    is_image,
 )
-from cnatool.data.split_names import SPLITS, Named, missing_pieces, read_name
-from cnatool.data.wrappers import Readable, Selected, Stopping, count_unreadable
+from cnatool.data.split_names import SPLIT_NAMES, SplitName, list_missing_shards, parse_split_name
+from cnatool.data.wrappers import ReadableSamples, RowSubset, StrictSource, count_unreadable
 from cnatool.errors import DataError, UsageError
 from cnatool.store.format_table import holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cnatool.data.source import Source, View, Wanted
+    from cnatool.data.source import ArraySelection, ImageOptions, Source
 
 _ORDER = ("train", "val", "test")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -61,7 +61,7 @@ _CIFAR = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReaderOptions:
     """How the user wants data read, beyond what is found by looking.
 
     Attributes
@@ -80,20 +80,20 @@ class Reading:
         What becomes of samples before they are given.
     """
 
-    form: str | None = None
+    format: str | None = None
     labels: str | None = None
     label_offset: int = 0
     split_column: str | None = None
     holdout: float | None = None
     seed: int = 0
-    view: View = PLAIN
+    images: ImageOptions = PLAIN_IMAGES
 
 
 def open_splits(
     data: str | Path | None,
     named: Mapping[str, str | Path],
-    wanted: Wanted,
-    reading: Reading,
+    wanted: ArraySelection,
+    reading: ReaderOptions,
     warn: Callable[[str], None],
 ) -> dict[str, Source]:
     """Open the samples of each split."""
@@ -101,62 +101,66 @@ def open_splits(
     wanted = replace(
         wanted,
         labels=None if reading.labels == NO_LABELS else reading.labels,
-        unlabelled=reading.labels == NO_LABELS,
+        ignore_labels=reading.labels == NO_LABELS,
         split_column=reading.split_column,
-        view=reading.view,
+        images=reading.images,
     )
-    places = find_splits(None if data is None else data, named, reading.form)
+    places = find_splits(None if data is None else data, named, reading.format)
     for name, place in places.items():
-        if place.path.is_file() and (missing := missing_pieces([place.path.name])):
+        if place.path.is_file() and (missing := list_missing_shards([place.path.name])):
             warn(
                 f"{place} is one of {len(missing) + 1} files of split {name}; only this one is read"
             )
         elif place.path.is_dir() and place.array is None and not place.files:
             _check_whole(place.path, name, [file.name for file in place.path.iterdir()])
     try:
-        sources = {name: open_source(place, wanted, reading.form) for name, place in places.items()}
+        sources = {
+            name: open_source(place, wanted, reading.format) for name, place in places.items()
+        }
     except SampleError as error:
-        if reading.view.skip:
+        if reading.images.skip_unreadable:
             raise
         raise count_unreadable(
             error, lambda: _open_skipping(data, named, wanted, reading).values()
         ) from error
     for text in (*_left_alone(sources), *_shared(places, sources)):
         warn(text)
-    sources = agreeing(sources, warn)
+    sources = unify_classes(sources, warn)
     if reading.split_column is not None:
         sources = _by_column(sources, reading.split_column)
     if reading.labels == NO_LABELS or reading.label_offset:
         sources = {
-            name: Relabelled(source, reading.label_offset, keeps=reading.labels != NO_LABELS)
+            name: RelabelledSource(source, reading.label_offset, keeps=reading.labels != NO_LABELS)
             for name, source in sources.items()
         }
     if reading.holdout is not None:
         sources = _held_out(sources, reading.holdout, reading.seed)
-    if reading.view != PLAIN:
+    if reading.images != PLAIN_IMAGES:
         # It needs Pillow, for which arrays should not wait.
-        from cnatool.data.images.arrays import viewed
+        from cnatool.data.images.arrays import transform_source
 
-        sources = {name: viewed(source, reading.view) for name, source in sources.items()}
-    if reading.view.skip:
-        return {name: Readable(source) for name, source in sources.items()}
+        sources = {
+            name: transform_source(source, reading.images) for name, source in sources.items()
+        }
+    if reading.images.skip_unreadable:
+        return {name: ReadableSamples(source) for name, source in sources.items()}
 
     def reopened(name: str) -> Source:
         return _open_skipping(data, named, wanted, reading)[name]
 
-    return {name: Stopping(source, partial(reopened, name)) for name, source in sources.items()}
+    return {name: StrictSource(source, partial(reopened, name)) for name, source in sources.items()}
 
 
 def _open_skipping(
     data: str | Path | None,
     named: Mapping[str, str | Path],
-    wanted: Wanted,
-    reading: Reading,
+    wanted: ArraySelection,
+    reading: ReaderOptions,
 ) -> dict[str, Source]:
     """Open splits once more, such that their blocks list what cannot be read."""
-    skipping = replace(reading, view=replace(reading.view, skip=True))
+    skipping = replace(reading, images=replace(reading.images, skip_unreadable=True))
     found = open_splits(data, named, wanted, skipping, lambda _: None)
-    return {name: cast("Readable", source).source for name, source in found.items()}
+    return {name: cast("ReadableSamples", source).source for name, source in found.items()}
 
 
 def find_splits(
@@ -170,10 +174,10 @@ def find_splits(
     if named:
         for name in named:
             _check_name(name)
-        return _in_order({name: located(part) for name, part in named.items()})
+        return _in_order({name: locate(part) for name, part in named.items()})
     if data is None:
         raise UsageError("there is no data to read: give DATA, or --split NAME=PATH.")
-    place = located(data)
+    place = locate(data)
     # What is in a store is not looked for: opening it says what it is.
     if not place.path.is_dir() or place.array is not None or holds_store(place.path):
         return {"all": place}
@@ -183,13 +187,13 @@ def find_splits(
         raise DataError(f"{place} cannot be read ({error.strerror or error}).") from error
 
 
-def _check(reading: Reading) -> None:
+def _check(reading: ReaderOptions) -> None:
     if reading.holdout is not None and not 0 < reading.holdout < 1:
         raise UsageError(f"--holdout {reading.holdout}: a share of the samples, between 0 and 1.")
     if reading.seed < 0:
         raise UsageError(f"--seed {reading.seed}: 0 or more.")
-    if reading.form is not None:
-        chosen_format(reading.form)
+    if reading.format is not None:
+        find_format(reading.format)
 
 
 def _check_name(name: str) -> None:
@@ -211,7 +215,7 @@ def _parts(folder: Path, form: str | None, depth: int = 0) -> dict[str, Location
     if not found:
         return _parts_below(folder, form, depth)
     if form is not None:
-        fits = chosen_format(form).fits
+        fits = find_format(form).fits
         found = [(name, place) for name, place in found if fits(place)]
     parts: dict[str, Location] = {}
     for name, place in found:
@@ -234,7 +238,7 @@ def _check_links(folder: Path) -> None:
             (folder / name).stat()
         except OSError as error:
             circular = error.errno == errno.ELOOP
-            if circular or read_name(name.partition(".")[0]).split is not None:
+            if circular or parse_split_name(name.partition(".")[0]).split is not None:
                 where = "in a circle" if circular else "nowhere"
                 raise DataError(
                     f"{folder / name} is a symbolic link that leads {where}: remove it, or point "
@@ -245,8 +249,8 @@ def _check_links(folder: Path) -> None:
 def _parts_below(folder: Path, form: str | None, depth: int) -> dict[str, Location]:
     """Look into a folder's only sub-folder: dataset hubs put files into data/ or default/."""
     with os.scandir(folder) as entries:
-        below = [entry for entry in entries if not is_litter(entry.name) and entry.is_dir()]
-    if len(below) != 1 or depth == _DEEPEST or holds_pictures(below[0].path):
+        below = [entry for entry in entries if not is_ignored(entry.name) and entry.is_dir()]
+    if len(below) != 1 or depth == _DEEPEST or holds_images(below[0].path):
         return {}
     return _parts(Path(below[0].path), form, depth + 1)
 
@@ -256,11 +260,11 @@ def _folders(folder: Path) -> list[tuple[str, Location]]:
     below = [
         path
         for path in sorted(folder.iterdir())
-        if path.is_dir() and not is_litter(path.name) and _family(path.name) is None
+        if path.is_dir() and not is_ignored(path.name) and _family(path.name) is None
     ]
     # Those that are called like IDX files hold them.
     below = [path for path in below if "idx" not in path.name.lower()]
-    named = {path: read_name(path.name) for path in below}
+    named = {path: parse_split_name(path.name) for path in below}
     splits = [names.split for names in named.values()]
     # Pictures in train/ and test/ and nowhere else: these are splits without classes.
     flat = None not in splits and len(set(splits)) == len(splits) > 1
@@ -274,11 +278,11 @@ def _folders(folder: Path) -> list[tuple[str, Location]]:
 def _holds_samples(folder: Path) -> bool:
     """Tell whether a folder looks as if samples were in it: pictures, by class or not, or files."""
     with os.scandir(folder) as entries:
-        held = [entry for entry in entries if not is_litter(entry.name)]
+        held = [entry for entry in entries if not is_ignored(entry.name)]
     return any(
-        holds_pictures(entry.path)
+        holds_images(entry.path)
         if entry.is_dir()
-        else is_picture(entry.name) or _family(entry.name) not in (None, ".csv")
+        else is_image(entry.name) or _family(entry.name) not in (None, ".csv")
         for entry in held
     )
 
@@ -288,7 +292,7 @@ def _files(folder: Path, form: str | None) -> list[tuple[str, Location]]:
     families: dict[str, list[Path]] = {}
     found = []
     shards: dict[str, list[Path]] = {}
-    fits = None if form is None else chosen_format(form).fits
+    fits = None if form is None else find_format(form).fits
     for file in sorted(folder.iterdir()):
         family = _family(file.name)
         there = file.is_file() or family == ".zarr"
@@ -298,12 +302,12 @@ def _files(folder: Path, form: str | None) -> list[tuple[str, Location]]:
         for name, pattern in _CIFAR.items():
             if pattern.fullmatch(file.name) and file.is_file():
                 shards.setdefault(name, []).append(file)
-    idx = {read_name(stem): file for stem, file in idx_files(folder).items()}
+    idx = {parse_split_name(stem): file for stem, file in find_idx_files(folder).items()}
     found += [(names.split, [file]) for names, file in idx.items() if names.split]
     found += list(shards.items())
     loose = []
     for family, files in families.items():
-        named = {file: read_name(_stem(file.name)) for file in files}
+        named = {file: parse_split_name(_stem(file.name)) for file in files}
         if not any(names.splits for names in named.values()):
             loose += [] if family == ".csv" else files
             continue
@@ -318,7 +322,7 @@ def _files(folder: Path, form: str | None) -> list[tuple[str, Location]]:
 
 
 def _grouped(
-    folder: Path, named: Mapping[Path, Named], *, several: bool
+    folder: Path, named: Mapping[Path, SplitName], *, several: bool
 ) -> list[tuple[str, list[Path]]]:
     """Give the files of each split; those of one must be called alike but for numbers."""
     groups: dict[str, list[Path]] = {}
@@ -339,7 +343,7 @@ def _grouped(
 
 def _check_whole(folder: Path, split: str, files: Sequence[str]) -> None:
     """Refuse an incomplete set of numbered files."""
-    if missing := missing_pieces(files):
+    if missing := list_missing_shards(files):
         raise DataError(
             f"{folder} lacks {len(missing)} of the numbered files of split {split}, as "
             f"{printable(missing[0])}: get the others, or name one file that is to be read alone "
@@ -347,7 +351,7 @@ def _check_whole(folder: Path, split: str, files: Sequence[str]) -> None:
         )
 
 
-def _check_names(folder: Path, named: Mapping[Path, Named], unnamed: Sequence[Path]) -> None:
+def _check_names(folder: Path, named: Mapping[Path, SplitName], unnamed: Sequence[Path]) -> None:
     """Refuse names of two splits at once, and of none beside those of some."""
     for path, names in named.items():
         if len(names.splits) > 1:
@@ -374,7 +378,7 @@ def _is_samples(file: Path) -> bool:
 
 def _family(name: str) -> str | None:
     """Give the first ending of a format that a file's name has."""
-    if is_litter(name):
+    if is_ignored(name):
         return None
     return next((row[0] for row in _ENDINGS if name.lower().endswith(row)), None)
 
@@ -392,11 +396,11 @@ def _short(place: Location) -> str:
 def _is_class(folder: Path) -> bool:
     """Whether pictures lie directly in it: then "train" is a class (a railway's), not a split."""
     listed_there = any((folder / name).is_file() for name in LABEL_TABLES)
-    return not listed_there and holds_pictures(str(folder))
+    return not listed_there and holds_images(str(folder))
 
 
 def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
-    from cnatool.data.formats.columns import ColumnSource
+    from cnatool.data.formats.columns import TableSource
 
     if len(sources) > 1:
         raise UsageError(
@@ -404,17 +408,17 @@ def _by_column(sources: Mapping[str, Source], column: str) -> dict[str, Source]:
             "one file."
         )
     [source] = sources.values()
-    if not isinstance(source, ColumnSource):
+    if not isinstance(source, TableSource):
         raise UsageError(f"--split-column {column}: {source.name} is no .parquet or .csv file.")
     parts: dict[str, Source] = {}
     for value, rows in source.split_values():
-        name = SPLITS.get(value.strip().lower(), value)
+        name = SPLIT_NAMES.get(value.strip().lower(), value)
         _check_name(name)
         if name in parts:
             raise DataError(
                 f"{source.name}, column {column!r}, calls the split {name} by two names: use one."
             )
-        parts[name] = Selected(source, f"{source.name} where {column} is {value}", rows)
+        parts[name] = RowSubset(source, f"{source.name} where {column} is {value}", rows)
     order = [name for name in _ORDER if name in parts]
     order += [name for name in parts if name not in _ORDER]
     return {name: parts[name] for name in order}
@@ -438,8 +442,8 @@ def _held_out(sources: Mapping[str, Source], share: float, seed: int) -> dict[st
     drawn = f"{share:g} of {source.name} held out, seed {seed}"
     parts = {
         **sources,
-        "train": Selected(source, f"the rest of {drawn}", np.sort(order[count:])),
-        new: Selected(source, drawn, np.sort(order[:count])),
+        "train": RowSubset(source, f"the rest of {drawn}", np.sort(order[count:])),
+        new: RowSubset(source, drawn, np.sort(order[:count])),
     }
     return {name: parts[name] for name in _ORDER if name in parts} | {
         name: part for name, part in parts.items() if name not in (*_ORDER, given)
@@ -447,7 +451,7 @@ def _held_out(sources: Mapping[str, Source], share: float, seed: int) -> dict[st
 
 
 def _left_alone(sources: Mapping[str, Source]) -> list[str]:
-    texts = [getattr(source, "left_alone", "") for source in sources.values()]
+    texts = [getattr(source, "notes", "") for source in sources.values()]
     return [text for text in texts if text]
 
 
@@ -469,9 +473,9 @@ def _shared(places: Mapping[str, Location], sources: Mapping[str, Source]) -> li
 def _origins(place: Location, source: Source) -> dict[tuple[Path, str | None], int]:
     """Count the samples of each file."""
     if place.pieces(".parquet") or place.pieces(".csv", ".tsv"):
-        from cnatool.data.formats.columns import ColumnSource
+        from cnatool.data.formats.columns import TableSource
 
-        if isinstance(source, ColumnSource):
+        if isinstance(source, TableSource):
             return {(real_path(part.path), None): part.rows for part in source.parts}
     if place.files:
         # Their own rows are not known; what counts is that other files are others.

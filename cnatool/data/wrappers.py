@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cnatool.data.blocks import regrouped, taken
-from cnatool.data.source import Block, SampleError, SamplesError, SkippedRow, spans
+from cnatool.data.blocks import regroup_blocks, take_rows
+from cnatool.data.source import Block, ManySamplesError, SampleError, SkippedRow, row_ranges
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Forwarded:
+class SourceWrapper:
     """A source described as the one that it wraps; what reads it gives blocks of its own.
 
     Attributes
@@ -65,7 +65,7 @@ class Forwarded:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected(Forwarded):
+class RowSubset(SourceWrapper):
     """A source that reads another and passes on some rows of it, under the ids that they have.
 
     Attributes
@@ -87,10 +87,12 @@ class Selected(Forwarded):
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         """Give blocks of ``rows`` chosen samples in order, ``limit`` in all."""
-        ranges = list(spans(self.rows, rows, limit))
+        ranges = list(row_ranges(self.rows, rows, limit))
         if not ranges:
             return
-        yield from regrouped(self._pieces(rows, int(self.chosen[ranges[-1][1] - 1]) + 1), ranges)
+        yield from regroup_blocks(
+            self._pieces(rows, int(self.chosen[ranges[-1][1] - 1]) + 1), ranges
+        )
 
     def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
         """Give what is chosen of each block among the first rows of the source."""
@@ -99,7 +101,7 @@ class Selected(Forwarded):
             stop = start + len(block.ids)
             first, end = np.searchsorted(self.chosen, (start, stop))
             if first < end:
-                yield taken(block, self.chosen[first:end] - start)
+                yield take_rows(block, self.chosen[first:end] - start)
             start = stop
 
 
@@ -113,7 +115,7 @@ _COUNTED_SECONDS = 2.0
 _FEW = 0.1
 
 
-def first_block(source: Source, rows: int) -> Block:
+def read_first_block(source: Source, rows: int) -> Block:
     """Give the first samples of a source: as many as are asked for, or can be read.
 
     Raises
@@ -122,7 +124,7 @@ def first_block(source: Source, rows: int) -> Block:
         If there are none, or none can be read.
     """
     # Those that cannot be read come on top of the limit; a source without such reads no further.
-    limit = None if isinstance(source, Readable) else rows
+    limit = None if isinstance(source, ReadableSamples) else rows
     blocks = source.blocks(rows, limit)
     with closing(cast("Generator[Block]", blocks)):
         block = next(blocks, None)
@@ -132,7 +134,7 @@ def first_block(source: Source, rows: int) -> Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Readable(Forwarded):
+class ReadableSamples(SourceWrapper):
     """The samples of a source that can be read.
 
     How many these are shows as they are read: ``rows`` counts all, and ``blocks`` says what it
@@ -186,11 +188,11 @@ class Readable(Forwarded):
             held.append(good)
             there += len(good.ids)
             if there >= rows:
-                whole, rest = regrouped(held, [(0, rows), (rows, there)])
+                whole, rest = regroup_blocks(held, [(0, rows), (rows, there)])
                 yield replace(whole, skipped=tuple(skipped))
                 held, there, skipped = [rest] if rest.ids else [], len(rest.ids), []
         if there:
-            [last] = regrouped(held, [(0, there)])
+            [last] = regroup_blocks(held, [(0, there)])
             yield replace(last, skipped=tuple(skipped))
         elif skipped:
             yield Block([], (), None, skipped=tuple(skipped))
@@ -199,11 +201,11 @@ class Readable(Forwarded):
 def _good(block: Block) -> Block:
     if not block.faults:
         return block
-    return taken(block, np.setdiff1d(np.arange(len(block.ids)), list(block.faults)))
+    return take_rows(block, np.setdiff1d(np.arange(len(block.ids)), list(block.faults)))
 
 
 @dataclass(frozen=True, slots=True)
-class Stopping(Forwarded):
+class StrictSource(SourceWrapper):
     """A source that stops at a sample which cannot be read, and says how many others cannot.
 
     Attributes
@@ -250,4 +252,4 @@ def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]
         # A source that fails again while counting: the first error is the message.
         return error
     few = unreadable <= max(1, _FEW * samples)
-    return error if few else SamplesError(error, unreadable, samples)
+    return error if few else ManySamplesError(error, unreadable, samples)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cnatool.backend.batch_sizes import probed_at_a_size
-from cnatool.backend.schedule import fitting_batch
+from cnatool.backend.batch_sizes import probe_network
+from cnatool.backend.schedule import choose_batch_size
 from cnatool.backend.tensor_sizes import check_sizes
 from cnatool.dumping.feed import PROBE_SAMPLES
 from cnatool.errors import BackendError, ModelError
@@ -69,7 +69,7 @@ def batched(
     )
     for line in feed.doubts(samples(declared)):
         note(line)
-    found = probed_at_a_size(
+    found = probe_network(
         network, samples, bound=declared, asked=asked, run=run, statistics=statistics
     )
     probed, bound = found.probed, found.bound
@@ -82,7 +82,7 @@ def batched(
     feed = replace(feed, batch=bound)
     if bound is None or asked == bound or not probed.tensors:
         return Batched(network, feed, probed)
-    better = asked or fitting_batch(probed.tensors, run.provider)
+    better = asked or choose_batch_size(probed.tensors, run.provider)
     freed = None
     if asked is not None or better > bound:
         freed = _freed(network, feed, source, bound, probed, asked, run, statistics)
@@ -102,12 +102,12 @@ def _freed(
 ) -> Batched | None:
     """Free the batch axis; None where that fails, or tensors lose their samples."""
     names = {tensor.name for tensor in probed.tensors}
-    free = network.with_free_batch(bound, feed.probe(source, 3 * bound), run, names)
+    free = network.free_batch(bound, feed.probe(source, 3 * bound), run, names)
     if free is None:
         return None
     feed = replace(feed, batch=1 if asked == 1 else None)
     try:
-        found = free.probed(feed.probe(source), bound=feed.batch, run=run, statistics=statistics)
+        found = free.probe(feed.probe(source), bound=feed.batch, run=run, statistics=statistics)
     except (BackendError, ModelError):
         return None
     if not names.issubset(tensor.name for tensor in found.tensors):

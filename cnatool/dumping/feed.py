@@ -12,12 +12,16 @@ import msgspec
 import numpy as np
 
 from cnatool._util.text import printable
-from cnatool.backend.input_range import InputRange, input_range
-from cnatool.backend.inputs import ConstantInput, Samples, constant_advice, constant_inputs
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
-from cnatool.data.source import Wanted
-from cnatool.data.splits import Reading, open_splits
-from cnatool.data.wrappers import first_block
+from cnatool.backend.input_range import InputRange, infer_input_range
+from cnatool.backend.inputs import ConstantInput, Samples, constant_advice, make_constants
+from cnatool.data.preprocess.apply import (
+    PreprocessOptions,
+    apply_preprocessing,
+    plan_preprocessing,
+)
+from cnatool.data.source import ArraySelection
+from cnatool.data.splits import ReaderOptions, open_splits
+from cnatool.data.wrappers import read_first_block
 from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.backend.graph.graph import Graph
-    from cnatool.backend.inputs import FeedSpec
+    from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
@@ -43,7 +47,9 @@ _PROBED_ROWS = 64
 _PROBED_BYTES = 1 << 28
 
 
-def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterable[str]) -> Wanted:
+def wanted_arrays(
+    network: Network, arrays: Mapping[str, str], constants: Iterable[str]
+) -> ArraySelection:
     """Say which arrays of the data become which inputs of a model.
 
     Parameters
@@ -59,14 +65,14 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     UsageError
         If the model has no such input, or nothing is left for data to feed.
     """
-    names = [feed.name for feed in network.feeds]
+    names = [feed.name for feed in network.inputs]
     constants = set(constants)
     for option, given in (("--input", arrays), ("--constant", constants)):
         for name in given:
             if name not in names:
                 raise UsageError(
                     f"{option} {name}: {network.graph.path} has no such input. It takes "
-                    f"{', '.join(map(str, network.feeds))}."
+                    f"{', '.join(map(str, network.inputs))}."
                 )
     both = sorted(constants.intersection(arrays))
     if both:
@@ -75,8 +81,8 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
     if not fed:
         raise UsageError("every input is a --constant, so there is nothing to run the model over.")
     texts = {
-        feed.name: tuple(1 if size is None else size for size in feed.shape or ())
-        for feed in network.feeds
+        feed.name: tuple(1 if size is None else size for size in feed.shape)
+        for feed in network.inputs
         if feed.name in fed and feed.dtype == object
     }
     numbers = [name for name in fed if name not in texts]
@@ -92,7 +98,12 @@ def wanted_arrays(network: Network, arrays: Mapping[str, str], constants: Iterab
                 f"{network.graph.path}: input {name!r} takes {shape} texts a sample, and one can "
                 "be fed. Export the part of the model behind its encoding of texts."
             )
-    return Wanted(fed, dict(arrays), advice=constant_advice(network.feeds), texts=texts)
+    return ArraySelection(
+        fed,
+        dict(arrays),
+        constant_advice=constant_advice(network.inputs),
+        text_shapes=texts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ class Feed:
         cls,
         network: Network,
         source: Source,
-        wanted: Wanted,
+        wanted: ArraySelection,
         options: PreprocessOptions,
         geometry: Geometry | None,
         constants: Mapping[str, ArrayLike],
@@ -138,17 +149,17 @@ class Feed:
         DataError, ModelError, UsageError
             If model and data do not fit.
         """
-        specs = [feed for feed in network.feeds if feed.name in wanted.inputs]
+        specs = [feed for feed in network.inputs if feed.name in wanted.inputs]
         if len(specs) != len(source.inputs):
             needs = ", ".join(map(str, specs))
-            gives = ", ".join(f"{i.name!r} {i.fed.shape}" for i in source.inputs)
+            gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in source.inputs)
             raise DataError(
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
                 "each, or say what those that are the same for every sample receive, as in "
-                f"{' '.join(wanted.advice[spec.name] for spec in specs[len(source.inputs) :])}"
+                + " ".join(wanted.constant_advice[s.name] for s in specs[len(source.inputs) :])
             )
-        batch = network.bound(wanted.inputs)
+        batch = network.fixed_batch(wanted.inputs)
         planned = [
             _planned(network.graph, spec, given, chosen, geometry, batch or 1)
             for spec, given, chosen in zip(
@@ -157,8 +168,8 @@ class Feed:
         ]
         return cls(
             tuple(made for made, _, _ in planned),
-            constant_inputs(
-                network.feeds, constants, {made.input: made.shape for made, _, _ in planned}
+            make_constants(
+                network.inputs, constants, {made.input: made.shape for made, _, _ in planned}
             ),
             batch,
             tuple(note for _, note, _ in planned),
@@ -176,7 +187,7 @@ class Feed:
         The last batch is padded where the model is bound to a number of samples.
         """
         for start in range(0, len(block.ids), batch):
-            values = self._preprocessed([raw[start : start + batch] for raw in block.fed])
+            values = self._preprocessed([raw[start : start + batch] for raw in block.for_model])
             missing = (self.batch or 0) - len(next(iter(values.values())))
             if missing > 0:
                 values = {
@@ -188,7 +199,7 @@ class Feed:
 
     def prepared(self, block: Block) -> dict[str, NDArray[Any]]:
         """Preprocess a block as one batch, not padded, for the inputs that data feed."""
-        return self._preprocessed(block.fed)
+        return self._preprocessed(block.for_model)
 
     def doubts(self, samples: Samples) -> Iterator[str]:
         """Give a line for each input whose values do not look like those it is made for."""
@@ -203,7 +214,7 @@ class Feed:
         rows = [made for made in self.preprocessing if len(made.shape) == 1]
         if not any(np.dtype(made.dtype).kind in "iu" for made in rows):
             return None
-        prepared = self.prepared(first_block(source, LOOKED_AT))
+        prepared = self.prepared(read_first_block(source, LOOKED_AT))
         return padding_text({made.input: prepared[made.input] for made in rows})
 
     def probe(self, source: Source, count: int | None = None) -> Samples:
@@ -220,17 +231,17 @@ class Feed:
             number or one.
         """
         count = count or (PROBE_SAMPLES if self.batch in (None, 1) else self.batch)
-        fed = [spec.fed for spec in source.inputs]
+        fed = [spec.for_model for spec in source.inputs]
         size = sum(spec.dtype.itemsize * math.prod(spec.shape) for spec in fed)
         looked_at = max(count, min(_PROBED_ROWS, _PROBED_BYTES // max(1, size)))
-        block = first_block(source, looked_at)
-        rows = zip(*block.fed, strict=True)
+        block = read_first_block(source, looked_at)
+        rows = zip(*block.for_model, strict=True)
         seen: dict[tuple[bytes, ...], int] = {}
         for i, row in enumerate(rows):
             seen.setdefault(tuple(np.asarray(part).tobytes() for part in row), i)
         chosen = list(seen.values())[:count]
         taken = [chosen[i % len(chosen)] for i in range(count)]
-        values = self._preprocessed([raw[taken] for raw in block.fed])
+        values = self._preprocessed([raw[taken] for raw in block.for_model])
         rng = np.random.default_rng(0)
         for name, value in values.items():
             filled = value.copy()
@@ -244,26 +255,29 @@ class Feed:
 
     def _preprocessed(self, raw: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return {
-            made.input: apply(values, made)
+            made.input: apply_preprocessing(values, made)
             for values, made in zip(raw, self.preprocessing, strict=True)
         }
 
 
 def _planned(
     graph: Graph,
-    target: FeedSpec,
+    target: ModelInput,
     given: InputSpec,
     options: PreprocessOptions,
     geometry: Geometry | None,
     batch: int,
 ) -> tuple[Preprocessing, str, InputRange | None]:
-    fed = given.fed
+    fed = given.for_model
     if fed is not given and options.layout is not None:
         # How the arrays held the pictures; these are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
-    model_input = _target(target, fed.shape)
+    # Of a model that declares no shape every axis is free.
+    model_input = (
+        replace(target, dims=(None,) * (1 + len(fed.shape))) if target.dims is None else target
+    )
     try:
-        made, text = plan(fed, model_input, options)
+        made, text = plan_preprocessing(fed, model_input, options)
     except (DataError, UsageError) as error:
         if _is_one_sample(target, fed.shape):
             raise ModelError(
@@ -274,11 +288,11 @@ def _planned(
         raise
     takes = None
     if target.dtype.kind == "f":
-        takes = input_range(graph, target.name, made.shape, batch)
+        takes = infer_input_range(graph, target.name, made.shape, batch)
     by_default = fed.dtype == np.uint8 and options.scale is None
     if takes is not None and by_default and not options.mean and not options.std:
         if takes.takes == "pixels":
-            made, text = plan(fed, model_input, replace(options, scale=1.0))
+            made, text = plan_preprocessing(fed, model_input, replace(options, scale=1.0))
             text += f"; not divided by 255, since the model {takes.text} (--scale 1/255 does)"
         elif takes.takes is None:
             text += (
@@ -293,7 +307,7 @@ def _planned(
     return recorded, f"{geometry}; then {text}", takes
 
 
-def _is_one_sample(target: FeedSpec, shape: tuple[int, ...]) -> bool:
+def _is_one_sample(target: ModelInput, shape: tuple[int, ...]) -> bool:
     """Say whether an input takes as many numbers as one sample has, with no axis for several."""
     dims = target.dims or ()
     sizes = [size for size in dims if isinstance(size, int)]
@@ -342,13 +356,8 @@ def _noise(values: NDArray[Any]) -> float:
     return 0.1 * min(1.0, max(spread, 1e-3 * largest))
 
 
-def _target(spec: FeedSpec, given: tuple[int, ...]) -> ModelInput:
-    shape = (None,) * len(given) if spec.shape is None else spec.shape
-    return ModelInput(spec.name, spec.dtype, shape)
-
-
 def _options_of(
-    specs: Sequence[FeedSpec], given: Sequence[InputSpec], options: PreprocessOptions
+    specs: Sequence[ModelInput], given: Sequence[InputSpec], options: PreprocessOptions
 ) -> list[PreprocessOptions]:
     """Give each input its options: of several inputs, the floating one has them, or the picture."""
     if len(specs) == 1 or options == PreprocessOptions():
@@ -357,7 +366,7 @@ def _options_of(
     pictures = [
         spec.name
         for spec, samples in zip(specs, given, strict=True)
-        if spec.name in floating and max(len(spec.shape or ()), len(samples.fed.shape)) > 2
+        if spec.name in floating and max(len(spec.shape), len(samples.for_model.shape)) > 2
     ]
     meant = floating if len(floating) == 1 else pictures
     only_layout = options == PreprocessOptions(layout=options.layout)
@@ -373,8 +382,8 @@ def _options_of(
 def opened_sources(
     data: str | Path | None,
     splits: Mapping[str, str | Path],
-    wanted: Wanted,
-    reading: Reading,
+    wanted: ArraySelection,
+    reading: ReaderOptions,
     note: Callable[[str], None],
 ) -> dict[str, Source]:
     """Open the samples of each split."""
@@ -400,7 +409,7 @@ def opened_sources(
 
 
 def _forms(source: Source) -> list[tuple[object, ...]]:
-    return [(i.shape, i.dtype, i.fed.shape, i.fed.dtype) for i in source.inputs]
+    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
 
 
 def _difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
@@ -409,4 +418,4 @@ def _difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -
 
 
 def _inputs_text(source: Source) -> str:
-    return ", ".join(f"{i.fed.shape} {i.fed.dtype}" for i in source.inputs)
+    return ", ".join(f"{i.for_model.shape} {i.for_model.dtype}" for i in source.inputs)

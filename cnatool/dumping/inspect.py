@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.batch_sizes import probed_at_a_size
-from cnatool.backend.input_range import InputRange, input_range
-from cnatool.backend.inputs import Samples, constant_inputs
+from cnatool.backend.batch_sizes import probe_network
+from cnatool.backend.input_range import InputRange, infer_input_range
+from cnatool.backend.inputs import Samples, make_constants
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.backend.tensor_sizes import check_sizes
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.backend.inputs import FeedSpec
+    from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
     from cnatool.records.store import SkippedTensor, TensorRecord
 
@@ -67,7 +67,8 @@ class ModelInspection:
             model=self.network.record,
             runtime=None,
             inputs=tuple(
-                InspectedInput(feed.name, str(feed.dtype), feed.dims) for feed in self.network.feeds
+                InspectedInput(feed.name, str(feed.dtype), feed.dims)
+                for feed in self.network.inputs
             ),
             preprocessing=(),
             constants=(),
@@ -91,11 +92,11 @@ def inspect_model(
     network = open_network(Path(path))
     constants = constants or {}
     wanted = wanted_arrays(network, {}, constants)
-    bound = network.bound(wanted.inputs)
+    bound = network.fixed_batch(wanted.inputs)
     shapes = _shapes(network, wanted.inputs, input_shapes)
     sizes = {
         feed: _sample_shape(network, feed, shapes.get(feed.name))
-        for feed in network.feeds
+        for feed in network.inputs
         if feed.name not in constants
     }
     check_sizes(
@@ -112,8 +113,8 @@ def inspect_model(
                 f"{network.graph.path}: input {feed.name!r} takes {given}{shape}, and no more than "
                 f"{_MOST:,} numbers are tried. Export the model for smaller inputs to look into it."
             )
-    fed = constant_inputs(
-        network.feeds, constants, {feed.name: shape for feed, shape in sizes.items()}
+    fed = make_constants(
+        network.inputs, constants, {feed.name: shape for feed, shape in sizes.items()}
     )
 
     def samples(count: int | None) -> Samples:
@@ -122,12 +123,13 @@ def inspect_model(
         return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    found = probed_at_a_size(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
+    found = probe_network(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
     ranges = {
         feed.name: takes
         for feed, shape in sizes.items()
         if feed.dtype.kind == "f"
-        and (takes := input_range(network.graph, feed.name, shape, found.bound or 1)) is not None
+        and (takes := infer_input_range(network.graph, feed.name, shape, found.bound or 1))
+        is not None
     }
     return ModelInspection(network, found.probed.tensors, found.probed.skipped, found.bound, ranges)
 
@@ -162,16 +164,16 @@ def _shapes(
 
 
 def _sample_shape(
-    network: Network, feed: FeedSpec, wanted: tuple[int, ...] | None
+    network: Network, feed: ModelInput, wanted: tuple[int, ...] | None
 ) -> tuple[int, ...]:
     if wanted is None:
-        if feed.shape is None or None in feed.shape:
+        if feed.dims is None or None in feed.shape:
             raise ModelError(
                 f"{network.graph.path}: input {feed.name!r} leaves its shape open. Give the shape "
                 f"of one sample, as in --input-shape {feed.name}=3,224,224."
             )
         return tuple(size for size in feed.shape if size is not None)
-    if feed.shape is not None:
+    if feed.dims is not None:
         fits = len(wanted) == len(feed.shape) and all(
             size in (None, given) for size, given in zip(feed.shape, wanted, strict=True)
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cnatool.backend.network import open_network
-from cnatool.backend.weights.weights import check_initial, measured_weights
+from cnatool.backend.weights.weights import check_initial, measure_weights
 from cnatool.store.statistics import magnitude
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def with_weights(plan: Plan, initial: Network | None, observer: Observer) -> Sto
     rows = plan.feed.batch or 1
     if sum(file.size for file in plan.network.graph.files) > _LARGE:
         observer.note(f"measuring the weights of {len(plan.record.layers)} layers")
-    weights = measured_weights(
+    weights = measure_weights(
         plan.network,
         plan.probed.tensors,
         (rows, *given.shape[1:]),

@@ -13,8 +13,8 @@ import numpy as np
 from cnatool._util.text import classes_text
 from cnatool._version import __version__
 from cnatool.backend.network import open_network
-from cnatool.backend.schedule import scheduled
-from cnatool.backend.select import chosen_tensors, stored_outputs, unselected_tensors
+from cnatool.backend.schedule import schedule_runs
+from cnatool.backend.select import list_unselected, select_outputs, select_tensors
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.dumping.batch import batched
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cnatool.backend.schedule import Schedule
     from cnatool.data.preprocess.apply import PreprocessOptions
     from cnatool.data.source import InputSpec, Source
-    from cnatool.data.splits import Reading
+    from cnatool.data.splits import ReaderOptions
     from cnatool.records.choices import Kept, Narrowing, Statistic
     from cnatool.records.store import TensorRecord
     from cnatool.store.shared_inputs import SharedInputs
@@ -73,7 +73,7 @@ class FeedChoices:
     preprocessing: PreprocessOptions
     arrays: dict[str, str]
     constants: dict[str, ArrayLike]
-    reading: Reading
+    reading: ReaderOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def planned(
         first,
         wanted,
         feeding.preprocessing,
-        feeding.reading.view.geometry,
+        feeding.reading.images.geometry,
         feeding.constants,
     )
     for line in feed.notes:
@@ -190,12 +190,12 @@ def planned(
             "optimised, the model gives other values each time it runs on the same batch; it is "
             "run without optimisation, which repeats them"
         )
-    kept = chosen_tensors(
+    kept = select_tensors(
         network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
     )
-    outputs = stored_outputs(network, probed.tensors, choices.tensors)
+    outputs = select_outputs(network, probed.tensors, choices.tensors)
     held_bytes = _held_bytes(kept, outputs, feed)
-    schedule = scheduled(
+    schedule = schedule_runs(
         network,
         probed.tensors,
         held_bytes,
@@ -221,7 +221,7 @@ def planned(
         statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
         splits={},
         skipped=tuple(probed.skipped),
-        unselected=unselected_tensors(probed.tensors, kept),
+        unselected=list_unselected(probed.tensors, kept),
         model=network.record,
         runtime=RuntimeRecord(
             name="onnxruntime",
@@ -242,7 +242,7 @@ def planned(
         network=network,
         sources=sources,
         rows=rows,
-        skips=feeding.reading.view.skip,
+        skips=feeding.reading.images.skip_unreadable,
         feed=feed,
         probed=probed,
         outputs=outputs,

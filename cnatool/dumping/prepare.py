@@ -11,7 +11,7 @@ import msgspec
 
 from cnatool._util.observer import Observer, Silent
 from cnatool._util.threads import Stages, prefetched
-from cnatool.backend.statistics.checked import exposed_model
+from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.dumping.flatness import flatness_text
 from cnatool.dumping.model_record import initial_network, with_initial
 from cnatool.dumping.options import DumpOptions, check_apart, choices, flatness_settings
@@ -179,7 +179,7 @@ def begun_dump(decided: Decided, *, announced: bool = True) -> Generator[Begun]:
     the store are found before anything is written. Leaving the context ends all threads.
     """
     plan, left = decided.plan, decided.left
-    exposed = exposed_model(
+    exposed = build_exposed_model(
         plan.network,
         plan.probed,
         plan.record.tensors,

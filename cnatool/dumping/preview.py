@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import listed, printable
 from cnatool.backend.network import open_network
-from cnatool.data.wrappers import first_block
+from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
 from cnatool.dumping.options import DumpOptions, check_options, choices
 from cnatool.errors import UsageError
@@ -65,7 +65,7 @@ def preview(
     source = first if split is None else sources.get(split)
     if source is None:
         raise UsageError(f"there is no split {printable(split)}; there are {listed(sources)}.")
-    geometry = feeding.reading.view.geometry
+    geometry = feeding.reading.images.geometry
     feed = Feed.planned(network, first, wanted, feeding.preprocessing, geometry, feeding.constants)
-    block = first_block(source, min(samples, chosen.limit or samples))
+    block = read_first_block(source, min(samples, chosen.limit or samples))
     return Preview(block.ids, feed.preprocessing, feed.prepared(block), feed.notes)

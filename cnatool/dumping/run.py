@@ -12,7 +12,7 @@ import numpy as np
 
 from cnatool._util.names import exclusion
 from cnatool._util.threads import computed, prefetched
-from cnatool.data.blocks import taken as take_rows
+from cnatool.data.blocks import take_rows
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import BackendError, DataError
 from cnatool.records.layout import StoreRows
@@ -118,7 +118,7 @@ def _run_block(
         statistics=results.statistics,
     )
     stages.add("model", (time.perf_counter() - start) / plan.schedule.runs)
-    return replace(block, made=()), ProcessedBlock(
+    return replace(block, transformed=()), ProcessedBlock(
         rows,
         block.skipped,
         examine_samples(block.inputs, count),

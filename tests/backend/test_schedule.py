@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from support.networks import Builder, mlp, saved
 
 from cnatool.backend.network import Network, open_network
-from cnatool.backend.schedule import scheduled
+from cnatool.backend.schedule import schedule_runs
 from cnatool.errors import UsageError
 from cnatool.records.store import TensorRecord
 
@@ -49,7 +49,7 @@ def test_bounds(
     network: Network, size: int, held: int, threads: int, batch: int | None, cpu: bool
 ) -> None:
     provider = CPU if cpu else "CUDAExecutionProvider"
-    plan = scheduled(
+    plan = schedule_runs(
         network, [tensor(size)], held, bound=None, batch=batch, provider=provider, threads=threads
     )
     assert plan.batch == batch or batch is None
@@ -77,7 +77,7 @@ def test_random_operators_run_one_batch_after_another(tmp_path: Path) -> None:
     net.node("Add", ["x", "noise"], "y")
     model = net.model({"x": ("n", 4)}, {"y": ("n", 4)})
     network = open_network(saved(model, tmp_path / "m.onnx"))
-    plan = scheduled(network, [tensor(4)], 4, bound=None, batch=None, provider=CPU, threads=8)
+    plan = schedule_runs(network, [tensor(4)], 4, bound=None, batch=None, provider=CPU, threads=8)
     assert (plan.runs, plan.threads) == (1, 8)
 
 
@@ -85,8 +85,8 @@ def test_a_model_bound_to_a_batch(tmp_path: Path) -> None:
     net = Builder()
     net.gemm("x", "y", 4, 2)
     network = open_network(saved(net.model({"x": (5, 4)}, {"y": (5, 2)}), tmp_path / "m.onnx"))
-    plan = scheduled(network, [tensor(2)], 2, bound=5, batch=None, provider=CPU, threads=2)
+    plan = schedule_runs(network, [tensor(2)], 2, bound=5, batch=None, provider=CPU, threads=2)
     assert plan.batch == 5
     assert plan.block % 5 == 0
     with pytest.raises(UsageError, match="bound to batches of 5"):
-        scheduled(network, [tensor(2)], 2, bound=5, batch=4, provider=CPU, threads=2)
+        schedule_runs(network, [tensor(2)], 2, bound=5, batch=4, provider=CPU, threads=2)

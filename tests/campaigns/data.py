@@ -16,7 +16,7 @@ from campaigns.damage import Folder
 from campaigns.samples import FORMS
 from campaigns.trees import changed_json
 from cnatool.data.detect import open_source
-from cnatool.data.source import View, Wanted
+from cnatool.data.source import ArraySelection, ImageOptions
 
 if TYPE_CHECKING:
     import random
@@ -78,7 +78,9 @@ def _damage(files: Folder, rng: random.Random) -> str:
 
 def _read(path: Path, form: Form, *, skip: bool) -> Read:
     """Read all samples by cnatool; check what it promises of them."""
-    source = open_source(path, Wanted(view=View(skip=skip)), form=form.form)
+    source = open_source(
+        path, ArraySelection(images=ImageOptions(skip_unreadable=skip)), form=form.form
+    )
     blocks = list(source.blocks(4))
     skipped = sum(len(block.skipped) for block in blocks)
     assert sum(len(block.ids) for block in blocks) + skipped == source.rows

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnatool.data.detect import open_source
 from cnatool.data.location import Location
-from cnatool.data.source import Wanted
+from cnatool.data.source import ArraySelection
 from cnatool.data.splits import find_splits
 from cnatool.errors import DataError, UsageError
 
@@ -62,7 +62,7 @@ def test_open_source_says_what_is_understood(tmp_path: Path) -> None:
 def test_labels_by_name_where_they_have_none_say_where_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
     with pytest.raises(UsageError, match="Leave --labels out: .* NAME_labels.npy beside"):
-        open_source(tmp_path / "x.npy", Wanted(labels="labels.csv"))
+        open_source(tmp_path / "x.npy", ArraySelection(labels="labels.csv"))
 
 
 def test_several_idx_files_are_no_single_source(tmp_path: Path) -> None:

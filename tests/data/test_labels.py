@@ -8,17 +8,17 @@ import pytest
 
 from cnatool.data.formats.csv import open_csv
 from cnatool.data.formats.csv_text import scan_table
-from cnatool.data.labels import number_labels, whole_number
-from cnatool.data.relabelled import Relabelled
-from cnatool.data.source import ONE_INPUT, Source
-from cnatool.data.split_names import read_name
-from cnatool.data.splits import Reading, open_splits
+from cnatool.data.labels import encode_labels, parse_whole_number
+from cnatool.data.relabel import RelabelledSource
+from cnatool.data.source import SINGLE_INPUT, Source
+from cnatool.data.split_names import parse_split_name
+from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
 
 def opened(data: Path, **reading: str | int) -> tuple[dict[str, Source], list[str]]:
     said: list[str] = []
-    found = open_splits(data, {}, ONE_INPUT, Reading(**reading), said.append)  # type: ignore[arg-type]
+    found = open_splits(data, {}, SINGLE_INPUT, ReaderOptions(**reading), said.append)  # type: ignore[arg-type]
     return found, said
 
 
@@ -54,14 +54,14 @@ def test_floats_that_are_whole_in_parquet(tmp_path: Path) -> None:
 def test_numbers_too_large_or_not_whole() -> None:
     texts = ("9223372036854775807", "9223372036854775808", "1e3", "1e-3", "٣", "1_0", "", "inf")
     found = [2**63 - 1, None, 1000, None, None, None, None, None]
-    assert [whole_number(text) for text in texts] == found
+    assert [parse_whole_number(text) for text in texts] == found
 
 
 def test_names_count_in_order_and_without_space_around() -> None:
-    numbering = number_labels(["dog", " cat", "cat", "7"], "t", "")
+    numbering = encode_labels(["dog", " cat", "cat", "7"], "t", "")
     assert numbering.classes == ("7", "cat", "dog")
     assert numbering.numbers == {"dog": 2, " cat": 1, "cat": 1, "7": 0}
-    assert number_labels(["TRUE", "false"], "t", "").numbers == {"TRUE": 1, "false": 0}
+    assert encode_labels(["TRUE", "false"], "t", "").numbers == {"TRUE": 1, "false": 0}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_missing_number_is_named_and_moves_no_other(tmp_path: Path) -> None:
 
 def test_labels_are_shifted(tmp_path: Path) -> None:
     source = opened(csv(tmp_path / "t.csv", ["1", "3", "2"]), label_offset=-1)[0]["all"]
-    assert isinstance(source, Relabelled) or source.labelled
+    assert isinstance(source, RelabelledSource) or source.labelled
     assert labels(source) == [0, 2, 1]
 
 
@@ -123,7 +123,7 @@ def test_a_split_with_fewer_classes_takes_their_numbers_by_name(tmp_path: Path) 
     ],
 )
 def test_split_names(name: str, split: str | None, rest: str) -> None:
-    found = read_name(name)
+    found = parse_split_name(name)
     assert (found.split, found.rest) == (split, rest)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from support.networks import mlp, saved
 
 import cnatool
-from cnatool.data.labels import number_labels, whole_number
+from cnatool.data.labels import encode_labels, parse_whole_number
 from cnatool.errors import DataError
 
 NUMBERS = [10, 2, 0, 11, 7, 1]
@@ -24,39 +24,39 @@ FORMS = ["{}", "{}.0", " {}", "{} ", "+{}", "0{}", "{}e0"]
 @pytest.mark.parametrize("form", FORMS)
 def test_whole_numbers_are_those_numbers(form: str) -> None:
     values = [form.format(number) for number in NUMBERS]
-    found = number_labels(values, "t.csv, column 'y',", "…")
+    found = encode_labels(values, "t.csv, column 'y',", "…")
     assert found.classes is None
     assert [found.numbers[value] for value in values] == NUMBERS
 
 
 @pytest.mark.parametrize("text", ["", "3.5", "three", "0x3", "1e400", "9223372036854775808", "٣"])
 def test_what_is_no_whole_number(text: str) -> None:
-    assert whole_number(text) is None
+    assert parse_whole_number(text) is None
 
 
 def test_names_count_in_alphabetical_order() -> None:
-    found = number_labels(["b", " a ", "c", "a"], "t", "…")
+    found = encode_labels(["b", " a ", "c", "a"], "t", "…")
     assert found.classes == ("a", "b", "c")
     assert [found.numbers[v] for v in ("b", " a ", "c", "a")] == [1, 0, 2, 0]
-    assert number_labels(["True", "False"], "t", "…").numbers == {"True": 1, "False": 0}
+    assert encode_labels(["True", "False"], "t", "…").numbers == {"True": 1, "False": 0}
 
 
 @pytest.mark.parametrize("values", [["0.25", "1.5"], ["1", "2.5", "3"], ["nan", "0.1"]])
 def test_real_numbers_are_targets(values: list[str]) -> None:
     with pytest.raises(DataError, match="targets of a regression and not classes: do this"):
-        number_labels(values, "t", "do this")
+        encode_labels(values, "t", "do this")
 
 
 def test_one_number_in_two_spellings_among_names_is_in_doubt() -> None:
     with pytest.raises(DataError, match="same number and different names"):
-        number_labels(["cat", "3", "3.0"], "t", "…")
+        encode_labels(["cat", "3", "3.0"], "t", "…")
 
 
 def test_a_name_among_numbers_that_keep_their_places() -> None:
-    found = number_labels([*"0123", "other"], "t", "…")
+    found = encode_labels([*"0123", "other"], "t", "…")
     assert found.classes == ("0", "1", "2", "3", "other")
     with pytest.raises(DataError, match="'x' among them.* of which 10 is number 2: correct"):
-        number_labels([*map(str, range(11)), "x"], "t", "…")
+        encode_labels([*map(str, range(11)), "x"], "t", "…")
 
 
 def table(folder: Path, kind: str, labels: list[str]) -> Path:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from cnatool._util.local_paths import real_path
 from cnatool.data.detect import open_source
-from cnatool.data.source import ONE_INPUT
-from cnatool.data.splits import Reading, open_splits
+from cnatool.data.source import SINGLE_INPUT
+from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
@@ -29,7 +29,7 @@ def pictures(folder: Path) -> Path:
 
 
 def rows(place: Path) -> int:
-    found = open_splits(place, {}, ONE_INPUT, Reading(), lambda line: None)
+    found = open_splits(place, {}, SINGLE_INPUT, ReaderOptions(), lambda line: None)
     return sum(len(block.ids) for source in found.values() for block in source.blocks(4))
 
 

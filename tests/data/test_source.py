@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from cnatool._util.text import printable
-from cnatool.data.source import check_sample, is_picture, spans
+from cnatool.data.source import check_sample, is_image, row_ranges
 from cnatool.errors import DataError, UsageError
 
 
 def test_spans_cover_the_rows_and_stop_at_the_limit() -> None:
-    assert list(spans(10, 4, None)) == [(0, 4), (4, 8), (8, 10)]
-    assert list(spans(10, 4, 6)) == [(0, 4), (4, 6)]
-    assert list(spans(10, 4, 99)) == [(0, 4), (4, 8), (8, 10)]
-    assert list(spans(10, 4, 0)) == []
+    assert list(row_ranges(10, 4, None)) == [(0, 4), (4, 8), (8, 10)]
+    assert list(row_ranges(10, 4, 6)) == [(0, 4), (4, 6)]
+    assert list(row_ranges(10, 4, 99)) == [(0, 4), (4, 8), (8, 10)]
+    assert list(row_ranges(10, 4, 0)) == []
 
 
 def test_spans_refuse_what_cannot_be_meant() -> None:
     with pytest.raises(UsageError, match="blocks of 0 samples cannot be read: ask for at least 1"):
-        list(spans(10, 0, None))
+        list(row_ranges(10, 0, None))
     with pytest.raises(UsageError, match="a limit of -1 samples cannot be meant"):
-        list(spans(10, 1, -1))
+        list(row_ranges(10, 1, -1))
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i8", "f2", ">f4", "f8"])
@@ -46,5 +46,5 @@ def test_objects_empty_and_huge_samples_are_refused() -> None:
 def test_names() -> None:
     assert printable("a b") == "a b"
     assert printable("a\x1b[31m") == r"'a\x1b[31m'"
-    assert is_picture("a.PNG")
-    assert not is_picture("a.txt")
+    assert is_image("a.PNG")
+    assert not is_image("a.txt")

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from cnatool.data.detect import open_source
-from cnatool.data.source import ONE_INPUT, Source
-from cnatool.data.splits import Reading, find_splits, open_splits
-from cnatool.data.wrappers import Selected
+from cnatool.data.source import SINGLE_INPUT, Source
+from cnatool.data.splits import ReaderOptions, find_splits, open_splits
+from cnatool.data.wrappers import RowSubset
 from cnatool.errors import DataError, UsageError
 
 
@@ -30,7 +30,7 @@ def opened(
     data: Path | None, named: dict[str, Path] | None = None, **reading: Any
 ) -> tuple[dict[str, Source], list[str]]:
     said: list[str] = []
-    return open_splits(data, named or {}, ONE_INPUT, Reading(**reading), said.append), said
+    return open_splits(data, named or {}, SINGLE_INPUT, ReaderOptions(**reading), said.append), said
 
 
 def read(source: Source, rows: int = 3, limit: int | None = None) -> tuple[list[str], list[int]]:
@@ -79,10 +79,10 @@ def test_two_readings_are_said_and_chosen(tmp_path: Path) -> None:
     text = "as .parquet files or as a folder of pictures by class: say .*parquet or --format pic"
     with pytest.raises(DataError, match=text):
         opened(tmp_path)
-    assert opened(tmp_path, form="pictures")[0]["all"].classes == ("cat",)
-    assert opened(tmp_path, form="parquet")[0]["all"].rows == 4
+    assert opened(tmp_path, format="pictures")[0]["all"].classes == ("cat",)
+    assert opened(tmp_path, format="parquet")[0]["all"].rows == 4
     with pytest.raises(UsageError, match="--format exe: there are npz, npy, parquet"):
-        opened(tmp_path, form="exe")
+        opened(tmp_path, format="exe")
 
 
 def test_a_format_chooses_among_parts(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_format_chooses_among_parts(tmp_path: Path) -> None:
     parquet(tmp_path / "train.parquet", 5)
     with pytest.raises(DataError, match="holds the split train twice"):
         opened(tmp_path)
-    assert opened(tmp_path, form="parquet")[0]["train"].rows == 5
+    assert opened(tmp_path, format="parquet")[0]["train"].rows == 5
 
 
 def test_a_name_that_hides_the_format(tmp_path: Path) -> None:
@@ -204,12 +204,12 @@ def test_labels_cannot_be_named_everywhere(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--labels z: .*a\.npy is a \.npy file, where labels"):
         opened(tmp_path / "a.npy", labels="z")
     with pytest.raises(DataError, match=r"a\.npy::x: a \.npy file has no arrays to choose with ::"):
-        open_splits(f"{tmp_path}/a.npy::x", {}, ONE_INPUT, Reading(), print)
+        open_splits(f"{tmp_path}/a.npy::x", {}, SINGLE_INPUT, ReaderOptions(), print)
 
 
 def test_selected_rows_of_no_label(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(10))
-    source = Selected(open_source(tmp_path / "a.npy"), "some", np.array([1, 2, 9]))
+    source = RowSubset(open_source(tmp_path / "a.npy"), "some", np.array([1, 2, 9]))
     [block] = source.blocks(5)
     assert (block.ids, block.labels) == (["1", "2", "9"], None)
     assert list(source.blocks(5, 0)) == []

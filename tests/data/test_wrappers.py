@@ -14,14 +14,14 @@ from support.networks import mlp, saved
 
 import cnatool
 from cnatool.data.formats.webdataset import open_webdataset
-from cnatool.data.source import ONE_INPUT, Source, View
-from cnatool.data.splits import Reading, open_splits
+from cnatool.data.source import SINGLE_INPUT, ImageOptions, Source
+from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
 
 def opened(path: Path, *, skip: bool = False) -> Source:
-    reading = Reading(view=View(skip=skip))
-    return open_splits(path, {}, ONE_INPUT, reading, lambda _: None)["all"]
+    reading = ReaderOptions(images=ImageOptions(skip_unreadable=skip))
+    return open_splits(path, {}, SINGLE_INPUT, reading, lambda _: None)["all"]
 
 
 def message(source: Source) -> str:
@@ -122,8 +122,8 @@ def test_members_apart_are_refused(first: str, skip: bool, tmp_path: Path) -> No
     members = [(f"{i:03}.{e}", contents[e](i)) for e in (first, second) for i in range(6)]
     with pytest.raises(DataError, match=r"members of the sample 000 in two places.*--sort=name"):
         open_splits(
-            packed(tmp_path / "t.tar", members), {}, ONE_INPUT,
-            Reading(view=View(skip=skip)), lambda _: None,
+            packed(tmp_path / "t.tar", members), {}, SINGLE_INPUT,
+            ReaderOptions(images=ImageOptions(skip_unreadable=skip)), lambda _: None,
         )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_a_dot_within_the_key(tmp_path: Path) -> None:
         for i in range(4)
         for e in ("cls", "png")
     ]
-    source = open_webdataset([packed(tmp_path / "t.tar", members)], ONE_INPUT)
+    source = open_webdataset([packed(tmp_path / "t.tar", members)], SINGLE_INPUT)
     [block] = source.blocks(8)
     assert block.labels is not None
     assert block.labels.tolist() == [0, 1, 2, 3]

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.backend.inputs import FeedSpec, constant_input
+from cnatool.backend.inputs import ModelInput, make_constant
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.records.choices import Kept
@@ -485,6 +485,6 @@ def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None
 
 
 def test_number_for_a_constant_whose_shape_is_open() -> None:
-    spec = FeedSpec("ids", np.dtype(np.int64), ("n", "length"))
+    spec = ModelInput("ids", np.dtype(np.int64), ("n", "length"))
     with pytest.raises(UsageError, match="whose shape is open, so one number does not say"):
-        constant_input(spec, 1, "n")
+        make_constant(spec, 1, "n")

@@ -25,7 +25,7 @@ from support.reference import as_in_graph, difference, every_value
 
 import cnatool
 from cnatool.backend.graph.graph import load_graph
-from cnatool.backend.graph.outputs import exposable, promoted, readable
+from cnatool.backend.graph.outputs import add_outputs, list_exposable, make_readable
 from cnatool.backend.session import RunOptions, Session
 from cnatool.dumping.inspect import inspect_model
 from cnatool.errors import CnatoolError
@@ -246,7 +246,7 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
     onnx.save(case.model, path)
     try:
         graph = load_graph(path)
-        names, skipped = exposable(graph)
+        names, skipped = list_exposable(graph)
         listed = [*names, *(tensor.name for tensor in skipped)]
         if lost := set(_names(graph.model)).difference(listed):
             tally.failed.append(f"{case.name}: lost {sorted(lost)}")
@@ -254,8 +254,8 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
         if not all(tensor.reason for tensor in skipped):
             tally.failed.append(f"{case.name}: skipped without a reason")
         run = RunOptions(threads=1)
-        types = Session(readable(graph.model, names).model, path, run).types
-        exposed = readable(graph.model, names, types)
+        types = Session(make_readable(graph.model, names).model, path, run).types
+        exposed = make_readable(graph.model, names, types)
         values = Session(exposed.model, path, run).run(exposed.outputs, case.feeds)
     except CnatoolError as error:
         if fault := _message_fault(error):
@@ -281,7 +281,7 @@ def _expose(case: Case, folder: Path, tally: Tally) -> None:
             tally.tensors["equal"] += 1
         else:
             if bare is None:
-                model = promoted(graph.model, names)
+                model = add_outputs(graph.model, names)
                 bare = dict(
                     zip(names, _runtime_values(model, names, case.feeds) or values, strict=True)
                 )
@@ -407,7 +407,7 @@ def _dump(case: Case, free: bool, folder: Path, tally: Tally) -> None:
         if text is None:
             tally.tensors["equal"] += 1
             continue
-        exposed = readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
+        exposed = make_readable(graph.model, [tensor.name], {tensor.name: tensor.onnx_type or ""})
         bare = _runtime_values(exposed.model, list(exposed.outputs), feeds)
         if bare is not None:
             own = bare[0].astype(value.dtype)
@@ -427,8 +427,8 @@ def _beyond(model: onnx.ModelProto) -> bool:
 def _runs(path: Path, name: str, samples: np.ndarray, *, free: bool) -> bool:
     """Say whether ONNX Runtime by itself gives every tensor for what a dump feeds."""
     graph = load_graph(path)
-    names, _ = exposable(graph)
-    model = promoted(graph.model, names)
+    names, _ = list_exposable(graph)
+    model = add_outputs(graph.model, names)
     counts = (5, 3, 2) if free else (len(samples),)
     return all(
         _runtime_values(model, names, {name: samples[:n]}, optimised=True) is not None

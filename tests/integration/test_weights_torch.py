@@ -10,7 +10,7 @@ import pytest
 from support.mnist import exported, nn, torch
 
 from cnatool.backend.network import open_network
-from cnatool.backend.weights.weights import measured_weights
+from cnatool.backend.weights.weights import measure_weights
 
 F = torch.nn.functional
 
@@ -143,7 +143,7 @@ def test_norms_are_those_of_torch(kind: type[nn.Module], export: str, tmp_path: 
     normalised = [node.op_type for node in graph.graph.nodes].count("BatchNormalization")
     if export != "dynamo":
         assert normalised == (len(kind.NORMALISED) if export == "unfolded" else 0)
-    found = measured_weights(graph, [], (1, *kind.SAMPLE))
+    found = measure_weights(graph, [], (1, *kind.SAMPLE))
 
     folded = without_normalisation(model)
     weights = [matrix(getattr(folded, name)) for name in kind.LAYERS]

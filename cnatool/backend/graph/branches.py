@@ -28,7 +28,7 @@ _BEFORE_SUM = "\0before the sum"
 _BEFORE_ACTIVATION = "\0before the activation"
 
 
-def shortcut_layers(
+def find_shortcut_layers(
     graph: Graph,
     reads: Sequence[tuple[onnx.NodeProto, Sequence[str]]],
     linear: Mapping[str, LinearOperator],

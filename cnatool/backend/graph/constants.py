@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from cnatool._util.local_paths import real_path
-from cnatool.backend.graph.evaluate import evaluated
+from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.graph.linear_operators import constant_value
 from cnatool.backend.session import RunOptions, Session
@@ -176,7 +176,7 @@ class Constants:
             return self._computed(name)
         # No copy is made of what is only looked at in another way.
         given = {one: self.value(one) for one in node.input if one}
-        return evaluated(node, given, self.graph)[name]
+        return evaluate_node(node, given, self.graph)[name]
 
     def _type_of(self, name: str) -> int:
         """Give the declared element type of a tensor that depends on the input; else of floats."""

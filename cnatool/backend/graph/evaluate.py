@@ -1,4 +1,4 @@
-"""One node of a graph evaluated by itself, without the runtime."""
+"""One node of a graph evaluate_node by itself, without the runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
 
 
-def evaluated(
+def evaluate_node(
     node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: Graph
 ) -> dict[str, NDArray[Any]]:
     """Evaluate one node as ONNX's reference evaluator does.
@@ -42,6 +42,6 @@ def evaluated(
     except Exception as error:  # whatever an operator's implementation raises
         text = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{node.op_type} (tensor {node.output[0]!r}) cannot be evaluated: {text}"
+            f"{node.op_type} (tensor {node.output[0]!r}) cannot be evaluate_node: {text}"
         ) from error
     return dict(zip(names, map(np.asarray, results), strict=True))

@@ -168,7 +168,7 @@ def load_graph(path: Path) -> Graph:
     files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
     del content
     files.extend(_external_files(path, model))
-    return analysed(path, tuple(files), model)
+    return analyse_graph(path, tuple(files), model)
 
 
 def _import_domains(model: onnx.ModelProto) -> None:
@@ -231,7 +231,7 @@ def _sorted(graph: onnx.GraphProto) -> bool:
     """
     nodes = list(graph.node)
     made = {name for node in nodes for name in node.output if name}
-    reads = [made.intersection((*node.input, *captured(node))) for node in nodes]
+    reads = [made.intersection((*node.input, *captured_names(node))) for node in nodes]
     waiting = list(range(len(nodes)))
     ready: set[str] = set()
     order: list[int] = []
@@ -319,7 +319,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from _tensors(inner)
 
 
-def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
+def analyse_graph(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
     """Analyse the main graph of a model that was read before."""
     initializers = {tensor.name for tensor in model.graph.initializer}
     initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
@@ -332,7 +332,7 @@ def analysed(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -
     # Arithmetic on shapes that hold such a number of elements.
     counts: set[str] = set()
     for node in model.graph.node:
-        reads = [name for name in (*node.input, *captured(node)) if name]
+        reads = [name for name in (*node.input, *captured_names(node)) if name]
         for name in reads:
             consumers.setdefault(name, []).append(node)
         writes = [name for name in node.output if name]
@@ -367,7 +367,7 @@ def _is_data_shaped(
     if node.op_type in _SHAPE_OPERATORS:
         return False
     varying = node.domain not in KNOWN_DOMAINS or node.op_type in _DATA_SHAPED
-    if varying and any(name in dynamic for name in (*node.input, *captured(node))):
+    if varying and any(name in dynamic for name in (*node.input, *captured_names(node))):
         return True
     if any(name in data_shaped for name in node.input):
         return True
@@ -385,14 +385,14 @@ def _counts(
     return any(name in counts for name in reads)
 
 
-def captured(node: onnx.NodeProto) -> Iterator[str]:
+def captured_names(node: onnx.NodeProto) -> Iterator[str]:
     """Give the names that a node's subgraphs take from the graph around them."""
     for graph in _subgraphs(node):
         own = {tensor.name for tensor in graph.initializer}
         own.update(value.name for value in graph.input)
         own.update(name for inner in graph.node for name in inner.output)
         for inner in graph.node:
-            for name in (*inner.input, *captured(inner)):
+            for name in (*inner.input, *captured_names(inner)):
                 if name and name not in own:
                     yield name
         for output in graph.output:

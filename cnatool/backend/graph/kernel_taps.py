@@ -18,7 +18,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {given.name: onnx.helper.get_attribute_value(given) for given in node.attribute}
 
 
-def summed_kernel(
+def sum_kernel(
     kernel: NDArray[np.float32], weights: NDArray[np.float64], group: int
 ) -> NDArray[np.float64]:
     """Give the kernel of the one channel that is a weighted sum of all channels given."""
@@ -31,7 +31,7 @@ def summed_kernel(
     return np.concatenate(summed)
 
 
-def tap_counts(
+def count_taps(
     node: onnx.NodeProto, kernel: tuple[int, ...], given: tuple[int, ...], made: tuple[int, ...]
 ) -> list[NDArray[np.float64]] | None:
     """Say for each spatial axis how often each tap of the kernel meets each place of the input."""

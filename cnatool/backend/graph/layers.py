@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.branches import shortcut_layers
+from cnatool.backend.graph.branches import find_shortcut_layers
 from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape, linear_operator
 from cnatool.backend.graph.preactivation_walk import passes, readers, walk
 from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
@@ -97,7 +97,7 @@ def find_layers(graph: Graph) -> LayerTable:
     layers = []
     output_tensors: set[str] = set()
     walks = {operator.result: walk(graph, operator) for operator in nodes.linear.values()}
-    bypassing = shortcut_layers(
+    bypassing = find_shortcut_layers(
         graph, nodes.reads, nodes.linear, {result: one.end for result, one in walks.items()}
     )
     for number, operator in enumerate(nodes.linear.values(), start=1):

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph.graph import inner_nodes
-from cnatool.backend.graph.random_operators import random_tensors
+from cnatool.backend.graph.random_operators import find_random_tensors
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ _CASTS = {
 }
 
 
-def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
+def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     """Sort every tensor of a graph into those that can be exposed and those that are left out."""
     names: list[str] = []
     skipped: list[SkippedTensor] = []
-    random = random_tensors(graph)
+    random = find_random_tensors(graph)
     for node in graph.nodes:
         for name in node.output:
             if not name:
@@ -71,7 +71,7 @@ def exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
     return names, skipped
 
 
-def promoted(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def add_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Copy a model with more outputs.
 
     Outputs go in by name alone: the runtime infers type and shape, and a wrong one could not load.
@@ -104,7 +104,7 @@ def _running_statistics(graph: onnx.GraphProto) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class ReadableModel:
     """A model all of whose chosen tensors can be read as NumPy arrays.
 
     Attributes
@@ -122,9 +122,9 @@ class Readable:
     casts: dict[str, str]
 
 
-def readable(
+def make_readable(
     model: onnx.ModelProto, names: Sequence[str], types: Mapping[str, str] = MappingProxyType({})
-) -> Readable:
+) -> ReadableModel:
     """Promote tensors, through a Cast where NumPy has no arrays of their type.
 
     Parameters
@@ -137,12 +137,12 @@ def readable(
     """
     kinds = {name: element_type(types.get(name, "")) for name in names}
     casts = {name: f"{PREFIX}cast {name}" for name in names if needs_cast(kinds[name])}
-    copy = promoted(model, [casts.get(name, name) for name in names])
+    copy = add_outputs(model, [casts.get(name, name) for name in names])
     copy.graph.node.extend(
         onnx.helper.make_node("Cast", [name], [cast], name=cast, to=_CASTS[kinds[name]])
         for name, cast in casts.items()
     )
-    return Readable(copy, tuple(casts.get(name, name) for name in names), casts)
+    return ReadableModel(copy, tuple(casts.get(name, name) for name in names), casts)
 
 
 def needs_cast(kind: str) -> bool:
@@ -150,7 +150,7 @@ def needs_cast(kind: str) -> bool:
     return element_type(kind) in _CASTS
 
 
-def read_dtype(kind: str) -> np.dtype[Any]:
+def array_dtype(kind: str) -> np.dtype[Any]:
     """Give the type of the arrays in which tensors of an ONNX element type are read."""
     name = element_type(kind)
     names = {"float": "FLOAT", "double": "DOUBLE"}

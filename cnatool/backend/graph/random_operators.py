@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnx import numpy_helper
 
-from cnatool.backend.graph.graph import KNOWN_DOMAINS, captured, inner_nodes
+from cnatool.backend.graph.graph import KNOWN_DOMAINS, captured_names, inner_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +46,12 @@ def draws_random(node: onnx.NodeProto, graph: Graph) -> bool:
     return training is None or bool(training.any())
 
 
-def random_tensors(graph: Graph) -> dict[str, str]:
+def find_random_tensors(graph: Graph) -> dict[str, str]:
     """Find the tensors of a graph that depend on random numbers."""
     return _downstream(graph, lambda node: draws_random(node, graph))
 
 
-def opaque_tensors(graph: Graph) -> dict[str, str]:
+def find_opaque_tensors(graph: Graph) -> dict[str, str]:
     """Find the tensors that depend on operators of which nothing is known, with that operator."""
     return _downstream(graph, lambda node: node.domain not in KNOWN_DOMAINS)
 
@@ -63,7 +63,7 @@ def _downstream(graph: Graph, starts: Callable[[onnx.NodeProto], bool]) -> dict[
             continue
         origins = [inner.op_type for inner in (node, *inner_nodes(node)) if starts(inner)]
         # A Like operator reads the shape of its input alone, and is random whatever that holds.
-        origins += [found[name] for name in (*node.input, *captured(node)) if name in found]
+        origins += [found[name] for name in (*node.input, *captured_names(node)) if name in found]
         if origins:
             found.update((name, origins[0]) for name in node.output if name)
     return found

@@ -270,7 +270,7 @@ class CountedRules(CountedLengths):
         if places:  # what is left for -1 depends on them
             shape = self._ints(node, 1, "")
             found = ALL if shape is None else found
-        for old, new in reshaped_groups(before, after):
+        for old, new in pair_reshaped_axes(before, after):
             if counted & set(old):
                 found |= frozenset(new)
         return found
@@ -370,7 +370,7 @@ def _convolved(operator: str, operands: Sequence[Axes]) -> Axes:
     )
 
 
-def reshaped_groups(
+def pair_reshaped_axes(
     before: Sequence[int], after: Sequence[int]
 ) -> Iterable[tuple[list[int], list[int]]]:
     """Pair the axes of a reshaped tensor: runs of axes that hold the same elements."""

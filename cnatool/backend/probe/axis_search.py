@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ORDERS: tuple[Merged, ...] = ("NT", "TN")
 
 
-def only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
+def find_only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
     """Find the sample axis in what runs of one sample gave; none, where it was taken away."""
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
@@ -29,7 +29,9 @@ def only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
     return SampleAxis(next(ones, None))
 
 
-def scaled_axis(large: tuple[int, ...], small: tuple[int, ...], count: int) -> SampleAxis | str:
+def find_scaled_axis(
+    large: tuple[int, ...], small: tuple[int, ...], count: int
+) -> SampleAxis | str:
     """Find the axis that is as long as there are samples in both runs, or a multiple of that."""
     if len(large) != len(small):
         return "its rank varies between batches"
@@ -47,7 +49,7 @@ def scaled_axis(large: tuple[int, ...], small: tuple[int, ...], count: int) -> S
     return SampleAxis(axis, factor)
 
 
-def merged_as_before(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
+def take_merged_order(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
     """Take the order of a merged axis from the input tensor, where values cannot show it."""
     known = {reading.merged for reading in before if reading.factor == found.factor}
     if len(known) == 1 and None not in known:
@@ -55,7 +57,7 @@ def merged_as_before(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleA
     return "its order of samples cannot be determined"
 
 
-def merged_axis(
+def find_merged_axis(
     first: NDArray[Any], rolled: NDArray[Any], found: SampleAxis, before: Sequence[SampleAxis]
 ) -> SampleAxis | str:
     """Determine how an axis is merged: in the right reading, results move as the samples do.
@@ -86,7 +88,7 @@ def _factor(large: int, small: int, count: int) -> int:
     return factor if (factor * count, factor * (count - 1)) == (large, small) else 0
 
 
-def rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> SampleAxis | str:
+def find_rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> SampleAxis | str:
     """Find the axis along which results moved by one place as the samples did."""
     if first.shape != second.shape:
         return f"its shape depends on the data: {first.shape}, then {second.shape}"
@@ -105,7 +107,7 @@ def rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> Sample
     return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
 
 
-def changed_axis(
+def find_changed_axis(
     first: NDArray[Any], changed: Mapping[int, NDArray[Any]], count: int
 ) -> SampleAxis | None:
     """Find the axis along which the results changed in the one place where the samples did.

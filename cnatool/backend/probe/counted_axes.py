@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.graph import captured
+from cnatool.backend.graph.graph import captured_names
 from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.axis_rules import CountedRules
 from cnatool.errors import BackendError
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
 
 
-def counted_axes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, frozenset[int]]:
+def find_counted_axes(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, frozenset[int]]:
     """Find the axes of a graph's tensors whose length depends on the values of an input.
 
     An operator of which nothing is known here passes them on to all axes of its results.
@@ -34,11 +36,11 @@ def counted_axes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
         return {}
     rules = CountedRules(graph, shapes)
     for node in graph.nodes:
-        rules.add(node, tuple(captured(node)))
+        rules.add(node, tuple(captured_names(node)))
     return {name: axes for name, axes in rules.axes.items() if axes}
 
 
-def provoked_shapes(
+def provoke_shapes(
     graph: Graph,
     samples: Samples,
     rows: NDArray[np.intp],

@@ -40,7 +40,7 @@ class Regrouped:
     compared: int
 
 
-def regrouped_runs(
+def run_regrouped(
     count: int, whole: Mapping[str, Any], run: Callable[[NDArray[np.intp]], Mapping[str, Any]]
 ) -> Iterator[Regrouped]:
     """Run the samples of a batch in other groups and another order.
@@ -68,7 +68,7 @@ def regrouped_runs(
             yield part
 
 
-def regrouped_copies(
+def run_copies(
     count: int, run: Callable[[NDArray[np.intp]], Mapping[str, Any]]
 ) -> Iterator[Regrouped]:
     """Run copies of one sample, the first and the last, of a model that is bound to its batch.

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from cnatool.backend.graph.graph import analysed
-from cnatool.backend.graph.outputs import readable
+from cnatool.backend.graph.graph import analyse_graph
+from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.probe.closeness import same_values
 from cnatool.backend.probe.probe import probe
 from cnatool.backend.probe.sample_axis import SampleAxis
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BATCH = "cnatool_batch"
 
 
-def rebatched(
+def free_batch(
     graph: Graph, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
 ) -> Graph | None:
     """Free the batch axis of a model, if every tensor then still has the values that it had.
@@ -38,12 +38,12 @@ def rebatched(
     """
     if not samples.distinct:
         return None  # equal samples would look the same however they are mixed
-    freed = analysed(graph.path, graph.files, _freed(graph.model, samples.values, bound))
+    freed = analyse_graph(graph.path, graph.files, _freed(graph.model, samples.values, bound))
     try:
         found = probe(freed, samples, bound=None, run=run)
         read = [tensor.name for tensor in found.tensors]
         types = {tensor.name: tensor.onnx_type for tensor in found.tensors}
-        exposed = readable(graph.model, read, types)
+        exposed = make_readable(graph.model, read, types)
         session = Session(exposed.model, graph.path, found.run)
         groups = [
             session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))

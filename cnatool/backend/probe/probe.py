@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.outputs import element_type, exposable, readable
-from cnatool.backend.graph.random_operators import random_tensors
+from cnatool.backend.graph.outputs import element_type, list_exposable, make_readable
+from cnatool.backend.graph.random_operators import find_random_tensors
 from cnatool.backend.probe.axis_search import (
-    changed_axis,
-    merged_as_before,
-    merged_axis,
-    only_axis,
-    rolled_axis,
-    scaled_axis,
+    find_changed_axis,
+    find_merged_axis,
+    find_only_axis,
+    find_rolled_axis,
+    find_scaled_axis,
+    take_merged_order,
 )
-from cnatool.backend.probe.counted_axes import counted_axes, provoked_shapes
+from cnatool.backend.probe.counted_axes import find_counted_axes, provoke_shapes
 from cnatool.backend.probe.dependence import (
     Regrouped,
     depends_on_others,
     lies_along,
-    regrouped_copies,
-    regrouped_runs,
+    run_copies,
+    run_regrouped,
 )
-from cnatool.backend.probe.repeatability import UNOPTIMIZED, changed_tensors, unrepeatable
+from cnatool.backend.probe.repeatability import UNOPTIMIZED, find_changes, unrepeatable_error
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
@@ -142,14 +142,14 @@ def probe(
     ModelError, BackendError
         If the model does not load or does not run.
     """
-    names, skipped = exposable(graph)
-    types, unreadable, session = readable_types(graph, names, run)
+    names, skipped = list_exposable(graph)
+    types, unreadable, session = read_types(graph, names, run)
     skipped += unreadable
     names = [name for name in types if name not in known]
     count = len(samples)
     if not names:
         return Probe([], skipped, samples.first(bound or count), {}, run)
-    exposed = readable(graph.model, names, types)
+    exposed = make_readable(graph.model, names, types)
     if exposed.casts or known:
         session = Session(exposed.model, graph.path, run)
     rows = np.arange(count)
@@ -165,10 +165,10 @@ def probe(
     singles = [_shapes(large), *(_shapes(ran(rows[i : i + 1])) for i in range(1, count * single))]
     others = rows[:1] if single else np.roll(rows, 1) if fixed_batch else rows[: count - 1]
     small = large if single else ran(others)
-    random = random_tensors(graph)
+    random = find_random_tensors(graph)
     fed = samples.feeds(fed_rows)
-    counted = counted_axes(graph, _shapes(fed) | _shapes(large))
-    provoked = provoked_shapes(graph, samples, others, ran)
+    counted = find_counted_axes(graph, _shapes(fed) | _shapes(large))
+    provoked = provoke_shapes(graph, samples, others, ran)
     rolled: dict[str, Any] = {}
     # Of a bound model: what it gives with one sample exchanged for another.
     exchanged: list[dict[str, Any]] = []
@@ -189,9 +189,9 @@ def probe(
         seen = (*singles, *(provoked if single else ()))
         shapes = {given[name] for given in seen if name in given}
         if single:
-            found = only_axis({_without(shape, counting) for shape in shapes})
+            found = find_only_axis({_without(shape, counting) for shape in shapes})
         elif fixed_batch:
-            found = rolled_axis(first, other, count)
+            found = find_rolled_axis(first, other, count)
             if isinstance(found, str) and name not in random:
                 with suppress(BackendError):
                     # The last sample in place of the first, then the first in place of the last.
@@ -199,21 +199,21 @@ def probe(
                         ran(np.where(rows == place, count - 1 - place, rows)) for place in places
                     ]
                 pairs = zip(places, (given[name] for given in exchanged), strict=False)
-                axis = changed_axis(first, dict(pairs), count)
+                axis = find_changed_axis(first, dict(pairs), count)
                 if axis is not None:
                     mixed.add(name)
                     found = axis
         else:
-            found = scaled_axis(
+            found = find_scaled_axis(
                 _without(first.shape, counting), _without(other.shape, counting), count
             )
         if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
             rolled = rolled or ran(np.roll(rows, 1))
             before = [axes[i] for i in graph.producer[name].input if i in axes]
             if name in random:
-                found = merged_as_before(found, before)
+                found = take_merged_order(found, before)
             else:
-                found = merged_axis(first, rolled[name], found, before)
+                found = find_merged_axis(first, rolled[name], found, before)
         if isinstance(found, SampleAxis):
             rows_hold = single or all(found.holds(one[name], len(others)) for one in provoked)
             if found.axis in counting or not rows_hold:
@@ -235,7 +235,7 @@ def probe(
     one_runs = single
     parts: Iterable[Regrouped] = ()
     if not single:
-        parts = regrouped_copies(count, ran) if fixed_batch else regrouped_runs(count, large, ran)
+        parts = run_copies(count, ran) if fixed_batch else run_regrouped(count, large, ran)
     for part in parts:
         one_runs = one_runs or len(part.rows) == 1
         for name, axis in axes.items():
@@ -245,10 +245,10 @@ def probe(
                 mixed.add(name)
     # Values that the samples have alone as well are the same in every run.
     repeated = single or fixed_batch or mixed or any(name in random for name in axes)
-    changed = changed_tensors(graph, large, ran(fed_rows) if repeated else large, random)
+    changed = find_changes(graph, large, ran(fed_rows) if repeated else large, random)
     if changed.state:
         if run.optimization == UNOPTIMIZED:
-            raise unrepeatable(graph, changed.state[0])
+            raise unrepeatable_error(graph, changed.state[0])
         run = replace(run, optimization=UNOPTIMIZED)
         return probe(graph, samples, bound=bound, run=run, known=known)
     tensors: list[ProbedTensor] = []
@@ -286,11 +286,11 @@ def _counted_text(shape: tuple[int, ...]) -> str:
     return f"its rows count what was found in the data, not samples: shape {shape}"
 
 
-def readable_types(
+def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
     """Ask the runtime for the types of tensors."""
-    session = Session(readable(graph.model, names).model, graph.path, run)
+    session = Session(make_readable(graph.model, names).model, graph.path, run)
     types = session.types
     reasons = {name: _unreadable(types[name]) for name in names}
     skipped = [SkippedTensor(n, graph.operator(n), text) for n, text in reasons.items() if text]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.random_operators import opaque_tensors
+from cnatool.backend.graph.random_operators import find_opaque_tensors
 from cnatool.backend.probe.closeness import same_values
 from cnatool.errors import ModelError
 
@@ -37,21 +37,21 @@ class ChangedTensors:
     state: tuple[str, ...]
 
 
-def changed_tensors(
+def find_changes(
     graph: Graph, first: Mapping[str, Any], second: Mapping[str, Any], random: Mapping[str, str]
 ) -> ChangedTensors:
     """Compare two runs of a model on the same batch."""
     changed = [name for name, value in first.items() if not _same(value, second[name])]
     if not changed:
         return ChangedTensors({}, ())
-    origins = {**opaque_tensors(graph), **random}
+    origins = {**find_opaque_tensors(graph), **random}
     return ChangedTensors(
         {name: origins[name] for name in changed if name in origins},
         tuple(name for name in changed if name not in origins),
     )
 
 
-def unrepeatable(graph: Graph, name: str) -> ModelError:
+def unrepeatable_error(graph: Graph, name: str) -> ModelError:
     """Make the error for a model that carries something over from one run to the next."""
     return ModelError(
         f"{graph.path}: tensor {name!r} ({graph.operator(name)}) has other values each time ONNX "

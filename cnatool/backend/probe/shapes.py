@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
-from cnatool.backend.graph.outputs import PREFIX, element_type, exposable, read_dtype
-from cnatool.backend.probe.axis_search import only_axis, scaled_axis
+from cnatool.backend.graph.outputs import PREFIX, array_dtype, element_type, list_exposable
+from cnatool.backend.probe.axis_search import find_only_axis, find_scaled_axis
 from cnatool.backend.probe.probe import (
     Probe,
     ProbedTensor,
     probe,
-    readable_types,
+    read_types,
 )
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
@@ -44,7 +44,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
     """
     if bound is not None and bound > 1:
         return probe(graph, samples, bound=bound, run=run)
-    types, *_ = readable_types(graph, exposable(graph)[0], run)
+    types, *_ = read_types(graph, list_exposable(graph)[0], run)
     shapes = _shape_runs(graph, list(types), run)
     if bound == 1:
         ran = [shapes(samples, slice(i, i + 1)) for i in range(len(samples))]
@@ -54,11 +54,11 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
     for name, kind in types.items():
         seen = [one[name] for one in ran]
         if bound == 1:
-            found = only_axis(seen)
+            found = find_only_axis(seen)
         elif name in graph.data_shaped:
             continue
         else:
-            found = scaled_axis(seen[0], seen[1], len(samples))
+            found = find_scaled_axis(seen[0], seen[1], len(samples))
         if not isinstance(found, SampleAxis) or found.factor > 1:
             continue
         rows = [[size for axis, size in enumerate(shape) if axis != found.axis] for shape in seen]
@@ -66,7 +66,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
             name=name,
             operator=graph.operator(name),
             onnx_type=element_type(kind),
-            dtype=read_dtype(kind),
+            dtype=array_dtype(kind),
             shape=tuple(rows[0]),
             batch_axis=found.axis,
             varies=any(row != rows[0] for row in rows),

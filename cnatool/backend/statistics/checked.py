@@ -8,7 +8,7 @@ import numpy as np
 
 from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.probe.closeness import same_values
-from cnatool.backend.probe.repeatability import unrepeatable
+from cnatool.backend.probe.repeatability import unrepeatable_error
 from cnatool.backend.statistics.exposed_model import ExposedModel
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _TOLERANCE = 5e-6
 _CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "positive_sum")
 
 
-def exposed_model(
+def build_exposed_model(
     network: Network,
     probed: ProbedNetwork,
     tensors: Sequence[TensorRecord],
@@ -60,7 +60,7 @@ def exposed_model(
                 same_values(found[name][:, tensor.number], again[name][:, tensor.number])
                 for name in found
             ):
-                raise unrepeatable(network.graph, tensor.name)
+                raise unrepeatable_error(network.graph, tensor.name)
     differing = [
         tensor.name
         for tensor in tensors

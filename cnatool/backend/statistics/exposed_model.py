@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.names import exclusion
-from cnatool.backend.graph.outputs import PREFIX, needs_cast, readable
+from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
 from cnatool.backend.statistics.graph_nodes import append_statistics
@@ -114,7 +114,7 @@ class ExposedModel:
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
         read = dict.fromkeys(tensor.name for tensor in self._fetched)
-        exposed = readable(graph.model, [*read, *_only_cast(self._inside, types)], types)
+        exposed = make_readable(graph.model, [*read, *_only_cast(self._inside, types)], types)
         cast = exposed.casts
         shapes = _plain_shapes(graph, probed, inputs)
         self._measures = append_statistics(

@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from cnatool._util.local_paths import real_path
-from cnatool.backend.graph.kernel_taps import attributes, summed_kernel, tap_counts
+from cnatool.backend.graph.kernel_taps import attributes, count_taps, sum_kernel
 from cnatool.backend.statistics.sum_terms import FEW, Leaf, LinearSum, direct_sum, edge_weights
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class LinearSums:
             return None
         if not len(source) == len(made) == kernel.ndim - 1:
             return None
-        counts = tap_counts(node, kernel.shape[2:], source[1:], made[1:])
+        counts = count_taps(node, kernel.shape[2:], source[1:], made[1:])
         if counts is None:
             return None
         constant = 0.0
@@ -305,7 +305,7 @@ class LinearSums:
                 return None
             constant = float(weights @ bias.astype(np.float64)) * math.prod(made[1:])
         group = int(attributes(node).get("group", 1))
-        term = self._taps(node, summed_kernel(kernel, weights, group), counts, group)
+        term = self._taps(node, sum_kernel(kernel, weights, group), counts, group)
         return None if term is None else LinearSum(dict([term]), constant)
 
     def _taps(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.evaluate import evaluated
+from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.preactivation_walk import readers
 from cnatool.errors import ModelError
 
@@ -75,7 +75,7 @@ _POINTS = np.array([-_FAR, -_FAR / 2, -2, -1, 0, 1, 2, _FAR / 2, _FAR], np.float
 _NEAR = 1e-3
 
 
-def activation_nodes(graph: Graph, constants: Constants, node: onnx.NodeProto) -> set[str]:
+def find_activation(graph: Graph, constants: Constants, node: onnx.NodeProto) -> set[str]:
     """Find the activation of which a scale by one number is a part.
 
     Its nodes apply one function to each element of one tensor, and that function is no scale: it is
@@ -170,7 +170,7 @@ class _Function:
                     for name in node.input
                     if name
                 }
-                arrays.update(evaluated(node, given, self._graph))
+                arrays.update(evaluate_node(node, given, self._graph))
         return np.asarray(arrays[tensor], np.float64)
 
     def _number(self, name: str) -> NDArray[Any]:

@@ -35,7 +35,7 @@ def linear_operators(graph: Graph) -> list[LinearOperator]:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class Fold:
     """What follows a linear operator at once and is one scale and one shift of its result.
 
     Attributes
@@ -58,7 +58,7 @@ class Folded:
     used: tuple[str, ...]
 
 
-def folded(
+def fold_scales(
     graph: Graph,
     operator: LinearOperator,
     found: LinearMap,
@@ -66,7 +66,7 @@ def folded(
     ranks: Mapping[str, int],
     *,
     until: str = "",
-) -> Folded:
+) -> Fold:
     """Follow the result of a linear operator through constant scales and shifts.
 
     The way ends where anything else, or more than one node, reads the tensor. A scale that is not
@@ -117,7 +117,7 @@ def folded(
         added += [name] if name else []
         tensor = nodes[0].output[0]
         used.append(tensor)
-    return Folded(scale, shift, tuple(added), tensor, tuple(used))
+    return Fold(scale, shift, tuple(added), tensor, tuple(used))
 
 
 _ONE = np.ones(1)
@@ -142,7 +142,7 @@ def _step(
         return None
     other = node.input[1 if first else 0]
     if operator.codes and kind == "Mul" and not constants.has(other):
-        factor = scale_of_codes(other, constants)
+        factor = find_scale_of_codes(other, constants)
         fits = factor is not None and factor.size in (1, found.units)
         return (factor, None, "") if factor is not None and fits else None
     if not constants.has(other):
@@ -176,7 +176,7 @@ def _normalization(
     return factor, along(bias - mean * factor, found.axis), node.input[2]
 
 
-def scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | None:
+def find_scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | None:
     """Give the constant part of the scale of an integer product; that of the data is 1 of it.
 
     Parameters
@@ -194,7 +194,7 @@ def scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | Non
         return _ONE
     if node.op_type != "Mul":
         return None
-    left, right = (scale_of_codes(part, constants) for part in node.input)
+    left, right = (find_scale_of_codes(part, constants) for part in node.input)
     return None if left is None or right is None else left * right
 
 

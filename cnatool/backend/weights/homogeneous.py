@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.evaluate import evaluated
+from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.windows import average_pool, max_pool
@@ -69,7 +69,7 @@ _WHY = {
 _OTHERWISE = "is not positively homogeneous, or not known to be"
 
 
-def homogeneous(
+def apply_homogeneous(
     node: onnx.NodeProto,
     arrays: Mapping[str, NDArray[np.float64]],
     settings: Callable[[str], NDArray[Any]],
@@ -100,7 +100,7 @@ def homogeneous(
     elif kind == "AveragePool":
         return {node.output[0]: average_pool(first, given)}
     elif kind in _AS_THEY_ARE or _is_weightless(node, given, settings):
-        return evaluated(node, {**{name: settings(name) for name in others}, **arrays}, graph)
+        return evaluate_node(node, {**{name: settings(name) for name in others}, **arrays}, graph)
     raise ModelError(f"{kind} (tensor {node.output[0]!r}) {why}")
 
 

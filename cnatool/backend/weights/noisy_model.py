@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.outputs import PREFIX, readable
+from cnatool.backend.graph.outputs import PREFIX, make_readable
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.backend.weights.fold import linear_operators
-from cnatool.backend.weights.parameters import unseen_weights
+from cnatool.backend.weights.parameters import find_unseen_weights
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Weights:
 
     def __init__(self, graph: Graph, custom_ops: tuple[Path, ...] = ()) -> None:
         constants = Constants(graph, custom_ops)
-        unseen = unseen_weights(graph, constants)
+        unseen = find_unseen_weights(graph, constants)
         if unseen is not None:
             raise ModelError(unseen)
         # The first layer that has each, counted from 0.
@@ -125,7 +125,7 @@ class NoisyModel:
         }
         model = _with_weights_fed(graph.model, self.values, weights.types, self._fed)
         model.graph.output.extend(v for v in graph.model.graph.output if v.name == output.name)
-        exposed = readable(model, [output.name], {output.name: output.onnx_type or ""})
+        exposed = make_readable(model, [output.name], {output.name: output.onnx_type or ""})
         self._session = Session(exposed.model, graph.path, run)
         self._outputs = exposed.outputs
         self._axis = SampleAxis.of(output.shape, output.batch_axis, output.merged)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.constants import Constants
     from cnatool.backend.graph.graph import Graph
-    from cnatool.backend.weights.fold import Folded
+    from cnatool.backend.weights.fold import Fold
 
 # Their constants are settings, even where these are floating.
 _SETTINGS = frozenset(
@@ -27,7 +27,7 @@ _CLOSED = frozenset({"Attention", "GRU", "LSTM", "QAttention", "RNN"})
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}) | _CLOSED
 
 
-def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Folded]) -> int:
+def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fold]) -> int:
     """Count the parameters of a model with BatchNormalization folded, shared ones once.
 
     These are the weights of each layer, a shift for each of its units where there is a bias or
@@ -73,7 +73,7 @@ def _is_no_bias(name: str, constants: Constants) -> bool:
     return constants.size(name) is None and not constants.value(name).any()
 
 
-def unseen_weights(graph: Graph, constants: Constants) -> str | None:
+def find_unseen_weights(graph: Graph, constants: Constants) -> str | None:
     """Name the first operator with weights inside that belong to no layer; None without any."""
     for node in graph.nodes:
         if node.output[0] not in graph.dynamic:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.evaluate import evaluated
+from cnatool.backend.graph.evaluate import evaluate_node
 from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
-from cnatool.backend.weights.fold import along, folded, linear_operators
-from cnatool.backend.weights.homogeneous import homogeneous
+from cnatool.backend.weights.fold import along, fold_scales, linear_operators
+from cnatool.backend.weights.homogeneous import apply_homogeneous
 from cnatool.backend.weights.matrix import linear_map
 from cnatool.backend.weights.windows import convolve, convolve_transposed
 from cnatool.errors import ModelError
@@ -64,7 +64,7 @@ class _Scaled:
         return np.ldexp(self.values, max(self.exponent - exponent, -(1 << 14)))
 
 
-def log_path_norm(
+def compute_log_path_norm(
     graph: Graph,
     layers: LayerTable,
     constants: Constants,
@@ -155,7 +155,7 @@ class _Run:
             elif node.output[0] in self._graph.dynamic:
                 self._run_homogeneous(node)
             else:
-                self._settings.update(evaluated(node, self._arrays(node), self._graph))
+                self._settings.update(evaluate_node(node, self._arrays(node), self._graph))
             left.subtract(node.input)
             for name in node.input:
                 if left[name] <= 0:
@@ -200,7 +200,7 @@ class _Run:
         if operator.bias in self._graph.dynamic:
             raise ModelError(_refusal(node, "has a bias that depends on the input"))
         found = linear_map(operator, self._constants)
-        fold = folded(self._graph, operator, found, self._constants, self._ranks, until=target)
+        fold = fold_scales(self._graph, operator, found, self._constants, self._ranks, until=target)
         for name in fold.used:
             if self._graph.operator(name) in QUANTIZATION:
                 raise ModelError(_refusal(self._graph.producer[name], "is of a quantised graph"))
@@ -220,7 +220,7 @@ class _Run:
             raise ModelError(_refusal(node, "reads nothing that is known"))
         exponent = max(self._tensors[name].exponent for name in names)
         arrays = {name: self._tensors[name].at(exponent) for name in names}
-        for name, values in homogeneous(node, arrays, self._setting, self._graph).items():
+        for name, values in apply_homogeneous(node, arrays, self._setting, self._graph).items():
             self._tensors[name] = _Scaled.of(np.asarray(values, np.float64), exponent)
 
     def _arrays(self, node: onnx.NodeProto) -> dict[str, NDArray[Any]]:
@@ -238,7 +238,7 @@ class _Run:
             if node is None or node.op_type == "Constant" or not self._constants.has(name):
                 self._settings[name] = self._constants.value(name)
             else:
-                self._settings.update(evaluated(node, self._arrays(node), self._graph))
+                self._settings.update(evaluate_node(node, self._arrays(node), self._graph))
         return self._settings[name]
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.graph import inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS
-from cnatool.backend.weights.activations import activation_nodes
-from cnatool.backend.weights.fold import linear_operators, scale_of_codes
+from cnatool.backend.weights.activations import find_activation
+from cnatool.backend.weights.fold import find_scale_of_codes, linear_operators
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,7 +42,7 @@ _BEFORE_QUOTIENT = frozenset(
 _LENGTHS = frozenset({"Pow", "ReduceL1", "ReduceL2", "Sqrt"})
 
 
-def unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) -> str | None:
+def find_unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) -> str | None:
     """Name the first scale or normalisation that no norm of a layer shows; None without any.
 
     One can be changed and the weights behind it divided by the same, and the network computes what
@@ -60,7 +60,7 @@ def unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) ->
             continue
         scales = result in behind and result not in activations and _scales(node, graph, constants)
         if scales:
-            activations |= activation_nodes(graph, constants, node)
+            activations |= find_activation(graph, constants, node)
             scales = result not in activations
         if _normalizes(node) or any(map(_normalizes, inner_nodes(node))) or scales:
             return (
@@ -87,7 +87,7 @@ def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:
     factor = next(filter(constants.has, factors), None)
     if kind == "Reciprocal" or factor is None or constants.element_type(factor) not in FLOATS:
         return False
-    if scale_of_codes(node.output[0], constants) is not None:
+    if find_scale_of_codes(node.output[0], constants) is not None:
         return False
     return bool((constants.value(factor) != 1).any())
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.weights.fold import folded, linear_operators
+from cnatool.backend.weights.fold import fold_scales, linear_operators
 from cnatool.backend.weights.matrix import linear_map
-from cnatool.backend.weights.parameters import count_parameters, unseen_weights
-from cnatool.backend.weights.path_norm import log_path_norm
-from cnatool.backend.weights.unfolded import unfolded_scale
+from cnatool.backend.weights.parameters import count_parameters, find_unseen_weights
+from cnatool.backend.weights.path_norm import compute_log_path_norm
+from cnatool.backend.weights.unfolded import find_unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.records.weights import LayerWeights, WeightsRecord
 from cnatool.store.weight_norms import BlockMatrix, layer_weights
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.graph.linear_operators import LinearOperator
     from cnatool.backend.network import Network
-    from cnatool.backend.weights.fold import Folded
+    from cnatool.backend.weights.fold import Fold
     from cnatool.records.store import TensorRecord
 
 
-def measured_weights(
+def measure_weights(
     network: Network,
     tensors: Sequence[TensorRecord],
     shape: Sequence[int],
@@ -56,7 +56,7 @@ def measured_weights(
         depth=max((layer.path for layer in network.layers.layers), default=0),
         log_path_norm=value,
         path_norm_reason=reason,
-        unseen=unseen_weights(graph, weighed.constants),
+        unseen=find_unseen_weights(graph, weighed.constants),
         unfolded=_unfolded(weighed),
     )
 
@@ -84,14 +84,14 @@ class _Weighed:
         self.ranks = ranks
         self.operators: list[LinearOperator] = linear_operators(graph)
         # By the operator's result, of those that could be read.
-        self.folds: dict[str, Folded] = {}
+        self.folds: dict[str, Fold] = {}
         self._first: dict[str, int] = {}
 
     def matrix(self, number: int) -> BlockMatrix:
         """Give the matrix of a layer, counted from 0, with its scale folded in."""
         operator = self.operators[number]
         found = linear_map(operator, self.constants)
-        fold = folded(self.graph, operator, found, self.constants, self.ranks)
+        fold = fold_scales(self.graph, operator, found, self.constants, self.ranks)
         self.folds[operator.result] = fold
         return BlockMatrix(found.blocks, found.row_scale(fold.scale))
 
@@ -133,7 +133,7 @@ class _Weighed:
 def _unfolded(weighed: _Weighed) -> str | None:
     used = {name for fold in weighed.folds.values() for name in fold.used}
     try:
-        return unfolded_scale(weighed.graph, weighed.constants, used)
+        return find_unfolded_scale(weighed.graph, weighed.constants, used)
     except Exception as error:
         # A dump must not fail of it.
         return f"a scale of the data cannot be read: {_reason(error)}"
@@ -153,10 +153,10 @@ def _path_norm(
         # All samples are the same, so one is enough unless a constant holds their number.
         with suppress(Exception):
             one = (1, *shape[1:])
-            value = log_path_norm(graph, layers, constants, one, weighed.ranks, sizes)
+            value = compute_log_path_norm(graph, layers, constants, one, weighed.ranks, sizes)
     try:
         if value is None:
-            value = log_path_norm(graph, layers, constants, shape, weighed.ranks)
+            value = compute_log_path_norm(graph, layers, constants, shape, weighed.ranks)
     except Exception as error:
         return None, _reason(error)
     if not math.isfinite(value):

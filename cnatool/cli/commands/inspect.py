@@ -82,12 +82,12 @@ def inspect(
         return
     opsets = ", ".join(f"{domain} {version}" for domain, version in record.opsets.items())
     say(f"{path}: model by {record.producer or 'unknown'}, opset {opsets}")
-    for feed in found.network.feeds:
+    for feed in found.network.inputs:
         batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
         say(f"input {feed}, {batch}")
         if feed.name in found.ranges:
             say(f"input {feed.name!r}: the model {found.ranges[feed.name]}")
-    if found.batch is not None and all(feed.batch is None for feed in found.network.feeds):
+    if found.batch is not None and all(feed.batch is None for feed in found.network.inputs):
         say(
             f"run with {found.batch} sample{'s' * (found.batch > 1)} at a time: with 2 and 3 it "
             "fails, or no tensor has rows of samples"

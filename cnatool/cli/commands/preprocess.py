@@ -189,17 +189,17 @@ def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
 
 def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool._util.files import replaced_file
-    from cnatool.data.images.contact_sheet import fed, shown
+    from cnatool.data.images.contact_sheet import describe_encoding, draw_contact_sheet
     from cnatool.data.images.transform import parse_crop
 
     refusals = []
     for made in found.inputs:
         colour = made.geometry.colour if made.geometry else "as-is"
         try:
-            facts = fed(
+            facts = describe_encoding(
                 made, colour, parse_crop(size) if size else None, order.value if order else None
             )
-            picture = shown(found.values[made.input], facts)
+            picture = draw_contact_sheet(found.values[made.input], facts)
         except DataError as error:
             refusals.append(error)
             continue

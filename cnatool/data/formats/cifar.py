@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from cnatool.data.blocks import regrouped
-from cnatool.data.formats.streams import RowArray
-from cnatool.data.source import Block, InputSpec, spans
+from cnatool.data.blocks import regroup_blocks
+from cnatool.data.formats.streams import StreamedRows
+from cnatool.data.source import Block, InputSpec, row_ranges
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class CifarSource:
     """Pictures (32, 32, 3); ids are row numbers, after the file's name if there are several."""
 
     name: str
-    files: tuple[RowArray, ...]
+    files: tuple[StreamedRows, ...]
     titles: tuple[str, ...]
     label: int
     count: int
@@ -87,13 +87,13 @@ class CifarSource:
         UsageError
             If ``rows`` or ``limit`` cannot be meant.
         """
-        ranges = list(spans(self.rows, rows, limit))
-        yield from regrouped(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
+        ranges = list(row_ranges(self.rows, rows, limit))
+        yield from regroup_blocks(self._pieces(rows, ranges[-1][1] if ranges else 0), ranges)
 
     def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
         """Give what the files hold, a file after the other."""
         for title, file in zip(self.titles, self.files, strict=True):
-            ranges = list(spans(file.rows, rows, max(limit, 0)))
+            ranges = list(row_ranges(file.rows, rows, max(limit, 0)))
             limit -= file.rows
             for (start, stop), content in zip(ranges, file.read(ranges), strict=True):
                 labels = content[:, self.label].astype(np.int64)
@@ -164,7 +164,7 @@ def _open(paths: Sequence[Path], kind: _Kind, label: str) -> CifarSource:
             )
         shape = (kind.row_bytes,)
         opener = partial(_opened, path)
-        files.append(RowArray(str(path), np.dtype(np.uint8), rows, shape, 0, opener))
+        files.append(StreamedRows(str(path), np.dtype(np.uint8), rows, shape, 0, opener))
     number = kind.labels.index(label)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
     return CifarSource(

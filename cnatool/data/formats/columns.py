@@ -12,10 +12,15 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.images.batch import Developed, developed, made_of, workers
-from cnatool.data.images.decode import from_bytes
-from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, number_labels
-from cnatool.data.source import Block, InputSpec, SampleError, spans
+from cnatool.data.images.batch import (
+    DecodedBatch,
+    collect_model_arrays,
+    decode_batch,
+    decode_threads,
+)
+from cnatool.data.images.decode import bytes_opener
+from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, encode_labels
+from cnatool.data.source import Block, InputSpec, SampleError, row_ranges
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,15 +31,15 @@ if TYPE_CHECKING:
 
     from cnatool.data.images.batch import Each
     from cnatool.data.images.decode import Opener
-    from cnatool.data.source import View
+    from cnatool.data.source import ImageOptions
 
 # What polars raises over a damaged file. A panic is no Exception there.
-TABLE_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+TABLE_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 # Where a column cannot be labels.
 
 
-class TablePart(Protocol):
+class TableFile(Protocol):
     """One file of a table."""
 
     @property
@@ -53,7 +58,7 @@ class TablePart(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PolarsFile:
     """One file of a table that polars reads.
 
     Attributes
@@ -81,10 +86,10 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowLocator:
     """Where in the files of a table the rows of a frame lie."""
 
-    parts: tuple[TablePart, ...]
+    parts: tuple[TableFile, ...]
     ends: tuple[int, ...]
     start: int
 
@@ -115,12 +120,12 @@ class Column(Protocol):
     def names(self) -> tuple[str, ...]:
         """The columns that are read."""
 
-    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
         """Give the input's rows, and why some cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class NumberColumn:
     """A column of numbers, or of lists of numbers that are equally long in every row."""
 
     spec: InputSpec
@@ -130,7 +135,7 @@ class Numbers:
         """One column."""
         return (self.spec.name,)
 
-    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
         """Give arrays (rows, *shape)."""
         shape = self.spec.shape
         faults: dict[int, str] = {}
@@ -147,8 +152,8 @@ class Numbers:
             column = column.explode(empty_as_null=True, keep_nulls=True)
         values = np.ascontiguousarray(column.to_numpy()).reshape(len(rows), *shape)
         if faults:
-            values = scattered(values, rows, len(frame))
-        return Developed(values, values, faults)
+            values = scatter_rows(values, rows, len(frame))
+        return DecodedBatch(values, values, faults)
 
 
 def _misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
@@ -177,7 +182,7 @@ def _misfits(column: pl.Series, shape: tuple[int, ...]) -> dict[int, str]:
     return found
 
 
-def scattered(values: NDArray[Any], rows: NDArray[np.intp], count: int) -> NDArray[Any]:
+def scatter_rows(values: NDArray[Any], rows: NDArray[np.intp], count: int) -> NDArray[Any]:
     """Give an array of ``count`` rows that has values in some of them and zeros elsewhere."""
     out: NDArray[Any] = np.zeros((count, *values.shape[1:]), values.dtype)
     out[rows] = values
@@ -185,7 +190,7 @@ def scattered(values: NDArray[Any], rows: NDArray[np.intp], count: int) -> NDArr
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageColumn:
     """A column of encoded pictures: bytes, or a struct with a field ``bytes``.
 
     Attributes
@@ -201,7 +206,7 @@ class Pictures:
 
     column: str
     spec: InputSpec
-    view: View
+    view: ImageOptions
     first: str
 
     @property
@@ -209,13 +214,13 @@ class Pictures:
         """One column."""
         return (self.column,)
 
-    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
         """Give arrays (rows, H, W) or (rows, H, W, 3), or of levels."""
-        found = partial(picture_in, frame, self.column, place)
-        return developed(self.spec, self.view, len(frame), found, each, self.first)
+        found = partial(find_image, frame, self.column, place)
+        return decode_batch(self.spec, self.view, len(frame), found, each, self.first)
 
 
-def picture_in(frame: pl.DataFrame, name: str, place: Place, row: int) -> tuple[str, Opener]:
+def find_image(frame: pl.DataFrame, name: str, place: RowLocator, row: int) -> tuple[str, Opener]:
     """Find the picture of a column in a row: its name for messages, and what opens it."""
     contents = frame[name]
     if isinstance(contents.dtype, pl.Struct):
@@ -227,11 +232,11 @@ def picture_in(frame: pl.DataFrame, name: str, place: Place, row: int) -> tuple[
             f"{where} holds no bytes of a picture: save pictures themselves and not their paths, "
             "or leave the row out."
         )
-    return where, from_bytes(content)
+    return where, bytes_opener(content)
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class LabelColumn:
     """A column of labels.
 
     Attributes
@@ -247,7 +252,9 @@ class Labels:
     classes: tuple[str, ...] | None = None
     numbers: dict[str, int] | None = None
 
-    def values(self, frame: pl.DataFrame, place: Place) -> tuple[NDArray[np.int64], dict[int, str]]:
+    def values(
+        self, frame: pl.DataFrame, place: RowLocator
+    ) -> tuple[NDArray[np.int64], dict[int, str]]:
         """Give the labels of a frame, and what is wrong with some of them."""
         column = frame[self.name]
         if self.numbers is None:
@@ -272,7 +279,7 @@ class Labels:
         return np.ascontiguousarray(numbers.fill_null(0).to_numpy()), faults
 
 
-def read_labels(parts: Sequence[TablePart], name: str) -> Labels:
+def read_labels(parts: Sequence[TableFile], name: str) -> LabelColumn:
     """Read the different values of a column of text or floats, and decide what they mean."""
     found: set[str] = set()
     for part in parts:
@@ -282,18 +289,18 @@ def read_labels(parts: Sequence[TablePart], name: str) -> Labels:
                 f"{part.path}, column {name!r}, has over {MAX_CLASSES} different values, which are "
                 f"no labels: {LABELS_ADVICE}"
             )
-    numbering = number_labels(found, f"{parts[0].path}, column {name!r},", LABELS_ADVICE)
-    return Labels(name, numbering.classes, numbering.numbers)
+    numbering = encode_labels(found, f"{parts[0].path}, column {name!r},", LABELS_ADVICE)
+    return LabelColumn(name, numbering.classes, numbering.numbers)
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnSource:
+class TableSource:
     """Rows of one table, in one file or several; ids are row numbers, after the file's name."""
 
     name: str
-    parts: tuple[TablePart, ...]
+    parts: tuple[TableFile, ...]
     columns: tuple[Column, ...]
-    labels: Labels | None
+    labels: LabelColumn | None
     split_column: str | None = None
     skip: bool = False
 
@@ -309,7 +316,7 @@ class ColumnSource:
             len(place.id(0).encode())
             for part, end in zip(self.parts, self._ends, strict=True)
             if part.rows
-            for place in (Place(self.parts, self._ends, end - 1),)
+            for place in (RowLocator(self.parts, self._ends, end - 1),)
         )
 
     @property
@@ -350,19 +357,19 @@ class ColumnSource:
         UsageError
             If ``rows`` or ``limit`` cannot be meant.
         """
-        ranges = list(spans(self.rows, rows, limit))
+        ranges = list(row_ranges(self.rows, rows, limit))
         ends = self._ends
         names = [name for column in self.columns for name in column.names]
         names += [self.labels.name] if self.labels else []
         frames = self._frames(names, rows, ranges[-1][1] if ranges else 0)
-        with workers(skip=self.skip) as each:
+        with decode_threads(skip=self.skip) as each:
             for start, stop in ranges:
                 frame = next(frames, None)
                 if frame is None or len(frame) < stop - start:
                     raise DataError(
                         f"{self._where} ends before row {stop} of {self.rows}. Get a whole copy."
                     )
-                place = Place(self.parts, ends, start)
+                place = RowLocator(self.parts, ends, start)
                 inputs = [column.values(frame, place, each) for column in self.columns]
                 faults = {row: text for one in reversed(inputs) for row, text in one.faults.items()}
                 labels = None
@@ -375,7 +382,7 @@ class ColumnSource:
                     [place.id(row) for row in range(len(frame))],
                     tuple(one.stored for one in inputs),
                     labels,
-                    made_of(inputs),
+                    collect_model_arrays(inputs),
                     faults,
                 )
 
@@ -386,7 +393,7 @@ class ColumnSource:
         start = 0
         for frame in self._frames([self.split_column], 1 << 16, self.rows):
             column = frame[self.split_column].cast(pl.String)
-            place = Place(self.parts, self._ends, start)
+            place = RowLocator(self.parts, self._ends, start)
             if column.null_count():
                 row = int(column.is_null().arg_true()[0])
                 raise DataError(f"{place.where(row, self.split_column)} says no split.")
@@ -414,7 +421,7 @@ class ColumnSource:
                     while len(held) >= rows:
                         yield held.head(rows)
                         held = held.slice(rows)
-            except TABLE_DAMAGE as error:
+            except TABLE_ERRORS as error:
                 raise DataError(
                     f"{part.path} is damaged ({printable(one_line(Exception(error)))}). Get a "
                     "whole copy of the file."

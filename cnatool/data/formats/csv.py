@@ -9,19 +9,29 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.formats.columns import TABLE_DAMAGE, ColumnSource, Part, Place, read_labels
+from cnatool.data.formats.columns import (
+    TABLE_ERRORS,
+    PolarsFile,
+    RowLocator,
+    TableSource,
+    read_labels,
+)
 from cnatool.data.formats.csv_text import open_text, scan_text
-from cnatool.data.formats.features import feature_columns, label_column, missing_column
+from cnatool.data.formats.features import (
+    find_label_column,
+    list_feature_columns,
+    missing_column_error,
+)
 from cnatool.data.formats.wide_csv import Measured, WideTable, parsed_numbers, wrong_cell
-from cnatool.data.images.batch import Developed
-from cnatool.data.source import ONE_INPUT, InputSpec, Wanted
+from cnatool.data.images.batch import DecodedBatch
+from cnatool.data.source import SINGLE_INPUT, ArraySelection, InputSpec
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cnatool.data.formats.columns import Column, TablePart
+    from cnatool.data.formats.columns import Column, TableFile
     from cnatool.data.images.batch import Each
 
 _BATCH = 4_096
@@ -39,7 +49,7 @@ class _Cells:
     names: tuple[str, ...]
     comma: bool = False
 
-    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
         kind = pl.Int64 if self.spec.dtype.kind == "i" else pl.Float64
         cells = np.empty((len(frame), len(self.names)), self.spec.dtype)
         faults: dict[int, str] = {}
@@ -49,10 +59,10 @@ class _Cells:
                 faults.setdefault(row, wrong_cell(place.where(row, name), frame[name][row]))
             cells[:, i] = column.fill_null(0).to_numpy()
         values = cells.reshape(len(frame), *self.spec.shape)
-        return Developed(values, values, faults)
+        return DecodedBatch(values, values, faults)
 
 
-def open_csv(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
+def open_csv(paths: Sequence[Path], wanted: ArraySelection = SINGLE_INPUT) -> TableSource:
     """Open a table with a line of names at its head, in one file or several."""
     tables = [_table(path) for path in paths]
     path, names = tables[0].path, tables[0].names
@@ -62,10 +72,10 @@ def open_csv(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
                 f"{path} and {table.path} have different columns, so they are not parts of one "
                 "table: give one of them, or each as a --split."
             )
-    label = label_column(path, names, wanted)
+    label = find_label_column(path, names, wanted)
     split = wanted.split_column
     if split is not None and split not in names:
-        raise missing_column(path, "--split-column", split, names)
+        raise missing_column_error(path, "--split-column", split, names)
     chosen = _chosen(path, names, wanted, {label, split})
     used = list(dict.fromkeys(name for given in chosen for name in given[1]))
     try:
@@ -83,11 +93,11 @@ def open_csv(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
         parts = tuple(
             table.part(each.rows, inputs) for table, each in zip(tables, found, strict=True)
         )
-        labels = None if label is None or wanted.unlabelled else read_labels(parts, label)
-    except TABLE_DAMAGE as error:
+        labels = None if label is None or wanted.ignore_labels else read_labels(parts, label)
+    except TABLE_ERRORS as error:
         raise _unreadable(path, error) from error
     name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
-    return ColumnSource(name, parts, tuple(inputs), labels, split, wanted.view.skip)
+    return TableSource(name, parts, tuple(inputs), labels, split, wanted.images.skip_unreadable)
 
 
 class _Table(Protocol):
@@ -110,7 +120,7 @@ class _Table(Protocol):
     def cells(self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool) -> Column:
         """Describe how columns become an input."""
 
-    def part(self, rows: int, inputs: Sequence[Column]) -> TablePart:
+    def part(self, rows: int, inputs: Sequence[Column]) -> TableFile:
         """Return the part of a source that this file is."""
 
 
@@ -150,8 +160,8 @@ class _PolarsTable:
     def cells(self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool) -> Column:
         return _Cells(spec, tuple(names), comma)
 
-    def part(self, rows: int, inputs: Sequence[Column]) -> TablePart:
-        return Part(self.path, rows, self.frame)
+    def part(self, rows: int, inputs: Sequence[Column]) -> TableFile:
+        return PolarsFile(self.path, rows, self.frame)
 
 
 def _table(path: Path) -> _Table:
@@ -161,7 +171,7 @@ def _table(path: Path) -> _Table:
         if len(names) < WIDE:
             frame = scan_text(text)
             names = frame.collect_schema().names()
-    except (*TABLE_DAMAGE, UnicodeDecodeError) as error:
+    except (*TABLE_ERRORS, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     # As written: a duplicate number is renamed, and no longer looks like a number.
     if all(map(_is_number, header)):
@@ -190,11 +200,11 @@ def _is_number(name: str) -> bool:
 
 
 def _chosen(
-    path: Path, names: list[str], wanted: Wanted, taken: set[str | None]
+    path: Path, names: list[str], wanted: ArraySelection, taken: set[str | None]
 ) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
     """Give the name of each input, its columns, and the shape of one sample."""
     if len(wanted.inputs) == 1 and not wanted.arrays:
-        rest = feature_columns(names, taken)
+        rest = list_feature_columns(names, taken)
         if not rest:
             raise DataError(f"{path} has no column of numbers besides labels.")
         return [("columns", rest, (len(rest),))]
@@ -204,7 +214,7 @@ def _chosen(
         used = (words,) if words in names else tuple(words.split(","))
         for name in used:
             if name not in names:
-                raise missing_column(path, "--input", name, names)
+                raise missing_column_error(path, "--input", name, names)
         chosen.append((given, used, () if len(used) == 1 else (len(used),)))
     return chosen
 

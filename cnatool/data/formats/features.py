@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.text import listed
-from cnatool.data.images.batch import Developed
+from cnatool.data.images.batch import DecodedBatch
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from cnatool.data.formats.columns import Place
+    from cnatool.data.formats.columns import RowLocator
     from cnatool.data.images.batch import Each
-    from cnatool.data.source import InputSpec, Wanted
+    from cnatool.data.source import ArraySelection, InputSpec
 
 # Columns that number the rows and are no part of a sample; the empty name is what pandas writes in
 # a .csv, the last one what it writes in Parquet.
@@ -28,13 +28,13 @@ _LABELS = ("y", "label", "labels", "target", "class")
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
+class FeatureColumns:
     """Columns of numbers side by side."""
 
     spec: InputSpec
     names: tuple[str, ...]
 
-    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
         """Give an array (rows, *shape)."""
         columns = frame.select(self.names).get_columns()
         faults: dict[int, str] = {}
@@ -58,10 +58,10 @@ class Features:
                 alike = alike.fill_null(strategy="zero")
             cells[:, numbers] = alike.to_numpy()
         values = cells.reshape(len(frame), *self.spec.shape)
-        return Developed(values, values, faults)
+        return DecodedBatch(values, values, faults)
 
 
-def label_column(path: Path, names: Sequence[str], wanted: Wanted) -> str | None:
+def find_label_column(path: Path, names: Sequence[str], wanted: ArraySelection) -> str | None:
     """Find the column of labels.
 
     Raises
@@ -71,10 +71,10 @@ def label_column(path: Path, names: Sequence[str], wanted: Wanted) -> str | None
     """
     if wanted.labels is not None:
         if wanted.labels not in names:
-            raise missing_column(path, "--labels", wanted.labels, names)
+            raise missing_column_error(path, "--labels", wanted.labels, names)
         return wanted.labels
     found = [name for name in names if name.strip().lower() in _LABELS]
-    if len(found) > 1 and not wanted.unlabelled:
+    if len(found) > 1 and not wanted.ignore_labels:
         raise DataError(
             f"{path} holds {' and '.join(found)}, and which are the labels is in doubt: say it "
             "with --labels NAME."
@@ -82,13 +82,13 @@ def label_column(path: Path, names: Sequence[str], wanted: Wanted) -> str | None
     return found[0] if found else None
 
 
-def feature_columns(names: Iterable[str], taken: set[str | None]) -> tuple[str, ...]:
+def list_feature_columns(names: Iterable[str], taken: set[str | None]) -> tuple[str, ...]:
     """Name the columns that are part of a sample where the user names none."""
     return tuple(
         name for name in names if name not in taken and name.strip().lower() not in _ROW_NUMBERS
     )
 
 
-def missing_column(path: Path, option: str, name: str, names: Sequence[str]) -> DataError:
+def missing_column_error(path: Path, option: str, name: str, names: Sequence[str]) -> DataError:
     """Say that a table has no column that an option names."""
     return DataError(f"{option} {name}: {path} has no such column, but {listed(names)}.")

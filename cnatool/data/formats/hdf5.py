@@ -10,7 +10,12 @@ import h5py
 import numpy as np
 
 from cnatool._util.text import listed, one_line, printable
-from cnatool.data.formats.sliced_rows import MAX_CHUNK, SliceArray, check_slices, sliced
+from cnatool.data.formats.sliced_rows import (
+    MAX_CHUNK,
+    SlicedRows,
+    check_chunked_array,
+    make_sliced_source,
+)
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
     from cnatool.data.formats.rows import RowSource
     from cnatool.data.location import Location
-    from cnatool.data.source import Wanted
+    from cnatool.data.source import ArraySelection
 
 # What h5py raises over a damaged file.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
@@ -37,7 +42,7 @@ _KNOWN_FILTERS = {
 }
 
 
-def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
+def open_hdf5(at: Location, wanted: ArraySelection) -> RowSource:
     """Open the datasets of a group: the file's root, or what follows ``::``."""
     try:
         with h5py.File(at.path, "r") as file:
@@ -53,7 +58,7 @@ def open_hdf5(at: Location, wanted: Wanted) -> RowSource:
             members = {name: _dataset(group, name) for name in group}
             held = {name: member for name, member in members.items() if member is not None}
             opened = partial(_opened, at.path, prefix)
-            return sliced(at.path.name, str(at), held, wanted, chosen, opened)
+            return make_sliced_source(at.path.name, str(at), held, wanted, chosen, opened)
     except DataError:
         raise
     except _DAMAGE as error:
@@ -82,13 +87,13 @@ def _dataset(group: Any, name: str) -> Any:
     return found if isinstance(found, h5py.Dataset) else None
 
 
-def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SliceArray:
+def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
     where = f"{path}, array {printable(name)!r},"
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where} keeps its values in other files: copy them into this one.")
     if dataset.shape is None:
         raise DataError(f"{where} is empty.")
-    check_slices(where, dataset.dtype, dataset.shape, dataset.chunks)
+    check_chunked_array(where, dataset.dtype, dataset.shape, dataset.chunks)
     if dataset.chunks is not None:
         _check_chunks(where, dataset, path.stat().st_size)
     inside = f"{prefix}/{name}"
@@ -96,7 +101,7 @@ def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SliceArray:
     chunk = dataset.chunks[0] if dataset.chunks else 1
     rows, *shape = dataset.shape
     read = partial(_rows, path, inside, where)
-    return SliceArray(where, dataset.dtype, rows, tuple(shape), chunk, read)
+    return SlicedRows(where, dataset.dtype, rows, tuple(shape), chunk, read)
 
 
 def _check_chunks(where: str, dataset: Any, size: int) -> None:

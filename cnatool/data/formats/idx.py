@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.data.formats.rows import FirstColumn, RowSource
-from cnatool.data.formats.streams import DAMAGE, RowArray, count_bytes
+from cnatool.data.formats.streams import READ_ERRORS, StreamedRows, count_bytes
 from cnatool.data.source import InputSpec, check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cnatool.data.formats.rows import Rows
+    from cnatool.data.formats.rows import RowReader
     from cnatool.data.formats.streams import Opener
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -66,7 +66,7 @@ def looks_like_idx(path: Path) -> bool:
         _, opener = _opener(path)
         with opener() as file:
             start = file.read(4)
-    except DAMAGE:
+    except READ_ERRORS:
         return False
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in _DTYPES and start[3] > 0
 
@@ -107,7 +107,7 @@ def _read_header(path: Path) -> _Header:
                 )
             axes = start[3]
             sizes = file.read(4 * axes)
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise DataError(
             f"{path} cannot be read ({str(error) or type(error).__name__}). Get a whole copy of "
             "the file."
@@ -123,9 +123,9 @@ def _read_header(path: Path) -> _Header:
     return _Header(_DTYPES[start[2]], dims, compressed, opener)
 
 
-def _rows(path: Path, head: _Header) -> RowArray:
+def _rows(path: Path, head: _Header) -> StreamedRows:
     offset = 4 + 4 * len(head.dims)
-    return RowArray(str(path), head.dtype, head.dims[0], head.dims[1:], offset, head.open)
+    return StreamedRows(str(path), head.dtype, head.dims[0], head.dims[1:], offset, head.open)
 
 
 def _labels_beside(path: Path) -> Path | None:
@@ -148,7 +148,7 @@ def _labels_beside(path: Path) -> Path | None:
     return found.get(match["gz"]) or next(iter(found.values()), None)
 
 
-def _open_labels(path: Path, images: Path, rows: int) -> Rows:
+def _open_labels(path: Path, images: Path, rows: int) -> RowReader:
     head = _read_header(path)
     wide = len(head.dims) == 2 and head.dims[1] == _QMNIST_COLUMNS
     if (len(head.dims) != 1 and not wide) or head.dtype.kind not in "iu":
@@ -165,7 +165,7 @@ def _open_labels(path: Path, images: Path, rows: int) -> Rows:
         try:
             with labels.open() as file:
                 size = count_bytes(file)
-        except DAMAGE as error:
+        except READ_ERRORS as error:
             raise DataError(
                 f"{path} is cut short or damaged ({str(error) or type(error).__name__}): it "
                 f"promises {rows} labels. Get a whole copy of the file."

@@ -13,20 +13,26 @@ import numpy as np
 
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import listed, one_line, printable
-from cnatool.data.images.batch import developed, first_readable, made_of, picture_spec, workers
-from cnatool.data.images.decode import from_file
-from cnatool.data.labels import number_labels
+from cnatool.data.images.batch import (
+    collect_model_arrays,
+    decode_batch,
+    decode_threads,
+    describe_image,
+    read_first_image,
+)
+from cnatool.data.images.decode import file_opener
+from cnatool.data.labels import encode_labels
 from cnatool.data.source import (
+    IMAGE_EXTENSIONS,
     LABEL_TABLES,
-    PICTURE_EXTENSIONS,
-    PLAIN,
-    UNFIT,
+    PLAIN_IMAGES,
+    UNSAFE_CHARACTERS,
     Block,
     SampleError,
-    holds_pictures,
-    is_litter,
-    is_picture,
-    spans,
+    holds_images,
+    is_ignored,
+    is_image,
+    row_ranges,
 )
 from cnatool.errors import DataError
 
@@ -36,8 +42,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from cnatool.data.images.decode import Opener
-    from cnatool.data.labels import Numbering
-    from cnatool.data.source import InputSpec, View
+    from cnatool.data.labels import LabelEncoding
+    from cnatool.data.source import ImageOptions, InputSpec
 
 # First pictures of classes that are held at a time.
 _COMPARED = 32
@@ -50,7 +56,7 @@ _LABEL_COLUMNS = ("label", "labels", "class", "y")
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSource:
+class ImageFolder:
     """Pictures in a fixed order; ids are paths relative to the folder.
 
     ``left_alone`` says what other files lie among them; ``counted`` whether classes are numbered by
@@ -61,9 +67,9 @@ class PictureSource:
     files: tuple[tuple[str, int | None], ...]
     inputs: tuple[InputSpec]
     classes: tuple[str, ...] | None
-    view: View
+    view: ImageOptions
     first: str
-    left_alone: str = ""
+    notes: str = ""
     counted: bool = False
     spare: tuple[str, ...] = ()
 
@@ -98,19 +104,21 @@ class PictureSource:
             If ``rows`` or ``limit`` cannot be meant.
         """
         [spec] = self.inputs
-        with workers(skip=self.view.skip) as each:
-            for start, stop in spans(self.rows, rows, limit):
+        with decode_threads(skip=self.view.skip_unreadable) as each:
+            for start, stop in row_ranges(self.rows, rows, limit):
                 part = self.files[start:stop]
                 names = [name for name, _ in part]
                 labels = None
                 if self.labelled:
                     labels = np.array([label for _, label in part], np.int64)
                 found = partial(_found, self.folder, names)
-                made = developed(spec, self.view, len(part), found, each, self.first)
-                yield Block(names, (made.stored,), labels, made_of([made]), made.faults)
+                made = decode_batch(spec, self.view, len(part), found, each, self.first)
+                yield Block(
+                    names, (made.stored,), labels, collect_model_arrays([made]), made.faults
+                )
 
 
-def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
+def open_image_folder(folder: Path, view: ImageOptions = PLAIN_IMAGES) -> ImageFolder:
     """Open a folder whose sub-folders are classes, or one of pictures without classes.
 
     Sub-folders whose names are all whole numbers are the classes of these numbers; others are
@@ -122,12 +130,12 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     empty: list[str] = []
     held: dict[str, list[str]] = {}
     try:
-        names = _class_folders(folder, links=view.links)
+        names = _class_folders(folder, links=view.follow_links)
         if names is None:
             names = []
-            held[""] = _pictures_in(folder, ".", left_alone, links=view.links)
+            held[""] = _pictures_in(folder, ".", left_alone, links=view.follow_links)
         for name in names:
-            held[name] = _pictures_in(folder, name, left_alone, links=view.links)
+            held[name] = _pictures_in(folder, name, left_alone, links=view.follow_links)
             if not held[name]:
                 del held[name]
                 empty.append(name)
@@ -136,13 +144,13 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     if not held:
         raise DataError(
             f"{folder} holds no pictures in class folders: put each picture "
-            f"({' '.join(sorted(PICTURE_EXTENSIONS))}) into a sub-folder named after its class."
+            f"({' '.join(sorted(IMAGE_EXTENSIONS))}) into a sub-folder named after its class."
         )
     said = _left_alone_texts(folder, left_alone, empty)
     if "" in held:
         flat = [(picture, None) for picture in held[""]]
         return _source(folder, flat, (), None, view, said)
-    numbering = number_labels(
+    numbering = encode_labels(
         held, f"{folder}, the names of its class folders,", _FOLDERS_ADVICE, mixed=True
     )
     _check_numbers(folder, numbering)
@@ -161,7 +169,7 @@ def open_pictures(folder: Path, view: View = PLAIN) -> PictureSource:
     return _source(folder, files, firsts, numbering.classes, view, said, counted=True, spare=empty)
 
 
-def _check_numbers(folder: Path, numbering: Numbering) -> None:
+def _check_numbers(folder: Path, numbering: LabelEncoding) -> None:
     """Refuse two folders of one number, and one whose name means a missing value."""
     seen: dict[int, str] = {}
     for name, number in numbering.numbers.items():
@@ -172,9 +180,13 @@ def _check_numbers(folder: Path, numbering: Numbering) -> None:
             )
 
 
-def open_listed_pictures(
-    folder: Path, view: View = PLAIN, label: str | None = None, *, unlabelled: bool = False
-) -> PictureSource:
+def open_image_table(
+    folder: Path,
+    view: ImageOptions = PLAIN_IMAGES,
+    label: str | None = None,
+    *,
+    unlabelled: bool = False,
+) -> ImageFolder:
     """Open pictures that a table beside them lists, in its order."""
     import polars as pl
 
@@ -210,19 +222,24 @@ def open_listed_pictures(
         if seen.setdefault(name, row) != row:
             raise DataError(f"{where} {name!r} is listed in row {seen[name]} as well: keep one.")
         # The path itself never leads out, whatever links may.
-        path = Path(os.path.normpath(root / name)) if view.links else real_path(folder / name)
-        if UNFIT.search(name) or not path.is_relative_to(root):
+        unsafe = UNSAFE_CHARACTERS.search(name) is not None
+        resolve = _normalize if view.follow_links else real_path
+        if unsafe or not resolve(root / name).is_relative_to(root):
             raise DataError(
                 f"{where} {name!r} is no path of a file inside {folder}: list paths relative to "
                 "that folder, and copy files there instead of linking to them, or pass "
                 "--follow-links."
             )
-        if not view.skip and not (folder / name).is_file():
+        if not view.skip_unreadable and not (folder / name).is_file():
             raise DataError(
                 f"{where} there is no file {folder / name}: correct the name, or take the row away."
             )
     files = list(zip(names, labels, strict=True))
     return _source(folder, files, (), classes, view, _unlisted(table, names), counted=True)
+
+
+def _normalize(path: Path) -> Path:
+    return Path(os.path.normpath(path))
 
 
 def _unlisted(table: Path, names: Sequence[str]) -> list[str]:
@@ -232,7 +249,7 @@ def _unlisted(table: Path, names: Sequence[str]) -> list[str]:
     for below in sorted({os.path.dirname(name) for name in listed_ones}):  # noqa: PTH120
         try:
             with os.scandir(table.parent / below) as entries:
-                beside = [entry.name for entry in entries if is_picture(entry.name)]
+                beside = [entry.name for entry in entries if is_image(entry.name)]
         except OSError:
             # A name that is wrong is said where its picture is read.
             continue
@@ -250,28 +267,28 @@ def _source(
     files: Sequence[tuple[str, int | None]],
     others: Sequence[str],
     classes: tuple[str, ...] | None,
-    view: View,
+    view: ImageOptions,
     said: Sequence[str],
     *,
     counted: bool = False,
     spare: Sequence[str] = (),
-) -> PictureSource:
+) -> ImageFolder:
     """Make a source, by what the first picture that can be read is like.
 
     ``others`` are compared with it here already.
     """
     names = [name for name, _ in files]
-    first, pixels = first_readable(partial(_found, folder, names), len(names), view)
-    spec = picture_spec("pictures", first, pixels, view)
+    first, pixels = read_first_image(partial(_found, folder, names), len(names), view)
+    spec = describe_image("pictures", first, pixels, view)
     if spec.levels and view.geometry is not None and view.geometry.is_fixed:
         # They may differ, and need not be looked at before their turn.
         others = ()
-    with workers(skip=view.skip) as each:
+    with decode_threads(skip=view.skip_unreadable) as each:
         # A few at a time: there may be thousands of classes.
         for start in range(0, len(others), _COMPARED):
             part = others[start : start + _COMPARED]
-            developed(spec, view, len(part), partial(_found, folder, part), each, first)
-    return PictureSource(
+            decode_batch(spec, view, len(part), partial(_found, folder, part), each, first)
+    return ImageFolder(
         folder, tuple(files), (spec,), classes, view, first, "; ".join(said), counted, tuple(spare)
     )
 
@@ -299,7 +316,7 @@ def _labels(
 ) -> tuple[list[int | None], tuple[str, ...] | None]:
     words = _values(frame, table, name)
     advice = "name another column with --labels NAME, or leave labels out with --labels none."
-    numbering = number_labels(set(words), f"{table}, column {name!r},", advice)
+    numbering = encode_labels(set(words), f"{table}, column {name!r},", advice)
     for row, word in enumerate(words):
         if word not in numbering.numbers:
             raise DataError(
@@ -316,7 +333,7 @@ def _found(folder: Path, names: Sequence[str], row: int) -> tuple[str, Opener]:
         raise SampleError(f"{path} is no file.")
     # A file and not its name: by name Pillow maps uncompressed TIFFs into memory, and then mixes
     # up the rows of those that are to be turned by 90 degrees (Pillow 13.0).
-    return str(path), from_file(path)
+    return str(path), file_opener(path)
 
 
 def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]:
@@ -327,7 +344,7 @@ def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]
     with os.scandir(folder) as entries:
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in found:
-        if UNFIT.search(entry.name):
+        if UNSAFE_CHARACTERS.search(entry.name):
             raise DataError(
                 f"{folder} holds the name {entry.name!r}, which has control characters or is "
                 "not UTF-8: rename it."
@@ -338,15 +355,15 @@ def _entries(folder: Path, root: Path, *, links: bool) -> list[os.DirEntry[str]]
                 f"{entry.path} is a symbolic link that leaves {root}: copy the file there instead, "
                 "or pass --follow-links if you trust the folder."
             )
-    return [entry for entry in found if not is_litter(entry.name)]
+    return [entry for entry in found if not is_ignored(entry.name)]
 
 
 def _class_folders(folder: Path, *, links: bool) -> list[str] | None:
     """Name the folders that may be classes; None where the pictures lie in the folder itself."""
     entries = _entries(folder, real_path(folder), links=links)
     folders = [entry.name for entry in entries if entry.is_dir()]
-    loose = [entry for entry in entries if not entry.is_dir() and is_picture(entry.name)]
-    if loose and not any(holds_pictures(str(folder / name)) for name in folders):
+    loose = [entry for entry in entries if not entry.is_dir() and is_image(entry.name)]
+    if loose and not any(holds_images(str(folder / name)) for name in folders):
         return None
     for entry in loose:
         raise DataError(
@@ -385,7 +402,7 @@ def _pictures_in(folder: Path, name: str, left_alone: Counter[str], *, links: bo
                 f"{entry.path} is a folder inside the class folder '{name}': put the pictures "
                 "directly into the folder of their class."
             )
-        if is_picture(entry.name):
+        if is_image(entry.name):
             # Opening a pipe would wait for ever.
             if not entry.is_file():
                 raise DataError(f"{entry.path} is named like a picture and is not a file.")

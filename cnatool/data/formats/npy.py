@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cnatool._util.text import listed, one_line, printable
-from cnatool.data.formats.rows import RowSource, check_labels, number_texts
-from cnatool.data.formats.streams import DAMAGE, RowArray
-from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.data.formats.rows import RowSource, check_labels, encode_texts
+from cnatool.data.formats.streams import READ_ERRORS, StreamedRows
+from cnatool.data.source import SINGLE_INPUT, ArraySelection, InputSpec, check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from zipfile import ZipInfo
 
-    from cnatool.data.formats.rows import Rows
+    from cnatool.data.formats.rows import RowReader
     from cnatool.data.formats.streams import Opener
 
     _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
@@ -38,18 +38,18 @@ _MAX_TEXT = 1 << 12  # bytes of a label that is a text
 _PARSING = threading.Lock()
 
 
-def open_npz(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
+def open_npz(path: Path, wanted: ArraySelection = SINGLE_INPUT) -> RowSource:
     """Open an archive that ``numpy.savez`` or ``numpy.savez_compressed`` wrote."""
     try:
         with ZipFile(path) as archive:
             members = archive.infolist()
-    except (*DAMAGE, NotImplementedError, ValueError, struct.error) as error:
+    except (*READ_ERRORS, NotImplementedError, ValueError, struct.error) as error:
         raise DataError(
             f"{path} cannot be read as an .npz archive ({printable(one_line(error))}). Save it "
             "again with numpy.savez."
         ) from error
     specs: list[InputSpec] = []
-    samples: list[RowArray] = []
+    samples: list[StreamedRows] = []
     wanted.check_all_held(str(path), (m.filename.removesuffix(".npy") for m in members))
     for names in wanted.names():
         found = _member(path, members, names)
@@ -94,17 +94,17 @@ def open_npy(path: Path) -> RowSource:
     return RowSource(path.name, (spec,), (inputs,), labels)
 
 
-def _targets(labels: RowArray, inputs: RowArray) -> Rows:
+def _targets(labels: StreamedRows, inputs: StreamedRows) -> RowReader:
     """Check labels against the samples, and number them where they are texts."""
     if labels.dtype.kind not in "US" or labels.shape:
         check_labels(labels, inputs)
         return labels
-    numbered = number_texts(labels)
+    numbered = encode_texts(labels)
     check_labels(numbered, inputs)
     return numbered
 
 
-def _file(path: Path, *, texts: bool = False) -> RowArray:
+def _file(path: Path, *, texts: bool = False) -> StreamedRows:
     rows = _row_array(str(path), lambda: path.open("rb"), texts=texts)
     rows.check_size(path.stat().st_size)
     return rows
@@ -112,7 +112,7 @@ def _file(path: Path, *, texts: bool = False) -> RowArray:
 
 def _member(
     path: Path, members: list[ZipInfo], names: tuple[str, ...], *, texts: bool = False
-) -> tuple[str, RowArray] | None:
+) -> tuple[str, StreamedRows] | None:
     """Find the one member with one of these names, or None where there is none."""
     found = [(member.filename.removesuffix(".npy"), member) for member in members]
     found = [(name, member) for name, member in found if name in names]
@@ -146,12 +146,12 @@ def _open_member(path: Path, name: str) -> Iterator[BufferedIOBase]:
             yield cast("BufferedIOBase", file)
 
 
-def _row_array(where: str, opener: Opener, *, texts: bool = False) -> RowArray:
+def _row_array(where: str, opener: Opener, *, texts: bool = False) -> StreamedRows:
     try:
         with opener() as file:
             offset, header = _raw_header(file)
         shape, fortran, dtype = header()
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise DataError(
             f"{where} cannot be read ({printable(one_line(error))}). Get a whole copy of the file."
         ) from error
@@ -173,7 +173,7 @@ def _row_array(where: str, opener: Opener, *, texts: bool = False) -> RowArray:
             f"{where} is in Fortran order, which cannot be read sample by sample: save it as "
             "numpy.ascontiguousarray(x)."
         )
-    return RowArray(where, dtype, shape[0], shape[1:], offset, opener)
+    return StreamedRows(where, dtype, shape[0], shape[1:], offset, opener)
 
 
 def _raw_header(

@@ -13,36 +13,36 @@ import polars as pl
 
 from cnatool._util.text import one_line, printable
 from cnatool.data.formats.columns import (
-    TABLE_DAMAGE,
+    TABLE_ERRORS,
     Column,
-    ColumnSource,
-    Labels,
-    Numbers,
-    Part,
-    Pictures,
-    Place,
-    picture_in,
+    ImageColumn,
+    LabelColumn,
+    NumberColumn,
+    PolarsFile,
+    RowLocator,
+    TableSource,
+    find_image,
     read_labels,
 )
 from cnatool.data.formats.features import (
-    Features,
-    feature_columns,
-    label_column,
-    missing_column,
+    FeatureColumns,
+    find_label_column,
+    list_feature_columns,
+    missing_column_error,
 )
-from cnatool.data.images.batch import FIRST_READABLE, first_readable, picture_spec
+from cnatool.data.images.batch import FIRST_READABLE, describe_image, read_first_image
 from cnatool.data.labels import LABELS_ADVICE
-from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.data.source import SINGLE_INPUT, ArraySelection, InputSpec, check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cnatool.data.source import View
+    from cnatool.data.source import ImageOptions
 
 
-def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSource:
+def open_parquet(paths: Sequence[Path], wanted: ArraySelection = SINGLE_INPUT) -> TableSource:
     """Open a table in one Parquet file or several."""
     parts = [_part(path) for path in paths]
     path, schema = parts[0].path, parts[0].frame.collect_schema()
@@ -58,33 +58,37 @@ def open_parquet(paths: Sequence[Path], wanted: Wanted = ONE_INPUT) -> ColumnSou
     chosen, label = _chosen(path, schema, wanted)
     names = list(dict.fromkeys(name for _, used in chosen for name in used))
     try:
-        first = held.frame.select(names).head(FIRST_READABLE if wanted.view.skip else 1).collect()
-    except TABLE_DAMAGE as error:
+        first = (
+            held.frame.select(names)
+            .head(FIRST_READABLE if wanted.images.skip_unreadable else 1)
+            .collect()
+        )
+    except TABLE_ERRORS as error:
         raise _unreadable(path, error) from error
-    if wanted.view.skip:
+    if wanted.images.skip_unreadable:
         first = _typical(first)
     columns = tuple(
         _features(held.path, title, first.select(used).get_columns())
         if title is not None
-        else _column(held, first[used[0]], wanted.view)
+        else _column(held, first[used[0]], wanted.images)
         for title, used in chosen
     )
-    labels = None if label is None or wanted.unlabelled else _labels(parts, label, schema[label])
+    labels = None if label is None or wanted.ignore_labels else _labels(parts, label, schema[label])
     split = wanted.split_column
     if split is not None and split not in schema:
-        raise missing_column(path, "--split-column", split, schema.names())
+        raise missing_column_error(path, "--split-column", split, schema.names())
     name = path.name if len(parts) == 1 else f"{path.name} and {len(parts) - 1} more"
-    return ColumnSource(name, tuple(parts), columns, labels, split, wanted.view.skip)
+    return TableSource(name, tuple(parts), columns, labels, split, wanted.images.skip_unreadable)
 
 
 def _chosen(
-    path: Path, schema: pl.Schema, wanted: Wanted
+    path: Path, schema: pl.Schema, wanted: ArraySelection
 ) -> tuple[list[tuple[str | None, tuple[str, ...]]], str | None]:
     """Give the columns of each input, with a title where they are features, and the labels'."""
     names = schema.names()
     if _are_features(schema, wanted):
-        label = label_column(path, names, wanted)
-        rest = feature_columns(names, {label, wanted.split_column})
+        label = find_label_column(path, names, wanted)
+        rest = list_feature_columns(names, {label, wanted.split_column})
         if rest and not any(schema[n].is_nested() or schema[n] == pl.Binary for n in rest):
             return [("columns", rest)], label
     listed = {
@@ -95,20 +99,20 @@ def _chosen(
     for used in listed.values():
         for name in used:
             if name not in names:
-                raise missing_column(path, "--input", name, names)
+                raise missing_column_error(path, "--input", name, names)
     single = tuple(given for given in wanted.inputs if given not in listed)
     arrays = wanted.arrays if not listed else {n: wanted.arrays.get(n, n) for n in single}
     found, label = replace(wanted, inputs=single, arrays=arrays).chosen(str(path), names, "column")
     columns = dict(zip(single, found, strict=True))
     if listed and label is None:
-        label = label_column(path, names, wanted)
+        label = find_label_column(path, names, wanted)
     return [
         (given, listed[given]) if given in listed else (None, (columns[given],))
         for given in wanted.inputs
     ], label
 
 
-def _are_features(schema: pl.Schema, wanted: Wanted) -> bool:
+def _are_features(schema: pl.Schema, wanted: ArraySelection) -> bool:
     """Whether a model's only input may be made of all columns: none has a name of samples."""
     return (
         len(wanted.inputs) == 1
@@ -134,14 +138,14 @@ def _lengths(column: pl.Series) -> list[int]:
     return [-1 if missing else 1 for missing in column.is_null()]
 
 
-def _part(path: Path) -> Part:
+def _part(path: Path) -> PolarsFile:
     try:
         # Of a file that is cut, nothing is to be guessed; and a name is no pattern.
         frame = pl.scan_parquet(path, glob=False)
         rows = int(frame.select(pl.len()).collect().item())
-    except TABLE_DAMAGE as error:
+    except TABLE_ERRORS as error:
         raise _unreadable(path, error) from error
-    return Part(path, rows, frame)
+    return PolarsFile(path, rows, frame)
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
@@ -151,7 +155,7 @@ def _unreadable(path: Path, error: BaseException) -> DataError:
     )
 
 
-def _column(part: Part, first: pl.Series, view: View) -> Column:
+def _column(part: PolarsFile, first: pl.Series, view: ImageOptions) -> Column:
     where = f"{part.path}, column {first.name!r},"
     kind = first.dtype
     fields = {field.name for field in kind.fields} if isinstance(kind, pl.Struct) else set()
@@ -168,20 +172,22 @@ def _column(part: Part, first: pl.Series, view: View) -> Column:
         )
     dtype = first.head(0).to_numpy().dtype
     check_sample(where, dtype, tuple(shape))
-    return Numbers(InputSpec(name, dtype, tuple(shape)))
+    return NumberColumn(InputSpec(name, dtype, tuple(shape)))
 
 
-def _pictures(part: Part, name: str, view: View) -> Pictures:
+def _pictures(part: PolarsFile, name: str, view: ImageOptions) -> ImageColumn:
     try:
-        frame = part.frame.select(name).head(FIRST_READABLE if view.skip else 1).collect()
-    except TABLE_DAMAGE as error:
+        frame = (
+            part.frame.select(name).head(FIRST_READABLE if view.skip_unreadable else 1).collect()
+        )
+    except TABLE_ERRORS as error:
         raise _unreadable(part.path, error) from error
-    found = partial(picture_in, frame, name, Place((part,), (part.rows,), 0))
-    first, pixels = first_readable(found, len(frame), view)
-    return Pictures(name, picture_spec(name, first, pixels, view), view, first)
+    found = partial(find_image, frame, name, RowLocator((part,), (part.rows,), 0))
+    first, pixels = read_first_image(found, len(frame), view)
+    return ImageColumn(name, describe_image(name, first, pixels, view), view, first)
 
 
-def _features(path: Path, title: str, first: Sequence[pl.Series]) -> Features:
+def _features(path: Path, title: str, first: Sequence[pl.Series]) -> FeatureColumns:
     for column in first:
         if not column.dtype.is_numeric() and column.dtype != pl.Boolean:
             raise DataError(
@@ -193,12 +199,12 @@ def _features(path: Path, title: str, first: Sequence[pl.Series]) -> Features:
     dtype = np.result_type(*(column.head(0).to_numpy().dtype for column in kinds))
     check_sample(str(path), dtype, (len(first),))
     names = tuple(column.name for column in first)
-    return Features(InputSpec(title, dtype, (len(first),)), names)
+    return FeatureColumns(InputSpec(title, dtype, (len(first),)), names)
 
 
-def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:
+def _labels(parts: Sequence[PolarsFile], name: str, kind: pl.DataType) -> LabelColumn:
     if kind.is_integer():
-        return Labels(name, _classes_of_all(parts, name))
+        return LabelColumn(name, _classes_of_all(parts, name))
     if kind.is_nested() or kind == pl.Binary or kind.is_temporal():
         raise DataError(
             f"{parts[0].path}, column {name!r}, is {kind}; labels are whole numbers or names of "
@@ -206,11 +212,11 @@ def _labels(parts: Sequence[Part], name: str, kind: pl.DataType) -> Labels:
         )
     try:
         return read_labels(parts, name)
-    except TABLE_DAMAGE as error:
+    except TABLE_ERRORS as error:
         raise _unreadable(parts[0].path, error) from error
 
 
-def _classes_of_all(parts: Sequence[Part], name: str) -> tuple[str, ...] | None:
+def _classes_of_all(parts: Sequence[PolarsFile], name: str) -> tuple[str, ...] | None:
     """Give the names of classes that the files agree on."""
     found = [(part.path, names) for part in parts if (names := _class_names(part.path, name))]
     if not found:
@@ -237,7 +243,7 @@ def _class_names(path: Path, column: str) -> tuple[str, ...] | None:
         found: Any = json.loads(pl.read_parquet_metadata(path).get("huggingface", "null"))
         names = found["info"]["features"][column]["names"]
     # It describes the file and is not needed to read it, so whatever is odd in it is left alone.
-    except (*TABLE_DAMAGE, ValueError, TypeError, KeyError, RecursionError):
+    except (*TABLE_ERRORS, ValueError, TypeError, KeyError, RecursionError):
         return None
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return tuple(names)

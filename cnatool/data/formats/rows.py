@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, number_labels
-from cnatool.data.source import Block, InputSpec, spans
+from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, encode_labels
+from cnatool.data.source import Block, InputSpec, row_ranges
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.labels import Numbering
+    from cnatool.data.labels import LabelEncoding
 
 
-class Rows(Protocol):
+class RowReader(Protocol):
     """An array that is read a range of rows at a time."""
 
     @property
@@ -60,8 +60,8 @@ class RowSource:
 
     name: str
     inputs: tuple[InputSpec, ...]
-    samples: tuple[Rows, ...]
-    targets: Rows | None = None
+    samples: tuple[RowReader, ...]
+    targets: RowReader | None = None
 
     @property
     def rows(self) -> int:
@@ -93,7 +93,7 @@ class RowSource:
         UsageError
             If ``rows`` or ``limit`` cannot be meant.
         """
-        ranges = list(spans(self.rows, rows, limit))
+        ranges = list(row_ranges(self.rows, rows, limit))
         with ExitStack() as files:
             inputs = [files.enter_context(closing(array.read(ranges))) for array in self.samples]
             labels = files.enter_context(closing(_labels(self.targets, ranges)))
@@ -105,7 +105,7 @@ class RowSource:
 class FirstColumn:
     """The first value of each row of an array."""
 
-    whole: Rows
+    whole: RowReader
 
     @property
     def where(self) -> str:
@@ -134,7 +134,7 @@ class FirstColumn:
                 yield np.ascontiguousarray(block[:, 0])
 
 
-def check_labels(labels: Rows, inputs: Rows) -> None:
+def check_labels(labels: RowReader, inputs: RowReader) -> None:
     """Refuse an array that cannot be the labels of some samples.
 
     Raises
@@ -162,7 +162,7 @@ def check_labels(labels: Rows, inputs: Rows) -> None:
 
 
 def _labels(
-    targets: Rows | None, ranges: Iterable[tuple[int, int]]
+    targets: RowReader | None, ranges: Iterable[tuple[int, int]]
 ) -> Generator[NDArray[np.int64] | None]:
     if targets is None:
         yield from (None for _ in ranges)
@@ -195,8 +195,8 @@ class TextLabels:
         The class number of each different text.
     """
 
-    texts: Rows
-    numbering: Numbering
+    texts: RowReader
+    numbering: LabelEncoding
 
     @property
     def where(self) -> str:
@@ -244,7 +244,7 @@ class TextLabels:
                 start += len(block)
 
 
-def number_texts(texts: Rows) -> TextLabels:
+def encode_texts(texts: RowReader) -> TextLabels:
     """Decide what an array of texts means as labels, by one pass over it."""
     found: set[str] = set()
     step = max(1, _BYTES // texts.dtype.itemsize)
@@ -257,7 +257,7 @@ def number_texts(texts: Rows) -> TextLabels:
                     f"{texts.where} holds more than {MAX_CLASSES:,} different texts, which are no "
                     f"classes: {LABELS_ADVICE}"
                 )
-    return TextLabels(texts, number_labels(found, texts.where, LABELS_ADVICE))
+    return TextLabels(texts, encode_labels(found, texts.where, LABELS_ADVICE))
 
 
 def _texts(block: NDArray[Any]) -> list[str]:

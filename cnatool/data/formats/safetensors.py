@@ -19,8 +19,8 @@ import numpy as np
 
 from cnatool._util.text import one_line, printable
 from cnatool.data.formats.rows import RowSource, check_labels
-from cnatool.data.formats.streams import RowArray
-from cnatool.data.source import ONE_INPUT, InputSpec, Wanted, check_sample
+from cnatool.data.formats.streams import StreamedRows
+from cnatool.data.source import SINGLE_INPUT, ArraySelection, InputSpec, check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Tensor:
     stop: int
 
 
-def open_safetensors(path: Path, wanted: Wanted = ONE_INPUT) -> RowSource:
+def open_safetensors(path: Path, wanted: ArraySelection = SINGLE_INPUT) -> RowSource:
     """Open named arrays."""
     tensors = _tensors(path)
     names, label = wanted.chosen(str(path), tensors)
@@ -106,7 +106,7 @@ def _tensor(entry: Any) -> _Tensor:
     return _Tensor(str(entry["dtype"])[:20], shape, start, stop)
 
 
-def _rows(path: Path, name: str, tensor: _Tensor) -> RowArray:
+def _rows(path: Path, name: str, tensor: _Tensor) -> StreamedRows:
     where = f"{path}, array {printable(name)!r},"
     if tensor.dtype not in _DTYPES:
         raise DataError(
@@ -121,7 +121,7 @@ def _rows(path: Path, name: str, tensor: _Tensor) -> RowArray:
         )
     check_sample(where, dtype, tensor.shape[1:])
     opener = partial(_opened, path, tensor)
-    rows = RowArray(where, dtype, tensor.shape[0], tensor.shape[1:], 0, opener)
+    rows = StreamedRows(where, dtype, tensor.shape[0], tensor.shape[1:], 0, opener)
     if rows.end != tensor.stop - tensor.start:
         raise _damaged(path, f"array {printable(name)!r} has another size than its shape")
     return rows

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.source import Wanted
+    from cnatool.data.source import ArraySelection
 
 _A = TypeVar("_A")
 
@@ -29,7 +29,7 @@ _AHEAD_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class SliceArray:
+class SlicedRows:
     """An array of samples (n, …).
 
     Attributes
@@ -68,13 +68,13 @@ class SliceArray:
             held = held[stop - start :]
 
 
-def sliced(
+def make_sliced_source(
     name: str,
     where: str,
     held: dict[str, _A],
-    wanted: Wanted,
+    wanted: ArraySelection,
     chosen: str | None,
-    opened: Callable[[str, _A], SliceArray],
+    opened: Callable[[str, _A], SlicedRows],
 ) -> RowSource:
     """Make a source of the arrays of one group."""
     if chosen is not None:
@@ -109,7 +109,7 @@ def sliced(
     return RowSource(name, specs, tuple(samples), targets)
 
 
-def check_slices(
+def check_chunked_array(
     where: str, dtype: np.dtype[Any], shape: tuple[int, ...], chunk: tuple[int, ...] | None
 ) -> None:
     """Refuse an array that is none of samples, or has chunks that would not fit the memory.

@@ -28,14 +28,14 @@ Opener = Callable[[], AbstractContextManager[BufferedIOBase]]
 
 # What reading raises where a file, or the compressed stream in it, is cut short or damaged.
 # gzip.BadGzipFile is an OSError.
-DAMAGE = (EOFError, OSError, zlib.error, BadZipFile)
+READ_ERRORS = (EOFError, OSError, zlib.error, BadZipFile)
 
 # Decompressors build what they return as one bytes object: a small chunk keeps that off the peak.
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class RowArray:
+class StreamedRows:
     """Where rows lie and what they are.
 
     Attributes
@@ -115,7 +115,7 @@ class RowArray:
                     if stop == self.rows and file.read(1):
                         raise self._trailing()
                     yield self._native(block)
-        except DAMAGE as error:
+        except READ_ERRORS as error:
             raise DataError(
                 f"{self.where} is cut short or damaged at row {row} of {self.rows} "
                 f"({printable(one_line(error))}). Get a whole copy of the file."

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.formats.streams import DAMAGE
-from cnatool.data.source import UNFIT
+from cnatool.data.formats.streams import READ_ERRORS
+from cnatool.data.source import UNSAFE_CHARACTERS
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Member:
     read: Callable[[], bytes]
 
 
-def members(path: Path) -> Iterator[Member]:
+def read_members(path: Path) -> Iterator[Member]:
     """Give the files of an archive in their order.
 
     Raises
@@ -73,7 +73,7 @@ def members(path: Path) -> Iterator[Member]:
                         f"{where} has {info.size} bytes; the limit is {_MAX_MEMBER}. Split it up."
                     )
                 found = _NAME.fullmatch(info.name.removeprefix("./"))
-                if found is None or UNFIT.search(info.name):
+                if found is None or UNSAFE_CHARACTERS.search(info.name):
                     raise DataError(
                         f"{where} has no name of the form KEY.EXTENSION, as in 000017.png: rename "
                         "it."
@@ -83,7 +83,7 @@ def members(path: Path) -> Iterator[Member]:
             _check_end(file, archive.offset)
     except DataError:
         raise
-    except (*DAMAGE, tarfile.TarError, ValueError, OverflowError) as error:
+    except (*READ_ERRORS, tarfile.TarError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path} is cut short or damaged after {last} ({printable(one_line(error))}). Get a "
             "whole copy of the file."
@@ -95,7 +95,7 @@ def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Call
         try:
             file = archive.extractfile(info)
             return b"" if file is None else file.read()
-        except (*DAMAGE, tarfile.TarError) as error:
+        except (*READ_ERRORS, tarfile.TarError) as error:
             raise DataError(
                 f"{where} is cut short or damaged ({printable(one_line(error))}). Get a whole copy "
                 "of the archive."

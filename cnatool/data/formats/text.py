@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.labels import LABELS_ADVICE, number_labels
-from cnatool.data.source import Block, InputSpec, spans
+from cnatool.data.labels import LABELS_ADVICE, encode_labels
+from cnatool.data.source import Block, InputSpec, row_ranges
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.labels import Numbering
-    from cnatool.data.source import Source, Wanted
+    from cnatool.data.labels import LabelEncoding
+    from cnatool.data.source import ArraySelection, Source
 
 _COUNTED = 257
 
@@ -89,7 +89,7 @@ class _Texts:
     columns: _Columns
     names: tuple[str, ...]
     label: str | None
-    numbering: Numbering | None
+    numbering: LabelEncoding | None
 
     @property
     def rows(self) -> int:
@@ -108,7 +108,7 @@ class _Texts:
         return None if self.numbering is None else self.numbering.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        for start, stop in spans(self.rows, rows, limit):
+        for start, stop in row_ranges(self.rows, rows, limit):
             made = [
                 _strings(self.name, name, self.columns.read(name, start, stop), start)
                 for name in self.names
@@ -118,7 +118,7 @@ class _Texts:
                 tuple(_counts(texts) for texts in made),
                 self._labels(start, stop),
                 tuple(
-                    texts.reshape(-1, *spec.fed.shape)
+                    texts.reshape(-1, *spec.for_model.shape)
                     for texts, spec in zip(made, self.inputs, strict=True)
                 ),
             )
@@ -136,7 +136,7 @@ class _Texts:
         return np.array(numbers, np.int64)
 
 
-def open_texts(path: Path, wanted: Wanted) -> Source:
+def open_texts(path: Path, wanted: ArraySelection) -> Source:
     """Open texts for a model all of whose inputs that data feed are strings."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
@@ -159,14 +159,14 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
     numbering = None
     if label is not None:
         values = {str(v) for v in found.read(label, 0, found.rows) if v is not None}
-        numbering = number_labels(values, f"{path}, column {label!r},", LABELS_ADVICE)
+        numbering = encode_labels(values, f"{path}, column {label!r},", LABELS_ADVICE)
     specs = tuple(
         InputSpec(
             name,
             np.dtype(np.uint32),
             (_COUNTED,),
             levels=True,
-            made=InputSpec(name, np.dtype(object), wanted.texts[given]),
+            transformed=InputSpec(name, np.dtype(object), wanted.text_shapes[given]),
         )
         for name, given in zip(names, wanted.inputs, strict=True)
     )
@@ -174,7 +174,7 @@ def open_texts(path: Path, wanted: Wanted) -> Source:
 
 
 def _chosen(
-    path: Path, wanted: Wanted, every: Sequence[str], held: Sequence[str]
+    path: Path, wanted: ArraySelection, every: Sequence[str], held: Sequence[str]
 ) -> tuple[list[str], str | None]:
     """Choose columns by name; the only column of texts needs none."""
     labels = wanted.label_names(())
@@ -185,7 +185,7 @@ def _chosen(
     return wanted.chosen(str(path), every, "column")
 
 
-def _arrays(path: Path, wanted: Wanted) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path, wanted: ArraySelection) -> dict[str, NDArray[Any]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -12,27 +12,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import listed, one_line, printable
-from cnatool.data.blocks import regrouped
+from cnatool.data.blocks import regroup_blocks
 from cnatool.data.formats.npy import load_array
-from cnatool.data.formats.tar import members
+from cnatool.data.formats.tar import read_members
 from cnatool.data.images.batch import (
-    Developed,
-    developed,
-    first_readable,
-    made_of,
-    picture_spec,
-    workers,
+    DecodedBatch,
+    collect_model_arrays,
+    decode_batch,
+    decode_threads,
+    describe_image,
+    read_first_image,
 )
-from cnatool.data.images.decode import from_bytes
-from cnatool.data.labels import LABELS_ADVICE, MAX_CLASSES, Numbering, number_labels, whole_number
+from cnatool.data.images.decode import bytes_opener
+from cnatool.data.labels import (
+    LABELS_ADVICE,
+    MAX_CLASSES,
+    LabelEncoding,
+    encode_labels,
+    parse_whole_number,
+)
 from cnatool.data.source import (
-    PICTURE_EXTENSIONS,
+    IMAGE_EXTENSIONS,
     Block,
     InputSpec,
     SampleError,
     check_sample,
-    is_picture,
-    spans,
+    is_image,
+    row_ranges,
 )
 from cnatool.errors import DataError
 
@@ -44,7 +50,7 @@ if TYPE_CHECKING:
 
     from cnatool.data.images.batch import Each
     from cnatool.data.images.decode import Opener
-    from cnatool.data.source import View, Wanted
+    from cnatool.data.source import ArraySelection, ImageOptions
 
 # Encoded pictures that wait to be decoded.
 _WAITING_BYTES = 1 << 26
@@ -95,7 +101,7 @@ class _Label:
             )
         return found
 
-    def number(self, sample: _Sample, numbering: Numbering) -> int:
+    def number(self, sample: _Sample, numbering: LabelEncoding) -> int:
         """Read a sample's label as the number of its class."""
         text = self.text(sample)
         if text not in numbering.numbers:
@@ -122,8 +128,8 @@ class WebDataset:
     fields: tuple[str, ...]
     others: frozenset[str]
     label: _Label | None
-    numbering: Numbering
-    view: View
+    numbering: LabelEncoding
+    view: ImageOptions
     first: str
 
     @property
@@ -151,9 +157,9 @@ class WebDataset:
         UsageError
             If ``rows`` or ``limit`` cannot be meant.
         """
-        ranges = list(spans(self.rows, rows, limit))
-        with workers(skip=self.view.skip) as each:
-            yield from regrouped(self._pieces(rows, each), ranges)
+        ranges = list(row_ranges(self.rows, rows, limit))
+        with decode_threads(skip=self.view.skip_unreadable) as each:
+            yield from regroup_blocks(self._pieces(rows, each), ranges)
 
     def _pieces(self, rows: int, each: Each) -> Iterator[Block]:
         wanted = {*self.fields, *self.others, *([self.label.field] if self.label else [])}
@@ -177,9 +183,9 @@ class WebDataset:
         inputs = []
         for field, spec in zip(self.fields, self.inputs, strict=True):
             first = f"{self.first}.{field}"
-            if is_picture(f"x.{field}"):
+            if is_image(f"x.{field}"):
                 found = partial(_picture, samples, field)
-                made = developed(spec, self.view, len(samples), found, each, first)
+                made = decode_batch(spec, self.view, len(samples), found, each, first)
             else:
                 made = _arrays(samples, field, spec, each, first)
             inputs.append(made)
@@ -191,13 +197,15 @@ class WebDataset:
                 try:
                     labels[row] = self.label.number(sample, self.numbering)
                 except SampleError as error:
-                    if not self.view.skip:
+                    if not self.view.skip_unreadable:
                         raise
                     faults[row] = error.reason
-        return Block(ids, tuple(one.stored for one in inputs), labels, made_of(inputs), faults)
+        return Block(
+            ids, tuple(one.stored for one in inputs), labels, collect_model_arrays(inputs), faults
+        )
 
 
-def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
+def open_webdataset(paths: Sequence[Path], wanted: ArraySelection) -> WebDataset:
     """Open archives, plain or gzipped, as one split.
 
     Each is read once here, to count its samples.
@@ -241,16 +249,16 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
             f"{paths[0]}: there are more than {MAX_CLASSES:,} different labels, which are no "
             f"classes: {LABELS_ADVICE}"
         )
-    numbers = {text for text in found if whole_number(text) is not None}
+    numbers = {text for text in found if parse_whole_number(text) is not None}
     if 2 * len(numbers) > len(found):
         found = numbers  # a label that is none is said when its sample is read
-    numbering = number_labels(found, f"{paths[0]}, the labels of its samples,", LABELS_ADVICE)
+    numbering = encode_labels(found, f"{paths[0]}, the labels of its samples,", LABELS_ADVICE)
     chosen = _inputs(first, wanted, label)
     fields = tuple(field for _, field in chosen)
     others = _other_formats(first, fields)
     several = len(wanted.inputs) > 1
     specs = tuple(
-        _spec(name if several else field, paths[0], counts[0], field, others, wanted.view)
+        _spec(name if several else field, paths[0], counts[0], field, others, wanted.images)
         for name, field in chosen
     )
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
@@ -264,7 +272,7 @@ def open_webdataset(paths: Sequence[Path], wanted: Wanted) -> WebDataset:
         others,
         label,
         numbering,
-        wanted.view,
+        wanted.images,
         first.where,
     )
 
@@ -286,7 +294,7 @@ def _check_together(path: Path, sample: _Sample, early: set[str]) -> None:
 
 def _readable(field: str) -> bool:
     """Whether an input can be read from members with an extension."""
-    return is_picture(f"x.{field}") or field.endswith("npy")
+    return is_image(f"x.{field}") or field.endswith("npy")
 
 
 def _check_unlabelled(first: _Sample, fields: Mapping[str, int]) -> None:
@@ -309,7 +317,7 @@ def _samples(path: Path, wanted: set[str], *, whole_first: bool = False) -> Gene
     held: _Sample | None = None
     seen: set[str] = set()
     given = 0
-    for member in members(path):
+    for member in read_members(path):
         if held is None or member.key != held.key:
             if held is not None:
                 yield held
@@ -325,7 +333,7 @@ def _samples(path: Path, wanted: set[str], *, whole_first: bool = False) -> Gene
         yield held
 
 
-def _label(first: _Sample, wanted: Wanted) -> _Label | None:
+def _label(first: _Sample, wanted: ArraySelection) -> _Label | None:
     fields = first.contents
     keys: dict[str, Any] = {}
     if "json" in fields:
@@ -357,7 +365,7 @@ def _label(first: _Sample, wanted: Wanted) -> _Label | None:
     return _Label("json", found[0]) if found else None
 
 
-def _inputs(first: _Sample, wanted: Wanted, label: _Label | None) -> list[tuple[str, str]]:
+def _inputs(first: _Sample, wanted: ArraySelection, label: _Label | None) -> list[tuple[str, str]]:
     """Give the model's inputs, and the extension that feeds each."""
     readable = [field for field in first.contents if _readable(field)]
     chosen = []
@@ -378,17 +386,17 @@ def _inputs(first: _Sample, wanted: Wanted, label: _Label | None) -> list[tuple[
 
 def _other_formats(first: _Sample, fields: Sequence[str]) -> frozenset[str]:
     """Name the extensions that a picture may have instead, where the first sample has only one."""
-    pictures = [field for field in first.contents if is_picture(f"x.{field}")]
+    pictures = [field for field in first.contents if is_image(f"x.{field}")]
     if len(pictures) != 1 or pictures[0] not in fields:
         return frozenset()
     stem, dot, ending = pictures[0].rpartition(".")
     return frozenset(
-        f"{stem}{dot}{other[1:]}" for other in PICTURE_EXTENSIONS if other != f".{ending}"
+        f"{stem}{dot}{other[1:]}" for other in IMAGE_EXTENSIONS if other != f".{ending}"
     )
 
 
 def _spec(
-    name: str, path: Path, rows: int, field: str, others: frozenset[str], view: View
+    name: str, path: Path, rows: int, field: str, others: frozenset[str], view: ImageOptions
 ) -> InputSpec:
     """Describe an input by the first sample of an archive that can be read."""
     with closing(_samples(path, {field, *others})) as samples:
@@ -399,10 +407,10 @@ def _spec(
                 raise DataError(f"{path} changed while it was read.")
             return [found]
 
-        if is_picture(f"x.{field}"):
-            where, pixels = first_readable(lambda _: _picture(following(), field, 0), rows, view)
-            return picture_spec(name, where, pixels, view)
-        _, values = first_readable(lambda _: _array(following(), field, 0), rows, view)
+        if is_image(f"x.{field}"):
+            where, pixels = read_first_image(lambda _: _picture(following(), field, 0), rows, view)
+            return describe_image(name, where, pixels, view)
+        _, values = read_first_image(lambda _: _array(following(), field, 0), rows, view)
         return InputSpec(name, values.dtype, values.shape)
 
 
@@ -420,9 +428,9 @@ def _picture(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, Ope
     sample = samples[row]
     if field not in sample.contents:
         # Contents are read of the field and of what may stand for it alone.
-        field = next((one for one in sample.contents if is_picture(f"x.{one}")), field)
+        field = next((one for one in sample.contents if is_image(f"x.{one}")), field)
     where, content = _content(sample, field)
-    return where, from_bytes(content)
+    return where, bytes_opener(content)
 
 
 def _array(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, NDArray[Any]]:
@@ -444,7 +452,7 @@ def _array(samples: Sequence[_Sample], field: str, row: int) -> tuple[str, NDArr
 
 def _arrays(
     samples: Sequence[_Sample], field: str, spec: InputSpec, each: Each, first: str
-) -> Developed:
+) -> DecodedBatch:
     rows = np.empty((len(samples), *spec.shape), spec.dtype)
 
     def one(row: int) -> None:
@@ -457,4 +465,4 @@ def _arrays(
             )
         rows[row] = values
 
-    return Developed(rows, rows, each(len(samples), one, True))
+    return DecodedBatch(rows, rows, each(len(samples), one, True))

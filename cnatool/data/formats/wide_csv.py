@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.images.batch import Developed
+from cnatool.data.images.batch import DecodedBatch
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.formats.columns import Column, Place
+    from cnatool.data.formats.columns import Column, RowLocator
     from cnatool.data.formats.csv_text import TableText
     from cnatool.data.images.batch import Each
     from cnatool.data.source import InputSpec
@@ -245,7 +245,7 @@ class WideCells:
         """Columns of a frame: values, the first wrong cell of each row, and its text."""
         return tuple(f"{kind} of input {self.number}\n" for kind in ("values", "wrong", "text"))
 
-    def values(self, frame: pl.DataFrame, place: Place, each: Each) -> Developed:
+    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
         """Give an array (rows, *shape)."""
         values_name, wrong_name, text_name = self.names
         values = np.ascontiguousarray(frame[values_name].to_numpy())
@@ -255,7 +255,7 @@ class WideCells:
             row: wrong_cell(place.where(row, self.columns[wrong[row]]), frame[text_name][row])
             for row in wrong.is_not_null().arg_true().to_list()
         }
-        return Developed(values, values, faults)
+        return DecodedBatch(values, values, faults)
 
     def parse(self, rows: int, cells: pl.Series) -> list[pl.Series]:
         """Parse the cells of some rows into the columns of a frame."""

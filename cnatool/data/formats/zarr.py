@@ -14,7 +14,12 @@ import zarr
 from zarr.storage import LocalStore
 
 from cnatool._util.text import one_line, printable
-from cnatool.data.formats.sliced_rows import MAX_CHUNK, SliceArray, check_slices, sliced
+from cnatool.data.formats.sliced_rows import (
+    MAX_CHUNK,
+    SlicedRows,
+    check_chunked_array,
+    make_sliced_source,
+)
 from cnatool.errors import DataError
 from cnatool.store.zarr.blosc import check_frames
 
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
     from cnatool.data.formats.rows import RowSource
     from cnatool.data.location import Location
-    from cnatool.data.source import Wanted
+    from cnatool.data.source import ArraySelection
 
 check_frames()
 
@@ -47,7 +52,7 @@ _MAX_MEMBERS = 10_000
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
-def open_zarr(at: Location, wanted: Wanted) -> RowSource:
+def open_zarr(at: Location, wanted: ArraySelection) -> RowSource:
     """Open the arrays of a group: the root, or what follows ``::``."""
     words = [word for word in (at.array or "").split("/") if word]
     if ".." in words:
@@ -64,7 +69,7 @@ def open_zarr(at: Location, wanted: Wanted) -> RowSource:
         held = {} if group is None else _arrays(group, at)
         if isinstance(found, zarr.Array):
             held[chosen or ""] = found
-        return sliced(at.path.name, str(at), held, wanted, chosen, partial(_opened, at))
+        return make_sliced_source(at.path.name, str(at), held, wanted, chosen, partial(_opened, at))
     except DataError:
         raise
     # Metadata are JSON, and zarr trips over what is missing or odd in it in any way.
@@ -117,9 +122,9 @@ def _names_in(path: Path, inside: str) -> list[str]:
     return sorted(node.name for node in metadata if node.name and node.parent == above)
 
 
-def _opened(at: Location, name: str, array: Any) -> SliceArray:
+def _opened(at: Location, name: str, array: Any) -> SlicedRows:
     where = f"{at.path}, array {printable(name)!r},"
-    check_slices(where, array.dtype, array.shape, array.chunks)
+    check_chunked_array(where, array.dtype, array.shape, array.chunks)
     for codec in _names(array):
         if codec not in _CODECS:
             raise DataError(
@@ -128,8 +133,8 @@ def _opened(at: Location, name: str, array: Any) -> SliceArray:
             )
     rows, *shape = array.shape
     stored = getattr(array, "shards", None) or array.chunks
-    check_slices(where, array.dtype, array.shape, stored)
-    return SliceArray(
+    check_chunked_array(where, array.dtype, array.shape, stored)
+    return SlicedRows(
         where, array.dtype, rows, tuple(shape), array.chunks[0], partial(_rows, array, where)
     )
 

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.images.batch import Developed, developed, made_of, picture_spec, workers
+from cnatool.data.images.batch import (
+    DecodedBatch,
+    collect_model_arrays,
+    decode_batch,
+    decode_threads,
+    describe_image,
+)
 from cnatool.data.source import Block, InputSpec
-from cnatool.data.wrappers import Forwarded
+from cnatool.data.wrappers import SourceWrapper
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,16 +25,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.images.batch import Each
-    from cnatool.data.source import Source, View
+    from cnatool.data.source import ImageOptions, Source
 
 _COLOURS = (1, 3)
 
 
-def viewed(source: Source, view: View) -> Source:
+def transform_source(source: Source, view: ImageOptions) -> Source:
     """Make of a source's pictures what a view says, where the source does not do so itself."""
-    view = replace(view, kept=view.kept or "values")
-    asked = view.geometry is not None or view.kept == "levels"
-    if not asked or any(spec.made or spec.levels for spec in source.inputs):
+    view = replace(view, keep_inputs=view.keep_inputs or "values")
+    asked = view.geometry is not None or view.keep_inputs == "levels"
+    if not asked or any(spec.transformed or spec.levels for spec in source.inputs):
         return source
     channels = {
         number: axis
@@ -44,7 +50,7 @@ def viewed(source: Source, view: View) -> Source:
         )
     # All are of one shape, so that an empty one tells what becomes of them.
     pictures = {
-        number: picture_spec(spec.name, source.name, _empty(spec, channels[number]), view)
+        number: describe_image(spec.name, source.name, _empty(spec, channels[number]), view)
         for number, spec in enumerate(source.inputs)
         if number in channels
     }
@@ -55,20 +61,20 @@ def viewed(source: Source, view: View) -> Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Viewed(Forwarded):
+class _Viewed(SourceWrapper):
     """A source whose arrays of pictures are given as a view says.
 
     Of each input that is a picture, ``channels`` has the axis of its channels, counted from the
     first of a sample, -1 where there is none; ``pictures`` describes it with its channels last.
     """
 
-    view: View
+    view: ImageOptions
     inputs: tuple[InputSpec, ...] = field()
     channels: Mapping[int, int]
     pictures: Mapping[int, InputSpec]
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        with workers() as each:
+        with decode_threads() as each:
             for block in self.source.blocks(rows, limit):
                 parts = [
                     self._developed(number, block.inputs[number], each)
@@ -78,30 +84,30 @@ class _Viewed(Forwarded):
                     block.ids,
                     tuple(part.stored for part in parts),
                     block.labels,
-                    made_of(parts),
+                    collect_model_arrays(parts),
                     block.faults,
                 )
 
-    def _developed(self, number: int, values: NDArray[Any], each: Each) -> Developed:
+    def _developed(self, number: int, values: NDArray[Any], each: Each) -> DecodedBatch:
         if number not in self.channels:
-            return Developed(values, values, {})
+            return DecodedBatch(values, values, {})
         spec, axis = self.pictures[number], self.channels[number]
 
         def found(row: int) -> tuple[str, NDArray[Any]]:
             return self.name, _picture(values[row], axis)
 
-        made = developed(spec, self.view, len(values), found, each, self.name)
+        made = decode_batch(spec, self.view, len(values), found, each, self.name)
         # Stored as they came, and not with their channels last.
-        return made if spec.levels else Developed(values, made.fed, made.faults)
+        return made if spec.levels else DecodedBatch(values, made.fed, made.faults)
 
 
 def _described(spec: InputSpec, picture: InputSpec | None) -> InputSpec:
     if picture is None or picture.levels:
         return picture or spec
-    return replace(spec, made=picture.fed)
+    return replace(spec, transformed=picture.for_model)
 
 
-def _channel_axis(source: Source, spec: InputSpec, view: View) -> int | None:
+def _channel_axis(source: Source, spec: InputSpec, view: ImageOptions) -> int | None:
     """Find the channels of a picture: their axis, -1 without any, None if it is none."""
     shape = spec.shape
     if len(shape) == 2 and min(shape) > 1:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.data.images.decode import decode, decoded_image, pixels
-from cnatool.data.images.transform import transformed, transformed_image
+from cnatool.data.images.transform import transform_array, transform_image
 from cnatool.data.source import InputSpec, SampleError
 from cnatool.errors import DataError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cnatool.data.images.decode import Opener
-    from cnatool.data.source import View
+    from cnatool.data.source import ImageOptions
     from cnatool.records.image_transform import Geometry
 
     # Does something for each number below a count, in threads unless each is small; says which
@@ -46,7 +46,7 @@ FIRST_READABLE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Developed:
+class DecodedBatch:
     """Pictures of a block.
 
     Attributes
@@ -62,14 +62,14 @@ class Developed:
     faults: dict[int, str]
 
 
-def made_of(inputs: Sequence[Developed]) -> tuple[NDArray[Any], ...]:
+def collect_model_arrays(inputs: Sequence[DecodedBatch]) -> tuple[NDArray[Any], ...]:
     """Give what a block says is made of its inputs: nothing where they are fed as they are."""
     if all(one.fed is one.stored for one in inputs):
         return ()
     return tuple(one.fed for one in inputs)
 
 
-def first_readable(found: Finder, rows: int, view: View) -> tuple[str, NDArray[Any]]:
+def read_first_image(found: Finder, rows: int, view: ImageOptions) -> tuple[str, NDArray[Any]]:
     """Give the first picture that can be read, after its name.
 
     Raises
@@ -78,7 +78,7 @@ def first_readable(found: Finder, rows: int, view: View) -> tuple[str, NDArray[A
         Naming the first one, if it cannot be decoded and such are not skipped, or none can.
     """
     refused: SampleError | None = None
-    for row in range(min(rows, FIRST_READABLE) if view.skip else 1):
+    for row in range(min(rows, FIRST_READABLE) if view.skip_unreadable else 1):
         try:
             where, picture = found(row)
             return where, decode(where, picture) if callable(picture) else picture
@@ -88,7 +88,7 @@ def first_readable(found: Finder, rows: int, view: View) -> tuple[str, NDArray[A
     raise refused
 
 
-def picture_spec(name: str, where: str, values: NDArray[Any], view: View) -> InputSpec:
+def describe_image(name: str, where: str, values: NDArray[Any], view: ImageOptions) -> InputSpec:
     """Describe an input by its first picture.
 
     Parameters
@@ -105,26 +105,26 @@ def picture_spec(name: str, where: str, values: NDArray[Any], view: View) -> Inp
         If its levels cannot be counted.
     """
     plain = InputSpec(name, values.dtype, values.shape, "hwc" if values.ndim == 3 else None)
-    if view.geometry is None and view.kept != "levels":
+    if view.geometry is None and view.keep_inputs != "levels":
         return plain
     fed = plain
     if view.geometry is not None:
-        made = transformed(values, view.geometry)
+        made = transform_array(values, view.geometry)
         fed = InputSpec(name, made.dtype, made.shape, "hwc" if made.ndim == 3 else None)
-    if view.kept == "values":
-        return replace(plain, made=fed)
+    if view.keep_inputs == "values":
+        return replace(plain, transformed=fed)
     if values.dtype != np.uint8:
         raise DataError(
             f"{where.rstrip(',')} has {values.dtype.itemsize * 8} bits a channel, and levels are "
             "counted of 8-bit pictures: save all with 8 bits, or, if they are of one size, store "
             "the pictures themselves with --keep-inputs values."
         )
-    return InputSpec(name, np.dtype(np.uint32), (_LEVELS + 1,), levels=True, made=fed)
+    return InputSpec(name, np.dtype(np.uint32), (_LEVELS + 1,), levels=True, transformed=fed)
 
 
-def developed(
-    spec: InputSpec, view: View, rows: int, found: Finder, each: Each, first: str
-) -> Developed:
+def decode_batch(
+    spec: InputSpec, view: ImageOptions, rows: int, found: Finder, each: Each, first: str
+) -> DecodedBatch:
     """Decode the pictures of a block and make of them what the spec says.
 
     Parameters
@@ -149,7 +149,7 @@ def developed(
     SampleError
         If one cannot be decoded, unless such are skipped.
     """
-    fed = spec.fed
+    fed = spec.for_model
     stored = np.empty((rows, *spec.shape), spec.dtype)
     out = stored if fed is spec else np.empty((rows, *fed.shape), fed.dtype)
     geometry = view.geometry
@@ -159,7 +159,7 @@ def developed(
     def from_image(row: int, where: str, image: Image.Image, geometry: Geometry) -> None:
         # Without an array of the whole picture, which takes as long as resizing it.
         with _named(where):
-            made = transformed_image(image, geometry)
+            made = transform_image(image, geometry)
         _check_alike(first, fed, where, made, _remedy(fed, made))
         levels = np.array(image.histogram(), np.uint32).reshape(-1, _LEVELS)
         _count(stored[row], levels.sum(axis=0), made)
@@ -169,7 +169,7 @@ def developed(
         made = values
         if geometry is not None:
             with _named(where):
-                made = transformed(values, geometry)
+                made = transform_array(values, geometry)
         if out is not stored and not spec.levels:
             _check_alike(first, spec, where, values, "Or use --keep-inputs levels")
             stored[row] = values
@@ -192,11 +192,11 @@ def developed(
                     from_values(row, where, pixels(image))
 
     small = geometry is None and out.nbytes < _SMALL * rows
-    return Developed(stored, out, each(rows, one, small))
+    return DecodedBatch(stored, out, each(rows, one, small))
 
 
 @contextmanager
-def workers(*, skip: bool = False) -> Iterator[Each]:
+def decode_threads(*, skip: bool = False) -> Iterator[Each]:
     """Give what does something for each number on several threads.
 
     Unless ``skip``, the first number that cannot be done is the one whose error is raised.

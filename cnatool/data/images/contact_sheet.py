@@ -31,7 +31,7 @@ _MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class ImageEncoding:
     """What the numbers that a model is fed mean.
 
     Attributes
@@ -61,12 +61,12 @@ class Fed:
     white: float = 1.0
 
 
-def fed(
+def describe_encoding(
     made: Preprocessing,
     colour: Colour = "as-is",
     size: tuple[int, int] | None = None,
     order: Order | None = None,
-) -> Fed:
+) -> ImageEncoding:
     """Say what the numbers mean that a decided preprocessing makes.
 
     Parameters
@@ -111,7 +111,7 @@ def fed(
             f"samples of shape {made.source_shape} have {c} channels: only pictures of 1 or 3 can "
             "be shown."
         )
-    return Fed(
+    return ImageEncoding(
         h,
         w,
         c,
@@ -124,7 +124,7 @@ def fed(
     )
 
 
-def shown(batch: NDArray[Any], facts: Fed) -> bytes:
+def draw_contact_sheet(batch: NDArray[Any], facts: ImageEncoding) -> bytes:
     """Draw what a model is fed as pictures side by side, as a PNG.
 
     Normalising is undone, channels are put last and red first, and values are rounded to 8 bits;
@@ -173,7 +173,7 @@ def shown(batch: NDArray[Any], facts: Fed) -> bytes:
     return file.getvalue()
 
 
-def _picture(sample: NDArray[Any], facts: Fed) -> NDArray[np.uint8]:
+def _picture(sample: NDArray[Any], facts: ImageEncoding) -> NDArray[np.uint8]:
     """Make (h, w, 3) of one sample."""
     c, h, w = facts.channels, facts.height, facts.width
     if sample.size != c * h * w or any(len(v) not in (0, 1, c) for v in (facts.mean, facts.std)):

@@ -178,12 +178,12 @@ def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> I
         ) from error
 
 
-def from_bytes(content: bytes) -> Opener:
+def bytes_opener(content: bytes) -> Opener:
     """Give what opens a picture that is in memory."""
     return lambda: io.BytesIO(content)
 
 
-def from_file(path: Path) -> Opener:
+def file_opener(path: Path) -> Opener:
     """Return a function that opens an image file."""
     return lambda: cast("BinaryIO", _File(path.open("rb", buffering=0)))
 

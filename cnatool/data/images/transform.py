@@ -28,7 +28,7 @@ _FILTERS = {name: Image.Resampling[name.upper()] for name in get_args(Interpolat
 _DTYPES = ("uint8", "uint16", "float32")
 
 
-def transformed(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+def transform_array(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     """Bring one picture to its size and colours.
 
     Parameters
@@ -65,7 +65,7 @@ def transformed(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     return np.ascontiguousarray(made.reshape(height, width, channels))
 
 
-def transformed_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
+def transform_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
     """Do what `transformed` does, to an image of mode L or RGB: an array is made of less."""
     colours = {"grey": "L", "rgb": "RGB", "bgr": "RGB"}
     mode = colours.get(geometry.colour, picture.mode)
@@ -76,7 +76,7 @@ def transformed_image(picture: Image.Image, geometry: Geometry) -> NDArray[Any]:
     rest = msgspec.structs.replace(geometry, resize=None, fit=None)
     if geometry.colour != "bgr":
         rest = msgspec.structs.replace(rest, colour="as-is")
-    return transformed(values, rest)
+    return transform_array(values, rest)
 
 
 def parse_resize(text: str) -> tuple[int, int] | int:

@@ -7,7 +7,7 @@ taken away, then the standard deviation divides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy as np
 from cnatool.data.preprocess.layout import (
     Arrangement,
     Layout,
-    arrangements,
+    list_arrangements,
     parse_layout,
-    structured,
+    split_axes,
 )
 from cnatool.errors import DataError, UsageError
 from cnatool.records.store import Preprocessing
@@ -25,16 +25,8 @@ from cnatool.records.store import Preprocessing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cnatool.backend.inputs import ModelInput
     from cnatool.data.source import InputSpec
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInput:
-    """One input of a model: ``shape`` is one sample's, None for a symbolic axis."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +43,7 @@ class PreprocessOptions:
     layout: str | None = None
 
 
-def plan(
+def plan_preprocessing(
     spec: InputSpec, target: ModelInput, options: PreprocessOptions
 ) -> tuple[Preprocessing, str]:
     """Decide how samples become the model's input.
@@ -109,11 +101,11 @@ def plan(
         for word, values in (("minus", options.mean), ("over", options.std))
         if values
     ]
-    decided = ModelInput(target.name, target.dtype, shape)
+    decided = replace(target, dims=(None, *shape))
     return made, f"{_describe(spec, decided)}: {', '.join(done) or 'as it is'}"
 
 
-def apply(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:
+def apply_preprocessing(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:
     """Make a batch of the model's input from a block of raw samples.
 
     ``(x * scale - mean) / std`` in float32 (float64 for a float64 input). A scale that is 1/k for
@@ -147,7 +139,12 @@ def apply(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:
     channels = max(len(plan.mean), len(plan.std))
     cut = plan.shape
     if "->" in plan.layout:
-        source, cut = structured(plan.source_shape, plan.layout, plan.shape, channels or 1)
+        source, cut = split_axes(
+            plan.source_shape,
+            plan.layout,
+            plan.shape,
+            channels or 1,
+        )
         block = block.reshape(count, *source)
         start, end = plan.layout.split("->")
         if start[-3:] != end[-3:]:
@@ -157,14 +154,23 @@ def apply(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:
     if plan.scale == 1.0 and not channels and block.dtype == dtype:
         return np.ascontiguousarray(block).reshape(count, *plan.shape)
     if dtype.kind == "f":
-        out = _float(block, plan, dtype, channels_first=_channels_first(plan.layout))
+        out = _float(
+            block,
+            plan,
+            dtype,
+            channels_first=_channels_first(plan.layout),
+        )
     else:
         out = _integer(block, plan, dtype)
     return out.reshape(count, *plan.shape)
 
 
 def _float(
-    block: NDArray[Any], plan: Preprocessing, dtype: np.dtype[Any], *, channels_first: bool
+    block: NDArray[Any],
+    plan: Preprocessing,
+    dtype: np.dtype[Any],
+    *,
+    channels_first: bool,
 ) -> NDArray[Any]:
     # Half precision is computed in single and rounded once.
     work = np.dtype(np.float64 if dtype == np.float64 else np.float32)
@@ -180,7 +186,13 @@ def _float(
             elif divisor and 1 / divisor == plan.scale:
                 np.divide(block, number(divisor), out=out, dtype=work, casting="same_kind")
             else:
-                np.multiply(block, number(plan.scale), out=out, dtype=work, casting="same_kind")
+                np.multiply(
+                    block,
+                    number(plan.scale),
+                    out=out,
+                    dtype=work,
+                    casting="same_kind",
+                )
             if plan.mean:
                 out -= _along(plan.mean, work, channels_first=channels_first)
             if plan.std:
@@ -257,7 +269,7 @@ def _scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> f
 
 def _arrange(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> list[Arrangement]:
     asked = Layout() if options.layout is None else parse_layout(options.layout)
-    groups = arrangements(spec.shape, spec.layout, target.shape, asked)
+    groups = list_arrangements(spec.shape, spec.layout, target.shape, asked)
     if len(groups) == 1:
         return groups[0]
     said = f"a sample of {spec.name} is {spec.shape} and input '{target.name}' takes "

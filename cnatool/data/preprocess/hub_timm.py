@@ -18,7 +18,7 @@ def is_timm(raw: dict[str, Any]) -> bool:
     return "pretrained_cfg" in raw or "input_size" in raw
 
 
-def timm_fields(raw: dict[str, Any]) -> dict[str, Any]:
+def convert_timm(raw: dict[str, Any]) -> dict[str, Any]:
     """Say as fields of a recipe what timm's evaluation does by a configuration.
 
     As ``timm.data.resolve_data_config`` and ``create_transform`` read it: at ``input_size``,

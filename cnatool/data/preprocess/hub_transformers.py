@@ -97,7 +97,7 @@ def is_transformers(raw: dict[str, Any]) -> bool:
     return any(name in raw for name in marks)
 
 
-def transformers_fields(raw: dict[str, Any]) -> dict[str, Any]:
+def convert_transformers(raw: dict[str, Any]) -> dict[str, Any]:
     """Say as fields of a recipe what an image processor does."""
     nested = raw.get("image_processor")
     held = nested if isinstance(nested, dict) else raw

@@ -93,7 +93,7 @@ def fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:
     )
 
 
-def arrangements(
+def list_arrangements(
     sample: tuple[int, ...], known: str | None, target: tuple[int | None, ...], asked: Layout
 ) -> list[list[Arrangement]]:
     """List all ways to make the target's shape from a sample, equivalent ones grouped."""
@@ -112,7 +112,7 @@ def arrangements(
     return groups
 
 
-def structured(
+def split_axes(
     sample: tuple[int, ...], arrangement: str, shape: tuple[int, ...], channels: int
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Cut a sample and its result along height, width and channels.

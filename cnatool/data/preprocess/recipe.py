@@ -15,10 +15,10 @@ import msgspec
 
 from cnatool._util.text import one_line, printable
 from cnatool.data.preprocess.apply import PreprocessOptions
-from cnatool.data.preprocess.hub_timm import is_timm, timm_fields
-from cnatool.data.preprocess.hub_transformers import is_transformers, transformers_fields
+from cnatool.data.preprocess.hub_timm import convert_timm, is_timm
+from cnatool.data.preprocess.hub_transformers import convert_transformers, is_transformers
 from cnatool.data.preprocess.layout import parse_layout
-from cnatool.data.preprocess.settings_file import read_document
+from cnatool.data.preprocess.settings_file import read_settings
 from cnatool.errors import UsageError
 from cnatool.records.choices import Colour, Interpolation
 from cnatool.records.image_transform import Fit, Geometry, Offset
@@ -144,14 +144,14 @@ _FIELDS = Recipe.__struct_fields__
 def read_recipe(path: str | Path) -> Recipe:
     """Read how samples are prepared."""
     path = Path(path)
-    raw = read_document(path)
+    raw = read_settings(path)
     try:
         return _recipe(raw)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def replaced(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+def replace_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
     """Give a recipe with some fields replaced.
 
     Raises
@@ -168,7 +168,7 @@ def replaced(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
 
 def _recipe(raw: dict[str, Any]) -> Recipe:
     if "schema" not in raw:
-        for known, fields in ((is_transformers, transformers_fields), (is_timm, timm_fields)):
+        for known, fields in ((is_transformers, convert_transformers), (is_timm, convert_timm)):
             if known(raw):
                 return _converted({"schema": _SCHEMA, **fields(raw)})
         raise UsageError(

@@ -21,7 +21,7 @@ _DEEPEST = 20
 _LONGEST_LINE = 500
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Read a file of settings whose form its extension says."""
     form = path.suffix.lower()
     if form not in _READERS:

@@ -9,7 +9,7 @@ from onnx import helper
 from support.networks import Builder, mlp, saved
 
 from cnatool.backend.graph.graph import load_graph
-from cnatool.backend.graph.outputs import exposable
+from cnatool.backend.graph.outputs import list_exposable
 from cnatool.errors import ModelError
 
 
@@ -22,7 +22,7 @@ def test_shape_arithmetic_and_constants_are_left_out(tmp_path: Path) -> None:
     b.node("ConstantOfShape", ["shape"], "zeros")
     b.node("Add", ["scaled", "zeros"], "out")
     graph = load_graph(saved(b.model({"x": ("n", 4)}, {"out": ("n", 4)}), tmp_path / "m.onnx"))
-    names, skipped = exposable(graph)
+    names, skipped = list_exposable(graph)
     assert names == ["scaled", "out"]
     assert {s.name: s.reason for s in skipped} == {
         "shape": "depends on an input's shape alone",
@@ -42,7 +42,7 @@ def test_nodes_in_branches_are_counted(tmp_path: Path) -> None:
     branch = helper.make_graph(inner, "branch", [], [value])
     b.node("If", [b.constant("yes", np.array(True))], "out", then_branch=branch, else_branch=branch)
     graph = load_graph(saved(b.model({"x": ("n", 4)}, {"out": ("n", 4)}), tmp_path / "m.onnx"))
-    names, skipped = exposable(graph)
+    names, skipped = list_exposable(graph)
     assert names == ["out"]
     assert [s.name for s in skipped] == ["negated", "a"] * 2
     assert skipped[0].reason == "inside If: cannot be an output of the graph"

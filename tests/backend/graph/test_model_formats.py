@@ -125,7 +125,7 @@ def test_custom_operator_without_its_library(imported: bool, tmp_path: Path) -> 
     network = open_network(saved(model, tmp_path / "net.onnx"))
     samples = Samples({"x": np.zeros((3, 4), np.float32)})
     with pytest.raises(ModelError, match=r"Blur.*name its library with --custom-ops FILE\."):
-        network.probed(samples, bound=None, run=RunOptions())
+        network.probe(samples, bound=None, run=RunOptions())
 
 
 def test_operator_of_a_known_domain_that_is_not_imported(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from support.networks import Builder, saved
 import cnatool
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import ProbedNetwork, open_network
-from cnatool.backend.probe.axis_rules import reshaped_groups
+from cnatool.backend.probe.axis_rules import pair_reshaped_axes
 from cnatool.backend.session import RunOptions
 from cnatool.errors import MetricError
 
@@ -182,9 +182,9 @@ def with_head(body: Callable[[Builder], str]) -> onnx.ModelProto:
     return b.model({"x": ("n", WIDTH)}, {"y": ("n", 3), "head2": ("k", 5)}, opset=15)
 
 
-def probed(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> ProbedNetwork:
+def probe_model(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> ProbedNetwork:
     network = open_network(saved(model, folder / "net.onnx"))
-    return network.probed(Samples({"x": x}), bound=None, run=RunOptions())
+    return network.probe(Samples({"x": x}), bound=None, run=RunOptions())
 
 
 @pytest.mark.parametrize("kind", COUNTED)
@@ -193,7 +193,7 @@ def test_detections_are_no_samples(kind: str, tmp_path: Path) -> None:
     x = one_each(3)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert session.run(["head2"], {"x": x})[0].shape == (3, 5)  # as many as there are samples
-    found = probed(model, x, tmp_path)
+    found = probe_model(model, x, tmp_path)
     names = {tensor.name for tensor in found.tensors}
     assert not names & {"rows", "head1", "head1 active", "head2"}
     assert {"body1", "body1 active", "body2", "active", "y"} <= names
@@ -279,7 +279,7 @@ def test_samples_stay_samples(body: Callable[[Builder], str], tmp_path: Path) ->
     b.node("MatMul", ["active", b.weight("w2", 5, 3)], "y")
     model = b.model({"x": ("n", WIDTH)}, {"y": ("n", 3)}, opset=15)
     x = one_each(3)
-    found = probed(model, x, tmp_path)
+    found = probe_model(model, x, tmp_path)
     tensors = {tensor.name: tensor for tensor in found.tensors}
     assert {"h", "fc1", "active", "y"} <= set(tensors)
     assert not any(tensors[name].varies for name in ("h", "fc1", "active", "y"))
@@ -320,7 +320,7 @@ def test_counts_that_no_rule_follows_are_found_by_other_values(tmp_path: Path) -
     b.node("MatMul", ["rows", b.weight("w1", WIDTH, 5)], "head")
     b.node("MatMul", ["x", b.weight("w2", WIDTH, 3)], "y")
     model = b.model({"x": ("n", WIDTH)}, {"y": ("n", 3), "head": ("k", 5)})
-    found = probed(model, one_each(3), tmp_path)
+    found = probe_model(model, one_each(3), tmp_path)
     assert [tensor.name for tensor in found.tensors] == ["y"]
     assert {"rows", "head"} <= found.counted
 
@@ -339,4 +339,4 @@ def test_counts_that_no_rule_follows_are_found_by_other_values(tmp_path: Path) -
 def test_groups_of_reshaped_axes(
     before: tuple[int, ...], after: tuple[int, ...], expected: list[tuple[list[int], list[int]]]
 ) -> None:
-    assert list(reshaped_groups(before, after)) == expected
+    assert list(pair_reshaped_axes(before, after)) == expected

@@ -35,13 +35,13 @@ class Notes:
         pass
 
 
-def probed(
+def probe_model(
     model: onnx.ModelProto, folder: Path, *shape: int, count: int = 3, bound: int | None = None
 ) -> ProbedNetwork:
     rng = np.random.default_rng(11)
     x = rng.normal(size=(count, *shape)).astype(np.float32)
     network = open_network(saved(model, folder / "net.onnx"))
-    return network.probed(Samples({"x": x}), bound=bound, run=RunOptions())
+    return network.probe(Samples({"x": x}), bound=bound, run=RunOptions())
 
 
 def values(model: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
@@ -234,7 +234,7 @@ def test_dependence_on_other_samples_is_found(kind: str, tmp_path: Path) -> None
             break
     else:
         pytest.fail("no sample depends on the others")
-    found = probed(model, tmp_path, WIDTH)
+    found = probe_model(model, tmp_path, WIDTH)
     assert {"fc", "active", "y"} <= set(found.mixed)
     assert "projected" not in found.mixed
 
@@ -281,7 +281,7 @@ def test_extreme_of_any_sample_is_found(largest: int, tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((3, WIDTH)).astype(np.float32)
     x[largest, 2] = 9
     opened = open_network(saved(model, tmp_path / "net.onnx"))
-    assert opened.probed(Samples({"x": x}), bound=None, run=RunOptions()).mixed == ("y",)
+    assert opened.probe(Samples({"x": x}), bound=None, run=RunOptions()).mixed == ("y",)
 
 
 @pytest.mark.parametrize("kind", ["cumulative sum", "less the first", "less the largest", "roll"])
@@ -292,7 +292,7 @@ def test_without_runs_of_one_sample(kind: str, tmp_path: Path) -> None:
     b.node("Unsqueeze", [h, b.constant("axis", np.array([1]))], "tall")
     b.node("Squeeze", ["tall"], "y")
     model = b.model({"x": ("n", WIDTH)}, {"y": ("n", WIDTH)})
-    found = probed(model, tmp_path, WIDTH)
+    found = probe_model(model, tmp_path, WIDTH)
     assert found.mixed == ("h", "tall", "y")
 
 
@@ -301,7 +301,7 @@ def test_without_runs_of_one_sample(kind: str, tmp_path: Path) -> None:
     ["cumulative sum", "less the mean", "less the largest", "batch normalisation in training mode"],
 )
 def test_bound_to_a_batch(kind: str, tmp_path: Path) -> None:
-    found = probed(network(DEPENDENT[kind], batch=5), tmp_path, WIDTH, count=5, bound=5)
+    found = probe_model(network(DEPENDENT[kind], batch=5), tmp_path, WIDTH, count=5, bound=5)
     stored = {tensor.name for tensor in found.tensors}
     # What is not among the tensors is not stored.
     assert not stored & {"h", "fc", "active", "y"} - set(found.mixed)
@@ -317,7 +317,7 @@ def test_time_first_recurrence_fed_samples_first(operator: str, tmp_path: Path) 
     b.node("Squeeze", ["states", b.constant("directions", np.array([1]))], "rows")
     b.node("MatMul", ["rows", b.weight("w", 5, 3)], "y")
     model = b.model({"x": ("n", 6, WIDTH)}, {"y": ("n", 6, 3)})
-    assert probed(model, tmp_path, 6, WIDTH).mixed == ("states", "rows", "y")
+    assert probe_model(model, tmp_path, 6, WIDTH).mixed == ("states", "rows", "y")
 
 
 # --- ordinary models -----------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def dropout(training: bool) -> onnx.ModelProto:
 def test_no_false_alarm(
     model: onnx.ModelProto, shape: tuple[int, ...], count: int, tmp_path: Path
 ) -> None:
-    found = probed(model, tmp_path, *shape, count=count)
+    found = probe_model(model, tmp_path, *shape, count=count)
     assert found.mixed == ()
     assert found.random == {}
     assert found.run == RunOptions()
@@ -434,7 +434,7 @@ def noisy(operator: str) -> onnx.ModelProto:
     ],
 )
 def test_random_numbers_are_not_blamed_on_other_samples(operator: str, tmp_path: Path) -> None:
-    found = probed(noisy(operator), tmp_path, WIDTH)
+    found = probe_model(noisy(operator), tmp_path, WIDTH)
     assert found.mixed == ()
     assert found.random["y"] == operator
     assert "fc" not in found.random
@@ -541,4 +541,4 @@ def hidden_state() -> onnx.ModelProto:
 
 def test_state_that_cannot_be_undone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has other values each time .* evaluation mode"):
-        probed(hidden_state(), tmp_path, WIDTH)
+        probe_model(hidden_state(), tmp_path, WIDTH)

@@ -15,7 +15,7 @@ from support.networks import Builder, mlp, residual_convnet, saved
 import cnatool
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import Network, open_network
-from cnatool.backend.select import chosen_tensors, stored_outputs
+from cnatool.backend.select import select_outputs, select_tensors
 from cnatool.backend.session import CPU, RunOptions, provider_name
 from cnatool.backend.statistics.exposed_model import ExposedModel, Results
 from cnatool.errors import BackendError, ModelError, UsageError
@@ -41,11 +41,11 @@ def exposed(
 ) -> tuple[Network, tuple[TensorRecord, ...], Results]:
     network = open_network(saved(model, tmp_path / "model.onnx"))
     count = len(next(iter(feeds.values())))
-    fixed = network.bound(list(feeds))
+    fixed = network.fixed_batch(list(feeds))
     small = feeds if fixed is not None else {name: value[:3] for name, value in feeds.items()}
-    probed = network.probed(Samples(small), bound=fixed, run=RunOptions()).tensors
-    tensors = chosen_tensors(network, probed, ["all"], keep=keep, dtype=None)
-    outputs = stored_outputs(network, probed)
+    probed = network.probe(Samples(small), bound=fixed, run=RunOptions()).tensors
+    tensors = select_tensors(network, probed, ["all"], keep=keep, dtype=None)
+    outputs = select_outputs(network, probed)
     inputs = {name: (value.dtype, value.shape[1:]) for name, value in feeds.items()}
     run = ExposedModel(
         network.graph, tensors, outputs, probed, inputs, RunOptions(threads=1), statistics
@@ -55,7 +55,7 @@ def exposed(
 
 def probed_tensors(network: Network, size: int) -> list[TensorRecord]:
     samples = Samples({"x": np.random.default_rng(0).random((3, size), np.float32)})
-    return network.probed(samples, bound=None, run=RunOptions()).tensors
+    return network.probe(samples, bound=None, run=RunOptions()).tensors
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_tensors_without_a_sample_axis_are_skipped_with_the_reason(tmp_path: Pat
     b.node("Gemm", ["x", "x"], "square", transB=1)
     path = saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx")
     feeds = {"x": np.random.default_rng(0).random((3, 4), np.float32)}
-    found = open_network(path).probed(Samples(feeds), bound=None, run=RunOptions())
+    found = open_network(path).probe(Samples(feeds), bound=None, run=RunOptions())
     assert [tensor.name for tensor in found.tensors] == ["centred", "pairs", "y"]
     assert [(t.merged, t.shape) for t in found.tensors] == [
         (None, (4,)),
@@ -297,10 +297,10 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
     b.node("Relu", ["x"], "y")
     model = b.model({"x": ("n", "m")}, {"y": ("n", "m")})
     network = open_network(saved(model, tmp_path / "m.onnx"))
-    probed = network.probed(
+    probed = network.probe(
         Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions()
     ).tensors
-    tensors = chosen_tensors(network, probed, ["all"], keep="full", dtype=None)
+    tensors = select_tensors(network, probed, ["all"], keep="full", dtype=None)
     inputs = {"x": (np.dtype(np.float32), (5,))}
     run = ExposedModel(network.graph, tensors, tensors, probed, inputs, RunOptions(threads=1))
     with pytest.raises(BackendError, match=r"tensor 'y' has shape \(5,\) for a sample"):
@@ -309,14 +309,14 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
 
 def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
     network = open_network(saved(mlp(), tmp_path / "m.onnx"))
-    probed = network.probed(
+    probed = network.probe(
         Samples({"x": np.ones((3, 64), np.float32)}), bound=None, run=RunOptions()
     ).tensors
 
     def names(*patterns: str) -> list[str]:
         return [
             tensor.name
-            for tensor in chosen_tensors(network, probed, patterns, keep="full", dtype=None)
+            for tensor in select_tensors(network, probed, patterns, keep="full", dtype=None)
         ]
 
     assert names("layers") == ["fc1", "fc2", "fc3", "logits"]
@@ -328,11 +328,11 @@ def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
 
 def test_narrowing_never_widens(tmp_path: Path) -> None:
     network = open_network(saved(mlp(), tmp_path / "m.onnx"))
-    probed = network.probed(
+    probed = network.probe(
         Samples({"x": np.ones((3, 64), np.float32)}), bound=None, run=RunOptions()
     ).tensors
     for dtype, stored in (("float16", "float16"), ("float32", "float32"), (None, "float32")):
-        tensors = chosen_tensors(network, probed, ["fc1"], keep="full", dtype=dtype)
+        tensors = select_tensors(network, probed, ["fc1"], keep="full", dtype=dtype)
         assert [tensor.stored for tensor in tensors] == [stored]
 
 
@@ -347,7 +347,7 @@ def test_model_that_the_runtime_refuses(tmp_path: Path) -> None:
     b.nodes.append(helper.make_node("NoSuchOperator", ["x"], ["y"]))
     network = open_network(saved(b.model({"x": ("n", 4)}, {"y": ("n", 4)}), tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="ONNX Runtime refuses the model"):
-        network.probed(Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions())
+        network.probe(Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions())
 
 
 @pytest.mark.filterwarnings("error")

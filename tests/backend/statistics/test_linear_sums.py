@@ -15,12 +15,12 @@ from support.networks import Builder, saved
 
 import cnatool
 from cnatool.backend.graph.graph import load_graph
-from cnatool.backend.graph.outputs import readable
+from cnatool.backend.graph.outputs import make_readable
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import open_network
-from cnatool.backend.select import chosen_tensors, stored_outputs
+from cnatool.backend.select import select_outputs, select_tensors
 from cnatool.backend.session import RunOptions, Session
-from cnatool.backend.statistics.checked import exposed_model
+from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.backend.statistics.exposed_model import ExposedModel
 from cnatool.backend.statistics.linear_sums import LinearSums
 from cnatool.backend.statistics.sum_terms import Leaf, LinearSum
@@ -346,9 +346,9 @@ def test_random_chains(
     values = values_of(model, {"x": x})
     sums = sums_of(model, folder, values)
     network = open_network(folder / "model.onnx")
-    probed = network.probed(Samples({"x": x}), bound=None, run=RunOptions(threads=1)).tensors
-    tensors = chosen_tensors(network, probed, ["all"], keep="statistics", dtype=None)
-    outputs = stored_outputs(network, probed)
+    probed = network.probe(Samples({"x": x}), bound=None, run=RunOptions(threads=1)).tensors
+    tensors = select_tensors(network, probed, ["all"], keep="statistics", dtype=None)
+    outputs = select_outputs(network, probed)
     inputs = {"x": (x.dtype, shape)}
     run = ExposedModel(network.graph, tensors, outputs, probed, inputs, RunOptions(threads=1))
     given = run.run([{"x": x}], 3).statistics["sum"]
@@ -390,10 +390,10 @@ def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
     samples = Samples({"x": (rng.normal(size=(3, 3, 40, 40)) * 1e-2).astype(np.float32)})
     network = open_network(saved(model, tmp_path / "model.onnx"))
     run = RunOptions(threads=1)
-    probed = network.probed(samples, bound=None, run=run, statistics=("sum",))
-    tensors = chosen_tensors(network, probed.tensors, ["all"], keep="statistics", dtype=None)
-    outputs = stored_outputs(network, probed.tensors)
-    trusted = exposed_model(network, probed, tensors, outputs, ("sum",), run)
+    probed = network.probe(samples, bound=None, run=run, statistics=("sum",))
+    tensors = select_tensors(network, probed.tensors, ["all"], keep="statistics", dtype=None)
+    outputs = select_outputs(network, probed.tensors)
+    trusted = build_exposed_model(network, probed, tensors, outputs, ("sum",), run)
     given = trusted.run([samples.values], 3).statistics["sum"]
     plain = ExposedModel(
         network.graph,
@@ -404,7 +404,7 @@ def test_what_loses_digits_is_summed_in_float64(tmp_path: Path) -> None:
         run,
     )
     (column,) = [tensor.number for tensor in tensors if tensor.name == "normed"]
-    whole = readable(network.graph.model, ["normed"])
+    whole = make_readable(network.graph.model, ["normed"])
     (values,) = Session(whole.model, network.graph.path, run).run(["normed"], samples.values)
     flat = values.astype(np.float64).reshape(3, -1)
     scale = np.abs(flat).sum(axis=1)

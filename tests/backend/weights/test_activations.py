@@ -11,7 +11,7 @@ import pytest
 from support.networks import Builder, saved
 
 from cnatool.backend.network import open_network
-from cnatool.backend.weights.weights import measured_weights
+from cnatool.backend.weights.weights import measure_weights
 
 
 class Writer(Builder):
@@ -102,7 +102,7 @@ def measured(activation: Callable[[Writer, str], str], folder: Path) -> str | No
     w.gemm("x", "first", 6, 8)
     w.gemm(activation(w, "first"), "second", 8, 4)
     model = w.model({"x": ("n", 6)}, {"second": ("n", 4)})
-    return measured_weights(open_network(saved(model, folder / "n.onnx")), [], (1, 6)).unfolded
+    return measure_weights(open_network(saved(model, folder / "n.onnx")), [], (1, 6)).unfolded
 
 
 @pytest.mark.parametrize(

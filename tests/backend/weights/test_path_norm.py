@@ -14,14 +14,14 @@ from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
 
 from cnatool.backend.network import open_network
-from cnatool.backend.weights.path_norm import log_path_norm
-from cnatool.backend.weights.weights import measured_weights
+from cnatool.backend.weights.path_norm import compute_log_path_norm
+from cnatool.backend.weights.weights import measure_weights
 from cnatool.records.store import TensorRecord
 from cnatool.records.weights import WeightsRecord
 
 
 def measured(model: onnx.ModelProto, folder: Path, *shape: int) -> WeightsRecord:
-    return measured_weights(open_network(saved(model, folder / "net.onnx")), [], (1, *shape))
+    return measure_weights(open_network(saved(model, folder / "net.onnx")), [], (1, *shape))
 
 
 def refused(model: onnx.ModelProto, folder: Path, *shape: int) -> str:
@@ -320,9 +320,9 @@ def test_a_batch_bound_to_a_number_is_run_on_one_sample(
 
     def spied(graph: object, layers: object, constants: object, shape: tuple, *more: object):
         found.append(shape[0])
-        return log_path_norm(graph, layers, constants, shape, *more)
+        return compute_log_path_norm(graph, layers, constants, shape, *more)
 
-    monkeypatch.setattr("cnatool.backend.weights.weights.log_path_norm", spied)
+    monkeypatch.setattr("cnatool.backend.weights.weights.compute_log_path_norm", spied)
     model = bound_to_eight(how)
     network = open_network(saved(model, tmp_path / "net.onnx"))
     shapes = {"a": (24,), "r": (24,), "y": (5,)}
@@ -333,6 +333,6 @@ def test_a_batch_bound_to_a_number_is_run_on_one_sample(
         )
         for number, (name, shape) in enumerate(shapes.items())
     ]  # fmt: skip
-    record = measured_weights(network, tensors, (8, 16))
+    record = measure_weights(network, tensors, (8, 16))
     assert found == runs
     assert record.log_path_norm == pytest.approx(math.log(squared(model, 16, rows=8)))

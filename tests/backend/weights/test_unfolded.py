@@ -13,7 +13,7 @@ from support.networks import Builder, mlp, residual_convnet, saved
 
 import cnatool
 from cnatool.backend.network import open_network
-from cnatool.backend.weights.weights import measured_weights
+from cnatool.backend.weights.weights import measure_weights
 
 SCALED = ("l2", "spectral", "bound_2018", "bound_2018_from_zero")
 
@@ -118,7 +118,7 @@ def spelled(how: str) -> tuple[onnx.ModelProto, str | None]:
 )
 def test_what_scales_and_what_does_not(how: str, tmp_path: Path) -> None:
     model, scale = spelled(how)
-    found = measured_weights(open_network(saved(model, tmp_path / "n.onnx")), [], (1, 6)).unfolded
+    found = measure_weights(open_network(saved(model, tmp_path / "n.onnx")), [], (1, 6)).unfolded
     assert found is None if scale is None else f"(tensor {scale!r}) scales the data" in str(found)
 
 
@@ -134,4 +134,4 @@ def test_preprocessing_and_folded_scales_take_nothing_away(tmp_path: Path) -> No
         (saved(residual_convnet(), tmp_path / "r.onnx"), (1, 1, 8, 8)),
         (quantised, (1, 64)),
     ):
-        assert measured_weights(open_network(path), [], shape).unfolded is None
+        assert measure_weights(open_network(path), [], shape).unfolded is None

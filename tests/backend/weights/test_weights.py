@@ -13,7 +13,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from support.networks import Builder, mlp, residual_convnet, saved
 
 from cnatool.backend.network import open_network
-from cnatool.backend.weights.weights import measured_weights
+from cnatool.backend.weights.weights import measure_weights
 from cnatool.errors import ModelError
 from cnatool.records.weights import LayerWeights, WeightsRecord
 
@@ -24,7 +24,7 @@ def measured(
     model: onnx.ModelProto, folder: Path, initial: onnx.ModelProto | None = None
 ) -> WeightsRecord:
     before = None if initial is None else open_network(saved(initial, folder / "initial.onnx"))
-    return measured_weights(open_network(saved(model, folder / "net.onnx")), [], SHAPE, before)
+    return measure_weights(open_network(saved(model, folder / "net.onnx")), [], SHAPE, before)
 
 
 def norms(layer: LayerWeights) -> list[float | None]:
@@ -140,7 +140,7 @@ def test_grouped_convolutions_are_block_diagonal(group: int, tmp_path: Path) -> 
     b.node("Conv", ["x", b.weight("w", 8, 4 // group, 3, 3)], "y", group=group)
     model = b.model({"x": ("n", 4, 5, 5)}, {"y": ("n", 8, 3, 3)})
     path = saved(model, tmp_path / "net.onnx")
-    (layer,) = measured_weights(open_network(path), [], (1, 4, 5, 5)).layers
+    (layer,) = measure_weights(open_network(path), [], (1, 4, 5, 5)).layers
     kernels = numpy_helper.to_array(model.graph.initializer[0])
     full = np.zeros((8, 4, 9))
     for unit, kernel in enumerate(kernels):  # as the dense convolution that does the same
@@ -154,7 +154,7 @@ def test_external_weights_are_read_where_they_lie(tmp_path: Path) -> None:
     inline = measured(mlp(), tmp_path)
     path = tmp_path / "external.onnx"
     onnx.save(mlp(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    outside = measured_weights(open_network(path), [], (1, 64))
+    outside = measure_weights(open_network(path), [], (1, 64))
     assert outside.layers == inline.layers
     assert outside.parameters == inline.parameters
 
@@ -164,7 +164,7 @@ def test_an_external_file_that_is_too_short(tmp_path: Path) -> None:
     onnx.save(mlp(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     content = (tmp_path / "weights.bin").read_bytes()
     (tmp_path / "weights.bin").write_bytes(content[:1000])
-    found = measured_weights(open_network(path), [], (1, 64))
+    found = measure_weights(open_network(path), [], (1, 64))
     assert found.layers[0].frobenius is None
     assert "is longer than weights.bin" in str(found.layers[0].reason)
 
@@ -203,8 +203,8 @@ def test_dynamically_quantised_weights(tmp_path: Path) -> None:
     quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=False)
     network = open_network(target)
     assert "MatMulInteger" in [layer.operator for layer in network.layers.layers]
-    exact = measured_weights(open_network(source), [], (1, 64))
-    found = measured_weights(network, [], (1, 64))
+    exact = measure_weights(open_network(source), [], (1, 64))
+    found = measure_weights(network, [], (1, 64))
     for one, other in zip(found.layers, exact.layers, strict=True):
         assert norms(one) == pytest.approx(norms(other), rel=0.02)
     assert "MatMulInteger" in str(found.path_norm_reason) or "DynamicQuantize" in str(
@@ -227,7 +227,7 @@ def test_quantised_operators(tmp_path: Path) -> None:
     b.node("QLinearConv", ["q", one, zero, *w, one, zero], "c")
     b.node("DequantizeLinear", ["c", one, zero], "y")
     model = b.model({"x": ("n", 3, 4, 4)}, {"y": ("n", 5, 3, 3)})
-    found = measured_weights(open_network(saved(model, tmp_path / "q.onnx")), [], (1, 3, 4, 4))
+    found = measure_weights(open_network(saved(model, tmp_path / "q.onnx")), [], (1, 3, 4, 4))
     values = (codes.astype(np.float64) - 7) * step[:, None, None, None]
     assert norms(found.layers[0]) == pytest.approx(truth(values.reshape(5, 12)), rel=1e-6)
     assert "quantised" in str(found.path_norm_reason)
@@ -313,7 +313,7 @@ def test_normalised_residual_network_measures_as_when_it_is_folded(tmp_path: Pat
     del folded.graph.node[:]
     folded.graph.node.extend(kept)
     found, expected = (
-        measured_weights(open_network(saved(model, tmp_path / f"{i}.onnx")), [], (1, 1, 8, 8))
+        measure_weights(open_network(saved(model, tmp_path / f"{i}.onnx")), [], (1, 1, 8, 8))
         for i, model in enumerate((whole, folded))
     )
     assert found.log_path_norm == pytest.approx(expected.log_path_norm, abs=1e-6)

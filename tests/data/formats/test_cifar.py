@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cnatool.data.detect import open_source
-from cnatool.data.source import ONE_INPUT, Wanted
-from cnatool.data.splits import Reading, open_splits
+from cnatool.data.source import SINGLE_INPUT, ArraySelection
+from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def test_cifar10_as_it_is_unpacked(tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(10)]
     (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
     (folder / "readme.html").write_text("")
-    splits = open_splits(folder, {}, ONE_INPUT, Reading(), print)
+    splits = open_splits(folder, {}, SINGLE_INPUT, ReaderOptions(), print)
     assert list(splits) == ["train", "test"]
     train = splits["train"]
     assert (train.rows, train.name) == (15, "data_batch_1.bin and 1 more")
@@ -60,13 +60,13 @@ def test_cifar100_has_two_labels(tmp_path: Path) -> None:
     batch(tmp_path / "test.bin", slice(13, 23), coarse, fine)
     (tmp_path / "coarse_label_names.txt").write_text("\n".join(f"c{i}" for i in range(20)))
     for name, labels in ((None, fine), ("fine", fine), ("coarse", coarse)):
-        splits = open_splits(tmp_path, {}, ONE_INPUT, Reading(labels=name), print)
+        splits = open_splits(tmp_path, {}, SINGLE_INPUT, ReaderOptions(labels=name), print)
         [block] = splits["test"].blocks(99)
         np.testing.assert_array_equal(block.inputs[0], PICTURES[13:])
         np.testing.assert_array_equal(block.labels, labels[13:])
         assert (splits["train"].classes or ())[:1] == (("c0",) if name == "coarse" else ())
     with pytest.raises(UsageError, match="--labels z: CIFAR-100 has coarse and fine"):
-        open_splits(tmp_path, {}, ONE_INPUT, Reading(labels="z"), print)
+        open_splits(tmp_path, {}, SINGLE_INPUT, ReaderOptions(labels="z"), print)
 
 
 def test_a_format_may_be_named(tmp_path: Path) -> None:
@@ -89,4 +89,4 @@ def test_a_cut_file(tmp_path: Path) -> None:
     path = batch(tmp_path / "data_batch_1.bin", slice(0, 3), LABELS)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="no whole number of CIFAR-10's pictures"):
-        open_source(path, Wanted(), "cifar10")
+        open_source(path, ArraySelection(), "cifar10")

@@ -7,7 +7,7 @@ import pytest
 
 from cnatool.data.formats import csv as tables
 from cnatool.data.formats.csv import open_csv
-from cnatool.data.source import Wanted
+from cnatool.data.source import ArraySelection
 from cnatool.errors import DataError
 
 
@@ -46,14 +46,14 @@ def test_whole_numbers_stay_whole(tmp_path: Path, mark: str) -> None:
 
 def test_classes_by_name_and_columns_by_choice(tmp_path: Path) -> None:
     file = table(tmp_path, 'a,kind,b,text\n1,x,2,?\n3,"b, c",4,?\n')
-    wanted = Wanted(("in",), {"in": "b,a"}, labels="kind")
+    wanted = ArraySelection(("in",), {"in": "b,a"}, labels="kind")
     source = open_csv([file], wanted)
     assert source.classes == ("b, c", "x")
     [block] = source.blocks(9)
     assert block.inputs[0].tolist() == [[2, 1], [4, 3]]
     assert block.labels is not None
     assert block.labels.tolist() == [1, 0]
-    several = open_csv([file], Wanted(("a", "b"), labels="kind"))
+    several = open_csv([file], ArraySelection(("a", "b"), labels="kind"))
     assert [spec.shape for spec in several.inputs] == [(), ()]
 
 
@@ -81,9 +81,9 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, text: str, message: str) ->
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
     file = table(tmp_path, "a,b\n1,2\n")
     for wanted in (
-        Wanted(labels="z"),
-        Wanted(split_column="z"),
-        Wanted(("in",), {"in": "a,z"}),
+        ArraySelection(labels="z"),
+        ArraySelection(split_column="z"),
+        ArraySelection(("in",), {"in": "a,z"}),
     ):
         with pytest.raises(DataError, match=r"z: .*a\.csv has no such column, but a, b"):
             open_csv([file], wanted)

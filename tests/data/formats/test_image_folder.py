@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnatool.data.formats.image_folder import open_listed_pictures, open_pictures
-from cnatool.data.source import View
+from cnatool.data.formats.image_folder import open_image_folder, open_image_table
+from cnatool.data.source import ImageOptions
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def save(path: Path, pixels: Any = GREY, mode: str | None = None, **options: Any
 
 
 def read(folder: Path) -> np.ndarray[Any, Any]:
-    [block] = open_pictures(folder).blocks(99)
+    [block] = open_image_folder(folder).blocks(99)
     return block.inputs[0]
 
 
@@ -42,11 +42,11 @@ def test_classes_files_and_blocks_come_in_order(tmp_path: Path) -> None:
     (folder / "a" / ".hidden.png").write_text("no picture")
     (folder / ".git").mkdir()
     (folder / "README.md").write_text("no picture")
-    source = open_pictures(folder)
+    source = open_image_folder(folder)
     assert source.name == "digits"
     assert source.classes == ("a", "b", "c d")
-    assert "folder empty in" in source.left_alone
-    assert "holds no picture and is no class" in source.left_alone
+    assert "folder empty in" in source.notes
+    assert "holds no picture and is no class" in source.notes
     assert (source.rows, source.labelled) == (5, True)
     [spec] = source.inputs
     assert (spec.name, spec.dtype, spec.shape, spec.layout) == ("pictures", np.uint8, (3, 4), None)
@@ -65,7 +65,7 @@ def test_classes_files_and_blocks_come_in_order(tmp_path: Path) -> None:
 
 def test_colour_is_height_width_channels(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", RGB)
-    source = open_pictures(tmp_path)
+    source = open_image_folder(tmp_path)
     assert source.inputs[0].shape == (3, 4, 3)
     assert source.inputs[0].layout == "hwc"
     np.testing.assert_array_equal(read(tmp_path), [RGB])
@@ -121,20 +121,20 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, ending: s
 def test_modes_that_lose_are_refused(tmp_path: Path, picture: Image.Image, text: str) -> None:
     path = save(tmp_path / "a" / "1.png", picture)
     with pytest.raises(DataError, match=text) as caught:
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     assert str(path) in str(caught.value)
 
 
 def test_transparent_palette_float_and_lab_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "p" / "a" / "1.png", Image.new("P", (4, 3)), transparency=0)
     with pytest.raises(DataError, match="transparent parts"):
-        open_pictures(tmp_path / "p")
+        open_image_folder(tmp_path / "p")
     save(tmp_path / "f" / "a" / "1.tif", Image.new("F", (4, 3)))
     with pytest.raises(DataError, match="holds numbers of 32 bits"):
-        open_pictures(tmp_path / "f")
+        open_image_folder(tmp_path / "f")
     save(tmp_path / "l" / "a" / "1.tif", Image.new("LAB", (4, 3)))
     with pytest.raises(DataError, match="mode LAB, which is not understood"):
-        open_pictures(tmp_path / "l")
+        open_image_folder(tmp_path / "l")
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
@@ -152,7 +152,7 @@ def test_16_bit_colour_that_pillow_would_halve_is_refused(tmp_path: Path) -> Non
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(png(2, 1, 16, 2, b"\0" + bytes(range(12))))
     with pytest.raises(DataError, match="16 bits a channel and several channels"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     (tmp_path / "a" / "1.png").write_bytes(png(2, 1, 8, 2, b"\0" + bytes(range(6))))
     np.testing.assert_array_equal(read(tmp_path).reshape(-1), range(6))
 
@@ -161,13 +161,13 @@ def test_16_bit_colour_that_pillow_would_halve_is_refused(tmp_path: Path) -> Non
 def test_16_bit_grey_keeps_its_bits(tmp_path: Path, ending: str) -> None:
     wide = np.array([[0, 1, 255, 256], [257, 4096, 65534, 65535], [9, 8, 7, 6]], np.uint16)
     save(tmp_path / "a" / f"1.{ending}", wide)
-    assert open_pictures(tmp_path).inputs[0].dtype == np.uint16
+    assert open_image_folder(tmp_path).inputs[0].dtype == np.uint16
     np.testing.assert_array_equal(read(tmp_path), [wide])
     save(tmp_path / "b" / "1.png", GREY)
     with pytest.raises(
         DataError, match=r"b/1\.png has 8 bits a channel and the first picture 16 \(.*a/1\."
     ):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 def test_big_endian_16_bit_tiff(tmp_path: Path) -> None:
@@ -200,14 +200,14 @@ def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path, mode: str, ending: s
         tmp_path / "a" / f"1.{ending}", picture, **({"lossless": True} if ending == "webp" else {})
     )
     with pytest.raises(DataError, match="has transparent parts"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 @pytest.mark.parametrize("side", [2, 160])
 def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path, side: int) -> None:
     for number in range(100):
         save(tmp_path / "a" / f"{number:03}.png", np.full((side, side), number, np.uint8))
-    blocks = list(open_pictures(tmp_path).blocks(64))
+    blocks = list(open_image_folder(tmp_path).blocks(64))
     assert [len(block.ids) for block in blocks] == [64, 36]
     for block in blocks:
         names = [int(name[2:5]) for name in block.ids]
@@ -215,14 +215,14 @@ def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path, side:
     for number in (70, 90, 80):
         (tmp_path / "a" / f"{number:03}.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"a/070\.png is damaged"):
-        list(open_pictures(tmp_path).blocks(64))
+        list(open_image_folder(tmp_path).blocks(64))
 
 
 def test_several_pictures_in_one_file_are_refused(tmp_path: Path) -> None:
     more = [Image.fromarray(GREY + 1)]
     save(tmp_path / "a" / "1.tif", save_all=True, append_images=more)
     with pytest.raises(DataError, match="holds several pictures: save each as a file of its own"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 def test_the_first_of_each_class_is_compared_at_opening(tmp_path: Path) -> None:
@@ -231,17 +231,17 @@ def test_the_first_of_each_class_is_compared_at_opening(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"b/1.png is \(4, 3\) and the first is \(3, 4\) \(.*a/1.png\)"
     ):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     save(tmp_path / "b" / "1.png", RGB)
     with pytest.raises(DataError, match=r"b/1.png is .* --colour rgb"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 def test_others_are_compared_as_they_are_read(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / "a" / f"{number}.png", GREY)
     save(tmp_path / "a" / "3.png", np.zeros((50, 50), np.uint8))
-    blocks = open_pictures(tmp_path).blocks(2)
+    blocks = open_image_folder(tmp_path).blocks(2)
     next(blocks)
     with pytest.raises(
         DataError, match=r"a/3.png is \(50, 50\) and the first is \(3, 4\) \(.*a/0.png\)"
@@ -257,14 +257,14 @@ def test_a_picture_that_is_cut_is_named(tmp_path: Path, ending: str, keep: float
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(DataError, match="is damaged or no picture that is understood") as caught:
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     assert str(path) in str(caught.value)
 
 
 def test_only_the_named_formats_are_decoded(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", format="GIF")
     with pytest.raises(DataError, match="no picture that is understood"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -275,29 +275,29 @@ def test_a_decompression_bomb_is_refused(
     save(tmp_path / "a" / "1.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11 // times)
     with pytest.raises(DataError, match="is too large to be decoded safely") as caught:
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     assert "a/1.png" in str(caught.value)
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     text = "holds no pictures in class folders: put each picture .* into a sub-folder"
     with pytest.raises(DataError, match=text):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").write_text("")
     with pytest.raises(DataError, match=text):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 def test_pictures_whose_class_is_in_doubt(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png")
     save(tmp_path / "2.png")
     with pytest.raises(DataError, match=r"2\.png lies outside the class folders"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     (tmp_path / "2.png").unlink()
     save(tmp_path / "a" / "deep" / "1.png")
     with pytest.raises(DataError, match="a/deep is a folder inside the class folder 'a'"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
@@ -305,29 +305,29 @@ def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     save(folder / "a" / "1.png")
     (folder / "a" / "2.png").symlink_to(folder / "a" / "1.png")
-    assert open_pictures(folder).rows == 2
+    assert open_image_folder(folder).rows == 2
     (folder / "a" / "3.png").symlink_to(outside)
     with pytest.raises(DataError, match=r"a/3\.png is a symbolic link that leaves"):
-        open_pictures(folder)
+        open_image_folder(folder)
     (folder / "a" / "3.png").unlink()
     (folder / "b").symlink_to(outside.parent)
-    followed = open_pictures(folder, View(links=True))
+    followed = open_image_folder(folder, ImageOptions(follow_links=True))
     assert followed.classes == ("a", "b")
     with pytest.raises(DataError, match="data/b is a symbolic link that leaves"):
-        open_pictures(folder)
+        open_image_folder(folder)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     os.mkfifo(tmp_path / "a" / "1.png")
     with pytest.raises(DataError, match=r"1\.png is named like a picture and is not a file"):
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
 
 
 def test_names_that_cannot_be_ids(tmp_path: Path) -> None:
     save(tmp_path / "a" / "x\x1b[31m.png")
     with pytest.raises(DataError, match=r"holds the name .*: rename it") as caught:
-        open_pictures(tmp_path)
+        open_image_folder(tmp_path)
     assert "\x1b" not in str(caught.value)
 
 
@@ -335,7 +335,7 @@ def listed(folder: Path, table: str, name: str = "labels.csv") -> Any:
     for i, file in enumerate(("b.png", "a.png", "deep/c.png")):
         save(folder / file, GREY + np.uint8(i))
     (folder / name).write_text(table)
-    return open_listed_pictures(folder)
+    return open_image_table(folder)
 
 
 def test_pictures_with_a_table_of_labels(tmp_path: Path) -> None:
@@ -349,10 +349,10 @@ def test_pictures_with_a_table_of_labels(tmp_path: Path) -> None:
 
 def test_pictures_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
     whole = listed(tmp_path / "whole", "filename,label\nb.png,7\n./deep/c.png,3\na.png,7\n")
-    assert whole.left_alone == ""
+    assert whole.notes == ""
     source = listed(tmp_path / "part", "filename,label\nb.png,7\ndeep/c.png,3\n")
     assert source.rows == 2
-    assert source.left_alone == (
+    assert source.notes == (
         f"{tmp_path / 'part' / 'labels.csv'} lists 2 of 3 pictures in its folders; the others are "
         "left out"
     )
@@ -395,7 +395,7 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> N
     if table.startswith(("filename,label\n..", "filename,label\n/")):
         # A path that leads out by itself is none that links may take.
         with pytest.raises(DataError, match=text):
-            open_listed_pictures(tmp_path / "d", View(links=True))
+            open_image_table(tmp_path / "d", ImageOptions(follow_links=True))
 
 
 def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
     (tmp_path / "d" / "labels.csv").write_text("filename,label\nlink.png,1\n")
-    assert open_listed_pictures(tmp_path / "d", View(links=True)).rows == 1
+    assert open_image_table(tmp_path / "d", ImageOptions(follow_links=True)).rows == 1
 
 
 @pytest.mark.parametrize("bit", [4, 5, 6, 7])
@@ -417,7 +417,7 @@ def test_a_chunk_that_promises_gigabytes_gets_no_room(tmp_path: Path, bit: int) 
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        [block] = open_pictures(tmp_path).blocks(4)
+        [block] = open_image_folder(tmp_path).blocks(4)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cnatool.data.formats.parquet import open_parquet
-from cnatool.data.source import Source, View, Wanted
+from cnatool.data.source import ArraySelection, ImageOptions, Source
 from cnatool.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (11, 4, 3, 3), np.uint8)
@@ -104,7 +104,7 @@ def test_numbers_and_nested_lists(tmp_path: Path) -> None:
     assert isinstance(frame.schema["fixed"], pl.Array)
     frame.write_parquet(tmp_path / "a.parquet")
     names = ("tokens", "price", "fixed")
-    source = open_parquet([tmp_path / "a.parquet"], Wanted(names))
+    source = open_parquet([tmp_path / "a.parquet"], ArraySelection(names))
     assert [(s.shape, s.dtype) for s in source.inputs] == [((2, 3), "i8"), ((), "f8"), ((3,), "i2")]
     _, [tokens, price, fixed], labels = joined(source, 2)
     np.testing.assert_array_equal(tokens, nested)
@@ -160,35 +160,59 @@ def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "wanted", "text"),
     [
-        ({"a": [[1]]}, Wanted(), "needs a column of samples called x or .* and holds a: say which"),
         (
-            {"a": [b"1"]},
-            Wanted(),
+            {"a": [[1]]},
+            ArraySelection(),
             "needs a column of samples called x or .* and holds a: say which",
         ),
-        ({"a": [1], "b": ["?"]}, Wanted(), "'b', holds String and no numbers: name the columns"),
-        ({"label": [1]}, Wanted(), "needs a column of samples called x or .* and holds label"),
-        ({"a": [1]}, Wanted(("in",), {"in": "a,z"}), "--input z: .* has no such column, but a"),
-        ({"a": [1], "y": [1], "class": [1]}, Wanted(), "y and class, .* labels is in doubt"),
-        ({"x": [1], "data": [1]}, Wanted(), "holds x and data, and which are the samples is in"),
+        (
+            {"a": [b"1"]},
+            ArraySelection(),
+            "needs a column of samples called x or .* and holds a: say which",
+        ),
+        (
+            {"a": [1], "b": ["?"]},
+            ArraySelection(),
+            "'b', holds String and no numbers: name the columns",
+        ),
+        (
+            {"label": [1]},
+            ArraySelection(),
+            "needs a column of samples called x or .* and holds label",
+        ),
+        (
+            {"a": [1]},
+            ArraySelection(("in",), {"in": "a,z"}),
+            "--input z: .* has no such column, but a",
+        ),
+        (
+            {"a": [1], "y": [1], "class": [1]},
+            ArraySelection(),
+            "y and class, .* labels is in doubt",
+        ),
+        (
+            {"x": [1], "data": [1]},
+            ArraySelection(),
+            "holds x and data, and which are the samples is in",
+        ),
         (
             {"x": [1], "y": [1], "label": [1]},
-            Wanted(),
+            ArraySelection(),
             "y and label, .* labels is in doubt",
         ),
         (
             {"x": [1], "y": [0.5]},
-            Wanted(),
+            ArraySelection(),
             "'y', holds real numbers \\('0.5'\\), which are targets",
         ),
-        ({"x": ["a"]}, Wanted(), "'x', holds String: samples are numbers"),
-        ({"x": [[]]}, Wanted(), "which hold no value|holds Null"),
-        ({"x": [1]}, Wanted(labels="z"), "a column of labels called z and holds x"),
-        ({"x": []}, Wanted(), "holds no samples"),
+        ({"x": ["a"]}, ArraySelection(), "'x', holds String: samples are numbers"),
+        ({"x": [[]]}, ArraySelection(), "which hold no value|holds Null"),
+        ({"x": [1]}, ArraySelection(labels="z"), "a column of labels called z and holds x"),
+        ({"x": []}, ArraySelection(), "holds no samples"),
     ],
 )
 def test_tables_that_cannot_be_meant(
-    tmp_path: Path, columns: dict[str, Any], wanted: Wanted, text: str
+    tmp_path: Path, columns: dict[str, Any], wanted: ArraySelection, text: str
 ) -> None:
     pl.DataFrame(columns).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=text):
@@ -197,11 +221,11 @@ def test_tables_that_cannot_be_meant(
 
 def test_labels_by_name_and_files_of_different_tables(tmp_path: Path) -> None:
     one = hub(tmp_path / "a.parquet", fine_label=np.arange(11), coarse_label=np.arange(11) % 2)
-    source = open_parquet([one], Wanted(labels="coarse_label"))
+    source = open_parquet([one], ArraySelection(labels="coarse_label"))
     assert joined(source)[2].tolist() == [i % 2 for i in range(11)]
     other = hub(tmp_path / "b.parquet")
     with pytest.raises(DataError, match="have different columns, so they are not parts of one"):
-        open_parquet([one, other], Wanted(labels="coarse_label"))
+        open_parquet([one, other], ArraySelection(labels="coarse_label"))
 
 
 def test_labels_that_do_not_fit(tmp_path: Path) -> None:
@@ -222,14 +246,14 @@ def test_a_column_for_each_feature(tmp_path: Path) -> None:
         }
     )
     frame.write_parquet(tmp_path / "a.parquet")
-    source = open_parquet([tmp_path / "a.parquet"], Wanted(split_column="part"))
+    source = open_parquet([tmp_path / "a.parquet"], ArraySelection(split_column="part"))
     [spec] = source.inputs
     assert (spec.name, spec.shape, spec.dtype) == ("columns", (2,), np.float32)
     _, [values], labels = joined(source, 2)
     assert values.tolist() == [[1.5, -1], [2.5, 2], [3.5, 300]]
     assert labels.tolist() == [0, 1, 0]
     # By name, in the user's order, beside an input that is a column.
-    wanted = Wanted(("both", "id"), {"both": "width,height"})
+    wanted = ArraySelection(("both", "id"), {"both": "width,height"})
     source = open_parquet([tmp_path / "a.parquet"], wanted)
     assert [(spec.name, spec.shape) for spec in source.inputs] == [("both", (2,)), ("id", ())]
     _, [both, ids], labels = joined(source, 2)
@@ -257,7 +281,9 @@ def test_columns_of_several_types_and_gaps_side_by_side(tmp_path: Path) -> None:
         columns[f"c{number}"] = pl.Series(values).cast(kinds[number % 4])
     frame = pl.DataFrame(columns)
     frame.write_parquet(tmp_path / "a.parquet")
-    one, two = open_parquet([tmp_path / "a.parquet"], Wanted(view=View(skip=True))).blocks(3)
+    one, two = open_parquet(
+        [tmp_path / "a.parquet"], ArraySelection(images=ImageOptions(skip_unreadable=True))
+    ).blocks(3)
     assert one.inputs[0].dtype == np.float32
     for number in range(3_000):
         expected = frame[f"c{number}"].fill_null(strategy="zero").to_numpy()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnatool.data.formats.safetensors import open_safetensors
-from cnatool.data.source import Wanted
+from cnatool.data.source import ArraySelection
 from cnatool.errors import DataError
 
 X = np.arange(11 * 6, dtype=np.float32).reshape(11, 2, 3)
@@ -52,7 +52,7 @@ def test_named_arrays(tmp_path: Path, rows: int) -> None:
 def test_several_inputs_and_dtypes(tmp_path: Path, dtype: str) -> None:
     x = (X % 2).astype(dtype)
     path = written(tmp_path / "a.safetensors", a=x, b=X, kind=Y)
-    source = open_safetensors(path, Wanted(("a", "in"), {"in": "b"}, labels="kind"))
+    source = open_safetensors(path, ArraySelection(("a", "in"), {"in": "b"}, labels="kind"))
     [block] = source.blocks(99)
     np.testing.assert_array_equal(block.inputs[0], x)
     assert block.inputs[0].dtype == dtype

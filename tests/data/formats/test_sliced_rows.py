@@ -17,8 +17,8 @@ from numcodecs import Blosc
 from support.stores import forget_checksums, write_store
 
 from cnatool.data.detect import open_source
-from cnatool.data.location import located
-from cnatool.data.source import ONE_INPUT, Source, Wanted
+from cnatool.data.location import locate
+from cnatool.data.source import SINGLE_INPUT, ArraySelection, Source
 from cnatool.errors import DataError, StoreDamagedError
 from cnatool.store.reader import open_store
 
@@ -61,8 +61,8 @@ def saved(form: str, folder: Path, arrays: dict[str, Any]) -> Path:
 FORMS = ("hdf5", "gzip", "zarr2", "zarr3", "zip")
 
 
-def opened(path: Path, array: str = "", wanted: Wanted = ONE_INPUT) -> Source:
-    return open_source(located(f"{path}::{array}" if array else path), wanted)
+def opened(path: Path, array: str = "", wanted: ArraySelection = SINGLE_INPUT) -> Source:
+    return open_source(locate(f"{path}::{array}" if array else path), wanted)
 
 
 def check(source: Source, x: Any, y: Any, rows: int = 5, limit: int | None = None) -> None:
@@ -85,8 +85,8 @@ def test_arrays_by_name_and_in_groups(form: str, tmp_path: Path) -> None:
     check(opened(path), X, Y)
     for name in ("g/deep/a", "/g/deep/a/"):
         check(opened(path, name), X + 1, Y + 1)
-    check(opened(path, "g/deep", Wanted(arrays={"x": "a"})), X + 1, Y + 1)
-    check(opened(path, "x", Wanted(labels="labels")), X, Y, limit=7)
+    check(opened(path, "g/deep", ArraySelection(arrays={"x": "a"})), X + 1, Y + 1)
+    check(opened(path, "x", ArraySelection(labels="labels")), X, Y, limit=7)
     assert opened(path, "g/z").inputs[0].name == "z"
     check(opened(path, "g/z"), Y, None)
 
@@ -96,15 +96,15 @@ def test_arrays_that_are_not_there_or_no_samples(form: str, tmp_path: Path) -> N
     arrays = {"x": X, "y": Y[:9], "f": X[:, 0, 0], "e": X[:0], "n/b": X, "c": X + 1j}
     path = saved(form, tmp_path, arrays)
     for array, wanted, text in (
-        ("", ONE_INPUT, "has 9 labels and .* has 23 samples: they must be equally many"),
-        ("", Wanted(labels="f"), "labels are integers|labels have one axis"),
-        ("", Wanted(labels="zz"), "a?n? ?array of labels called zz and holds"),
-        ("x", Wanted(labels="zz"), "--labels zz: .* has no such array; it has .*x"),
-        ("e", ONE_INPUT, "first axis must count the samples"),
-        ("c", ONE_INPUT, "has dtype complex64, which is not understood"),
-        ("n", ONE_INPUT, "needs an array of samples called x or .* and holds b"),
-        ("n/zz", ONE_INPUT, "there is no 'zz', but b|cannot be read as Zarr"),
-        ("x/zz", ONE_INPUT, "there is no 'zz'|cannot be read as Zarr"),
+        ("", SINGLE_INPUT, "has 9 labels and .* has 23 samples: they must be equally many"),
+        ("", ArraySelection(labels="f"), "labels are integers|labels have one axis"),
+        ("", ArraySelection(labels="zz"), "a?n? ?array of labels called zz and holds"),
+        ("x", ArraySelection(labels="zz"), "--labels zz: .* has no such array; it has .*x"),
+        ("e", SINGLE_INPUT, "first axis must count the samples"),
+        ("c", SINGLE_INPUT, "has dtype complex64, which is not understood"),
+        ("n", SINGLE_INPUT, "needs an array of samples called x or .* and holds b"),
+        ("n/zz", SINGLE_INPUT, "there is no 'zz', but b|cannot be read as Zarr"),
+        ("x/zz", SINGLE_INPUT, "there is no 'zz'|cannot be read as Zarr"),
     ):
         with pytest.raises(DataError, match=text) as caught:
             opened(path, array, wanted)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from cnatool.data.formats.webdataset import open_webdataset
-from cnatool.data.source import ONE_INPUT, Source, View, Wanted
-from cnatool.data.splits import Reading, open_splits
+from cnatool.data.source import SINGLE_INPUT, ArraySelection, ImageOptions, Source
+from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (11, 4, 3, 3), np.uint8)
@@ -64,14 +64,14 @@ def joined(source: Source, rows: int = 4) -> tuple[list[str], Any, list[int]]:
 @pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tgz", "w:gz")])
 def test_pictures_and_labels(tmp_path: Path, ending: str, mode: str) -> None:
     path = packed(tmp_path / f"a.{ending}", samples(), mode)
-    source = open_webdataset([path], ONE_INPUT)
+    source = open_webdataset([path], SINGLE_INPUT)
     assert (source.rows, source.inputs[0].layout, source.id_bytes) == (11, "hwc", 5)
     ids, pictures, labels = joined(source)
     assert ids == [f"d/{i:03}" for i in range(11)]
     np.testing.assert_array_equal(pictures, RGB)
     assert labels == [i % 3 for i in range(11)]
     for name, wanted in (("label", list(range(11))), ("coarse", [-i for i in range(11)])):
-        source = open_webdataset([path], Wanted(labels=name))
+        source = open_webdataset([path], ArraySelection(labels=name))
         assert joined(source)[2] == wanted
     [block] = source.blocks(99, 2)
     assert len(block.ids) == 2
@@ -81,7 +81,7 @@ def test_numbered_archives_are_splits(tmp_path: Path) -> None:
     packed(tmp_path / "train-000000.tar", samples(range(4)))
     packed(tmp_path / "train-000001.tar", samples(range(4, 9)))
     packed(tmp_path / "test-000000.tar.gz", samples(range(9, 11)), "w:gz")
-    splits = open_splits(tmp_path, {}, ONE_INPUT, Reading(), print)
+    splits = open_splits(tmp_path, {}, SINGLE_INPUT, ReaderOptions(), print)
     assert {name: source.rows for name, source in splits.items()} == {"train": 9, "test": 2}
     ids, pictures, _ = joined(splits["train"], 3)
     assert ids[3:5] == ["train-000000.tar:d/003", "train-000001.tar:d/004"]
@@ -97,14 +97,14 @@ def test_arrays_and_several_inputs(tmp_path: Path) -> None:
             (f"{i}.b.png", png(RGB[i])),
         ]
     path = packed(tmp_path / "a.tar", members)
-    source = open_webdataset([path], Wanted(("left", "right"), {"right": "b"}))
+    source = open_webdataset([path], ArraySelection(("left", "right"), {"right": "b"}))
     [block] = source.blocks(9)
     assert block.labels is None
     assert block.inputs[0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
     np.testing.assert_array_equal(block.inputs[1], RGB[:3])
     assert [spec.name for spec in source.inputs] == ["left", "right"]
     with pytest.raises(DataError, match=r"needs one picture or \.npy for the input 'x' and has"):
-        open_webdataset([path], ONE_INPUT)
+        open_webdataset([path], SINGLE_INPUT)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_sample_is_named(tmp_path: Path, change: dict[int, Any], text: str) 
         members[place] = member
     path = packed(tmp_path / "a.tar", members)
     with pytest.raises(DataError, match=text) as caught:
-        list(open_webdataset([path], ONE_INPUT).blocks(4))
+        list(open_webdataset([path], SINGLE_INPUT).blocks(4))
     assert "\x1b" not in str(caught.value)
 
 
@@ -135,15 +135,15 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     for name, content in (("0.npy", npy(array)), ("0.npy", b"\x80\x04.")):
         path = packed(tmp_path / "a.tar", [(name, content)])
         with pytest.raises(DataError, match="or one of objects, which are never unpickled"):
-            open_webdataset([path], ONE_INPUT)
+            open_webdataset([path], SINGLE_INPUT)
     path = packed(tmp_path / "a.tar", [("0.pkl", b"\x80\x04."), ("0.cls", b"1")])
     with pytest.raises(DataError, match=r"needs one picture or \.npy"):
-        open_webdataset([path], ONE_INPUT)
+        open_webdataset([path], SINGLE_INPUT)
 
 
 def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.tar", [("../../etc/0.png", png(RGB[0])), ("/1.png", png(RGB[1]))])
-    ids, pictures, _ = joined(open_webdataset([path], ONE_INPUT))
+    ids, pictures, _ = joined(open_webdataset([path], SINGLE_INPUT))
     assert ids == ["../../etc/0", "/1"]  # names and no paths: nothing is ever unpacked
     np.testing.assert_array_equal(pictures, RGB[:2])
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
@@ -152,7 +152,7 @@ def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
         with pytest.raises(DataError, match=r"0\.png, is a link or no plain file"):
-            open_webdataset([path], ONE_INPUT)
+            open_webdataset([path], SINGLE_INPUT)
 
 
 def test_one_sample_is_held_until_one_can_be_read(tmp_path: Path) -> None:
@@ -161,7 +161,9 @@ def test_one_sample_is_held_until_one_can_be_read(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.tar", members)
     tracemalloc.start()
     try:
-        source = open_webdataset([path], replace(ONE_INPUT, view=View(skip=True)))
+        source = open_webdataset(
+            [path], replace(SINGLE_INPUT, images=ImageOptions(skip_unreadable=True))
+        )
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -177,11 +179,11 @@ def test_a_cut_or_broken_archive_is_never_a_shorter_one(tmp_path: Path) -> None:
     for cut in (*range(0, end, 256), end - end % 512, end + 511 - (end - 1) % 512):
         path.write_bytes(whole[:cut])
         with pytest.raises(DataError, match="cut short or damaged"):
-            open_webdataset([path], ONE_INPUT)
+            open_webdataset([path], SINGLE_INPUT)
     place = whole.index(b"./d/002.png")
     path.write_bytes(whole[: place + 150] + b"\xff" + whole[place + 151 :])
     with pytest.raises(DataError, match=r"damaged after \./d/001\.json .*header is missing"):
-        open_webdataset([path], ONE_INPUT)
+        open_webdataset([path], SINGLE_INPUT)
 
 
 def test_a_gzip_checksum_is_compared(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_gzip_checksum_is_compared(tmp_path: Path) -> None:
     content[-6] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match="cut short or damaged"):
-        open_webdataset([path], ONE_INPUT)
+        open_webdataset([path], SINGLE_INPUT)
 
 
 def test_sizes_are_limited(tmp_path: Path) -> None:
@@ -203,12 +205,12 @@ def test_sizes_are_limited(tmp_path: Path) -> None:
         with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
             file.write(header(8**11 - 1, kind))
         with pytest.raises(DataError, match="the limit is 268435456|a header of 8589934592 bytes"):
-            open_webdataset([tmp_path / "a.tar.gz"], ONE_INPUT)
+            open_webdataset([tmp_path / "a.tar.gz"], SINGLE_INPUT)
 
 
 def test_archives_without_samples(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no samples"):
-        open_webdataset([packed(tmp_path / "a.tar", [])], ONE_INPUT)
+        open_webdataset([packed(tmp_path / "a.tar", [])], SINGLE_INPUT)
     (tmp_path / "b.tar").write_bytes(b"")
     with pytest.raises(DataError, match="cut short or damaged"):
-        open_webdataset([tmp_path / "b.tar"], ONE_INPUT)
+        open_webdataset([tmp_path / "b.tar"], SINGLE_INPUT)

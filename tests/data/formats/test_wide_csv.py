@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cnatool.data.formats import csv as tables
 from cnatool.data.formats import wide_csv as wide_text
 from cnatool.data.formats.csv import open_csv
-from cnatool.data.source import Block, SampleError, View, Wanted
+from cnatool.data.source import ArraySelection, Block, ImageOptions, SampleError
 from cnatool.errors import DataError
 
 CELLS = st.sampled_from(
@@ -53,7 +53,9 @@ def read(path: Path, columns: int, skip: bool) -> list[Block] | str:
         patched.setattr(tables, "WIDE", columns)
         patched.setattr(wide_text, "_CELLS", 7)
         try:
-            source = open_csv([path, path], Wanted(view=View(skip=skip)))
+            source = open_csv(
+                [path, path], ArraySelection(images=ImageOptions(skip_unreadable=skip))
+            )
             return [*source.blocks(3), source.classes, source.inputs]
         except DataError as error:
             return str(error)
@@ -106,7 +108,7 @@ def test_a_row_at_a_time(tmp_path: Path, mark: str, point: str) -> None:
         np.concatenate([one.inputs[0], two.inputs[0]]), np.hstack([values, whole])
     )
     assert [*one.labels, *two.labels] == [0, 1, 0, 0, 2, 1, 0]
-    several = open_csv([path], Wanted(("a", "b"), {"a": "g1,g0", "b": "g30000,g59999"}))
+    several = open_csv([path], ArraySelection(("a", "b"), {"a": "g1,g0", "b": "g30000,g59999"}))
     [block] = several.blocks(9)
     np.testing.assert_array_equal(block.inputs[0], values[:, [1, 0]])
     np.testing.assert_array_equal(block.inputs[1], whole[:, [0, -1]])
@@ -133,7 +135,7 @@ def test_what_is_wrong_in_a_wide_table_is_one_short_message(tmp_path: Path) -> N
     with pytest.raises(DataError, match="cannot be read as a table .*UTF-8"):
         open_csv([path])
     with pytest.raises(DataError, match=r"no such column, but g0, g1, ") as caught:
-        open_csv([path], Wanted(labels="kind"))
+        open_csv([path], ArraySelection(labels="kind"))
     assert len(str(caught.value)) < 400 + len(str(path))
 
 
@@ -143,7 +145,7 @@ def test_a_row_that_cannot_be_read_can_be_skipped(tmp_path: Path) -> None:
     path.write_text("\n".join(map(",".join, [[f"g{i}" for i in range(2_000)], *rows])))
     with pytest.raises(SampleError, match="column 'g1', row 1, is empty"):
         list(open_csv([path]).blocks(2))
-    one, two = open_csv([path], Wanted(view=View(skip=True))).blocks(2)
+    one, two = open_csv([path], ArraySelection(images=ImageOptions(skip_unreadable=True))).blocks(2)
     assert list(one.faults) == [1]
     assert not two.faults
     assert math.isclose(two.inputs[0].sum(), 7_000)

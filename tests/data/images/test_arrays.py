@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from cnatool.data.images import decode as decoding
-from cnatool.data.images.arrays import viewed
+from cnatool.data.images.arrays import transform_source
 from cnatool.data.images.decode import decode
-from cnatool.data.source import Block, InputSpec, SampleError, Source, View, Wanted
-from cnatool.data.splits import Reading, open_splits
-from cnatool.data.wrappers import MOST_SKIPPED, Readable
+from cnatool.data.source import ArraySelection, Block, ImageOptions, InputSpec, SampleError, Source
+from cnatool.data.splits import ReaderOptions, open_splits
+from cnatool.data.wrappers import MOST_SKIPPED, ReadableSamples
 from cnatool.errors import DataError, UsageError
 from cnatool.records.image_transform import Geometry
 
@@ -81,8 +81,10 @@ def order(form: str) -> list[int]:
     return sorted(range(COUNT), key=lambda i: (i % 3, i)) if form == "folder" else [*range(COUNT)]
 
 
-def opened(path: Path, view: View) -> Source:
-    splits = open_splits(None, {"a": path}, Wanted(), Reading(view=view), lambda _: None)
+def opened(path: Path, view: ImageOptions) -> Source:
+    splits = open_splits(
+        None, {"a": path}, ArraySelection(), ReaderOptions(images=view), lambda _: None
+    )
     return splits["a"]
 
 
@@ -93,7 +95,9 @@ def joined(source: Source, rows: int = 4, limit: int | None = None) -> Block:
         [one for block in blocks for one in block.ids],
         tuple(np.concatenate(parts) for parts in zip(*(b.inputs for b in blocks), strict=True)),
         np.concatenate([block.labels for block in blocks]),
-        tuple(np.concatenate(parts) for parts in zip(*(b.made for b in blocks), strict=True)),
+        tuple(
+            np.concatenate(parts) for parts in zip(*(b.transformed for b in blocks), strict=True)
+        ),
         skipped=tuple(one for block in blocks for one in block.skipped),
     )
 
@@ -115,13 +119,13 @@ def counted(picture: Image.Image) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("form", FORMS)
 def test_pictures_of_any_size_in_every_form(form: str, tmp_path: Path) -> None:
     given = pictures()
-    source = opened(written(form, tmp_path / "d", [*map(png, given)]), View(SQUARE))
+    source = opened(written(form, tmp_path / "d", [*map(png, given)]), ImageOptions(SQUARE))
     [spec] = source.inputs
     assert (spec.shape, spec.dtype, spec.levels) == ((257,), np.uint32, True)
-    assert (spec.fed.shape, spec.fed.layout) == ((10, 8, 3), "hwc")
+    assert (spec.for_model.shape, spec.for_model.layout) == ((10, 8, 3), "hwc")
     block = joined(source)
     for row, i in enumerate(order(form)):
-        np.testing.assert_array_equal(block.fed[0][row], literally(given[i]))
+        np.testing.assert_array_equal(block.for_model[0][row], literally(given[i]))
         np.testing.assert_array_equal(block.inputs[0][row, :256], counted(given[i]))
         assert block.inputs[0][row, 256] == zlib.crc32(literally(given[i]).tobytes())
         assert block.labels is not None
@@ -132,32 +136,32 @@ def test_pictures_of_any_size_in_every_form(form: str, tmp_path: Path) -> None:
 def test_pictures_of_one_size_may_be_stored_themselves(form: str, tmp_path: Path) -> None:
     given = [picture.convert("RGB").resize((20, 16)) for picture in pictures()]
     path = written(form, tmp_path / "d", [*map(png, given)])
-    block = joined(opened(path, View(SQUARE, "values")))
+    block = joined(opened(path, ImageOptions(SQUARE, "values")))
     for row, i in enumerate(order(form)):
         np.testing.assert_array_equal(block.inputs[0][row], np.asarray(given[i]))
-        np.testing.assert_array_equal(block.fed[0][row], literally(given[i]))
-    plain = joined(opened(path, View(kept="levels")))
+        np.testing.assert_array_equal(block.for_model[0][row], literally(given[i]))
+    plain = joined(opened(path, ImageOptions(keep_inputs="levels")))
     for row, i in enumerate(order(form)):
         np.testing.assert_array_equal(plain.inputs[0][row, :256], counted(given[i]))
-        np.testing.assert_array_equal(plain.fed[0][row], np.asarray(given[i]))
+        np.testing.assert_array_equal(plain.for_model[0][row], np.asarray(given[i]))
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("view", "text"),
     [
-        (View(), r"Make them so with --resize"),
-        (View(Geometry(resize=12)), r"--crop HEIGHTxWIDTH"),
-        (View(Geometry(resize=(9, 9))), r"Make them so with --colour rgb"),
-        (View(SQUARE, "values"), r"Or use --keep-inputs levels"),
+        (ImageOptions(), r"Make them so with --resize"),
+        (ImageOptions(Geometry(resize=12)), r"--crop HEIGHTxWIDTH"),
+        (ImageOptions(Geometry(resize=(9, 9))), r"Make them so with --colour rgb"),
+        (ImageOptions(SQUARE, "values"), r"Or use --keep-inputs levels"),
     ],
 )
 def test_pictures_that_stay_different_are_refused(
-    form: str, view: View, text: str, tmp_path: Path
+    form: str, view: ImageOptions, text: str, tmp_path: Path
 ) -> None:
     path = written(form, tmp_path / "d", [*map(png, pictures())])
     # Not even where damaged ones are skipped: these are whole.
-    for given in (view, View(view.geometry, view.kept, skip=True)):
+    for given in (view, ImageOptions(view.geometry, view.keep_inputs, skip_unreadable=True)):
         with pytest.raises(DataError, match=text):
             joined(opened(path, given))
 
@@ -174,12 +178,12 @@ def test_damaged_pictures_are_left_out(
         contents[i] = contents[i][:60]
     path = written(form, tmp_path / "d", contents)
     with pytest.raises(DataError, match="--on-error skip leaves such samples out"):
-        joined(opened(path, View(SQUARE)))
-    source = opened(path, View(SQUARE, skip=True))
+        joined(opened(path, ImageOptions(SQUARE)))
+    source = opened(path, ImageOptions(SQUARE, skip_unreadable=True))
     assert source.rows == COUNT
     block = joined(source, rows)
     good = [i for i in order(form) if i not in damaged]
-    np.testing.assert_array_equal(block.fed[0], [literally(given[i]) for i in good])
+    np.testing.assert_array_equal(block.for_model[0], [literally(given[i]) for i in good])
     np.testing.assert_array_equal(block.labels, [i % 3 for i in good])
     assert len(block.skipped) == len(damaged)
     for one in block.skipped:
@@ -191,7 +195,9 @@ def test_damaged_pictures_are_left_out(
 def test_a_limit_counts_damaged_ones(tmp_path: Path) -> None:
     contents = [*map(png, pictures())]
     contents[1] = b"x"
-    source = opened(written("parquet", tmp_path / "d", contents), View(SQUARE, skip=True))
+    source = opened(
+        written("parquet", tmp_path / "d", contents), ImageOptions(SQUARE, skip_unreadable=True)
+    )
     block = joined(source, 4, 6)
     assert block.ids == ["0", "2", "3", "4", "5"]
     assert [one.id for one in block.skipped] == ["1"]
@@ -204,8 +210,8 @@ def test_a_split_drawn_by_lot_is_not_shifted(tmp_path: Path) -> None:
     damaged = written("parquet", tmp_path / "b", contents)
     ids = {}
     for path, skip in ((whole, False), (damaged, True)):
-        reading = Reading(holdout=0.4, view=View(SQUARE, skip=skip))
-        splits = open_splits(path, {}, Wanted(), reading, lambda _: None)
+        reading = ReaderOptions(holdout=0.4, images=ImageOptions(SQUARE, skip_unreadable=skip))
+        splits = open_splits(path, {}, ArraySelection(), reading, lambda _: None)
         ids[skip] = {name: set(joined(source).ids) for name, source in splits.items()}
     for name, there in ids[False].items():
         assert ids[True][name] == there - {"0", "5"}
@@ -214,7 +220,7 @@ def test_a_split_drawn_by_lot_is_not_shifted(tmp_path: Path) -> None:
 def test_where_nothing_can_be_read(tmp_path: Path) -> None:
     path = written("parquet", tmp_path / "d", [b"x"] * COUNT)
     with pytest.raises(DataError, match=r"row 0, is damaged"):
-        opened(path, View(SQUARE, skip=True))
+        opened(path, ImageOptions(SQUARE, skip_unreadable=True))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +236,7 @@ def test_rows_of_a_table_that_do_not_fit(
     column: list[Any], reasons: list[str], tmp_path: Path
 ) -> None:
     pl.DataFrame({"x": column, "y": range(5)}).write_parquet(tmp_path / "a.parquet")
-    block = joined(opened(tmp_path / "a.parquet", View(skip=True)), 2)
+    block = joined(opened(tmp_path / "a.parquet", ImageOptions(skip_unreadable=True)), 2)
     np.testing.assert_array_equal(block.inputs[0], [column[i] for i in (0, 2, 4)])
     np.testing.assert_array_equal(block.labels, [0, 2, 4])
     assert [one.id for one in block.skipped] == ["1", "3"]
@@ -242,7 +248,7 @@ def test_rows_of_a_table_that_do_not_fit(
 def test_the_first_row_may_be_damaged(first: Any, tmp_path: Path) -> None:
     column = [first, [1.0, 2.0], [3.0, 4.0], [6.0, 7.0], [5.0]]
     pl.DataFrame({"x": column, "y": range(5)}).write_parquet(tmp_path / "a.parquet")
-    block = joined(opened(tmp_path / "a.parquet", View(skip=True)))
+    block = joined(opened(tmp_path / "a.parquet", ImageOptions(skip_unreadable=True)))
     np.testing.assert_array_equal(block.inputs[0], column[1:4])
     assert [one.id for one in block.skipped] == ["0", "4"]
 
@@ -250,8 +256,8 @@ def test_the_first_row_may_be_damaged(first: Any, tmp_path: Path) -> None:
 def test_rows_of_a_table_without_a_number_or_a_label(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b,y\n1,2,0\nx,3,1\n4,,2\n5,6,\n7,8,3\n")
     with pytest.raises(DataError, match=r"column 'a', row 1, is 'x'.*--on-error skip leaves"):
-        joined(opened(tmp_path / "a.csv", View()))
-    block = joined(opened(tmp_path / "a.csv", View(skip=True)))
+        joined(opened(tmp_path / "a.csv", ImageOptions()))
+    block = joined(opened(tmp_path / "a.csv", ImageOptions(skip_unreadable=True)))
     np.testing.assert_array_equal(block.inputs[0], [[1, 2], [7, 8]])
     np.testing.assert_array_equal(block.labels, [0, 3])
     assert [one.id for one in block.skipped] == ["1", "2", "3"]
@@ -272,7 +278,7 @@ class Broken:
 
 def test_too_many_are_no_few_damaged_samples() -> None:
     with pytest.raises(DataError, match=f"over {MOST_SKIPPED:,} samples cannot be read, the last"):
-        deque(Readable(Broken()).blocks(100), maxlen=0)
+        deque(ReadableSamples(Broken()).blocks(100), maxlen=0)
 
 
 @pytest.mark.parametrize("axes", ["hwc", "chw", "hw"])
@@ -283,10 +289,10 @@ def test_arrays_are_resized_as_files_are(axes: str, tmp_path: Path) -> None:
     arrays = np.stack([np.asarray(picture) for picture in given])
     stored = arrays.transpose(0, 3, 1, 2) if axes == "chw" else arrays
     np.savez(tmp_path / "a.npz", x=stored, y=np.arange(COUNT))
-    block = joined(opened(tmp_path / "a.npz", View(SQUARE)))
+    block = joined(opened(tmp_path / "a.npz", ImageOptions(SQUARE)))
     np.testing.assert_array_equal(block.inputs[0], stored)
-    np.testing.assert_array_equal(block.fed[0], [literally(picture) for picture in given])
-    block = joined(opened(tmp_path / "a.npz", View(SQUARE, "levels")))
+    np.testing.assert_array_equal(block.for_model[0], [literally(picture) for picture in given])
+    block = joined(opened(tmp_path / "a.npz", ImageOptions(SQUARE, "levels")))
     np.testing.assert_array_equal(block.inputs[0][:, :256], [counted(picture) for picture in given])
 
 
@@ -294,7 +300,7 @@ def test_arrays_are_resized_as_files_are(axes: str, tmp_path: Path) -> None:
 def test_levels_of_arrays_of_any_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (COUNT, *shape), np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(COUNT))
-    block = joined(opened(tmp_path / "a.npz", View(kept="levels")))
+    block = joined(opened(tmp_path / "a.npz", ImageOptions(keep_inputs="levels")))
     expected = [np.bincount(sample.ravel(), minlength=256) for sample in x]
     np.testing.assert_array_equal(block.inputs[0][:, :256], expected)
 
@@ -321,8 +327,12 @@ def test_pictures_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
     given[3] = Image.new("RGB", (1, 60_000))
     path = written("parquet", tmp_path / "d", [*map(png, given)])
     with pytest.raises(DataError, match=r"row 3: a picture of 60000×1 would be resized"):
-        joined(opened(path, View(Geometry(resize=64, crop=(8, 8), colour="rgb"))))
-    block = joined(opened(path, View(Geometry(resize=64, crop=(8, 8), colour="rgb"), skip=True)))
+        joined(opened(path, ImageOptions(Geometry(resize=64, crop=(8, 8), colour="rgb"))))
+    block = joined(
+        opened(
+            path, ImageOptions(Geometry(resize=64, crop=(8, 8), colour="rgb"), skip_unreadable=True)
+        )
+    )
     assert [one.id for one in block.skipped] == ["3"]
 
 
@@ -359,24 +369,24 @@ def test_arrays_that_are_no_pictures_or_in_doubt(
 ) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, *shape), np.uint8))
     with pytest.raises(UsageError, match=text):
-        opened(tmp_path / "a.npy", View(SQUARE))
+        opened(tmp_path / "a.npy", ImageOptions(SQUARE))
 
 
 def test_what_is_said_of_the_axes_counts(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 5, 3), np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(COUNT))
     for axes, shape in (("hwc", (6, 6, 3)), ("chw", (6, 6, 3))):
-        view = View(Geometry(resize=(6, 6)), axes=axes)
-        assert opened(tmp_path / "a.npz", view).inputs[0].fed.shape == shape
-    plain = opened(tmp_path / "a.npz", View())
-    assert viewed(plain, View()) is plain
+        view = ImageOptions(Geometry(resize=(6, 6)), axes=axes)
+        assert opened(tmp_path / "a.npz", view).inputs[0].for_model.shape == shape
+    plain = opened(tmp_path / "a.npz", ImageOptions())
+    assert transform_source(plain, ImageOptions()) is plain
 
 
 def test_levels_are_those_of_8_bits(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 5, 6), np.float32))
     with pytest.raises(DataError, match="--keep-inputs values"):
-        opened(tmp_path / "a.npy", View(kept="levels"))
+        opened(tmp_path / "a.npy", ImageOptions(keep_inputs="levels"))
     picture = Image.fromarray(np.zeros((5, 6), np.uint16))
     path = written("folder", tmp_path / "d", [png(picture)])
     with pytest.raises(DataError, match=r"000.png has 16 bits a channel"):
-        opened(path, View(Geometry(resize=(3, 3))))
+        opened(path, ImageOptions(Geometry(resize=(3, 3))))

@@ -9,11 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnatool.data.images.contact_sheet import Fed, Order, fed, shown
-from cnatool.data.images.transform import Geometry, transformed
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.inputs import ModelInput
+from cnatool.data.images.contact_sheet import (
+    ImageEncoding,
+    Order,
+    describe_encoding,
+    draw_contact_sheet,
+)
+from cnatool.data.images.transform import transform_array
+from cnatool.data.preprocess.apply import (
+    PreprocessOptions,
+    apply_preprocessing,
+    plan_preprocessing,
+)
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
+from cnatool.records.image_transform import Geometry
 from cnatool.records.store import Preprocessing
 
 Array = np.ndarray[Any, Any]
@@ -22,8 +33,8 @@ COLOURED = RNG.integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
 GREY = COLOURED[..., 0]
 
 
-def drawn(batch: Array, facts: Fed) -> Array:
-    image = Image.open(io.BytesIO(shown(batch, facts)))
+def drawn(batch: Array, facts: ImageEncoding) -> Array:
+    image = Image.open(io.BytesIO(draw_contact_sheet(batch, facts)))
     assert image.format == "PNG"
     assert image.mode == "RGB"
     return np.asarray(image)
@@ -47,9 +58,9 @@ def through(
     block: Array, target: tuple[int, ...], layout: str | None, **options: Any
 ) -> tuple[Array, Preprocessing]:
     spec = InputSpec("images", block.dtype, block.shape[1:])
-    wanted = ModelInput("x", np.dtype(options.pop("dtype", "f4")), target)
-    made, _ = plan(spec, wanted, PreprocessOptions(layout=layout, **options))
-    return apply(block, made), made
+    wanted = ModelInput("x", np.dtype(options.pop("dtype", "f4")), ("n", *target))
+    made, _ = plan_preprocessing(spec, wanted, PreprocessOptions(layout=layout, **options))
+    return apply_preprocessing(block, made), made
 
 
 NORM = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -82,7 +93,7 @@ def test_pictures_come_back_from_every_layout(
     order: Order | None = None
     if size is not None:
         order = "chw" if layout == "flat-chw->flat-chw" else "hwc"
-    canvas = drawn(batch, fed(made, size=size, order=order))
+    canvas = drawn(batch, describe_encoding(made, size=size, order=order))
     for tile, picture in zip(tiles(canvas, 20, 30, 3, 4), COLOURED, strict=True):
         np.testing.assert_array_equal(tile, picture)
 
@@ -103,19 +114,19 @@ def test_grey_pictures_come_back(
     block: Array, target: tuple[int, ...], size: tuple[int, int] | None
 ) -> None:
     batch, made = through(block, target, None, mean=(0.1307,), std=(0.3081,))
-    canvas = drawn(batch, fed(made, size=size))
+    canvas = drawn(batch, describe_encoding(made, size=size))
     for tile, picture in zip(tiles(canvas, 20, 30, 3, 4), GREY, strict=True):
         np.testing.assert_array_equal(tile, np.repeat(picture[..., None], 3, 2))
 
 
 def test_blue_first_is_turned_back() -> None:
     geometry = Geometry(resize=(10, 15), colour="bgr")
-    block = np.stack([transformed(picture, geometry) for picture in COLOURED])
+    block = np.stack([transform_array(picture, geometry) for picture in COLOURED])
     batch, made = through(block, (3, 10, 15), None, **NORM)
     for tile, picture in zip(
-        tiles(drawn(batch, fed(made, "bgr")), 10, 15, 6, 4), COLOURED, strict=True
+        tiles(drawn(batch, describe_encoding(made, "bgr")), 10, 15, 6, 4), COLOURED, strict=True
     ):
-        np.testing.assert_array_equal(tile, transformed(picture, Geometry(resize=(10, 15))))
+        np.testing.assert_array_equal(tile, transform_array(picture, Geometry(resize=(10, 15))))
 
 
 @pytest.mark.parametrize("dtype", ["u2", "f4", "f8", "?"])
@@ -124,17 +135,19 @@ def test_white_depends_on_the_source(dtype: str) -> None:
     block = GREY > 99 if dtype == "?" else (GREY * np.float64(steps[dtype])).astype(dtype)
     batch, made = through(block, (1, 20, 30), None)
     expected = block * 255 if dtype == "?" else GREY
-    for tile, picture in zip(tiles(drawn(batch, fed(made)), 20, 30, 3, 4), expected, strict=True):
+    for tile, picture in zip(
+        tiles(drawn(batch, describe_encoding(made)), 20, 30, 3, 4), expected, strict=True
+    ):
         np.testing.assert_array_equal(tile[..., 1], picture)
 
 
 def test_what_lies_beyond_is_cut_off_and_what_is_not_finite_is_seen() -> None:
     batch = np.array([[[[-5.0, 0.0, 0.5, 1.0, 300.0, np.nan, np.inf, -np.inf]]]])
-    [tile] = tiles(drawn(batch, Fed(1, 8, 1)), 1, 8, 12, 1)
+    [tile] = tiles(drawn(batch, ImageEncoding(1, 8, 1)), 1, 8, 12, 1)
     assert tile[0, :5, 0].tolist() == [0, 0, 128, 255, 255]
     assert (tile[0, 5:] == (255, 0, 255)).all()
     huge = np.array([np.finfo(np.float64).max, 1.0]).reshape(1, 1, 1, 2)
-    [tile] = tiles(drawn(huge, Fed(1, 2, 1, std=(10.0,))), 1, 2, 48, 1)
+    [tile] = tiles(drawn(huge, ImageEncoding(1, 2, 1, std=(10.0,))), 1, 2, 48, 1)
     assert tile[0].tolist() == [[255, 0, 255], [255, 255, 255]]
 
 
@@ -142,7 +155,7 @@ def test_what_lies_beyond_is_cut_off_and_what_is_not_finite_is_seen() -> None:
 @given(count=st.integers(1, 12), size=st.tuples(st.integers(1, 130), st.integers(1, 130)))
 def test_any_number_of_any_size(count: int, size: tuple[int, int]) -> None:
     batch = np.random.default_rng(count).integers(0, 256, (count, 3, *size)) / 255
-    canvas = drawn(batch, Fed(*size, 3))
+    canvas = drawn(batch, ImageEncoding(*size, 3))
     times = max(1, round(96 / max(size)))
     for tile, picture in zip(tiles(canvas, *size, times, count), batch, strict=True):
         np.testing.assert_array_equal(tile, np.round(picture * 255).transpose(1, 2, 0))
@@ -151,26 +164,26 @@ def test_any_number_of_any_size(count: int, size: tuple[int, int]) -> None:
 def test_what_cannot_be_shown() -> None:
     _, flat = through(GREY.reshape(4, -1), (600,), None)
     with pytest.raises(UsageError, match=r"shape \(600,\) are flat: say their height and width"):
-        fed(flat)
+        describe_encoding(flat)
     with pytest.raises(UsageError, match="are no pictures of 7x11"):
-        fed(flat, size=(7, 11))
+        describe_encoding(flat, size=(7, 11))
     with pytest.raises(DataError, match="have 2 channels: only pictures of 1 or 3 can be shown"):
-        fed(flat, size=(10, 30))
+        describe_encoding(flat, size=(10, 30))
     _, coloured = through(COLOURED.reshape(4, -1), (1800,), None)
     with pytest.raises(UsageError, match="are flat: say whether their channels come first or last"):
-        fed(coloured, size=(20, 30))
+        describe_encoding(coloured, size=(20, 30))
     _, two = through(COLOURED[..., :2], (20, 30, 2), "hwc")
     with pytest.raises(DataError, match=r"shape \(20, 30, 2\) have 2 channels"):
-        fed(two)
+        describe_encoding(two)
     _, deep = through(np.zeros((1, 2, 3, 4, 5), np.uint8), (2, 3, 4, 5), None)
     with pytest.raises(DataError, match="are no pictures"):
-        fed(deep)
+        describe_encoding(deep)
     with pytest.raises(UsageError, match="there are no samples to show"):
-        shown(np.zeros((0, 3, 4, 5)), Fed(4, 5, 3))
+        draw_contact_sheet(np.zeros((0, 3, 4, 5)), ImageEncoding(4, 5, 3))
     many = np.broadcast_to(np.float32(0), (10_000, 3, 100, 100))
     with pytest.raises(UsageError, match="10000 pictures of 100×100 are too many to show at once"):
-        shown(many, Fed(100, 100, 3))
+        draw_contact_sheet(many, ImageEncoding(100, 100, 3))
     with pytest.raises(DataError, match=r"shape \(3, 4, 4\) came where 4×5 pixels of 3 channels"):
-        shown(np.zeros((1, 3, 4, 4)), Fed(4, 5, 3))
+        draw_contact_sheet(np.zeros((1, 3, 4, 4)), ImageEncoding(4, 5, 3))
     with pytest.raises(DataError, match="came where"):
-        shown(np.zeros((1, 3, 4, 5)), Fed(4, 5, 3, mean=(1.0, 2.0)))
+        draw_contact_sheet(np.zeros((1, 3, 4, 5)), ImageEncoding(4, 5, 3, mean=(1.0, 2.0)))

@@ -12,15 +12,15 @@ from PIL import Image
 from support.peers import peer
 
 from cnatool.data.images.transform import (
-    Geometry,
     parse_colour,
     parse_crop,
     parse_interpolation,
     parse_resize,
-    transformed,
+    transform_array,
 )
 from cnatool.errors import DataError, UsageError
 from cnatool.records.choices import Interpolation
+from cnatool.records.image_transform import Geometry
 
 Picture = np.ndarray[Any, Any]
 FILTERS = get_args(Interpolation)
@@ -47,7 +47,7 @@ def test_a_pair_is_met_exactly_by_the_filter_of_pillow(
     picture = noise(shape)
     image = Image.fromarray(picture[..., 0] if shape[-1] == 1 else picture)
     resized = image.resize(size[::-1], Image.Resampling[interpolation.upper()])
-    out = transformed(picture, Geometry(resize=size, interpolation=interpolation))
+    out = transform_array(picture, Geometry(resize=size, interpolation=interpolation))
     np.testing.assert_array_equal(out, np.asarray(resized).reshape(*size, -1))
     assert out.flags.c_contiguous
 
@@ -103,7 +103,7 @@ def test_other_depths_are_resized_as_floats(
     # Filters overshoot beside such edges.
     edges = noise((23, 31, 3), "uint16") // 32768 * np.uint16(65535)
     for picture in (floats, noise((23, 31, 3), "uint16"), edges):
-        out = transformed(picture, geometry)
+        out = transform_array(picture, geometry)
         assert out.dtype == picture.dtype
         for channel in range(3):
             image = Image.fromarray(picture[..., channel].astype(np.float32))
@@ -115,9 +115,9 @@ def test_other_depths_are_resized_as_floats(
 
 def test_each_of_many_channels_is_resized_by_itself() -> None:
     picture = noise((9, 14, 5))
-    out = transformed(picture, Geometry(resize=(6, 7)))
+    out = transform_array(picture, Geometry(resize=(6, 7)))
     for channel in range(5):
-        alone = transformed(picture[..., channel], Geometry(resize=(6, 7)))
+        alone = transform_array(picture[..., channel], Geometry(resize=(6, 7)))
         np.testing.assert_array_equal(out[..., channel], alone[..., 0])
 
 
@@ -156,7 +156,7 @@ def test_the_middle_is_kept_and_what_lacks_is_padded(
     fill: tuple[int, ...],
 ) -> None:
     picture = noise((*have, 3))
-    out = transformed(picture, Geometry(crop=want, offset=offset, fill=fill))
+    out = transform_array(picture, Geometry(crop=want, offset=offset, fill=fill))
     expected = literal_crop(picture, want, offset == "down", fill or 0)
     np.testing.assert_array_equal(out, expected)
 
@@ -166,28 +166,30 @@ def test_the_middle_is_kept_and_what_lacks_is_padded(
 
 def test_colours() -> None:
     picture = noise((5, 6, 3))
-    grey = transformed(picture, Geometry(colour="grey"))
+    grey = transform_array(picture, Geometry(colour="grey"))
     red, green, blue = np.moveaxis(picture.astype(np.int64), 2, 0)
     # ITU-R 601, in 16-bit fixed point.
     expected = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
     np.testing.assert_array_equal(grey[..., 0], expected)
-    np.testing.assert_array_equal(transformed(picture, Geometry(colour="rgb")), picture)
-    np.testing.assert_array_equal(transformed(picture, Geometry(colour="bgr")), picture[..., ::-1])
+    np.testing.assert_array_equal(transform_array(picture, Geometry(colour="rgb")), picture)
+    np.testing.assert_array_equal(
+        transform_array(picture, Geometry(colour="bgr")), picture[..., ::-1]
+    )
     for colour in ("rgb", "bgr"):
-        out = transformed(grey, Geometry(colour=colour))
+        out = transform_array(grey, Geometry(colour=colour))
         np.testing.assert_array_equal(out, np.repeat(grey, 3, axis=2))
-        np.testing.assert_array_equal(transformed(grey[..., 0], Geometry(colour=colour)), out)
-    np.testing.assert_array_equal(transformed(grey, Geometry(colour="grey")), grey)
+        np.testing.assert_array_equal(transform_array(grey[..., 0], Geometry(colour=colour)), out)
+    np.testing.assert_array_equal(transform_array(grey, Geometry(colour="grey")), grey)
 
 
 def test_colours_are_turned_before_resizing() -> None:
     picture = noise((30, 40, 3))
     image = Image.fromarray(picture).convert("L").resize((11, 12), Image.Resampling.BICUBIC)
     geometry = Geometry(resize=(12, 11), interpolation="bicubic", colour="grey")
-    np.testing.assert_array_equal(transformed(picture, geometry)[..., 0], np.asarray(image))
+    np.testing.assert_array_equal(transform_array(picture, geometry)[..., 0], np.asarray(image))
     # Turning the order of channels commutes with all that follows.
-    bgr = transformed(picture, Geometry(resize=9, crop=(12, 8), colour="bgr"))
-    rgb = transformed(picture, Geometry(resize=9, crop=(12, 8)))
+    bgr = transform_array(picture, Geometry(resize=9, crop=(12, 8), colour="bgr"))
+    rgb = transform_array(picture, Geometry(resize=9, crop=(12, 8)))
     np.testing.assert_array_equal(bgr, rgb[..., ::-1])
 
 
@@ -216,9 +218,9 @@ def test_the_shape_is_known_before(
         shape = geometry.shape(picture.shape)
     except DataError:
         with pytest.raises(DataError):
-            transformed(picture, geometry)
+            transform_array(picture, geometry)
     else:
-        out = transformed(picture, geometry)
+        out = transform_array(picture, geometry)
         assert out.shape == shape
         assert out.dtype == np.uint8
         assert out.flags.c_contiguous
@@ -277,7 +279,7 @@ def test_what_cannot_be_done(
     shape: tuple[int, ...], dtype: str, geometry: Geometry, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
-        transformed(np.zeros(shape, dtype), geometry)
+        transform_array(np.zeros(shape, dtype), geometry)
 
 
 @pytest.mark.parametrize("size", [0, -3, 1 << 16, (0, 5), (5, -1), (1 << 15, 1 << 15)])
@@ -345,7 +347,7 @@ def test_torchvision_makes_the_same_bits(
     both = transforms.Compose(
         [transforms.Resize(resize, mode), transforms.CenterCrop(crop)],
     )
-    out = transformed(picture, Geometry(resize=resize, interpolation=interpolation, crop=crop))
+    out = transform_array(picture, Geometry(resize=resize, interpolation=interpolation, crop=crop))
     np.testing.assert_array_equal(
         out, np.asarray(both(Image.fromarray(picture))).reshape(out.shape)
     )
@@ -358,5 +360,5 @@ def test_torchvision_makes_the_same_longer_side(have: tuple[int, int], side: int
     assume(side * min(have) >= max(have))
     picture = noise((*have, 3))
     resize = transforms.Resize(None, max_size=side)
-    out = transformed(picture, Geometry(resize=side, fit="contain"))
+    out = transform_array(picture, Geometry(resize=side, fit="contain"))
     np.testing.assert_array_equal(out, np.asarray(resize(Image.fromarray(picture))))

@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.inputs import ModelInput
+from cnatool.data.preprocess.apply import (
+    PreprocessOptions,
+    apply_preprocessing,
+    plan_preprocessing,
+)
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
 
@@ -20,13 +25,13 @@ def spec(shape: Shape, dtype: str = "u1", layout: Any = None) -> InputSpec:
 
 
 def model(shape: Target, dtype: str = "f4") -> ModelInput:
-    return ModelInput("x", np.dtype(dtype), shape)
+    return ModelInput("x", np.dtype(dtype), ("n", *shape))
 
 
 def run(block: np.ndarray[Any, Any], target: ModelInput, **options: Any) -> np.ndarray[Any, Any]:
     source = InputSpec("images", block.dtype, block.shape[1:], options.pop("known", None))
-    made, _ = plan(source, target, PreprocessOptions(**options))
-    out = apply(block, made)
+    made, _ = plan_preprocessing(source, target, PreprocessOptions(**options))
+    out = apply_preprocessing(block, made)
     assert out.flags.c_contiguous
     assert out.dtype == target.dtype
     assert out.shape == (len(block), *made.shape)
@@ -109,7 +114,7 @@ def test_what_cannot_be_meant(
     source: str, wanted: str, options: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
-        plan(spec((3,), source), model((3,), wanted), PreprocessOptions(**options))
+        plan_preprocessing(spec((3,), source), model((3,), wanted), PreprocessOptions(**options))
 
 
 def test_values_that_do_not_fit_the_float() -> None:
@@ -120,12 +125,12 @@ def test_values_that_do_not_fit_the_float() -> None:
 
 
 def test_a_block_that_was_not_planned_for() -> None:
-    made, _ = plan(spec((28, 28)), model((784,)), PreprocessOptions())
+    made, _ = plan_preprocessing(spec((28, 28)), model((784,)), PreprocessOptions())
     with pytest.raises(DataError, match=r"shape \(28, 27\) and dtype uint8 came where \(28, 28\)"):
-        apply(np.zeros((1, 28, 27), np.uint8), made)
+        apply_preprocessing(np.zeros((1, 28, 27), np.uint8), made)
     with pytest.raises(DataError, match="dtype float32 came where"):
-        apply(np.zeros((1, 28, 28), np.float32), made)
-    assert apply(np.zeros((0, 28, 28), np.uint8), made).shape == (0, 784)
+        apply_preprocessing(np.zeros((1, 28, 28), np.float32), made)
+    assert apply_preprocessing(np.zeros((0, 28, 28), np.uint8), made).shape == (0, 784)
 
 
 # --- mean and std -------------------------------------------------------------------------------
@@ -200,11 +205,11 @@ def test_wrong_counts(
     shape: Shape, target: Target, mean: tuple[float, ...], std: tuple[float, ...], text: str
 ) -> None:
     with pytest.raises(UsageError, match=text):
-        plan(spec(shape), model(target), PreprocessOptions(mean=mean, std=std))
+        plan_preprocessing(spec(shape), model(target), PreprocessOptions(mean=mean, std=std))
 
 
 def test_the_record_alone_says_where_channels_are() -> None:
-    made, _ = plan(spec((3, 6, 7)), model((3, 6, 7)), PreprocessOptions(mean=MEAN))
+    made, _ = plan_preprocessing(spec((3, 6, 7)), model((3, 6, 7)), PreprocessOptions(mean=MEAN))
     assert made.layout == "chw->chw"
     block = np.full((1, 9, 9, 9), 255, np.uint8)
     mean = tuple(float(i) for i in range(9))
@@ -261,11 +266,13 @@ def test_the_record_alone_says_where_channels_are() -> None:
     ],
 )
 def test_note(source: InputSpec, target: ModelInput, options: dict[str, Any], note: str) -> None:
-    assert plan(source, target, PreprocessOptions(**options))[1] == note
+    assert plan_preprocessing(source, target, PreprocessOptions(**options))[1] == note
 
 
 def test_record() -> None:
-    made, _ = plan(spec((6, 7, 3)), model((3, 6, 7)), PreprocessOptions(mean=MEAN, std=STD))
+    made, _ = plan_preprocessing(
+        spec((6, 7, 3)), model((3, 6, 7)), PreprocessOptions(mean=MEAN, std=STD)
+    )
     assert made.input == "x"
     assert (made.source_dtype, made.source_shape) == ("uint8", (6, 7, 3))
     assert (made.dtype, made.shape, made.layout) == ("float32", (3, 6, 7), "hwc->chw")

@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.peers import peer
 
-from cnatool.data.images.transform import Geometry, transformed
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.inputs import ModelInput
+from cnatool.data.images.transform import transform_array
+from cnatool.data.preprocess.apply import (
+    PreprocessOptions,
+    apply_preprocessing,
+    plan_preprocessing,
+)
 from cnatool.data.preprocess.recipe import Recipe, read_recipe
 from cnatool.data.source import InputSpec
 from cnatool.errors import UsageError
+from cnatool.records.image_transform import Geometry
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -211,10 +217,10 @@ def read(folder: Path, fields: dict[str, Any]) -> Recipe:
 def prepared(picture: np.ndarray[Any, Any], recipe: Recipe) -> np.ndarray[Any, Any]:
     """What a model of channels first receives."""
     geometry = recipe.geometry()
-    made = picture if geometry is None else transformed(picture, geometry)
+    made = picture if geometry is None else transform_array(picture, geometry)
     spec = InputSpec("images", made.dtype, made.shape, "hwc")
-    target = ModelInput("x", np.dtype("f4"), (made.shape[2], *made.shape[:2]))
-    return apply(made[None], plan(spec, target, recipe.options())[0])[0]
+    target = ModelInput("x", np.dtype("f4"), ("n", made.shape[2], *made.shape[:2]))
+    return apply_preprocessing(made[None], plan_preprocessing(spec, target, recipe.options())[0])[0]
 
 
 def noise(height: int, width: int) -> np.ndarray[Any, Any]:

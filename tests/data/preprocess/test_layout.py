@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.data.preprocess.apply import ModelInput, PreprocessOptions, apply, plan
+from cnatool.backend.inputs import ModelInput
+from cnatool.data.preprocess.apply import (
+    PreprocessOptions,
+    apply_preprocessing,
+    plan_preprocessing,
+)
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
 
@@ -21,7 +26,7 @@ def spec(shape: Shape, dtype: str = "u1", layout: Any = None) -> InputSpec:
 
 
 def model(shape: Target) -> ModelInput:
-    return ModelInput("x", np.dtype("f4"), shape)
+    return ModelInput("x", np.dtype("f4"), ("n", *shape))
 
 
 @pytest.mark.parametrize(
@@ -62,12 +67,12 @@ def model(shape: Target) -> ModelInput:
 def test_what_is_certain(
     shape: Shape, known: str | None, target: Target, made: Shape, layout: str
 ) -> None:
-    got, _ = plan(spec(shape, layout=known), model(target), PreprocessOptions())
+    got, _ = plan_preprocessing(spec(shape, layout=known), model(target), PreprocessOptions())
     assert (got.shape, got.layout) == (made, layout)
     block = RNG.integers(0, 256, (2, *shape), dtype=np.uint8)
     axes = {"hwc->chw": (0, 3, 1, 2), "chw->hwc": (0, 2, 3, 1)}.get(layout)
     expected = (block.transpose(axes) if axes else block).reshape(2, *made) / np.float32(255)
-    np.testing.assert_array_equal(apply(block, got), expected)
+    np.testing.assert_array_equal(apply_preprocessing(block, got), expected)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_what_is_in_doubt_names_the_ways_out(
     shape: Shape, known: str | None, target: Target, ways: list[str]
 ) -> None:
     with pytest.raises(DataError, match="the order of its elements is in doubt") as caught:
-        plan(spec(shape, layout=known), model(target), PreprocessOptions())
+        plan_preprocessing(spec(shape, layout=known), model(target), PreprocessOptions())
     said = str(caught.value)
     assert str(shape) in said
     assert sorted(said.split("Say ")[1].rstrip(".").split(" or ")) == [
@@ -98,9 +103,11 @@ def test_what_is_in_doubt_names_the_ways_out(
     ]
     results = set()
     for way in ways:
-        made, note = plan(spec(shape, layout=known), model(target), PreprocessOptions(layout=way))
+        made, note = plan_preprocessing(
+            spec(shape, layout=known), model(target), PreprocessOptions(layout=way)
+        )
         block = np.arange(np.prod(shape), dtype=np.uint8).reshape(1, *shape)
-        results.add((made.shape, apply(block, made).tobytes()))
+        results.add((made.shape, apply_preprocessing(block, made).tobytes()))
         assert "arranged" not in note or way.split("->")[0][-3:] != way[-3:]
     assert len(results) == len(ways)
 
@@ -119,16 +126,16 @@ def test_what_is_in_doubt_names_the_ways_out(
 )
 def test_what_does_not_fit(shape: Shape, target: Target) -> None:
     with pytest.raises(DataError, match=r"no arrangement makes one of the other\. ") as caught:
-        plan(spec(shape), model(target), PreprocessOptions())
+        plan_preprocessing(spec(shape), model(target), PreprocessOptions())
     assert str(shape) in str(caught.value)
     assert str(target).replace("None", "?") in str(caught.value)
 
 
 def test_doubt_that_no_layout_settles() -> None:
     with pytest.raises(DataError, match=r"order of its axes is in doubt\. Export"):
-        plan(spec((5,)), model((None, None)), PreprocessOptions())
+        plan_preprocessing(spec((5,)), model((None, None)), PreprocessOptions())
     with pytest.raises(DataError, match="order of its axes is in doubt"):
-        plan(spec((784,)), model((None, None, 1)), PreprocessOptions())
+        plan_preprocessing(spec((784,)), model((None, None, 1)), PreprocessOptions())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_doubt_that_no_layout_settles() -> None:
     ],
 )
 def test_layout_settles(shape: Shape, target: Target, asked: str, layout: str) -> None:
-    made, _ = plan(spec(shape), model(target), PreprocessOptions(layout=asked))
+    made, _ = plan_preprocessing(spec(shape), model(target), PreprocessOptions(layout=asked))
     assert (made.layout, len(made.shape)) == (layout, len(target))
 
 
@@ -161,12 +168,12 @@ def test_layout_settles(shape: Shape, target: Target, asked: str, layout: str) -
 )
 def test_layout_that_does_not_lead_there(shape: Shape, target: Target, asked: str) -> None:
     with pytest.raises(UsageError, match=f"--layout {asked} does not lead from one to the other"):
-        plan(spec(shape), model(target), PreprocessOptions(layout=asked))
+        plan_preprocessing(spec(shape), model(target), PreprocessOptions(layout=asked))
 
 
 def test_a_target_alone_can_leave_doubt() -> None:
     with pytest.raises(DataError, match="--layout flat-chw->chw or --layout flat-hwc->chw"):
-        plan(spec((3072,)), model((3, 32, 32)), PreprocessOptions(layout="chw"))
+        plan_preprocessing(spec((3072,)), model((3, 32, 32)), PreprocessOptions(layout="chw"))
 
 
 @settings(deadline=None)
@@ -189,7 +196,7 @@ def test_named_arrangements_put_each_pixel_where_it_belongs(
     if source.startswith("flat") and target.startswith("flat") and source != target:
         return  # how many channels there are is not known
     options = PreprocessOptions(layout=f"{source}->{target}")
-    made, _ = plan(spec(block.shape[1:], "f4"), model(expected.shape[1:]), options)
-    out = apply(block, made)
+    made, _ = plan_preprocessing(spec(block.shape[1:], "f4"), model(expected.shape[1:]), options)
+    out = apply_preprocessing(block, made)
     assert out.flags.c_contiguous
     np.testing.assert_array_equal(out, expected)

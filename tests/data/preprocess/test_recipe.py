@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnatool.data.images.transform import Geometry, transformed
+from cnatool.data.images.transform import transform_array
 from cnatool.data.preprocess.apply import PreprocessOptions
 from cnatool.data.preprocess.recipe import Recipe, read_recipe
 from cnatool.errors import UsageError
+from cnatool.records.image_transform import Geometry
 from cnatool.schemas import schema_text
 
 SCHEMA = "cnatool.preprocess/1"
@@ -128,7 +129,7 @@ def test_a_recipe_survives_its_file_and_fits_the_schema(
 def test_one_value_to_pad_with_is_that_of_every_channel(tmp_path: Path) -> None:
     alone, each = own(tmp_path, crop=5, fill=128), own(tmp_path, crop=5, fill=[128] * 3)
     picture = np.zeros((3, 3, 3), np.uint8)
-    made = [transformed(picture, recipe.geometry() or Geometry()) for recipe in (alone, each)]
+    made = [transform_array(picture, recipe.geometry() or Geometry()) for recipe in (alone, each)]
     np.testing.assert_array_equal(*made)
     assert made[0][0].tolist() == [[128] * 3] * 5
     # What a constrained type corrupted shows at a collection.
@@ -201,7 +202,7 @@ def test_the_files_of_the_documentation(tmp_path: Path) -> None:
     # The worked example: 341×256, from row 16 and column 58.
     assert geometry.resized(375, 500) == (256, 341)
     picture = np.arange(256 * 341, dtype=np.uint16).reshape(256, 341)
-    cut = transformed(picture, Geometry(crop=geometry.crop))
+    cut = transform_array(picture, Geometry(crop=geometry.crop))
     np.testing.assert_array_equal(cut[..., 0], picture[16:240, 58:282])
     path = tmp_path / "config.json"
     cfg = {"input_size": [3, 224, 224], "crop_pct": 0.95, "interpolation": "bicubic"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.text import classes_text
-from cnatool.data.wrappers import Forwarded
+from cnatool.data.wrappers import SourceWrapper
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Relabelled(Forwarded):
+class RelabelledSource(SourceWrapper):
     """A source whose labels are changed on their way.
 
     Attributes
@@ -65,7 +65,7 @@ class Relabelled(Forwarded):
             yield replace(block, labels=labels + self.offset)
 
 
-def agreeing(sources: Mapping[str, Source], note: Callable[[str], None]) -> dict[str, Source]:
+def unify_classes(sources: Mapping[str, Source], note: Callable[[str], None]) -> dict[str, Source]:
     """Let one label mean one class in all splits, where names of classes allow it.
 
     Classes that are numbered by their names alone have other numbers where a split lacks some of
@@ -116,5 +116,5 @@ def agreeing(sources: Mapping[str, Source], note: Callable[[str], None]) -> dict
             f"split {name} has {len(held)} of the {len(classes)} classes of {reference} and takes "
             "their numbers by name"
         )
-        renumbered[name] = Relabelled(sources[name], renumbered=classes)
+        renumbered[name] = RelabelledSource(sources[name], renumbered=classes)
     return renumbered
