@@ -6,15 +6,15 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-import click
 import typer
 
 from cnatool.cli.console import key_values
-from cnatool.cli.options import constants
+from cnatool.cli.options import read_constants
 from cnatool.dumping.options import STORED, DumpOptions, choices_of
 from cnatool.errors import UsageError
 
@@ -65,6 +65,8 @@ def _read_numbers(option: str) -> Callable[[str], tuple[float, ...]]:
     return read
 
 
+# Typed so that mypy leaves alone an enumeration that is made at run time.
+_make_enum: Callable[..., Any] = StrEnum
 _TYPES = {"int": int, "float": float, "str": str, "str | Path": Path}
 _SPELLINGS = {
     "splits": _Spelling(
@@ -86,7 +88,7 @@ _SPELLINGS = {
         "--constant",
         help="A value is a number, numbers with commas, a number and a shape (0:1x8x64), or "
         "FILE.npy.",
-        read=constants,
+        read=read_constants,
     ),
     "preprocess": _Spelling("FILE.json|yaml|toml"),
     "resize": _Spelling("SIDE|HxW", str, read=_read_image("resize")),
@@ -166,9 +168,9 @@ def with_dump_options(
 
 def _parameters(declared: Field[Any]) -> Iterator[inspect.Parameter]:
     spelling, words = _SPELLINGS.get(declared.name, _Spelling()), choices_of(declared)
-    summary, default, panel = declared.metadata["summary"], declared.default, declared.metadata["panel"]
+    summary, panel = declared.metadata["summary"], declared.metadata["panel"]
+    default = declared.default
     flag = spelling.flag or f"--{declared.name.replace('_', '-')}"
-    settings: dict[str, Any] = {}
     annotation = spelling.type
     if isinstance(default, bool):
         annotation = bool
@@ -177,7 +179,8 @@ def _parameters(declared: Field[Any]) -> Iterator[inspect.Parameter]:
         if annotation in (list[str], list[Path]):
             summary = " ".join(filter(None, (summary, spelling.help, "Repeatable.")))
     elif words:
-        annotation, settings["click_type"] = str, click.Choice(words)
+        annotation = _make_enum(declared.name, {word: word for word in words})
+        default = None if default is None else annotation(default)
     else:
         annotation = _TYPES[str(declared.type).removesuffix(" | None")]
     yield _parameter(
@@ -190,7 +193,6 @@ def _parameters(declared: Field[Any]) -> Iterator[inspect.Parameter]:
             min=spelling.min,
             help=_with_options(summary),
             rich_help_panel=panel,
-            **settings,
         ),
     )
     if declared.name == "flatness":
@@ -231,7 +233,9 @@ def _with_options(text: str) -> str:
 def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Read the values of options that were given."""
     options = {
-        name: _SPELLINGS.get(name, _Spelling()).read(value)
+        name: _SPELLINGS.get(name, _Spelling()).read(
+            value.value if isinstance(value, StrEnum) else value
+        )
         for name, value in given.items()
         if value not in (None, []) and not name.startswith("flatness")
     }

@@ -63,7 +63,7 @@ class DumpOptions:
         "One of ``npz``, ``parquet``, ``pictures``, …",
     )
     labels: str | None = option(
-        DATA, None, "Name of the array or column of labels, or ``none`` to leave labels out."
+        DATA, None, "Name of the array or column of labels, or none to leave labels out."
     )
     label_offset: int = option(DATA, 0, "Number added to every label: -1 where labels start at 1.")
     split_column: str | None = option(
@@ -72,8 +72,8 @@ class DumpOptions:
     holdout: float | None = option(
         DATA,
         None,
-        "Share of the training samples to hold out, chosen at random, as ``test`` (or ``val``).",
-        "They become the split ``val`` where there is a test split already.",
+        "Share of the training samples to hold out, chosen at random, as test (or val).",
+        "They become the split val if there is a test split already.",
     )
     seed: int = option(DATA, 0, "Seed of `holdout` and `flatness`.")
     limit: int | None = option(DATA, None, "Samples to take of each split, from its start.")

@@ -11,6 +11,7 @@ from cnatool.cli.console import ConsoleObserver, note_next, print_json, print_pa
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import DataArgument, ModelArgument
 from cnatool.cli.parameter_names import with_options
+from cnatool.dumping.options import RUN, STORE
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 @with_dump_options()
 def dump(
     model: ModelArgument,
-    options: dict[str, Any],
     data: DataArgument = None,
     store: Annotated[
         Path | None,
@@ -28,19 +28,32 @@ def dump(
             "-o",
             "--output",
             metavar="STORE",
+            rich_help_panel=STORE,
             help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
         ),
     ] = None,
+    *,
+    options: dict[str, Any],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Estimate disk space, time and memory, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=RUN,
+            help="Estimate disk space, time and memory, and stop.",
+        ),
     ] = False,
     json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print one JSON document instead, with --dry-run what it would take."
+            "--json",
+            rich_help_panel=RUN,
+            help="Print one JSON document instead, with --dry-run what it would take.",
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", rich_help_panel=RUN, help="No notes and no progress."),
+    ] = False,
 ) -> None:
     """Run a model over data and store every intermediate tensor.
 
