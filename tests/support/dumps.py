@@ -26,9 +26,9 @@ _BLOCK = 48
 _DRIVER = f"""
 import sys
 from cnatool.backend import schedule
-from cnatool.store import chunking
+from cnatool.store import chunks
 for name, value in {_SMALL!r}.items():
-    setattr(chunking, name, value)
+    setattr(chunks, name, value)
 schedule._LARGEST_BLOCK = {_BLOCK}
 from cnatool.cli import main
 sys.argv[0] = "cnatool"
