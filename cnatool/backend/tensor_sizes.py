@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from cnatool._util.memory import available_memory
-from cnatool._util.text import bytes_text, with_operator
+from cnatool._util.text import bytes_text, name_with_operator
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def check_sizes(
     if not sizes:
         return
     name = max(sizes, key=lambda name: sizes[name])
-    tensor = f"{graph.path}: tensor {with_operator(repr(name), graph.operator(name))}"
+    tensor = f"{graph.path}: tensor {name_with_operator(repr(name), graph.operator(name))}"
     advice = "Run it where there is more memory, or export it for smaller inputs."
     available = available_memory()
     if together and bound is None and sum(sizes.values()) // count < (available or 0):
@@ -94,7 +94,7 @@ def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
         if size > _LARGEST_CONSTANT:
             raise ModelError(
-                f"{graph.path}: tensor {with_operator(repr(name), graph.operator(name))} is a "
+                f"{graph.path}: tensor {name_with_operator(repr(name), graph.operator(name))} is a "
                 f"constant of {bytes_text(size)}, and no more than "
                 f"{bytes_text(_LARGEST_CONSTANT)} are computed. Export the model with a smaller "
                 "one."

@@ -12,12 +12,12 @@ from cnatool.dumping.plan import plan_dump
 from cnatool.dumping.prepare import prepare_dump
 from cnatool.dumping.write import describe_unfinished, write_dump
 from cnatool.errors import StoreDamagedError, UsageError
-from cnatool.store.format_table import format_of
+from cnatool.store.format_table import format_by_name
 from cnatool.store.hdf5.journal import recover
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 from cnatool.store.reader import open_store
-from cnatool.store.replace import recovered, safe_rows
-from cnatool.store.write_errors import reported
+from cnatool.store.replace import count_committed_rows, recover_replaced
+from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def dump(
     """
     path = _store_path(model, store)
     # Locked first: what is found at the path stays so until the dump is done.
-    with locked(path):
+    with lock_store(path):
         _tidy(path, options)
         with _noting_interruption(path, options):
             plan = plan_dump(model, data, path, options)
@@ -113,13 +113,13 @@ def preflight(
 
 def _store_path(model: str | Path, store: str | Path | None) -> Path:
     path = Path(store) if store is not None else Path(f"{Path(model).stem}.zarr")
-    format_of(path)  # refuses a name that is no store's, before anything is done with it
+    format_by_name(path)  # refuses a name that is no store's, before anything is done with it
     return path
 
 
 def _tidy(path: Path, options: DumpOptions) -> None:
     """Clean up after a dump that was killed while it replaced a store."""
-    note = recovered(path, resumes=options.resume)
+    note = recover_replaced(path, resumes=options.resume)
     if note is not None and options.observer is not None:
         options.observer.note(note)
 
@@ -130,8 +130,10 @@ def _noting_interruption(path: Path, options: DumpOptions) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if options.observer is not None and options.resume and safe_rows(path):
-            options.observer.note(f"{path} is unchanged: {safe_rows(path)} rows are safe in it")
+        if options.observer is not None and options.resume and count_committed_rows(path):
+            options.observer.note(
+                f"{path} is unchanged: {count_committed_rows(path)} rows are safe in it"
+            )
         raise
 
 
@@ -151,7 +153,7 @@ def _leave_alone(plan: DumpPlan, past: Store) -> Store:
     if plan.path.is_file():
         # A dump that was killed at its very end leaves the journal of its last commit. Opening the
         # store warned of a journal of another one.
-        with suppress(StoreDamagedError), reported(plan.path, 0):
+        with suppress(StoreDamagedError), report_write_errors(plan.path, 0):
             recover(plan.path)
     plan.observer.note(f"{plan.path} is complete: there is nothing left to do")
     return past

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnatool._util.memory import available_memory
 from cnatool._util.text import bytes_text, time_text
-from cnatool._util.threads import computed
+from cnatool._util.threads import map_ordered
 from cnatool.backend.weights.noisy_model import NoisyModel, Weights, log_sum, square_sum
 from cnatool.errors import CnatoolError, DataError, ModelError
 from cnatool.metrics.performance import checked_labels
@@ -194,7 +194,7 @@ class _Measurement:
         def run(feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
             return model.run(feeds, noise=noise)
 
-        with closing(computed(run, self._samples.batches(), self._plan.schedule.runs)) as ran:
+        with closing(map_ordered(run, self._samples.batches(), self._plan.schedule.runs)) as ran:
             sizes = self._samples.sizes(batch)
             outputs = []
             # The rest of the last batch is padding.

@@ -226,7 +226,7 @@ class DumpOptions:
         self._check_flatness()
         for key, value in (self.tags or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):
-                raise UsageError(f"`tags`: {key!r}: {value!r}: both must be text.")
+                raise UsageError(f"`tags`: {key!r}={value!r}: both must be text.")
         unknown = sorted({*self._statistics} - {"all", *get_args(Statistic)})
         if unknown:
             known = ", ".join(get_args(Statistic))

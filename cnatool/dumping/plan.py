@@ -35,7 +35,7 @@ from cnatool.records.store import (
 )
 from cnatool.records.weights import FlatnessRecord
 from cnatool.scoring.output import no_output_text
-from cnatool.store.format_table import format_of
+from cnatool.store.format_table import format_by_name
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
 from cnatool.store.writer import check_codec
@@ -203,7 +203,7 @@ def plan_dump(
         shared.check(record.inputs, rows)
         note(f"raw inputs are not stored again: they are in {options.inputs_from}")
     _check_memory(schedule, held_bytes)
-    codec = options.codec or (past and codec_of(past)) or format_of(path).codecs[0]
+    codec = options.codec or (past and codec_of(past)) or format_by_name(path).codecs[0]
     skips = options.on_error == "skip"
     if past is not None:
         splits = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from cnatool._util.threads import Stages, prefetched
+from cnatool._util.threads import Stages, prefetch
 from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.dumping.flatness import describe_effort
 from cnatool.dumping.preflight import Preflight, estimate, take_first_blocks
@@ -91,6 +91,6 @@ def prepare_dump(plan: DumpPlan, *, announced: bool = True) -> Generator[Prepare
 def _compare_split(plan: DumpPlan, name: str, past: Past) -> None:
     """Compare all rows of a finished split with its data."""
     blocks = plan.sources[name].blocks(plan.schedule.block, plan.rows[name])
-    with closing(prefetched(blocks)) as read:
+    with closing(prefetch(blocks)) as read:
         for block in read:
             past.compare(block)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.plan import open_inputs
 from cnatool.errors import UsageError
@@ -42,6 +42,6 @@ def preview(
     _, sources, feed = open_inputs(Path(model), data, options, lambda _: None)
     source = next(iter(sources.values())) if split is None else sources.get(split)
     if source is None:
-        raise UsageError(f"there is no split {printable(split)}; there are {listed(sources)}.")
+        raise UsageError(f"there is no split {printable(split)}; there are {list_names(sources)}.")
     block = read_first_block(source, min(samples, options.limit or samples))
     return Preview(block.ids, feed.preprocessing, feed.preprocess(block), feed.notes)

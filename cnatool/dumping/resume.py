@@ -19,10 +19,10 @@ from cnatool.records.store import (
     StoreRecord,
 )
 from cnatool.records.weights import FlatnessRecord
-from cnatool.store.format_table import format_at, format_of
-from cnatool.store.integrity import data_digests, digest
+from cnatool.store.format_table import detect_format, format_by_name
+from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store
-from cnatool.store.shared_inputs import InStep, differing_rows
+from cnatool.store.shared_inputs import RowCursor, compare_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
         raise NotAStoreError(f"{path} is a link. Name the store that it points to.")
     if not path.exists():
         return None
-    form = format_of(path)
+    form = format_by_name(path)
     try:
         store = open_store(path, () if inputs is None else inputs)
     except NotAStoreError:
@@ -56,7 +56,7 @@ def open_resumable(path: Path, inputs: str | Path | None = None) -> Store | None
         if form.is_replaceable(path):
             return None
         raise
-    if format_at(path) is not form:
+    if detect_format(path) is not form:
         raise NotAStoreError(f"{path} is not a {path.suffix} store, despite its name.")
     if is_complete(store):
         return store
@@ -178,7 +178,7 @@ class Past:
         self.split = split
         self.rows = len(split)
         # Over all rows that were compared, for the fingerprint of the split.
-        self.digests = data_digests(split.store.record, labels=record.labels)
+        self.digests = start_digests(split.store.record, labels=record.labels)
         self._checks = checks
         self._observer = observer
         # Rows that were compared, and the samples between them that could not be read.
@@ -186,8 +186,8 @@ class Past:
         self.skipped: list[SkippedSample] = []
         keys = [IDS, *map(input_key, range(len(split.store.record.inputs)))]
         keys += [LABELS] if record.labels else []
-        self._stored = {key: InStep(split.array(key)) for key in keys}
-        self._sums = InStep(split.statistics())
+        self._stored = {key: RowCursor(split.array(key)) for key in keys}
+        self._sums = RowCursor(split.statistics())
 
     @property
     def samples(self) -> int:
@@ -202,7 +202,7 @@ class Past:
         if block.labels is not None:
             arrays[LABELS] = block.labels
         for key, rows in self._stored.items():
-            differ = differing_rows(rows.take(count), arrays[key])
+            differ = compare_rows(rows.take(count), arrays[key])
             if differ.any():
                 row = int(np.argmax(differ))
                 raise DataError(
@@ -212,7 +212,7 @@ class Past:
                     "anew with `overwrite=True`."
                 )
         self.skipped += [SkippedSample(*sample) for sample in block.skipped]
-        digest(self.digests, block.inputs, block.labels)
+        update_digests(self.digests, block.inputs, block.labels)
         facts = examine_samples(block.inputs, count)
         self._checks.add(self.split.name, block.ids, facts, self._sums.take(count))
         self.done += count

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.names import exclusion
-from cnatool._util.threads import computed, prefetched
+from cnatool._util.threads import map_ordered, prefetch
 from cnatool.data.blocks import take_rows
 from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import BackendError, DataError
 from cnatool.records.layout import StoreRows
-from cnatool.store.shared_inputs import SameSamples
+from cnatool.store.shared_inputs import SampleComparison
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -66,9 +66,9 @@ def run_blocks(
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
-        samples = _compared(samples, SameSamples(plan.shared.held(split)))
+        samples = _compared(samples, SampleComparison(plan.shared.held(split)))
     first = 0
-    with closing(prefetched(_timed(samples, stages))) as blocks:
+    with closing(prefetch(_timed(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:
             while first < committed and min(first + schedule.block, rows) <= committed:
                 block, _ = next(blocks, (None, 0))
@@ -77,7 +77,7 @@ def run_blocks(
                 past.compare(block)
                 first += len(block.ids)
         run = partial(_run_block, plan, exposed, stages)
-        with closing(computed(run, blocks, schedule.runs)) as processed:
+        with closing(map_ordered(run, blocks, schedule.runs)) as processed:
             for block, result in processed:
                 there = min(committed - first, len(block.ids))
                 first += len(block.ids)
@@ -139,7 +139,7 @@ def _names_batch_size(error: BackendError) -> bool:
     return any(name in str(error) for name in ("batch_size", "--batch-size"))
 
 
-def _compared(blocks: Iterable[Block], same: SameSamples) -> Generator[Block]:
+def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:
     """Yield blocks after comparing their ids and inputs with those of another store."""
     for block in blocks:
         same.compare(block.ids, block.inputs)

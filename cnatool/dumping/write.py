@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cnatool._util.text import printable
 from cnatool.dumping.label_range import LabelRange
 from cnatool.records.store import SkippedSample
-from cnatool.store.replace import Replaced, discard, safe_rows
-from cnatool.store.write_errors import reported
+from cnatool.store.replace import ReplacedStore, count_committed_rows, discard
+from cnatool.store.write_errors import report_write_errors
 from cnatool.store.writer import SplitWriter, StoreWriter
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
     """
     plan, observer = prepared.plan, prepared.plan.observer
     if plan.starts_anew:
-        with reported(plan.path, 0):
+        with report_write_errors(plan.path, 0):
             discard(plan.path)
-    replaced = None if plan.past is not None else Replaced(plan.path)
+    replaced = None if plan.past is not None else ReplacedStore(plan.path)
     labels = LabelRange(record)
     try:
         with closing(_open_writer(plan, record)) as writer:
@@ -58,9 +58,9 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
         observer.note(line)
 
 
-def _settle(plan: DumpPlan, replaced: Replaced) -> str:
+def _settle(plan: DumpPlan, replaced: ReplacedStore) -> str:
     """Keep the replaced store beside an unfinished new one, or restore it, and say so."""
-    if safe_rows(plan.path) != 0:
+    if count_committed_rows(plan.path) != 0:
         kept = replaced.keep()
         return describe_unfinished(plan) + (f". The old store is {kept}" if kept else "")
     hidden = replaced.restore()
@@ -74,7 +74,7 @@ def _settle(plan: DumpPlan, replaced: Replaced) -> str:
 
 def describe_unfinished(plan: DumpPlan) -> str:
     """Describe how much of an interrupted dump is in its store."""
-    safe = safe_rows(plan.path)
+    safe = count_committed_rows(plan.path)
     return (
         f"{plan.path} is not finished: {'some' if safe is None else safe} of "
         f"{sum(plan.rows.values())} rows are safe in it. The same command with `resume=True` "
@@ -91,7 +91,7 @@ def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:
 def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> SplitWriter:
     past = prepared.pasts.get(name)
     if past is not None:
-        return writer.resumed_split(past.split, past.digests)
+        return writer.resume_split(past.split, past.digests)
     plan = prepared.plan
     source = plan.sources[name]
     return writer.split(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cnatool._util.observer import unwatched
+from cnatool._util.observer import ignore_progress
 from cnatool.metrics.area import area_of_curves, smoothed_split
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
@@ -45,7 +45,7 @@ def resampled_areas(
     margin_of_second: bool = False,
     resamples: int,
     seed: int,
-    progress: Progress = unwatched,
+    progress: Progress = ignore_progress,
 ) -> ResampledAreas:
     """Return CNA-A, and its product with the margin of one split, of each resample.
 
@@ -123,7 +123,7 @@ def relabelled_areas(
     points: int,
     relabellings: int,
     seed: int,
-    progress: Progress = unwatched,
+    progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
     """Return CNA-A after dealing the samples of both splits out anew, into splits of their sizes.
 

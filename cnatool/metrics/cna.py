@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
-from cnatool._util.observer import unwatched
+from cnatool._util.observer import ignore_progress
 from cnatool.metrics.correlation import (
     is_constant,
     kendall,
@@ -59,7 +59,7 @@ def cna(
     permutations: int,
     seed: int,
     stream: int,
-    progress: Progress = unwatched,
+    progress: Progress = ignore_progress,
 ) -> Cna:
     """Return CNA in one of its forms, with its interval and the p-value of a permutation test.
 

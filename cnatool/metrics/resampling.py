@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.observer import unwatched
+from cnatool._util.observer import ignore_progress
 from cnatool.metrics.correlation import standardised
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def resampled(
     resamples: int,
     *,
     part: int = _PART,
-    progress: Progress = unwatched,
+    progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
     """Return a statistic of each resample, computed on several threads.
 

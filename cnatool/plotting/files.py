@@ -9,8 +9,8 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.files import replaced_file
-from cnatool._util.text import escaped
+from cnatool._util.files import replace_atomically
+from cnatool._util.text import escape
 from cnatool.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
     check_picture_path(path)
     content = _FORMATS[path.suffix](_escaped(chart.to_dict()), scale)
     try:
-        with replaced_file(path) as partial:
+        with replace_atomically(path) as partial:
             partial.write_bytes(content)
     except OSError as error:
         raise StoreWriteError(
@@ -74,7 +74,7 @@ def write_picture(chart: Chart, path: Path, *, scale: float = 2) -> None:
 def _escaped(part: Any) -> Any:
     """Escape hidden characters in all texts of a chart: titles, labels, data and field names."""
     if isinstance(part, str):
-        return "\n".join(map(escaped, part.split("\n")))
+        return "\n".join(map(escape, part.split("\n")))
     if isinstance(part, dict):
         return {_escaped(key): _escaped(value) for key, value in part.items()}
     return [_escaped(one) for one in part] if isinstance(part, list) else part

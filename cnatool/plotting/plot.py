@@ -12,7 +12,7 @@ from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.files import need_altair
-from cnatool.store.reader import Store, named_stores, open_store
+from cnatool.store.reader import Store, as_paths, open_store
 from cnatool.studying.find import find_stores
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -127,7 +127,7 @@ def plot(
     if not rows:
         names = ", ".join(dict.fromkeys(row.name for row in FIGURES))
         raise UsageError(f"--figure {figure}: there is no such figure; there are {names}.")
-    named = named_stores(inputs)
+    named = as_paths(inputs)
     omissions = Omissions(Silent() if observer is None else observer, strict=strict)
     kind, sources = _opened(source, [row.kind for row in rows], named, observer, omissions)
     row = next((row for row in rows if row.kind == kind), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from cnatool._util.names import matching_names
+from cnatool._util.names import match_names
 from cnatool.errors import MetricError, UsageError
 from cnatool.records.store import TensorRecord, UnselectedTensor
 
@@ -63,7 +63,7 @@ def missing_layers(store: Store, convention: ConventionFields) -> list[str]:
         return []
     left_out = store.record.unselected
     if convention.layers != "all":
-        names, _ = matching_names([t.name for t in left_out], _patterns(convention.layers))
+        names, _ = match_names([t.name for t in left_out], _patterns(convention.layers))
         left_out = tuple(tensor for tensor in left_out if tensor.name in names)
     return [t.name for t in _counted(store, convention, left_out) if "float" in t.dtype]
 
@@ -128,7 +128,7 @@ def _named_tensors(
     store: Store, convention: ConventionFields, patterns: Sequence[str]
 ) -> list[TensorRecord]:
     """Give the tensors that a list names: by name always, by glob if the convention counts them."""
-    names, unmatched = matching_names([tensor.name for tensor in store.tensors], patterns)
+    names, unmatched = match_names([tensor.name for tensor in store.tensors], patterns)
     if unmatched:
         raise UsageError(
             f"--set layers={unmatched[0]}: {store.path} has no such tensor. "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.files import check_replaceable, replaced_file
+from cnatool._util.files import check_replaceable, replace_atomically
 from cnatool._util.spreadsheets import write_csv
 from cnatool._util.text import one_line
 from cnatool.errors import StoreWriteError, UsageError
@@ -78,7 +78,7 @@ def write_frames(
     check_frame_path(path)
     source = _Source(frames, schema)
     try:
-        with replaced_file(path) as partial:
+        with replace_atomically(path) as partial:
             if path.suffix == ".parquet":
                 _write_parquet(source, partial, convention)
             else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cnatool._util.files import replaced_file
+from cnatool._util.files import replace_atomically
 from cnatool._version import __version__
 from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
@@ -19,7 +19,7 @@ from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
 from cnatool.scoring.score import score_all
 from cnatool.scoring.train_test import TRAIN
-from cnatool.store.reader import named_stores, open_store
+from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.columns import measured
 from cnatool.studying.find import find_stores, paired_store, store_ids
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -166,7 +166,7 @@ def collect(
     ids = store_ids(stores)
     networks: list[ScoredNetwork] = []
     reused = 0
-    named = named_stores(inputs)
+    named = as_paths(inputs)
     for done, (path, name) in enumerate(zip(stores, ids, strict=True), start=1):
         key, kept, network = None, None, None
         with omissions.catching(path):
@@ -331,7 +331,7 @@ class ScoreCache:
         kept = _Kept(_digest(key, encoded), msgspec.Raw(encoded))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with replaced_file(path) as partial:
+            with replace_atomically(path) as partial:
                 partial.write_bytes(msgspec.json.encode(kept))
         except OSError as error:
             raise StoreWriteError(

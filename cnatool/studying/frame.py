@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnatool._util.spreadsheets import from_spreadsheet
-from cnatool._util.text import listed, one_line
+from cnatool._util.text import list_names, one_line
 from cnatool.errors import DataError, UsageError
 from cnatool.studying.checksums import checked_bytes, listing_of
 from cnatool.studying.columns import TAG, TEXTS, tag_column
@@ -63,7 +63,8 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
             raise DataError(f"{name} cannot be read: {one_line(error)}.") from error
     if "id" not in frame.columns:
         raise DataError(
-            f"{name} has no column id, which names the networks; it has {listed(frame.columns)}."
+            f"{name} has no column id, which names the networks; it has "
+            f"{list_names(frame.columns)}."
         )
     if frame["id"].null_count():
         raise DataError(f"{name}: {frame['id'].null_count()} rows have no id.")
@@ -77,7 +78,7 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
     frame = frame.select(columns)
     double = frame.filter(frame["id"].is_duplicated())["id"].unique(maintain_order=True)
     if len(double):
-        raise DataError(f"{name}: the id {listed(double[:1])} is there more than once.")
+        raise DataError(f"{name}: the id {list_names(double[:1])} is there more than once.")
     return frame
 
 

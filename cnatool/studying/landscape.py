@@ -15,7 +15,7 @@ from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.estimate import Estimate
 from cnatool.scoring.results import LayerResult
 from cnatool.scoring.split import finite
-from cnatool.store.reader import named_stores, open_store
+from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.find import find_stores, store_ids
 from cnatool.studying.minibatch import gathered, same_minibatch, usable
 from cnatool.studying.omissions import UNUSABLE, Omissions
@@ -134,7 +134,7 @@ def landscape(
     omissions = Omissions(observer, strict=strict)
     paths, nothing = find_stores([stores] if isinstance(stores, str | Path) else stores)
     omissions.extend(nothing)
-    places = _places(paths, store_ids(paths), named_stores(inputs), order, by, omissions)
+    places = _places(paths, store_ids(paths), as_paths(inputs), order, by, omissions)
     _check_points(len([one for one in places if one.store is not None]), omissions)
     placed = series_of(
         [one.name for one in places],

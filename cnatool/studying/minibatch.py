@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.observer import Silent
-from cnatool._util.threads import prefetched
+from cnatool._util.threads import prefetch
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
 from cnatool.scoring.alpha import split_alpha
 from cnatool.scoring.split import named_split
 from cnatool.scoring.split_selection import range_advice, scored_parts
 from cnatool.scoring.train_test import TRAIN
-from cnatool.store.integrity import fingerprint
+from cnatool.store.integrity import combine_digests
 from cnatool.studying.statistics.plane import centred_products
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _fingerprint(split: Split, rows: int) -> str:
             if start + len(block) >= rows:
                 break
         digests.append(digest)
-    return fingerprint(digests)
+    return combine_digests(digests)
 
 
 def gathered(
@@ -247,7 +247,7 @@ def gathered(
     for layer, coefficient in zip(minibatch.layers, coefficients, strict=True):
         sums = np.zeros_like(beta)
         arrays = [split.activations(layer.tensor.name) for split in splits]
-        for start, block in prefetched(_blocks(arrays, rows)):
+        for start, block in prefetch(_blocks(arrays, rows)):
             checkpoints, some, columns = block.shape
             flat = block.reshape(checkpoints * some, columns)
             sums[:, start : start + some] += activation_sums(flat).reshape(checkpoints, some)

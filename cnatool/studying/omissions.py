@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import escaped
+from cnatool._util.text import escape
 from cnatool.errors import CnatoolError, DataError, NotAStoreError, UsageError
 from cnatool.studying.results import NotScored
 
@@ -92,6 +92,6 @@ class Omissions:
 def _line(one: NotScored) -> str:
     """Give a place and its reason on one line."""
     reason = " ".join(one.reason.split())
-    path = escaped(one.path)
+    path = escape(one.path)
     named = reason.startswith((f"{path}: ", f"{path} "))
     return reason if named else f"{path}: {reason}"

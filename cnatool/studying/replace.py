@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cnatool._util.files import sync
 from cnatool._util.links import is_link
 from cnatool.errors import DataError, StoreWriteError
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 from cnatool.studying.checksums import RESULT_KINDS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def finish_replacing(folder: Path) -> None:
     """Finish replacing the results of a process that was killed."""
     for name in RESULT_KINDS:
         if os.path.lexists(folder / f"{name}.new"):
-            with locked(folder / name, wait=_WAIT):
+            with lock_store(folder / name, wait=_WAIT):
                 _put(folder, name)
 
 
@@ -52,7 +52,7 @@ def replaced_results(folder: Path, name: str) -> Iterator[Path]:
 
     If it ends with an error, the earlier results stay.
     """
-    with locked(folder / name, wait=_WAIT):
+    with lock_store(folder / name, wait=_WAIT):
         _put(folder, name)
         partial = folder / f".{name}.partial"
         _check_folder(partial, name)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnatool._util.text import listed, natural_order, printable
+from cnatool._util.text import list_names, natural_order, printable
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def _check_all_known(
     if without:
         raise UsageError(
             f"no tag numbers the checkpoints, so that steps are places in a run, and the {by} of "
-            f"{listed(without)} cannot be read. Name the tag of the step with --order, or leave "
-            "these stores out."
+            f"{list_names(without)} cannot be read. Name the tag of the step with --order, or "
+            "leave these stores out."
         )
 
 
@@ -184,11 +184,11 @@ def _check_tag(
     option: str, tag: str, there: Sequence[bool], names: Sequence[str], known: Sequence[str]
 ) -> None:
     if not any(there):
-        raise UsageError(f"{option} {tag}: no store has this tag; there are {listed(known)}.")
+        raise UsageError(f"{option} {tag}: no store has this tag; there are {list_names(known)}.")
     without = [name for name, has in zip(names, there, strict=True) if not has]
     if without:
         raise UsageError(
-            f"{option} {tag}: {len(without)} stores do not have this tag ({listed(without)})."
+            f"{option} {tag}: {len(without)} stores do not have this tag ({list_names(without)})."
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool._util.observer import Silent
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.analysis import (
@@ -244,14 +244,14 @@ def _settings(
         for tag in named:
             if tag is not None and tag not in tags:
                 raise UsageError(
-                    f"{option} {tag}: no network has this tag; there are {listed(tags)}."
+                    f"{option} {tag}: no network has this tag; there are {list_names(tags)}."
                 )
     if cluster is not None:
         without = networks.filter(networks[tag_column(cluster)].is_null())
         if len(without):
             raise UsageError(
                 f"--cluster {cluster}: {len(without)} networks do not have this tag "
-                f"({listed(without['id'])})."
+                f"({list_names(without['id'])})."
             )
     if hyperparameters is None:
         decided = hyperparameter_tags(
@@ -381,7 +381,7 @@ def _notes(networks: polars.DataFrame, settings: StudySettings) -> list[str]:
         conventions = networks["convention"].drop_nulls().unique(maintain_order=True)
         if len(conventions) > 1:
             notes.append(
-                f"the networks were scored by different conventions: {listed(conventions)}"
+                f"the networks were scored by different conventions: {list_names(conventions)}"
             )
     if settings.hyperparameters and settings.test_samples is None:
         notes.append(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.spreadsheets import write_csv
 from cnatool._util.text import one_line
 from cnatool.errors import CnatoolError, StoreWriteError, UsageError
-from cnatool.store.format_table import store_around
+from cnatool.store.format_table import find_store_around
 from cnatool.studying.checksums import checksum_list, list_name
 from cnatool.studying.replace import finish_replacing, replaced_results
 from cnatool.studying.statistics.weighted import COEFFICIENTS
@@ -37,7 +37,7 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"-o {folder}: this is no folder. Name another path.")
     if (folder / "zarr.json").exists():
         raise UsageError(f"-o {folder}: this is a Zarr store. Name another folder.")
-    if (store := store_around(folder)) is not None:
+    if (store := find_store_around(folder)) is not None:
         raise UsageError(f"-o {folder}: {store} is a store. Name a folder outside of it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)

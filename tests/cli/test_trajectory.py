@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,21 +11,12 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
+from support.command import python, run
 
 import cnatool
 from cnatool.schemas import schema_text
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 EPOCHS = [0, 1, 2, 3, 5, 8, 12, 20, 40]
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +163,4 @@ def test_they_need_no_runtime(here: Path) -> None:
         "cnatool.landscape('whole', grid=2)\n"
         "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
-    )
-    assert result.stdout == "[]\n"
+    assert python(code, cwd=here) == "[]\n"

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from support.command import run
 from support.recorded import Recorded, record_network
 from support.stores import changed_attribute
 
@@ -195,8 +194,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 def test_an_unfinished_dump_is_said(tmp_path: Path) -> None:
     with changed(tmp_path) as attribute:
         attribute["splits"]["test"].update(committed=[], complete=False, checksums=None)
-    words = [Path(sys.executable).parent / "cnatool", "layers", tmp_path / "net.zarr"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    done = run("layers", tmp_path / "net.zarr")
     assert "split test: the dump is not finished; 0 of 120 rows are scored" in done.stderr
     split = cnatool.score_layers(tmp_path / "net.zarr").splits["test"]
     assert (split.complete, split.rows, split.rows_wanted) == (False, 0, 120)

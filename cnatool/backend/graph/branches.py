@@ -12,7 +12,7 @@ from cnatool.layers.bypasses import (
     RESIDUAL_SUMS,
     SELECTIONS,
     Operation,
-    shortcuts,
+    find_shortcuts,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def find_shortcut_layers(
     ends: Mapping[str, str],
 ) -> set[str]:
     """Find the linear operators that are projections on a residual bypass."""
-    found = shortcuts(list(_operations(graph, reads, linear, ends)))
+    found = find_shortcuts(list(_operations(graph, reads, linear, ends)))
     return {name.partition("\0")[0] for name in found}
 
 

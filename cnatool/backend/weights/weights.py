@@ -14,7 +14,7 @@ from cnatool.backend.weights.path_norm import compute_log_path_norm
 from cnatool.backend.weights.unfolded import find_unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.records.weights import LayerWeights, WeightsRecord
-from cnatool.store.weight_norms import BlockMatrix, layer_weights
+from cnatool.store.weight_norms import BlockMatrix, measure_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ class _Weighed:
         try:
             matrix = self.matrix(number)
             initial = None if before is None else before.initial(number, matrix, self.graph)
-            return layer_weights(number + 1, operator.weights, matrix, initial, same_as)
+            return measure_layer(number + 1, operator.weights, matrix, initial, same_as)
         except _InitialError:
             raise
         except Exception as error:

@@ -122,7 +122,7 @@ def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
 
 
 def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
-    from cnatool._util.files import replaced_file
+    from cnatool._util.files import replace_atomically
     from cnatool.data.images.contact_sheet import describe_encoding, draw_contact_sheet
     from cnatool.data.images.transform import parse_crop
 
@@ -138,7 +138,7 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
             refusals.append(error)
             continue
         try:
-            with replaced_file(output) as partial:
+            with replace_atomically(output) as partial:
                 partial.write_bytes(picture)
         except OSError as error:
             raise StoreWriteError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
 from cnatool.plotting.style import COLOURS, SHAPES, drawn_rows, inert, is_share, level_text
@@ -57,15 +57,15 @@ def chosen_measures(study: Study, wanted: Sequence[str], usual: Sequence[str]) -
     for name in wanted:
         if name not in there:
             raise UsageError(
-                f"--measure {name}: the study has no such measure; it has {listed(there)}."
+                f"--measure {name}: the study has no such measure; it has {list_names(there)}."
             )
     if wanted:
         return list(dict.fromkeys(wanted))
     found = [name for name in usual if name in there and study.networks[name].count()]
     if not found:
         raise DataError(
-            f"the study has none of the measures {listed(usual)}: name others with --measure. It "
-            f"has {listed(there)}."
+            f"the study has none of the measures {list_names(usual)}: name others with --measure. "
+            f"It has {list_names(there)}."
         )
     return found
 
@@ -83,7 +83,7 @@ def correlation_of(study: Study, target: str, measure: str) -> MeasureCorrelatio
             return one
     raise DataError(
         f"the study's networks have no {target}, which this figure is of; it has "
-        f"{listed(study.result.settings.targets)}."
+        f"{list_names(study.result.settings.targets)}."
     )
 
 
@@ -119,7 +119,7 @@ def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> pola
 def _check_tag(study: Study, by: str) -> None:
     tags = [name.removeprefix(TAG) for name in study.networks.columns if name.startswith(TAG)]
     if by not in tags:
-        raise UsageError(f"--by {by}: no network has this tag; there are {listed(tags)}.")
+        raise UsageError(f"--by {by}: no network has this tag; there are {list_names(tags)}.")
     values = study.networks[tag_column(by)].n_unique()
     if values > len(COLOURS):
         raise UsageError(
@@ -213,7 +213,7 @@ def steps_of_study(study: Study, options: Options) -> Steps:
     )
     if series.order is None:
         raise UsageError(
-            f"no tag numbers the checkpoints: name one with --order; there are {listed(tags)}."
+            f"no tag numbers the checkpoints: name one with --order; there are {list_names(tags)}."
         )
     frame = networks[[one.number for one in series.placed]].with_columns(
         pl.Series("run", [one.run for one in series.placed], pl.String),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.errors import UsageError
 from cnatool.studying.find import store_ids
 
@@ -65,7 +65,7 @@ def chosen_splits(there: Iterable[str], split: str | None) -> list[str]:
     if split is None:
         return names
     if split not in names:
-        raise UsageError(f"--split {split}: there is no such split; there are {listed(names)}.")
+        raise UsageError(f"--split {split}: there is no such split; there are {list_names(names)}.")
     return [split]
 
 
