@@ -34,7 +34,7 @@ from cnatool.records.store import (
     StoreRecord,
 )
 from cnatool.records.weights import FlatnessRecord
-from cnatool.scoring.output import no_output_text
+from cnatool.scoring.output import explain_missing_output
 from cnatool.store.format_table import format_by_name
 from cnatool.store.replace import check_free
 from cnatool.store.shared_inputs import SharedInputs
@@ -332,7 +332,7 @@ def _summarise(
         *left_out_lines(record.skipped),
     ]
     if not record.outputs:
-        lines.append(f"{no_output_text(record)}: scores have no accuracy, loss and margin")
+        lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(

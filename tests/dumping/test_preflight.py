@@ -131,7 +131,7 @@ def test_what_would_not_fit_is_refused_with_what_would(
                 assert way in message
             if taken > share * whole:
                 assert way not in message
-        limit = int(re.search(r"--limit (\d+)", message)[1])
+        limit = int(re.search(r"`limit=(\d+)`", message)[1])
         kept = cnatool.dump(*words, here / "l.zarr", limit=limit, overwrite=True)
         assert 0.7 * share * whole < size(kept.path) < share * whole
     free(monkeypatch, 0.3 * whole)
