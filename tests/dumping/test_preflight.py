@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import re
 import resource
 import shutil
@@ -17,7 +15,6 @@ from cnatool._util import memory
 from cnatool._util.text import time_text
 from cnatool.backend.statistics import checked as measured
 from cnatool.dumping import plan, preflight
-from cnatool.dumping.options import DumpOptions
 from cnatool.errors import UsageError
 from cnatool.records.choices import Codec
 from cnatool.store.chunks import encoded_bytes
@@ -191,12 +188,6 @@ def test_a_control_group_bounds_memory(
     assert memory.available_memory() == 600
     (group / names[0]).write_text("max\n")
     assert memory.available_memory() > 1 << 20
-
-
-def test_options_are_those_of_dump() -> None:
-    parameters = inspect.signature(cnatool.dump).parameters.values()
-    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert names == {one.name for one in dataclasses.fields(DumpOptions)}
 
 
 @pytest.mark.parametrize(
