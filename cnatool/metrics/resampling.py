@@ -117,8 +117,13 @@ def percentile_interval(
     reason = _unusable(values, level, math.ceil(2 / (1 - level) - _ROUNDING))
     if reason is not None:
         return None, reason
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return (float(low), float(high)), None
+    return quantile_interval(values, (1 - level) / 2), None
+
+
+def quantile_interval(values: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    """Return the interval between the quantiles `tail` and 1 − `tail`."""
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def recentred_interval(
