@@ -183,11 +183,11 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
         ),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 1, "mask": 1}},
-            "every input is a --constant",
+            "`constants` sets every input",
         ),
         (
             {"constants": {"rate": 1, "state": 0}, "scale": 2.0},
-            "one floating input, or its one picture, and this one has 0 floating",
+            "only floating input of a model, or to its only image, and this one has 0",
         ),
     ],
 )

@@ -282,7 +282,7 @@ def regressing() -> onnx.ModelProto:
         (features(), None, "the samples of split train have no labels"),
         (features(), CLASSES + 5, "has the label 10, and the output scores 10 classes"),
         (shuffling(), CLASSES, "the model draws random numbers"),
-        (regressing(), CLASSES, "not one score a class"),
+        (regressing(), CLASSES, "not one score per class"),
         (linear(np.zeros((10, 64))), CLASSES, "the weights are all 0"),
         (linear(np.full((10, 64), np.nan)), CLASSES, "the weights are not finite"),
     ],
@@ -302,7 +302,7 @@ def test_what_cannot_be_measured_does_not_stop_the_dump(
 
 def test_scores_say_what_they_lack() -> None:
     scored = compute_flatness_baselines(None, 100, "")
-    text = "the store holds no flatness: dump with --flatness"
+    text = "the store holds no flatness: dump with `flatness=True`"
     assert {one.reason for one in scored.values()} == {text}
     found = FlatnessRecord(
         cnatool.Flatness(),
@@ -375,7 +375,7 @@ def test_samples_sorted_by_class_are_said(tmp_path: Path) -> None:
         tmp_path, features(), DIGITS[order], CLASSES[order], "s.zarr", settings, observer=notes
     )
     assert any("sorted by class and hold 3 of 10 classes" in text for text in notes.texts)
-    assert "take all with --flatness-samples 1797" in "\n".join(notes.texts)
+    assert "take all with `flatness.samples=1797`" in "\n".join(notes.texts)
 
 
 def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_what_is_not_a_store_is_left_alone(here: Here) -> None:
     here.refused(NotAStoreError, r"l\.zarr is a link\. Name the store", store="l.zarr")
     here.cut("u.h5")
     (here.folder / "u.h5").rename(here.folder / "u.zarr")
-    here.refused(NotAStoreError, r"u\.zarr is no \.zarr store", store="u.zarr")
+    here.refused(NotAStoreError, r"u\.zarr is not a \.zarr store", store="u.zarr")
 
 
 @pytest.mark.parametrize("name", NAMES)
