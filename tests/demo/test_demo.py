@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+from support.notes import Notes
 
 import cnatool
 from cnatool.cli.commands.demo import _print_correlations, _print_networks
@@ -27,21 +28,9 @@ NETWORKS = sorted((DATA / "networks").glob("*.onnx"))
 CNATOOL = Path(sys.executable).with_name("cnatool")
 
 
-class Recorder:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.seen: list[tuple[str, int, int]] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        self.seen.append((split, done, rows))
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DemoRow], Recorder]:
-    recorder = Recorder()
+    recorder = Notes()
     return run_demo(tmp_path_factory.mktemp("demo"), recorder), recorder
 
 
@@ -155,9 +144,9 @@ def test_cna_is_that_of_a_few_lines_of_numpy(rows: list[DemoRow], run: str) -> N
 
 def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Recorder]) -> None:
     recorder = demo[1]
-    done = [done for _, done, _ in recorder.seen]
-    assert recorder.notes == []
-    assert {(name, rows) for name, _, rows in recorder.seen} == {("36 networks", 36 * 1797)}
+    done = [done for _, done, _ in recorder.done]
+    assert recorder.texts == []
+    assert {(name, rows) for name, _, rows in recorder.done} == {("36 networks", 36 * 1797)}
     assert done == sorted(done)
     assert done[-1] == 36 * 1797
 

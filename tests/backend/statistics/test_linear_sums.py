@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
+from support.reference import every_value
 
 import cnatool
 from cnatool.backend.graph.graph import load_graph
@@ -24,16 +25,6 @@ from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.backend.statistics.exposed_model import ExposedModel
 from cnatool.backend.statistics.linear_sums import LinearSums
 from cnatool.backend.statistics.sum_terms import Leaf, LinearSum
-
-
-def values_of(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    names = [name for node in model.graph.node for name in node.output]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    given = ReferenceEvaluator(copy).run(None, feeds)
-    return feeds | dict(zip(names, given, strict=True))
 
 
 def sums_of(model: onnx.ModelProto, path: Path, values: dict[str, np.ndarray]) -> LinearSums:
@@ -100,7 +91,7 @@ def check(
     model: onnx.ModelProto, folder: Path, shape: tuple[int, ...], tensor: str = "y"
 ) -> LinearSum:
     x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = every_value(model, {"x": x})
     found = sums_of(model, folder, values).of(tensor)
     assert_equal_sums(model, found, values, tensor)
     return found
@@ -235,7 +226,7 @@ def test_a_chain_before_a_nonlinearity_is_not_read(tmp_path: Path) -> None:
     net.node("Relu", ["shifted"], "r3")
     model = net.model({"x": ("n", 3, 41, 40)}, {"r3": ("n", 48, 21, 20)})
     x = np.random.default_rng(1).normal(size=(2, 3, 41, 40)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = every_value(model, {"x": x})
     sums = sums_of(model, tmp_path, values)
     expected = {
         "c1": {("x", "edges")},
@@ -270,7 +261,7 @@ def test_normalised_concatenation(tmp_path: Path) -> None:
     net.node("Relu", [net.node("Sub", ["scaled", net.weight("m", 12, 1, 1)], "less")], "r2")
     model = net.model({"x": ("n", 3, 9, 7)}, {"r2": ("n", 12, 9, 7)})
     x = np.random.default_rng(1).normal(size=(2, 3, 9, 7)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = every_value(model, {"x": x})
     sums = sums_of(model, tmp_path, values)
     for tensor in ("joined", "normed", "scaled", "less"):
         found = sums.of(tensor)
@@ -343,7 +334,7 @@ def test_random_chains(
     model, shape = made
     folder = tmp_path_factory.mktemp("chain")
     x = np.random.default_rng(2).normal(size=(3, *shape)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = every_value(model, {"x": x})
     sums = sums_of(model, folder, values)
     network = open_network(folder / "model.onnx")
     probed = network.probe(Samples({"x": x}), bound=None, run=RunOptions(threads=1)).tensors
@@ -422,7 +413,7 @@ def test_samples_far_smaller_than_one(scale: float, tmp_path: Path) -> None:
     first = ["x", net.weight("w1", 16, 3, 3, 3), net.weight("b1", 16)]
     net.node("Relu", [net.node("Conv", first, "c1")], "r1")
     net.node("Conv", ["r1", net.weight("w2", 16, 16, 3, 3), net.weight("b2", 16)], "c2")
-    trained = values_of(net.model({"x": ("n", 3, 40, 40)}, {"c2": ("n", 16, 36, 36)}), {"x": x})
+    trained = every_value(net.model({"x": ("n", 3, 40, 40)}, {"c2": ("n", 16, 36, 36)}), {"x": x})
     c2 = trained["c2"].astype(np.float64)
     given = {"scale": np.ones(16), "shift": np.zeros(16)}
     given |= {"mean": c2.mean(axis=(0, 2, 3)), "variance": c2.var(axis=(0, 2, 3))}
