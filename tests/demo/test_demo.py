@@ -29,13 +29,13 @@ CNATOOL = Path(sys.executable).with_name("cnatool")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DemoRow], Recorder]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DemoRow], Notes]:
     recorder = Notes()
     return run_demo(tmp_path_factory.mktemp("demo"), recorder), recorder
 
 
 @pytest.fixture
-def rows(demo: tuple[list[DemoRow], Recorder]) -> list[DemoRow]:
+def rows(demo: tuple[list[DemoRow], Notes]) -> list[DemoRow]:
     return demo[0]
 
 
@@ -142,7 +142,7 @@ def test_cna_is_that_of_a_few_lines_of_numpy(rows: list[DemoRow], run: str) -> N
     assert row.test.cna.value == pytest.approx(np.corrcoef(alpha, beta)[0, 1], abs=1e-6)
 
 
-def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Recorder]) -> None:
+def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Notes]) -> None:
     recorder = demo[1]
     done = [done for _, done, _ in recorder.done]
     assert recorder.texts == []
