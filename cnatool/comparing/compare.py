@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from cnatool.comparing.differences import (
+    compare_statistics,
+    compare_sums,
+    compare_values,
     equal_share,
     same_predictions,
-    statistic_differences,
-    sums_agree,
-    value_difference,
 )
 from cnatool.comparing.match_tensors import matched
 from cnatool.comparing.results import (
@@ -23,7 +23,7 @@ from cnatool.comparing.results import (
 )
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.store.reader import Store, open_store
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ def compare(
         If the convention or a field does not exist, or the tolerance is no positive number.
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
-        raise UsageError(f"--tolerance {tolerance}: a number above 0.")
+        raise UsageError(f"`tolerance={tolerance}`: it must be above 0.")
     named = Convention.named(convention, overrides)
     one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
     names = _common_splits(one, two, split)
-    match = matched(one, two, sums_agree(one.splits[names[0]], two.splits[names[0]]))
+    match = matched(one, two, compare_sums(one.splits[names[0]], two.splits[names[0]]))
     splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
-    scores, reason = compared_scores(one, two, names, named)
+    scores, reason = compare_scores(one, two, names, named)
     found = _found(splits, scores, tolerance)
     differences = [
         *_structure(match, splits, one, two),
@@ -137,7 +137,7 @@ def _common_splits(one: Store, two: Store, split: str | None) -> list[str]:
 
 def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
     rows = min(len(split), len(split2))
-    statistics = statistic_differences(split, split2, match.pairs, rows)
+    statistics = compare_statistics(split, split2, match.pairs, rows)
     labels, labels2 = split.labels, split2.labels
     marks = split.record.fingerprint, split2.record.fingerprint
     outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
@@ -163,7 +163,7 @@ def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
             ArraysCompared(
                 name=outputs[number].name,
                 name2=outputs2[number2].name,
-                values=value_difference(split.outputs(number), split2.outputs(number2), rows),
+                values=compare_values(split.outputs(number), split2.outputs(number2), rows),
                 predictions=same_predictions(split.outputs(number), split2.outputs(number2), rows),
             )
             for number, number2 in _matched_outputs(outputs, outputs2)
@@ -192,7 +192,7 @@ def _activations(split: Split, split2: Split, pair: Pair, rows: int) -> Differen
                 None, None, None, f"{each.path} holds statistics of {tensor.name!r} alone"
             )
     one, two = split.activations(pair.one.name), split2.activations(pair.two.name)
-    return value_difference(one, two, rows)
+    return compare_values(one, two, rows)
 
 
 def _found(
@@ -277,7 +277,7 @@ def _notes(match: Match, one: Store, two: Store, fields: ConventionFields) -> It
     if match.reordered:
         yield (
             f"layers that run in another order in {two.path}: {_listed(match.reordered)}. Depths "
-            "by index see another network; --set depth=path does not"
+            "by index see another network; `depth='path'` does not"
         )
     for names, where in ((match.folded2, two), (match.folded, one)):
         if names:
@@ -295,7 +295,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + more
 
 
-def compared_scores(
+def compare_scores(
     store: Store,
     store2: Store,
     splits: Sequence[str],
@@ -305,7 +305,7 @@ def compared_scores(
     # Intervals and p-values are not compared.
     convention = convention.without_resamples(keep_overrides=False)
     try:
-        results = [score_all(each, None, convention).result() for each in (store, store2)]
+        results = [score_store(each, None, convention).result() for each in (store, store2)]
     except (DataError, MetricError) as error:
         return [], str(error)
     numbers, numbers2 = (dict(_scores(result, splits)) for result in results)

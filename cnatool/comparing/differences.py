@@ -64,7 +64,7 @@ class _Largest:
         return Difference(self.absolute, self.relative, scale)
 
 
-def statistic_differences(
+def compare_statistics(
     split: Split, split2: Split, pairs: Sequence[Pair], rows: int
 ) -> list[dict[str, Difference]]:
     """Compare every statistic that both stores hold, for each pair of tensors."""
@@ -95,7 +95,7 @@ def statistic_differences(
     return differences
 
 
-def sums_agree(split: Split, split2: Split) -> Callable[[str, str], bool]:
+def compare_sums(split: Split, split2: Split) -> Callable[[str, str], bool]:
     """Give a function that says whether two tensors' sums over the first rows are much the same."""
     rows = min(len(split), len(split2), _FIRST_ROWS)
     if not (rows and split.has_statistic("sum") and split2.has_statistic("sum")):
@@ -179,7 +179,7 @@ def _mean_sizes(split: Split, statistic: str, columns: list[int], rows: int) -> 
     return list(total / max(1, rows))
 
 
-def value_difference(one: StoredArray, two: StoredArray, rows: int) -> Difference:
+def compare_values(one: StoredArray, two: StoredArray, rows: int) -> Difference:
     """Compare whole values; channels may come last in one of the arrays, and first in the other."""
     shape, shape2 = one.shape[1:], two.shape[1:]
     moves = [

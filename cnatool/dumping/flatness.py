@@ -16,9 +16,9 @@ from cnatool._util.text import bytes_text, time_text
 from cnatool._util.threads import map_ordered
 from cnatool.backend.weights.noisy_model import NoisyModel, Weights, log_sum, square_sum
 from cnatool.errors import CnatoolError, DataError, ModelError
-from cnatool.metrics.performance import checked_labels
+from cnatool.metrics.performance import validate_labels
 from cnatool.records.weights import FlatnessRecord, NoiseRecord
-from cnatool.scoring.output import dumped_output
+from cnatool.scoring.output import select_dumped_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -100,11 +100,11 @@ class _Measurement:
             return outputs
 
         operators = [tensor.operator for tensor in plan.outputs]
-        self._output = dumped_output(plan.record, operators, plain_outputs)
+        self._output = select_dumped_output(plan.record, operators, plain_outputs)
         if self._output.kind is None:
             raise ModelError(self._output.reason or "no output holds class scores")
         scores = self._output.scores(np.concatenate(outputs))
-        checked_labels(scores, self._samples.labels)
+        validate_labels(scores, self._samples.labels)
         self._classes = scores.shape[1]
         self._correct = sum(map(self._hits, outputs, self._samples.labels_of(outputs)))
         started = time.perf_counter()

@@ -20,7 +20,7 @@ from cnatool.dumping.batch import batched
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
 from cnatool.dumping.left_out import left_out_lines
 from cnatool.records.store import ArrayRecord, ConstantRecord, RuntimeRecord, StoreRecord
-from cnatool.scoring.output import no_output_text
+from cnatool.scoring.output import explain_missing_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -298,7 +298,7 @@ def _summary(
         *left_out_lines(record.skipped),
     ]
     if not record.outputs:
-        lines.append(f"{no_output_text(record)}: scores have no accuracy, loss and margin")
+        lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(

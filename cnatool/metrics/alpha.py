@@ -114,7 +114,7 @@ def entropy(
         if density:
             raise MetricError(
                 f"Inputs of type {values.dtype} are symbols, and symbols have no density: "
-                "--set alpha=entropy."
+                "use `alpha='entropy'`."
             )
         return _symbol_entropy(flat)
     low, high = map(float, range)
@@ -215,16 +215,17 @@ class _Bounds:
         if math.isnan(value):
             raise DataError(
                 f"Sample row {row} holds NaN, which no bin takes: "
-                "--set out_of_range=drop leaves such values out."
+                "`out_of_range='drop'` leaves such values out."
             )
         if math.isinf(value):
             raise DataError(
-                f"Sample row {row} holds {written}, which no range includes: --set "
-                "out_of_range=drop leaves such values out, and clip counts them in the last bins."
+                f"Sample row {row} holds {written}, which no range includes: "
+                "`out_of_range='drop'` leaves such values out, `out_of_range='clip'` counts them "
+                "in the outermost bins."
             )
         raise OutsideError(
             f"Sample row {row} holds {written}, outside the range {self.low:g}:{self.high:g}: "
-            "--set range=LO:HI where the values are meant, or --set out_of_range=clip|drop."
+            "use `range='LO:HI'` if such values are expected, or `out_of_range='clip|drop'`."
         )
 
 
@@ -378,7 +379,7 @@ def _binned_entropy(
     if not total.all():
         raise DataError(
             f"Sample row {rows[np.argmin(total)]} has no value inside the range, and nothing is "
-            "left of it: --set range=LO:HI, or --set out_of_range=clip."
+            "left of it: use `range='LO:HI'` or `out_of_range='clip'`."
         )
     if widths is None:
         return entropy_of_counts(binned, total, width)

@@ -25,7 +25,7 @@ _CHANNELS = (1, 3, 4)
 _LEAST_DICTIONARY, _GREATEST_DICTIONARY = 1 << 12, 1 << 26  # of LZMA; the last is preset 9's
 
 
-def compressed_share(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
+def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
     """Return compressed bytes / raw bytes of each sample (paper §3.1, after Serrà et al. 2019).
 
     Several samples are compressed at a time. What a codec writes beside the data counts, so that
@@ -39,7 +39,7 @@ def compressed_share(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
         (h, w, C) or (C, h, w) with 1, 3 or 4 channels; where both ends could be the channels,
         the last axis is.
     codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
-        Each at a setting of its own, which `codec_text` gives.
+        Each at a setting of its own, which `describe_codec` gives.
 
     Returns
     -------
@@ -73,11 +73,11 @@ def compressed_share(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
 
 
 def compressed(sample: NDArray[Any], codec: Codec) -> bytes:
-    """Return what the codec makes of one sample; parameters as of `compressed_share`."""
+    """Return what the codec makes of one sample; parameters as of `compression_ratio`."""
     return _CODECS[codec].encode(_as_taken(np.asarray(sample)[None], codec)[0])
 
 
-def codec_text(codec: Codec) -> str:
+def describe_codec(codec: Codec) -> str:
     """Say which library compresses, in which version and at which setting.
 
     The compressed size depends on all three.
@@ -99,7 +99,7 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
     if values.dtype != np.uint8:
         raise MetricError(
             f"codec={codec} takes 8-bit pictures, and the inputs are {values.dtype}: "
-            "--set codec=zlib, bz2, lzma or zstd."
+            "use `codec='zlib'`, bz2, lzma or zstd."
         )
     if len(shape) == 2:
         return values
@@ -110,7 +110,8 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(moved)
     raise MetricError(
         f"codec={codec} takes pictures of shape (h, w), (h, w, C) or (C, h, w) with 1, 3 or 4 "
-        f"channels, and the inputs have shape {shape}: --set codec=zlib, bz2, lzma or zstd."
+        f"channels, and the inputs have shape {shape}: use `codec='zlib'`, bz2, lzma "
+        "or zstd."
     )
 
 

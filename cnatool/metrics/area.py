@@ -8,7 +8,7 @@ import numpy as np
 
 from cnatool.metrics.correlation import are_equal
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.smoothing import curve_order, sorted_curve
+from cnatool.metrics.smoothing import curve_order, smooth_sorted_curve
 from cnatool.metrics.sums import sum_in_blocks
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def curve_area(
     return area_between(*splits, form=form, window=window, points=points)
 
 
-def normalised_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve, Curve] | str:
+def normalise_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve, Curve] | str:
     """Return the two curves that `curve_area` measures between, or why there are none.
 
     Parameters
@@ -75,7 +75,7 @@ def normalised_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curv
     splits = _ordered(first, second, window)
     if isinstance(splits, str):
         return splits
-    return _normalised(*(smoothed_split(*split, window) for split in splits))
+    return _normalised(*(smooth_split(*split, window) for split in splits))
 
 
 def _ordered(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
@@ -102,18 +102,18 @@ def area_between(
 ) -> Estimate:
     """Return CNA-A of splits of finite (α, β) in `curve_order`; parameters as `curve_area`."""
     return area_of_curves(
-        smoothed_split(*first, window), smoothed_split(*second, window), form=form, points=points
+        smooth_split(*first, window), smooth_split(*second, window), form=form, points=points
     )
 
 
-def smoothed_split(alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int) -> Curve:
+def smooth_split(alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int) -> Curve:
     """Return the curve of a split in `curve_order`; not finite where sums overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return sorted_curve(alpha, beta, window)
+        return smooth_sorted_curve(alpha, beta, window)
 
 
 def area_of_curves(first: Curve, second: Curve, *, form: AreaForm, points: int) -> Estimate:
-    """Return CNA-A of two curves of `smoothed_split`, whose arrays it overwrites."""
+    """Return CNA-A of two curves of `smooth_split`, whose arrays it overwrites."""
     curves = _normalised(first, second)
     del first, second
     if isinstance(curves, str):

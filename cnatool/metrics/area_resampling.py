@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cnatool._util.observer import ignore_progress
-from cnatool.metrics.area import area_of_curves, smoothed_split
+from cnatool.metrics.area import area_of_curves, smooth_split
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
 from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
 from cnatool.metrics.smoothing import curve_order
@@ -33,7 +33,7 @@ class ResampledAreas(NamedTuple):
     area_and_margin: NDArray[np.float64]
 
 
-def resampled_areas(
+def resample_areas(
     first: Curve,
     second: Curve,
     *,
@@ -90,7 +90,7 @@ def resampled_areas(
             counts = resample_counts(alpha.size, seed, stream, number)[order]
             if stream == of:
                 gamma = margin(np.repeat(ordered_margins, counts, axis=0))
-            curves.append(smoothed_split(np.repeat(alpha, counts), np.repeat(beta, counts), window))
+            curves.append(smooth_split(np.repeat(alpha, counts), np.repeat(beta, counts), window))
             del counts
         area = area_of_curves(*curves, form=form, points=points).value
         known = math.nan if area is None else area
@@ -100,7 +100,7 @@ def resampled_areas(
     return ResampledAreas(found[:, 0], found[:, 1])
 
 
-def with_interval(
+def add_interval(
     estimate: Estimate,
     values: NDArray[np.float64],
     level: float,
@@ -114,7 +114,7 @@ def with_interval(
     return ResampledEstimate(estimate.value, edges, reason, bias)
 
 
-def relabelled_areas(
+def relabel_areas(
     first: Curve,
     second: Curve,
     *,
@@ -130,7 +130,7 @@ def relabelled_areas(
     Parameters
     ----------
     first, second, form, window, points
-        As of `resampled_areas`.
+        As of `resample_areas`.
     relabellings, seed : int
         How many, and their seed.
     progress : callable
@@ -151,7 +151,7 @@ def relabelled_areas(
         generator = np.random.default_rng([seed, size, total, 1 + number])
         dealt = np.zeros(total, np.bool_)
         dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
-        curves = [smoothed_split(alpha[part], beta[part], window) for part in (dealt, ~dealt)]
+        curves = [smooth_split(alpha[part], beta[part], window) for part in (dealt, ~dealt)]
         area = area_of_curves(*curves, form=form, points=points).value
         return (math.nan if area is None else area,)
 
@@ -172,7 +172,7 @@ def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:
     area : float
         Of the splits as they are.
     values : (n,) float64 array
-        Of `relabelled_areas`.
+        Of `relabel_areas`.
     """
     broken = int(np.count_nonzero(np.isnan(values)))
     if broken:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import Aggregate
 
 
-def activation_sums(block: NDArray[Any]) -> NDArray[np.float64]:
+def sum_activations(block: NDArray[Any]) -> NDArray[np.float64]:
     """Return z_d(x) of one layer: the sum of each sample's elements, accumulated in float64.
 
     Parameters
@@ -43,7 +43,7 @@ def aggregated(
     Parameters
     ----------
     sums : (n,) float64 array
-        Sums over all elements, of `activation_sums`.
+        Sums over all elements, of `sum_activations`.
     shape : sequence of int
         The layer's shape for one sample; the channels come first.
     how : {"sum", "mean", "channel-mean", "channel-mean-spatial"}
@@ -89,12 +89,12 @@ def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
     if d.size < 2:
         raise MetricError(
             f"β needs at least two layers, and the convention selects {d.size}: "
-            "--set include_output=true, or --set layers=…, may select more."
+            "`include_output=True` or `layers=…` may select more."
         )
     if np.ptp(d) == 0:
         raise MetricError(
             f"β needs layers at different depths, and all {d.size} are at depth {d[0]:g}: "
-            "--set depth=index."
+            "use `depth='index'`."
         )
     centred: NDArray[np.float64] = d - d.mean()
     centred /= centred @ centred

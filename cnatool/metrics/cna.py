@@ -19,7 +19,7 @@ from cnatool.metrics.correlation import (
     standardised,
 )
 from cnatool.metrics.estimate import Cna
-from cnatool.metrics.kendall_resampling import ROWS, kendall_of_counts
+from cnatool.metrics.kendall_resampling import ROWS, prepare_kendall
 from cnatool.metrics.ranks import dense_ranks, midranks
 from cnatool.metrics.resampling import (
     independence_test,
@@ -28,7 +28,7 @@ from cnatool.metrics.resampling import (
     resample_counts,
     resampled,
 )
-from cnatool.metrics.smoothing import curve_order, sorted_curve
+from cnatool.metrics.smoothing import curve_order, smooth_sorted_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -198,7 +198,7 @@ def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     def statistic(counts: _Counts) -> float:
         times = counts[order]
         with np.errstate(over="ignore", invalid="ignore"):
-            curve = sorted_curve(np.repeat(first, times), np.repeat(second, times), window)
+            curve = smooth_sorted_curve(np.repeat(first, times), np.repeat(second, times), window)
         if any(not np.isfinite(values).all() or is_constant(values) for values in curve):
             return math.nan
         one, other = map(standardised, curve)
@@ -259,7 +259,7 @@ _FORMS: Mapping[CnaForm, _Form] = {
     ),
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
-        lambda alpha, beta, window: kendall_of_counts(alpha, beta),
+        lambda alpha, beta, window: prepare_kendall(alpha, beta),
         _percentiles,
         "spearman",
         _FEW,
@@ -269,6 +269,6 @@ _FORMS: Mapping[CnaForm, _Form] = {
         _smoothed_of_counts,
         _recentred,
         "pearson",
-        "the points of a smoothed curve are not independent: --set interval=bootstrap",
+        "the points of a smoothed curve are not independent: use `interval='bootstrap'`",
     ),
 }

@@ -12,7 +12,7 @@ from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Correlation, MinibatchCna
 from cnatool.metrics.kendall_resampling import kendall_tau
 from cnatool.metrics.ranks import midranks
-from cnatool.metrics.smoothing import smoothed_curve
+from cnatool.metrics.smoothing import smooth_curve
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -117,7 +117,7 @@ def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
         few = f"{n} sample{'' if n == 1 else 's'} are too few for a curve by windows of {window}"
         return Correlation.undefined(f"{few}: it needs {window + _POINTS - 1}")
     with np.errstate(over="ignore", invalid="ignore"):
-        curve = smoothed_curve(*columns, window)
+        curve = smooth_curve(*columns, window)
     for name, values in zip(_NAMES, curve, strict=True):
         if not np.isfinite(values).all():
             return Correlation.undefined(f"{name} is too large for float64")

@@ -40,7 +40,7 @@ def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.signe
     return share.astype(np.int16 if groups <= _MOST_INT16 else np.int64)
 
 
-def in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
+def lie_in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
     """Say whether rows of one class lie together: half the changes of a random order, or fewer.
 
     Parameters

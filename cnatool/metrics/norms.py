@@ -113,7 +113,7 @@ def spectral_bound(
     return math.log(len(sigma)) + float(sigma.sum()) + 0.5 * total - 0.5 * math.log(samples)
 
 
-def over_margin(log: float, margin: Estimate) -> Baseline:
+def divide_by_margin(log: float, margin: Estimate) -> Baseline:
     """Divide a measure by γ.
 
     Parameters

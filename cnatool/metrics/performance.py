@@ -93,7 +93,7 @@ def cross_entropy(
     MetricError
         For outputs that are not one score a class.
     """
-    y = checked_labels(outputs, labels, first_row)
+    y = validate_labels(outputs, labels, first_row)
     scores = outputs.astype(np.float64)
     if kind == "probabilities":
         return -np.log(np.maximum(scores[np.arange(y.size), y], _LEAST_PROBABILITY))
@@ -104,7 +104,7 @@ def cross_entropy(
     return result
 
 
-def checked_labels(
+def validate_labels(
     outputs: NDArray[Any], labels: ArrayLike, first_row: int = 0
 ) -> NDArray[np.int64]:
     """Return the labels of (n, H) outputs as int64, one a row, each in 0 … H − 1.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 15  # values that are averaged at a time
 
 
-def smoothed_curve(
+def smooth_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sort by α, average β over equal α, and take the running mean of both over full windows.
@@ -34,14 +34,14 @@ def smoothed_curve(
     alpha, beta : (n − window + 1,) float64 array
     """
     order = curve_order(alpha, beta)
-    return sorted_curve(alpha[order], beta[order], window)
+    return smooth_sorted_curve(alpha[order], beta[order], window)
 
 
-def sorted_curve(
+def smooth_sorted_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `smoothed_curve` of samples that are in `curve_order`."""
-    return running_mean(alpha, window), running_mean(tied_means(alpha, beta), window)
+    """Return `smooth_curve` of samples that are in `curve_order`."""
+    return running_mean(alpha, window), running_mean(average_ties(alpha, beta), window)
 
 
 def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -49,7 +49,7 @@ def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArra
     return np.lexsort((beta, alpha))
 
 
-def tied_means(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
+def average_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
     """Replace each β by the mean β of the samples of its α.
 
     Parameters

@@ -48,6 +48,37 @@ class ModelResult(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class ScoreHeader(Document, frozen=True):
+    """What every result of scoring begins with.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store, test_store : str, str or None
+        What was scored.
+    model : ModelResult or None
+        The model that was run; None where the store does not say.
+    tags : dict
+        The tags that the store was dumped with.
+    convention : Convention
+        The convention behind every number.
+    alpha_codec : str or None
+        What compressed the inputs, with its version and setting; None for other forms of α.
+    layers : tuple of LayerResult
+        The layers that β was computed over.
+    """
+
+    schema: str
+    store: str
+    test_store: str | None
+    model: ModelResult | None
+    tags: dict[str, str]
+    convention: Convention
+    alpha_codec: str | None
+    layers: tuple[LayerResult, ...]
+
+
 class OutputResult(msgspec.Struct, frozen=True):
     """The model output that accuracy, loss and margin were taken from.
 
@@ -250,25 +281,11 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     pac_bayes_mag_from_zero: Baseline
 
 
-class ScoreResult(Document, frozen=True):
+class ScoreResult(ScoreHeader, frozen=True):
     """Everything `cnatool score` says of a store.
 
     Attributes
     ----------
-    schema : str
-        Name and version of this format.
-    store, test_store : str, str or None
-        What was scored.
-    model : ModelResult or None
-        The model that was run; None where the store does not say.
-    tags : dict
-        The tags that the store was dumped with.
-    convention : Convention
-        The convention behind every number.
-    alpha_codec : str or None
-        What compressed the inputs, with its version and setting; None for other forms of α.
-    layers : tuple of LayerResult
-        The layers that β was computed over.
     layers_missing : tuple of str
         Tensors that the convention's ``layers`` would count and the store does not hold.
     output : OutputResult
@@ -294,13 +311,6 @@ class ScoreResult(Document, frozen=True):
     """
 
     schema: Literal["cnatool.score/1"]
-    store: str
-    test_store: str | None
-    model: ModelResult | None
-    tags: dict[str, str]
-    convention: Convention
-    alpha_codec: str | None
-    layers: tuple[LayerResult, ...]
     layers_missing: tuple[str, ...]
     output: OutputResult
     splits: dict[str, SplitResult]

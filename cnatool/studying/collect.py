@@ -17,7 +17,7 @@ from cnatool.errors import MetricError, StoreWriteError, UsageError
 from cnatool.metrics.convention import NO_RESAMPLES, Convention
 from cnatool.records.layout import split_arrays
 from cnatool.scoring.results import ScoreResult
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.columns import measured
@@ -177,7 +177,7 @@ def collect(
             second = None if test is None else _finished(paired_store(path, Path(test)), named)
             key = score_key(first, second, convention, output)
             kept = None if cache is None or key is None else cache.get(key)
-            scored = kept or score_all(first, second, without, output=output).result()
+            scored = kept or score_store(first, second, without, output=output).result()
             network = _network(name, first, second, scored, str(convention))
         if network is not None:
             networks.append(network)

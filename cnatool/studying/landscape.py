@@ -13,8 +13,8 @@ from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import LayerResult
-from cnatool.scoring.split import finite
+from cnatool.scoring.split import finite_or_none
+from cnatool.scoring.split_selection import layer_results
 from cnatool.store.reader import as_paths, open_store
 from cnatool.studying.find import find_stores, store_ids
 from cnatool.studying.minibatch import gathered, same_minibatch, usable
@@ -172,10 +172,7 @@ def landscape(
         split=minibatch.split,
         samples=len(minibatch.alpha),
         fingerprint=minibatch.fingerprint,
-        layers=tuple(
-            LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
-            for number, layer in enumerate(minibatch.layers, start=1)
-        ),
+        layers=layer_results(minibatch.layers),
         dimension=minibatch.dimension,
         variance_shares=tuple(map(float, plane.shares)),
         points=tuple(points),
@@ -287,7 +284,7 @@ def _points(
             path=paths[number],
             x=x,
             y=y,
-            captured=finite(plane.captured[number]),
+            captured=finite_or_none(plane.captured[number]),
             cna=correlation(beta[number]),
             cna_projected=correlation(mean + x * first + y * second),
         )

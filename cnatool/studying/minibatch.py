@@ -13,10 +13,10 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool._util.threads import prefetch
 from cnatool.errors import MetricError, UsageError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
-from cnatool.scoring.alpha import split_alpha
-from cnatool.scoring.split import named_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.metrics.beta import aggregated, slope_coefficients, sum_activations
+from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.split import locate_errors
+from cnatool.scoring.split_selection import select_splits, suggest_range
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.integrity import combine_digests
 from cnatool.studying.statistics.plane import centred_products
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.scoring.split_selection import ScoredParts
+    from cnatool.scoring.split_selection import SelectedSplits
     from cnatool.store.reader import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
@@ -78,7 +78,7 @@ class _Checkpoint:
 
     number: int
     split: Split
-    parts: ScoredParts
+    parts: SelectedSplits
 
     def described(self) -> dict[str, object]:
         """Give what is the same at all checkpoints of one network over the same data."""
@@ -121,10 +121,10 @@ def same_minibatch(
         if rows == min(samples, *(len(one.split) for one in found)):
             break
     first = found[0]
-    with named_split(first.split):
+    with locate_errors(first.split):
         slope_coefficients([layer.depth for layer in first.parts.layers])
-    with range_advice(first.parts), named_split(first.split):
-        alpha = split_alpha(first.split, fields, Silent(), rows)
+    with suggest_range(first.parts), locate_errors(first.split):
+        alpha = compute_alpha(first.split, fields, Silent(), rows)
     return Minibatch(
         first.split.name,
         digests[readable.index(first)],
@@ -144,7 +144,7 @@ def _checkpoint(
             f"{store.path} is not finished: split {split.name} has {len(split)} of "
             f"{split.record.rows} rows. The same dump with --resume goes on."
         )
-    parts = scored_parts(store, None, fields)
+    parts = select_splits(store, None, fields)
     for layer in parts.layers:
         if layer.tensor.varies:
             raise MetricError(
@@ -250,7 +250,7 @@ def gathered(
         for start, block in prefetch(_blocks(arrays, rows)):
             checkpoints, some, columns = block.shape
             flat = block.reshape(checkpoints * some, columns)
-            sums[:, start : start + some] += activation_sums(flat).reshape(checkpoints, some)
+            sums[:, start : start + some] += sum_activations(flat).reshape(checkpoints, some)
             products = centred_products(block.reshape(checkpoints, some * columns))
             if not np.isfinite(products).all():
                 for split in splits:

@@ -212,7 +212,7 @@ def test_interrupted_score_says_one_line(here: Path) -> None:
         "def slow(*words):\n"
         "    _thread.interrupt_main()\n"
         "    time.sleep(5)\n"
-        "s.scored_split = slow\n"
+        "s.score_split = slow\n"
         "sys.argv = ['cnatool', 'score', 'net.zarr']\n"
         "from cnatool.cli import main\n"
         "main()\n"

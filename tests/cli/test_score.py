@@ -238,7 +238,7 @@ def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]
         assert one["interval_reason"] == "no resamples are drawn"
     assert found["splits"]["train"]["cna"]["p_value"] is None
     assert found["cna_area_by_chance"]["reason"] == "no relabellings are drawn"
-    assert any("--set area_resamples=100 says how far" in note for note in found["notes"])
+    assert any("--set area_resamples=100 estimates how far" in note for note in found["notes"])
     text = run("score", "net.zarr", *words, cwd=here[0]).stdout
     assert "interval of CNA of train: no resamples are drawn" in text
     assert "p of CNA of train: no permutations are drawn" in text
@@ -260,9 +260,9 @@ def test_layers(here: tuple[Path, dict[str, Recorded]]) -> None:
                 assert f"{part[field]:z.4f}" in text
         for group in split["groups"]:
             assert all(f"{value:.4f}" in text for value in group["z"])
-        (sample,) = split["samples"]
+        (sample,) = split["profiles"]
         assert f"5 (α {sample['alpha']:.2f})" in text
-    assert "--sample x: net.zarr has no sample of that id" in refused(
+    assert "--sample x: net.zarr has no sample with this id" in refused(
         "layers", "net.zarr", "--sample", "x", cwd=folder
     )
     assert run("layers", "net.zarr", "--set", "depth=path", cwd=folder).stdout.startswith(

@@ -133,7 +133,7 @@ def test_parallel_layers_in_another_order(tmp_path: Path) -> None:
         ("fc3", "/a"),
     ]
     assert "layers that run in another order" in found.notes[0]
-    assert "--set depth=path" in found.notes[0]
+    assert "`depth='path'`" in found.notes[0]
     assert all(t.activations.max_abs == 0 for t in found.splits["train"].tensors)
     assert not found.same  # β over the index sees another network
     assert {text.partition(":")[0] for text in found.differences} <= {s.name for s in found.scores}
@@ -276,7 +276,7 @@ def test_errors(tmp_path: Path) -> None:
         cnatool.compare(one, two)
     with pytest.raises(MetricError, match=r"a\.zarr has no split 'valid'; it has train, test\."):
         cnatool.compare(one, two, split="valid")
-    with pytest.raises(UsageError, match=r"--tolerance 0: a number above 0\."):
+    with pytest.raises(UsageError, match=r"`tolerance=0`: it must be above 0"):
         cnatool.compare(one, one, tolerance=0)
 
 

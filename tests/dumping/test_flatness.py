@@ -20,7 +20,7 @@ from support.notes import Notes
 import cnatool
 from cnatool.errors import UsageError
 from cnatool.records.weights import FlatnessRecord, NoiseRecord
-from cnatool.scoring.baselines import scored_flatness
+from cnatool.scoring.baselines import compute_flatness_baselines
 
 DIGITS, CLASSES = load_digits(return_X_y=True)
 DIGITS = (DIGITS / 16).astype(np.float32)
@@ -217,7 +217,7 @@ def test_what_cannot_fall_so_far(tmp_path: Path) -> None:
     assert found.accuracy < 0.1
     text = f"the accuracy without noise is {found.accuracy:g}, and cannot fall by 0.1"
     assert reasons(found) == (text, text)
-    scored = scored_flatness(found, 100, "")
+    scored = compute_flatness_baselines(found, 100, "")
     assert {one.reason for one in scored.values()} == {text}
 
 
@@ -279,12 +279,12 @@ def test_what_cannot_be_measured_does_not_stop_the_dump(
     assert found.reason is not None
     assert text in found.reason
     assert f"flatness is not measured: {found.reason}" in notes.texts
-    scored = scored_flatness(found, 100, "")
+    scored = compute_flatness_baselines(found, 100, "")
     assert {one.reason for one in scored.values()} == {found.reason}
 
 
 def test_scores_say_what_they_lack() -> None:
-    scored = scored_flatness(None, 100, "")
+    scored = compute_flatness_baselines(None, 100, "")
     text = "the store holds no flatness: dump with --flatness"
     assert {one.reason for one in scored.values()} == {text}
     found = FlatnessRecord(
@@ -295,7 +295,7 @@ def test_scores_say_what_they_lack() -> None:
         magnitude=NoiseRecord(reason="none"),
         epsilon=1e-3,
     )
-    scored = scored_flatness(found, None, "no split called train")
+    scored = compute_flatness_baselines(found, None, "no split called train")
     initial = "the initial weights are not known: dump with --initial-model FILE"
     assert {name: (one.value, one.reason) for name, one in scored.items()} == {
         "pac_bayes_flatness": (4.0, None),

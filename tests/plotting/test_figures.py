@@ -66,7 +66,7 @@ def test_single_samples_over_depth(store: Path) -> None:
     chart = spec(store, "depth-profile", sample=["3", "7"], split="test")
     split = cnatool.score_layers(store, samples=["3", "7"]).splits["test"]
     drawn = rows(chart, "z", "line")[0]
-    assert [row["z"] for row in drawn] == [z for one in split.samples for z in one.z]
+    assert [row["z"] for row in drawn] == [z for one in split.profiles for z in one.z]
     assert {row["profile"].partition(":")[0] for row in drawn} == {"3", "7"}
 
 

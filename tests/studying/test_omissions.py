@@ -209,7 +209,7 @@ def test_a_fault_of_cnatool_is_never_left_out(
         raise IndexError("tuple index out of range")
 
     monkeypatch.setattr(collection, "score", faulty)
-    monkeypatch.setattr("cnatool.studying.minibatch.scored_parts", faulty)
+    monkeypatch.setattr("cnatool.studying.minibatch.select_splits", faulty)
     notes = Notes()
     with pytest.raises(IndexError):
         COMMANDS[command](good, observer=notes)

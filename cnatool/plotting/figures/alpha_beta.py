@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.text import printable
-from cnatool.metrics.smoothing import smoothed_curve
+from cnatool.metrics.smoothing import smooth_curve
 from cnatool.plotting.figures.of_stores import (
     alpha_title,
     beta_title,
@@ -29,7 +29,7 @@ from cnatool.plotting.style import (
     spread,
     thinned,
 )
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def alpha_beta(stores: Sequence[Store], options: Options) -> Chart:
     columns = 1
     caption: list[str] = []
     for store, name in zip(stores, store_names(stores), strict=True):
-        scored = score_all(store, options.test, options.scoring(), output=options.output)
+        scored = score_store(store, options.test, options.scoring(), output=options.output)
         result = scored.result()
         splits = chosen_splits(result.splits, options.split)
         columns = len(splits)
@@ -101,7 +101,7 @@ def _panel(
     window = fields.window
     smooth = (np.empty(0), np.empty(0))
     if finite.all() and len(alpha) >= window:
-        smooth = smoothed_curve(alpha, beta, window)
+        smooth = smooth_curve(alpha, beta, window)
     places = thinned(len(smooth[0]), _CURVE)
     curve = pl.DataFrame(
         {"place": places, "alpha": smooth[0][places], "beta": smooth[1][places]},

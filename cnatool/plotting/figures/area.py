@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.errors import DataError, UsageError
-from cnatool.metrics.area import normalised_curves, shared_interval
+from cnatool.metrics.area import normalise_curves, shared_interval
 from cnatool.plotting.figures.of_stores import convention_text, store_names
 from cnatool.plotting.style import (
     COLOURS,
@@ -20,7 +20,7 @@ from cnatool.plotting.style import (
     spread,
     thinned,
 )
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.scoring.train_test import TEST, TRAIN
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import ScoreResult
-    from cnatool.scoring.score import Scored
+    from cnatool.scoring.score import StoreScores
     from cnatool.store.reader import Store
 
 _COLUMNS = 2
@@ -51,7 +51,7 @@ def area(stores: Sequence[Store], options: Options) -> Chart:
     names = store_names(stores)
     caption: list[str] = []
     for store, name in zip(stores, names, strict=True):
-        scored = score_all(store, options.test, options.scoring(), output=options.output)
+        scored = score_store(store, options.test, options.scoring(), output=options.output)
         result = scored.result()
         panels.append(_panel(scored, result, name, options))
         fields = scored.convention.fields
@@ -72,7 +72,7 @@ def area(stores: Sequence[Store], options: Options) -> Chart:
     )
 
 
-def _panel(scored: Scored, result: ScoreResult, name: str, options: Options) -> Any:
+def _panel(scored: StoreScores, result: ScoreResult, name: str, options: Options) -> Any:
     import altair as alt
     import polars as pl
 
@@ -80,7 +80,7 @@ def _panel(scored: Scored, result: ScoreResult, name: str, options: Options) -> 
     if missing:
         raise UsageError(f"{name} has no split called {' or '.join(missing)}, which CNA-A needs.")
     train, test = scored.splits[TRAIN], scored.splits[TEST]
-    curves = normalised_curves(
+    curves = normalise_curves(
         (train.alpha, train.beta), (test.alpha, test.beta), window=scored.convention.fields.window
     )
     if isinstance(curves, str):

@@ -55,7 +55,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
         convention = scores.convention
         splits = chosen_splits(scores.splits, options.split)
         if options.sample:
-            splits = [split for split in splits if scores.splits[split].samples]
+            splits = [split for split in splits if scores.splits[split].profiles]
         columns = len(splits)
         for split in splits:
             title = split if len(stores) == 1 else f"{name}, {split}"
@@ -75,7 +75,7 @@ def _panel(scores: LayerScores, split: SplitLayers, title: str, options: Options
     import altair as alt
     import polars as pl
 
-    profiles: Sequence[GroupProfile | SampleProfile] = split.samples or split.groups
+    profiles: Sequence[GroupProfile | SampleProfile] = split.profiles or split.groups
     labels = _labels(profiles)
     rows = [
         row
@@ -96,7 +96,7 @@ def _panel(scores: LayerScores, split: SplitLayers, title: str, options: Options
         orient="row",
     )
     shown = [label for label in labels if label is not None]
-    colour, shape = _marks(shown, ordered=not split.samples)
+    colour, shape = _marks(shown, ordered=not split.profiles)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "depth:Q",

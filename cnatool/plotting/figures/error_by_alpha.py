@@ -21,7 +21,7 @@ from cnatool.plotting.style import (
     side_by_side,
     spread,
 )
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def error_by_alpha(stores: Sequence[Store], options: Options) -> Chart:
     for store, name in zip(stores, store_names(stores), strict=True):
         # Resamples do not change the error, and take time.
         convention = options.scoring().without_resamples()
-        result = score_all(store, options.test, convention, output=options.output).result()
+        result = score_store(store, options.test, convention, output=options.output).result()
         splits = chosen_splits(result.splits, options.split)
         counts = ", ".join(f"{printable(s)} n = {result.splits[s].samples:,}" for s in splits)
         title = panel_title(name, counts) if len(stores) > 1 else None
