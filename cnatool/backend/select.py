@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def select_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
-    """Give the model's outputs that have rows of samples, in the model's order."""
+    """Return the model's outputs that have rows of samples, in the model's order."""
     dropped, _ = find_excluded([tensor.name for tensor in probed], patterns)
     found = {tensor.name: tensor for tensor in probed if not tensor.varies}
     names = dict.fromkeys(network.graph.output_names)

@@ -26,22 +26,7 @@ _SHAPE_ELEMENTS = 1024
 
 
 def check_bytes(what: str, size: int, advice: str) -> None:
-    """Refuse a size that does not fit into memory, before it is allocated.
-
-    Parameters
-    ----------
-    what : str
-        The start of the message, up to the size.
-    size : int
-        Bytes to be allocated.
-    advice : str
-        What to do instead.
-
-    Raises
-    ------
-    ModelError
-        If less memory than that is available.
-    """
+    """Refuse a size that does not fit into memory, before it is allocated."""
     available = available_memory()
     if available is not None and size > available:
         raise ModelError(

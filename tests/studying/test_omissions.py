@@ -208,7 +208,7 @@ def test_a_fault_of_cnatool_is_never_left_out(
     def faulty(*words: object, **options: object) -> None:
         raise IndexError("tuple index out of range")
 
-    monkeypatch.setattr(collection, "score", faulty)
+    monkeypatch.setattr(collection, "score_store", faulty)
     monkeypatch.setattr("cnatool.studying.minibatch.select_splits", faulty)
     notes = Notes()
     with pytest.raises(IndexError):

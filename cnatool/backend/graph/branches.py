@@ -63,7 +63,7 @@ def _operations(
 
 
 def _layer(graph: Graph, operator: LinearOperator) -> Iterator[Operation[str]]:
-    """Give a linear operator and what is fused into it as operations of their own."""
+    """Return a linear operator and what is fused into it as operations of their own."""
     result = operator.result
     activated = result if operator.nonlinearity is None else result + _BEFORE_ACTIVATION
     if operator.summand is None or operator.summand not in graph.dynamic:

@@ -88,7 +88,7 @@ class _Weighed:
         self._first: dict[str, int] = {}
 
     def matrix(self, number: int) -> BlockMatrix:
-        """Give the matrix of a layer, counted from 0, with its scale folded in."""
+        """Return the matrix of a layer, counted from 0, with its scale folded in."""
         operator = self.operators[number]
         found = linear_map(operator, self.constants)
         fold = fold_scales(self.graph, operator, found, self.constants, self.ranks)
@@ -113,7 +113,7 @@ class _Weighed:
             return LayerWeights(number + 1, operator.weights, None, reason=reason)
 
     def initial(self, number: int, trained: BlockMatrix, of: Graph) -> BlockMatrix:
-        """Give the matrix of a layer, which must be of the shape that it has after training."""
+        """Return the matrix of a layer, which must be of the shape that it has after training."""
         try:
             matrix = self.matrix(number)
         except Exception as error:
