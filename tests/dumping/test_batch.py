@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from support.command import run
 from support.networks import Builder, saved
 from support.notes import Notes
-from support.reference import every_value
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.inputs import ModelInput, make_constant
@@ -30,7 +30,7 @@ def pictures(folder: Path, *shape: int, rows: int = ROWS) -> tuple[np.ndarray, P
 
 def alone(model: onnx.ModelProto, x: np.ndarray) -> list[dict[str, np.ndarray]]:
     """Compute every tensor of a model for each sample in a run of its own."""
-    return [every_value(model, {"x": x[i : i + 1]}) for i in range(len(x))]
+    return [made_values(model, {"x": x[i : i + 1]}) for i in range(len(x))]
 
 
 def check(store: cnatool.Store, truth: list[dict[str, np.ndarray]]) -> None:
@@ -172,9 +172,8 @@ def in_batches(model: onnx.ModelProto, x: np.ndarray, size: int) -> dict[str, np
     """Compute the tensors with rows of samples, the last batch padded with its last sample."""
     missing = -len(x) % size
     filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
-    runs = [every_value(model, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
-    names = [name for node in model.graph.node for name in node.output if name]
-    return {name: np.concatenate([run[name] for run in runs])[: len(x)] for name in names}
+    runs = [made_values(model, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
+    return {name: np.concatenate([run[name] for run in runs])[: len(x)] for name in runs[0]}
 
 
 @pytest.mark.parametrize("keep", ["full", "statistics"])

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from support.networks import Builder, mlp, residual_convnet, saved
-from support.reference import every_value
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.inputs import Samples
@@ -56,7 +56,7 @@ def test_every_tensor_and_sum(
     model: onnx.ModelProto, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     feeds = {"x": np.random.default_rng(1).normal(size=(7, *shape)).astype(np.float32)}
-    truth = every_value(model, feeds)
+    truth = made_values(model, feeds)
     _, tensors, results = exposed(model, tmp_path, feeds)
     _, _, fast = exposed(model, tmp_path, feeds, keep="statistics")
     assert [tensor.name for tensor in tensors] == list(truth)
