@@ -124,7 +124,7 @@ def _first_that_runs(
 
 
 def find_batch_sizes(graph: Graph) -> list[int]:
-    """Give the numbers of samples that a graph may hold.
+    """Return the numbers of samples that a graph may hold.
 
     They are the first length of a declared output, of the constant shape of a Reshape or Expand,
     or of a constant that is added to something or the like; and the second one of a recurrent

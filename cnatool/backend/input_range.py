@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError
 
@@ -232,7 +232,7 @@ def _maps(
     shape: tuple[int, ...],
     wanted: list[str],
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Give factor and summand of each element that depends on the input, for each tensor."""
+    """Return factor and summand of each element that depends on the input, for each tensor."""
     whole = graph.model
     needed = set(wanted)
     nodes: list[onnx.NodeProto] = []

@@ -89,7 +89,7 @@ class ConstantInput:
     batch_axis: int | None
 
     def array(self, samples: int) -> NDArray[Any]:
-        """Give the input for a run of this many samples."""
+        """Return the input for a run of this many samples."""
         if self.batch_axis is None:
             return self.value
         return np.repeat(self.value, samples, axis=self.batch_axis)
@@ -120,11 +120,11 @@ class Samples:
         return len({tuple(np.asarray(part).tobytes() for part in row) for row in rows}) == len(self)
 
     def first(self, count: int) -> Samples:
-        """Give the first of them, and the same constants."""
+        """Return the first of them, and the same constants."""
         return Samples({name: v[:count] for name, v in self.values.items()}, self.constants)
 
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
-        """Give what a run over some of the samples is fed."""
+        """Return what a run over some of the samples is fed."""
         fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}
         count = len(next(iter(fed.values())))
         fed.update({constant.name: constant.array(count) for constant in self.constants})

@@ -76,18 +76,7 @@ class Network:
         )
 
     def fixed_batch(self, fed: Collection[str]) -> int | None:
-        """Give the number of samples that the model is bound to; None where it takes any.
-
-        Parameters
-        ----------
-        fed : collection of str
-            The inputs that have a row a sample.
-
-        Raises
-        ------
-        ModelError
-            If one of them cannot have, or they are bound to different numbers.
-        """
+        """Return the number of samples that the model is bound to; None where it takes any."""
         specs = [feed for feed in self.inputs if feed.name in fed]
         self._check_batch_first(specs)
         for spec in specs:
@@ -130,7 +119,7 @@ class Network:
     def free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
     ) -> Network | None:
-        """Give the same network with a free batch axis, or None where that is not the same."""
+        """Return the same network with a free batch axis, or None where that is not the same."""
         graph = free_batch(self.graph, bound, samples, run, names)
         if graph is None:
             return None
@@ -151,22 +140,7 @@ class Network:
         statistics: Sequence[Statistic] = (),
         shapes_only: bool = False,
     ) -> ProbedNetwork:
-        """Run the model on a few samples and describe each of its tensors.
-
-        Parameters
-        ----------
-        samples : Samples
-            At least two, or as many as the model is bound to; any number where that is one.
-        bound : int or None
-            The number of samples that the model is bound to, or is to be run with.
-        run : RunOptions
-            How ONNX Runtime runs it.
-        statistics : sequence of Statistic
-            Those that will be computed, and are to be compared with the probe's values.
-        shapes_only : bool
-            Read no values that shapes can stand for; there are no statistics then, and nothing is
-            said of tensors that depend on other samples.
-        """
+        """Run the model on a few samples and describe each of its tensors."""
         ask = probe_shapes if shapes_only else probe
         found = ask(self.graph, samples, bound=bound, run=run)
         tensors = [
@@ -252,18 +226,7 @@ class ProbedNetwork:
 
 
 def open_network(path: Path) -> Network:
-    """Read and analyse a model file.
-
-    Parameters
-    ----------
-    path : Path
-        An ONNX file.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, or takes no inputs.
-    """
+    """Read and analyse a model file."""
     graph = load_graph(path)
     if not graph.inputs:
         raise ModelError(f"{path} takes no inputs, so there is nothing to run it over.")

@@ -110,7 +110,7 @@ def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:
 
 
 def choose_batch_size(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
-    """Give the samples of one run that suit the processor and its memory."""
+    """Return the samples of one run that suit the processor and its memory."""
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
         fitting = min(fitting, max(_EFFICIENT_BATCH, _CACHED_BYTES // _sample_bytes(tensors)))
@@ -118,7 +118,7 @@ def choose_batch_size(tensors: Sequence[TensorRecord], provider: str, held_bytes
 
 
 def _live_bytes(tensors: Sequence[TensorRecord], held_bytes: int) -> int:
-    """Give the bytes of a sample that are in memory at one time.
+    """Return the bytes of a sample that are in memory at one time.
 
     The runtime gives the memory of a tensor that nobody needs any more to the next one.
     """
@@ -143,5 +143,5 @@ def processors() -> int:
 
 
 def _power_of_two(number: int) -> int:
-    """Give the largest power of two up to a number, at least 1."""
+    """Return the largest power of two up to a number, at least 1."""
     return 1 << (max(1, number).bit_length() - 1)

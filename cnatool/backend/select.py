@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool._util.names import excluded_names, matching_names
+from cnatool._util.names import find_excluded, match_names
 from cnatool.errors import ModelError, UsageError
 from cnatool.records.store import UnselectedTensor
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def select_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
-    """Give the model's outputs that have rows of samples, in the model's order."""
-    dropped, _ = excluded_names([tensor.name for tensor in probed], patterns)
+    """Return the model's outputs that have rows of samples, in the model's order."""
+    dropped, _ = find_excluded([tensor.name for tensor in probed], patterns)
     found = {tensor.name: tensor for tensor in probed if not tensor.varies}
     names = dict.fromkeys(network.graph.output_names)
     return [found[name] for name in names if name in found and name not in dropped]
@@ -74,7 +74,7 @@ def _select_names(
 ) -> set[str]:
     every = [tensor.name for tensor in probed]
     layers = {n for r in network.layers.layers for n in (r.linear, r.preactivation)}
-    names, unmatched = matching_names(every, patterns, {"all": every, "layers": layers})
+    names, unmatched = match_names(every, patterns, {"all": every, "layers": layers})
     if unmatched:
         path = network.graph.path
         raise UsageError(

@@ -38,7 +38,7 @@ _QUIET = 4  # fatal only: what goes wrong reaches the user as an exception, once
 
 
 def provider_name(short: str) -> str:
-    """Give ONNX Runtime's name of a provider, from ``cpu``, ``cuda``, … or that name itself."""
+    """Return ONNX Runtime's name of a provider, from ``cpu``, ``cuda``, … or that name itself."""
     available: list[str] = ort.get_available_providers()
     for name in available:
         if short.lower() in (name.lower(), name.removesuffix("ExecutionProvider").lower()):
@@ -151,13 +151,7 @@ class Session:
         return {output.name: output.type for output in self._session.get_outputs()}
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
-        """Run the model once and give the named outputs.
-
-        Raises
-        ------
-        BackendError
-            If an operator fails.
-        """
+        """Run the model once and give the named outputs."""
         if not names:
             return []  # to the runtime no names mean all outputs
         try:
@@ -176,7 +170,7 @@ def _brief(error: Exception) -> str:
 
 
 def numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    """Give the NumPy dtype of a model's input."""
+    """Return the NumPy dtype of a model's input."""
     kind = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
     try:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from cnatool._util.memory import available_memory
-from cnatool._util.text import bytes_text, with_operator
+from cnatool._util.text import bytes_text, name_with_operator
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -26,22 +26,7 @@ _SHAPE_ELEMENTS = 1024
 
 
 def check_bytes(what: str, size: int, advice: str) -> None:
-    """Refuse a size that does not fit into memory, before it is allocated.
-
-    Parameters
-    ----------
-    what : str
-        The start of the message, up to the size.
-    size : int
-        Bytes to be allocated.
-    advice : str
-        What to do instead.
-
-    Raises
-    ------
-    ModelError
-        If less memory than that is available.
-    """
+    """Refuse a size that does not fit into memory, before it is allocated."""
     available = available_memory()
     if available is not None and size > available:
         raise ModelError(
@@ -74,7 +59,7 @@ def check_sizes(
     if not sizes:
         return
     name = max(sizes, key=lambda name: sizes[name])
-    tensor = f"{graph.path}: tensor {with_operator(repr(name), graph.operator(name))}"
+    tensor = f"{graph.path}: tensor {name_with_operator(repr(name), graph.operator(name))}"
     advice = "Run it where there is more memory, or export it for smaller inputs."
     available = available_memory()
     if together and bound is None and sum(sizes.values()) // count < (available or 0):
@@ -94,7 +79,7 @@ def _check_computed(graph: Graph, sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
         if size > _LARGEST_CONSTANT:
             raise ModelError(
-                f"{graph.path}: tensor {with_operator(repr(name), graph.operator(name))} is a "
+                f"{graph.path}: tensor {name_with_operator(repr(name), graph.operator(name))} is a "
                 f"constant of {bytes_text(size)}, and no more than "
                 f"{bytes_text(_LARGEST_CONSTANT)} are computed. Export the model with a smaller "
                 "one."

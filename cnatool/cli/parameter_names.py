@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import shell_quoted
+from cnatool._util.text import quote_for_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ def _words(text: str, separator: str) -> list[str]:
         words = [word(item) for item in node.elts]
     else:
         words = [word(node)]
-    return [shell_quoted(one) if _SPECIAL.search(one) else one for one in words]
+    return [quote_for_shell(one) if _SPECIAL.search(one) else one for one in words]
 
 
 def _call(command: Any, name: str, arguments: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -246,8 +246,8 @@ class ArraySelection:
         )
         many = f"{len(missing)} of the model's {len(self.inputs)} inputs"
         raise DataError(
-            f"{where} holds {listed(held)}, and no {noun} for {many}: {', '.join(missing)}. Say "
-            f"which {noun} each is with --input INPUT={noun.upper()}, or what is the same for "
+            f"{where} holds {list_names(held)}, and no {noun} for {many}: {', '.join(missing)}. "
+            f"Say which {noun} each is with --input INPUT={noun.upper()}, or what is the same for "
             f"every sample: {options}"
         )
 
@@ -263,8 +263,8 @@ class ArraySelection:
         if not found:
             raise DataError(
                 f"{where} needs {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {meaning} called "
-                f"{' or '.join(map(printable, names))} and holds {listed(held)}: say which one it "
-                f"is with {option}."
+                f"{' or '.join(map(printable, names))} and holds {list_names(held)}: say which one "
+                f"it is with {option}."
             )
         if len(found) > 1:
             raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import classes_text
-from cnatool.scoring.output import class_count
+from cnatool.scoring.output import count_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ class LabelRange:
     """
 
     def __init__(self, record: StoreRecord) -> None:
-        self._scored = class_count(record)
+        self._scored = count_classes(record)
         self._range: tuple[int, int] | None = None
         self._splits: list[str] = []
 

@@ -27,10 +27,10 @@ def kendall_tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         from scipy.stats import kendalltau  # takes half a second to import
 
         return float(kendalltau(a, b, method="asymptotic").statistic)
-    return kendall_of_counts(a, b)([np.ones(a.size, np.int64)])[0]
+    return prepare_kendall(a, b)([np.ones(a.size, np.int64)])[0]
 
 
-def kendall_of_counts(
+def prepare_kendall(
     a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
     """Prepare Kendall's τ-b of resamples of pairs (a, b).
@@ -89,7 +89,7 @@ def _kendall_of_many(
     first: NDArray[np.signedinteger[Any]],
     second: NDArray[np.signedinteger[Any]],
 ) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
-    """Prepare what `kendall_of_counts` does for many samples, of ranks in order."""
+    """Prepare what `prepare_kendall` does for many samples, of ranks in order."""
     from scipy.stats import kendalltau
 
     def statistic(resamples: Iterable[NDArray[np.int64]]) -> list[float]:

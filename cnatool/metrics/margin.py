@@ -1,4 +1,4 @@
-"""γ: by how much the true class wins. METRICS.md, section "γ"."""
+"""γ: the margin by which the true class wins (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.performance import checked_labels
+from cnatool.metrics.performance import validate_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _SUM_TOLERANCE = 1e-3  # a float16 softmax over many classes is this far from 1
 
 
-def output_kind(outputs: NDArray[Any]) -> OutputKind:
-    """Say from their values whether outputs are probabilities: in [0, 1], rows that sum to 1.
+def detect_output_kind(outputs: NDArray[Any]) -> OutputKind:
+    """Find out from values whether outputs are probabilities: in [0, 1], rows that sum to 1.
 
-    A split is probabilities where all its blocks are.
+    A split holds probabilities if all its blocks do.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64
     Parameters
     ----------
     outputs : (n, H) array
-        What the model gives.
+        Outputs of the model.
     kind : {"probabilities", "logits"}
         What the outputs are.
 
@@ -97,7 +97,7 @@ def margin_rows(
     MetricError
         For outputs that are not one score a class, and for fewer than two classes.
     """
-    y = checked_labels(outputs, labels, first_row)
+    y = validate_labels(outputs, labels, first_row)
     if outputs.shape[1] < 2:
         raise MetricError("A margin needs at least two classes, and the model has one output.")
     scores = probabilities(outputs, kind) if form == "paper" else outputs

@@ -1,8 +1,6 @@
 """The smoothed (α, β)-curve of a split, whatever the order of its rows.
 
-Where samples share an α, their order along the curve would be that of the rows, and a window's mean
-of β that of whichever rows came first. Each of them counts with their mean β instead, which is what
-the windows' means are on average over all orders.
+Samples of equal α count with their mean β, the average over all of their orders along the curve.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 15  # values that are averaged at a time
 
 
-def smoothed_curve(
+def smooth_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sort by α, average β over equal α, and take the running mean of both over full windows.
@@ -34,14 +32,14 @@ def smoothed_curve(
     alpha, beta : (n − window + 1,) float64 array
     """
     order = curve_order(alpha, beta)
-    return sorted_curve(alpha[order], beta[order], window)
+    return smooth_sorted_curve(alpha[order], beta[order], window)
 
 
-def sorted_curve(
+def smooth_sorted_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `smoothed_curve` of samples that are in `curve_order`."""
-    return running_mean(alpha, window), running_mean(tied_means(alpha, beta), window)
+    """Return `smooth_curve` of samples that are in `curve_order`."""
+    return running_mean(alpha, window), running_mean(average_ties(alpha, beta), window)
 
 
 def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -49,7 +47,7 @@ def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArra
     return np.lexsort((beta, alpha))
 
 
-def tied_means(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
+def average_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
     """Replace each β by the mean β of the samples of its α.
 
     Parameters

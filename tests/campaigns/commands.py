@@ -6,18 +6,14 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 from campaigns.answers import check_message
 from cnatool.cli import process
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-__all__ = ["Ended", "run_command"]
 
 # What every exit code of the command stands for is in its help.
 _CODES = range(5)
@@ -32,13 +28,7 @@ class Ended(NamedTuple):
 
 
 def run_command(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
-    """Run a command as the shell would.
-
-    Raises
-    ------
-    AssertionError
-        If it ends by a bug, with a traceback, or with no message beside an error.
-    """
+    """Run a command as the shell would."""
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
     code = 0
     with (

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from support.command import document, run
 from support.dumps import files
 from support.networks import mlp, saved
 
 import cnatool
-from cnatool.schemas import schema_text
 
 QUOTIENTS = ("l2", "spectral", "l2_path", "bound_2018", "bound_2018_from_zero")
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +39,7 @@ def matrices(model: onnx.ModelProto) -> list[np.ndarray]:
 
 
 def scored(here: Path, *words: str, store: str = "net.zarr") -> dict:
-    document = json.loads(run("score", store, "--json", *words, cwd=here).stdout)
-    jsonschema.validate(document, json.loads(schema_text("score")))
-    return document
+    return document("score", "score", store, *words, cwd=here)
 
 
 def test_baselines_are_the_formulas(here: Path) -> None:
@@ -105,7 +90,7 @@ def test_a_margin_that_is_not_positive_takes_the_quotients_away(here: Path) -> N
     for name in QUOTIENTS:
         assert found[name]["value"] is None
         assert found[name]["log_norm"] == pytest.approx(divided[name]["log_norm"], abs=1e-9)
-        assert "only one above 0 can be divided by" in found[name]["reason"]
+        assert "a divisor must be above 0" in found[name]["reason"]
     assert found["parameter_norm"]["value"] > 0
 
 

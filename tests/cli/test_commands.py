@@ -13,20 +13,11 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
+from support.command import COMMAND, run
 from support.networks import Builder, residual_convnet, saved
 
 import cnatool
 from cnatool.schemas import schema_text
-
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +212,7 @@ def test_interrupted_score_says_one_line(here: Path) -> None:
         "def slow(*words):\n"
         "    _thread.interrupt_main()\n"
         "    time.sleep(5)\n"
-        "s.scored_split = slow\n"
+        "s.score_split = slow\n"
         "sys.argv = ['cnatool', 'score', 'net.zarr']\n"
         "from cnatool.cli import main\n"
         "main()\n"

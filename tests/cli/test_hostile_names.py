@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnatool._util.text import escaped
+from cnatool._util.text import escape
 from cnatool.cli.process import run
 
 # An escape sequence, C1's, bidirectional controls, zero widths, a separator, a tag, markup.
@@ -220,7 +220,7 @@ def test_terminals(here: Path, words: tuple[str, ...], monkeypatch: pytest.Monke
     # The headers of a table are bold.
     assert r"\u202e" in clean(out.replace("\x1b[1m", "").replace("\x1b[0m", ""))
     if words[0] == "dump":
-        assert out == f"{escaped(store(9))}\n"
+        assert out == f"{escape(store(9))}\n"
         shutil.rmtree(here / store(9))
 
 

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from support.command import run
 from support.networks import Builder, mlp, saved
 
 import cnatool
 from cnatool.scoring.split_selection import _range_around
-
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    return result
 
 
 @pytest.fixture

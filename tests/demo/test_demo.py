@@ -7,22 +7,19 @@ import sys
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
 import scipy.stats
+from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 import cnatool
 from cnatool.cli.commands.demo import _print_correlations, _print_networks
 from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
 from cnatool.metrics.estimate import Cna
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DATA = Path(cnatool.__file__).parent / "demo" / "data"

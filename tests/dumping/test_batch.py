@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
+from support.command import run
 from support.networks import Builder, saved
 
 import cnatool
@@ -469,7 +468,7 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
     b.node("Add", ["l1", "rows"], "y")
     path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 5)}), tmp_path / "net.onnx")
     x, data = pictures(tmp_path, 6)
-    with pytest.raises(BackendError, match="It ran with 3 samples, so --batch-size 3 may do"):
+    with pytest.raises(BackendError, match="It ran with 3 samples, so `batch_size=3` may do"):
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)
@@ -479,9 +478,7 @@ def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None
     model, _ = baked_model("reshape", 8)
     path = saved(model, tmp_path / "net.onnx")
     assert inspect_model(path).batch == 8
-    command = [sys.executable, "-m", "cnatool", "inspect", str(path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "run with 8 samples at a time" in said.stdout
+    assert "run with 8 samples at a time" in run("inspect", path).stdout
 
 
 def test_number_for_a_constant_whose_shape_is_open() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnatool.metrics.area import curve_area
-from cnatool.metrics.smoothing import smoothed_curve
+from cnatool.metrics.smoothing import smooth_curve
 
 Curve = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -93,7 +93,7 @@ def noisy(seed: int, n: int, slope: float, decimals: int = 2) -> Curve:
 def test_smoothed_curve_is_the_running_mean_of_the_sorted(window: int, n: int) -> None:
     alpha, beta = noisy(1, n, 1.0, decimals=1)
     expected = smooth_by_loop(alpha, beta, window)
-    got = smoothed_curve(alpha, beta, window)
+    got = smooth_curve(alpha, beta, window)
     assert got[0].shape == got[1].shape == (n - window + 1,)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
     np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-13)
@@ -108,7 +108,7 @@ def test_a_curve_with_ties_is_the_mean_over_all_their_orders(window: int) -> Non
         order = np.array(rows)[np.argsort(alpha[list(rows)], kind="stable")]
         windows = np.lib.stride_tricks.sliding_window_view(beta[order], window)
         curves.append(windows.mean(axis=1))
-    got = smoothed_curve(alpha, beta, window)[1]
+    got = smooth_curve(alpha, beta, window)[1]
     np.testing.assert_allclose(got, np.mean(curves, axis=0), rtol=1e-13)
 
 
@@ -130,7 +130,7 @@ def test_smoothing_loses_no_digits_to_the_length() -> None:
     alpha = np.arange(300_000.0)
     beta = np.full(300_000, 0.1)
     beta[:1000] = 1e9
-    _, smoothed = smoothed_curve(alpha, beta, 25)
+    _, smoothed = smooth_curve(alpha, beta, 25)
     np.testing.assert_allclose(smoothed[1000:], 0.1, rtol=1e-14)
 
 

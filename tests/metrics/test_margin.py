@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.margin import margin_estimate, margin_rows, output_kind, probabilities
+from cnatool.metrics.margin import detect_output_kind, margin_estimate, margin_rows, probabilities
 
 SETTINGS: dict[str, Any] = {
     "kind": "logits",
@@ -64,16 +64,16 @@ def case() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def test_output_kind_is_read_from_the_values() -> None:
     p = scipy.special.softmax(np.random.default_rng(2).normal(size=(20, 5)), axis=1)
-    assert output_kind(p) == "probabilities"
-    assert output_kind(p.astype(np.float16)) == "probabilities"
-    assert output_kind(p * 1.0005) == "probabilities"
-    assert output_kind(p * 1.002) == "logits"
-    assert output_kind(np.log(p)) == "logits"
-    assert output_kind(np.array([[1.5, -0.5]])) == "logits"
-    assert output_kind(np.array([[np.nan, 0.5]])) == "logits"
+    assert detect_output_kind(p) == "probabilities"
+    assert detect_output_kind(p.astype(np.float16)) == "probabilities"
+    assert detect_output_kind(p * 1.0005) == "probabilities"
+    assert detect_output_kind(p * 1.002) == "logits"
+    assert detect_output_kind(np.log(p)) == "logits"
+    assert detect_output_kind(np.array([[1.5, -0.5]])) == "logits"
+    assert detect_output_kind(np.array([[np.nan, 0.5]])) == "logits"
     q = p.copy()
     q[19] = 0.5
-    assert output_kind(q) == "logits"
+    assert detect_output_kind(q) == "logits"
 
 
 def test_probabilities_are_a_stable_softmax() -> None:

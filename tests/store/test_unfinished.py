@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import run
 from support.dumps import command, make_data
 
 import cnatool
 from cnatool.errors import CnatoolError
 
 ROWS = 60_000
-
-
-def run(here: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cnatool", *map(str, words)],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def committed(store: Path) -> int:
@@ -48,15 +38,14 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
                 time.sleep(0.01)
             # At whatever it does: it must not be done before it was looked at.
             dump.send_signal(signal.SIGSTOP)
-            again = run(tmp_path, "dump", "net.onnx", "data", "-o", name, "--overwrite")
-            assert again.returncode == 3
+            again = run("dump", "net.onnx", "data", "-o", name, "--overwrite", cwd=tmp_path, code=3)
             assert again.stderr == (
                 f"cnatool: {name} is being written by another process. Wait until it is done, or "
                 "name another path.\n"
             )
-            scored = run(tmp_path, "score", name)
-            inspected = run(tmp_path, "inspect", name)
-            verified = run(tmp_path, "verify", name)
+            scored = run("score", name, cwd=tmp_path, code=None)
+            inspected = run("inspect", name, cwd=tmp_path, code=None)
+            verified = run("verify", name, cwd=tmp_path, code=None)
             result = cnatool.score(store)
             dump.send_signal(signal.SIGCONT)
             went_on = time.monotonic()

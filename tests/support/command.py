@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CompletedProcess
+from typing import Any, NoReturn
 from unittest.mock import patch
 
-from cnatool.cli import main
+import jsonschema
 
+from cnatool.cli import main
+from cnatool.schemas import schema_text
+
+# The installed command, for what is about its process.
+COMMAND = Path(sys.executable).with_name("cnatool")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What Python ignores where nobody asks for it.
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -22,7 +29,7 @@ _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, Resour
 
 def run(
     *words: object, cwd: Path | None = None, code: int | None = 0, **environment: str
-) -> CompletedProcess[str]:
+) -> subprocess.CompletedProcess[str]:
     """Run `cnatool` with these words in a folder, as a process would; check its exit code.
 
     For what is about the process itself (signals, streams, imports), start one.
@@ -32,6 +39,8 @@ def run(
     ended: object = 0
     with (
         patch.object(sys, "argv", ["cnatool", *arguments]),
+        # By which click would see how these tests were started.
+        patch.object(sys.modules["__main__"], "__package__", None),
         patch.object(sys, "stdout", stdout),
         patch.object(sys, "stderr", stderr),
         patch.object(sys, "unraisablehook", sys.unraisablehook),
@@ -48,20 +57,42 @@ def run(
         except SystemExit as stop:
             ended = stop.code
     returned = ended if isinstance(ended, int) else int(ended is not None)
-    result = CompletedProcess(arguments, returned, _text(stdout), _text(stderr))
+    result = subprocess.CompletedProcess(arguments, returned, _text(stdout), _text(stderr))
     if code is not None:
         assert result.returncode == code, result.stderr
         assert "Traceback" not in result.stderr
     return result
 
 
-def refused(*words: object, cwd: Path | None = None, code: int = 2) -> str:
-    """Run a command that must fail without output; return its message."""
+def python(code: str, *words: object, cwd: Path | None = None) -> str:
+    """Run Python code in a process of its own; return what it prints."""
+    arguments = [sys.executable, "-c", code, *map(str, words)]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=300, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(*words: object, cwd: Path, code: int = 2) -> str:
+    """Run a command that must fail, print nothing and leave nothing behind; return its message."""
+    before = sorted(cwd.rglob("*"))
     result = run(*words, cwd=cwd, code=code)
     assert result.stdout == ""
     messages = [line for line in result.stderr.splitlines() if line.startswith("cnatool: ")]
     assert len(messages) == 1, result.stderr
+    assert sorted(cwd.rglob("*")) == before, "something was left behind"
     return messages[0]
+
+
+def document(schema: str, *words: object, cwd: Path) -> Any:
+    """Run a command with ``--json``; return its document, which is valid and has no NaN."""
+    found = json.loads(run(*words, "--json", cwd=cwd).stdout, parse_constant=_no_number)
+    jsonschema.validate(found, json.loads(schema_text(schema)))
+    assert found["schema"] == f"cnatool.{schema}/1"
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise AssertionError(f"{word} in JSON")
 
 
 def _stream() -> io.TextIOWrapper:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Notes"]
-
 
 class Notes:
-    """Keeps the notes, and lets progress pass.
-
-    Attributes
-    ----------
-    said : list of str
-        The notes, in order.
-    """
+    """Keeps the notes, and lets progress pass."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -21,14 +21,7 @@ def every_value(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]
 
 
 def difference(got: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> str | None:
-    """Say how two tensors differ; None where they are equal but for rounding.
-
-    Parameters
-    ----------
-    got, expected : ndarray, or a list of them
-        Booleans and integers must be the same; floating numbers may differ by ``atol`` times the
-        largest finite number of ``expected`` (or 1), and by ``rtol``.
-    """
+    """Say how two tensors differ; None where they are equal but for rounding."""
     if isinstance(expected, list | tuple):
         if not isinstance(got, list | tuple) or len(got) != len(expected):
             return "another sequence"

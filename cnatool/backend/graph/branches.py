@@ -12,7 +12,7 @@ from cnatool.layers.bypasses import (
     RESIDUAL_SUMS,
     SELECTIONS,
     Operation,
-    shortcuts,
+    find_shortcuts,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def find_shortcut_layers(
     ends: Mapping[str, str],
 ) -> set[str]:
     """Find the linear operators that are projections on a residual bypass."""
-    found = shortcuts(list(_operations(graph, reads, linear, ends)))
+    found = find_shortcuts(list(_operations(graph, reads, linear, ends)))
     return {name.partition("\0")[0] for name in found}
 
 
@@ -63,7 +63,7 @@ def _operations(
 
 
 def _layer(graph: Graph, operator: LinearOperator) -> Iterator[Operation[str]]:
-    """Give a linear operator and what is fused into it as operations of their own."""
+    """Return a linear operator and what is fused into it as operations of their own."""
     result = operator.result
     activated = result if operator.nonlinearity is None else result + _BEFORE_ACTIVATION
     if operator.summand is None or operator.summand not in graph.dynamic:

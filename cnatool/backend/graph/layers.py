@@ -148,7 +148,7 @@ class _Nodes:
         return lengths
 
     def ancestors(self, tensors: Iterable[str]) -> set[str]:
-        """Give ``tensors`` and every tensor on which they depend."""
+        """Return ``tensors`` and every tensor on which they depend."""
         found = set(tensors)
         for node, reads in reversed(self.reads):
             if not found.isdisjoint(node.output):
@@ -161,9 +161,9 @@ def _key(node: onnx.NodeProto) -> str:
 
 
 def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
-    """Give the tensors from a linear operator's result to a model output; empty if it reaches none.
+    """Return the tensors from a linear operator's result to a model output, if it reaches one.
 
-    A model may give its logits and their softmax, so every reader is followed.
+    A model may return its logits and their softmax, so every reader is followed.
     """
     reached = {operator.result: OutputPath()}
     for node in graph.nodes:
@@ -187,7 +187,7 @@ def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
 def _behind(
     graph: Graph, node: onnx.NodeProto, tensor: str, reached: Mapping[str, OutputPath]
 ) -> OutputPath | None:
-    """Give the path behind a node that reads a tensor on it; None where the path ends."""
+    """Return the path behind a node that reads a tensor on it; None where the path ends."""
     path = reached[tensor]
     if node.op_type in OUTPUT_FUNCTIONS:
         return path.through_function()
@@ -210,7 +210,7 @@ def _behind(
 
 
 def _is_pointwise(graph: Graph, operator: LinearOperator) -> bool:
-    """Say whether a linear operator is a 1×1 convolution."""
+    """Whether a linear operator is a 1×1 convolution."""
     if "Conv" not in operator.node.op_type:
         return False
     kernel = next((list(a.ints) for a in operator.node.attribute if a.name == "kernel_shape"), None)

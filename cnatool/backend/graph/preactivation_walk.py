@@ -100,13 +100,7 @@ class Walk:
 
 
 def walk(graph: Graph, operator: LinearOperator) -> Walk:
-    """Follow a linear operator's result as far as it only shifts, scales, normalises or reshapes.
-
-    Parameters
-    ----------
-    graph : Graph
-    operator : LinearOperator
-    """
+    """Follow the result of a linear operator through shifts, scales, normalisations and shapes."""
     tensor = linear = preactivation = operator.result
     biased, codes = operator.biased, operator.codes
     # Several samples' rows may lie along one axis while the operator runs; the reshaping before it
@@ -144,7 +138,7 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
 
 
 def readers(graph: Graph, tensor: str) -> list[onnx.NodeProto]:
-    """Give the nodes that read a tensor's values, one entry a use."""
+    """Return the nodes that read a tensor's values, one entry a use."""
     return [
         node
         for node in graph.consumers.get(tensor, [])
@@ -154,15 +148,7 @@ def readers(graph: Graph, tensor: str) -> list[onnx.NodeProto]:
 
 
 def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
-    """Say whether a node only shifts, scales, normalises or reshapes a tensor that it reads.
-
-    Parameters
-    ----------
-    graph : Graph
-    node : NodeProto
-    tensor : str
-        One of its inputs.
-    """
+    """Whether a node only shifts, scales, normalises or reshapes a tensor that it reads."""
     first = bool(node.input and node.input[0] == tensor)
     if node.op_type == "QuantizeLinear":
         # Half of a pair only: what it gives by itself are codes, not values.
@@ -185,7 +171,7 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
 
 
 def _next(graph: Graph, tensor: str) -> tuple[str, str] | None:
-    """Give the operator of the next step and the tensor it leads to; None where the walk ends."""
+    """Return the next operator and the tensor it leads to; None where the walk ends."""
     nodes = readers(graph, tensor)
     if len(nodes) == 1:
         node = nodes[0]
@@ -195,7 +181,7 @@ def _next(graph: Graph, tensor: str) -> tuple[str, str] | None:
 
 
 def _is_scale(graph: Graph, tensor: str) -> bool:
-    """Say whether a tensor is constant, or the scale with which a tensor was quantised."""
+    """Whether a tensor is constant, or the scale with which a tensor was quantised."""
     if tensor not in graph.dynamic:
         return True
     node = graph.producer.get(tensor)
@@ -207,7 +193,7 @@ def _is_scale(graph: Graph, tensor: str) -> bool:
 
 
 def _is_by_one_number(graph: Graph, product: str) -> bool:
-    """Say whether a tensor is the product of another with one number."""
+    """Whether a tensor is the product of another with one number."""
     constants = [name for name in graph.producer[product].input if name not in graph.dynamic]
     shapes = [constant_shape(graph, name) for name in constants]
     return any(
@@ -217,7 +203,7 @@ def _is_by_one_number(graph: Graph, product: str) -> bool:
 
 
 def _addend_shape(graph: Graph, total: str) -> tuple[int, ...] | None:
-    """Give the shape of the constant of which a tensor is the sum; None where it is not known."""
+    """Return the shape of the constant of which a tensor is the sum; None where it is not known."""
     node = graph.producer[total]
     operands = (0, 3) if node.op_type == "QLinearAdd" else (0, 1)
     constants = [node.input[i] for i in operands if node.input[i] not in graph.dynamic]
@@ -225,7 +211,7 @@ def _addend_shape(graph: Graph, total: str) -> tuple[int, ...] | None:
 
 
 def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
-    """Say whether the constant in a sum has one number a unit, as a position code has not."""
+    """Whether the constant in a sum has one number a unit, as a position code has not."""
     shape = _addend_shape(graph, total)
     if shape is None or operator.node.op_type == "Einsum" or sum(n > 1 for n in shape) <= 1:
         return True
@@ -234,7 +220,7 @@ def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
 
 
 def _normalized(graph: Graph, tensor: str) -> str | None:
-    """Give what a normalisation written out in several nodes makes of a tensor, if it is one.
+    """Return what a normalisation written out in several nodes makes of a tensor, if it is one.
 
     Those nodes read nothing else that depends on the input, take a mean and a square root, divide,
     and meet again in one tensor.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.probe.counted_lengths import ALL, NONE, Axes, CountedLengths
 from cnatool.backend.probe.operator_shapes import (
     BROADCAST,

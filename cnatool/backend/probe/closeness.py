@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
-    """Say whether two arrays hold the same values, but for rounding."""
+    """Whether two arrays hold the same values, but for rounding."""
     if first.shape != second.shape:
         return False
     if np.array_equal(first, second):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.graph import captured_names
+from cnatool.backend.graph.nodes import captured_names
 from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.axis_rules import CountedRules
 from cnatool.errors import BackendError

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def reference_statistics(
     values: NDArray[np.float32], statistics: Sequence[Statistic]
 ) -> dict[Statistic, NDArray[np.float64]]:
-    """Give those statistics of a tensor in which digits can be lost, and its absolute sum."""
+    """Return those statistics of a tensor in which digits can be lost, and its absolute sum."""
     found = _sums(values.reshape(len(values), -1), statistics)
     if all(np.isfinite(sums).all() for sums in found.values()):
         return found

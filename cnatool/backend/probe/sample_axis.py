@@ -33,23 +33,17 @@ class SampleAxis:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], axis: int | None, merged: Merged | None) -> SampleAxis:
-        """Give the sample axis of a tensor by its shape for one sample."""
+        """Return the sample axis of a tensor by its shape for one sample."""
         return cls(axis, 1 if merged is None or axis is None else shape[axis], merged)
 
     def holds(self, shape: tuple[int, ...], samples: int) -> bool:
-        """Say whether an array of this shape holds so many samples."""
+        """Whether an array of this shape holds so many samples."""
         if self.axis is None:
             return samples == 1
         return len(shape) > self.axis and shape[self.axis] == samples * self.factor
 
     def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
-        """Give an array with the sample axis in front, apart from the one it was merged with.
-
-        Raises
-        ------
-        ValueError
-            If the axis is no multiple of ``factor``.
-        """
+        """Return an array with the sample axis in front, apart from the one it was merged with."""
         if self.axis is None:
             return value[None]
         if self.merged is None:

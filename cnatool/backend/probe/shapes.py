@@ -80,7 +80,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
 def _shape_runs(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> Callable[[Samples, slice], Mapping[str, tuple[int, ...]]]:
-    """Give what runs a model over some samples and gives the shapes of its tensors."""
+    """Return what runs a model over some samples and gives the shapes of its tensors."""
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     # The runtime would believe shapes that are declared here.

@@ -93,7 +93,7 @@ def find_activation(graph: Graph, constants: Constants, node: onnx.NodeProto) ->
 
 
 def _behind(graph: Graph, tensor: str) -> list[str]:
-    """Give the nearest tensors that are computed from another element by element."""
+    """Return the nearest tensors that are computed from another element by element."""
     found = [tensor]
     for name in found:
         nodes = readers(graph, name)
@@ -130,7 +130,7 @@ class _Function:
         return len(sources) == 1 and not waiting and self._source != tensor
 
     def is_closed(self, tensor: str) -> bool:
-        """Say whether nothing outside reads what lies between the two tensors."""
+        """Whether nothing outside reads what lies between the two tensors."""
         inside = self.nodes.keys() - {tensor}
         return inside.isdisjoint(self._graph.output_names) and all(
             reader.output[0] in self.nodes
@@ -139,7 +139,7 @@ class _Function:
         )
 
     def is_activation(self, tensor: str) -> bool:
-        """Say whether the function is neither affine nor a scale of an activation."""
+        """Whether the function is neither affine nor a scale of an activation."""
         try:
             y = self._values(tensor)
         except (ModelError, ArithmeticError, TypeError, ValueError):
@@ -182,7 +182,7 @@ class _Function:
         return [name for name in node.input if name in self._graph.dynamic]
 
     def _is_elementwise(self, node: onnx.NodeProto) -> bool:
-        """Say whether a node does the same to each element, with constants of one number."""
+        """Whether a node does the same to each element, with constants of one number."""
         if node.op_type not in _ELEMENTWISE:
             return False
         if node.op_type in ("Cast", "CastLike", "Expand", "Identity"):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.backend.graph.kernel_taps import attributes
 from cnatool.backend.graph.linear_operators import linear_operator
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, readers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _EPSILON = 1e-5
 
 
 def linear_operators(graph: Graph) -> list[LinearOperator]:
-    """Give the linear operators of a graph in execution order, which is that of its layers."""
+    """Return the linear operators of a graph in execution order, which is that of its layers."""
     found = (linear_operator(graph, node) for node in graph.nodes)
     return [operator for operator in found if operator is not None]
 
@@ -71,24 +71,6 @@ def fold_scales(
 
     The way ends where anything else, or more than one node, reads the tensor. A scale that is not
     one number a unit, or one for all of them, cannot be folded and ends it too.
-
-    Parameters
-    ----------
-    graph : Graph
-    operator : LinearOperator
-        One of its linear operators.
-    found : LinearMap
-        Its weights.
-    constants : Constants
-    ranks : mapping of str to int
-        Number of axes of the graph's tensors, as far as it is known.
-    until : str
-        A tensor behind which nothing is folded.
-
-    Raises
-    ------
-    ModelError
-        If a constant on the way cannot be read.
     """
     node = operator.node
     scale = np.ones(found.units)
@@ -132,7 +114,7 @@ def _step(
     constants: Constants,
     ranks: Mapping[str, int],
 ) -> _Step | None:
-    """Give the scale, the shift and its constant by which a node changes a tensor, or None."""
+    """Return the scale, the shift and its constant by which a node changes a tensor, or None."""
     kind, first = node.op_type, node.input[0] == tensor
     if first and (kind in _UNCHANGED or (kind == "Cast" and attributes(node)["to"] in FLOATS)):
         return _ONE, None, ""
@@ -177,14 +159,7 @@ def _normalization(
 
 
 def find_scale_of_codes(name: str, constants: Constants) -> NDArray[np.float64] | None:
-    """Give the constant part of the scale of an integer product; that of the data is 1 of it.
-
-    Parameters
-    ----------
-    name : str
-        A tensor; None comes back where it is no such scale.
-    constants : Constants
-    """
+    """Return the constant part of the scale of an integer product; that of the data is 1 of it."""
     node = constants.graph.producer.get(name)
     if constants.has(name):
         return constants.value(name).astype(np.float64).reshape(-1)
@@ -208,12 +183,5 @@ def _by_unit(value: NDArray[np.float64], found: LinearMap) -> NDArray[np.float64
 
 
 def along(units: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
-    """Arrange one number a unit so that it broadcasts against an operator's result.
-
-    Parameters
-    ----------
-    units : ndarray, shape (units,)
-    axis : int or None
-        The units' axis, counted from the last; None where they have none.
-    """
+    """Arrange one number a unit so that it broadcasts against an operator's result."""
     return units if axis is None or units.size == 1 else units.reshape(-1, *[1] * (-1 - axis))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.windows import average_pool, max_pool
 from cnatool.errors import ModelError
@@ -107,7 +107,7 @@ def apply_homogeneous(
 def _is_rectifier(
     node: onnx.NodeProto, given: Mapping[str, Any], settings: Callable[[str], NDArray[Any]]
 ) -> bool:
-    """Say whether an operator gives back what is not negative, as a Clip does that has no top."""
+    """Whether an operator gives back what is not negative, as a Clip does that has no top."""
     if node.op_type != "Clip":
         return node.op_type in _RECTIFIERS or (node.op_type == "Cast" and given["to"] in FLOATS)
     bounds = {"min": given.get("min", -np.inf), "max": given.get("max", np.inf)}
@@ -121,7 +121,7 @@ def _is_rectifier(
 def _is_weightless(
     node: onnx.NodeProto, given: Mapping[str, Any], settings: Callable[[str], NDArray[Any]]
 ) -> bool:
-    """Say whether a Pad or a Resize makes nothing but means and copies of its input."""
+    """Whether a Pad or a Resize makes nothing but means and copies of its input."""
     if node.op_type == "Pad":
         value = float(given.get("value", 0.0))
         if len(node.input) > 2 and node.input[2]:

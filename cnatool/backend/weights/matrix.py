@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ _QUANTISATION: Mapping[str, tuple[int | None, int]] = {
 
 
 def _weights(operator: LinearOperator, constants: Constants) -> NDArray[Any]:
-    """Give the weights as numbers: those of a quantised operator less zero point, times scale."""
+    """Return the weights as numbers: those of a quantised operator less zero point, times scale."""
     node = operator.node
     weights = constants.value(operator.weights)
     places = _QUANTISATION.get(node.op_type)

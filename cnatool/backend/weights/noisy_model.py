@@ -151,13 +151,7 @@ class NoisyModel:
                     np.add(part, noise, out=noisy, casting="same_kind")
 
     def run(self, feeds: Mapping[str, NDArray[Any]], *, noise: bool = True) -> NDArray[Any]:
-        """Give the output for a batch of samples, the sample axis first.
-
-        Raises
-        ------
-        BackendError
-            If the runtime fails.
-        """
+        """Return the output for a batch of samples, the sample axis first."""
         values = self._noisy if noise else self.values
         fed = {self._fed[name]: value for name, value in values.items()}
         (result,) = self._session.run(self._outputs, {**feeds, **fed})
@@ -174,14 +168,14 @@ def _form(graph: Graph, operator: onnx.NodeProto, read: str, kept: str) -> tuple
 
 
 def square_sum(value: NDArray[Any], less: NDArray[Any] | None = None) -> float:
-    """Give the sum of squares of numbers, or of their differences to others of the same shape."""
+    """Return the sum of squares of numbers, or of their differences to others of the same shape."""
     return math.fsum(float(np.square(part).sum()) for part in _exact(value, less))
 
 
 def log_sum(
     value: NDArray[Any], sigma: float, epsilon: float, less: NDArray[Any] | None = None
 ) -> float:
-    """Give Σ ln(ε² + σ²v²) over numbers v, or their differences to others of the same shape."""
+    """Return Σ ln(ε² + σ²v²) over numbers v, or their differences to others of the same shape."""
     return math.fsum(
         float(np.log(epsilon**2 + np.square(sigma * part)).sum()) for part in _exact(value, less)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.weights.fold import linear_operators
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
 
 
 def _is_no_bias(name: str, constants: Constants) -> bool:
-    """Say whether a bias is zeros that the graph makes, where an exporter found none."""
+    """Whether a bias is zeros that the graph makes, where an exporter found none."""
     if not constants.has(name):
         return name in constants.graph.shape_arithmetic
     return constants.size(name) is None and not constants.value(name).any()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
 from cnatool.backend.weights.fold import along, fold_scales, linear_operators
 from cnatool.backend.weights.homogeneous import apply_homogeneous
@@ -46,13 +46,7 @@ class _Scaled:
 
     @classmethod
     def of(cls, values: NDArray[np.float64], exponent: int = 0) -> _Scaled:
-        """Bring the greatest value to the order of 1.
-
-        Raises
-        ------
-        ModelError
-            If a value is not finite.
-        """
+        """Bring the greatest value to the order of 1."""
         largest = float(values.max(initial=0.0))
         if not math.isfinite(largest):
             raise ModelError("a squared weight is not finite")
@@ -60,7 +54,7 @@ class _Scaled:
         return cls(np.ldexp(values, -shift), exponent + shift)
 
     def at(self, exponent: int) -> NDArray[np.float64]:
-        """Give the array for another power of two."""
+        """Return the array for another power of two."""
         return np.ldexp(self.values, max(self.exponent - exponent, -(1 << 14)))
 
 
@@ -72,30 +66,10 @@ def compute_log_path_norm(
     ranks: Mapping[str, int],
     sizes: Mapping[str, int] | None = None,
 ) -> float:
-    """Give the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where all of it is zero.
+    """Return the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where all of it is zero.
 
     BatchNormalization and constant scales and shifts are first folded into the linear operator
     that they follow. The run is in float64, each tensor with an exponent of its own.
-
-    Parameters
-    ----------
-    graph : Graph
-    layers : LayerTable
-        Its layers: the sum is over the units of the one that leads to the output.
-    constants : Constants
-    shape : sequence of int
-        The input's, the sample axis first; all samples are the same.
-    ranks : mapping of str to int
-        Number of axes of tensors.
-    sizes : mapping of str to int, optional
-        Elements of tensors for one sample. Where they are given, a run must make as many of the
-        tensor that is summed over: a Reshape may hold another number of samples.
-
-    Raises
-    ------
-    ModelError
-        If the path norm is not defined for the network; the message is the reason, and names the
-        operator and its tensor.
     """
     target = _target(graph, layers)
     size = None if sizes is None else sizes.get(target, -1)
@@ -103,7 +77,7 @@ def compute_log_path_norm(
 
 
 def _target(graph: Graph, layers: LayerTable) -> str:
-    """Give the tensor whose units are summed over: the scores before a softmax or the like."""
+    """Return the tensor whose units are summed over: the scores before a softmax or the like."""
     last = [layer for layer in layers.layers if layer.output]
     if len(last) > 1:
         names = ", ".join(layer.linear for layer in last[:3])
@@ -175,7 +149,7 @@ class _Run:
         return str(inputs[0].name)
 
     def _needed(self, target: str) -> list[onnx.NodeProto]:
-        """Give the nodes on which a tensor depends, but for those that compute weights."""
+        """Return the nodes on which a tensor depends, but for those that compute weights."""
         wanted = {target}
         nodes: list[onnx.NodeProto] = []
         for node in reversed(self._graph.nodes):
@@ -224,7 +198,7 @@ class _Run:
             self._tensors[name] = _Scaled.of(np.asarray(values, np.float64), exponent)
 
     def _arrays(self, node: onnx.NodeProto) -> dict[str, NDArray[Any]]:
-        """Give the inputs of a node that computes with shapes or constants."""
+        """Return the inputs of a node that computes with shapes or constants."""
         return {
             name: self._tensors[name].values if name in self._tensors else self._setting(name)
             for name in node.input
@@ -232,7 +206,7 @@ class _Run:
         }
 
     def _setting(self, name: str) -> NDArray[Any]:
-        """Give what does not depend on the input's values: a shape, axes, indices, a bound."""
+        """Return what does not depend on the input's values: a shape, axes, indices, a bound."""
         if name not in self._settings:
             node = self._graph.producer.get(name)
             if node is None or node.op_type == "Constant" or not self._constants.has(name):

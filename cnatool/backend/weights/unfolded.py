@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.activations import find_activation
 from cnatool.backend.weights.fold import find_scale_of_codes, linear_operators
@@ -75,7 +75,7 @@ def _normalizes(node: onnx.NodeProto) -> bool:
 
 
 def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:
-    """Say whether a node multiplies by a constant, or divides by a root or a length."""
+    """Whether a node multiplies by a constant, or divides by a root or a length."""
     kind = node.op_type
     if kind in _SCALERS:
         return True
@@ -93,7 +93,7 @@ def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:
 
 
 def _is_length(name: str, graph: Graph) -> bool:
-    """Say whether a tensor is a root or a norm of what depends on the input."""
+    """Whether a tensor is a root or a norm of what depends on the input."""
     waiting, seen = [name], {name}
     while waiting:
         name = waiting.pop()

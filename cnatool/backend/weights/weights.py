@@ -14,7 +14,7 @@ from cnatool.backend.weights.path_norm import compute_log_path_norm
 from cnatool.backend.weights.unfolded import find_unfolded_scale
 from cnatool.errors import CnatoolError, ModelError
 from cnatool.records.weights import LayerWeights, WeightsRecord
-from cnatool.store.weight_norms import BlockMatrix, layer_weights
+from cnatool.store.weight_norms import BlockMatrix, measure_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ class _Weighed:
         self._first: dict[str, int] = {}
 
     def matrix(self, number: int) -> BlockMatrix:
-        """Give the matrix of a layer, counted from 0, with its scale folded in."""
+        """Return the matrix of a layer, counted from 0, with its scale folded in."""
         operator = self.operators[number]
         found = linear_map(operator, self.constants)
         fold = fold_scales(self.graph, operator, found, self.constants, self.ranks)
@@ -104,7 +104,7 @@ class _Weighed:
         try:
             matrix = self.matrix(number)
             initial = None if before is None else before.initial(number, matrix, self.graph)
-            return layer_weights(number + 1, operator.weights, matrix, initial, same_as)
+            return measure_layer(number + 1, operator.weights, matrix, initial, same_as)
         except _InitialError:
             raise
         except Exception as error:
@@ -113,7 +113,7 @@ class _Weighed:
             return LayerWeights(number + 1, operator.weights, None, reason=reason)
 
     def initial(self, number: int, trained: BlockMatrix, of: Graph) -> BlockMatrix:
-        """Give the matrix of a layer, which must be of the shape that it has after training."""
+        """Return the matrix of a layer, which must be of the shape that it has after training."""
         try:
             matrix = self.matrix(number)
         except Exception as error:

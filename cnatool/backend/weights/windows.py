@@ -66,7 +66,7 @@ class _Windows:
         return np.pad(values, widths, constant_values=fill)
 
     def taps(self) -> Iterator[tuple[slice, ...]]:
-        """Give for each tap of the kernel the places of the padded input that it meets."""
+        """Return for each tap of the kernel the places of the padded input that it meets."""
         for tap in itertools.product(*map(range, self.kernel)):
             starts = [t * d for t, d in zip(tap, self.dilations, strict=True)]
             ends = [

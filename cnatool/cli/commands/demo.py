@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool._util.text import shell_quoted
+from cnatool._util.text import quote_for_shell
 from cnatool.cli.console import ConsoleObserver, say, say_reasons
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _print_next(kept: Path | None) -> None:
     say("  cnatool dump MODEL.onnx DATA -o STORE.zarr")
     say("  cnatool score STORE.zarr")
     if kept is not None:
-        store = shell_quoted(kept)
+        store = quote_for_shell(kept)
         say("or on a store of this demo:")
         say(f"  cnatool inspect {store}")
         say(f"  cnatool score {store}")

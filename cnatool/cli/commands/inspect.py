@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool._util.text import bytes_text, classes_text, printable, with_operator
+from cnatool._util.text import bytes_text, classes_text, name_with_operator, printable
 from cnatool.cli.console import print_json, say, say_each, shown_of
 from cnatool.cli.options import ConstantOption, CustomOpsOption, read_constants
 from cnatool.cli.parameter_names import with_options
@@ -102,11 +102,11 @@ def inspect(
 
 
 def _print_store(store: Store, *, every: bool) -> None:
-    from cnatool.store.format_table import aside_of
+    from cnatool.store.format_table import hidden_path
 
     record = store.record
     say(f"{store.path}: store by {record.created_by}")
-    aside = aside_of(store.path)
+    aside = hidden_path(store.path)
     if aside.exists():
         say(f"until it is finished, the store that it replaces is kept as {aside}")
     if record.model is not None:
@@ -215,7 +215,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
         tensor = tensors.get(name)
         if tensor is None:
             return f"{name} (not stored)"
-        return with_operator(name, tensor.operator)
+        return name_with_operator(name, tensor.operator)
 
     say("")
     print_table(
@@ -254,7 +254,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         say(with_options(line))
     if every:
         say_each(
-            f"  {with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
+            f"  {name_with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
             for tensor in skipped
         )
         return

@@ -46,9 +46,9 @@ def exposed(
     probed = network.probe(Samples(small), bound=fixed, run=RunOptions()).tensors
     tensors = select_tensors(network, probed, ["all"], keep=keep, dtype=None)
     outputs = select_outputs(network, probed)
-    inputs = {name: (value.dtype, value.shape[1:]) for name, value in feeds.items()}
+    fed = next(iter(feeds))
     run = ExposedModel(
-        network.graph, tensors, outputs, probed, inputs, RunOptions(threads=1), statistics
+        network.graph, tensors, outputs, probed, fed, RunOptions(threads=1), statistics
     )
     return network, tensors, run.run([feeds], count)
 
@@ -301,8 +301,7 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
         Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions()
     ).tensors
     tensors = select_tensors(network, probed, ["all"], keep="full", dtype=None)
-    inputs = {"x": (np.dtype(np.float32), (5,))}
-    run = ExposedModel(network.graph, tensors, tensors, probed, inputs, RunOptions(threads=1))
+    run = ExposedModel(network.graph, tensors, tensors, probed, "x", RunOptions(threads=1))
     with pytest.raises(BackendError, match=r"tensor 'y' has shape \(5,\) for a sample"):
         run.run([{"x": np.ones((3, 5), np.float32)}], 3)
 
