@@ -84,7 +84,7 @@ def test_a_margin_that_is_not_positive_takes_the_quotients_away(here: Path) -> N
     for name in QUOTIENTS:
         assert found[name]["value"] is None
         assert found[name]["log_norm"] == pytest.approx(divided[name]["log_norm"], abs=1e-9)
-        assert "only one above 0 can be divided by" in found[name]["reason"]
+        assert "a divisor must be above 0" in found[name]["reason"]
     assert found["parameter_norm"]["value"] > 0
 
 

@@ -136,15 +136,15 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "there is nothing to study: give stores, or --from a frame."),
+        ((), "there is nothing to study: give STORE, or networks by --from."),
         (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
         (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
         (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
         (("stores", "--convention", "x"), "No convention is called 'x'"),
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
         (("--from", "x.csv"), "--from x.csv cannot be read"),
-        (("stores", "-o", "data/train.npz"), "-o data/train.npz: this is no folder."),
-        (("stores", "-o", "inner.zarr"), "-o inner.zarr: this is a Zarr store."),
+        (("stores", "-o", "data/train.npz"), "--output data/train.npz: not a folder."),
+        (("stores", "-o", "inner.zarr"), "--output inner.zarr: this is a Zarr store."),
         (("stores", "-o", "inner.zarr/new/st"), "inner.zarr is a store. Name a folder outside"),
     ],
 )
@@ -187,7 +187,7 @@ def test_studying_needs_no_runtime(here: Path) -> None:
     code = (
         "import sys, cnatool\n"
         "cnatool.study('stores', resamples=0)\n"
-        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
+        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'sklearn') if n in sys.modules])"
     )
     assert python(code, cwd=here) == "[]\n"
     assert callable(cnatool.study)

@@ -96,11 +96,11 @@ def test_some_steps_could_not_be_scored(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("demo",), "several stores are at one epoch, and run tells them apart: --order epoch"),
+        (("demo",), "several stores have the same epoch, and run separates them: give --order"),
         (("demo", "--by", "x"), "--by x: no store has this tag; there are run, epoch, "),
         (("demo", "--by", "run", "--order", "x"), "--order x: no store has this tag"),
         (("gone.zarr",), "no network could be scored. gone.zarr: no such file or folder."),
-        (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "this is no folder"),
+        (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "not a folder"),
         (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr"), "this is a Zarr store"),
         (("demo", "--by", "run", "--set", "x=1"), "A convention has no field 'x'"),
     ],

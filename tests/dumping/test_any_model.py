@@ -151,8 +151,8 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"constants": {"speed": 1}}, "--constant speed: .* has no such input. It takes 'ids' int"),
-        ({"inputs": {"speed": "x"}}, "--input speed: .* has no such input"),
+        ({"constants": {"speed": 1}}, "`constants`: .* has no input 'speed'. It takes 'ids' int"),
+        ({"inputs": {"speed": "x"}}, "`inputs`: .* has no input 'speed'"),
         (
             {"inputs": {"ids": "token"}, "constants": {"rate": 1, "state": 0}},
             "an array called token and holds ids, mask",
@@ -170,11 +170,11 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
         ),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 1, "mask": 1}},
-            "every input is a --constant",
+            "`constants` sets every input",
         ),
         (
             {"constants": {"rate": 1, "state": 0}, "scale": 2.0},
-            "one floating input, or its one picture, and this one has 0 floating",
+            "only floating input of a model, or to its only image, and this one has 0",
         ),
     ],
 )
@@ -201,9 +201,9 @@ def test_inspect_with_open_shapes(tmp_path: Path) -> None:
     found = inspect_model(path, {"ids": (5,), "mask": (5,)}, constants={"rate": 1.0, "state": 0.0})
     shapes = {tensor.name: tensor.shape for tensor in found.tensors}
     assert shapes["embedded"] == (5, 8)
-    with pytest.raises(ModelError, match="'ids' leaves its shape open"):
+    with pytest.raises(ModelError, match="'ids' has an open shape"):
         inspect_model(path, constants={"rate": 1.0, "state": 0.0})
-    with pytest.raises(UsageError, match="Say which is meant"):
+    with pytest.raises(UsageError, match="Name the one that is meant"):
         inspect_model(path, (5,), constants={"rate": 1.0, "state": 0.0})
 
 

@@ -443,7 +443,7 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
     b.node("Add", ["l1", "rows"], "y")
     path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 5)}), tmp_path / "net.onnx")
     x, data = pictures(tmp_path, 6)
-    with pytest.raises(BackendError, match="It ran with 3 samples, so --batch-size 3 may do"):
+    with pytest.raises(BackendError, match="It ran with 3 samples, so `batch_size=3` may do"):
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)

@@ -266,11 +266,11 @@ def test_an_overwritten_store_comes_back_if_the_new_one_fails(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": "stats"}, "keep='stats': full or statistics"),
-        ({"dtype": "int8"}, "dtype='int8': float32 or float16"),
-        ({"codec": "brotli"}, "codec='brotli': lz4, zstd, gzip, none"),
-        ({"tags": {"epoch": 3}}, "tag 'epoch': 3: both must be text"),
-        ({"limit": 0}, "--limit 0: at least 1"),
+        ({"keep": "stats"}, "`keep='stats'`: full or statistics"),
+        ({"dtype": "int8"}, "`dtype='int8'`: float32 or float16"),
+        ({"codec": "brotli"}, "`codec='brotli'`: lz4 or zstd or gzip or none"),
+        ({"tags": {"epoch": 3}}, "`tags`: 'epoch'=3: both must be text"),
+        ({"limit": 0}, "`limit=0`: at least 1"),
     ],
 )
 def test_wrong_arguments_cost_nothing(
@@ -373,7 +373,7 @@ def test_what_is_fed_is_said(tmp_path: Path) -> None:
         )
         assert notes.texts[0].startswith(f"x (8, 8) {np.dtype(dtype).name} -> input 'x' (64,)")
         assert notes.texts[1] == "split all: 10 of 20 samples of data.npz, no labels found"
-        assert any("pass --scale 1/255" in text for text in notes.texts) == warned
+        assert any("pass `scale=1/255`" in text for text in notes.texts) == warned
 
 
 def test_interrupted_replacement_keeps_the_store_it_would_have_replaced(tmp_path: Path) -> None:

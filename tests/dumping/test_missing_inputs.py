@@ -13,7 +13,7 @@ from support.networks import Builder, saved
 
 import cnatool
 from cnatool.cli.console import key_values
-from cnatool.cli.options import constants
+from cnatool.cli.options import read_constants
 from cnatool.errors import DataError, UsageError
 
 
@@ -80,7 +80,7 @@ def test_the_advice_for_missing_inputs_works(tmp_path: Path, suffix: str, batch:
         "state",
     ]
     assert "past_3.key=0:1x0x6" in words
-    cnatool.dump(path, data, tmp_path / "s.zarr", constants=constants(words))
+    cnatool.dump(path, data, tmp_path / "s.zarr", constants=read_constants(words))
     found = cnatool.open(tmp_path / "s.zarr").splits["all"].outputs()[:]
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     hidden = weights["table"][ids].sum(axis=1) @ weights["fc1.weight"].T + weights["fc1.bias"]
@@ -89,14 +89,14 @@ def test_the_advice_for_missing_inputs_works(tmp_path: Path, suffix: str, batch:
 
 
 def test_a_number_and_a_shape() -> None:
-    found = constants(["a=0:1x2x0x4", "b=1.5:3", "c=true:2x1"])
+    found = read_constants(["a=0:1x2x0x4", "b=1.5:3", "c=true:2x1"])
     assert found["a"].shape == (1, 2, 0, 4)
     assert found["b"].tolist() == [1.5] * 3
     assert found["c"].tolist() == [[True], [True]]
     assert key_values("--constant", ["a=0:1x2"], "INPUT=VALUE") == {"a": "0:1x2"}
     for word in ("a=0:", "a=0:1x", "a=x:1", "a=0:-1", "a=0:1x2:3", "a=:3"):
         with pytest.raises(UsageError, match="a number and a shape as in"):
-            constants([word])
+            read_constants([word])
 
 
 def test_an_open_length_is_asked_for(tmp_path: Path) -> None:

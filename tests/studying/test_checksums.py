@@ -107,7 +107,7 @@ def test_no_changed_byte_is_read(kind: Any, name: str, folder: Path) -> None:
                 continue
             with pytest.raises(DataError) as raised:
                 read_results(folder, kind)
-            assert f"Run `cnatool {kind} … -o {folder}` again." in str(raised.value)
+            assert f"Run `{kind}(..., folder={str(folder)!r})` again." in str(raised.value)
     for cut in (0, 1, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:cut])
         with pytest.raises(DataError):
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_old_result(
     def full(*words: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "checksum_list", full)
+    monkeypatch.setattr(files, "list_checksums", full)
     with pytest.raises(StoreWriteError, match="No space left on device"):
         cnatool.study(stores[1:4], folder=folder, resamples=0)
     assert numbers(read_results(folder, "study")) == old
@@ -235,7 +235,7 @@ def test_tables_of_a_study_are_checked_where_they_are_studied_again(
         broken = bytearray(content)
         broken[place] ^= 1
         (folder / name).write_bytes(broken)
-        with pytest.raises(DataError, match=f"--from .*{name}") as raised:
+        with pytest.raises(DataError, match=f"`frame` .*{name}") as raised:
             cnatool.study(frame=folder / name, resamples=0)
         assert "To use a file that you changed on purpose, give it another name" in str(
             raised.value

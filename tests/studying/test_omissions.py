@@ -266,9 +266,9 @@ def test_most_checkpoints_decide_what_is_the_network(good: list[Path], tmp_path:
     assert [one.step for one in found.points] == [0, 1, 2, 3]
     assert {one.path for one in found.points} == set(map(str, good))
     assert [one.path for one in found.not_scored] == list(map(str, others[:3]))
-    assert "their layers are not the same" in found.not_scored[0].reason
+    assert "their layers differ" in found.not_scored[0].reason
     # Neither is the right one.
-    with pytest.raises(MetricError, match="their layers are not the same"):
+    with pytest.raises(MetricError, match="their layers differ"):
         cnatool.landscape([*others, *good], grid=3)
 
 
@@ -312,12 +312,12 @@ def test_a_store_without_the_tag_has_no_step(good: list[Path], tmp_path: Path) -
     found = cnatool.trajectory([stray, *good, last], order="epoch").result
     assert [one.step for one in found.runs[0].steps] == [0, 1, 2, 3]
     assert [one.reason for one in found.not_scored] == [
-        f"{stray}: it has no tag epoch, which --order names.",
-        f"{last}: its tag epoch is 'last' and no number.",
+        f"{stray}: it has no tag epoch, which `order` names.",
+        f"{last}: its tag epoch is 'last', not a number.",
     ]
     with pytest.raises(MetricError, match="it has no tag epoch"):
         cnatool.trajectory([stray, *good], order="epoch", strict=True)
-    with pytest.raises(UsageError, match="--order x: no store has this tag"):
+    with pytest.raises(UsageError, match="`order` x: no store has this tag"):
         cnatool.trajectory([stray, *good], order="x")
     study = cnatool.study([stray, *good, last], cluster="epoch", resamples=0)
     assert study.networks["id"].to_list() == ["0", "1", "2", "3", "last"]
