@@ -11,23 +11,15 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
-from cnatool._util.observer import Silent
 from cnatool.dumping.inspect import inspect_model
 from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.preview import preview
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def chw(values: np.ndarray) -> np.ndarray:
@@ -196,7 +188,7 @@ def dumped(folder: Path, model: onnx.ModelProto, x: np.ndarray, **options: objec
     cnatool.dump(
         saved(model, folder / "m.onnx"), folder / "data.npz", path, observer=notes, **options
     )
-    return cnatool.open(path).splits["all"].outputs()[:], "\n".join(notes.lines)
+    return cnatool.open(path).splits["all"].outputs()[:], "\n".join(notes.texts)
 
 
 @pytest.mark.parametrize(

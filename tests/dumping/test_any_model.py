@@ -9,8 +9,9 @@ import onnx
 import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
+from support.notes import Notes
+from support.reference import every_value
 
 import cnatool
 from cnatool.dumping.inspect import inspect_model
@@ -18,17 +19,6 @@ from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.records.choices import Kept
 
 ROWS = 40
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def typed_model(
@@ -55,11 +45,8 @@ def typed_model(
 def reference(
     model: onnx.ModelProto, names: list[str], feeds: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
+    values = every_value(model, feeds)
+    return {name: values[name] for name in names}
 
 
 # --- several inputs -----------------------------------------------------------------------------

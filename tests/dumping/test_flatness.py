@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.datasets import load_digits
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.errors import UsageError
@@ -23,24 +24,6 @@ from cnatool.scoring.baselines import compute_flatness_baselines
 
 DIGITS, CLASSES = load_digits(return_X_y=True)
 DIGITS = (DIGITS / 16).astype(np.float32)
-
-
-class Notes:
-    """Keeps what is said; interrupts in one stage once it is so far."""
-
-    def __init__(self, stage: str = "", at: int = -1) -> None:
-        self.texts: list[str] = []
-        self.stages: dict[str, list[int]] = {}
-        self._stop = stage, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        assert done <= rows
-        self.stages.setdefault(split, []).append(done)
-        if split == self._stop[0] and done >= self._stop[1] >= 0:
-            raise KeyboardInterrupt
 
 
 def features(scale: float = 1.0, *, hidden: int = 60) -> onnx.ModelProto:
@@ -385,7 +368,7 @@ def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
         "flatness: 2 kinds of noise × 14 scales × 4 draws × 500 samples, at most 56,000 through "
         "the model" in notes.texts
     )
-    done = notes.stages["flatness"]
+    done = [done for stage, done, _ in notes.done if stage == "flatness"]
     assert done == sorted(set(done))
     assert done[-1] == 2 * 14 * 4 * 500
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.command import run
 from support.networks import mlp, residual_convnet, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool._util import memory
@@ -20,17 +21,6 @@ from cnatool.records.choices import Codec
 from cnatool.store.chunks import encoded_bytes
 
 GIB = 1 << 30
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.dumps import commit_often, files, make_data, same_arrays
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.dumping import plan as planning
@@ -23,23 +24,6 @@ from cnatool.store.zarr import shard as shards
 
 TRAIN, TEST = 333, 150
 NAMES = ["s.zarr", "s.h5"]
-
-
-class Notes:
-    """Keeps what is said; interrupts once a split is so far."""
-
-    def __init__(self, split: str = "", at: int = -1) -> None:
-        self.texts: list[str] = []
-        self.done: list[tuple[str, int, int]] = []
-        self._stop = split, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        self.done.append((split, done, rows))
-        if split == self._stop[0] and done >= self._stop[1] >= 0:
-            raise KeyboardInterrupt
 
 
 class Here:

@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.backend.inputs import Samples
@@ -22,17 +23,6 @@ from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError
 
 WIDTH = 4
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def probe_model(
