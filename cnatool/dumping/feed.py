@@ -13,7 +13,7 @@ import numpy as np
 
 from cnatool._util.text import printable
 from cnatool.backend.input_range import InputRange, infer_input_range
-from cnatool.backend.inputs import ConstantInput, Samples, constant_advice, make_constants
+from cnatool.backend.inputs import ConstantInput, Samples, make_constants, neutral_values
 from cnatool.data.preprocess.apply import (
     PreprocessOptions,
     apply_preprocessing,
@@ -101,7 +101,7 @@ def wanted_arrays(
     return ArraySelection(
         fed,
         dict(arrays),
-        constant_advice=constant_advice(network.inputs),
+        constant_advice=neutral_values(network.inputs),
         text_shapes=texts,
     )
 
@@ -157,7 +157,7 @@ class Feed:
                 f"{network.graph.path} takes {len(specs)} inputs ({needs}) and {source.name} gives "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
                 "each, or say what those that are the same for every sample receive, as in "
-                + " ".join(wanted.constant_advice[s.name] for s in specs[len(source.inputs) :])
+                + wanted.constants_text(spec.name for spec in specs[len(source.inputs) :])
             )
         batch = network.fixed_batch(wanted.inputs)
         planned = [
