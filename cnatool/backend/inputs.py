@@ -182,7 +182,7 @@ def make_constant(
     axes = [i for i, size in enumerate(target.dims) if batch is not None and size == batch]
     axis = axes[0] if len(axes) == 1 else None
     if not array.ndim:
-        return ConstantInput(target.name, _fill(target, cast, batch, axis, sizes or {}), axis)
+        return ConstantInput(target.name, _fill(target, array, batch, axis, sizes or {}), axis)
     fits = len(target.dims) == array.ndim and all(
         not isinstance(size, int) or size == length
         for size, length in zip(target.dims, array.shape, strict=False)
@@ -222,4 +222,4 @@ def _fill(
             f"in {filled} with numbers for N, or an array: {loaded}"
         )
     check_bytes(f"{said}, which are", math.prod(shape) * target.dtype.itemsize, _SMALLER)
-    return np.full(shape, value)
+    return np.full(shape, value, target.dtype)

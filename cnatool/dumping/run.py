@@ -141,9 +141,9 @@ def _filled(plan: Plan, block: Block) -> Iterator[Mapping[str, NDArray[Any]]] | 
 def _with_advice(error: BackendError, plan: Plan) -> BackendError:
     """Add the batch size that the probe ran with to an error of the runtime."""
     ran = len(plan.probed.samples)
-    if plan.feed.batch is not None or plan.schedule.batch <= ran or "--batch-size" in str(error):
+    if plan.feed.batch is not None or plan.schedule.batch <= ran or "batch_size" in str(error):
         return error
-    return BackendError(f"{error} It ran with {ran} samples, so --batch-size {ran} may do.")
+    return BackendError(f"{error} It ran with {ran} samples, so `batch_size={ran}` may do.")
 
 
 def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:

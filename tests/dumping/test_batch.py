@@ -245,7 +245,7 @@ def test_number_of_samples_that_fails_where_another_runs(tmp_path: Path) -> None
     model, shape = baked_model("reshape", 8)
     _, data = pictures(tmp_path, *shape)
     path = saved(model, tmp_path / "net.onnx")
-    with pytest.raises(UsageError, match=r"--batch-size 4: .* it runs with 8\."):
+    with pytest.raises(UsageError, match=r"`batch_size=4`: .* it runs with 8\."):
         cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=4)
 
 
@@ -322,7 +322,7 @@ def test_outputs_can_be_left_out(tmp_path: Path) -> None:
         assert [array.name for array in store.record.outputs] == outputs
         assert [tensor.name for tensor in store.tensors] == tensors
         check(store, truth)
-    with pytest.raises(UsageError, match="--tensors !none: .* has no such tensor"):
+    with pytest.raises(UsageError, match="`tensors='!none'`: .* has no such tensor"):
         cnatool.dump(path, data, tmp_path / "t.zarr", tensors="!none")
 
 
@@ -426,7 +426,7 @@ def test_constant_along_the_batch(state: str, tmp_path: Path) -> None:
         state, rng.normal(size=(1, 6, 4)).astype(np.float32)
     )
     if state == "differing":
-        with pytest.raises(UsageError, match=r"--constant h: .* axis 1 is that of the samples"):
+        with pytest.raises(UsageError, match=r"constant 'h': .* axis 1 is that of the samples"):
             cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
         return
     store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
@@ -468,7 +468,7 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
     b.node("Add", ["l1", "rows"], "y")
     path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 5)}), tmp_path / "net.onnx")
     x, data = pictures(tmp_path, 6)
-    with pytest.raises(BackendError, match="It ran with 3 samples, so --batch-size 3 may do"):
+    with pytest.raises(BackendError, match="It ran with 3 samples, so `batch_size=3` may do"):
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)
