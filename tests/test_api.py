@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+from support.command import python
 
 import cnatool
 
@@ -95,10 +93,8 @@ def test_no_such_name() -> None:
 )
 def test_import_loads_no_more_than_it_needs(statement: str, absent: list[str]) -> None:
     code = f"{statement}\nimport sys\nprint([n for n in {absent!r} if n in sys.modules])"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
+    result = python(code)
+    assert result.strip() == "[]"
 
 
 def test_every_error_has_an_exit_code_and_a_docstring() -> None:

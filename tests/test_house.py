@@ -24,12 +24,12 @@ SPEAKING = {
 APART = {"campaigns", "fixtures", "integration", "support"}
 # Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
 OPTIONS_NAMED = {
-    *("_util", "backend", "comparing", "data", "dumping", "metrics", "plotting", "records"),
-    *("schemas", "scoring", "store", "studying"),
+    *("_util", "backend", "comparing", "data", "dumping", "metrics", "records"),
+    *("schemas", "scoring", "store"),
 }
 GIVING = {
     *("_util", "backend", "cli", "comparing", "data", "dumping", "errors", "layers", "metrics"),
-    *("plotting", "recorders", "recording", "records", "scoring", "store", "studying"),
+    *("recorders", "recording", "records", "scoring", "store"),
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 

@@ -1,4 +1,4 @@
-"""β: how a sample's activation grows with depth. METRICS.md, sections "z_d" and "β"."""
+"""β: the growth of a sample's activation over depth (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def sum_activations(block: NDArray[Any]) -> NDArray[np.float64]:
-    """Return z_d(x) of one layer: the sum of each sample's elements, accumulated in float64.
+    """Sum each sample's elements of one layer in float64: z_d(x).
 
     Parameters
     ----------
@@ -35,15 +35,15 @@ def sum_activations(block: NDArray[Any]) -> NDArray[np.float64]:
     return sums
 
 
-def aggregated(
+def aggregate(
     sums: NDArray[np.float64], shape: Sequence[int], how: Aggregate
 ) -> NDArray[np.float64]:
-    """Return one number a sample and layer from the sums over the layer's elements.
+    """Turn sums over a layer's elements into one number per sample.
 
     Parameters
     ----------
     sums : (n,) float64 array
-        Sums over all elements, of `sum_activations`.
+        Sums over all elements, from `sum_activations`.
     shape : sequence of int
         The layer's shape for one sample; the channels come first.
     how : {"sum", "mean", "channel-mean", "channel-mean-spatial"}
@@ -107,7 +107,7 @@ def slopes(z: NDArray[np.float64], depths: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     z : (n, L) array
-        Aggregated activations, one column a layer.
+        Aggregated activations, one column per layer.
     depths : (L,) array
         The layers' abscissas.
 
@@ -119,12 +119,12 @@ def slopes(z: NDArray[np.float64], depths: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     MetricError
-        As `slope_coefficients`, and where `z` has not one column a depth.
+        As `slope_coefficients`, and if `z` does not have one column per depth.
     """
     coefficients = slope_coefficients(depths)
     if z.shape[1:] != coefficients.shape:
         raise MetricError(
-            f"β needs one depth a layer: {coefficients.size} depths for activations of shape "
+            f"β needs one depth per layer: {coefficients.size} depths for activations of shape "
             f"{z.shape}."
         )
     # Not a matrix product: a row's sum must not depend on the rows beside it.

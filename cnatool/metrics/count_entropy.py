@@ -21,7 +21,7 @@ _TABLE = 1 << 16  # counts of which c log2 c is tabulated
 
 @dataclass(frozen=True, slots=True)
 class BinWidths:
-    """How wide bins are; few of their widths differ.
+    """The widths of bins, few of which differ.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Groups of samples by quantiles of α. METRICS.md, section "Task performance"; paper Fig. 6."""
+"""Groups of samples by quantiles of α (paper Fig. 6)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.signe
 
 
 def lie_in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
-    """Say whether rows of one class lie together: half the changes of a random order, or fewer.
+    """Whether rows of one class lie together: at most half the changes of a random order.
 
     Parameters
     ----------

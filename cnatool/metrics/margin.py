@@ -1,4 +1,4 @@
-"""γ: by how much the true class wins. METRICS.md, section "γ"."""
+"""γ: the margin by which the true class wins (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _SUM_TOLERANCE = 1e-3  # a float16 softmax over many classes is this far from 1
 
 
 def detect_output_kind(outputs: NDArray[Any]) -> OutputKind:
-    """Say from their values whether outputs are probabilities: in [0, 1], rows that sum to 1.
+    """Find out from values whether outputs are probabilities: in [0, 1], rows that sum to 1.
 
-    A split is probabilities where all its blocks are.
+    A split holds probabilities if all its blocks do.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64
     Parameters
     ----------
     outputs : (n, H) array
-        What the model gives.
+        Outputs of the model.
     kind : {"probabilities", "logits"}
         What the outputs are.
 

@@ -1,7 +1,4 @@
-"""Baselines from norms of weights and a margin, in logarithms: products of norms overflow.
-
-METRICS.md, section "Norm- and margin-based baselines".
-"""
+"""Baselines from norms of weights and a margin, in logarithms: products of norms overflow."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ class Baseline(msgspec.Struct, frozen=True):
 
     @classmethod
     def undefined(cls, reason: str) -> Baseline:
-        """Return the baseline that has neither, for this reason."""
+        """Return a baseline without value and logarithm, for this reason."""
         return cls(None, None, reason)
 
 
@@ -58,7 +55,7 @@ def from_log(log: float) -> Baseline:
     try:
         value = math.exp(log)
     except OverflowError:
-        return Baseline(None, log, "it is larger than a number can be; its logarithm is there")
+        return Baseline(None, log, "it is too large for float64; its logarithm is given")
     return Baseline(value, log)
 
 
@@ -129,17 +126,15 @@ def divide_by_margin(log: float, margin: Estimate) -> Baseline:
         Undefined, with the reason, where γ is undefined or not positive; the measure's own
         logarithm is there all the same.
     """
-    found = _quotient(log, margin)
-    return msgspec.structs.replace(found, log_norm=log if math.isfinite(log) else None)
+    quotient = _quotient(log, margin)
+    return msgspec.structs.replace(quotient, log_norm=log if math.isfinite(log) else None)
 
 
 def _quotient(log: float, margin: Estimate) -> Baseline:
     if margin.value is None:
         return Baseline.undefined(f"the margin is undefined: {margin.reason}")
     if margin.value <= 0:
-        return Baseline.undefined(
-            f"the margin is {margin.value:g}, and only one above 0 can be divided by"
-        )
+        return Baseline.undefined(f"the margin is {margin.value:g}, and a divisor must be above 0")
     return from_log(log - math.log(margin.value))
 
 

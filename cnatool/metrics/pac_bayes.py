@@ -66,7 +66,7 @@ def magnitude_bound(
 def _signed(value: float) -> Baseline:
     """Return a measure that may be negative."""
     if not math.isfinite(value):
-        return Baseline.undefined("it is larger than a number can be")
+        return Baseline.undefined("it is too large for float64")
     if value <= 0:
         return Baseline(value, None, f"it is {value:.6g}, which has no logarithm")
     return Baseline(value, math.log(value))

@@ -1,4 +1,4 @@
-"""Task performance from stored outputs. METRICS.md, section "Task performance"."""
+"""Task performance from stored outputs (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def one_unit_scores(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float
     (n, 2) float64 array
         (1 − p, p), or (0, z), of which (1 − p, p) is the softmax.
     """
-    one = outputs.reshape(len(outputs)).astype(np.float64)
-    return np.stack([1 - one if kind == "probabilities" else np.zeros_like(one), one], axis=1)
+    unit = outputs.reshape(len(outputs)).astype(np.float64)
+    return np.stack([1 - unit if kind == "probabilities" else np.zeros_like(unit), unit], axis=1)
 
 
 def one_unit_predictions(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.int64]:
     """Return class 1 where p ≥ ½, which is z ≥ 0, else class 0; parameters as `one_unit_scores`."""
-    one = outputs.reshape(len(outputs))
-    return (one >= (0.5 if kind == "probabilities" else 0)).astype(np.int64)
+    unit = outputs.reshape(len(outputs))
+    return (unit >= (0.5 if kind == "probabilities" else 0)).astype(np.int64)
 
 
 def cross_entropy(

@@ -1,8 +1,6 @@
 """The smoothed (α, β)-curve of a split, whatever the order of its rows.
 
-Where samples share an α, their order along the curve would be that of the rows, and a window's mean
-of β that of whichever rows came first. Each of them counts with their mean β instead, which is what
-the windows' means are on average over all orders.
+Samples of equal α count with their mean β, the average over all of their orders along the curve.
 """
 
 from __future__ import annotations

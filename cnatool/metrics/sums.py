@@ -25,8 +25,8 @@ def sum_in_blocks(
     Parameters
     ----------
     values : callable
-        Gives the values of a half-open range, as a contiguous array. Ranges are asked for in
-        rising order, each once.
+        From a half-open range to its values, as a contiguous array. Called in rising order, once
+        for each range.
     start, stop : int
         The range of all values.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.command import COMMAND, refused, run
+from support.dumps import make_data
 from support.networks import Builder, mlp, saved
 
 import cnatool
@@ -23,13 +24,7 @@ from cnatool.store.hdf5.journal import Journal
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    saved(mlp(), tmp_path / "net.onnx")
-    (tmp_path / "data").mkdir()
-    for name, rows in (("train", 60), ("test", 40)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
-    return tmp_path
+    return make_data(tmp_path)
 
 
 def idx(path: Path, array: np.ndarray) -> None:

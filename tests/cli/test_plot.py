@@ -21,12 +21,10 @@ STORE = "demo/noisy-labels-epoch012.zarr"
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("here")
-    run("demo", "-o", "demo", cwd=folder)
-    run("study", "demo", "-o", "study", "--cluster", "run", "--resamples", 0, cwd=folder)
-    run("trajectory", "demo", "--by", "run", "-o", "trajectory", cwd=folder)
-    return folder
+def here(demo: Path) -> Path:
+    run("study", "demo", "-o", "study", "--cluster", "run", "--resamples", 0, cwd=demo)
+    run("trajectory", "demo", "--by", "run", "-o", "trajectory", cwd=demo)
+    return demo
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,7 @@ def test_a_page_and_a_drawing(here: Path) -> None:
     [
         (
             (STORE, "--figure", "bins"),
-            "--figure bins is drawn from the folder of a study: `cnatool study STORE… -o DIR`. "
+            "--figure bins is drawn from the folder of a study: `cnatool study … --output DIR`. "
             "This is a store, for which there are depth-profile, alpha-beta, area, error-by-alpha.",
         ),
         (
@@ -98,13 +96,13 @@ def test_a_page_and_a_drawing(here: Path) -> None:
         ),
         (("study", "--figure", "bins", "--set", "bins=3"), "--set is not for --figure bins"),
         (("study", "--figure", "bins", "--measure", "x"), "--measure x: the study has no such"),
-        (("study", "--figure", "gap", "--by", "epoch"), "this tag has 9 values, and a reader can"),
+        (("study", "--figure", "gap", "--by", "epoch"), "this tag has 9 values, but a reader can"),
         (("study", "--figure", "measures", "--coefficient", "x"), "there are pearson, spearman"),
         (("study", "--figure", "trajectory", "--order", "x"), "--order x: no store has this tag"),
         ((STORE, "--figure", "alpha-beta", "--split", "x"), "there are train, test."),
         ((STORE, "--figure", "alpha-beta", "--width", "-1"), "--width -1: give pixels"),
         ((STORE, "--figure", "alpha-beta", "--scale", "0"), "--scale 0: give"),
-        (("study", "--figure", "bins", "--width", "9999", "--scale", "9"), "pixels large: make"),
+        (("study", "--figure", "bins", "--width", "9999", "--scale", "9"), "pixels large: reduce"),
         (("demo", "--figure", "alpha-beta"), "demo: more than 12 stores are too many for one"),
         (("study", STORE, "--figure", "bins"), "a figure is of one study"),
         (("study/scores", "--figure", "bins"), "study/scores: no store is in this folder"),
@@ -131,7 +129,7 @@ def test_a_broken_study(here: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "s" / name).write_bytes(b"{}")
     said = run("plot", "s", "--figure", "gap", "-o", "p.png", cwd=tmp_path, code=2).stderr
     assert f"s/{name} cannot be read: " in said
-    assert "Run `cnatool study … -o s` again." in said
+    assert "Run `cnatool study … --output s` again." in said
 
 
 @pytest.mark.parametrize("module", ["altair", "vl_convert"])

@@ -136,15 +136,15 @@ def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "there is nothing to study: give stores, or --from a frame."),
+        ((), "there is nothing to study: give STORE, or networks by --from."),
         (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
         (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
         (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
         (("stores", "--convention", "x"), "No convention is called 'x'"),
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
         (("--from", "x.csv"), "--from x.csv cannot be read"),
-        (("stores", "-o", "data/train.npz"), "-o data/train.npz: this is no folder."),
-        (("stores", "-o", "inner.zarr"), "-o inner.zarr: this is a Zarr store."),
+        (("stores", "-o", "data/train.npz"), "--output data/train.npz: not a folder."),
+        (("stores", "-o", "inner.zarr"), "--output inner.zarr: this is a Zarr store."),
         (("stores", "-o", "inner.zarr/new/st"), "inner.zarr is a store. Name a folder outside"),
     ],
 )
@@ -152,13 +152,6 @@ def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) 
     if "inner.zarr" in "".join(words) and not (here / "inner.zarr").exists():
         shutil.copytree(next((here / "stores").glob("*.zarr")), here / "inner.zarr")
     assert message in run("study", *words, cwd=here, code=2).stderr
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    run("demo", "-o", "demo", cwd=folder)
-    return folder
 
 
 def test_family_of_the_demo(demo: Path) -> None:
@@ -194,7 +187,7 @@ def test_studying_needs_no_runtime(here: Path) -> None:
     code = (
         "import sys, cnatool\n"
         "cnatool.study('stores', resamples=0)\n"
-        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
+        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'sklearn') if n in sys.modules])"
     )
     assert python(code, cwd=here) == "[]\n"
     assert callable(cnatool.study)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.data.labels import encode_labels, parse_whole_number
@@ -146,18 +147,6 @@ def test_pictures_without_classes_have_no_accuracy(tmp_path: Path) -> None:
     assert found.samples == 30
 
 
-class Notes:
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def progress(self, *_: object) -> None: ...
-
-
 @pytest.mark.parametrize(
     ("low", "advice"), [(1, "--label-offset -1 moves them to 0 … 3"), (-2, "")]
 )
@@ -166,7 +155,7 @@ def test_labels_that_the_model_has_no_score_for(tmp_path: Path, low: int, advice
     model = saved(mlp((3, 8, 4)), tmp_path / "m.onnx")
     data, notes = table(tmp_path, "npz", [str(label) for label in labels]), Notes()
     cnatool.dump(model, data, tmp_path / "s.zarr", observer=notes)  # type: ignore[arg-type]
-    [text] = (text for text in notes.said if "scores 4 classes" in text)
+    [text] = (text for text in notes.texts if "scores 4 classes" in text)
     assert text.startswith(f"labels of all go from {labels[0]} to {labels[-1]}")
     assert ("--label-offset" in text) == bool(advice)
     assert advice in text

@@ -10,6 +10,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from support.command import run
 from support.networks import Builder, saved
+from support.notes import Notes
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.inputs import ModelInput, make_constant
@@ -20,17 +22,6 @@ from cnatool.records.choices import Kept
 ROWS = 21
 
 
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
-
-
 def pictures(folder: Path, *shape: int, rows: int = ROWS) -> tuple[np.ndarray, Path]:
     x = np.random.default_rng(5).normal(size=(rows, *shape)).astype(np.float32)
     np.savez(folder / "data.npz", x=x)
@@ -38,17 +29,8 @@ def pictures(folder: Path, *shape: int, rows: int = ROWS) -> tuple[np.ndarray, P
 
 
 def alone(model: onnx.ModelProto, x: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Give every tensor that the nodes of a model make, for each sample in a run of its own."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [name for node in copy.graph.node for name in node.output if name]
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    evaluator = ReferenceEvaluator(copy)
-    return [
-        dict(zip(names, evaluator.run(None, {"x": x[i : i + 1]}), strict=True))
-        for i in range(len(x))
-    ]
+    """Compute every tensor of a model for each sample in a run of its own."""
+    return [made_values(model, {"x": x[i : i + 1]}) for i in range(len(x))]
 
 
 def check(store: cnatool.Store, truth: list[dict[str, np.ndarray]]) -> None:
@@ -187,18 +169,11 @@ def test_free_batch_of_which_only_one_runs(
 
 
 def in_batches(model: onnx.ModelProto, x: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """Give the tensors with rows of samples, the last batch filled up with its last sample."""
+    """Compute the tensors with rows of samples, the last batch padded with its last sample."""
     missing = -len(x) % size
     filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [name for node in copy.graph.node for name in node.output if name]
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    evaluator = ReferenceEvaluator(copy)
-    parts = [evaluator.run(None, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
-    joined = zip(names, zip(*parts, strict=True), strict=True)
-    return {name: np.concatenate(values)[: len(x)] for name, values in joined}
+    runs = [made_values(model, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
+    return {name: np.concatenate([run[name] for run in runs])[: len(x)] for name in runs[0]}
 
 
 @pytest.mark.parametrize("keep", ["full", "statistics"])

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.inputs import Samples
@@ -21,15 +21,6 @@ from cnatool.backend.statistics.exposed_model import ExposedModel, Results
 from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.records.choices import Kept, Statistic
 from cnatool.records.store import TensorRecord
-
-
-def reference_values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [name for node in copy.graph.node for name in node.output if name]
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
 
 
 def exposed(
@@ -65,7 +56,7 @@ def test_every_tensor_and_sum(
     model: onnx.ModelProto, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     feeds = {"x": np.random.default_rng(1).normal(size=(7, *shape)).astype(np.float32)}
-    truth = reference_values(model, feeds)
+    truth = made_values(model, feeds)
     _, tensors, results = exposed(model, tmp_path, feeds)
     _, _, fast = exposed(model, tmp_path, feeds, keep="statistics")
     assert [tensor.name for tensor in tensors] == list(truth)
