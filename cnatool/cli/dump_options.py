@@ -122,16 +122,10 @@ _PYTHON_ONLY = {"observer"}
 def with_dump_options(
     *panels: str, names: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a dump, in place of its parameter ``options``.
+    """Add the options of a dump to a command, in place of its parameter ``options``.
 
-    The command gets them as keyword arguments of `DumpOptions`, without those that were not given.
-
-    Parameters
-    ----------
-    *panels : str
-        Panels of the help whose options it has; by default all.
-    names : tuple of str
-        Names of further options.
+    ``options`` receives those that were given, as keyword arguments of `DumpOptions`. Without
+    ``panels`` all are added, else those of these panels of the help, and the ``names`` beside them.
     """
     declared = [
         one

@@ -61,7 +61,7 @@ class Feed:
         constants: Mapping[str, ArrayLike],
     ) -> Feed:
         """Plan the preprocessing of every input."""
-        inputs = [one for one in network.inputs if one.name in selection.inputs]
+        inputs = [target for target in network.inputs if target.name in selection.inputs]
         if len(inputs) != len(source.inputs):
             needs = ", ".join(map(str, inputs))
             gives = ", ".join(f"{i.name!r} {i.for_model.shape}" for i in source.inputs)
@@ -70,7 +70,7 @@ class Feed:
                 f"{network.graph.path} takes {len(inputs)} inputs ({needs}) and {source.name} has "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
                 "each, or set those that are the same for every sample, as in "
-                + selection.constants_text(one.name for one in missing)
+                + selection.constants_text(target.name for target in missing)
             )
         batch = network.fixed_batch(selection.inputs) or 1
         options = _options_by_input(inputs, source.inputs, recipe.options())
@@ -85,7 +85,7 @@ class Feed:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one sample of each input that data feed."""
-        return {made.input: made.shape for made in self.preprocessing}
+        return {step.input: step.shape for step in self.preprocessing}
 
     def batches(self, block: Block, batch: int, *, fill: bool) -> Iterator[dict[str, NDArray[Any]]]:
         """Preprocess a block in batches.
@@ -109,19 +109,19 @@ class Feed:
 
     def doubts(self, samples: Samples) -> Iterator[str]:
         """Describe each input whose values do not look like those it is made for."""
-        for given, takes in zip(self.preprocessing, self.ranges, strict=True):
-            if np.dtype(given.dtype).kind == "f":
-                line = _doubt(given, takes, samples.values[given.input])
+        for step, takes in zip(self.preprocessing, self.ranges, strict=True):
+            if np.dtype(step.dtype).kind == "f":
+                line = _doubt(step, takes, samples.values[step.input])
                 if line is not None:
                     yield line
 
     def padding(self, source: Source) -> str | None:
         """Describe padding in the first samples of a source, if they are texts."""
-        rows = [made for made in self.preprocessing if len(made.shape) == 1]
-        if not any(np.dtype(made.dtype).kind in "iu" for made in rows):
+        rows = [step for step in self.preprocessing if len(step.shape) == 1]
+        if not any(np.dtype(step.dtype).kind in "iu" for step in rows):
             return None
         prepared = self.preprocess(read_first_block(source, LOOKED_AT))
-        return padding_text({made.input: prepared[made.input] for made in rows})
+        return padding_text({step.input: prepared[step.input] for step in rows})
 
     def probe(self, source: Source, count: int) -> Samples:
         """Take ``count`` samples from the start of a source, all different if possible.
@@ -165,13 +165,13 @@ def probe_count(bound: int | None) -> int:
 def _plan_input(
     graph: Graph,
     target: ModelInput,
-    given: InputSpec,
+    raw: InputSpec,
     options: PreprocessOptions,
     geometry: Geometry | None,
     batch: int,
 ) -> tuple[Preprocessing, str, InputRange | None]:
-    fed = given.for_model
-    if fed is not given and options.layout is not None:
+    fed = raw.for_model
+    if fed is not raw and options.layout is not None:
         # The layout of the stored arrays; images are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
     # Of a model that declares no shape every axis is free.
@@ -179,7 +179,7 @@ def _plan_input(
         replace(target, dims=(None,) * (1 + len(fed.shape))) if target.dims is None else target
     )
     try:
-        made, text = plan_preprocessing(fed, model_input, options)
+        step, text = plan_preprocessing(fed, model_input, options)
     except (DataError, UsageError) as error:
         if _is_one_sample(target, fed.shape):
             raise ModelError(
@@ -190,21 +190,21 @@ def _plan_input(
         raise
     takes = None
     if target.dtype.kind == "f":
-        takes = infer_input_range(graph, target.name, made.shape, batch)
+        takes = infer_input_range(graph, target.name, step.shape, batch)
     by_default = fed.dtype == np.uint8 and options.scale is None
     if takes is not None and by_default and not options.mean and not options.std:
         if takes.takes == "pixels":
-            made, text = plan_preprocessing(fed, model_input, replace(options, scale=1.0))
+            step, text = plan_preprocessing(fed, model_input, replace(options, scale=1.0))
             text += f"; not divided by 255, since the model {takes.text} (`scale=1/255` does)"
         elif takes.takes is None:
             text += (
                 f". Whether that is right is in doubt, since the model {takes.text}: `scale=1` "
                 "feeds the values as they are, `scale=1/255` confirms the division"
             )
-    if fed is given or geometry is None:
-        return made, text, takes
+    if fed is raw or geometry is None:
+        return step, text, takes
     recorded = msgspec.structs.replace(
-        made, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
+        step, geometry=geometry, resized_by=f"Pillow {metadata.version('pillow')}"
     )
     return recorded, f"{geometry}; then {text}", takes
 
@@ -216,14 +216,14 @@ def _is_one_sample(target: ModelInput, shape: tuple[int, ...]) -> bool:
     return bool(dims) and len(sizes) == len(dims) and math.prod(sizes) == math.prod(shape)
 
 
-def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:
+def _doubt(step: Preprocessing, takes: InputRange | None, values: NDArray[Any]) -> str | None:
     """Compare the values that an input receives with those it is made for."""
     low, high = float(values.min()), float(values.max())
-    prepared = given.scale != 1.0 or bool(given.mean) or bool(given.std)
-    text = f"input {given.input!r} receives values from {low:.3g} to {high:.3g}, "
+    prepared = step.scale != 1.0 or bool(step.mean) or bool(step.std)
+    text = f"input {step.input!r} receives values from {low:.3g} to {high:.3g}, "
     if takes is not None and takes.takes == "pixels":
         # Few levels, or dark images, are no sign of a mistake.
-        if high > _LEAST_PIXEL or (given.source_dtype == "uint8" and not prepared):
+        if high > _LEAST_PIXEL or (step.source_dtype == "uint8" and not prepared):
             return None
         way = "leave `mean` and `std` out and pass `scale=1`" if prepared else "pass `scale=255`"
         return f"{text}and the model {takes}: if it was trained on such, {way}"
@@ -231,12 +231,12 @@ def _doubt(given: Preprocessing, takes: InputRange | None, values: NDArray[Any])
         return None
     unit = takes is not None and takes.takes == "unit"
     # Tables of numbers may be large; images have at least two axes.
-    images = max(len(given.shape), len(given.source_shape)) > 1
+    images = max(len(step.shape), len(step.source_shape)) > 1
     rounded = values.round()
     if rounded.min() >= 0 and 128 <= rounded.max() <= 256 and (images or unit):
         then = "" if takes is None or not unit else f", and the model {takes.text}"
         return (
-            f"input {given.input!r} receives values up to {rounded.max():g} as they are{then}; if "
+            f"input {step.input!r} receives values up to {rounded.max():g} as they are{then}; if "
             "the model was trained on values from 0 to 1, pass `scale=1/255`"
         )
     return None
@@ -264,11 +264,11 @@ def _options_by_input(
     """Assign the options to inputs: of several, to the floating one, or to the image."""
     if len(inputs) == 1 or options == PreprocessOptions():
         return [options] * len(inputs)
-    floating = [one.name for one in inputs if one.dtype.kind == "f"]
+    floating = [target.name for target in inputs if target.dtype.kind == "f"]
     images = [
-        one.name
-        for one, samples in zip(inputs, raw, strict=True)
-        if one.name in floating and max(len(one.shape), len(samples.for_model.shape)) > 2
+        target.name
+        for target, samples in zip(inputs, raw, strict=True)
+        if target.name in floating and max(len(target.shape), len(samples.for_model.shape)) > 2
     ]
     meant = floating if len(floating) == 1 else images
     only_layout = options == PreprocessOptions(layout=options.layout)
@@ -278,4 +278,4 @@ def _options_by_input(
             f"to its only image, and this one has {len(floating)} floating inputs, {len(images)} "
             "of them images: preprocess the data beforehand."
         )
-    return [options if one.name in meant else PreprocessOptions() for one in inputs]
+    return [options if target.name in meant else PreprocessOptions() for target in inputs]

@@ -45,7 +45,7 @@ class ModelInspection:
     ranges: Mapping[str, InputRange] = field(default_factory=dict)  # by input, where it shows
 
     def document(self, path: str | Path) -> InspectionResult:
-        """Convert to what `cnatool inspect --json` prints of the model at a path."""
+        """Convert to the JSON document of the model at a path."""
         return InspectionResult(
             schema="cnatool.inspect/1",
             path=str(path),
@@ -53,8 +53,8 @@ class ModelInspection:
             model=self.network.record,
             runtime=None,
             inputs=tuple(
-                InspectedInput(given.name, str(given.dtype), given.dims)
-                for given in self.network.inputs
+                InspectedInput(target.name, str(target.dtype), target.dims)
+                for target in self.network.inputs
             ),
             preprocessing=(),
             constants=(),

@@ -355,9 +355,12 @@ def _signature(function: Callable[..., Any], record: Any) -> inspect.Signature:
     positional = list(signature.parameters.values())[:3]
     keywords = [
         inspect.Parameter(
-            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
+            declared.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=declared.default,
+            annotation=declared.type,
         )
-        for one in fields(record)
+        for declared in fields(record)
     ]
     return signature.replace(parameters=[*positional, *keywords])
 

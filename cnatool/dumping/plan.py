@@ -117,11 +117,7 @@ def plan_dump(
     """Decide everything about a dump, without running the model over its data."""
     observer: Observer = options.observer or Silent()
     note = observer.note
-    past = open_resumable(path, options.inputs_from) if options.resume else None
-    if past is None:
-        # A store without rows is started anew, not resumed.
-        check_free(path, overwrite=options.resume or options.overwrite, resumes=True)
-    check_codec(path, options.codec)
+    past = _open_target(path, options)
     options.check_sources(path, model, data)
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
@@ -133,10 +129,10 @@ def plan_dump(
             note(line)
     for name, source in sources.items():
         note(_describe_split(name, source, rows[name]))
-    libraries = tuple(map(Path, options.custom_ops))
-    run = RunOptions(provider, options.threads, libraries, network.optimization)
     before = None if past is None else past.record.runtime
     batch = options.batch_size or (before.batch_size if before else None)
+    libraries = tuple(map(Path, options.custom_ops))
+    run = RunOptions(provider, options.threads, libraries, network.optimization)
     network, bound, probed = choose_batch(
         network, feed, first, batch, run, options.computed_statistics, note
     )
@@ -162,40 +158,8 @@ def plan_dump(
     if before is not None and not options.threads:
         schedule = replace(schedule, threads=before.threads)
     initial = _open_initial_model(options.initial_model, network)
-    settings = options.flatness_settings
-    record = StoreRecord(
-        schema="cnatool.store/1",
-        created_by=f"cnatool {__version__}",
-        inputs=tuple(map(_input_record, first.inputs)),
-        outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
-        tensors=tensors,
-        layers=tuple(
-            msgspec.structs.replace(
-                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
-            )
-            for layer in network.layers.layers
-        ),
-        statistics=(
-            *options.computed_statistics,
-            *(["count"] if any(tensor.varies for tensor in tensors) else []),
-        ),
-        splits={},
-        skipped=tuple(probed.skipped),
-        unselected=list_unselected(probed.tensors, tensors),
-        model=network.record,
-        initial=None if initial is None else initial.record,
-        runtime=RuntimeRecord(
-            name="onnxruntime",
-            version=RUNTIME_VERSION,
-            provider=provider,
-            optimization=probed.run.optimization,
-            batch_size=schedule.batch,
-            threads=schedule.threads,
-        ),
-        preprocessing=feed.preprocessing,
-        constants=tuple(map(_constant_record, feed.constants)),
-        tags=dict(options.tags or {}),
-        flatness=None if settings is None else FlatnessRecord(settings),
+    record = _describe_store(
+        options, first, feed, network, probed, tensors, outputs, schedule, initial
     )
     for line in _summarise(record, probed, schedule, bound=bound is not None):
         note(line)
@@ -203,30 +167,9 @@ def plan_dump(
         shared.check(record.inputs, rows)
         note(f"raw inputs are not stored again: they are in {options.inputs_from}")
     _check_memory(schedule, held_bytes)
-    codec = options.codec or (past and codec_of(past)) or format_by_name(path).codecs[0]
-    skips = options.on_error == "skip"
-    if past is not None:
-        splits = {
-            name: SplitRecord(
-                rows=rows[name],
-                committed=(),
-                complete=False,
-                labels=source.labelled,
-                source=source.name,
-                classes=source.classes,
-                available=source.rows,
-                skips=skips,
-                inputs_from=None if shared is None else shared.reference(name),
-            )
-            for name, source in sources.items()
-        }
-        check_same_dump(past, msgspec.structs.replace(record, splits=splits), codec)
-        if not is_complete(past):
-            there = sum(map(len, past.splits.values()))
-            note(f"resuming: {there:,} of {sum(rows.values()):,} rows are there")
-    return DumpPlan(
+    plan = DumpPlan(
         path=path,
-        codec=codec,
+        codec=options.codec or (past and codec_of(past)) or format_by_name(path).codecs[0],
         resume=options.resume,
         past=past,
         observer=observer,
@@ -234,7 +177,7 @@ def plan_dump(
         initial=initial,
         sources=sources,
         rows=rows,
-        skips=skips,
+        skips=options.on_error == "skip",
         feed=feed,
         bound=bound,
         probed=probed,
@@ -246,6 +189,12 @@ def plan_dump(
         record=record,
         shared=shared,
     )
+    if past is not None:
+        check_same_dump(past, _with_splits(plan), plan.codec)
+    if past is not None and not plan.is_complete:
+        there = sum(map(len, past.splits.values()))
+        note(f"resuming: {there:,} of {sum(rows.values()):,} rows are there")
+    return plan
 
 
 def open_inputs(
@@ -258,6 +207,82 @@ def open_inputs(
     sources = open_sources(data, options, selection, recipe, note)
     first = next(iter(sources.values()))
     return DumpInputs(network, sources, Feed.plan(network, first, selection, recipe, constants))
+
+
+def _open_target(path: Path, options: DumpOptions) -> Store | None:
+    """Open the store that is resumed, or make sure that a new one can be written."""
+    past = open_resumable(path, options.inputs_from) if options.resume else None
+    if past is None:
+        # A store without rows is started anew, not resumed.
+        check_free(path, overwrite=options.resume or options.overwrite, resumes=True)
+    check_codec(path, options.codec)
+    return past
+
+
+def _describe_store(
+    options: DumpOptions,
+    source: Source,
+    feed: Feed,
+    network: Network,
+    probed: ProbedNetwork,
+    tensors: tuple[TensorRecord, ...],
+    outputs: Sequence[TensorRecord],
+    schedule: Schedule,
+    initial: Network | None,
+) -> StoreRecord:
+    """Describe the store, but for its splits and for what is measured of the model."""
+    flatness = options.flatness_settings
+    counted = ["count"] if any(tensor.varies for tensor in tensors) else []
+    return StoreRecord(
+        schema="cnatool.store/1",
+        created_by=f"cnatool {__version__}",
+        inputs=tuple(map(_input_record, source.inputs)),
+        outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
+        tensors=tensors,
+        layers=tuple(
+            msgspec.structs.replace(
+                layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
+            )
+            for layer in network.layers.layers
+        ),
+        statistics=(*options.computed_statistics, *counted),
+        splits={},
+        skipped=tuple(probed.skipped),
+        unselected=list_unselected(probed.tensors, tensors),
+        model=network.record,
+        initial=None if initial is None else initial.record,
+        runtime=RuntimeRecord(
+            name="onnxruntime",
+            version=RUNTIME_VERSION,
+            provider=probed.run.provider,
+            optimization=probed.run.optimization,
+            batch_size=schedule.batch,
+            threads=schedule.threads,
+        ),
+        preprocessing=feed.preprocessing,
+        constants=tuple(map(_constant_record, feed.constants)),
+        tags=dict(options.tags or {}),
+        flatness=None if flatness is None else FlatnessRecord(flatness),
+    )
+
+
+def _with_splits(plan: DumpPlan) -> StoreRecord:
+    """Describe the store with its splits, before their first rows."""
+    splits = {
+        name: SplitRecord(
+            rows=plan.rows[name],
+            committed=(),
+            complete=False,
+            labels=source.labelled,
+            source=source.name,
+            classes=source.classes,
+            available=source.rows,
+            skips=plan.skips,
+            inputs_from=None if plan.shared is None else plan.shared.reference(name),
+        )
+        for name, source in plan.sources.items()
+    }
+    return msgspec.structs.replace(plan.record, splits=splits)
 
 
 def _open_initial_model(path: str | Path | None, network: Network) -> Network | None:
@@ -349,7 +374,7 @@ def _summarise(
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
-            "inspect --layers lists them"
+            "`inspect(layers=True)` lists them"
         )
     # A run of one sample has no others.
     if probed.mixed and schedule.batch > 1:

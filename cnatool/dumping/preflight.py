@@ -100,7 +100,7 @@ class Preflight:
         ).replace("Use or another", "Use another")
 
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
-        """Convert to what `cnatool dump --dry-run --json` prints."""
+        """Convert to the JSON document of a dry run."""
         return PreflightResult(
             schema="cnatool.preflight/1",
             store=str(self.store),
@@ -234,8 +234,8 @@ def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float
         return 0.0
     schedule = plan.schedule
     # Other work of the machine only ever adds.
-    running = min(one.running for one in first)
-    reading = min(one.reading for one in first)
+    running = min(block.running for block in first)
+    reading = min(block.reading for block in first)
     busy = max(1, schedule.threads) * (plan.run.provider == CPU)
     shared = (reading + running * busy + writing) / processors()
     return max(reading, running / schedule.runs, writing / _writers(plan), shared)

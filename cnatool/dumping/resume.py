@@ -78,7 +78,7 @@ def codec_of(store: Store) -> Codec | None:
 
 
 def check_same_dump(store: Store, record: StoreRecord, codec: Codec) -> None:
-    """Make sure that a store was started by the dump that resumes it, which has this record.
+    """Refuse to resume a store that another dump started; ``record`` is that of this one.
 
     Everything that may change a value is compared: the model, the splits, what is kept and how,
     the runtime and how it runs, and the versions of all.

@@ -26,7 +26,7 @@ def read_preprocessing(options: DumpOptions) -> Recipe:
     """Read the preprocessing file, whose fields the other options override."""
     path = options.preprocess
     recipe = Recipe("cnatool.preprocess/1") if path is None else read_recipe(path)
-    given: dict[str, Any] = {
+    overrides: dict[str, Any] = {
         "resize": options.resize,
         "crop": options.crop,
         "interpolation": options.interpolation,
@@ -36,7 +36,7 @@ def read_preprocessing(options: DumpOptions) -> Recipe:
         "mean": tuple(map(float, options.mean)) or None,
         "std": tuple(map(float, options.std)) or None,
     }
-    fields = {name: value for name, value in given.items() if value is not None}
+    fields = {name: value for name, value in overrides.items() if value is not None}
     if "resize" in fields:
         fields["fit"] = None
     recipe = replace_fields(recipe, fields)
@@ -52,7 +52,7 @@ def select_arrays(
 
     ``arrays`` names the array of an input where their names differ.
     """
-    names = [given.name for given in network.inputs]
+    names = [target.name for target in network.inputs]
     constants = set(constants)
     for parameter, inputs in (("inputs", arrays), ("constants", constants)):
         for name in inputs:
@@ -68,9 +68,9 @@ def select_arrays(
     if not fed:
         raise UsageError("`constants` sets every input, so there is nothing to run the model over.")
     texts = {
-        given.name: tuple(1 if size is None else size for size in given.shape)
-        for given in network.inputs
-        if given.name in fed and given.dtype == object
+        target.name: tuple(1 if size is None else size for size in target.shape)
+        for target in network.inputs
+        if target.name in fed and target.dtype == object
     }
     numbers = [name for name in fed if name not in texts]
     if texts and numbers:

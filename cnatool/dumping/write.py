@@ -53,7 +53,7 @@ def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
         raise
     if replaced is not None:
         replaced.remove()
-    classes = next((one.classes for one in plan.sources.values() if one.classes), None)
+    classes = next((source.classes for source in plan.sources.values() if source.classes), None)
     for line in (*labels.notes(classes), *prepared.checks.notes()):
         observer.note(line)
 

@@ -148,7 +148,7 @@ def test_pictures_without_classes_have_no_accuracy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "advice"), [(1, "--label-offset -1 moves them to 0 … 3"), (-2, "")]
+    ("low", "advice"), [(1, "`label_offset=-1` moves them to 0 … 3"), (-2, "")]
 )
 def test_labels_that_the_model_has_no_score_for(tmp_path: Path, low: int, advice: str) -> None:
     labels = [low, low + 1, low + 2, low + (3 if advice else 5)]
@@ -157,7 +157,7 @@ def test_labels_that_the_model_has_no_score_for(tmp_path: Path, low: int, advice
     cnatool.dump(model, data, tmp_path / "s.zarr", observer=notes)  # type: ignore[arg-type]
     [text] = (text for text in notes.texts if "scores 4 classes" in text)
     assert text.startswith(f"labels of all go from {labels[0]} to {labels[-1]}")
-    assert ("--label-offset" in text) == bool(advice)
+    assert ("label_offset" in text) == bool(advice)
     assert advice in text
     if advice:
         store = cnatool.dump(model, data, tmp_path / "t.zarr", label_offset=-1)
