@@ -82,12 +82,12 @@ def test_no_such_name() -> None:
         ("import cnatool", ["numpy", "zarr", "h5py", "onnx", "onnxruntime", "polars", "typer"]),
         (
             "from cnatool import score, open",
-            ["zarr", "h5py", "onnx", "onnxruntime", "torch", "polars", "PIL"],
+            ["zarr", "h5py", "onnx", "onnxruntime", "torch", "polars", "PIL", "scipy"],
         ),
         ("from cnatool import dump", ["h5py", "torch", "tensorflow", "polars", "PIL", "scipy"]),
         (
             "from cnatool.cli import app",
-            ["numpy", "zarr", "h5py", "onnx", "onnxruntime", "polars", "altair", "vl_convert"],
+            ["numpy", "scipy", "zarr", "h5py", "onnx", "onnxruntime", "polars", "altair"],
         ),
     ],
 )

@@ -75,13 +75,8 @@ class Match:
 def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
     """Match tensors by name if every layer of one store has its namesakes in the other.
 
-    Else layers alone are matched, as `cnatool.comparing.match_layers.align_layers` does.
-
-    Parameters
-    ----------
-    store, store2 : Store
-    agree : callable
-        Says of a tensor of each store whether their values seem to be the same.
+    Else layers alone are matched, by `align_layers`. `agree` tells of a tensor of each store
+    whether their values seem to be the same.
     """
     layers, layers2 = (
         [layer for layer in each.layers if each.has_tensor(layer.preactivation)]

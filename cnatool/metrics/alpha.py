@@ -38,17 +38,9 @@ class OutsideError(DataError):
 
 
 def extent(x: NDArray[Any]) -> tuple[float, float]:
-    """Return the least and the greatest finite value, as `entropy` compares them with its range.
+    """Return the least and the greatest finite value of (n, …) inputs, as `entropy` compares them.
 
-    Parameters
-    ----------
-    x : array
-        Raw inputs: floats, or unsigned integers, which count as the unit interval.
-
-    Returns
-    -------
-    (float, float)
-        (inf, −inf) where no value is finite.
+    Unsigned integers count as the unit interval. (inf, −inf) if no value is finite.
     """
     if x.dtype.kind in "bu":
         greatest = 1 if x.dtype.kind == "b" else int(np.iinfo(x.dtype).max)
@@ -67,33 +59,20 @@ def entropy(
     density: bool,
     first_row: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the entropy of each sample's values, in bits (paper §3.1).
+    """Return the entropy of each sample's values, in bits, (n,): −Σ_b p_b log2 p_b (paper §3.1).
 
-    α = −Σ_b p_b log2 p_b over equal bins, the same for every sample; all axes but the first are
-    pooled. The bins are those of `numpy.histogram`, its right edge and its rounding included.
+    `x` has shape (n, …); all axes but the first are pooled. The `bins` equal bins over `range` are
+    the same for every sample and those of `numpy.histogram`, with its right edge and its rounding.
+    A value outside is treated as `out_of_range` says; NaN is an error unless dropped.
 
     uint8 and uint16 pictures count as the unit interval (value / greatest value of the type), bool
     as 0 and 1, floats as they are (float16 as float32). Every other integer type holds symbols: one
-    bin a distinct value, where `bins` and `range` mean nothing.
+    bin for each distinct value, where `bins` and `range` mean nothing.
 
-    Parameters
-    ----------
-    x : (n, …) array
-        Raw inputs, before resizing and normalisation.
-    bins, range : int, (float, float)
-        Number of bins, and what they span.
-    out_of_range : {"error", "drop", "clip"}
-        What happens to a value outside `range`. A NaN is an error unless dropped.
-    density : bool
-        Return −Σ_b d_b log2 d_b with NumPy's densities d_b = p_b / w_b. The widths w_b are those of
-        NumPy's edges in the type of the values; for pictures these are float32 fractions of their
-        greatest level, so that a thousand bins differ in width.
-    first_row : int
-        Number of the first row in its split, for the text of errors.
-
-    Returns
-    -------
-    (n,) float64 array
+    With `density`, −Σ_b d_b log2 d_b of NumPy's densities d_b = p_b / w_b. The widths w_b are those
+    of NumPy's edges in the type of the values; for pictures these are float32 fractions of their
+    greatest level, so that a thousand bins differ in width. `first_row` numbers the samples in
+    errors.
 
     Raises
     ------
@@ -136,23 +115,9 @@ def level_entropy(
     density: bool,
     first_row: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the `entropy` of 8-bit pictures, from counts of their levels.
+    """Return the `entropy` of 8-bit pictures from (n, 256) counts of their levels.
 
-    Parameters
-    ----------
-    counts : (n, 256) array
-        How often each of the levels 0 … 255 occurs in each sample.
-    bins, range, out_of_range, density, first_row
-        As of `entropy`.
-
-    Returns
-    -------
-    (n,) float64 array
-
-    Raises
-    ------
-    DataError
-        For a level outside the range, or a sample without any value.
+    Raises `DataError` for a level outside the range, or a sample without any value.
     """
     low, high = map(float, range)
     tally = _Pixels(_Bounds(bins, low, high, out_of_range, density), np.dtype(np.uint8))

@@ -26,24 +26,13 @@ _LEAST_DICTIONARY, _GREATEST_DICTIONARY = 1 << 12, 1 << 26  # of LZMA; the last 
 
 
 def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
-    """Return compressed bytes / raw bytes of each sample (paper §3.1, after Serrà et al. 2019).
+    """Return compressed bytes / raw bytes of each sample, (n,) (paper §3.1).
 
-    Several samples are compressed at a time. What a codec writes beside the data counts, so that
-    small samples may have a share above 1.
-
-    Parameters
-    ----------
-    x : (n, …) array
-        Raw inputs, before resizing and normalisation; their bytes are taken row by row, least
-        significant first. ``png``, ``webp`` and ``jpeg2000`` take 8-bit pictures, (h, w),
-        (h, w, C) or (C, h, w) with 1, 3 or 4 channels; where both ends could be the channels,
-        the last axis is.
-    codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
-        Each at a setting of its own; see `describe_codec`.
-
-    Returns
-    -------
-    (n,) float64 array
+    After Serrà et al. 2019. The bytes of (n, …) inputs are taken row by row, least significant
+    first. ``png``, ``webp`` and ``jpeg2000`` compress 8-bit pictures, (h, w), (h, w, C) or (C, h,
+    w) with 1, 3 or 4 channels; where both ends could be the channels, the last axis is. What a
+    codec writes beside the data counts, so that small samples may have a ratio above 1.
+    `describe_codec` names each codec's setting.
 
     Raises
     ------

@@ -34,22 +34,11 @@ def curve_area(
 ) -> Estimate:
     """Return CNA-A: the area between two splits' smoothed curves, of range 0 … 1 on each axis.
 
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Each (n,) arrays, one value a sample.
-    form : {"total", "largest", "reference"}
-        `total_area`, `largest_lobe` or `reference_area`.
-    window : int
-        Samples in the running mean.
-    points : int
-        Points at which ``reference`` resamples a curve.
+    `first` and `second` are (alpha, beta) of n samples each; `form` chooses `total_area`,
+    `largest_lobe` or `reference_area`, which resamples each curve at `points` points.
 
-    Returns
-    -------
-    Estimate
-        Undefined, with the reason, where a split has fewer samples than the window, where α or β
-        is not finite or is constant, and where the curves have no interval of α in common.
+    Undefined, with the reason, for a split with fewer samples than the window, where α or β is not
+    finite or is constant, and for curves that have no interval of α in common.
     """
     splits = _sort_splits(first, second, window)
     if isinstance(splits, str):
@@ -60,17 +49,7 @@ def curve_area(
 def normalise_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve, Curve] | str:
     """Return the two curves that `curve_area` measures between, or why there are none.
 
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Each (n,) arrays, one value a sample.
-    window : int
-        Samples in the running mean.
-
-    Returns
-    -------
-    two curves, or str
-        Each (alpha, beta), (n − window + 1,) float64 arrays in 0 … 1, α ascending.
+    Each is (alpha, beta), (n − window + 1,) arrays in 0 … 1, α ascending.
     """
     splits = _sort_splits(first, second, window)
     if isinstance(splits, str):
@@ -144,13 +123,8 @@ def _normalise(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
 def total_area(first: Curve, second: Curve) -> Estimate:
     """Return A = ∫ |f_1 − f_2| dα over the interval where both curves exist (paper eq. 5).
 
-    f is β as a piecewise-linear function of α, equal α merged by their mean. Exact: where the
-    curves cross is a knot.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves, α ascending.
+    f is β as a piecewise-linear function of α, equal α merged by their mean. Exact: crossings are
+    knots. The curves are normalised, α ascending.
     """
     shared = _knots(first, second)
     if shared is None:
@@ -175,13 +149,7 @@ def total_area(first: Curve, second: Curve) -> Estimate:
 
 
 def largest_lobe(first: Curve, second: Curve) -> Estimate:
-    """Return the greatest area between two consecutive crossings of the curves.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves, α ascending.
-    """
+    """Return the greatest area between two consecutive crossings of normalised curves."""
     shared = _knots(first, second)
     if shared is None:
         return Estimate.undefined(_APART)
@@ -197,16 +165,9 @@ def largest_lobe(first: Curve, second: Curve) -> Estimate:
 def reference_area(first: Curve, second: Curve, points: int) -> Estimate:
     """Return CNA-A of the authors' code: the ring's signed area, without its sign.
 
-    x is β and y is α. Each curve is sorted by x and resampled at evenly spaced points between its
-    own least and greatest x; the second, reversed, closes the ring. Where the curves cross, lobes
-    cancel.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves.
-    points : int
-        Points of a resampled curve.
+    x is β and y is α. Each normalised curve is sorted by x and resampled at `points` evenly spaced
+    points between its own least and greatest x; the second, reversed, closes the ring. Where the
+    curves cross, lobes cancel.
     """
     resampled = []
     for alpha, beta in (first, second):
@@ -238,16 +199,9 @@ def _differences(
 def shared_interval(
     first: Curve, second: Curve
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the α of the knots of both curves where both exist, and f_1 and f_2 there.
+    """Return the α of the knots of both normalised curves where both exist, and f_1 and f_2 there.
 
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves, α ascending.
-
-    Returns
-    -------
-    three (knots,) float64 arrays, or None where the curves have no interval of α in common
+    None if the curves have no interval of α in common.
     """
     shared = _knots(first, second)
     if shared is None:

@@ -49,30 +49,10 @@ def resample_areas(
 ) -> ResampledAreas:
     """Compute CNA-A, and its product with the margin of one split, of each resample.
 
-    Each split is resampled by itself; curves are smoothed and normalised jointly anew. The margin
-    is that of the samples that make the split's curve.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Each (n,) float64 arrays of finite numbers, one value a sample; n ≥ `window`.
-    form, window, points
-        As of `curve_area`.
-    margins : (n, …) array
-        Rows of the split whose margin counts, for `margin`.
-    margin : callable
-        From rows of `margins` of a resample, by rising α, to γ.
-    margin_of_second : bool
-        The margin is that of the second split.
-    resamples, seed : int
-        How many, and their seed.
-    progress : callable
-        Called with how many are done.
-
-    Returns
-    -------
-    ResampledAreas
-        Of `resamples` values each.
+    Each split is resampled by itself; curves are smoothed and normalised jointly anew. `margin`
+    computes γ of a resample from its rows of `margins` by rising α: the samples that make the curve
+    of the first split, or, with `margin_of_second`, of the second. `first` and `second` hold n ≥
+    `window` finite numbers each; `form`, `window` and `points` are as of `curve_area`.
     """
     orders = [curve_order(alpha, beta) for alpha, beta in (first, second)]
     ordered = [
@@ -127,19 +107,7 @@ def relabel_areas(
 ) -> NDArray[np.float64]:
     """Compute CNA-A of random assignments of all samples to splits of the same sizes.
 
-    Parameters
-    ----------
-    first, second, form, window, points
-        As of `resample_areas`.
-    relabellings, seed : int
-        How many, and their seed.
-    progress : callable
-        Called with how many are done.
-
-    Returns
-    -------
-    (relabellings,) float64 array
-        NaN where CNA-A is undefined.
+    Returns (relabellings,) numbers, NaN where CNA-A is undefined.
     """
     alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
     size, total = first[0].size, alpha.size
@@ -167,12 +135,7 @@ def _each(
 def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:
     """Compare CNA-A with that of relabelled splits: a one-sided permutation test.
 
-    Parameters
-    ----------
-    area : float
-        CNA-A of the splits as they are.
-    values : (n,) float64 array
-        From `relabel_areas`.
+    `values` are from `relabel_areas`.
     """
     broken = int(np.count_nonzero(np.isnan(values)))
     if broken:

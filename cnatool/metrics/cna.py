@@ -63,30 +63,10 @@ def cna(
 ) -> Cna:
     """Return CNA in one of its forms, with its interval and the p-value of a permutation test.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) float64 array
-        One value a sample.
-    form : {"pearson", "spearman", "kendall", "smoothed"}
-        Which correlation.
-    window : int
-        Samples in a running mean, for ``smoothed``.
-    interval : {"bootstrap", "fisher"}
-        From resamples of the samples: their percentiles, for ``smoothed`` their deviation around
-        the value; or Fisher's.
-    level : float
-        Confidence of the interval.
-    resamples, permutations : int
-        How many of each; 0 for no bootstrap interval, and for no p-value.
-    seed, stream : int
-        Seed of all draws, and which split it is, as of `resample_counts`.
-    progress : callable
-        Called with how many resamples are done.
-
-    Returns
-    -------
-    Cna
-        Undefined, with the reason, as the form's own function is.
+    `alpha` and `beta` are (n,) float64 arrays. The interval is Fisher's, or that of resamples:
+    their percentiles, for ``smoothed`` their deviation around the value. 0 `resamples` or
+    `permutations` give no bootstrap interval and no p-value. `stream` numbers the split, as of
+    `resample_counts`. Undefined, with the reason, as the form's own function is.
     """
     shape = _FORMS[form]
     correlation = shape.value(alpha, beta, window, level)

@@ -31,27 +31,12 @@ def pearson(
 ) -> Correlation:
     """Return Pearson's correlation of `a` and `b` (paper eq. 2–3), with its interval.
 
-    The interval is Fisher's: tanh(artanh r ± z / sqrt(n − 3)), for n of at least 4.
+    The interval is Fisher's: tanh(artanh r ± z / sqrt(n − 3)), for n of at least 4. `names` are
+    those of `a` and `b` in a reason.
 
-    Parameters
-    ----------
-    a, b : (n,) array
-        One value a sample.
-    names : (str, str)
-        Names of `a` and `b` in a reason.
-    level : float
-        Confidence of the interval; z is the normal distribution's quantile for it.
-
-    Returns
-    -------
-    Correlation
-        Undefined, with the reason, for fewer than two samples, where `a` or `b` is constant, and
-        where either holds a number that is not finite.
-
-    Raises
-    ------
-    MetricError
-        Where `a` and `b` are not two vectors of one length.
+    Undefined, with the reason, for fewer than two samples, where `a` or `b` is constant, and where
+    either holds a number that is not finite. Raises `MetricError` unless both are vectors of one
+    length.
     """
     columns = _check_columns(a, b, names)
     if isinstance(columns, str):
@@ -96,18 +81,8 @@ def kendall(
 def smoothed_pearson(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
     """Return Pearson's correlation of the smoothed curves: running means, by rising α.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        One value a sample.
-    window : int
-        Samples in a running mean.
-
-    Returns
-    -------
-    Correlation
-        Without an interval, as the points of a smoothed curve are not independent. Undefined as
-        `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line.
+    Without an interval, as the points of a smoothed curve are not independent. Undefined as
+    `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line.
     """
     columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):
@@ -131,19 +106,8 @@ def minibatch_pearson(
 ) -> MinibatchCna:
     """Return mean and deviation of Pearson's correlation over minibatches.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        One value a sample.
-    rows : int
-        Rows in a minibatch; a shorter one at the end is left out.
-    order : {"rows", "random"}
-        Neighbouring rows make a minibatch, or rows in a random order of this `seed`.
-
-    Returns
-    -------
-    MinibatchCna
-        Undefined, with the reason, where no minibatch has a correlation.
+    Minibatches are of neighbouring rows, or of rows in a random order; a shorter one at the end is
+    left out. Undefined, with the reason, where no minibatch has a correlation.
     """
     columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):
@@ -191,18 +155,10 @@ def _correlations(
 
 
 def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether the values of each row are the same but for rounding; values are finite.
+    """Whether the finite values of each row, (…, n), are the same but for rounding.
 
     Rounding is measured by the spacing of floating-point numbers at the greatest value, never by a
     share of it: values that differ by 1e-13 of their size are not the same.
-
-    Parameters
-    ----------
-    values : (…, n) array
-
-    Returns
-    -------
-    (…) array of bool
     """
     same: NDArray[np.bool_] = are_equal(values.min(axis=-1), values.max(axis=-1))
     return same
@@ -216,17 +172,9 @@ def are_equal(low: Any, high: Any) -> Any:
 
 
 def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre each row, and scale it to length 1; no row is constant.
+    """Centre each row of (…, n) values, and scale it to length 1; no row is constant.
 
     Scaled by a power of two before, so that no square over- or underflows and no digit is lost.
-
-    Parameters
-    ----------
-    values : (…, n) array
-
-    Returns
-    -------
-    (…, n) float64 array
     """
     _, exponents = np.frexp(_greatest_size(values))
     centred: NDArray[np.float64] = np.ldexp(values, -exponents)

@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LayerSums:
-    """Sums over samples of z_d and of z_d with α, gathered block by block.
+    """Sums of z_d and of z_d · α over samples, for each group and each of L layers, block by block.
 
-    Parameters
-    ----------
-    alpha : (n,) float64 array
-        Of all samples.
-    groups : (n,) int64 array
-        Group of each sample.
-    count : int
-        Groups.
-    layers : int
-        Layers L.
+    `groups` has the number of each sample's group, below `count`.
     """
 
     alpha: NDArray[np.float64]
@@ -101,10 +92,7 @@ class LayerSums:
     def correlations(self, rounding: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Pearson's correlation of α and z_d, (L,); NaN where one of them is constant.
 
-        Parameters
-        ----------
-        rounding : (L,) float64 array
-            The deviation of each z_d that rounding can cause.
+        `rounding` is the deviation of each z_d that rounding can cause.
         """
         deviations = self.deviations()
         scale = np.maximum(np.abs(self._origin()), np.abs(self.means()))

@@ -32,24 +32,10 @@ _ELEMENTS = 1 << 20  # of permuted samples at a time
 
 
 def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.int64]:
-    """Return how often each of n samples is in a resample: n draws with replacement.
+    """Return how often each of n samples is in a resample: n draws with replacement, (n,).
 
-    Parameters
-    ----------
-    n : int
-        Samples, and draws.
-    seed : int
-        Seed of all resamples.
-    stream : int
-        Which split, at least 0; resamples of two splits are independent.
-    number : int
-        Which resample. Each has a generator of its own, so that none depends on how many there
-        are, nor on which thread makes it.
-
-    Returns
-    -------
-    (n,) int64 array
-        They sum to n.
+    `stream` numbers the split: resamples of two splits are independent. Each resample `number` has
+    a generator of its own, so that it depends neither on how many there are nor on the thread.
     """
     generator = np.random.default_rng([seed, stream, number])
     # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
@@ -79,22 +65,10 @@ def resample(
     part: int = _PART,
     progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
-    """Compute a statistic of each resample, on several threads.
+    """Compute a statistic of each resample on several threads, (resamples, …).
 
-    Parameters
-    ----------
-    statistic : callable
-        From the numbers of some resamples to one or more values of each, NaN where undefined.
-    resamples : int
-        At least 1.
-    part : int
-        Resamples at a time; an interrupt waits for those that have begun.
-    progress : callable
-        Called with how many are done, and of how many.
-
-    Returns
-    -------
-    (resamples, …) float64 array
+    `statistic` maps the numbers of `part` resamples to one or more values of each, NaN where
+    undefined. An interrupt waits for the parts that have begun.
     """
     numbers = range(resamples)
     parts = [numbers[start : start + part] for start in range(0, resamples, part)]
@@ -132,10 +106,6 @@ def recentred_interval(
 
     The deviation is taken around the resamples' own mean: what resampling itself adds to the
     number, its bias, does not move the interval. It needs 20 resamples.
-
-    Returns
-    -------
-    interval, bias, reason
     """
     reason = _unusable(values, level, _LEAST)
     if reason is not None:
@@ -159,30 +129,16 @@ def _unusable(values: NDArray[np.float64], level: float, least: int) -> str | No
 def independence_test(
     a: NDArray[np.float64], b: NDArray[np.float64], *, permutations: int, seed: int
 ) -> tuple[float, int]:
-    """Return the p-value of a permutation test that `a` and `b` are independent, two-sided.
+    """Return the p-value of a two-sided permutation test that `a` and `b` are independent.
 
     The statistic is |Σ a b| of the standardised values, which is Pearson's correlation, or
-    Spearman's for ranks. Exact: the share of permutations, the identity among them,
-    with a statistic that is as large.
+    Spearman's for ranks. Exact: the share of permutations, the identity among them, with a
+    statistic that is as large. Also returned is how many there are, without the identity.
 
-    For n > `permutations` samples the permutations are the n cyclic shifts of `b` against `a` in
-    a random order of the samples: they are a group, so that the test is exact, and one Fourier
-    transform gives all their correlations (Hemerik & Goeman 2018 on such tests). For fewer
-    samples, permutations are drawn.
-
-    Parameters
-    ----------
-    a, b : (n,) float64 array
-        Neither is constant.
-    permutations : int
-        The least number, at least 1.
-    seed : int
-        Seed of the order, or of the draws.
-
-    Returns
-    -------
-    float, int
-        The p-value, and the permutations behind it, without the identity.
+    For n > `permutations` samples the permutations are the n cyclic shifts of `b` against `a` in a
+    random order of the samples: they are a group, so that the test is exact, and one Fourier
+    transform gives all their correlations (Hemerik & Goeman 2018 on such tests). For fewer samples,
+    permutations are drawn. Neither `a` nor `b` is constant.
     """
     n = a.size
     generator = np.random.default_rng([seed, n])

@@ -36,15 +36,9 @@ def rounding_share(dtype: str) -> float:
 class Rounding:
     """Deviations of z_d and β between samples by rounding alone, summed block by block.
 
-    A sample's z_d may be off by e_d = share_d · Σ|elements|, its β by Σ_d |c_d| e_d. Of both it is
-    the root mean square over samples that is compared with a standard deviation.
-
-    Parameters
-    ----------
-    coefficients : (L,) float64 array
-        c_d, of `slope_coefficients`.
-    shares : (L,) float64 array
-        Of `rounding_share`.
+    A sample's z_d may be off by e_d = share_d · Σ|elements|, its β by Σ_d |c_d| e_d. The root mean
+    square of both over samples is compared with a standard deviation. `coefficients` are the c_d,
+    (L,), `shares` from `rounding_share`.
     """
 
     coefficients: NDArray[np.float64]
