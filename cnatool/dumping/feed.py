@@ -70,7 +70,7 @@ class Feed:
                 f"{network.graph.path} takes {len(inputs)} inputs ({needs}) and {source.name} has "
                 f"{len(source.inputs)} ({gives}). Give a .npz or .parquet file with an array for "
                 "each, or set those that are the same for every sample, as in "
-                + " ".join(selection.constant_advice[target.name] for target in missing)
+                + selection.constants_text(target.name for target in missing)
             )
         batch = network.fixed_batch(selection.inputs) or 1
         options = _options_by_input(inputs, source.inputs, recipe.options())

@@ -285,4 +285,4 @@ def test_names_of_megabytes(tmp_path: Path, name: str) -> None:
     for line in said("dump", *words, "--tensors", "none", cwd=tmp_path, code=2).splitlines():
         assert len(line) <= 1_800
     # The advice stays.
-    assert line.endswith("repeat --tensors for several.")
+    assert line.endswith("--tensors takes several.")

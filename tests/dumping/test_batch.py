@@ -220,7 +220,7 @@ def test_number_of_samples_that_fails_where_another_runs(tmp_path: Path) -> None
     model, shape = baked_model("reshape", 8)
     _, data = pictures(tmp_path, *shape)
     path = saved(model, tmp_path / "net.onnx")
-    with pytest.raises(UsageError, match=r"--batch-size 4: .* it runs with 8\."):
+    with pytest.raises(UsageError, match=r"`batch_size=4`: .* it runs with 8\."):
         cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=4)
 
 
@@ -297,7 +297,7 @@ def test_outputs_can_be_left_out(tmp_path: Path) -> None:
         assert [array.name for array in store.record.outputs] == outputs
         assert [tensor.name for tensor in store.tensors] == tensors
         check(store, truth)
-    with pytest.raises(UsageError, match="--tensors !none: .* has no such tensor"):
+    with pytest.raises(UsageError, match="`tensors='!none'`: .* has no such tensor"):
         cnatool.dump(path, data, tmp_path / "t.zarr", tensors="!none")
 
 
@@ -401,7 +401,7 @@ def test_constant_along_the_batch(state: str, tmp_path: Path) -> None:
         state, rng.normal(size=(1, 6, 4)).astype(np.float32)
     )
     if state == "differing":
-        with pytest.raises(UsageError, match=r"--constant h: .* axis 1 is that of the samples"):
+        with pytest.raises(UsageError, match=r"constant 'h': .* axis 1 is that of the samples"):
             cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
         return
     store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
@@ -458,5 +458,5 @@ def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None
 
 def test_number_for_a_constant_whose_shape_is_open() -> None:
     spec = ModelInput("ids", np.dtype(np.int64), ("n", "length"))
-    with pytest.raises(UsageError, match="whose shape is open, so one number does not say"):
+    with pytest.raises(UsageError, match="whose shape is open, so one number is not enough"):
         make_constant(spec, 1, "n")

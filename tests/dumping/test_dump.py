@@ -180,7 +180,7 @@ def test_no_tensor_with_a_sample_axis(digits: Path, tmp_path: Path) -> None:
     model = b.model({"x": ("n", 64)}, {"out": ()})
     assert model.graph.output[0] == value
     path, notes = saved(model, tmp_path / "net.onnx"), Notes()
-    with pytest.raises(ModelError, match="With --batch-size 1 all that a run gives"):
+    with pytest.raises(ModelError, match="With `batch_size=1` all results of a run"):
         cnatool.dump(path, digits, tmp_path / "s.zarr", batch_size=4)
     store = cnatool.dump(path, digits, tmp_path / "s.zarr", scale=1.0, observer=notes)
     assert any("no tensor has one row per sample" in text for text in notes.texts)

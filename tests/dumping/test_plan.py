@@ -160,13 +160,13 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
         ({"constants": {"rate": 1}}, "no array for 1 of the model's 3 inputs: state"),
         (
             {"constants": {"rate": [1, 2], "state": 0}},
-            r"--constant rate: its shape is \(2,\), and the model takes 'rate' float32 \(\)",
+            r"constant 'rate': its shape is \(2,\), and the model takes 'rate' float32 \(\)",
         ),
-        ({"constants": {"rate": "fast", "state": 0}}, "--constant rate: <U4 is no number"),
+        ({"constants": {"rate": "fast", "state": 0}}, "constant 'rate': <U4 is no number"),
         ({"constants": {"rate": 1e300, "state": 0}}, "does not fit float32"),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 0.5}},
-            "--constant ids: the value does not fit int64",
+            "constant 'ids': the value does not fit int64",
         ),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 1, "mask": 1}},
@@ -192,7 +192,7 @@ def test_scalar_input_asks_for_a_constant(tmp_path: Path) -> None:
     inputs = {"x": (TensorProto.FLOAT, ("n", 4)), "rate": (TensorProto.FLOAT, ())}
     path = saved(typed_model(b, inputs, {"y": TensorProto.FLOAT}), tmp_path / "net.onnx")
     np.savez(tmp_path / "data.npz", x=np.ones((5, 4), np.float32), rate=np.ones(5, np.float32))
-    with pytest.raises(ModelError, match="Say what it is with --constant rate=VALUE"):
+    with pytest.raises(ModelError, match="Set it with `constants={'rate': VALUE}`"):
         cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr")
 
 
@@ -591,9 +591,9 @@ def test_custom_operators_run_only_from_a_library_that_is_named(tmp_path: Path) 
     model.opset_import.append(helper.make_opsetid("ai.onnx.contrib", 1))
     path = saved(model, tmp_path / "net.onnx")
     x, data = digits(tmp_path)
-    with pytest.raises(ModelError, match="name its library with --custom-ops FILE"):
+    with pytest.raises(ModelError, match=r"name its library with `custom_ops=\[FILE\]`"):
         cnatool.dump(path, data, tmp_path / "s.zarr")
-    with pytest.raises(UsageError, match=r"--custom-ops .*nothing.so"):
+    with pytest.raises(UsageError, match=r"`custom_ops=.*nothing.so"):
         cnatool.dump(path, data, tmp_path / "s.zarr", custom_ops=[tmp_path / "nothing.so"])
     store = cnatool.dump(
         path, data, tmp_path / "s.zarr", custom_ops=[extensions.get_library_path()]

@@ -312,7 +312,7 @@ def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
     assert names("layers") == ["fc1", "fc2", "fc3", "logits"]
     assert names("relu[12]", "logits") == ["relu1", "relu2", "logits"]
     assert names("all") == ["fc1", "relu1", "fc2", "relu2", "fc3", "relu3", "logits"]
-    with pytest.raises(UsageError, match="--tensors conv: .* has no such tensor"):
+    with pytest.raises(UsageError, match="`tensors='conv'`: .* has no such tensor"):
         names("fc1", "conv")
 
 
@@ -328,7 +328,7 @@ def test_narrowing_never_widens(tmp_path: Path) -> None:
 
 def test_provider_that_is_not_there() -> None:
     assert provider_name("cpu") == provider_name("CPUExecutionProvider") == CPU
-    with pytest.raises(UsageError, match="--provider warp: the installed ONNX Runtime"):
+    with pytest.raises(UsageError, match="`provider='warp'`: the installed ONNX Runtime"):
         provider_name("warp")
 
 
