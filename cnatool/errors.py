@@ -34,9 +34,9 @@ class CnatoolError(Exception):
 
     def __str__(self) -> str:
         """Give the message with hidden characters escaped, no longer than a terminal shows."""
-        from cnatool._util.text import message
+        from cnatool._util.text import format_message
 
-        return message(super().__str__())
+        return format_message(super().__str__())
 
 
 class UsageError(CnatoolError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from cnatool._util.text import escaped_json
+from cnatool._util.text import escape_json
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -16,4 +16,4 @@ class Document(msgspec.Struct, frozen=True):
         Control and other hidden characters are written as JSON escapes.
         """
         document = msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
-        return escaped_json(document) + "\n"
+        return escape_json(document) + "\n"

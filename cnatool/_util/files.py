@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from cnatool._util.links import opened_here
+from cnatool._util.links import open_nofollow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def sync(path: Path) -> None:
 def replace_file(path: Path, content: bytes, partial: Path) -> None:
     """Write a file durably: whatever happens, the path holds the old content or the new."""
     partial.unlink(missing_ok=True)
-    with opened_here(partial, "xb") as file:
+    with open_nofollow(partial, "xb") as file:
         _write_all(file, content)
         os.fsync(file.fileno())
     partial.replace(path)
@@ -46,7 +46,7 @@ def replace_file(path: Path, content: bytes, partial: Path) -> None:
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path, whose file replaces another when the context ends.
 
     However the process ends, the path holds the old file or the new one. A temporary file that a
@@ -76,7 +76,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Make sure that `replaced_file` can create its temporary file."""
+    """Make sure that `replace_atomically` can create its temporary file."""
     with _fresh_file(path.with_name(f".{path.name}.partial")) as partial:
         partial.unlink()
 
@@ -84,7 +84,7 @@ def check_replaceable(path: Path) -> None:
 @contextmanager
 def _fresh_file(path: Path) -> Iterator[Path]:
     """Hold a new, empty file exclusively; remove it if the context ends with an error."""
-    file = _held(path)
+    file = _open_locked(path)
     if sys.platform == "win32":
         file.close()  # what is open cannot be renamed there
     try:
@@ -97,7 +97,7 @@ def _fresh_file(path: Path) -> Iterator[Path]:
         file.close()
 
 
-def _held(path: Path) -> FileIO:
+def _open_locked(path: Path) -> FileIO:
     """Open and lock an empty file, once other processes that write it are done."""
     while True:
         with suppress(FileNotFoundError):
@@ -105,7 +105,7 @@ def _held(path: Path) -> FileIO:
             # Unlink a link, or one name of a hard-linked file, rather than write through it.
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 path.unlink()
-        file = opened_here(path, "a+b")
+        file = open_nofollow(path, "a+b")
         try:
             _lock(file)
             with suppress(FileNotFoundError):

@@ -26,7 +26,7 @@ def is_link(path: Path | os.DirEntry[str]) -> bool:
     return path.is_symlink() or (junction is not None and junction())
 
 
-def opened_here(path: Path, mode: str) -> FileIO:
+def open_nofollow(path: Path, mode: str) -> FileIO:
     """Open a file for writing, unbuffered, unless it is a link.
 
     Parameters
@@ -46,7 +46,7 @@ def opened_here(path: Path, mode: str) -> FileIO:
         return open(path, mode, buffering=0, opener=_opener)  # type: ignore[return-value]
     except OSError as error:
         if error.errno in _REFUSED or is_link(path):
-            raise _a_link(path) from error
+            raise _link_error(path) from error
         raise
 
 
@@ -56,7 +56,7 @@ def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | _HERE, 0o666)
 
 
-def check_own(store: Path, *, alone: bool = False) -> None:
+def check_no_links(store: Path, *, alone: bool = False) -> None:
     """Make sure that a store's folder has no links in it.
 
     Parameters
@@ -72,20 +72,20 @@ def check_own(store: Path, *, alone: bool = False) -> None:
         If it has one; the message names it.
     """
     if is_link(store):
-        raise _a_link(store)
+        raise _link_error(store)
     folders = [store]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if is_link(entry):
-                    raise _a_link(Path(entry.path), store)
+                    raise _link_error(Path(entry.path), store)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
                 elif alone:
-                    check_alone(Path(entry.path), entry.stat(follow_symlinks=False), store)
+                    check_one_name(Path(entry.path), entry.stat(follow_symlinks=False), store)
 
 
-def check_alone(path: Path, status: os.stat_result, store: Path) -> None:
+def check_one_name(path: Path, status: os.stat_result, store: Path) -> None:
     """Make sure that a file has no second name (hard link)."""
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise StoreWriteError(
@@ -94,7 +94,7 @@ def check_alone(path: Path, status: os.stat_result, store: Path) -> None:
         )
 
 
-def _a_link(path: Path, store: Path | None = None) -> StoreWriteError:
+def _link_error(path: Path, store: Path | None = None) -> StoreWriteError:
     if store is None:
         return StoreWriteError(f"{path} is a link, and nothing is written through it. Remove it.")
     return StoreWriteError(

@@ -77,7 +77,7 @@ def is_lfs_pointer(path: Path) -> bool:
         return False
 
 
-def pointers_in(path: Path) -> Iterator[Path]:
+def find_lfs_pointers(path: Path) -> Iterator[Path]:
     """Give the Git LFS pointers at a path: the file itself, or files in a folder, two levels deep.
 
     No more than some thousand files are looked at.
@@ -93,7 +93,7 @@ def pointers_in(path: Path) -> Iterator[Path]:
 
 def check_downloaded(path: Path) -> None:
     """Refuse a Git LFS pointer, or a folder with one."""
-    for file in pointers_in(path):
+    for file in find_lfs_pointers(path):
         raise DataError(
             f"{file} is a Git LFS pointer, not the file that it stands for. {LFS_ADVICE}."
         )

@@ -25,7 +25,10 @@ def available_memory() -> int | None:
 
     That is what the machine has left, or the control group, whichever is less.
     """
-    known = [_kilobytes(Path("/proc/meminfo"), "MemAvailable"), *map(_left, _groups())]
+    known = [
+        _kilobytes(Path("/proc/meminfo"), "MemAvailable"),
+        *map(_memory_left, _control_groups()),
+    ]
     return min((left for left in known if left is not None), default=None)
 
 
@@ -38,7 +41,7 @@ def _kilobytes(file: Path, field: str) -> int | None:
     return next((int(number) * 1024 for number in found), None)
 
 
-def _groups() -> list[Path]:
+def _control_groups() -> list[Path]:
     """List the control groups that this process is in, each with those above it."""
     try:
         lines = (_PROCESS / "cgroup").read_text().splitlines()
@@ -54,7 +57,7 @@ def _groups() -> list[Path]:
     return groups
 
 
-def _left(group: Path) -> int | None:
+def _memory_left(group: Path) -> int | None:
     for limit, used in _LIMITS:
         try:
             most, taken = (group / limit).read_text(), (group / used).read_text()

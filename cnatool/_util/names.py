@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import shell_quoted
+from cnatool._util.text import quote_for_shell
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _NOT = "!"
 
 
-def matching_names(
+def match_names(
     names: Sequence[str],
     patterns: Sequence[str],
     words: Mapping[str, Collection[str]] = MappingProxyType({}),
@@ -37,30 +37,30 @@ def matching_names(
     unmatched : list of str
         The patterns that matched nothing.
     """
-    dropped, unmatched = excluded_names(names, patterns)
+    dropped, unmatched = find_excluded(names, patterns)
     wanted = [pattern for pattern in patterns if not _excludes(names, pattern)]
     chosen: set[str] = set() if wanted else set(names)
     for pattern in wanted:
-        found = set(words[pattern]) if pattern in words else _matching(names, pattern)
+        found = set(words[pattern]) if pattern in words else _match(names, pattern)
         chosen |= found
         if not found and pattern not in words:
             unmatched.append(pattern)
     return [name for name in names if name in chosen - dropped], unmatched
 
 
-def excluded_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[str], list[str]]:
+def find_excluded(names: Sequence[str], patterns: Sequence[str]) -> tuple[set[str], list[str]]:
     """Give the names that patterns behind a ``!`` leave out, and those that match nothing."""
-    found = {p: _matching(names, p.removeprefix(_NOT)) for p in patterns if _excludes(names, p)}
+    found = {p: _match(names, p.removeprefix(_NOT)) for p in patterns if _excludes(names, p)}
     unmatched = [pattern for pattern, dropped in found.items() if not dropped]
     return set().union(*found.values()), unmatched
 
 
 def exclusion(name: str) -> str:
     """Give the option that leaves a tensor out, as one types it."""
-    return f"--tensors {shell_quoted(_NOT + name)}"
+    return f"--tensors {quote_for_shell(_NOT + name)}"
 
 
-def _matching(names: Sequence[str], pattern: str) -> set[str]:
+def _match(names: Sequence[str], pattern: str) -> set[str]:
     return {pattern} if pattern in names else {n for n in names if fnmatchcase(n, pattern)}
 
 

@@ -42,7 +42,7 @@ def working_on(name: str) -> Iterator[None]:
         _THREAD.subject = None
 
 
-def subject() -> str | None:
+def current_subject() -> str | None:
     """Return what this thread works on, where that was named."""
     return getattr(_THREAD, "subject", None)
 
@@ -54,5 +54,5 @@ class Progress(Protocol):
         """``done`` of ``whole`` parts are through."""
 
 
-def unwatched(done: int, whole: int) -> None:
+def ignore_progress(done: int, whole: int) -> None:
     """Tell nobody."""

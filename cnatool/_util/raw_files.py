@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cnatool._util.links import opened_here
+from cnatool._util.links import open_nofollow
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -18,7 +18,7 @@ def opened(path: Path, mode: str) -> FileIO:
     """Open a file unbuffered; for writing, refuse a link."""
     if mode == "rb":
         return path.open("rb", buffering=0)
-    return opened_here(path, mode)
+    return open_nofollow(path, mode)
 
 
 def write(file: FileIO, offset: int, data: Buffer) -> None:

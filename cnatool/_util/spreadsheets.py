@@ -34,7 +34,9 @@ def write_csv(
         Write the column names first.
     """
     safe = to_spreadsheet(frame)
-    style: Literal["necessary", "non_numeric"] = "non_numeric" if _divided(safe) else "necessary"
+    style: Literal["necessary", "non_numeric"] = (
+        "non_numeric" if _has_separator(safe) else "necessary"
+    )
     safe.write_csv(target, include_header=header, quote_style=style)
 
 
@@ -49,15 +51,15 @@ def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
 
     kinds = pl.Categorical, pl.Enum
     named = [name for name, dtype in frame.schema.items() if isinstance(dtype, kinds)]
-    return _mapped(frame.with_columns(pl.col(named).cast(pl.String)), _quoted)
+    return _map_text(frame.with_columns(pl.col(named).cast(pl.String)), _quote)
 
 
 def from_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
     """Remove the single quotes that `to_spreadsheet` adds."""
-    return _mapped(frame, _unquoted)
+    return _map_text(frame, _unquote)
 
 
-def _mapped(
+def _map_text(
     frame: polars.DataFrame, change: Callable[[polars.Expr], polars.Expr]
 ) -> polars.DataFrame:
     """Apply a function to all strings of a frame, and to its column names."""
@@ -70,14 +72,14 @@ def _mapped(
     return changed
 
 
-def _quoted(text: polars.Expr) -> polars.Expr:
+def _quote(text: polars.Expr) -> polars.Expr:
     import polars as pl
 
     formula = text.str.contains(_FORMULA) & ~text.str.contains(_NUMBER)
     return pl.when(formula).then(pl.lit(_QUOTE) + text).otherwise(text)
 
 
-def _unquoted(text: polars.Expr) -> polars.Expr:
+def _unquote(text: polars.Expr) -> polars.Expr:
     import polars as pl
 
     rest = text.str.slice(1)
@@ -85,7 +87,7 @@ def _unquoted(text: polars.Expr) -> polars.Expr:
     return pl.when(made).then(rest).otherwise(text)
 
 
-def _divided(frame: polars.DataFrame) -> bool:
+def _has_separator(frame: polars.DataFrame) -> bool:
     """Say whether a string holds a cell separator other than the comma."""
     import polars as pl
 

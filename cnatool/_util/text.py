@@ -47,7 +47,7 @@ _LONGEST = 60
 _CLASSES = 6
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Replace hidden and unprintable characters by Python escapes."""
     if text.isprintable() and _HIDDEN_CHARACTER.search(text) is None:
         return text
@@ -59,7 +59,7 @@ def escaped(text: str) -> str:
     )
 
 
-def escaped_json(document: str) -> str:
+def escape_json(document: str) -> str:
     """Replace hidden characters of a JSON document by JSON escapes, which decode to the same."""
     # Most documents are ASCII, where JSON itself escapes all of them but DEL.
     if document.isascii() and "\x7f" not in document:
@@ -74,7 +74,7 @@ def _json_escape(found: re.Match[str]) -> str:
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
-def shortened(text: str, longest: int) -> str:
+def shorten(text: str, longest: int) -> str:
     """Leave out the middle of a text that is too long."""
     if len(text) <= longest:
         return text
@@ -82,7 +82,7 @@ def shortened(text: str, longest: int) -> str:
     return f"{text[: longest - 1 - end]}…{text[len(text) - end :]}"
 
 
-def message(text: str) -> str:
+def format_message(text: str) -> str:
     """Make a text safe to print on a terminal: escape hidden characters, and limit its length.
 
     All errors, notes and lines of results pass through here. A text that is too long first loses
@@ -90,20 +90,20 @@ def message(text: str) -> str:
     its end stays.
     """
     if len(text) > _LONGEST_MESSAGE:
-        text = _LONG_WORD.sub(lambda word: shortened(word[0], _LONGEST_WORD), text)
-    return shortened(escaped(shortened(text, _LONGEST_MESSAGE)), _LONGEST_MESSAGE)
+        text = _LONG_WORD.sub(lambda word: shorten(word[0], _LONGEST_WORD), text)
+    return shorten(escape(shorten(text, _LONGEST_MESSAGE)), _LONGEST_MESSAGE)
 
 
 def printable(name: object) -> str:
     """Show a name from a file: as it is, or quoted and escaped if it holds hidden characters."""
     text = str(name)
-    return text if escaped(text) == text else escaped(repr(text))
+    return text if escape(text) == text else escape(repr(text))
 
 
-def shell_quoted(path: str | Path) -> str:
+def quote_for_shell(path: str | Path) -> str:
     """Quote a path for a shell, with hidden characters as ``$'…'`` escapes."""
     text = str(path)
-    if escaped(text) == text:
+    if escape(text) == text:
         return shlex.quote(text)
     plain = (
         chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(path)
@@ -111,38 +111,42 @@ def shell_quoted(path: str | Path) -> str:
     return f"$'{''.join(plain)}'"
 
 
-def transliterated(text: str, encoding: str | None) -> str:
+def transliterate(text: str, encoding: str | None) -> str:
     """Write what an encoding lacks in its characters: α as alpha, ≤ as <=, others as escapes."""
     try:
         text.encode(encoding or "ascii")
     except UnicodeEncodeError:
-        return "".join(_fitting(character, encoding or "ascii") for character in text)
+        return "".join(
+            _transliterate_character(character, encoding or "ascii") for character in text
+        )
     return text
 
 
-def _fitting(character: str, encoding: str) -> str:
+def _transliterate_character(character: str, encoding: str) -> str:
     try:
         character.encode(encoding)
     except UnicodeEncodeError:
-        escaped = character.encode("ascii", "backslashreplace").decode()
-        return _TRANSLITERATED.get(character, escaped)
+        escape_sequence = character.encode("ascii", "backslashreplace").decode()
+        return _TRANSLITERATED.get(character, escape_sequence)
     return character
 
 
 def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
-    """Handle an encoding error as `codecs.register_error` has it, as `transliterated` does."""
+    """Handle an encoding error as `codecs.register_error` has it, as `transliterate` does."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     piece = error.object[error.start : error.end]
-    return "".join(_fitting(character, error.encoding) for character in piece), error.end
+    return "".join(
+        _transliterate_character(character, error.encoding) for character in piece
+    ), error.end
 
 
-def with_operator(name: str, operator: str) -> str:
+def name_with_operator(name: str, operator: str) -> str:
     """Write a tensor's name with the operator that makes it, where that is known."""
     return f"{name} ({operator})" if operator else name
 
 
-def listed(names: Iterable[object]) -> str:
+def list_names(names: Iterable[object]) -> str:
     """Show names from a file with commas between them, the first of many and the start of long."""
     shown = [printable(name) for name, _ in zip(names, range(_LISTED), strict=False)]
     return ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown) or "nothing"

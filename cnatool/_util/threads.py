@@ -42,7 +42,7 @@ class Stages:
         return f"slowest stage: {slowest}; share of the time that each was busy: {busy}"
 
 
-def prefetched(items: Iterable[_T]) -> Generator[_T]:
+def prefetch(items: Iterable[_T]) -> Generator[_T]:
     """Give what ``items`` gives, made ahead of time in a thread of its own.
 
     An exception of ``items`` reaches the caller in its place in the order.
@@ -64,7 +64,7 @@ def prefetched(items: Iterable[_T]) -> Generator[_T]:
             yield item
 
 
-def computed(function: Callable[[_T], _U], items: Iterable[_T], workers: int) -> Generator[_U]:
+def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int) -> Generator[_U]:
     """Give ``function(item)`` for each item in order, computed by several threads.
 
     An exception of ``items`` or of a call reaches the caller in its place in the order. Closing
@@ -101,7 +101,7 @@ _COMPUTING = min(8, os.cpu_count() or 1)
 _WAITING = 16
 
 
-def together(
+def map_concurrently(
     function: Callable[[_T], _U], items: Iterable[_T], *, waiting: bool = False
 ) -> list[_U]:
     """Give ``function(item)`` for each item in order, several at a time.

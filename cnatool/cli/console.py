@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import typer
 
-from cnatool._util.text import escaped, escaped_json, message, printable, shell_quoted, shortened
+from cnatool._util.text import (
+    escape,
+    escape_json,
+    format_message,
+    printable,
+    quote_for_shell,
+    shorten,
+)
 from cnatool.cli.parameter_names import with_options
 from cnatool.errors import UsageError
 
@@ -56,7 +63,7 @@ def _lines(text: str) -> str:
     inner = text.strip("\n")
     before = len(text) - len(text.lstrip("\n")) if inner else len(text)
     after = len(text) - len(inner) - before
-    return "\n" * before + message(inner) + "\n" * after
+    return "\n" * before + format_message(inner) + "\n" * after
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -76,7 +83,7 @@ def first_parts(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -
 def note_next(store: Store) -> None:
     """Print the command that scores a store; without linear operators, all tensors are layers."""
     every = "" if store.layers else " --set layers=all"
-    note(f"next: cnatool score {shell_quoted(store.path)}{every}")
+    note(f"next: cnatool score {quote_for_shell(store.path)}{every}")
 
 
 def print_notes(notes: Sequence[str]) -> None:
@@ -167,7 +174,7 @@ def print_json(text: str) -> None:
         import msgspec
 
         document = msgspec.json.encode(_explained(msgspec.json.decode(text)))
-        text = escaped_json(msgspec.json.format(document, indent=2).decode()) + "\n"
+        text = escape_json(msgspec.json.format(document, indent=2).decode()) + "\n"
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
         text.encode(encoding)
@@ -195,7 +202,7 @@ def print_path(path: Path) -> None:
 
     On a terminal, hidden characters of its name are escaped, as `ls` does.
     """
-    typer.echo(escaped(str(path)) if sys.stdout.isatty() else os.fsencode(path))
+    typer.echo(escape(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def read_pairs(option: str, pairs: Sequence[str] | None, form: str = "KEY=VALUE") -> dict[str, str]:
@@ -285,7 +292,7 @@ class ConsoleObserver:
         if self._bar is not None:
             self._bar.start()
             if split not in self._tasks:
-                name = shortened(printable(split), _LONGEST_NAME)
+                name = shorten(printable(split), _LONGEST_NAME)
                 self._tasks[split] = self._bar.add_task(name, total=rows, rate=rate)
             self._bar.update(self._tasks[split], completed=done, rate=rate)
         elif done == rows or now - self._last_line >= _LINE_EVERY:

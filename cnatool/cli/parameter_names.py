@@ -6,7 +6,7 @@ import ast
 import re
 from typing import TYPE_CHECKING, Any
 
-from cnatool._util.text import shell_quoted
+from cnatool._util.text import quote_for_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,13 @@ def _words(text: str, separator: str) -> list[str]:
             return str(item.value).lower()
         if isinstance(item, ast.Constant) and isinstance(item.value, str):
             return item.value
+        if isinstance(item, ast.Call) and isinstance(item.func, ast.Attribute):
+            # An array: np.full((1, N, 6), 0) is 0:1xNx6, and np.load('FILE.npy') is FILE.npy.
+            source, *values = item.args
+            if item.func.attr == "full" and isinstance(source, ast.Tuple):
+                return f"{word(values[0])}:{'x'.join(map(word, source.elts))}"
+            if item.func.attr == "load":
+                return word(source)
         return ast.get_source_segment(text, item) or text
 
     if isinstance(node, ast.Dict):
@@ -116,7 +123,7 @@ def _words(text: str, separator: str) -> list[str]:
         words = [word(item) for item in node.elts]
     else:
         words = [word(node)]
-    return [shell_quoted(one) if _SPECIAL.search(one) else one for one in words]
+    return [quote_for_shell(one) if _SPECIAL.search(one) else one for one in words]
 
 
 def _call(command: Any, name: str, arguments: str) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnatool._util.observer import subject
+from cnatool._util.observer import current_subject
 from cnatool.cli.console import note
 from cnatool.errors import StoreWarning
 
@@ -52,7 +52,7 @@ class LibraryWarnings:
         if self._quiet or kind in self._shown:
             return
         self._shown.add(kind)
-        about = subject()
+        about = current_subject()
         note(f"{_library(filename)} warns{f' about {about}' if about else ''}: {text}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.data.detect import find_format, find_idx_files, open_source
 from cnatool.data.labels import NO_LABELS
 from cnatool.data.location import Location, locate
@@ -363,8 +363,8 @@ def _check_names(folder: Path, named: Mapping[Path, SplitName], unnamed: Sequenc
     if unnamed:
         raise DataError(
             f"{folder} holds files or folders that are named after splits, and beside them "
-            f"{listed(path.name for path in unnamed)}, whose name says no split: name those that "
-            "you want with --split NAME=PATH."
+            f"{list_names(path.name for path in unnamed)}, whose name says no split: name those "
+            "that you want with --split NAME=PATH."
         )
 
 

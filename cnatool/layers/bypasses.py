@@ -69,7 +69,7 @@ class Operation(Generic[_Key]):
     makes: _Key
 
 
-def shortcuts(operations: Sequence[Operation[_Key]]) -> set[_Key]:
+def find_shortcuts(operations: Sequence[Operation[_Key]]) -> set[_Key]:
     """Find the layers that are projections on a residual bypass.
 
     Two branches start from one value, the fork, and meet again in a sum. The bypass is the branch

@@ -11,7 +11,7 @@ from cnatool.layers.bypasses import (
     RESIDUAL_SUMS,
     SELECTIONS,
     Operation,
-    shortcuts,
+    find_shortcuts,
 )
 from cnatool.layers.output_paths import MEAN_POOLING, RECTIFIERS, OutputPath
 
@@ -238,7 +238,7 @@ class _Network:
         By an operator's result, ``ends`` has the value at which the walk from it stops.
         """
         walked = {end: result for result, end in ends.items() if end != result}
-        return shortcuts([_operation(step, walked) for step in self.steps])
+        return find_shortcuts([_operation(step, walked) for step in self.steps])
 
 
 def _behind(step: Step, path: OutputPath) -> OutputPath | None:

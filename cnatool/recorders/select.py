@@ -26,7 +26,7 @@ _NO_AXIS = "its result has no axis for the samples alone"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedTensor:
     """A value that is recorded.
 
     Attributes
@@ -74,7 +74,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """What is recorded of a network.
 
     Attributes
@@ -93,7 +93,7 @@ class Choice:
         The network's outputs.
     """
 
-    tensors: list[Chosen]
+    tensors: list[SelectedTensor]
     layers: list[Layer]
     modules: dict[str, str]
     normalisers: dict[str, str]
@@ -101,7 +101,7 @@ class Choice:
     outputs: list[Output]
 
 
-def choose(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Choice:
+def select_values(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Selection:
     """Choose values and name them.
 
     Parameters
@@ -120,20 +120,20 @@ def choose(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Choice:
     DataError
         If a value that was asked for has no sample axis.
     """
-    return _Chooser(named, trace).choose(modules)
+    return _Selector(named, trace).choose(modules)
 
 
-class _Chooser:
+class _Selector:
     def __init__(self, named: Mapping[str, Any], trace: Trace) -> None:
         self._modules = named
         self._trace = trace
         self._calls = Counter(
             {p.module: p.call + 1 for value in trace.values for p in value.places}
         )
-        self._chosen: dict[int, Chosen] = {}
+        self._chosen: dict[int, SelectedTensor] = {}
         self._left_out: dict[str, str] = {}
 
-    def choose(self, modules: Modules) -> Choice:
+    def choose(self, modules: Modules) -> Selection:
         found = find_layers(self._trace.steps, self._trace.outputs.values())
         layers: list[Layer] = []
         sources: dict[str, str] = {}
@@ -179,7 +179,7 @@ class _Chooser:
         layers = layers or self._all_layers()
         outputs = self._outputs()
         tensors = [self._chosen[value] for value in sorted(self._chosen)]
-        return Choice(tensors, layers, sources, normalisers, self._left_out, outputs)
+        return Selection(tensors, layers, sources, normalisers, self._left_out, outputs)
 
     def _outputs(self) -> list[Output]:
         """Record outputs as tensors too: what makes one tells scores from probabilities."""
@@ -227,7 +227,7 @@ class _Chooser:
             source = self._source(value)
             operator = operator or value.operator
             name = self._name(value, operator)
-            self._chosen[number] = Chosen(name, operator, source, value.axis, shape, number)
+            self._chosen[number] = SelectedTensor(name, operator, source, value.axis, shape, number)
         return self._chosen[number].name
 
     def _source(self, value: Value) -> Place | Origin:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def statistic_names(given: str | Sequence[str]) -> tuple[Statistic, ...]:
+def parse_statistics(given: str | Sequence[str]) -> tuple[Statistic, ...]:
     """Read names of statistics; ``sum`` is always among them."""
     names = [given] if isinstance(given, str) else list(given)
     known = get_args(Statistic)

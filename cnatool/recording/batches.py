@@ -148,7 +148,7 @@ def _magnitude(values: NDArray[Any] | None) -> float | None:
     return magnitude(row_statistics(values[:_LOOKED_AT], ["abs_sum"])["abs_sum"])
 
 
-def ordered_batch(
+def arrange_batch(
     described: Description,
     inputs: ArrayLike | Mapping[str, ArrayLike],
     outputs: ArrayLike | Mapping[str, ArrayLike],
@@ -158,9 +158,9 @@ def ordered_batch(
     ids: Sequence[str] | None,
 ) -> Batch:
     """Bring what the caller gave into order; every array has as many rows."""
-    given = _named("inputs", inputs, described.inputs)
-    made = _named("outputs", outputs, described.outputs)
-    tensors = {name: _native(value) for name, value in activations.items()}
+    given = _arrays_by_name("inputs", inputs, described.inputs)
+    made = _arrays_by_name("outputs", outputs, described.outputs)
+    tensors = {name: _native_array(value) for name, value in activations.items()}
     unknown = [name for name in tensors if name not in described.operators]
     if unknown:
         raise DataError(f"activations: {unknown[0]!r} is none of the store's tensors.")
@@ -217,7 +217,7 @@ def _statistics(
     return found
 
 
-def check_alike(forms: Mapping[str, Form], first: Mapping[str, Form]) -> None:
+def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> None:
     """Compare types and shapes with those of the first batch."""
     for what, (dtype, shape) in forms.items():
         was = first.get(what, (dtype, shape))
@@ -227,23 +227,23 @@ def check_alike(forms: Mapping[str, Form], first: Mapping[str, Form]) -> None:
             )
 
 
-def _native(value: ArrayLike) -> NDArray[Any]:
+def _native_array(value: ArrayLike) -> NDArray[Any]:
     """Give an array in the byte order of the machine, which is what is stored and hashed."""
     array = np.asarray(value)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _named(
+def _arrays_by_name(
     what: str, given: ArrayLike | Mapping[str, ArrayLike], names: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
     """Give arrays by name, in the store's order."""
     if not isinstance(given, Mapping):
         if len(names) != 1:
             raise DataError(f"{what}: there are {len(names)}, so give them by name.")
-        return {names[0]: _native(given)}
+        return {names[0]: _native_array(given)}
     if set(given) != set(names):
         raise DataError(f"{what}: they are {', '.join(names)}, and not {', '.join(given)}.")
-    return {name: _native(given[name]) for name in names}
+    return {name: _native_array(given[name]) for name in names}
 
 
 def _id(given: object) -> str:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Self, get_args
 import numpy as np
 
 from cnatool.errors import DataError, StoreWarning, UsageError
-from cnatool.recording.batches import Description, Form, check_alike, ordered_batch
-from cnatool.recording.weights import check_units, recorded_weights
+from cnatool.recording.batches import Description, Form, arrange_batch, check_same_forms
+from cnatool.recording.weights import check_units, measure_weights
 from cnatool.records.checks import SPLIT_NAME
 from cnatool.records.choices import Kept, Statistic
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import LayerRecord
-from cnatool.store.lock import locked
-from cnatool.store.replace import Replaced, check_free, recovered
-from cnatool.store.shared_inputs import SameSamples, SharedInputs
+from cnatool.store.lock import lock_store
+from cnatool.store.replace import ReplacedStore, check_free, recover_replaced
+from cnatool.store.shared_inputs import SampleComparison, SharedInputs
 from cnatool.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def create_store(
     measured = None
     if weights is not None:
         groups = [one.groups for one in given]
-        measured = recorded_weights(records, groups, weights, initial_weights, parameters)
+        measured = measure_weights(records, groups, weights, initial_weights, parameters)
     check_units(measured, records, shapes or {})
     return Recording(
         Path(path),
@@ -261,13 +261,13 @@ class Recording:
         self.path = path
         self._overwrite = overwrite
         self._shared = shared
-        self._same: dict[str, SameSamples] = {}
+        self._same: dict[str, SampleComparison] = {}
         self._description = description
         self._codec = codec
         self._classes = classes
         self._id_bytes = id_bytes
         self._held = ExitStack()
-        self._replaced: Replaced | None = None
+        self._replaced: ReplacedStore | None = None
         self._writer: StoreWriter | None = None
         self._splits: dict[str, SplitWriter] = {}
         self._first: dict[str, Form] = {}
@@ -277,13 +277,13 @@ class Recording:
         if self._replaced is not None:
             raise UsageError(f"{self.path}: a recording is one context; make another for more.")
         with ExitStack() as held:
-            held.enter_context(locked(self.path))
-            left = recovered(self.path)
+            held.enter_context(lock_store(self.path))
+            left = recover_replaced(self.path)
             if left is not None:
                 warnings.warn(left, StoreWarning, stacklevel=2)
             # Somebody may have made a store here since the recording was made.
             check_free(self.path, overwrite=self._overwrite)
-            self._replaced = Replaced(self.path)
+            self._replaced = ReplacedStore(self.path)
             self._held = held.pop_all()
         return self
 
@@ -374,7 +374,7 @@ class Recording:
                 inputs = dict(zip(self._description.inputs, held, strict=True))
         if inputs is None:
             raise DataError("inputs: no other store has them (inputs_from), so give them.")
-        batch = ordered_batch(
+        batch = arrange_batch(
             self._description,
             inputs,
             outputs,
@@ -384,7 +384,7 @@ class Recording:
             ids,
         )
         forms = batch.forms()
-        check_alike(forms, self._first)
+        check_same_forms(forms, self._first)
         if same is not None:
             same.compare(batch.ids, list(batch.inputs.values()))
         if self._writer is None:
@@ -426,10 +426,10 @@ class Recording:
             )
         )
 
-    def _same_samples(self, split: str) -> SameSamples | None:
+    def _same_samples(self, split: str) -> SampleComparison | None:
         """Give what the samples of a split are compared with, where another store has them."""
         if self._shared is not None and split not in self._same:
-            self._same[split] = SameSamples(self._shared.held(split))
+            self._same[split] = SampleComparison(self._shared.held(split))
         return self._same.get(split)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool.errors import UsageError
 from cnatool.records.weights import LayerWeights, WeightsRecord
-from cnatool.store.weight_norms import BlockMatrix, layer_weights
+from cnatool.store.weight_norms import BlockMatrix, measure_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Memory = tuple[str, int, str, tuple[tuple[int, int], ...]]
 
 
-def recorded_weights(
+def measure_weights(
     layers: Sequence[LayerRecord],
     groups: Sequence[int],
     weights: Mapping[str, ArrayLike],
@@ -43,7 +43,7 @@ def recorded_weights(
     held: list[object] = []
     return WeightsRecord(
         layers=tuple(
-            _measured(layer, count, weights, initial, first, held)
+            _measure(layer, count, weights, initial, first, held)
             for layer, count in zip(layers, groups, strict=True)
         ),
         parameters=parameters,
@@ -74,7 +74,7 @@ def check_units(
             )
 
 
-def _measured(
+def _measure(
     layer: LayerRecord,
     groups: int,
     weights: Mapping[str, ArrayLike],
@@ -104,7 +104,7 @@ def _measured(
                 f"initial_weights[{name!r}] are {before.shape}, and weights[{name!r}] "
                 f"{matrix.shape}."
             )
-    return layer_weights(layer.number, name, matrix, before, same_as)
+    return measure_layer(layer.number, name, matrix, before, same_as)
 
 
 def _array(what: str, name: str, given: ArrayLike) -> NDArray[Any]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from cnatool.records.choices import Statistic
 from cnatool.records.limits import LARGEST, SHA256
-from cnatool.records.split_checks import split_contradictions
-from cnatool.records.weight_checks import flatness_contradictions, weight_contradictions
+from cnatool.records.split_checks import check_split
+from cnatool.records.weight_checks import check_flatness, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ _STATISTICS = (*get_args(Statistic), "count")
 _DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 
 
-def contradictions(record: StoreRecord) -> Iterator[str]:
+def find_contradictions(record: StoreRecord) -> Iterator[str]:
     """Give what is wrong with a store's attribute, most telling first."""
     if not record.inputs or not (record.outputs or record.tensors):
         yield "it lists no inputs, or neither outputs nor tensors"
@@ -65,16 +65,16 @@ def contradictions(record: StoreRecord) -> Iterator[str]:
     yield from _layer_contradictions(record)
     yield from _run_contradictions(record)
     if record.weights is not None:
-        yield from weight_contradictions(record.weights, len(record.layers))
+        yield from check_weights(record.weights, len(record.layers))
     if record.flatness is not None:
-        yield from flatness_contradictions(record.flatness)
+        yield from check_flatness(record.flatness)
     if len(set(map(str.lower, record.splits))) < len(record.splits):
         # Their folders are one where case makes no difference.
         yield "two splits have the same name but for case"
     for name, split in record.splits.items():
         if not SPLIT_NAME.fullmatch(name):
             yield f"{name!r} is no name of a split"
-        yield from split_contradictions(name, split, record)
+        yield from check_split(name, split, record)
 
 
 def _array_contradictions(array: ArrayRecord, *, output: bool) -> Iterator[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
 
 
-def split_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
+def check_split(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
     """Give what is wrong with the record of a split."""
     edges = [edge for pair in split.committed for edge in pair]
     if not 0 <= split.rows <= LARGEST:

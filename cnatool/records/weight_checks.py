@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cnatool.records.weights import FlatnessRecord, LayerWeights, WeightsRecord
 
 
-def weight_contradictions(weights: WeightsRecord, layers: int) -> Iterator[str]:
+def check_weights(weights: WeightsRecord, layers: int) -> Iterator[str]:
     """Give what is wrong with the norms of a network's weights."""
     if [layer.number for layer in weights.layers] != list(range(1, layers + 1)):
         yield f"it has {layers} layers, and norms of the weights of others"
@@ -38,7 +38,7 @@ def _layer_contradictions(layer: LayerWeights) -> Iterator[str]:
         yield f"layer {layer.number} should share the weights of layer {layer.same_as}"
 
 
-def flatness_contradictions(flatness: FlatnessRecord) -> Iterator[str]:
+def check_flatness(flatness: FlatnessRecord) -> Iterator[str]:
     """Give what is wrong with the record of a network's flatness."""
     settings = flatness.settings
     counts = (settings.samples, settings.draws, flatness.samples)

@@ -13,10 +13,10 @@ from cnatool._util.local_paths import real_path
 from cnatool._util.observer import Observer, Silent
 from cnatool.errors import UsageError
 from cnatool.records.layout import split_arrays
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 from cnatool.store.reader import open_store
-from cnatool.store.references import made_reference
-from cnatool.store.replace import check_free, put_in_place, recovered
+from cnatool.store.references import make_reference
+from cnatool.store.replace import check_free, move_into_place, recover_replaced
 from cnatool.store.writer import StoreWriter, check_codec
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ def convert(
                 f"{name!r} are safe in it. Wait for its dump, or go on with it by `cnatool dump "
                 "--resume`: what was computed of a copy might not be what that dump computes."
             )
-    with locked(path):
-        found = recovered(path)
+    with lock_store(path):
+        found = recover_replaced(path)
         if found is not None:
             observer.note(found)
         check_free(path, overwrite=overwrite)
-        with put_in_place(path) as new:
+        with move_into_place(path) as new:
             _copy(source, path, new, codec, observer, copy_inputs=copy_inputs)
     return open_store(path)
 
@@ -133,9 +133,9 @@ def _copy(
                 labels=split.record.labels,
                 classes=split.record.classes,
                 id_bytes=_id_bytes(split),
-                inputs_from=made_reference(path, split.inputs_split()) if refers else None,
+                inputs_from=make_reference(path, split.inputs_split()) if refers else None,
             )
-            part.copy(split, _progress(split, source, observer))
+            part.copy(split, _rows_progress(split, source, observer))
             observer.progress(name, split.record.rows, split.record.rows)
 
 
@@ -144,7 +144,7 @@ def _id_bytes(split: Split) -> int:
     return max((len(name.encode()) for name in ids), default=0)
 
 
-def _progress(split: Split, store: Store, observer: Observer) -> Callable[[int], None]:
+def _rows_progress(split: Split, store: Store, observer: Observer) -> Callable[[int], None]:
     """Make bytes copied, of which several threads tell, into samples."""
     rows = split.record.rows
     arrays = split_arrays(store.record, labels=split.record.labels)

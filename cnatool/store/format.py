@@ -153,7 +153,7 @@ class Tree(ReadableTree, Protocol):
             those that were written, and just those of `set_rows` in the end.
         """
 
-    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
+    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
         """Open an array of a reopened tree to write the rows that follow the committed ones.
 
         Parameters

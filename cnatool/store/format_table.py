@@ -6,7 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from cnatool.errors import NotAStoreError, StoreDamagedError
-from cnatool.store.hdf5.journal import followed, journal_fault
+from cnatool.store.hdf5.journal import find_journal_fault, follow_link
 from cnatool.store.signature import is_hdf5
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _hdf5() -> Format:
 _FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf5": _hdf5}
 
 
-def format_of(path: Path) -> Format:
+def format_by_name(path: Path) -> Format:
     """Give the format that a new store's name asks for.
 
     Raises
@@ -61,12 +61,12 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
-def aside_of(path: Path) -> Path:
+def hidden_path(path: Path) -> Path:
     """Give the hidden path of a store while a new one is written in its place."""
     return path.with_name(f".{path.name}.replaced")
 
 
-def format_at(path: Path) -> ReadableFormat:
+def detect_format(path: Path) -> ReadableFormat:
     """Give the format of what is at a path: of a file by its content, then by its name.
 
     Raises
@@ -75,7 +75,7 @@ def format_at(path: Path) -> ReadableFormat:
         If nothing is there, or nothing of a known format.
     """
     if not path.exists():
-        aside = aside_of(path)
+        aside = hidden_path(path)
         if aside.exists():
             raise NotAStoreError(
                 f"{path}: no such file or folder. A killed process left the store that was there "
@@ -92,7 +92,7 @@ def format_at(path: Path) -> ReadableFormat:
         return _hdf5()
     if zipfile.is_zipfile(path) or path.name.endswith(".zarr.zip"):
         return _zipped_zarr()
-    return format_of(path)
+    return format_by_name(path)
 
 
 def is_store(path: Path) -> bool:
@@ -109,21 +109,21 @@ def holds_store(path: Path) -> bool:
     if not (folder or (path.is_file() and (zipped or is_hdf5(path)))):
         return False
     try:
-        return format_at(path).open(path).attribute() is not None
+        return detect_format(path).open(path).attribute() is not None
     except (NotAStoreError, StoreDamagedError):
         return False
 
 
-def store_around(path: Path) -> Path | None:
+def find_store_around(path: Path) -> Path | None:
     """Give the store that a path is, or lies in; None where there is none."""
     return next((each for each in (path, *path.absolute().parents) if holds_store(each)), None)
 
 
-def faults_of_metadata(path: Path) -> Iterator[tuple[str, str]]:
+def find_metadata_faults(path: Path) -> Iterator[tuple[str, str]]:
     """Give faults of a store's files that reading its arrays does not reveal."""
     if path.is_dir():
-        from cnatool.store.zarr.metadata import metadata_faults
+        from cnatool.store.zarr.metadata import find_metadata_faults
 
-        yield from metadata_faults(path)
-    elif (problem := journal_fault(followed(path))) is not None:
+        yield from find_metadata_faults(path)
+    elif (problem := find_journal_fault(follow_link(path))) is not None:
         yield "journal", problem

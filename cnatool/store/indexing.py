@@ -52,7 +52,7 @@ def index_rows(array: RowReader, index: Index) -> Any:
         return _slice(array, parts, place, part)
     if not isinstance(part, np.ndarray):
         assert isinstance(part, int)
-        row = _checked(np.array(part), rows)
+        row = _normalize_rows(np.array(part), rows)
         parts[place] = 0
         return array.read(int(row), int(row) + 1)[tuple(parts)]
     if part.dtype == bool:
@@ -65,7 +65,7 @@ def index_rows(array: RowReader, index: Index) -> Any:
         wanted = np.flatnonzero(used)
         parts[place] = part[wanted]
     else:
-        wanted, inverse = np.unique(_checked(part, rows), return_inverse=True)
+        wanted, inverse = np.unique(_normalize_rows(part, rows), return_inverse=True)
         parts[place] = inverse.reshape(part.shape)
     found = _gather(array, wanted)
     plain = all(_is_all(one) for i, one in enumerate(parts) if i != place)
@@ -131,7 +131,7 @@ def _axes(part: _Part) -> int:
     return part.ndim if isinstance(part, np.ndarray) and part.dtype == bool else 1
 
 
-def _checked(rows: NDArray[Any], size: int) -> NDArray[np.intp]:
+def _normalize_rows(rows: NDArray[Any], size: int) -> NDArray[np.intp]:
     """Make negative numbers of rows positive."""
     wrong = (rows < -size) | (rows >= size)
     if wrong.any():

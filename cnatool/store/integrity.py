@@ -55,12 +55,12 @@ def rows_checksum(rows: NDArray[Any]) -> bytes:
     return int(google_crc32c.value(content)).to_bytes(4, "big")
 
 
-def data_digests(record: StoreRecord, *, labels: bool) -> list[Digest]:
+def start_digests(record: StoreRecord, *, labels: bool) -> list[Digest]:
     """Begin the fingerprint of a split: a digest for each raw input, then one for the labels."""
     return [hashlib.sha256() for _ in range(len(record.inputs) + labels)]
 
 
-def digest(
+def update_digests(
     digests: Sequence[Digest],
     inputs: Sequence[NDArray[Any]],
     labels: NDArray[np.int64] | None,
@@ -71,6 +71,6 @@ def digest(
         one.update(np.ascontiguousarray(value).data)
 
 
-def fingerprint(digests: Sequence[Digest]) -> str:
+def combine_digests(digests: Sequence[Digest]) -> str:
     """Give the fingerprint of all that the digests took, in hexadecimal."""
     return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()

@@ -6,10 +6,10 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from cnatool._util.links import is_link, opened_here
+from cnatool._util.links import is_link, open_nofollow
 from cnatool.errors import StoreInUseError, StoreWriteError
 from cnatool.store.replace import check_folder
-from cnatool.store.write_errors import reported
+from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def locked(store: Path, *, wait: float = 0) -> Iterator[None]:
+def lock_store(store: Path, *, wait: float = 0) -> Iterator[None]:
     """Have the right to write at a path, for as long as the context lasts.
 
     The lock is the operating system's, on a file beside the store: whatever ends the process, a
@@ -44,11 +44,11 @@ def locked(store: Path, *, wait: float = 0) -> Iterator[None]:
     check_folder(store)
     path = store.with_name(f".{store.name}.lock")
     lock = FileLock(path)
-    with reported(store, 0):
+    with report_write_errors(store, 0):
         # Where no file can be made, the lock would only say that it is not to be had.
         if os.path.lexists(path) and (is_link(path) or not path.is_file()):
             raise StoreWriteError(f"{path} is in the way: it is no lock. Rename or remove it.")
-        opened_here(path, "ab").close()
+        open_nofollow(path, "ab").close()
         try:
             lock.acquire(timeout=wait)
         except Timeout as error:

@@ -19,7 +19,7 @@ from cnatool.errors import (
     StoreVersionError,
     StoreWarning,
 )
-from cnatool.records.checks import contradictions
+from cnatool.records.checks import find_contradictions
 from cnatool.records.layout import (
     IDS,
     LABELS,
@@ -31,11 +31,11 @@ from cnatool.records.layout import (
     statistic_key,
 )
 from cnatool.records.store import StoreRecord
-from cnatool.store.format_table import format_at
-from cnatool.store.hdf5.journal import followed, journal_fault
+from cnatool.store.format_table import detect_format
+from cnatool.store.hdf5.journal import find_journal_fault, follow_link
 from cnatool.store.identity import Identity
 from cnatool.store.integrity import attribute_checksum
-from cnatool.store.references import referred_split
+from cnatool.store.references import find_inputs_split
 from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
     """
     path = Path(path)
     try:
-        store = _opened(path, named_stores(inputs))
+        store = _open(path, as_paths(inputs))
     except (NotAStoreError, StoreDamagedError):
         _warn_of_journal(path, "")
         raise
@@ -98,7 +98,7 @@ def open_store(path: str | Path, inputs: str | Path | Iterable[str | Path] = ())
 
 def _warn_of_journal(path: Path, rows: str, *, complete: bool = False) -> None:
     """Warn that a damaged journal is ignored, so that the last commit may be missing."""
-    if path.is_file() and (problem := journal_fault(followed(path))) is not None:
+    if path.is_file() and (problem := find_journal_fault(follow_link(path))) is not None:
         ways = "Restore" if complete else "Complete the store with `cnatool dump --resume`, restore"
         warnings.warn(
             f"{problem}. The last commit may be missing from {path}{rows}. {ways} both files from "
@@ -108,13 +108,13 @@ def _warn_of_journal(path: Path, rows: str, *, complete: bool = False) -> None:
         )
 
 
-def _opened(path: Path, inputs: tuple[Path, ...]) -> Store:
+def _open(path: Path, inputs: tuple[Path, ...]) -> Store:
     text = checksum = None
     identity = Identity(path)
     try:
-        tree, text, checksum = _described(path)
+        tree, text, checksum = _read_attribute(path)
         record = None if text is None else _RECORD.decode(text)
-        wrong = None if record is None else next(contradictions(record), None)
+        wrong = None if record is None else next(find_contradictions(record), None)
         found = None if text is None else attribute_checksum(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         if (maker := _other_version(text, checksum)) is not None:
@@ -162,10 +162,10 @@ def _other_version(text: bytes | None, checksum: str | None) -> str | None:
     return f"{name} ({maker.schema})" if name else maker.schema
 
 
-def _described(path: Path) -> tuple[ReadableTree, bytes | None, str | None]:
+def _read_attribute(path: Path) -> tuple[ReadableTree, bytes | None, str | None]:
     """Read a store's attribute and its checksum; again where a writer came between the two."""
     for wait in (*_AGAIN_SECONDS, None):
-        tree = format_at(path).open(path)
+        tree = detect_format(path).open(path)
         text, checksum = tree.attribute(), tree.checksum()
         if wait is None or text is None or checksum in (None, attribute_checksum(text)):
             break
@@ -173,7 +173,7 @@ def _described(path: Path) -> tuple[ReadableTree, bytes | None, str | None]:
     return tree, text, checksum
 
 
-def named_stores(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
+def as_paths(inputs: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
     """List the paths of one store that a caller named, or of several."""
     return tuple(map(Path, (inputs,) if isinstance(inputs, str | Path) else inputs))
 
@@ -299,7 +299,7 @@ class Split:
             return self
         found = self._store._referred.get(self.name)
         if found is None:
-            found = referred_split(self, self._store._named, open_store)
+            found = find_inputs_split(self, self._store._named, open_store)
             self._store._referred[self.name] = found
         return found
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WAY_OUT = "If it was moved, name it with --inputs STORE."
 
 
-def made_reference(path: Path, split: Split) -> InputsReference:
+def make_reference(path: Path, split: Split) -> InputsReference:
     """Describe from where a store at ``path`` can reach the raw inputs of a split."""
     there, here = real_path(split.path), real_path(path).parent
     try:
@@ -38,7 +38,9 @@ def made_reference(path: Path, split: Split) -> InputsReference:
     return InputsReference(way, split.record.fingerprint)
 
 
-def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path], Store]) -> Split:
+def find_inputs_split(
+    split: Split, named: Sequence[Path], opened: Callable[[Path], Store]
+) -> Split:
     """Find the split of another store that holds the raw inputs of a split."""
     reference = split.record.inputs_from
     assert reference is not None
@@ -47,7 +49,7 @@ def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path],
         if found is None or found.record.inputs_from is not None:
             continue
         if found.record.fingerprint == reference.fingerprint:
-            _check(split, found)
+            _check_same_samples(split, found)
             return found
     path = real_path(split.path).parent / reference.store
     where = f"{split.path}: the raw inputs of split {split.name!r} are in {printable(path)}"
@@ -64,10 +66,10 @@ def referred_split(split: Split, named: Sequence[Path], opened: Callable[[Path],
     if there.record.fingerprint != reference.fingerprint:
         raise MetricError(
             f"{where}, which holds other data by now: its fingerprint is "
-            f"{_short(there.record.fingerprint)} and should be {_short(reference.fingerprint)}. "
-            f"{_WAY_OUT}"
+            f"{_abbreviate(there.record.fingerprint)} and should be "
+            f"{_abbreviate(reference.fingerprint)}. {_WAY_OUT}"
         )
-    _check(split, there)
+    _check_same_samples(split, there)
     return there
 
 
@@ -78,7 +80,7 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _check(split: Split, other: Split) -> None:
+def _check_same_samples(split: Split, other: Split) -> None:
     """Make sure that two splits have the same samples, row for row."""
     where = f"{split.path}: the raw inputs of split {split.name!r} should be in {other.path}"
     if other.record.inputs_from is not None:
@@ -107,5 +109,5 @@ def _first_difference(split: Split, other: Split) -> int | None:
     return None
 
 
-def _short(fingerprint: str | None) -> str:
+def _abbreviate(fingerprint: str | None) -> str:
     return "none" if fingerprint is None else f"{fingerprint[:12]}…"

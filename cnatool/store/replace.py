@@ -1,7 +1,7 @@
 """Replacing a store: nothing but a store is ever replaced, and a kill loses neither of the two.
 
 A process that replaces a store holds the lock of its path (`cnatool.store.lock`), and calls
-`recovered` first. Beside a store there may be hidden names:
+`recover_replaced` first. Beside a store there may be hidden names:
 
 - ``.NAME.replaced``: the old store, whole, while the new one is being written at its path;
 - ``.NAME.new``: a new store that is moved to its path once it is finished;
@@ -22,11 +22,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cnatool._util.files import sync
-from cnatool._util.links import check_own, is_link
+from cnatool._util.links import check_no_links, is_link
 from cnatool.errors import CnatoolError, NotAStoreError, StoreWarning, StoreWriteError
 from cnatool.records.layout import split_arrays
-from cnatool.store.format_table import aside_of, format_of
-from cnatool.store.write_errors import reported
+from cnatool.store.format_table import format_by_name, hidden_path
+from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     StoreWriteError
         If what would be overwritten has links in it.
     """
-    form = format_of(path)
+    form = format_by_name(path)
     check_folder(path)
     if not os.path.lexists(path):
         return
@@ -88,23 +88,23 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     if not form.is_replaceable(path):
         raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
     if path.is_dir():
-        check_own(path)
+        check_no_links(path)
 
 
-def safe_rows(path: Path) -> int | None:
+def count_committed_rows(path: Path) -> int | None:
     """Count the committed rows of an interrupted store; None if it cannot be read.
 
     They are counted by reading the store: an interruption may come right after a commit.
     """
     try:
-        return sum(map(len, _opened(path).splits.values()))
+        return sum(map(len, _open_silently(path).splits.values()))
     except NotAStoreError:
         return 0
     except CnatoolError:
         return None
 
 
-def recovered(path: Path, *, resumes: bool = False) -> str | None:
+def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
     """Clean up after a process that was killed while it replaced a store.
 
     The old store gets its name back if the new one has no row, and otherwise a visible name beside
@@ -127,24 +127,24 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
     StoreWriteError
         If a file of another program is in the way, or the operating system refuses.
     """
-    form = format_of(path)
-    aside = aside_of(path)
-    with reported(path, 0):
-        for left in _removed_names(path):
+    form = format_by_name(path)
+    aside = hidden_path(path)
+    with report_write_errors(path, 0):
+        for left in _removed_paths(path):
             if os.path.lexists(left) and _is_ours(form, left):
                 form.remove(left)
         others = [
             left
-            for left in (_new(path), aside)
+            for left in (_new_path(path), aside)
             if os.path.lexists(left) and not _is_ours(form, left)
         ]
         # A resumed dump checks the journal itself.
-        beside = [None if resumes else form.foreign(path), form.foreign(_new(path))]
+        beside = [None if resumes else form.foreign(path), form.foreign(_new_path(path))]
         for other in (*others, *(one for one in beside if one is not None)):
             raise StoreWriteError(
                 f"{other} is in the way: cnatool did not put it there. Rename or remove it."
             )
-        _discard(path, _new(path))
+        _discard(path, _new_path(path))
         if not os.path.lexists(aside):
             return None
         if not resumes and _has_no_row(form, path):
@@ -154,11 +154,11 @@ def recovered(path: Path, *, resumes: bool = False) -> str | None:
             # An earlier version deleted stores under this name.
             _discard(path, aside)
             return None
-        shown = _shown(path)
+        shown = _make_visible(path)
     return f"{path} was being replaced when its writer was killed. The old store is {shown}"
 
 
-def _opened(path: Path) -> Store:
+def _open_silently(path: Path) -> Store:
     """Open a store without its warnings, which whoever reads the store gets."""
     from cnatool.store.reader import open_store
 
@@ -178,12 +178,12 @@ def _has_no_row(form: Format, path: Path) -> bool:
         return True
     if is_link(path) or not form.is_replaceable(path):
         return False
-    return safe_rows(path) == 0 and not _is_finished(path)
+    return count_committed_rows(path) == 0 and not _is_finished(path)
 
 
 def _is_finished(path: Path) -> bool:
     try:
-        splits = _opened(path).splits
+        splits = _open_silently(path).splits
     except CnatoolError:
         return False
     return bool(splits) and all(split.record.complete for split in splits.values())
@@ -192,7 +192,7 @@ def _is_finished(path: Path) -> bool:
 def _is_whole(path: Path) -> bool:
     """Say whether the first and the last committed row of each array of a store can be read."""
     try:
-        _read_ends(_opened(path))
+        _read_ends(_open_silently(path))
     except CnatoolError:
         return False
     return True
@@ -208,11 +208,11 @@ def _read_ends(store: Store) -> None:
                 array[row : row + 1]
 
 
-def _new(path: Path) -> Path:
+def _new_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _removed_names(path: Path) -> list[Path]:
+def _removed_paths(path: Path) -> list[Path]:
     return [path.with_name(f".{path.name}.removed{i or ''}") for i in range(_REMOVED)]
 
 
@@ -223,11 +223,11 @@ def discard(path: Path) -> None:
 
 def _discard(path: Path, gone: Path) -> None:
     """Delete one of the stores at or beside a path."""
-    form = format_of(path)
+    form = format_by_name(path)
     if not os.path.lexists(gone):
         form.forget(gone)
         return
-    free = (name for name in _removed_names(path) if not os.path.lexists(name))
+    free = (name for name in _removed_paths(path) if not os.path.lexists(name))
     name = next(free, None)
     if name is None:
         raise FileExistsError(
@@ -243,27 +243,27 @@ def _put_back(path: Path) -> None:
     """Give the old store its name back, and delete what is there."""
     _discard(path, path)
     sync(path.parent)
-    aside_of(path).rename(path)
+    hidden_path(path).rename(path)
     sync(path.parent)
 
 
-def _shown(path: Path) -> Path:
+def _make_visible(path: Path) -> Path:
     """Rename the old store to a visible name, and return it."""
     names = (f"{path.stem}.previous{i or ''}{path.suffix}" for i in range(1000))
     kept = next(name for name in map(path.with_name, names) if not os.path.lexists(name))
-    format_of(path).forget(kept)
-    aside_of(path).rename(kept)
+    format_by_name(path).forget(kept)
+    hidden_path(path).rename(kept)
     sync(path.parent)
     return kept
 
 
-class Replaced:
+class ReplacedStore:
     """A store that is set aside while a new one is written at its path.
 
     Parameters
     ----------
     path : Path
-        The path of both. `recovered` was called, and `check_free` accepted what is there.
+        The path of both. `recover_replaced` was called, and `check_free` accepted what is there.
 
     Raises
     ------
@@ -275,10 +275,12 @@ class Replaced:
         self._path = path
         self._there = os.path.lexists(path)
         if self._there:
-            with reported(path, 0):
-                if os.path.lexists(aside_of(path)):
-                    raise StoreWriteError(f"{aside_of(path)} is in the way. Rename or remove it.")
-                format_of(path).move(path, aside_of(path))
+            with report_write_errors(path, 0):
+                if os.path.lexists(hidden_path(path)):
+                    raise StoreWriteError(
+                        f"{hidden_path(path)} is in the way. Rename or remove it."
+                    )
+                format_by_name(path).move(path, hidden_path(path))
                 sync(path.parent)
 
     def restore(self) -> Path | None:
@@ -296,7 +298,7 @@ class Replaced:
             else:
                 _discard(self._path, self._path)
         except OSError:
-            hidden = aside_of(self._path)
+            hidden = hidden_path(self._path)
             return hidden if os.path.lexists(hidden) else None
         return None
 
@@ -312,28 +314,28 @@ class Replaced:
         if not self._there:
             return None
         try:
-            return _shown(self._path)
+            return _make_visible(self._path)
         except OSError:
-            return aside_of(self._path)
+            return hidden_path(self._path)
 
     def remove(self) -> None:
         """Delete the old store; the new one is finished."""
         if self._there:
             # If this fails, the next process that replaces the store tries again.
             with suppress(OSError):
-                _discard(self._path, aside_of(self._path))
+                _discard(self._path, hidden_path(self._path))
 
 
 @contextmanager
-def put_in_place(path: Path) -> Iterator[Path]:
+def move_into_place(path: Path) -> Iterator[Path]:
     """Give a hidden path for a new store, which is moved to its own path once it is finished."""
-    new = _new(path)
+    new = _new_path(path)
     try:
         yield new
-        with reported(path, 0):
-            replaced = Replaced(path)
+        with report_write_errors(path, 0):
+            replaced = ReplacedStore(path)
             try:
-                format_of(path).forget(path)
+                format_by_name(path).forget(path)
                 new.rename(path)
                 sync(path.parent)
             except BaseException as error:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.text import listed, printable
+from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.records.layout import IDS, input_key
 from cnatool.store.reader import open_store
-from cnatool.store.references import made_reference
+from cnatool.store.references import make_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ class SharedInputs:
         if found is None:
             raise UsageError(
                 f"--inputs-from {self._path}: it has no split {name!r}, only "
-                f"{listed(self._held)}. {_OTHER}."
+                f"{list_names(self._held)}. {_OTHER}."
             )
         return found
 
@@ -93,7 +93,7 @@ class SharedInputs:
         UsageError
             If there is no such split, it is not finished, or no relative path leads to it.
         """
-        return made_reference(self._target, self.held(name))
+        return make_reference(self._target, self.held(name))
 
     def check(self, inputs: Sequence[ArrayRecord], rows: Mapping[str, int]) -> None:
         """Compare what the store says of its inputs with what a dump is to have.
@@ -127,7 +127,7 @@ class SharedInputs:
                 )
 
 
-class SameSamples:
+class SampleComparison:
     """Samples that come in order, and those of a split that they should be.
 
     Parameters
@@ -138,9 +138,9 @@ class SameSamples:
 
     def __init__(self, split: Split) -> None:
         self._split = split
-        self._ids = InStep(split.ids)
+        self._ids = RowCursor(split.ids)
         numbers = range(len(split.store.record.inputs))
-        self._inputs = [InStep(split.array(input_key(number))) for number in numbers]
+        self._inputs = [RowCursor(split.array(input_key(number))) for number in numbers]
         self._done = 0
 
     def next(self, count: int) -> tuple[list[str], list[NDArray[Any]]]:
@@ -172,7 +172,7 @@ class SameSamples:
         if ids is not None:
             pairs.insert(0, (IDS, np.array(there_ids, object), np.array(list(ids), object)))
         for key, stored, given in pairs:
-            differ = differing_rows(stored, given)
+            differ = compare_rows(stored, given)
             if differ.any():
                 row = int(np.argmax(differ))
                 raise DataError(
@@ -203,7 +203,7 @@ class SameSamples:
             )
 
 
-class InStep:
+class RowCursor:
     """The rows of an array from its start on, as many at a time as are asked for."""
 
     def __init__(self, array: StoredArray) -> None:
@@ -229,7 +229,7 @@ class InStep:
         return self._block[:count]
 
 
-def differing_rows(there: NDArray[Any], now: NDArray[Any]) -> NDArray[np.bool_]:
+def compare_rows(there: NDArray[Any], now: NDArray[Any]) -> NDArray[np.bool_]:
     """Say which rows differ in any bit."""
     if there.dtype == object:
         return np.array([a != b for a, b in zip(there, now, strict=True)], bool)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.threads import prefetched
+from cnatool._util.threads import prefetch
 from cnatool.errors import StoreDamagedError
 from cnatool.store.indexing import RowReader, index_rows
 from cnatool.store.integrity import rows_checksum
@@ -122,7 +122,7 @@ class StoredArray:
         step = self._block_rows
         starts = range(start, end, step)
         blocks = ((first, self._read(first, min(first + step, end))) for first in starts)
-        return prefetched(blocks) if len(starts) > 1 else blocks
+        return prefetch(blocks) if len(starts) > 1 else blocks
 
     @property
     def row_bytes(self) -> int:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.documents import Document
-from cnatool._util.text import escaped
+from cnatool._util.text import escape
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.choices import Statistic
 from cnatool.records.layout import (
@@ -23,7 +23,7 @@ from cnatool.records.layout import (
     split_arrays,
     statistic_key,
 )
-from cnatool.store.format_table import faults_of_metadata
+from cnatool.store.format_table import find_metadata_faults
 from cnatool.store.reader import open_store
 from cnatool.store.statistics import row_statistics
 
@@ -140,9 +140,9 @@ def verify(
     try:
         opened = open_store(path, inputs)
     except StoreDamagedError as error:
-        fault = Fault("attribute", None, _of_store(path, error))
+        fault = Fault("attribute", None, _without_path(path, error))
         return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
-    found = (Fault(where, None, problem) for where, problem in faults_of_metadata(path))
+    found = (Fault(where, None, problem) for where, problem in find_metadata_faults(path))
     faults = list(islice(found, _MOST_FAULTS))
     arrays = read = 0
     for split in opened.splits.values():
@@ -268,7 +268,7 @@ class _SplitCheck:
         first: int,
     ) -> Iterator[Fault]:
         """Compare statistics with those of the values."""
-        narrowed = _narrowed_to(tensor)
+        narrowed = _narrow_type(tensor)
         expected = row_statistics(values, [*stored, "abs_sum", "max", "min"])
         elements = math.prod(values.shape[1:])
         for name, rows in stored.items():
@@ -296,7 +296,7 @@ class _SplitCheck:
     def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
         """Make a fault of an error, which need not say once more where it is."""
         where = self._where(key)
-        problem = _of_store(self._split.path, error).removeprefix(where).lstrip("/: ")
+        problem = _without_path(self._split.path, error).removeprefix(where).lstrip("/: ")
         problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")
         if rows is not None:
             span = f"rows {rows[0]} to {rows[1] - 1}"
@@ -319,7 +319,7 @@ def _values_key(tensor: TensorRecord) -> str:
     return activation_key(tensor.number)
 
 
-def _narrowed_to(tensor: TensorRecord) -> np.finfo[Any] | None:
+def _narrow_type(tensor: TensorRecord) -> np.finfo[Any] | None:
     """Give the floating type that stored values were rounded to, after statistics were taken."""
     if tensor.stored is None or tensor.stored == tensor.dtype:
         return None
@@ -351,9 +351,9 @@ def _allowed_differences(
     return allowed
 
 
-def _of_store(path: Path, error: Exception) -> str:
+def _without_path(path: Path, error: Exception) -> str:
     """Give what an error says without the path, which is the same for all."""
     text = str(error)
-    inside = text.removeprefix(escaped(str(path)))
+    inside = text.removeprefix(escape(str(path)))
     # Files beside it have names that begin like its own.
     return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text

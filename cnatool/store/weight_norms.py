@@ -122,17 +122,17 @@ def spectral_norm(matrix: BlockMatrix) -> float:
     if not count * rows * columns:
         return 0.0
     if count * rows * columns > _PART or min(rows, columns) > _DIRECT:
-        return max(_of_one_block(matrix.block(number)) for number in range(count))
+        return max(_block_norm(matrix.block(number)) for number in range(count))
     (whole,) = matrix.parts()
     turned = whole.swapaxes(1, 2)
     gram = whole @ turned if rows < columns else turned @ whole
     return math.sqrt(max(0.0, float(np.linalg.eigvalsh(gram)[:, -1].max())))
 
 
-def _of_one_block(matrix: BlockMatrix) -> float:
+def _block_norm(matrix: BlockMatrix) -> float:
     product = _Product(matrix)
     if product.size > _DIRECT:
-        return _iterated(product)
+        return _iterate(product)
     return math.sqrt(max(0.0, float(np.linalg.eigvalsh(product.gram())[-1])))
 
 
@@ -169,7 +169,7 @@ class _Product:
         return total * self._columns[:, None]
 
 
-def _iterated(product: _Product) -> float:
+def _iterate(product: _Product) -> float:
     """Give the root of the largest eigenvalue of WᵀW from a block Krylov space that grows.
 
     Rayleigh and Ritz in the space: the value never exceeds the true one and only grows.
@@ -181,7 +181,7 @@ def _iterated(product: _Product) -> float:
     for step in itertools.count(1):
         image = product.times(current)
         basis, images = np.hstack([basis, current]), np.hstack([images, image])
-        current = _beyond(basis, image)
+        current = _orthogonal_part(basis, image)
         # Where nothing lies beyond, what was found holds the largest.
         last = current.shape[1] == 0
         if last or step % _PASSES == 0:
@@ -194,7 +194,7 @@ def _iterated(product: _Product) -> float:
     return math.sqrt(max(0.0, value))
 
 
-def _beyond(basis: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
+def _orthogonal_part(basis: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give an orthonormal basis of what of some vectors lies outside a space."""
     rest = image[:, : basis.shape[0] - basis.shape[1]]
     # Once, and again for what rounding left; what is all rounding is not kept.
@@ -220,7 +220,7 @@ def _distance(matrix: BlockMatrix, initial: BlockMatrix) -> float:
     return math.sqrt(squares)
 
 
-def layer_weights(
+def measure_layer(
     number: int,
     name: str,
     matrix: BlockMatrix,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-class reported:  # noqa: N801  a context manager reads as a word
+class report_write_errors:  # noqa: N801  a context manager reads as a word
     """Turns an operating system's error into one that says what is safe."""
 
     def __init__(self, path: Path, committed: int) -> None:

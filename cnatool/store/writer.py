@@ -14,9 +14,14 @@ from cnatool.errors import StoreDamagedError, StoreWriteError, UsageError
 from cnatool.records.layout import LABELS, input_key, split_arrays
 from cnatool.records.store import ChunkChecksums, SkippedSample, SplitRecord, StoreRecord
 from cnatool.store.chunks import ChunkedArray, chunk_rows, commit_rows
-from cnatool.store.format_table import format_of
-from cnatool.store.integrity import attribute_checksum, data_digests, digest, fingerprint
-from cnatool.store.write_errors import reported
+from cnatool.store.format_table import format_by_name
+from cnatool.store.integrity import (
+    attribute_checksum,
+    combine_digests,
+    start_digests,
+    update_digests,
+)
+from cnatool.store.write_errors import report_write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +45,7 @@ def check_codec(path: Path, codec: Codec | None) -> None:
     UsageError
         If it has none of that name.
     """
-    codecs = format_of(path).codecs
+    codecs = format_by_name(path).codecs
     if codec is not None and codec not in codecs:
         raise UsageError(
             f"{path}: a {path.suffix} store cannot be compressed with {codec}. It takes "
@@ -81,9 +86,9 @@ class StoreWriter:
         self.path = path
         self.record = record
         check_codec(path, codec)
-        self._codec: Codec = codec or format_of(path).codecs[0]
+        self._codec: Codec = codec or format_by_name(path).codecs[0]
         try:
-            self._tree = format_of(path).create(under or path)
+            self._tree = format_by_name(path).create(under or path)
             self._save()
         except OSError as error:
             raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
@@ -110,8 +115,8 @@ class StoreWriter:
         writer.path = store.path
         writer.record = store.record
         writer._codec = codec
-        with reported(store.path, 0):
-            writer._tree = format_of(store.path).reopen(store.path, store.splits)
+        with report_write_errors(store.path, 0):
+            writer._tree = format_by_name(store.path).reopen(store.path, store.splits)
         return writer
 
     def close(self) -> None:
@@ -171,7 +176,7 @@ class StoreWriter:
         layout = split_arrays(self.record, labels=labels, inputs=inputs_from is None)
         sizes = [array.row_bytes for array in layout]
         arrays: dict[str, ChunkedArray] = {}
-        with reported(self.path, 0):
+        with report_write_errors(self.path, 0):
             for spec, chunk in zip(layout, chunk_rows(sizes, rows, most), strict=True):
                 array = self._tree.create_array(
                     f"splits/{name}/{spec.key}",
@@ -192,7 +197,7 @@ class StoreWriter:
         for key in keys:
             self._tree.set_rows(f"splits/{split}/{key}", rows)
 
-    def resumed_split(self, split: Split, digests: list[Digest]) -> SplitWriter:
+    def resume_split(self, split: Split, digests: list[Digest]) -> SplitWriter:
         """Go on with a split behind its committed rows.
 
         Every split of a store that is resumed is opened so, the complete ones too.
@@ -203,7 +208,7 @@ class StoreWriter:
         sizes = [array.row_bytes for array in layout]
         committed, grows = len(split), record.skips and not record.complete
         arrays: dict[str, ChunkedArray] = {}
-        with reported(self.path, committed):
+        with report_write_errors(self.path, committed):
             chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
             # How far apart commits were to be: a split that is one chunk does not tell.
             largest = max(chunks.values())
@@ -216,7 +221,7 @@ class StoreWriter:
                         f"{self.path}: array {key} has chunks of {chunk} rows and {committed} rows "
                         "committed, and cannot be gone on with. Dump again with --overwrite."
                     )
-                array = self._tree.reopened_array(key, committed, grows=grows)
+                array = self._tree.reopen_array(key, committed, grows=grows)
                 known = (record.checksums or {}).get(spec.key)
                 checksums = bytes.fromhex(known.crc32c) if known else None if committed else b""
                 arrays[spec.key] = ChunkedArray(array, spec.dtype, committed, checksums)
@@ -262,7 +267,7 @@ class SplitWriter:
         # Without whole activations there is little to write, and the model needs the processors.
         whole = any(tensor.stored for tensor in store.record.tensors)
         self._pool = ThreadPoolExecutor(WRITERS, "cnatool-write") if whole else None
-        self._digests = digests or data_digests(store.record, labels=record.labels)
+        self._digests = digests or start_digests(store.record, labels=record.labels)
 
     @property
     def name(self) -> str:
@@ -297,10 +302,10 @@ class SplitWriter:
             )
         self._broken = True
         batch = rows.arrays()
-        with reported(self._store.path, self.committed):
+        with report_write_errors(self._store.path, self.committed):
             self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
             self._rows += len(rows)
-            digest(self._digests, rows.inputs, rows.labels)
+            update_digests(self._digests, rows.inputs, rows.labels)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
                 whole = written - written % self._commit
@@ -319,7 +324,7 @@ class SplitWriter:
                 f"{self._store.path}: split {self._name!r} has {self._rows} of "
                 f"{self._record.rows} rows, so it is not complete."
             )
-        with reported(self._store.path, self.committed):
+        with report_write_errors(self._store.path, self.committed):
             self._close_arrays()
             # Where samples may be skipped there is room for any number of rows until now, even if
             # none was.
@@ -331,7 +336,7 @@ class SplitWriter:
                     record,
                     rows=self._rows,
                     complete=True,
-                    fingerprint=fingerprint(self._digests),
+                    fingerprint=combine_digests(self._digests),
                 )
             )
 
@@ -382,14 +387,14 @@ class SplitWriter:
                     digests[key].update(np.ascontiguousarray(rows).data)
                 progress(rows.nbytes)
 
-        with reported(self._store.path, 0):
+        with report_write_errors(self._store.path, 0):
             self._together(partial(copy_array, key, array) for key, array in self._arrays.items())
             for key in digests.keys() - self._arrays.keys():
                 for _, rows in split.array(key).blocks():
                     digests[key].update(np.ascontiguousarray(rows).data)
             self._rows = len(split)
             self._close_arrays()
-            if split.record.fingerprint not in (None, fingerprint(self._digests)):
+            if split.record.fingerprint not in (None, combine_digests(self._digests)):
                 raise StoreDamagedError(
                     f"{split.path}: the inputs and labels of split {split.name!r} are not those "
                     "that its fingerprint was taken of. Dump again, or restore the store from a "

@@ -11,13 +11,14 @@ import h5py
 import numpy as np
 import pytest
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
-from cnatool._util.files import replaced_file
+from cnatool._util.files import replace_atomically
 from cnatool.errors import CnatoolError, NotAStoreError, StoreWriteError
 from cnatool.records.store import StoreRecord
 from cnatool.store import chunks as chunking
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 from cnatool.store.reader import open_store
 from cnatool.store.writer import StoreWriter
 from cnatool.studying.collect import ScoreCache
@@ -49,15 +50,8 @@ class Here:
     def cut(self, name: str) -> Path:
         """Dump, up to some rows of the second split."""
 
-        class Cuts:
-            def note(self, text: str) -> None: ...
-
-            def progress(self, split: str, done: int, rows: int) -> None:
-                if split == "train" and done > 100:
-                    raise KeyboardInterrupt
-
         with pytest.raises(KeyboardInterrupt):
-            self.dump(name, observer=Cuts())
+            self.dump(name, observer=Notes("train", 101))
         path = self.folder / name
         splits = cnatool.open(path).splits
         assert 0 < len(splits["train"]) < ROWS
@@ -242,7 +236,7 @@ def test_partial_files_of_results_that_are_links(living: bool, tmp_path: Path) -
     if living:
         target.write_text("mine")
     (tmp_path / ".a.csv.partial").symlink_to(target)
-    with replaced_file(tmp_path / "a.csv") as partial:
+    with replace_atomically(tmp_path / "a.csv") as partial:
         partial.write_text("1")
     assert (tmp_path / "a.csv").read_text() == "1"
     (tmp_path / ".study.partial").symlink_to(target)
@@ -291,7 +285,7 @@ def test_a_second_name_of_a_file(here: Here) -> None:
 def test_a_file_with_a_second_name_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     os.link(tmp_path / "mine", tmp_path / ".a.csv.partial")
-    with replaced_file(tmp_path / "a.csv") as partial:
+    with replace_atomically(tmp_path / "a.csv") as partial:
         partial.write_text("1")
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "a.csv").read_text() == "1"
@@ -345,13 +339,13 @@ def test_a_lock_is_not_made_through_a_link(tmp_path: Path) -> None:
         link = tmp_path / ".s.zarr.lock"
         link.symlink_to(tmp_path / name)
         (tmp_path / "mine").write_text("mine")
-        with pytest.raises(StoreWriteError, match="is in the way"), locked(tmp_path / "s.zarr"):
+        with pytest.raises(StoreWriteError, match="is in the way"), lock_store(tmp_path / "s.zarr"):
             pass
         link.unlink()
     assert not (tmp_path / "target").exists()
     assert (tmp_path / "mine").read_text() == "mine"
     (tmp_path / ".s.zarr.lock").mkdir()
-    with pytest.raises(StoreWriteError, match="is in the way"), locked(tmp_path / "s.zarr"):
+    with pytest.raises(StoreWriteError, match="is in the way"), lock_store(tmp_path / "s.zarr"):
         pass
 
 

@@ -178,4 +178,4 @@ def test_csv_is_written_in_one_place() -> None:
         for path in package.rglob("*.py")
         if re.search(r"\.(write|sink)_csv\b|csv\.(writer|DictWriter)", path.read_text("utf-8"))
     }
-    assert found == {"spreadsheets.py"}
+    assert found == {"_util/spreadsheets.py"}

@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool._util.documents import Document
-from cnatool._util.text import escaped, escaped_json, message, printable, shell_quoted, shortened
+from cnatool._util.text import (
+    escape,
+    escape_json,
+    format_message,
+    printable,
+    quote_for_shell,
+    shorten,
+)
 from cnatool.errors import DataError, StoreDamagedError
 
 # By Unicode's own categories and properties: controls, formats, separators, surrogates.
@@ -26,7 +33,9 @@ _HIDDEN = [
 ]
 
 
-@pytest.mark.parametrize("form", [escaped, message, printable], ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    "form", [escape, format_message, printable], ids=lambda form: form.__name__
+)
 def test_hidden_characters_are_escaped(form) -> None:  # type: ignore[no-untyped-def]
     for character in _HIDDEN:
         text = form(f"a{character}b")
@@ -37,8 +46,8 @@ def test_hidden_characters_are_escaped(form) -> None:  # type: ignore[no-untyped
 
 @pytest.mark.parametrize("text", ["a b", "größe α 日本 кот", "C:\\net", "👍🏽", "a'b\"c", ""])
 def test_other_text_stays(text: str) -> None:
-    assert escaped(text) == message(text) == printable(text) == text
-    assert escaped_json(text) == text
+    assert escape(text) == format_message(text) == printable(text) == text
+    assert escape_json(text) == text
 
 
 class _Named(Document):
@@ -54,23 +63,23 @@ def test_json_keeps_its_values(text: str) -> None:
 
 
 def test_json_of_characters_beyond_16_bits_and_of_halves() -> None:
-    assert escaped_json('"\U000e0041\u202e\x7f"') == r'"\udb40\udc41\u202e\u007f"'
-    assert escaped_json('"\udc9b"') == r'"\udc9b"'
+    assert escape_json('"\U000e0041\u202e\x7f"') == r'"\udb40\udc41\u202e\u007f"'
+    assert escape_json('"\udc9b"') == r'"\udc9b"'
 
 
 @pytest.mark.parametrize("last", ["", "α", "\u202e"])
 def test_large_documents_are_escaped_fast(last: str) -> None:
     document = "1.2345, " * 4_000_000 + last
     started = time.process_time()
-    escaped_json(document)
+    escape_json(document)
     # Far above what it takes, far below what a loop over characters would.
     assert time.process_time() - started < 2
 
 
 def test_the_middle_goes() -> None:
-    assert shortened("abcdefghij", 10) == "abcdefghij"
-    assert shortened("abcdefghijk", 10) == "abcdef…ijk"
-    assert all(len(shortened("x" * 500, size)) == size for size in range(3, 400))
+    assert shorten("abcdefghij", 10) == "abcdefghij"
+    assert shorten("abcdefghijk", 10) == "abcdef…ijk"
+    assert all(len(shorten("x" * 500, size)) == size for size in range(3, 400))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,7 @@ def test_the_middle_goes() -> None:
 )  # fmt: skip
 def test_long_messages_keep_their_advice(long: str) -> None:
     text = f"net.onnx: tensor {long} is none: pass --tensors layers."
-    for shown in (message(text), str(DataError(text)), str(StoreDamagedError(text))):
+    for shown in (format_message(text), str(DataError(text)), str(StoreDamagedError(text))):
         assert len(shown) <= 1800
         assert shown.startswith("net.onnx: tensor ")
         assert shown.endswith(" is none: pass --tensors layers.")
@@ -91,15 +100,15 @@ def test_long_messages_keep_their_advice(long: str) -> None:
 
 def test_each_of_several_long_names_is_cut_before_what_is_said_of_them() -> None:
     text = f"{'a' * 5000} and {'b' * 5000}: two names; {'c' * 5000}: rename it."
-    shown = message(text)
+    shown = format_message(text)
     assert all(part in shown for part in ("a and b", "b: two names; c", "c: rename it."))
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "a\x1b[31m\x9b'\\\u202eb", "\udcff\x7f"])
 def test_a_quoted_path_is_read_by_the_shell_as_it_was(name: str) -> None:
-    quoted = shell_quoted(name)
+    quoted = quote_for_shell(name)
     assert quoted.isprintable()
-    if name == escaped(name):
+    if name == escape(name):
         assert quoted == shlex.quote(name)
     words = ["bash", "-c", f"printf %s {quoted}"]
     found = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cnatool._util.threads import computed, prefetched
+from cnatool._util.threads import map_ordered, prefetch
 
 
 def test_prefetched_gives_everything_in_order_from_another_thread() -> None:
@@ -16,7 +16,7 @@ def test_prefetched_gives_everything_in_order_from_another_thread() -> None:
             threads.add(threading.current_thread())
             yield i
 
-    assert list(prefetched(items())) == list(range(50))
+    assert list(prefetch(items())) == list(range(50))
     assert threading.current_thread() not in threads
     assert len(threads) == 1
 
@@ -29,7 +29,7 @@ def test_prefetched_reads_no_further_than_two_ahead() -> None:
             made.append(i)
             yield i
 
-    stream = prefetched(items())
+    stream = prefetch(items())
     next(stream)
     time.sleep(0.05)
     assert len(made) <= 4
@@ -42,7 +42,7 @@ def test_prefetched_raises_in_its_place() -> None:
         yield 2
         raise ValueError("third")
 
-    stream = prefetched(items())
+    stream = prefetch(items())
     assert [next(stream), next(stream)] == [1, 2]
     with pytest.raises(ValueError, match="third"):
         next(stream)
@@ -53,12 +53,12 @@ def test_computed_gives_results_in_order_whatever_is_done_first() -> None:
         time.sleep(0.004 if i % 3 == 0 else 0)
         return i * i
 
-    assert list(computed(slow, range(40), 3)) == [i * i for i in range(40)]
+    assert list(map_ordered(slow, range(40), 3)) == [i * i for i in range(40)]
 
 
 def test_computed_runs_as_many_at_a_time_as_there_are_workers() -> None:
     together = threading.Barrier(3, timeout=10)
-    assert list(computed(lambda _: together.wait() >= 0, range(9), 3)) == [True] * 9
+    assert list(map_ordered(lambda _: together.wait() >= 0, range(9), 3)) == [True] * 9
 
 
 def test_computed_reads_only_a_few_ahead() -> None:
@@ -69,7 +69,7 @@ def test_computed_reads_only_a_few_ahead() -> None:
             made.append(i)
             yield i
 
-    results = computed(lambda i: i, items(), 2)
+    results = map_ordered(lambda i: i, items(), 2)
     next(results)
     time.sleep(0.05)
     assert len(made) <= 5
@@ -85,7 +85,7 @@ def test_computed_raises_in_its_place_and_runs_nothing_after() -> None:
             raise ValueError("fourth")
         return i
 
-    results = computed(call, range(1000), 2)
+    results = map_ordered(call, range(1000), 2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="fourth"):
         next(results)
@@ -97,7 +97,7 @@ def test_computed_raises_what_its_items_raise() -> None:
         yield 1
         raise OSError("gone")
 
-    results = computed(lambda i: i, items(), 2)
+    results = map_ordered(lambda i: i, items(), 2)
     assert next(results) == 1
     with pytest.raises(OSError, match="gone"):
         next(results)
@@ -113,7 +113,7 @@ def test_closing_waits_for_what_runs() -> None:
         ended.append(i)
         return i
 
-    results = computed(call, range(100), 1)
+    results = map_ordered(call, range(100), 1)
     next(results)
     results.close()
     count = len(ended)

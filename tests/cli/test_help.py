@@ -83,7 +83,15 @@ def test_the_summary_of_a_command_fits_a_line() -> None:
 
 
 def test_options_stand_in_panels() -> None:
-    assert re.findall(r"^(\w.*):$", help_text("dump"), re.MULTILINE)[:2] == ["Arguments", "Data"]
+    assert re.findall(r"^(\w.*):$", help_text("dump"), re.MULTILINE) == [
+        "Arguments",
+        "Data",
+        "Preprocessing",
+        "What is stored",
+        "How it runs",
+        "Store",
+        "Options",
+    ]
     headings = re.findall(r"^(\w.*):$", help_text("study"), re.MULTILINE)
     assert headings == ["Arguments", "Stores", "Output", "Definitions", "Correlations", "Options"]
     assert "Usage: cnatool study [OPTIONS] [STORE...]" in help_text("study")

@@ -20,7 +20,7 @@ from support.networks import Builder, mlp, saved
 
 import cnatool
 from cnatool._util.local_paths import check_downloaded, check_local
-from cnatool._util.text import transliterated
+from cnatool._util.text import transliterate
 from cnatool.cli.urls import refuse_urls
 from cnatool.errors import DataError, UsageError
 
@@ -220,8 +220,8 @@ def test_output_that_cannot_be_written(here: Path, words: list[str]) -> None:
     ],
 )
 def test_transliteration(text: str, encoding: str, written: str) -> None:
-    assert transliterated(text, encoding) == written
-    transliterated(text, encoding).encode(encoding)
+    assert transliterate(text, encoding) == written
+    transliterate(text, encoding).encode(encoding)
 
 
 @pytest.mark.parametrize(

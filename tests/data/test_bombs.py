@@ -38,7 +38,7 @@ from pathlib import Path
 import h5py, numpy, polars, zarr
 from PIL import Image
 from cnatool.data.detect import open_source
-from cnatool.data import columns, hdf5, parquet, pictures, tables, webdataset, zarr as _
+from cnatool.data.formats import columns, csv, hdf5, image_folder, parquet, webdataset, zarr as _
 from cnatool.errors import DataError
 
 def size():

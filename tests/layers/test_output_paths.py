@@ -149,6 +149,6 @@ def test_recorded(head: list[str], kernel: int, output: bool) -> None:
         nn.Conv2d(4, CLASSES, kernel, padding=kernel // 2),
         *(modules[operator]() for operator in head),
     ).eval()
-    trace, _ = torch_trace.traced(net, (torch.rand(4, 3, 6, 6),), {}, 4)
+    trace, _ = torch_trace.trace_network(net, (torch.rand(4, 3, 6, 6),), {}, 4)
     layers = rule.find_layers(trace.steps, trace.outputs.values())
     assert [layer.output for layer in layers] == [False, output]

@@ -25,7 +25,7 @@ from cnatool.records.store import StoreRecord
 from cnatool.store import writer
 from cnatool.store.hdf5 import journal
 from cnatool.store.hdf5 import tree as hdf5
-from cnatool.store.integrity import data_digests, digest
+from cnatool.store.integrity import start_digests, update_digests
 from cnatool.store.reader import open_store
 from cnatool.store.writer import StoreWriter
 
@@ -177,9 +177,9 @@ def continued(path: Path, data: dict[str, np.ndarray]) -> None:
     for name in ("train", "test"):
         if name in there.splits:
             rows = len(there.splits[name])
-            digests = data_digests(there.record, labels=True)
-            digest(digests, [data["inputs"][:rows]], data["labels"][:rows])
-            split = store.resumed_split(there.splits[name], digests)
+            digests = start_digests(there.record, labels=True)
+            update_digests(digests, [data["inputs"][:rows]], data["labels"][:rows])
+            split = store.resume_split(there.splits[name], digests)
         else:
             rows, split = 0, store.split(name, ROWS, source="made", labels=True, id_bytes=9)
         assert split.committed == rows

@@ -37,13 +37,13 @@ def test_replaced_while_it_is_read(tmp_path: Path, rows: int, held: bool) -> Non
 def test_verify_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.zarr"
     made(path, 20, seed=0)
-    found = verifying.faults_of_metadata
+    found = verifying.find_metadata_faults
 
     def replaced(store: Path):
         made(path, 30, seed=1)
         return found(store)
 
-    monkeypatch.setattr(verifying, "faults_of_metadata", replaced)
+    monkeypatch.setattr(verifying, "find_metadata_faults", replaced)
     with pytest.raises(StoreInUseError, match="replaced or removed"):
         cnatool.verify(path)
     assert cnatool.verify(path).committed == 30

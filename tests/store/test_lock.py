@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from cnatool.errors import StoreInUseError
-from cnatool.store.lock import locked
+from cnatool.store.lock import lock_store
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cnatool.store.lock import locked
-with locked(Path(sys.argv[1])):
+from cnatool.store.lock import lock_store
+with lock_store(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -24,13 +24,13 @@ with locked(Path(sys.argv[1])):
 
 def test_one_at_a_time(tmp_path: Path) -> None:
     store = tmp_path / "net.zarr"
-    with locked(store):
+    with lock_store(store):
         message = "is being written by another process"
-        with pytest.raises(StoreInUseError, match=message), locked(store):
+        with pytest.raises(StoreInUseError, match=message), lock_store(store):
             pass
-        with locked(tmp_path / "other.zarr"):
+        with lock_store(tmp_path / "other.zarr"):
             pass
-    with locked(store):
+    with lock_store(store):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -42,9 +42,9 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(StoreInUseError), locked(store):
+        with pytest.raises(StoreInUseError), lock_store(store):
             pass
         holder.send_signal(signal.SIGKILL)
     assert [path.name for path in tmp_path.iterdir()] == [".net.zarr.lock"]
-    with locked(store):
+    with lock_store(store):
         pass

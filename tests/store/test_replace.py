@@ -21,7 +21,7 @@ from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store import chunks as chunking
 from cnatool.store.reader import open_store
-from cnatool.store.replace import Replaced, put_in_place, recovered
+from cnatool.store.replace import ReplacedStore, move_into_place, recover_replaced
 from cnatool.store.writer import StoreWriter
 
 FORMATS = ["zarr", "h5"]
@@ -159,12 +159,12 @@ def test_killed_at_every_step(form: str, name: str, tmp_path: Path) -> None:
 def test_a_new_store_without_a_row_gives_way(form: str, resumes: bool, tmp_path: Path) -> None:
     path = tmp_path / f"s.{form}"
     write(path, OLD)
-    Replaced(path)
+    ReplacedStore(path)
     assert not path.exists()
     for begun in (False, True):
         if begun:
             write(path, NEW, end=0)
-        said = recovered(path, resumes=resumes)
+        said = recover_replaced(path, resumes=resumes)
         kept = path.with_name(f"s.previous.{form}")
         assert holds(kept if resumes else path, OLD)
         assert (said is not None) == resumes
@@ -180,9 +180,9 @@ def test_a_new_store_with_rows_stays(form: str, tmp_path: Path, monkeypatch) -> 
     monkeypatch.setattr(chunking, "_MOST_ROWS", 16)
     path = tmp_path / f"s.{form}"
     write(path, OLD)
-    Replaced(path)
+    ReplacedStore(path)
     write(path, NEW, end=40)
-    said = recovered(path)
+    said = recover_replaced(path)
     kept = path.with_name(f"s.previous.{form}")
     assert said == (
         f"{path} was being replaced when its writer was killed. The old store is {kept}"
@@ -190,9 +190,9 @@ def test_a_new_store_with_rows_stays(form: str, tmp_path: Path, monkeypatch) -> 
     assert holds(kept, OLD)
     assert len(open_store(path).splits["train"]) == 32
     # A second one gets another name.
-    Replaced(path)
+    ReplacedStore(path)
     write(path, NEW)
-    assert str(path.with_name(f"s.previous1.{form}")) in recovered(path)
+    assert str(path.with_name(f"s.previous1.{form}")) in recover_replaced(path)
     assert holds(kept, OLD)
     assert holds(path, NEW)
 
@@ -200,10 +200,10 @@ def test_a_new_store_with_rows_stays(form: str, tmp_path: Path, monkeypatch) -> 
 def test_what_an_earlier_version_removed_in_part_goes(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     write(path, OLD)
-    Replaced(path)
+    ReplacedStore(path)
     write(path, NEW)
     shutil.rmtree(tmp_path / ".s.zarr.replaced/splits/train/inputs")
-    assert recovered(path) is None
+    assert recover_replaced(path) is None
     assert [one.name for one in tmp_path.iterdir()] == ["s.zarr"]
     assert holds(path, NEW)
 
@@ -234,14 +234,14 @@ def test_what_is_no_store_is_in_the_way(form: str, name: str, tmp_path: Path) ->
 
 def test_a_journal_is_never_applied_to_another_store(tmp_path: Path) -> None:
     """One that lost its file by a kill goes before another file gets the name."""
-    from cnatool.store.hdf5.journal import journal_of
+    from cnatool.store.hdf5.journal import journal_path
 
     path = tmp_path / "s.h5"
     write(path, OLD)
-    Replaced(path)
-    journal_of(path).write_bytes(b"cnatool journal 2\n" + bytes(60))
-    assert recovered(path) is None
-    assert not journal_of(path).exists()
+    ReplacedStore(path)
+    journal_path(path).write_bytes(b"cnatool journal 2\n" + bytes(60))
+    assert recover_replaced(path) is None
+    assert not journal_path(path).exists()
     assert holds(path, OLD)
 
 
@@ -279,7 +279,7 @@ def test_where_the_old_store_is_shows(form: str, tmp_path: Path) -> None:
 
     path = tmp_path / f"s.{form}"
     write(path, OLD)
-    Replaced(path)
+    ReplacedStore(path)
     aside = path.with_name(f".{path.name}.replaced")
     with pytest.raises(NotAStoreError, match=f"as {aside}: rename it to {path.name}"):
         open_store(path)
@@ -308,11 +308,11 @@ def test_an_old_store_that_cannot_be_put_back_is_named(
         patched.setattr(Path, "rename", refuses)
         with (
             pytest.raises(StoreWriteError, match=rf"Input/output error.* {hidden}, and gets"),
-            put_in_place(path) as new,
+            move_into_place(path) as new,
         ):
             made.rename(new)
     assert holds(hidden, OLD)
-    assert recovered(path) is None
+    assert recover_replaced(path) is None
     assert holds(path, OLD)
 
 
@@ -322,5 +322,5 @@ def test_every_store_that_was_being_deleted_goes(tmp_path: Path, form: str) -> N
     path = tmp_path / f"s.{form}"
     write(path, OLD)
     path.rename(tmp_path / f".s.{form}.removed1")
-    assert recovered(path) is None
+    assert recover_replaced(path) is None
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import pytest
 import cnatool
 from cnatool.errors import StoreWriteError
 from cnatool.store import writer
-from cnatool.store.write_errors import reported
+from cnatool.store.write_errors import report_write_errors
 
 FULL = [errno.ENOSPC, errno.EFBIG, errno.EDQUOT]
 REFUSED = [errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT]
@@ -24,7 +24,7 @@ REFUSED = [errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT]
 def test_space_is_asked_for_only_where_it_would_help(number: int, committed: int) -> None:
     with (
         pytest.raises(StoreWriteError, match=r"s\.zarr cannot be written: .*\. ") as caught,
-        reported(Path("s.zarr"), committed),
+        report_write_errors(Path("s.zarr"), committed),
     ):
         raise OSError(number, "the reason")
     message = str(caught.value)

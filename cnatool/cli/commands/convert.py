@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnatool.cli.console import ConsoleObserver, note_next, print_path
+from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import (
     OUTPUT,
     STORES,
-    CodecOption,
     InputsOption,
     QuietOption,
 )
 from cnatool.errors import UsageError
 
 
+@with_dump_options(names=("codec",))
 def convert(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="A finished store of any format.")],
     target: Annotated[
@@ -34,7 +35,8 @@ def convert(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    codec: CodecOption = None,
+    *,
+    options: dict[str, Any],
     inputs: InputsOption = None,
     copy_inputs: Annotated[
         bool,
@@ -62,7 +64,7 @@ def convert(
         converted = convert_store(
             store,
             target or output or Path(),
-            codec=codec.value if codec else None,
+            **options,
             inputs=inputs or (),
             copy_inputs=copy_inputs,
             overwrite=overwrite,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnatool._util.text import shell_quoted
+from cnatool._util.text import quote_for_shell
 from cnatool.cli.console import ConsoleObserver, print_line
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _print_next(kept: Path | None) -> None:
     print_line("  cnatool dump MODEL.onnx DATA -o STORE.zarr")
     print_line("  cnatool score STORE.zarr")
     if kept is not None:
-        store = shell_quoted(kept)
+        store = quote_for_shell(kept)
         print_line("or on a store of this demo:")
         print_line(f"  cnatool inspect {store}")
         print_line(f"  cnatool score {store}")

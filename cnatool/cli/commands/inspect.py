@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnatool.cli.console import print_json
+from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import (
     OUTPUT,
-    ConstantOption,
-    CustomOpsOption,
     JsonOption,
-    read_constants,
 )
 from cnatool.errors import UsageError
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 _MODEL = "Model"
 
 
+@with_dump_options(names=("constants", "custom_ops"))
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
     input_shapes: Annotated[
@@ -34,8 +33,8 @@ def inspect(
             rich_help_panel=_MODEL,
         ),
     ] = None,
-    constants: ConstantOption = None,
-    custom_ops: CustomOpsOption = None,
+    *,
+    options: dict[str, Any],
     layers: Annotated[
         bool,
         typer.Option(
@@ -75,12 +74,7 @@ def inspect(
     from cnatool.cli.tables.inspect import print_model
     from cnatool.dumping.inspect import inspect_model
 
-    inspection = inspect_model(
-        path,
-        _shapes(input_shapes or ()),
-        constants=read_constants(constants or ()),
-        custom_ops=custom_ops or (),
-    )
+    inspection = inspect_model(path, _shapes(input_shapes or ()), **options)
     if json:
         print_json(inspection.document(path).to_json())
     else:

@@ -32,7 +32,7 @@ def layers(
     """Show z over depth, and what each layer contributes to β and CNA."""
     from cnatool.cli.tables.layers import print_layer_scores
     from cnatool.scoring.layers import score_layers
-    from cnatool.scoring.notes import unfinished
+    from cnatool.scoring.notes import unfinished_text
 
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
         scores = score_layers(
@@ -46,5 +46,5 @@ def layers(
         )
     for name, split in scores.splits.items():
         if not split.complete:
-            note(unfinished(name, split.rows, split.rows_wanted))
+            note(unfinished_text(name, split.samples, split.rows))
     print_result(scores, print_layer_scores, json=json)

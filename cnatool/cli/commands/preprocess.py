@@ -10,38 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool._util.local_paths import real_path
-from cnatool.cli.console import note, print_line, print_path, read_pairs
-from cnatool.cli.options import (
-    EXIT_CODES,
-    ColourOption,
-    ConstantOption,
-    CropOption,
-    DataArgument,
-    FollowLinksOption,
-    FormatOption,
-    HoldoutOption,
-    InputOption,
-    InterpolationOption,
-    KeepInputsOption,
-    LabelsOption,
-    LayoutOption,
-    LimitOption,
-    MeanOption,
-    ModelArgument,
-    OnError,
-    OnErrorOption,
-    PreprocessOption,
-    ResizeOption,
-    ScaleOption,
-    SeedOption,
-    SplitColumnOption,
-    SplitOption,
-    StdOption,
-    prepared_by,
-    read_constants,
-)
+from cnatool.cli.console import note, print_line, print_path
+from cnatool.cli.dump_options import with_dump_options
+from cnatool.cli.options import EXIT_CODES, DataArgument, ModelArgument
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.parsing import Command, Group
+from cnatool.dumping.options import DATA, PREPROCESSING, DumpOptions
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +25,9 @@ if TYPE_CHECKING:
 
     from cnatool.dumping.preview import Preview
     from cnatool.records.store import Preprocessing
+
+
+_PICTURE = "Picture"
 
 
 class _Order(StrEnum):
@@ -72,51 +49,57 @@ def _group() -> None:
 
 
 @app.command("show", cls=Command, epilog=EXIT_CODES)
+@with_dump_options(DATA, PREPROCESSING, names=("keep_inputs",))
 def show(
     model: ModelArgument,
+    options: dict[str, Any],
     data: DataArgument = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.png",
+            help="Draw the samples to this file.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(metavar="N", min=1, max=256, help="How many, from the split's start.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=256,
+            help="Number of samples, from the start of the split.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = 16,
     split: Annotated[
         str | None,
-        typer.Option("--of", metavar="SPLIT", help="The split to look at; by default the first."),
+        typer.Option(
+            "--of",
+            metavar="SPLIT",
+            help="Split of the samples; by default the first.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
+        typer.Option(
+            metavar="HxW",
+            help="Height and width to draw, where samples are flat.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = None,
     order: Annotated[
         _Order | None,
-        typer.Option(help="In which order flat samples hold their three channels."),
+        typer.Option(
+            help="Order in which flat samples hold their three channels.", rich_help_panel=_PICTURE
+        ),
     ] = None,
-    preprocess: PreprocessOption = None,
-    resize: ResizeOption = None,
-    crop: CropOption = None,
-    interpolation: InterpolationOption = None,
-    colour: ColourOption = None,
-    scale: ScaleOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    layout: LayoutOption = None,
-    splits: SplitOption = None,
-    format_: FormatOption = None,
-    labels: LabelsOption = None,
-    split_column: SplitColumnOption = None,
-    holdout: HoldoutOption = None,
-    seed: SeedOption = 0,
-    on_error: OnErrorOption = OnError.stop,
-    follow_links: FollowLinksOption = False,
-    keep_inputs: KeepInputsOption = None,
-    limit: LimitOption = None,
-    inputs: InputOption = None,
-    constants: ConstantOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing picture.")
+        bool,
+        typer.Option("--overwrite", help="Replace an existing picture.", rich_help_panel=_PICTURE),
     ] = False,
 ) -> None:
     """Print and draw the samples that a model would receive.
@@ -126,32 +109,11 @@ def show(
     """
     from cnatool.dumping.preview import preview
 
-    split_paths = read_pairs("--split", splits or (), "NAME=PATH")
     if output is not None:
-        sources = [source for source in (model, data, *split_paths.values()) if source is not None]
+        split_paths = options.get("splits", {}).values()
+        sources = [source for source in (model, data, *split_paths) if source is not None]
         _check_output(output, sources, overwrite=overwrite)
-    prepared = prepared_by(
-        preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
-    )
-    samples_fed = preview(
-        model,
-        data,
-        samples=samples,
-        split=split,
-        splits=split_paths,
-        format=format_,
-        labels=labels,
-        split_column=split_column,
-        holdout=holdout,
-        seed=seed,
-        on_error=on_error.value,
-        follow_links=follow_links,
-        keep_inputs=keep_inputs.value if keep_inputs else None,
-        limit=limit,
-        inputs=read_pairs("--input", inputs or (), "INPUT=ARRAY"),
-        constants=read_constants(constants or ()),
-        **prepared,
-    )
+    samples_fed = preview(model, data, DumpOptions(**options), samples=samples, split=split)
     for line in samples_fed.notes:
         print_line(with_options(line))
     for record in samples_fed.inputs:
@@ -192,7 +154,7 @@ def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
 
 
 def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None) -> None:
-    from cnatool._util.files import replaced_file
+    from cnatool._util.files import replace_atomically
     from cnatool.data.images.contact_sheet import describe_encoding, draw_contact_sheet
     from cnatool.data.images.transform import parse_crop
 
@@ -208,7 +170,7 @@ def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None
             refusals.append(error)
             continue
         try:
-            with replaced_file(output) as partial:
+            with replace_atomically(output) as partial:
                 partial.write_bytes(picture)
         except OSError as error:
             raise StoreWriteError(

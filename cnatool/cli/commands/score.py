@@ -96,10 +96,10 @@ def score(
     """
     from cnatool.cli.tables.score import print_baselines, print_score
     from cnatool.metrics.convention import Convention
-    from cnatool.scoring.notes import unfinished
+    from cnatool.scoring.notes import unfinished_text
     from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
-    from cnatool.scoring.score import score_all
+    from cnatool.scoring.score import score_store
 
     def print_tables(result: ScoreResult) -> None:
         print_score(result, everything=everything, layers=list_layers)
@@ -109,7 +109,7 @@ def score(
     if samples is not None:
         check_frame_path(samples)
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
-        scored = score_all(
+        scored = score_store(
             store,
             test,
             Convention.named(convention, read_pairs("--set", overrides)),
@@ -120,7 +120,7 @@ def score(
         result = scored.result(observer)
     for name, split in result.splits.items():
         if not split.complete:
-            note(unfinished(name, split.samples, split.rows))
+            note(unfinished_text(name, split.samples, split.rows))
     if samples is not None:
         named = str(result.convention)
         write_frames(scored.frames(), sample_schema(), samples, convention=named)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool._util.text import bytes_text, classes_text, printable, with_operator
+from cnatool._util.text import bytes_text, classes_text, name_with_operator, printable
 from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import print_table
 from cnatool.dumping.left_out import left_out_lines, needs_no_storing
-from cnatool.store.format_table import aside_of
+from cnatool.store.format_table import hidden_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def print_model(
 def _print_origin(store: Store, *, every: bool) -> None:
     record = store.record
     print_line(f"{store.path}: store by {record.created_by}")
-    aside = aside_of(store.path)
+    aside = hidden_path(store.path)
     if aside.exists():
         print_line(f"until it is finished, the store that it replaces is kept as {aside}")
     if record.model is not None:
@@ -171,7 +171,7 @@ def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRec
         tensor = tensors.get(name)
         if tensor is None:
             return f"{name} (not stored)"
-        return with_operator(name, tensor.operator)
+        return name_with_operator(name, tensor.operator)
 
     print_line("")
     print_table(
@@ -210,7 +210,7 @@ def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
         print_line(with_options(line))
     if every:
         print_lines(
-            f"  {with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
+            f"  {name_with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
             for tensor in skipped
         )
         return

@@ -17,9 +17,9 @@ def print_layer_scores(scores: LayerScores) -> None:
     """Print each layer's part in β and CNA, and mean z over depth by quantiles of α."""
     print_line(f"convention {scores.convention}")
     for name, split in first_parts(list(scores.splits.items()), "splits"):
-        print_line(f"\n{name}, {split.rows} samples\n")
+        print_line(f"\n{name}, {split.samples} samples\n")
         _print_parts(scores, split)
-        samples = ", and of single samples" if split.samples else ""
+        samples = ", and of single samples" if split.profiles else ""
         print_line(f"\nmean z by quantiles of α{samples}\n")
         _print_profiles(scores, split)
         print_reasons(
@@ -83,8 +83,8 @@ def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
         else "no samples"
         for group in split.groups
     ]
-    headers += [f"{sample.id} (α {number(sample.alpha, 2)})" for sample in split.samples]
-    profiles: list[GroupProfile | SampleProfile] = [*split.groups, *split.samples]
+    headers += [f"{sample.id} (α {number(sample.alpha, 2)})" for sample in split.profiles]
+    profiles: list[GroupProfile | SampleProfile] = [*split.groups, *split.profiles]
     rows = [
         [str(layer.depth), layer.name, *(number(profile.z[place]) for profile in profiles)]
         for place, layer in enumerate(scores.layers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import with_operator
+from cnatool._util.text import name_with_operator
 from cnatool.cli.console import print_line, print_lines, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
@@ -50,7 +50,7 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
 
 def _print_layers(result: ScoreResult, *, every: bool) -> None:
     texts = [
-        f"{layer.depth} {with_operator(layer.name, layer.operator)}" for layer in result.layers
+        f"{layer.depth} {name_with_operator(layer.name, layer.operator)}" for layer in result.layers
     ]
     count = f"{len(texts)} layer{'s' * (len(texts) != 1)}"
     line = f"{count}: {', '.join(texts)}"

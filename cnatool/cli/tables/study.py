@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool._util.text import escaped
+from cnatool._util.text import escape
 from cnatool.cli.console import print_line, print_notes, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
@@ -81,7 +81,7 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
             # The reason may begin with the path, as errors do.
             [one.path, with_options(one.reason.removeprefix(f"{path}: ").removeprefix(f"{path} "))]
             for one in not_scored
-            for path in [escaped(one.path)]
+            for path in [escape(one.path)]
         ],
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from cnatool._util.text import printable, shortened, transliterated
+from cnatool._util.text import printable, shorten, transliterate
 from cnatool.cli.console import ALL, print_line
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def print_table(
 
     def cell_text(cell: str) -> str:
         # Before anything is measured: "alpha" is wider than the α that a terminal may lack.
-        text = shortened(printable(shortened(cell, longest)), longest)
-        return transliterated(text, console.encoding)
+        text = shorten(printable(shorten(cell, longest)), longest)
+        return transliterate(text, console.encoding)
 
     columns = [("\n".join(map(cell_text, header.split("\n", 2))), side) for header, side in columns]
     rows = [list(map(cell_text, row)) for row in rows]

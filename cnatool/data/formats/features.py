@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool._util.text import listed
+from cnatool._util.text import list_names
 from cnatool.data.images.batch import DecodedBatch
 from cnatool.errors import DataError
 
@@ -91,4 +91,4 @@ def list_feature_columns(names: Iterable[str], taken: set[str | None]) -> tuple[
 
 def missing_column_error(path: Path, option: str, name: str, names: Sequence[str]) -> DataError:
     """Say that a table has no column that an option names."""
-    return DataError(f"{option} {name}: {path} has no such column, but {listed(names)}.")
+    return DataError(f"{option} {name}: {path} has no such column, but {list_names(names)}.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from cnatool._util.text import listed, one_line, printable
+from cnatool._util.text import list_names, one_line, printable
 from cnatool.data.formats.sliced_rows import (
     MAX_CHUNK,
     SlicedRows,
@@ -70,7 +70,7 @@ def open_hdf5(at: Location, wanted: ArraySelection) -> RowSource:
 
 def _member(group: Any, word: str, at: Location) -> Any:
     if not isinstance(group, h5py.Group) or word not in group:
-        held = listed(group if isinstance(group, h5py.Group) else ())
+        held = list_names(group if isinstance(group, h5py.Group) else ())
         raise DataError(f"{at}: there is no {word!r}, but {held}.")
     if isinstance(group.get(word, getlink=True), h5py.ExternalLink):
         raise DataError(f"{at}: {word!r} leads into another file: copy the array into this one.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cnatool._util.local_paths import real_path
-from cnatool._util.text import listed, one_line, printable
+from cnatool._util.text import list_names, one_line, printable
 from cnatool.data.images.batch import (
     collect_model_arrays,
     decode_batch,
@@ -210,7 +210,7 @@ def open_image_table(
     classes = None
     if label is not None and label not in frame.columns:
         raise DataError(
-            f"--labels {label}: {table} has no such column, but {listed(frame.columns)}."
+            f"--labels {label}: {table} has no such column, but {list_names(frame.columns)}."
         )
     if not unlabelled and len(frame.columns) > 1:
         column = label or _column(frame, table, _LABEL_COLUMNS, "labels")
@@ -299,7 +299,7 @@ def _column(frame: pl.DataFrame, table: Path, names: Sequence[str], meaning: str
         option = " (or name it with --labels NAME)" if meaning == "labels" else ""
         raise DataError(
             f"{table} needs one column of {meaning}, called {' or '.join(names)}{option}, and "
-            f"holds {listed(frame.columns)}."
+            f"holds {list_names(frame.columns)}."
         )
     return found[0]
 
@@ -386,8 +386,8 @@ def _left_alone_texts(folder: Path, endings: Counter[str], empty: Sequence[str])
     if empty:
         one = len(empty) == 1
         said.append(
-            f"folder{'' if one else 's'} {listed(empty)} in {folder} hold{'s' if one else ''} no "
-            f"picture and {'is no class' if one else 'are no classes'}"
+            f"folder{'' if one else 's'} {list_names(empty)} in {folder} hold{'s' if one else ''} "
+            f"no picture and {'is no class' if one else 'are no classes'}"
         )
     return said
 

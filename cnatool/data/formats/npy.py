@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 import numpy as np
 from numpy.lib import format as npy
 
-from cnatool._util.text import listed, one_line, printable
+from cnatool._util.text import list_names, one_line, printable
 from cnatool.data.formats.rows import RowSource, check_labels, encode_texts
 from cnatool.data.formats.streams import READ_ERRORS, StreamedRows
 from cnatool.data.source import SINGLE_INPUT, ArraySelection, InputSpec, check_sample
@@ -79,7 +79,7 @@ def open_npz(path: Path, wanted: ArraySelection = SINGLE_INPUT) -> RowSource:
     label_names = wanted.label_names(spec.name for spec in specs)
     labels = _member(path, members, label_names, texts=True)
     if labels is None and wanted.labels is not None:
-        there = listed(member.filename.removesuffix(".npy") for member in members)
+        there = list_names(member.filename.removesuffix(".npy") for member in members)
         raise DataError(f"--labels {wanted.labels}: {path} has no such array; it has {there}.")
     targets = None if labels is None else _targets(labels[1], samples[0])
     return RowSource(path.name, tuple(specs), tuple(samples), targets)

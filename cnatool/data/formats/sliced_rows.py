@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cnatool._util.text import listed
+from cnatool._util.text import list_names
 from cnatool.data.formats.rows import RowSource, check_labels
 from cnatool.data.source import InputSpec, check_sample
 from cnatool.errors import DataError
@@ -82,7 +82,7 @@ def make_sliced_source(
         beside = [n for n in wanted.label_names(names) if n in held]
         if wanted.labels is not None and not beside:
             raise DataError(
-                f"--labels {wanted.labels}: {where} has no such array; it has {listed(held)}."
+                f"--labels {wanted.labels}: {where} has no such array; it has {list_names(held)}."
             )
         if len(beside) > 1:
             raise DataError(

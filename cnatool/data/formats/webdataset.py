@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool._util.text import listed, one_line, printable
+from cnatool._util.text import list_names, one_line, printable
 from cnatool.data.blocks import regroup_blocks
 from cnatool.data.formats.npy import load_array
 from cnatool.data.formats.tar import read_members
@@ -237,7 +237,7 @@ def open_webdataset(paths: Sequence[Path], wanted: ArraySelection) -> WebDataset
     if first is None:
         raise DataError(f"{paths[0]} holds no samples.")
     if not any(map(_readable, first.fields)) and any(map(_readable, held)):
-        there = listed(f".{field}" for field in sorted(first.fields))
+        there = list_names(f".{field}" for field in sorted(first.fields))
         raise DataError(
             f"{first.where}, the first, is no sample: it has {there} and no picture or .npy. Leave "
             "it out of the archive."

@@ -21,7 +21,7 @@ from cnatool.data.formats.sliced_rows import (
     make_sliced_source,
 )
 from cnatool.errors import DataError
-from cnatool.store.zarr.blosc import check_frames
+from cnatool.store.zarr.blosc import install_checked_blosc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cnatool.data.location import Location
     from cnatool.data.source import ArraySelection
 
-check_frames()
+install_checked_blosc()
 
 
 # Filters and compressors that turn bytes into plain numbers. Others, pickle among them, are not

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnatool.errors import DataError, UsageError
-from cnatool.recorders.keras.operators import UNREAD, step
+from cnatool.recorders.keras.operators import UNREAD, read_step
 from cnatool.recorders.layer_rule import Step
 from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
 
@@ -63,9 +63,9 @@ class ModelGraph:
         self.layers: dict[str, Any] = {}
         if not getattr(model, "built", True):
             # Built while it is traced, its layers would be called twice.
-            few = [tf.cast(_repeated(one, 1), to) for one, to in zip(flat, types, strict=True)]
+            few = [tf.cast(_repeat(one, 1), to) for one, to in zip(flat, types, strict=True)]
             model(tf.nest.pack_sequence_as(given, few), training=False)
-        with _watched(model, self.layers) as calls:
+        with _watch_calls(model, self.layers) as calls:
             self._function = tf.compat.v1.wrap_function(
                 lambda *args: model(tf.nest.pack_sequence_as(given, args), training=False),
                 signature,
@@ -117,7 +117,7 @@ class ModelGraph:
                 continue
             call = within[place]
             for index, tensor in enumerate(operation.outputs):
-                found = step(operation, self._number, len(values))
+                found = read_step(operation, self._number, len(values))
                 made = new(tensor, found.operator)
                 key = (call.name, call.number, operation.type)
                 values[made].origin = Origin(*key, counted[key])
@@ -135,7 +135,7 @@ class ModelGraph:
         structured = self._function.structured_outputs
         outputs = {
             name: number
-            for name, tensor in _named(structured).items()
+            for name, tensor in _tensors_by_name(structured).items()
             if (number := self._number(tensor)) is not None
         }
         return Trace(steps, values, outputs)
@@ -152,7 +152,7 @@ class ModelGraph:
         ]
         run = self.runner(numeric)
         small, large = (
-            [tuple(one.shape) for one in run([_repeated(one, n) for one in flat])] for n in PROBES
+            [tuple(one.shape) for one in run([_repeat(one, n) for one in flat])] for n in PROBES
         )
         for number, before, after in zip(numeric, small, large, strict=True):
             self.trace.values[number].shape = after
@@ -160,7 +160,7 @@ class ModelGraph:
 
 
 @contextmanager
-def _watched(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
+def _watch_calls(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
     """Note every call of a layer while a model is traced."""
     if not isinstance(model, keras.Model):
         raise UsageError(f"a keras.Model is recorded, and this is {type(model).__name__}.")
@@ -183,7 +183,7 @@ def _watched(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
         finally:
             names.pop()
         found.last = len(graph.get_operations())
-        found.results = _named(result)
+        found.results = _tensors_by_name(result)
         return result
 
     keras.layers.Layer.__call__ = call
@@ -203,7 +203,7 @@ def _innermost(calls: Sequence[_Call], count: int) -> list[_Call]:
     return found
 
 
-def _named(given: Any) -> dict[str, Any]:
+def _tensors_by_name(given: Any) -> dict[str, Any]:
     """Give the tensors of a result by name; the name of one tensor alone is empty."""
     if hasattr(given, "items"):
         return {str(name): one for name, one in given.items() if tf.is_tensor(one)}
@@ -212,6 +212,6 @@ def _named(given: Any) -> dict[str, Any]:
     return {"": given} if tf.is_tensor(given) else {}
 
 
-def _repeated(one: Any, count: int) -> Any:
+def _repeat(one: Any, count: int) -> Any:
     array = np.asarray(one)
     return array[np.arange(count) % len(array)]

@@ -68,7 +68,7 @@ _ARITHMETIC = {
 }
 
 
-def step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Step:
+def read_step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Step:
     """Read an operation of a graph.
 
     Parameters

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnatool.errors import DataError, UsageError
 from cnatool.recorders.checkpoints import Series
-from cnatool.recorders.statistics import statistic_names
+from cnatool.recorders.statistics import parse_statistics
 from cnatool.recording.recording import create_store
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.recorders.checkpoints import Unit
-    from cnatool.recorders.select import Choice, Modules
+    from cnatool.recorders.select import Modules, Selection
     from cnatool.recording.recording import Recording
     from cnatool.records.choices import Codec, Statistic
 
@@ -99,7 +99,7 @@ class Recorder:
         self._model = model
         self._modules = modules
         self._whole = keep == "activations"
-        self._statistics: tuple[Statistic, ...] = statistic_names(statistics)
+        self._statistics: tuple[Statistic, ...] = parse_statistics(statistics)
         self._options: dict[str, Any] = {
             "tags": tags,
             "classes": classes,
@@ -108,7 +108,7 @@ class Recorder:
         }
         self._held = ExitStack()
         self._store: Recording | None = None
-        self._choice: Choice | None = None
+        self._choice: Selection | None = None
         self._run: Any = None
         self._entered = False
 
@@ -197,11 +197,11 @@ class Recorder:
 
     def _prepare(self, x: Any, inputs: list[str]) -> None:
         from cnatool.recorders.keras.graph import ModelGraph
-        from cnatool.recorders.keras.weights import grouped, layer_arrays
-        from cnatool.recorders.select import choose
+        from cnatool.recorders.keras.weights import layer_arrays, with_groups
+        from cnatool.recorders.select import select_values
 
         graph = ModelGraph(self._model, x)
-        choice = self._choice = choose(graph.layers, graph.trace, self._modules)
+        choice = self._choice = select_values(graph.layers, graph.trace, self._modules)
         self.left_out = choice.left_out
         options = dict(self._options)
         if self._weights:
@@ -213,7 +213,7 @@ class Recorder:
             create_store(
                 self.path,
                 tensors={one.name: one.operator for one in choice.tensors},
-                layers=grouped(choice, graph.layers),
+                layers=with_groups(choice, graph.layers),
                 inputs=inputs,
                 outputs=[one.name for one in choice.outputs],
                 keep="full" if self._whole else "statistics",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.recorders.select import Choice
+    from cnatool.recorders.select import Selection
     from cnatool.recording.recording import Layer
 
 _TRANSPOSED = (
@@ -32,7 +32,7 @@ def model_state(model: Any) -> dict[str, NDArray[Any]]:
     return {variable.path: np.array(variable) for variable in model.variables}
 
 
-def grouped(choice: Choice, layers: Mapping[str, Any]) -> list[Layer]:
+def with_groups(choice: Selection, layers: Mapping[str, Any]) -> list[Layer]:
     """Give the layers with the groups of their convolutions."""
     sources = {one.name: one.source.module for one in choice.tensors}
     found = []
@@ -47,7 +47,7 @@ def grouped(choice: Choice, layers: Mapping[str, Any]) -> list[Layer]:
 
 def layer_arrays(
     model: Any,
-    choice: Choice,
+    choice: Selection,
     layers: Mapping[str, Any],
     initial_state: Mapping[str, NDArray[Any]] | None,
 ) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def layer_arrays(
 
 
 def _arrays(
-    choice: Choice, layers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]
+    choice: Selection, layers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
     sources = {one.name: one.source.module for one in choice.tensors}
     arrays: dict[str, NDArray[Any]] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cnatool.errors import DataError, UsageError
-from cnatool.recorders.torch.trace import named_tensors
+from cnatool.recorders.torch.trace import tensors_by_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def arrays(given: Any) -> dict[str, NDArray[Any]]:
     }
 
 
-def called_with(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Give the tensors that a network is called with, by name."""
     named = {
         name + (f".{part}" if part else ""): tensor
@@ -47,7 +47,7 @@ def called_with(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, t
             *((f"input{n or ''}", one) for n, one in enumerate(args)),
             *kwargs.items(),
         ]
-        for part, tensor in named_tensors(one).items()
+        for part, tensor in tensors_by_name(one).items()
         if tensor.ndim
     }
     if not named:
@@ -55,12 +55,12 @@ def called_with(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, t
     return named
 
 
-def placed(given: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
-    """Give positional arguments and keywords on a device: of an array, a tuple or a mapping."""
-    args = given if isinstance(given, tuple) else (given,)
-    named = isinstance(given, Mapping)
-    placed = [torch.as_tensor(one).to(device) for one in (given.values() if named else args)]
-    return ([], dict(zip(given, placed, strict=True))) if named else (placed, {})
+def move_to_device(given: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
+    """Turn an array, a tuple or a mapping into positional arguments and keywords on a device."""
+    if isinstance(given, Mapping):
+        return [], {name: torch.as_tensor(value).to(device) for name, value in given.items()}
+    values = given if isinstance(given, tuple) else (given,)
+    return [torch.as_tensor(value).to(device) for value in values], {}
 
 
 def array(tensor: torch.Tensor) -> NDArray[Any]:

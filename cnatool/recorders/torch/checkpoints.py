@@ -81,10 +81,10 @@ class Checkpoints:
         return self._series.record(self._write, step, epoch)
 
     def _write(self, path: Path, tags: dict[str, str]) -> None:
-        from cnatool.recorders.torch.undisturbed import kept_random_numbers
+        from cnatool.recorders.torch.preserve import preserve_random_state
 
         # A loader draws from the random numbers too.
-        with kept_random_numbers(self._network):
+        with preserve_random_state(self._network):
             record(
                 self._network,
                 path,

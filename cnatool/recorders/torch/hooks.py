@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cnatool.errors import DataError
 from cnatool.recorders.torch.arguments import array
 from cnatool.recorders.torch.statistics import device_statistics
-from cnatool.recorders.torch.trace import is_watching, named_tensors, operator_name
+from cnatool.recorders.torch.trace import is_watching, operator_name, tensors_by_name
 from cnatool.recorders.trace import Origin, Place
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.recorders.select import Choice, Chosen
+    from cnatool.recorders.select import SelectedTensor, Selection
     from cnatool.records.choices import Statistic
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RecordedBatch:
     """One batch, as `cnatool.Recording.append` wants it."""
 
     outputs: dict[str, NDArray[Any]]
@@ -135,7 +135,7 @@ class Taps:
     def __init__(
         self,
         network: torch.nn.Module,
-        choice: Choice,
+        choice: Selection,
         statistics: Sequence[Statistic],
         *,
         whole: bool,
@@ -153,8 +153,8 @@ class Taps:
         # Each replica runs in a thread of its own.
         self._thread = local()
         self._outputs: dict[str, NDArray[Any]] = {}
-        self._placed: dict[tuple[str, int], list[Chosen]] = defaultdict(list)
-        self._made: dict[tuple[str, int], list[Chosen]] = defaultdict(list)
+        self._placed: dict[tuple[str, int], list[SelectedTensor]] = defaultdict(list)
+        self._made: dict[tuple[str, int], list[SelectedTensor]] = defaultdict(list)
         for one in choice.tensors:
             by_source = self._placed if isinstance(one.source, Place) else self._made
             by_source[one.source.module, one.source.call].append(one)
@@ -203,13 +203,13 @@ class Taps:
 
     def take_outputs(self, result: Any) -> None:
         """Take what the network gives."""
-        tensors = named_tensors(result)
+        tensors = tensors_by_name(result)
         outputs = self._choice.outputs
         if not tensors.keys() >= {one.part for one in outputs}:
             raise DataError("the network gives other outputs than in the first batch.")
         self._outputs = {one.name: array(tensors[one.part].movedim(one.axis, 0)) for one in outputs}
 
-    def taken(self) -> Taken:
+    def taken(self) -> RecordedBatch:
         """Give what was taken of this batch, the samples in the order in which they were given.
 
         Raises
@@ -234,7 +234,7 @@ class Taps:
                 activations[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
         elif names:
             # One transfer for all.
-            packed = [_packed([run.values[name] for name in names]) for run in runs]
+            packed = [_stack([run.values[name] for name in names]) for run in runs]
             numbers = np.concatenate([part.cpu().double().numpy() for part in packed], axis=2)
             for name, rows in zip(names, numbers, strict=True):
                 for statistic, row in zip(self._statistics, rows, strict=True):
@@ -242,7 +242,7 @@ class Taps:
         for name, rows in {**activations, **self._outputs}.items():
             if len(rows) != self._rows:
                 raise DataError(f"tensor {name!r} has {len(rows)} rows for {self._rows} samples.")
-        return Taken(self._outputs, activations, statistics)
+        return RecordedBatch(self._outputs, activations, statistics)
 
     def _begin(self) -> None:
         """Begin a run of the network, or of a replica of it, in this thread."""
@@ -271,7 +271,7 @@ class Taps:
         if call in self._made and run.watching:
             run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
         wanted = self._placed.get(call, [])
-        tensors = named_tensors(result) if wanted else {}
+        tensors = tensors_by_name(result) if wanted else {}
         for one in wanted:
             if isinstance(one.source, Place) and one.source.result in tensors:
                 self._take(run, one, tensors[one.source.result])
@@ -282,7 +282,7 @@ class Taps:
             return None
         return getattr(self._thread, "run", None)
 
-    def _take(self, run: _Run, one: Chosen, tensor: torch.Tensor) -> None:
+    def _take(self, run: _Run, one: SelectedTensor, tensor: torch.Tensor) -> None:
         tensor = tensor.detach()
         if tensor.ndim != len(one.shape) + 1:
             raise DataError(
@@ -301,7 +301,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Takes the results of operators that no module gives."""
 
     def __init__(
-        self, wanted: Sequence[Chosen], take: Callable[[Chosen, torch.Tensor], None]
+        self, wanted: Sequence[SelectedTensor], take: Callable[[SelectedTensor, torch.Tensor], None]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._wanted = {
@@ -320,10 +320,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         one = self._wanted.get((name, self._counted[name]))
         self._counted[name] += 1
         if one is not None:
-            self._take(one, named_tensors(result).get("", result))
+            self._take(one, tensors_by_name(result).get("", result))
         return result
 
 
-def _packed(values: Sequence[torch.Tensor]) -> torch.Tensor:
+def _stack(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """Bring statistics together on one device: parts of a network may be on several."""
     return torch.stack([one.to(values[0].device) for one in values])

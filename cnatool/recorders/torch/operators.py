@@ -137,7 +137,7 @@ class Operation:
     first: Any = None
 
 
-def operation(
+def read_operation(
     name: str, args: tuple[Any, ...], result: Any, is_data: Callable[[Any], bool]
 ) -> Operation:
     """Read an operator and its arguments.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cnatool.errors import DataError, UsageError
-from cnatool.recorders.statistics import statistic_names
+from cnatool.recorders.statistics import parse_statistics
 from cnatool.recording.recording import create_store
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike
 
-    from cnatool.recorders.select import Choice, Modules
+    from cnatool.recorders.select import Modules, Selection
     from cnatool.recorders.torch.hooks import Taps
     from cnatool.recording.recording import Recording
     from cnatool.records.choices import Codec, Statistic
@@ -106,7 +106,7 @@ class Recorder:
         self._network = network
         self._modules = modules
         self._keep = keep
-        self._statistics: tuple[Statistic, ...] = statistic_names(statistics)
+        self._statistics: tuple[Statistic, ...] = parse_statistics(statistics)
         self._weights = weights
         self._initial_state = initial_state
         self._options: dict[str, Any] = {
@@ -117,7 +117,7 @@ class Recorder:
         }
         self._held = ExitStack()
         self._store: Recording | None = None
-        self._choice: Choice | None = None
+        self._choice: Selection | None = None
         # By whether the network runs under inference_mode, and whether on one sample alone: its
         # operators may be others then.
         self._taps: dict[tuple[bool, bool], Taps] = {}
@@ -217,13 +217,13 @@ class Recorder:
         """Prepare for a call of the network; find out what to record at the first."""
         import torch
 
-        from cnatool.recorders.torch.arguments import arrays, called_with
+        from cnatool.recorders.torch.arguments import arrays, name_arguments
 
         if call.count > 1:
             raise DataError(
                 "the network was called twice within one batch: give each call its own."
             )
-        called = called_with(args, kwargs) if raw is None or not self._taps else {}
+        called = name_arguments(args, kwargs) if raw is None or not self._taps else {}
         rows = len(next(iter((called if raw is None else raw).values())))
         if not rows:
             raise DataError("a batch of no samples: leave it out.")
@@ -298,15 +298,15 @@ class Recorder:
 
     def _chosen(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int, *, alone: bool = False
-    ) -> tuple[Choice, list[torch.Tensor]]:
+    ) -> tuple[Selection, list[torch.Tensor]]:
         """Watch the network; say what to record, and which arguments have samples."""
-        from cnatool.recorders.select import choose
-        from cnatool.recorders.torch.trace import traced
+        from cnatool.recorders.select import select_values
+        from cnatool.recorders.torch.trace import trace_network
 
-        trace, with_samples = traced(self._inner, args, kwargs, rows, alone=alone)
-        return choose(dict(self._inner.named_modules()), trace, self._modules), with_samples
+        trace, with_samples = trace_network(self._inner, args, kwargs, rows, alone=alone)
+        return select_values(dict(self._inner.named_modules()), trace, self._modules), with_samples
 
-    def _taps_of(self, choice: Choice) -> Taps:
+    def _taps_of(self, choice: Selection) -> Taps:
         from cnatool.recorders.torch.hooks import Taps
 
         taps = Taps(
@@ -319,7 +319,7 @@ class Recorder:
         self._held.callback(taps.remove)
         return taps
 
-    def _created(self, choice: Choice, inputs: list[str], options: dict[str, Any]) -> Recording:
+    def _created(self, choice: Selection, inputs: list[str], options: dict[str, Any]) -> Recording:
         return create_store(
             self.path,
             tensors={one.name: one.operator for one in choice.tensors},
@@ -366,7 +366,7 @@ def record(
     check_installed()
     import torch
 
-    from cnatool.recorders.torch.arguments import placed
+    from cnatool.recorders.torch.arguments import move_to_device
 
     modes = {module: module.training for module in network.modules()}
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -376,7 +376,7 @@ def record(
             for split, batches in splits.items():
                 for raw, labels in batches:
                     x = raw if prepare is None else prepare(raw)
-                    args, kwargs = placed(x, device)
+                    args, kwargs = move_to_device(x, device)
                     with recorder.batch(split, inputs=raw, labels=labels):
                         network(*args, **kwargs)
     finally:

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from cnatool.errors import DataError
 from cnatool.recorders.layer_rule import Step
-from cnatool.recorders.torch.operators import operation
-from cnatool.recorders.torch.undisturbed import kept_buffers, kept_random_numbers
+from cnatool.recorders.torch.operators import read_operation
+from cnatool.recorders.torch.preserve import preserve_buffers, preserve_random_state
 from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_axis
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def operator_name(function: Any) -> str:
     return name
 
 
-def named_tensors(given: Any) -> dict[str, torch.Tensor]:
+def tensors_by_name(given: Any) -> dict[str, torch.Tensor]:
     """Give the tensors of a module's result by name; the name of one tensor alone is empty."""
     if isinstance(given, torch.Tensor):
         return {"": given}
@@ -62,7 +62,7 @@ def named_tensors(given: Any) -> dict[str, torch.Tensor]:
     return {
         f"{name}.{inner}" if inner else name: tensor
         for name, part in parts
-        for inner, tensor in named_tensors(part).items()
+        for inner, tensor in tensors_by_name(part).items()
     }
 
 
@@ -113,12 +113,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def leave(self, name: str, module: torch.nn.Module, given: Any, result: Any) -> None:
         """End a call of a module."""
         call = self.stack.pop()
-        tensors = named_tensors(result)
+        tensors = tensors_by_name(result)
         if self._atomic == name:
             # Several operators that are one for ONNX; a call within another has ended before.
             self._atomic = None
             norm = isinstance(module, torch.nn.RMSNorm)
-            kind, operator = ("norm", "RMSNormalization") if norm else ("other", _recurrent(module))
+            kind, operator = (
+                ("norm", "RMSNormalization") if norm else ("other", _recurrent_operator(module))
+            )
             for tensor in tensors.values():
                 made = self._new(tensor, operator)
                 self.steps.append(Step(kind, operator, tuple(self.read(given)), made))  # type: ignore[arg-type]
@@ -132,7 +134,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         results = [one for one in tree_flatten(result)[0] if isinstance(one, torch.Tensor)]
         writes = any(arg.alias_info and arg.alias_info.is_write for arg in func._schema.arguments)
-        does = operation(name, args, result, lambda one: self.find(one) is not None)
+        does = read_operation(name, args, result, lambda one: self.find(one) is not None)
         read = self.find(does.first)
         if does.kind in ("norm", "pool"):
             # Saved moments and the like, which no network reads.
@@ -173,7 +175,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return len(self.values) - 1
 
 
-def traced(
+def trace_network(
     network: torch.nn.Module,
     args: Any,
     kwargs: Mapping[str, Any],
@@ -191,7 +193,7 @@ def traced(
         chosen = {id(tensor) for tensor in guessed}
         try:
             probes = (1, 1) if alone else PROBES
-            small, large = (_run(network, *_part(given, chosen, rows, n)) for n in probes)
+            small, large = (_run(network, *_take_samples(given, chosen, rows, n)) for n in probes)
         except Exception as error:
             failure = failure or error
             continue
@@ -254,18 +256,18 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
             )
             held.callback(before.remove)
             held.callback(after.remove)
-        held.enter_context(kept_random_numbers(network))
-        held.enter_context(kept_buffers(network))
+        held.enter_context(preserve_random_state(network))
+        held.enter_context(preserve_buffers(network))
         held.callback(setattr, _thread, "watching", is_watching())
         _thread.watching = True
         held.enter_context(watch)
         result = network(*args, **kwargs)
-    outputs = {name: watch.find(tensor) for name, tensor in named_tensors(result).items()}
+    outputs = {name: watch.find(tensor) for name, tensor in tensors_by_name(result).items()}
     found = {name: value for name, value in outputs.items() if value is not None}
     return Trace(watch.steps, watch.values, found)
 
 
-def _part(given: Any, chosen: set[int], rows: int, count: int) -> Any:
+def _take_samples(given: Any, chosen: set[int], rows: int, count: int) -> Any:
     """Give ``count`` samples of the chosen tensors, some of them repeated."""
 
     def part(one: Any) -> Any:
@@ -287,5 +289,5 @@ def _key(tensor: torch.Tensor) -> _Key:
     )
 
 
-def _recurrent(module: torch.nn.Module) -> str:
+def _recurrent_operator(module: torch.nn.Module) -> str:
     return type(module).__name__

@@ -9,21 +9,21 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from cnatool.errors import UsageError
-from cnatool.recorders.torch.undisturbed import kept_buffers
+from cnatool.recorders.torch.preserve import preserve_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from cnatool.recorders.select import Choice
+    from cnatool.recorders.select import Selection
 
 _TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
 _BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
 
 def layer_arrays(
-    network: torch.nn.Module, choice: Choice, initial_state: Mapping[str, torch.Tensor] | None
+    network: torch.nn.Module, choice: Selection, initial_state: Mapping[str, torch.Tensor] | None
 ) -> dict[str, Any]:
     """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
 
@@ -34,7 +34,7 @@ def layer_arrays(
         "parameters": sum(parameter.numel() for parameter in network.parameters())
     }
     # A spectral norm goes a step further whenever its weight is asked for.
-    with kept_buffers(network):
+    with preserve_buffers(network):
         found["weights"] = _arrays(
             modules, choice, lambda module, name: getattr(modules[module], name)
         )
@@ -71,7 +71,7 @@ def _initial(
 
 def _arrays(
     modules: Mapping[str, torch.nn.Module],
-    choice: Choice,
+    choice: Selection,
     state: Callable[[str, str], torch.Tensor],
 ) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}

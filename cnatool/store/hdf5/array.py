@@ -81,7 +81,7 @@ class HDF5Array:
         """
         dataset = self._open()
         if is_text(dataset):
-            rows = _encoded(rows, dataset.dtype, self.key)
+            rows = _encode_text(rows, dataset.dtype, self.key)
         rows = np.ascontiguousarray(rows, dataset.dtype)
         if rows.size == 0:
             return
@@ -117,7 +117,7 @@ class HDF5Array:
             checksum.
         """
         try:
-            return self._tree.undisturbed(lambda: self._read(start, stop))
+            return self._tree.retry_read(lambda: self._read(start, stop))
         except StoreDamagedError:
             raise
         except Exception as error:
@@ -132,7 +132,7 @@ class HDF5Array:
             return np.empty((stop - start, *self.shape[1:]), self.dtype)
         self._check_written(dataset, start, stop)
         if is_text(dataset):
-            return _decoded(dataset[start:stop])
+            return _decode_text(dataset[start:stop])
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
         dataset.read_direct(rows, np.s_[start:stop])
         return rows
@@ -173,7 +173,7 @@ def is_text(dataset: h5py.Dataset) -> bool:
     return h5py.check_string_dtype(dataset.dtype) is not None
 
 
-def _encoded(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.bytes_]:
+def _encode_text(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.bytes_]:
     texts = [str(row).encode() for row in rows]
     most = dtype.itemsize - 1
     for text in texts:
@@ -186,7 +186,7 @@ def _encoded(rows: NDArray[Any], dtype: np.dtype[Any], key: str) -> NDArray[np.b
     return np.array(texts, dtype)
 
 
-def _decoded(rows: NDArray[Any]) -> NDArray[Any]:
+def _decode_text(rows: NDArray[Any]) -> NDArray[Any]:
     return np.array([row.decode() for row in rows], object)
 
 

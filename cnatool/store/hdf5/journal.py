@@ -46,17 +46,17 @@ _SAMPLES = 16
 _PAGE = 4096
 
 
-def journal_of(path: Path) -> Path:
+def journal_path(path: Path) -> Path:
     """Give the path of a file's journal, which exists only during a commit."""
     return path.with_name(f"{path.name}.journal")
 
 
-def partial_of(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """Give the path of a file's journal while it is being written."""
     return path.with_name(f"{path.name}.journal.partial")
 
 
-def followed(path: Path) -> Path:
+def follow_link(path: Path) -> Path:
     """Resolve a link to a file, since the journal is beside the file and not beside the link."""
     return real_path(path) if path.is_symlink() else path
 
@@ -76,21 +76,21 @@ def recover(path: Path) -> None:
         if journal is not None:
             with disk.opened(path, "r+b") as file:
                 if not journal.fits(file):
-                    raise StoreDamagedError(misfit_text(path))
+                    raise StoreDamagedError(describe_misfit(path))
                 journal.apply(file)
     forget(path)
 
 
 def forget(path: Path) -> None:
     """Delete a file's journal, whole or not; a file of another program with its name stays."""
-    for left in (partial_of(path), journal_of(path)):
+    for left in (partial_path(path), journal_path(path)):
         if os.path.lexists(left) and _is_journal(left):
             disk.remove(left)
 
 
-def foreign(path: Path) -> Path | None:
+def find_foreign(path: Path) -> Path | None:
     """Give a file that has the journal's name and is no journal; None if there is none."""
-    names = (partial_of(path), journal_of(path))
+    names = (partial_path(path), journal_path(path))
     return next((n for n in names if os.path.lexists(n) and not _is_journal(n)), None)
 
 
@@ -104,7 +104,7 @@ def _is_journal(path: Path) -> bool:
     return _MAGIC.startswith(head) or _OLD_MAGIC.startswith(head)
 
 
-def journal_fault(path: Path) -> str | None:
+def find_journal_fault(path: Path) -> str | None:
     """Say why the journal of a file is ignored on reading; None if it is whole or missing."""
     try:
         Journal.of(path)
@@ -115,13 +115,13 @@ def journal_fault(path: Path) -> str | None:
     return None
 
 
-def misfit_text(path: Path) -> str:
+def describe_misfit(path: Path) -> str:
     """Say that a whole journal belongs to another state of the file beside it."""
     return (
-        f"{journal_of(path)} is in the way: it holds a commit to another state of {path.name}. If "
-        f"you restored or copied {path.name} here, delete the journal to read the copy. Otherwise "
-        f"{path.name} was changed or damaged after the commit began: restore it from a copy, and "
-        "delete the journal."
+        f"{journal_path(path)} is in the way: it holds a commit to another state of {path.name}. "
+        f"If you restored or copied {path.name} here, delete the journal to read the copy. "
+        f"Otherwise {path.name} was changed or damaged after the commit began: restore it from a "
+        "copy, and delete the journal."
     )
 
 
@@ -185,7 +185,7 @@ class Journal(NamedTuple):
         JournalDamage
             If it is damaged, or something else has its name.
         """
-        name = journal_of(path)
+        name = journal_path(path)
         try:
             if not stat.S_ISREG(name.lstat().st_mode):
                 raise JournalDamage(f"{name} is a folder or a link, and no journal")
@@ -194,7 +194,7 @@ class Journal(NamedTuple):
                 size = os.fstat(file.fileno()).st_size
                 new = head.startswith(_MAGIC)
                 if not new and not head.startswith(_OLD_MAGIC):
-                    raise JournalDamage(_foreign_text(name, head))
+                    raise JournalDamage(_describe_damage(name, head))
                 if new and (len(head) < len(_MAGIC) + _HEADER.size or _length(head) != size):
                     raise JournalDamage(f"{name} is damaged")
                 data = head + file.read()
@@ -236,7 +236,7 @@ class Journal(NamedTuple):
             found = struct.unpack_from(f"<{-(-length // _SECTOR)}I", body, at)
             at += 4 * len(found)
             sectors.append(found)
-        read = _extents(body, at, table)
+        read = _read_extents(body, at, table)
         return None if read is None else cls(size, read, FileState(before, sectors, sampled))
 
     @classmethod
@@ -245,7 +245,7 @@ class Journal(NamedTuple):
         size, extents = _OLD_HEADER.unpack_from(body, at)
         at += _OLD_HEADER.size
         table = [_EXTENT.unpack_from(body, at + i * _EXTENT.size) for i in range(extents)]
-        read = _extents(body, at + extents * _EXTENT.size, table)
+        read = _read_extents(body, at + extents * _EXTENT.size, table)
         return None if read is None else cls(size, read)
 
     def write(self, path: Path) -> None:
@@ -259,13 +259,13 @@ class Journal(NamedTuple):
         length = len(_MAGIC) + _HEADER.size + sum(map(len, parts)) + _CHECKSUM.size
         header = _HEADER.pack(length, self.before.size, self.size, len(self.extents), len(samples))
         body = b"".join([_MAGIC, header, *parts])
-        partial = partial_of(path)
+        partial = partial_path(path)
         disk.remove(partial)
         # Made anew, so that nothing is written through a link.
         with disk.opened(partial, "xb") as file:
             disk.write(file, 0, body + _CHECKSUM.pack(google_crc32c.value(body)))
             disk.sync(file)
-        disk.replace(partial, journal_of(path))
+        disk.replace(partial, journal_path(path))
         disk.sync_folder(path.parent)
 
     def fits(self, file: FileIO) -> bool:
@@ -314,7 +314,7 @@ def _length(head: bytes) -> int:
     return int(_HEADER.unpack_from(head, len(_MAGIC))[0])
 
 
-def _foreign_text(name: Path, head: bytes) -> str:
+def _describe_damage(name: Path, head: bytes) -> str:
     if not head:
         return f"{name} is empty"
     if not any(head):
@@ -322,7 +322,9 @@ def _foreign_text(name: Path, head: bytes) -> str:
     return f"{name} is damaged, or is no journal that cnatool wrote"
 
 
-def _extents(body: bytes, at: int, table: list[tuple[int, int]]) -> list[tuple[int, bytes]] | None:
+def _read_extents(
+    body: bytes, at: int, table: list[tuple[int, int]]
+) -> list[tuple[int, bytes]] | None:
     """Read the contents of extents, which are the rest of a journal; None where they are not."""
     extents = []
     for offset, length in table:

@@ -19,11 +19,11 @@ from cnatool.errors import StoreDamagedError
 from cnatool.store.hdf5.journal import (
     Journal,
     JournalDamage,
-    followed,
+    describe_misfit,
+    follow_link,
     forget,
-    journal_of,
-    misfit_text,
-    partial_of,
+    journal_path,
+    partial_path,
     recover,
 )
 from cnatool.store.signature import committed_end
@@ -72,7 +72,7 @@ class JournaledFile:
         self._position = 0
         self._ended = False
         self._refusal: BaseException | None = None
-        self._seen = _looks(path)
+        self._seen = _file_signs(path)
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -121,7 +121,7 @@ class JournaledFile:
         OSError
             If it cannot be opened.
         """
-        path = followed(path)
+        path = follow_link(path)
         for pause in (*_PAUSES, None):
             file = disk.opened(path, "rb")
             made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
@@ -135,7 +135,7 @@ class JournaledFile:
             file.close()
             # A writer may be at work in it, or have come to its next commit.
             if pause is None:
-                raise StoreDamagedError(misfit_text(path))
+                raise StoreDamagedError(describe_misfit(path))
             time.sleep(pause)
         if journal is not None:
             made._size, made._boundary = journal.size, _EVERYTHING
@@ -148,7 +148,7 @@ class JournaledFile:
 
     def changed(self) -> bool:
         """Say whether a writer has been at work in this very file since it was opened."""
-        now = _looks(self.path)
+        now = _file_signs(self.path)
         return now != self._seen and now[0] == self._seen[0]
 
     # What the driver calls. HDF5 loses its bearings where a driver fails, or is interrupted: it is
@@ -249,13 +249,13 @@ class JournaledFile:
             journal.write(self.path)
         except BaseException:
             # Of what was not made durable, nothing may be left to count.
-            disk.remove(partial_of(self.path))
-            disk.remove(journal_of(self.path))
+            disk.remove(partial_path(self.path))
+            disk.remove(journal_path(self.path))
             raise
         # Until it is applied nothing else may reach the file, to which the journal must fit.
         self.abandon()
         journal.apply(self._file)
-        disk.remove(journal_of(self.path))
+        disk.remove(journal_path(self.path))
         self._pages.clear()
         self._boundary = self._size
         self._ended = False
@@ -301,7 +301,7 @@ class JournaledFile:
 
 def _check_free(path: Path) -> None:
     """Make sure that nothing is where the journal goes."""
-    for taken in (journal_of(path), partial_of(path)):
+    for taken in (journal_path(path), partial_path(path)):
         if os.path.lexists(taken):
             raise FileExistsError(
                 errno.EEXIST,
@@ -315,10 +315,10 @@ def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         yield number, max(start, number * _PAGE), min(stop, (number + 1) * _PAGE)
 
 
-def _looks(path: Path) -> tuple[object, ...]:
+def _file_signs(path: Path) -> tuple[object, ...]:
     """Give what a writer's work shows in: the file's identity first, then sizes and times."""
     signs: list[object] = []
-    for part in (path, journal_of(path)):
+    for part in (path, journal_path(path)):
         try:
             found = part.stat()
         except OSError:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check_own(root: h5py.Group, path: Path) -> None:
+def check_no_links(root: h5py.Group, path: Path) -> None:
     """Make sure that each object of a file has one name, and that its values lie in the file.
 
     Parameters
@@ -36,14 +36,14 @@ def check_own(root: h5py.Group, path: Path) -> None:
             for name in group:
                 key = f"{group.name.rstrip('/')}/{name}".lstrip("/")
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise _refused(path, key, "is a link")
+                    raise _refusal(path, key, "is a link")
                 found = group[name]
                 if h5py.h5o.get_info(found.id).rc > 1:
-                    raise _refused(path, key, "has a second name in the file")
+                    raise _refusal(path, key, "has a second name in the file")
                 if isinstance(found, h5py.Group):
                     groups.append(found)
                 elif isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
-                    raise _refused(path, key, "has its values in other files")
+                    raise _refusal(path, key, "has its values in other files")
     except StoreWriteError:
         raise
     except Exception as error:  # h5py raises what HDF5's hundred kinds of errors look like
@@ -53,7 +53,7 @@ def check_own(root: h5py.Group, path: Path) -> None:
         ) from error
 
 
-def _refused(path: Path, key: str, what: str) -> StoreWriteError:
+def _refusal(path: Path, key: str, what: str) -> StoreWriteError:
     return StoreWriteError(
         f"{path}: {key} {what}, and such a store is not written to. Dump again to another path."
     )

@@ -17,13 +17,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import h5py
 import numpy as np
 
-from cnatool._util.links import check_alone
+from cnatool._util.links import check_one_name
 from cnatool._util.text import one_line
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.hdf5.array import LEVEL, HDF5Array, is_text
-from cnatool.store.hdf5.journal import Journal, JournalDamage, foreign, forget, misfit_text, recover
+from cnatool.store.hdf5.journal import (
+    Journal,
+    JournalDamage,
+    describe_misfit,
+    find_foreign,
+    forget,
+    recover,
+)
 from cnatool.store.hdf5.journaled_file import JournaledFile
-from cnatool.store.hdf5.links import check_own
+from cnatool.store.hdf5.links import check_no_links
 from cnatool.store.integrity import attribute_checksum
 from cnatool.store.signature import has_hdf5_signature
 
@@ -94,7 +101,7 @@ class HDF5Tree:
         StoreDamagedError
             If its metadata cannot be read.
         """
-        return cls(path, *_opened(path))
+        return cls(path, *_open(path))
 
     @classmethod
     def reopen(cls, path: Path, splits: Collection[str]) -> HDF5Tree:
@@ -111,7 +118,7 @@ class HDF5Tree:
             ) from error
         tree = cls(path, file, root)
         try:
-            check_own(tree._root, path)
+            check_no_links(tree._root, path)
         except BaseException:
             tree.close()
             raise
@@ -142,10 +149,10 @@ class HDF5Tree:
     @classmethod
     def check_writable(cls, path: Path) -> None:
         """Make sure that a store lies in one file, which has no other name."""
-        check_alone(path, path.lstat(), path)
+        check_one_name(path, path.lstat(), path)
         tree = cls.open(path)
         try:
-            tree.undisturbed(lambda: check_own(tree._root, path))
+            tree.retry_read(lambda: check_no_links(tree._root, path))
         finally:
             tree.close()
 
@@ -170,7 +177,7 @@ class HDF5Tree:
     @classmethod
     def foreign(cls, path: Path) -> Path | None:
         """Give a file that has the journal's name and is no journal; None if there is none."""
-        return foreign(path)
+        return find_foreign(path)
 
     def attribute(self) -> bytes | None:
         """Give the attribute ``cnatool`` as JSON, or None where there is none.
@@ -181,7 +188,7 @@ class HDF5Tree:
             If it cannot be read, or is no text.
         """
         try:
-            return self.undisturbed(self._attribute)
+            return self.retry_read(self._attribute)
         except StoreDamagedError:
             raise
         except Exception as error:
@@ -194,7 +201,7 @@ class HDF5Tree:
         attributes = self._root.attrs
         if ATTRIBUTE not in attributes:
             return None
-        text = _text(attributes[ATTRIBUTE])
+        text = _attribute_text(attributes[ATTRIBUTE])
         if text is None:
             raise StoreDamagedError(f"{self.path}: the attribute {ATTRIBUTE} is no text.")
         return text
@@ -208,8 +215,8 @@ class HDF5Tree:
             If it cannot be read, or is no text.
         """
         try:
-            found = self.undisturbed(lambda: self._root.attrs.get(CHECKSUM))
-            text = None if found is None else _text(found)
+            found = self.retry_read(lambda: self._root.attrs.get(CHECKSUM))
+            text = None if found is None else _attribute_text(found)
         except Exception as error:
             raise StoreDamagedError(
                 f"{self.path}: the attribute {CHECKSUM} cannot be read ({one_line(error)}). "
@@ -277,7 +284,7 @@ class HDF5Tree:
         )
         return HDF5Array(self, key)
 
-    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> HDF5Array:
+    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> HDF5Array:
         """Open an array to write the rows that follow the committed ones."""
         return HDF5Array(self, key)
 
@@ -301,7 +308,7 @@ class HDF5Tree:
             If it is not there or its metadata cannot be read.
         """
         try:
-            return self.undisturbed(lambda: HDF5Array(self, key))
+            return self.retry_read(lambda: HDF5Array(self, key))
         except StoreDamagedError:
             raise
         except Exception as error:
@@ -342,7 +349,7 @@ class HDF5Tree:
             )
         return group
 
-    def undisturbed(self, read: Callable[[], _Found]) -> _Found:
+    def retry_read(self, read: Callable[[], _Found]) -> _Found:
         """Read something; again from a fresh look at the file where a commit came between.
 
         Every piece of metadata has a checksum, and committed chunks never move, so that what is
@@ -357,7 +364,7 @@ class HDF5Tree:
                     if not self._file.changed():
                         raise
                 time.sleep(pause)
-                opened = _opened(self.path)
+                opened = _open(self.path)
                 self.close()
                 self._hold(*opened)
                 self.generation += 1
@@ -375,7 +382,7 @@ class HDF5Tree:
         self._file.check()
 
 
-def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
+def _open(path: Path) -> tuple[JournaledFile, h5py.File]:
     for pause in (*_PAUSES, None):
         file = JournaledFile.reader(path)
         try:
@@ -387,7 +394,7 @@ def _opened(path: Path) -> tuple[JournaledFile, h5py.File]:
                 time.sleep(pause)
                 continue
             if _has_old_journal(path):
-                raise StoreDamagedError(misfit_text(path)) from error
+                raise StoreDamagedError(describe_misfit(path)) from error
             if not has_hdf5_signature(file):
                 raise NotAStoreError(
                     f"{path} is no cnatool store: it is no HDF5 file. "
@@ -412,7 +419,7 @@ def _check_journal(path: Path) -> None:
     except Exception:  # what a mixture of two files looks like
         whole = False
     if not whole:
-        raise StoreDamagedError(misfit_text(path))
+        raise StoreDamagedError(describe_misfit(path))
 
 
 def _has_old_journal(path: Path) -> bool:
@@ -430,7 +437,7 @@ def _close(file: JournaledFile, root: h5py.File) -> None:
     file.close()
 
 
-def _text(value: object) -> bytes | None:
+def _attribute_text(value: object) -> bytes | None:
     """Give an attribute's text as any writer may have put it: fixed or variable, alone or not."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]

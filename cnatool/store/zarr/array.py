@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numcodecs import VLenUTF8
 
-from cnatool._util.threads import together
+from cnatool._util.threads import map_concurrently
 from cnatool.errors import StoreDamagedError
 from cnatool.store.zarr.compression import COMPRESSORS
 from cnatool.store.zarr.shard import (
@@ -111,11 +111,11 @@ class ZarrArrayWriter(_Chunks):
             part = rows[first : first + step]
             chunks = [part[i : i + size] for i in range(0, len(part), size)]
             for number, chunk in enumerate(
-                together(self._encoded, chunks), (start + first) // size
+                map_concurrently(self._encoded, chunks), (start + first) // size
             ):
                 self._append(number, chunk)
 
-    def unpublished(self) -> list[ShardWriter]:
+    def take_unpublished(self) -> list[ShardWriter]:
         """Give the shards that got chunks since this was last asked."""
         shards, self._unpublished = self._unpublished, []
         return shards
@@ -183,7 +183,7 @@ class ZarrArray(_Chunks):
             for number in numbers:
                 fill(number)
         else:
-            together(fill, numbers)
+            map_concurrently(fill, numbers)
         return out
 
     def _read_chunk(self, number: int, skip: int, out: NDArray[Any]) -> None:

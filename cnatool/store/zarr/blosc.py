@@ -37,7 +37,7 @@ class CheckedBlosc(Blosc):  # type: ignore[misc]  # of a library without types
         return super().decode(buf, out)
 
 
-def check_frames() -> None:
+def install_checked_blosc() -> None:
     """Make zarr decode Blosc with `CheckedBlosc`, in Zarr version 2 and 3."""
     numcodecs.register_codec(CheckedBlosc)
     zarr.codecs.blosc.Blosc = CheckedBlosc  # type: ignore[attr-defined]

@@ -16,15 +16,15 @@ import zarr
 from cnatool._util.regular_files import open_regular
 from cnatool._util.text import one_line
 from cnatool.errors import StoreDamagedError
-from cnatool.store.zarr.blosc import check_frames
-from cnatool.store.zarr.shard import ChunkError, shard_index
+from cnatool.store.zarr.blosc import install_checked_blosc
+from cnatool.store.zarr.shard import ChunkError, written_chunks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-check_frames()
+install_checked_blosc()
 
 _CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 # What a packed file may unpack to: a tenth more than the values it holds.
@@ -156,7 +156,7 @@ class ForeignArray:
         inner = self._array.chunks
         counts = [outer // chunk for outer, chunk in zip(shards, inner, strict=True)]
         with self._files.open(name) as file:
-            written = shard_index(file, counts)
+            written = written_chunks(file, counts)
         # Of a shard at the edge of the array, only what lies within it.
         inside = [
             slice(0, -(-(size - place * shard) // chunk))
@@ -169,7 +169,7 @@ class ForeignArray:
         return bool(written[tuple(inside)].all())
 
 
-def array_in_folder(key: str, folder: Path) -> ForeignArray:
+def open_foreign_array(key: str, folder: Path) -> ForeignArray:
     """Open an array of a store on disk."""
     return ForeignArray(key, zarr.open_array(folder, mode="r", zarr_format=3), _Folder(folder))
 

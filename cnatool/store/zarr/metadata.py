@@ -113,7 +113,7 @@ class ArrayLayout:
         return msgspec.json.encode(self.metadata())
 
 
-def recognised(content: bytes) -> ArrayLayout | None:
+def parse_array(content: bytes) -> ArrayLayout | None:
     """Read an array's ``zarr.json``; None where the array is not laid out as ours are."""
     try:
         metadata = msgspec.json.decode(content)
@@ -155,7 +155,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _GROUP = msgspec.json.Decoder(GroupMetadata)
 
 
-def parsed_group(content: bytes) -> GroupMetadata:
+def parse_group(content: bytes) -> GroupMetadata:
     """Read a group's ``zarr.json``.
 
     Raises
@@ -171,7 +171,9 @@ def parsed_group(content: bytes) -> GroupMetadata:
     return _GROUP.decode(content)
 
 
-def group(attributes: Mapping[str, bytes], arrays: Mapping[str, bytes] | None = None) -> bytes:
+def encode_group(
+    attributes: Mapping[str, bytes], arrays: Mapping[str, bytes] | None = None
+) -> bytes:
     """Give the content of a group's ``zarr.json``.
 
     Parameters
@@ -217,14 +219,14 @@ def _consolidated(nodes: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "inline", "must_understand": False, "metadata": nodes}
 
 
-def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
+def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
     """Give what is wrong with metadata by which other libraries read a store, and cnatool does not.
 
     Splits that the attribute does not list are left out: their arrays are being created, or a
     writer that was killed left them, and no commit speaks of them.
     """
     try:
-        root = _decoded(store / "zarr.json")
+        root = _read_object(store / "zarr.json")
     except _UNREADABLE as error:
         yield "zarr.json", f"the metadata cannot be read ({one_line(error)})"
         return
@@ -232,7 +234,7 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
     listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if consolidated is not None and not isinstance(listed, dict):
         yield "zarr.json", "the consolidated metadata hold no table"
-    splits = _listed_splits(root)
+    splits = _attribute_splits(root)
     found: dict[str, object] = {}
     folders = set(_node_folders(store))
     for folder in sorted({up for one in folders for up in (one, *one.parents)}):
@@ -243,9 +245,9 @@ def metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
         if splits is not None and first == "splits" and rest and rest.split("/")[0] not in splits:
             continue
         try:
-            found[key] = metadata = _decoded(folder / "zarr.json")
+            found[key] = metadata = _read_object(folder / "zarr.json")
             if metadata["node_type"] != "array":
-                parsed_group(read_regular(folder / "zarr.json"))
+                parse_group(read_regular(folder / "zarr.json"))
         except FileNotFoundError:
             yield key, "zarr.json is missing"
         except _UNREADABLE as error:
@@ -281,7 +283,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _decoded(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     """Read metadata; ValueError where they are no object."""
     metadata = msgspec.json.decode(read_regular(path))
     if not isinstance(metadata, dict):
@@ -289,7 +291,7 @@ def _decoded(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def _listed_splits(root: dict[str, Any]) -> set[str] | None:
+def _attribute_splits(root: dict[str, Any]) -> set[str] | None:
     """Give the names of splits in the attribute; None where it has no such table."""
     attributes = root.get("attributes")
     about = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None

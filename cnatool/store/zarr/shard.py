@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
-from cnatool._util.links import opened_here
+from cnatool._util.links import open_nofollow
 from cnatool._util.regular_files import open_regular
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def shard_chunks(chunks: int) -> int:
     return max(1, min(_MOST_CHUNKS, chunks))
 
 
-def _checked(content: bytes) -> bytes:
+def _with_checksum(content: bytes) -> bytes:
     """Append a CRC-32C to bytes, as Zarr's codec ``crc32c`` does."""
     return content + struct.pack("<I", google_crc32c.value(content))
 
@@ -137,18 +137,18 @@ class ShardWriter:
         if committed:
             self._reopen(committed)
             return
-        with opened_here(self.path, "wb") as file:
+        with open_nofollow(self.path, "wb") as file:
             # Until the first commit other libraries find it empty, not broken.
-            _write_all(file, _checked(self._index.tobytes()))
+            _write_all(file, _with_checksum(self._index.tobytes()))
 
     def _reopen(self, committed: int) -> None:
-        with opened_here(self.path, "r+b") as file:
-            index = _index(file, self._shards.size)
+        with open_nofollow(self.path, "r+b") as file:
+            index = _read_index(file, self._shards.size)
             offsets, sizes = index[:committed].T.astype(object)
             end = max(offset + size for offset, size in zip(offsets, sizes, strict=True))
             if end > file.seek(0, os.SEEK_END):
                 raise ChunkError(f"{self.path.name} is cut short, or lacks chunks")
-            whole = _checked(index.tobytes())
+            whole = _with_checksum(index.tobytes())
             file.seek(0)
             if _read(file, len(whole)) != whole:
                 # It came from the copy, which goes now.
@@ -173,7 +173,7 @@ class ShardWriter:
         chunk : bytes
             The encoded chunk without its checksum.
         """
-        with opened_here(self.path, "r+b") as file:
+        with open_nofollow(self.path, "r+b") as file:
             file.seek(self._end)
             _write_all(file, chunk)
             _write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
@@ -185,8 +185,8 @@ class ShardWriter:
 
     def publish(self) -> None:
         """Make the chunks that were appended part of the shard, for good."""
-        index = _checked(self._index.tobytes())
-        with opened_here(self.path, "r+b") as file:
+        index = _with_checksum(self._index.tobytes())
+        with open_nofollow(self.path, "r+b") as file:
             file.seek(self._end)
             _write_all(file, index)
             if self._published:
@@ -243,7 +243,7 @@ class ShardReader:
         index = self._indexes.get(shard)
         if index is None or index[place, 1] == _NOTHING:
             # A shard that is still being written may have got more chunks since.
-            index = self._indexes[shard] = _index(file, self._shards.size)
+            index = self._indexes[shard] = _read_index(file, self._shards.size)
         offset, size = map(int, index[place])
         if size == _NOTHING:
             raise ChunkMissingError("it was never written")
@@ -252,21 +252,21 @@ class ShardReader:
         return offset, size
 
 
-def shard_index(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
+def written_chunks(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
     """Say which chunks a shard holds that anybody may have written."""
-    sizes = _index(file, math.prod(counts))[:, 1]
+    sizes = _read_index(file, math.prod(counts))[:, 1]
     present: NDArray[np.bool_] = (sizes != _NOTHING).reshape(counts)
     return present
 
 
-def _index(file: IO[bytes], chunks: int) -> NDArray[Any]:
+def _read_index(file: IO[bytes], chunks: int) -> NDArray[Any]:
     """Read the index at the head, or the copy at the end; (chunks, 2) offsets and sizes."""
     size = 16 * chunks + 4
     for at_end in (False, True) * _ATTEMPTS:
         # To find the end of a file inside an archive all of it is unpacked.
         file.seek(max(0, file.seek(0, os.SEEK_END) - size) if at_end else 0)
         content = _read(file, size)
-        if len(content) == size and _checked(content[:-4]) == content:
+        if len(content) == size and _with_checksum(content[:-4]) == content:
             return np.frombuffer(content[:-4], "<u8").reshape(-1, 2)
     raise ChunkError("the index does not match its checksum")
 

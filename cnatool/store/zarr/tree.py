@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from cnatool._util.files import replace_file, sync
-from cnatool._util.links import check_own
+from cnatool._util.links import check_no_links
 from cnatool._util.regular_files import read_regular
 from cnatool._util.text import one_line
-from cnatool._util.threads import together
+from cnatool._util.threads import map_concurrently
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.store.zarr.array import ZarrArray, ZarrArrayWriter
 from cnatool.store.zarr.metadata import (
@@ -39,9 +39,9 @@ from cnatool.store.zarr.metadata import (
     MANY_ROWS,
     ArrayLayout,
     GroupMetadata,
-    group,
-    parsed_group,
-    recognised,
+    encode_group,
+    parse_array,
+    parse_group,
 )
 from cnatool.store.zarr.shard import ChunkError, ShardWriter
 
@@ -90,7 +90,7 @@ class ZarrTree:
     def create(cls, path: Path) -> ZarrTree:
         """Make an empty tree at a path that must not exist yet; others see it once committed."""
         path.mkdir()
-        tree = cls(path, parsed_group(group({})))
+        tree = cls(path, parse_group(encode_group({})))
         tree._unsynced[path.parent] = None
         return tree
 
@@ -106,7 +106,7 @@ class ZarrTree:
             If its metadata cannot be read.
         """
         try:
-            return cls(path, parsed_group(read_regular(path / _METADATA)))
+            return cls(path, parse_group(read_regular(path / _METADATA)))
         except (FileNotFoundError, NotADirectoryError):
             if path.is_dir() and any(path.glob("*.zarr")):
                 raise NotAStoreError(
@@ -161,7 +161,7 @@ class ZarrTree:
     @classmethod
     def check_writable(cls, path: Path) -> None:
         """Make sure that nothing in a store is a link."""
-        check_own(path, alone=True)
+        check_no_links(path, alone=True)
 
     @classmethod
     def move(cls, path: Path, target: Path) -> None:
@@ -194,17 +194,17 @@ class ZarrTree:
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
         """Replace the attribute, after all that was written before is safe."""
-        shards = [shard for array in self._arrays for shard in array.unpublished()]
+        shards = [shard for array in self._arrays for shard in array.take_unpublished()]
         for shard in shards:
             # It may be new.
             self._unsynced[shard.path.parent] = None
-        together(ShardWriter.publish, shards, waiting=True)
-        together(sync, self._unsynced, waiting=True)
+        map_concurrently(ShardWriter.publish, shards, waiting=True)
+        map_concurrently(sync, self._unsynced, waiting=True)
         self._unsynced.clear()
         attributes = {ATTRIBUTE: attribute, CHECKSUM: msgspec.json.encode(checksum)}
-        text = group(attributes, self._metadata if final else None)
+        text = encode_group(attributes, self._metadata if final else None)
         replace_file(self.path / _METADATA, text, self.path / _PARTIAL)
-        self._root = parsed_group(text)
+        self._root = parse_group(text)
 
     def close(self) -> None:
         """Let go of all files: none is ever held."""
@@ -232,7 +232,7 @@ class ZarrTree:
             folder /= name
             if folder not in self._groups:
                 self._groups.add(folder)
-                self._make(folder, group({}))
+                self._make(folder, encode_group({}))
         if grows:
             shape = (MANY_ROWS, *shape[1:])
         layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, grows)
@@ -245,7 +245,7 @@ class ZarrTree:
         self._arrays.append(array)
         return array
 
-    def reopened_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
+    def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
         """Open an array to write the rows that follow the committed ones.
 
         One that grows has room for any number again, whatever was said of it last.
@@ -254,7 +254,7 @@ class ZarrTree:
         self._groups.update(folder.parents)
         try:
             metadata = read_regular(folder / _METADATA)
-            layout = recognised(metadata)
+            layout = parse_array(metadata)
             if layout is None:
                 raise ValueError("another program wrote it")
             if grows:
@@ -295,13 +295,13 @@ class ZarrTree:
         """
         folder = self.path / key
         try:
-            layout = recognised(read_regular(folder / _METADATA))
+            layout = parse_array(read_regular(folder / _METADATA))
             if layout is not None:
                 return ZarrArray(key, layout, folder)
             # It takes a while to import, and is seldom needed.
-            from cnatool.store.zarr.foreign import array_in_folder
+            from cnatool.store.zarr.foreign import open_foreign_array
 
-            return array_in_folder(key, folder)
+            return open_foreign_array(key, folder)
         except Exception as error:  # zarr raises whatever its parsing met
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened ({one_line(error)}). "

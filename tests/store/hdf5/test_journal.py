@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnatool.errors import StoreDamagedError
-from cnatool.store.hdf5.journal import forget, journal_of, recover
+from cnatool.store.hdf5.journal import forget, journal_path, recover
 from cnatool.store.hdf5.journaled_file import JournaledFile
 
 SIZES = st.integers(0, 3 * 4096)
@@ -55,7 +55,7 @@ def test_it_behaves_like_a_file_and_commits_all_at_once(
         else:
             file.commit()
             safe = bytes(now)
-            assert not journal_of(path).exists()
+            assert not journal_path(path).exists()
             known = [i for i in range(len(safe)) if i not in unknown]
             found = path.read_bytes()
             assert len(found) == len(safe)
@@ -78,12 +78,12 @@ def test_a_whole_journal_is_read_and_then_applied(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
     path.write_bytes(b"0123456789 and what was never committed")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 3) + b"abc"
-    journal_of(path).write_bytes(sealed(body))
+    journal_path(path).write_bytes(sealed(body))
     assert whole(JournaledFile.reader(path)) == b"01abc56789 a"
     assert path.read_bytes().startswith(b"0123456789")
     recover(path)
     assert path.read_bytes() == b"01abc56789 a"
-    assert not journal_of(path).exists()
+    assert not journal_path(path).exists()
 
 
 @pytest.mark.parametrize("cut", [0, 1, 17, 30, 45, 53])
@@ -91,36 +91,36 @@ def test_part_of_a_journal_never_happened(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
     path.write_bytes(b"0123456789")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 3) + b"abc"
-    journal_of(path).write_bytes(sealed(body)[:cut])
+    journal_path(path).write_bytes(sealed(body)[:cut])
     assert whole(JournaledFile.reader(path)) == b"0123456789"
     recover(path)
     assert path.read_bytes() == b"0123456789"
-    assert not journal_of(path).exists()
+    assert not journal_path(path).exists()
 
 
 def test_a_journal_that_nobody_wrote(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
     path.write_bytes(b"0123456789")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 30) + b"abc"
-    journal_of(path).write_bytes(sealed(body))
+    journal_path(path).write_bytes(sealed(body))
     with pytest.raises(StoreDamagedError, match="s.h5.journal is no journal that cnatool wrote"):
         JournaledFile.reader(path)
 
 
 def test_a_file_that_only_has_the_name_of_a_journal_stays(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
-    journal_of(path).write_text("cnatool and I: a diary")
+    journal_path(path).write_text("cnatool and I: a diary")
     with pytest.raises(FileExistsError, match="s.h5.journal is in the way"):
         JournaledFile.create(path)
     path.write_bytes(b"0123456789")
     recover(path)
     forget(path)
-    assert journal_of(path).read_text() == "cnatool and I: a diary"
+    assert journal_path(path).read_text() == "cnatool and I: a diary"
     for lost in (b"", bytes(100), b"cnatool jour" + bytes(30)):
         path.unlink(missing_ok=True)
-        journal_of(path).write_bytes(lost)
+        journal_path(path).write_bytes(lost)
         JournaledFile.create(path)
-        assert not journal_of(path).exists()
+        assert not journal_path(path).exists()
 
 
 def test_a_file_that_is_there_is_not_touched(tmp_path: Path) -> None:

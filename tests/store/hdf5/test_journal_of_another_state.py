@@ -20,10 +20,16 @@ from cnatool.errors import StoreDamagedError
 from cnatool.store import writer
 from cnatool.store.hdf5 import journaled_file
 from cnatool.store.hdf5 import tree as hdf5
-from cnatool.store.hdf5.journal import Journal, journal_fault, journal_of, partial_of, recover
+from cnatool.store.hdf5.journal import (
+    Journal,
+    find_journal_fault,
+    journal_path,
+    partial_path,
+    recover,
+)
 from cnatool.store.hdf5.journaled_file import JournaledFile
 from cnatool.store.reader import open_store
-from cnatool.store.replace import Replaced
+from cnatool.store.replace import ReplacedStore
 from cnatool.store.writer import StoreWriter
 
 ROWS = 60
@@ -68,7 +74,7 @@ def dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[by
 
     def dies(self: Journal, file: object) -> None:
         if len(states) == CUT:
-            died.extend((path.read_bytes(), journal_of(path).read_bytes()))
+            died.extend((path.read_bytes(), journal_path(path).read_bytes()))
         apply(self, file)
 
     with monkeypatch.context() as patched:
@@ -76,7 +82,7 @@ def dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[by
         patched.setattr(Journal, "apply", dies)
         dumped(path, arrays(ROWS))
     path.write_bytes(died[0])
-    journal_of(path).write_bytes(died[1])
+    journal_path(path).write_bytes(died[1])
     return path, states
 
 
@@ -96,7 +102,7 @@ def as_old(path: Path) -> None:
     body = b"cnatool journal 1\n" + struct.pack("<QQ", journal.size, len(journal.extents))
     body += b"".join(struct.pack("<QQ", offset, len(data)) for offset, data in journal.extents)
     body += b"".join(data for _, data in journal.extents)
-    journal_of(path).write_bytes(body + struct.pack("<I", google_crc32c.value(body)))
+    journal_path(path).write_bytes(body + struct.pack("<I", google_crc32c.value(body)))
 
 
 FORMS = {"new": lambda path: None, "old": as_old}
@@ -128,7 +134,7 @@ def test_a_journal_is_applied_to_the_file_of_its_commit(
     assert len(split) == COMMITTED
     check_rows(split, arrays(ROWS))
     recover(cut)
-    assert not journal_of(cut).exists()
+    assert not journal_path(cut).exists()
     assert cut.read_bytes() == states[CUT]
 
 
@@ -145,11 +151,11 @@ def shortened(path: Path, states: list[bytes]) -> None:
 
 
 def another(path: Path, states: list[bytes]) -> None:
-    journal = journal_of(path).read_bytes()
+    journal = journal_path(path).read_bytes()
     path.unlink()
-    journal_of(path).unlink()
+    journal_path(path).unlink()
     dumped(path, arrays(ROWS + 40))
-    journal_of(path).write_bytes(journal)
+    journal_path(path).write_bytes(journal)
 
 
 OTHERS = {
@@ -169,16 +175,16 @@ def test_a_journal_of_another_state_is_in_the_way(
 ) -> None:
     FORMS[form](cut)
     OTHERS[other](cut, states)
-    before = cut.read_bytes(), journal_of(cut).read_bytes()
-    text = f"{re.escape(str(journal_of(cut)))} is in the way: .* delete the journal"
-    for use in (open_store, hdf5.HDF5Tree.open, recover, Replaced, cnatool.score, resumed):
+    before = cut.read_bytes(), journal_path(cut).read_bytes()
+    text = f"{re.escape(str(journal_path(cut)))} is in the way: .* delete the journal"
+    for use in (open_store, hdf5.HDF5Tree.open, recover, ReplacedStore, cnatool.score, resumed):
         with pytest.raises(StoreDamagedError, match=text):
             use(cut)
-    assert (cut.read_bytes(), journal_of(cut).read_bytes()) == before
+    assert (cut.read_bytes(), journal_path(cut).read_bytes()) == before
     fault = cnatool.verify(cut).faults[0]
-    assert fault.problem.startswith(f"{journal_of(cut)} is in the way")
+    assert fault.problem.startswith(f"{journal_path(cut)} is in the way")
     # What the message advises.
-    journal_of(cut).unlink()
+    journal_path(cut).unlink()
     if other != "cut short":
         check_rows(open_store(cut).splits["train"], arrays(ROWS + 40 * (other == "another store")))
 
@@ -200,19 +206,19 @@ def test_a_copy_of_what_the_commit_made_is_read(cut: Path, states: list[bytes]) 
 
 
 def test_a_journal_with_any_byte_changed_is_never_applied(cut: Path) -> None:
-    whole = journal_of(cut).read_bytes()
+    whole = journal_path(cut).read_bytes()
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 1 << at % 8
-        journal_of(cut).write_bytes(changed)
-        assert journal_fault(cut) is not None, at
+        journal_path(cut).write_bytes(changed)
+        assert find_journal_fault(cut) is not None, at
     for length in (0, 1, 17, 18, 40, len(whole) // 2, len(whole) - 1):
-        journal_of(cut).write_bytes(whole[:length])
-        assert journal_fault(cut) is not None, length
-        journal_of(cut).write_bytes(whole[:length] + bytes(len(whole) - length))
-        assert journal_fault(cut) is not None, length
-    journal_of(cut).write_bytes(whole + b"more")
-    assert journal_fault(cut) is not None
+        journal_path(cut).write_bytes(whole[:length])
+        assert find_journal_fault(cut) is not None, length
+        journal_path(cut).write_bytes(whole[:length] + bytes(len(whole) - length))
+        assert find_journal_fault(cut) is not None, length
+    journal_path(cut).write_bytes(whole + b"more")
+    assert find_journal_fault(cut) is not None
 
 
 def flipped(journal: Path) -> None:
@@ -259,7 +265,7 @@ DAMAGE = {
 def test_a_damaged_journal_is_said_with_the_rows_that_are_left(
     cut: Path, change: Callable[[Path], object], said: str | None
 ) -> None:
-    change(journal_of(cut))
+    change(journal_path(cut))
     if said is None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -281,7 +287,7 @@ def test_no_dump_completes_a_store_that_is_complete(tmp_path: Path) -> None:
     store, x = tmp_path / "s.h5", np.ones((4, 2), np.float32)
     with cnatool.create_store(store, tensors=["a"]) as recording:
         recording.append("train", inputs=x, outputs=x, activations={"a": x})
-    a_diary(journal_of(store))
+    a_diary(journal_path(store))
     with pytest.warns(StoreWarning, match="it has 4 of 4 rows of train. Restore both") as caught:
         open_store(store)
     assert "--resume" not in str(caught[0].message)
@@ -289,11 +295,11 @@ def test_no_dump_completes_a_store_that_is_complete(tmp_path: Path) -> None:
 
 def test_a_damaged_old_journal_may_have_been_cut_off(cut: Path) -> None:
     as_old(cut)
-    flipped(journal_of(cut))
+    flipped(journal_path(cut))
     with pytest.warns(StoreWarning, match="was cut off, or damaged since"):
         open_store(cut)
     recover(cut)
-    assert not journal_of(cut).exists()
+    assert not journal_path(cut).exists()
 
 
 def test_a_journal_that_may_not_be_read(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +315,7 @@ def test_a_journal_that_may_not_be_read(cut: Path, monkeypatch: pytest.MonkeyPat
         open_store(cut)
 
 
-@pytest.mark.parametrize("place", [journal_of, partial_of])
+@pytest.mark.parametrize("place", [journal_path, partial_path])
 @pytest.mark.parametrize("change", [a_folder, a_dangling_link, a_diary])
 def test_no_commit_writes_through_what_is_there(
     tmp_path: Path, place: Callable[[Path], Path], change: Callable[[Path], object]
@@ -325,9 +331,9 @@ def test_no_commit_writes_through_what_is_there(
 def test_what_is_left_of_a_journal_being_written_counts_for_nothing(
     cut: Path, states: list[bytes]
 ) -> None:
-    content = journal_of(cut).read_bytes()
-    journal_of(cut).unlink()
-    partial_of(cut).write_bytes(content[:-7])
+    content = journal_path(cut).read_bytes()
+    journal_path(cut).unlink()
+    partial_path(cut).write_bytes(content[:-7])
     assert len(open_store(cut).splits["train"]) == COMMITTED - STEP
     JournaledFile.reopened(cut).close()
     assert [file.name for file in cut.parent.iterdir()] == ["s.h5"]

@@ -14,10 +14,10 @@ from support.stores import append, arrays, check_rows, forget_checksums, record
 from cnatool.errors import DataError, NotAStoreError, StoreDamagedError, UsageError
 from cnatool.records.choices import Codec
 from cnatool.records.store import SkippedTensor, StoreRecord
-from cnatool.store.hdf5.journal import journal_of
+from cnatool.store.hdf5.journal import journal_path
 from cnatool.store.hdf5.tree import HDF5Tree
 from cnatool.store.reader import open_store
-from cnatool.store.replace import Replaced, check_free
+from cnatool.store.replace import ReplacedStore, check_free
 from cnatool.store.writer import StoreWriter
 
 KEYS = ["inputs/0", "labels", "outputs/0", "activations/0", "activations/1", "statistics/sum"]
@@ -344,19 +344,19 @@ def test_a_store_moves_as_its_last_commit_left_it(path: Path, monkeypatch) -> No
     with pytest.raises(OSError, match="5"):
         StoreWriter(path, record())
     monkeypatch.undo()
-    assert journal_of(path).exists()
+    assert journal_path(path).exists()
     assert path.stat().st_size == 0
     assert open_store(path).splits == {}
-    replaced = Replaced(path)
+    replaced = ReplacedStore(path)
     path.with_name("old.h5").rename(path)
     assert sorted(f.name for f in path.parent.iterdir())[1:] == ["s.h5"]
     assert replaced.keep() == path.with_name("s.previous.h5")
     assert open_store(path.with_name("s.previous.h5")).splits == {}
-    replaced = Replaced(path)
-    journal_of(path).touch()
+    replaced = ReplacedStore(path)
+    journal_path(path).touch()
     replaced.restore()
     assert path.read_bytes() == old
-    assert not journal_of(path).exists()
+    assert not journal_path(path).exists()
 
 
 def test_a_store_left_open_ends_with_the_interpreter(path: Path) -> None:

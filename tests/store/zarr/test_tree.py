@@ -448,7 +448,7 @@ def test_whatever_a_power_cut_leaves_committed_rows_are_whole(
         rows = steps[commits]
         np.testing.assert_array_equal(tree.array("a").read(0, rows), values[:rows])
         head = files.get(tmp_path / "t.zarr/a/c.0.0", b"")[:4084]
-        seen.add(len(head) == 4084 and shards._checked(head[:-4]) != head)
+        seen.add(len(head) == 4084 and shards._with_checksum(head[:-4]) != head)
     assert seen == {False, True}  # heads were torn, too
 
 
@@ -481,7 +481,7 @@ def test_whatever_a_power_cut_leaves_can_be_continued_whatever_cuts_that(
         put(root / "a", files)
         again = Disk(monkeypatch, files)
         tree = ZarrTree.reopen(root, [])
-        writer = tree.reopened_array("a", rows)
+        writer = tree.reopen_array("a", rows)
         for start, stop in ((rows, middle), (middle, 280)):
             writer.write(start, values[start:stop])
             tree.commit(b"{}", "00000000")
@@ -490,7 +490,7 @@ def test_whatever_a_power_cut_leaves_can_be_continued_whatever_cuts_that(
         for path in (root / "a").glob("c.*"):
             ends = path.read_bytes()
             # The copy of the index is the end of the file, and the head is not torn.
-            assert ends[:4084] == ends[-4084:] == shards._checked(ends[: 4084 - 4])
+            assert ends[:4084] == ends[-4084:] == shards._with_checksum(ends[: 4084 - 4])
         rng = random.Random(commits)
         for after in rng.sample(range(len(again.events) + 1), min(8, len(again.events))):
             more, left = again.left(after, rng)
@@ -498,10 +498,10 @@ def test_whatever_a_power_cut_leaves_can_be_continued_whatever_cuts_that(
             safe = (rows, middle, 280)[more]
             np.testing.assert_array_equal(tree.array("a").read(0, safe), values[:safe])
             head = left.get(root / "a/c.0.0", b"")[:4084]
-            torn += len(head) == 4084 and shards._checked(head[:-4]) != head
-            writer = ZarrTree.reopen(root, []).reopened_array("a", safe)
+            torn += len(head) == 4084 and shards._with_checksum(head[:-4]) != head
+            writer = ZarrTree.reopen(root, []).reopen_array("a", safe)
             writer.write(safe, values[safe:])
-            for shard in writer.unpublished():
+            for shard in writer.take_unpublished():
                 shard.publish()
             np.testing.assert_array_equal(tree.array("a").read(0, 280), values)
     assert torn
@@ -518,7 +518,7 @@ def test_what_an_unknown_split_left_goes(tmp_path: Path) -> None:
     assert not (tmp_path / "t.zarr/zarr.json.partial").exists()
     assert {path.name for path in (tmp_path / "t.zarr/splits").iterdir()} == {"zarr.json", "train"}
     values = np.arange(4)
-    again.reopened_array("splits/train/ids", 0).write(0, values)
+    again.reopen_array("splits/train/ids", 0).write(0, values)
     of_ours(again, "splits/test/ids", values, 4).write(0, values)
     again.commit(b"{}", "00000000", final=True)
     root = zarr.open_group(tmp_path / "t.zarr", mode="r", use_consolidated=True)
@@ -538,10 +538,10 @@ def test_what_cannot_be_continued(tmp_path: Path) -> None:
     of_zarr(tmp_path / "t.zarr/b", values, 2, "lz4", attributes={})
     message = r"t\.zarr: array a cannot be continued \(c\.0 is cut short, or lacks chunks\)"
     with pytest.raises(StoreDamagedError, match=message):
-        ZarrTree.reopen(tree.path, []).reopened_array("a", 6)
+        ZarrTree.reopen(tree.path, []).reopen_array("a", 6)
     (tmp_path / "t.zarr/a/c.0").unlink()
     with pytest.raises(StoreDamagedError, match="array a cannot be continued"):
-        ZarrTree.reopen(tree.path, []).reopened_array("a", 4)
+        ZarrTree.reopen(tree.path, []).reopen_array("a", 4)
 
 
 def test_new_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ _WITH_GENERATORS = ("cuda", "xpu")
 
 
 @contextmanager
-def kept_buffers(network: torch.nn.Module) -> Iterator[None]:
+def preserve_buffers(network: torch.nn.Module) -> Iterator[None]:
     """Let a network write into copies of its buffers; what shares one shares its copy."""
     held = [
         (module, name, buffer)
@@ -36,7 +36,7 @@ def kept_buffers(network: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_random_numbers(network: torch.nn.Module) -> Iterator[None]:
+def preserve_random_state(network: torch.nn.Module) -> Iterator[None]:
     """Leave PyTorch's generators, Python's and NumPy's as they are."""
     devices = {parameter.device for parameter in network.parameters()}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
