@@ -198,9 +198,7 @@ def test_probabilities_have_no_logits(form: Any) -> None:
         np.full((3, 2), 0.5), [0, 1, 0], form=form, **SETTINGS | {"kind": "probabilities"}
     )
     assert got.value is None
-    assert got.reason == (
-        f"the margin '{form}' needs logits, and the model outputs probabilities"
-    )
+    assert got.reason == (f"the margin '{form}' needs logits, and the model outputs probabilities")
 
 
 @pytest.mark.parametrize("form", ["paper", "percentile", "reference", "min", "mean", "median"])
