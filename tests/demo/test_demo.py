@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 import cnatool
 from cnatool.cli.commands.demo import _print_correlations, _print_networks
-from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
+from cnatool.demo import MEASURES, DemoRow, correlate_measures, run_demo
 from cnatool.metrics.estimate import Cna
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -163,7 +163,7 @@ def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Recorder]) -> 
 
 
 def test_correlations_are_scipys(rows: list[DemoRow]) -> None:
-    found = correlations(rows)
+    found = correlate_measures(rows)
     runs = [None, "adam", "conv", "noisy-labels", "sgd"]
     assert [(one.measure, one.run) for one in found] == [(m, r) for m in MEASURES for r in runs]
     for one in found:
@@ -186,7 +186,7 @@ def test_what_is_undefined_is_left_out_and_said(
         )
         score = msgspec.structs.replace(broken[place].score, splits=splits)
         broken[place] = DemoRow("sgd", broken[place].epoch, broken[place].store, score)
-    found = correlations(broken)
+    found = correlate_measures(broken)
     _print_networks(broken)
     _print_correlations(broken, found)
     printed = capsys.readouterr().out

@@ -43,10 +43,10 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_the_docs_have_the_tables_of_the_result_files(tables: ModuleType) -> None:
     text = tables.DOCS.read_text("utf-8")
-    assert list(tables.collections()) == RESULTS != []
-    assert tables.with_tables(text, RESULTS) == text
+    assert list(tables.list_collections()) == RESULTS != []
+    assert tables.insert_tables(text, RESULTS) == text
     for folder in RESULTS:
-        assert tables.rendered(folder) in text
+        assert tables.render(folder) in text
 
 
 def chosen(row: dict[str, str], networks: list[dict[str, str]], by: str) -> list[dict[str, str]]:
