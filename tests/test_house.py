@@ -24,12 +24,11 @@ SPEAKING = {
 APART = {"campaigns", "fixtures", "integration", "support"}
 # Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
 OPTIONS_NAMED = {
-    *("_util", "backend", "comparing", "data", "dumping", "metrics", "records"),
-    *("schemas", "scoring", "store"),
+    *("_util", "backend", "data", "dumping", "records", "schemas", "scoring", "store"),
 }
 GIVING = {
-    *("_util", "backend", "cli", "comparing", "data", "dumping", "errors", "layers", "metrics"),
-    *("recorders", "recording", "records", "scoring", "store"),
+    *("_util", "backend", "cli", "data", "errors", "layers", "recorders", "recording", "records"),
+    "store",
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 

@@ -43,7 +43,7 @@ def left_out_lines(skipped: Iterable[SkippedTensor]) -> Iterator[str]:
     if others:
         yield (
             f"{others} more cannot be stored by sample: {_counts(kinds, _OTHERS)} "
-            "(inspect --skipped lists them)"
+            "(`inspect(skipped=True)` lists them)"
         )
 
 

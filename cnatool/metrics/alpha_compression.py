@@ -1,4 +1,4 @@
-"""α by compression: how small a raw input can be made. METRICS.md, section "α"; paper §3.1."""
+"""α by compression: compressed bytes / raw bytes of an input (docs/metrics.md; paper §3.1)."""
 
 from __future__ import annotations
 
@@ -26,37 +26,26 @@ _LEAST_DICTIONARY, _GREATEST_DICTIONARY = 1 << 12, 1 << 26  # of LZMA; the last 
 
 
 def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
-    """Return compressed bytes / raw bytes of each sample (paper §3.1, after Serrà et al. 2019).
+    """Return compressed bytes / raw bytes of each sample, (n,) (paper §3.1).
 
-    Several samples are compressed at a time. What a codec writes beside the data counts, so that
-    small samples may have a share above 1.
-
-    Parameters
-    ----------
-    x : (n, …) array
-        Raw inputs, before resizing and normalisation; their bytes are taken row by row, least
-        significant first. ``png``, ``webp`` and ``jpeg2000`` take 8-bit pictures, (h, w),
-        (h, w, C) or (C, h, w) with 1, 3 or 4 channels; where both ends could be the channels,
-        the last axis is.
-    codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
-        Each at a setting of its own, which `describe_codec` gives.
-
-    Returns
-    -------
-    (n,) float64 array
+    After Serrà et al. 2019. The bytes of (n, …) inputs are taken row by row, least significant
+    first. ``png``, ``webp`` and ``jpeg2000`` compress 8-bit pictures, (h, w), (h, w, C) or (C, h,
+    w) with 1, 3 or 4 channels; where both ends could be the channels, the last axis is. What a
+    codec writes beside the data counts, so that small samples may have a ratio above 1.
+    `describe_codec` names each codec's setting.
 
     Raises
     ------
     DataError
-        For samples without any value, and pictures that the codec does not take.
+        For samples without any value, and pictures that the codec cannot compress.
     MetricError
-        For a codec for pictures where the samples are none.
+        For a codec for pictures if the samples are none.
     """
     values, encoder = np.asarray(x), _CODECS[codec]
     n, size = len(values), math.prod(values.shape[1:]) * values.dtype.itemsize
     if size == 0:
         raise DataError(f"The samples have shape {values.shape[1:]}: there is nothing to compress.")
-    samples = _as_taken(values, codec)
+    samples = _prepare_samples(values, codec)
     parts = [part for part in np.array_split(samples, 4 * _THREADS) if len(part)]
 
     def lengths(part: NDArray[Any]) -> list[int]:
@@ -64,29 +53,29 @@ def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
 
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = [size for found in pool.map(lengths, parts) for size in found]
-    except (OSError, ValueError) as error:  # what Pillow raises for a picture that is too large
+            sizes = [size for part in pool.map(lengths, parts) for size in part]
+    except (OSError, ValueError) as error:  # from Pillow, for a picture that is too large
         raise DataError(
-            f"codec={codec} does not take samples of shape {values.shape[1:]}: {error}."
+            f"codec={codec} cannot compress samples of shape {values.shape[1:]}: {error}."
         ) from error
     return np.array(sizes, np.float64).reshape(n) / size
 
 
-def compressed(sample: NDArray[Any], codec: Codec) -> bytes:
-    """Return what the codec makes of one sample; parameters as of `compression_ratio`."""
-    return _CODECS[codec].encode(_as_taken(np.asarray(sample)[None], codec)[0])
+def compress(sample: NDArray[Any], codec: Codec) -> bytes:
+    """Compress one sample; parameters as of `compression_ratio`."""
+    return _CODECS[codec].encode(_prepare_samples(np.asarray(sample)[None], codec)[0])
 
 
 def describe_codec(codec: Codec) -> str:
-    """Say which library compresses, in which version and at which setting.
+    """Describe which library compresses, in which version and at which setting.
 
     The compressed size depends on all three.
     """
     return _CODECS[codec].text()
 
 
-def _as_taken(values: NDArray[Any], codec: Codec) -> NDArray[Any]:
-    """Bring samples into the shape that the codec takes: pictures, or rows of bytes."""
+def _prepare_samples(values: NDArray[Any], codec: Codec) -> NDArray[Any]:
+    """Bring samples into the shape that the codec needs: pictures, or rows of bytes."""
     if _CODECS[codec].pictures:
         return _pictures(np.ascontiguousarray(values), codec)
     rows = values.reshape(len(values), math.prod(values.shape[1:]))

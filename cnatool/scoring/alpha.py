@@ -33,11 +33,6 @@ def compute_alpha(
     """Return α of each sample, (n,), or of the first `rows`.
 
     For inputs that stores share it is computed once and kept for the stores that follow.
-
-    Raises
-    ------
-    DataError, MetricError
-        If the inputs are not what the form takes.
     """
     wanted = len(split) if rows is None else rows
     if split.record.inputs_from is None or not split.record.complete or wanted < len(split):

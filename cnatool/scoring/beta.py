@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import aggregated, slope_coefficients, slopes, sum_activations
+from cnatool.metrics.beta import aggregate, slope_coefficients, slopes, sum_activations
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.rounding import Rounding, rounding_share
 
@@ -191,7 +191,7 @@ def _aggregate(
             counts = split.statistics("count")[start : start + len(sums)]
             sums[:, column] /= np.maximum(counts[:, layer.tensor.number], 1)
         elif not layer.tensor.varies:
-            sums[:, column] = aggregated(sums[:, column], layer.tensor.shape, fields.aggregate)
+            sums[:, column] = aggregate(sums[:, column], layer.tensor.shape, fields.aggregate)
 
 
 def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, NDArray[np.float64]]]:

@@ -1,4 +1,4 @@
-"""What `cnatool layers` gives: z_d over depth, and each layer's part in β and CNA."""
+"""The result of `cnatool layers`: z_d over depth, and what each layer contributes to β and CNA."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ class SplitLayers(msgspec.Struct, frozen=True):
 
 
 class LayerScores(ScoreHeader, frozen=True):
-    """Everything `cnatool layers` says of a store.
+    """The result of `cnatool layers`.
 
     Attributes
     ----------
     splits : dict of str to SplitLayers
         Each split.
     notes : tuple of str
-        What a reader of these numbers should know beside them.
+        What to know beside the numbers.
     """
 
     schema: Literal["cnatool.layers/2"]

@@ -201,7 +201,7 @@ def _parts(
             correlation=finite_or_none(correlations[layer]),
             reason=None,
         )
-        broken = int(sums.broken()[:, layer].sum())
+        broken = int(sums.nonfinite()[:, layer].sum())
         reason = _part_reason(part, broken, len(alpha), undefined)
         yield msgspec.structs.replace(part, reason=reason)
 
@@ -230,7 +230,7 @@ def _groups(
     for group, z in enumerate(sums.group_means()):
         inside = groups == group
         of_alpha = alpha[inside]
-        broken = int(sums.broken()[group].max(initial=0))
+        broken = int(sums.nonfinite()[group].max(initial=0))
         profile = GroupProfile(
             samples=len(of_alpha),
             alpha_min=finite_or_none(of_alpha.min()) if len(of_alpha) else None,

@@ -1,4 +1,4 @@
-"""What scoring gives: one typed result, the same whether printed, returned, or written as JSON."""
+"""The result of scoring: one typed record, whether printed, returned or written as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LayerResult(msgspec.Struct, frozen=True):
 
 
 class ModelResult(msgspec.Struct, frozen=True):
-    """Which model was run.
+    """The model that was run.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class ModelResult(msgspec.Struct, frozen=True):
 
 
 class ScoreHeader(Document, frozen=True):
-    """What every result of scoring begins with.
+    """The fields that all results of scoring begin with.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class OutputResult(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """How a per-sample number is spread over a split.
+    """The distribution of a per-sample number over a split.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     loss_reason : str or None
         Why there is no loss, and no margin, beside an accuracy.
     outputs : {"logits", "probabilities"} or None
-        What the model's output was taken for.
+        What the model's output holds.
     alpha, beta : Distribution
         Input complexity and use of depth over the samples.
     beta_reason : str or None
@@ -282,7 +282,7 @@ class BaselinesResult(msgspec.Struct, frozen=True):
 
 
 class ScoreResult(ScoreHeader, frozen=True):
-    """Everything `cnatool score` says of a store.
+    """The result of `cnatool score`.
 
     Attributes
     ----------
@@ -307,7 +307,7 @@ class ScoreResult(ScoreHeader, frozen=True):
     baselines : BaselinesResult
         Measures from the norms of the weights and γ.
     notes : tuple of str
-        What a reader of these numbers should know beside them.
+        What to know beside the numbers.
     """
 
     schema: Literal["cnatool.score/1"]

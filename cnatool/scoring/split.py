@@ -15,7 +15,13 @@ import numpy as np
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.compact import compact
-from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
+from cnatool.metrics.correlation import (
+    kendall,
+    minibatch_pearson,
+    pearson,
+    smoothed_pearson,
+    spearman,
+)
 from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import MarginColumns, margin_rows
@@ -106,7 +112,7 @@ class ScoredSplit:
             stream=stream,
             progress=progress,
         )
-        batches = minibatches(
+        batches = minibatch_pearson(
             alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
         )
         return SplitResult(
@@ -129,7 +135,7 @@ class ScoredSplit:
                 spearman=_estimate(_with_reason(spearman(alpha, beta), no_cna)),
                 kendall=_estimate(_with_reason(kendall(alpha, beta), no_cna)),
                 smoothed=_estimate(
-                    _with_reason(smoothed(alpha, beta, window=fields.window), no_cna)
+                    _with_reason(smoothed_pearson(alpha, beta, window=fields.window), no_cna)
                 ),
                 minibatches=_with_reason(batches, no_cna),
             ),

@@ -13,7 +13,7 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool._util.threads import prefetch
 from cnatool.errors import MetricError, UsageError
-from cnatool.metrics.beta import aggregated, slope_coefficients, sum_activations
+from cnatool.metrics.beta import aggregate, slope_coefficients, sum_activations
 from cnatool.scoring.alpha import compute_alpha
 from cnatool.scoring.split import locate_errors
 from cnatool.scoring.split_selection import select_splits, suggest_range
@@ -253,7 +253,7 @@ def read_minibatch(
             gram += products
             done += count * columns
             observer.progress(_ACTIVATIONS, done, minibatch.dimension)
-        beta += coefficient * aggregated(sums, layer.tensor.shape, fields.aggregate)
+        beta += coefficient * aggregate(sums, layer.tensor.shape, fields.aggregate)
     return gram, beta
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from support.command import document, run
-from support.dumps import files
+from support.dumps import files, make_data
 from support.networks import mlp, saved
 
 import cnatool
@@ -20,14 +20,8 @@ QUOTIENTS = ("l2", "spectral", "l2_path", "bound_2018", "bound_2018_from_zero")
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("here")
-    rng = np.random.default_rng(0)
-    saved(mlp(), folder / "net.onnx")
+    folder = make_data(tmp_path_factory.mktemp("here"), 160, 90)
     saved(mlp(seed=8), folder / "initial.onnx")
-    (folder / "data").mkdir()
-    for name, rows in (("train", 160), ("test", 90)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(folder / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
     run("dump", "net.onnx", "data", "--initial-model", "initial.onnx", cwd=folder)
     return folder
 
@@ -90,7 +84,7 @@ def test_a_margin_that_is_not_positive_takes_the_quotients_away(here: Path) -> N
     for name in QUOTIENTS:
         assert found[name]["value"] is None
         assert found[name]["log_norm"] == pytest.approx(divided[name]["log_norm"], abs=1e-9)
-        assert "only one above 0 can be divided by" in found[name]["reason"]
+        assert "a divisor must be above 0" in found[name]["reason"]
     assert found["parameter_norm"]["value"] > 0
 
 

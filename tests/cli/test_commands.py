@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
-from support.command import COMMAND, run
+from support.command import COMMAND, python, run
 from support.networks import Builder, residual_convnet, saved
 
 import cnatool
@@ -311,7 +311,7 @@ def test_the_stores_that_the_documentation_writes_are_scored(tmp_path: Path) -> 
     text = (Path(__file__).parents[2] / "docs/store.md").read_text(encoding="utf-8")
     plain = text.split("Any program can write a store")[1].split("```python\n")[1:3]
     script = "\n".join(part.split("```")[0] for part in plain)
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    python(script, cwd=tmp_path)
     results = []
     for name in ("mine.h5", "mine.zarr"):
         result = json.loads(run("score", name, "--json", cwd=tmp_path).stdout)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.command import document, run
-from support.networks import Builder, mlp, saved
+from support.dumps import make_data
+from support.networks import Builder, saved
 
 import cnatool
 from cnatool.cli.app import app
@@ -19,14 +20,8 @@ from cnatool.records.store import SkippedTensor
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    rng = np.random.default_rng(0)
-    saved(mlp(), tmp_path / "net.onnx")
-    (tmp_path / "data").mkdir()
-    for name, rows in (("train", 60), ("test", 40)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return make_data(tmp_path)
 
 
 def test_dump(here: Path) -> None:

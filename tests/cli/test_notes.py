@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 from support.command import run
-from support.networks import Builder, mlp, saved
+from support.dumps import make_data
+from support.networks import Builder, saved
 
 import cnatool
 from cnatool.scoring.split_selection import _range_around
@@ -19,13 +20,7 @@ from cnatool.scoring.split_selection import _range_around
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    saved(mlp(), tmp_path / "net.onnx")
-    (tmp_path / "data").mkdir()
-    for name, rows in (("train", 1500), ("test", 90)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
-    return tmp_path
+    return make_data(tmp_path, 1500, 90)
 
 
 def floats(folder: Path, low: float = 0, high: float = 1) -> dict[str, np.ndarray]:

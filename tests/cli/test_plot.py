@@ -21,12 +21,10 @@ STORE = "demo/noisy-labels-epoch012.zarr"
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("here")
-    run("demo", "-o", "demo", cwd=folder)
-    run("study", "demo", "-o", "study", "--cluster", "run", "--resamples", 0, cwd=folder)
-    run("trajectory", "demo", "--by", "run", "-o", "trajectory", cwd=folder)
-    return folder
+def here(demo: Path) -> Path:
+    run("study", "demo", "-o", "study", "--cluster", "run", "--resamples", 0, cwd=demo)
+    run("trajectory", "demo", "--by", "run", "-o", "trajectory", cwd=demo)
+    return demo
 
 
 @pytest.mark.parametrize(

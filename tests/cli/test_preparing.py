@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import time
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from campaigns.processes import Commands
 from PIL import Image
 from support.command import run
-from support.dumps import command, commit_often, same_arrays
+from support.dumps import commit_often, same_arrays
 from support.networks import Builder, saved
 
 import cnatool
@@ -222,12 +222,12 @@ def test_many_damaged_pictures_at_the_start(here: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"colour": "purple"}, "colour: invalid enum value 'purple'"),
+        ({"colour": "purple"}, "`colour='purple'`: as-is or rgb"),
         ({"resize": (8,)}, "resize: expected array of length 2"),
         ({"resize": 8.0}, "resize: expected int"),
         ({"resize": True}, "resize: expected int"),
         ({"crop": "8"}, "crop: expected int"),
-        ({"resize": 8, "interpolation": "x"}, "interpolation: invalid enum value"),
+        ({"resize": 8, "interpolation": "x"}, "`interpolation='x'`: nearest or box"),
         ({"resize": np.int64(8)}, "numpy.int64"),
         ({"mean": ["a"]}, "mean=.*numbers"),
         ({"preprocess": 3}, "preprocess=3"),
@@ -240,36 +240,31 @@ def test_what_cannot_be_meant_from_python(options: Any, text: str, here: Path) -
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])
-def test_killed_dumps_that_skip_are_resumed(form: str, here: Path) -> None:
+def test_killed_dumps_that_skip_are_resumed(
+    form: str, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     # Enough rows for several commits, with damaged ones on both sides of most.
     for i in range(60, 400):
         shutil.copy(here / f"data/train/a/{i % 30 * 2:03}.png", here / f"data/train/a/{i}.png")
     damage(here)
     for i in range(63, 400, 29):
         (here / f"data/train/a/{i}.png").write_bytes(b"x")
-    words = ("net.onnx", "data", *WORDS, "--on-error", "skip", "--batch-size", 16)
-    start = time.monotonic()
-    subprocess.run(command("dump", *words, "-o", f"whole.{form}"), cwd=here, check=True)
-    seconds = time.monotonic() - start
-    assert len(cnatool.open(here / f"whole.{form}").splits["train"].record.skipped) == 14
+    words = ("dump", "net.onnx", "data", *WORDS, "--on-error", "skip", "--batch-size", 16, "-o")
     lots = random.Random(form)
     store = here / f"s.{form}"
-    for _ in range(4):
-        for _ in range(3):
-            process = subprocess.Popen(
-                command("dump", *words, "-o", store.name, "--resume"),
-                cwd=here,
-                stderr=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-            time.sleep(lots.uniform(0.4, 1) * seconds)
-            process.kill()
-            process.wait()
-        done = command("dump", *words, "-o", store.name, "--resume")
-        ended = subprocess.run(done, cwd=here, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-        same_arrays(store, here / f"whole.{form}")
-        shutil.rmtree(store) if form == "zarr" else store.unlink()
+    with Commands(tmp_path_factory.mktemp("said")) as commands:
+        whole = commands.run(*words, f"whole.{form}", cwd=here)
+        assert len(cnatool.open(here / f"whole.{form}").splits["train"].record.skipped) == 14
+        for _ in range(4):
+            for _ in range(3):
+                running = commands.start(*words, store.name, "--resume", cwd=here)
+                running.wait(lots.uniform(0, 0.8) * whole.seconds)
+                running.send(signal.SIGKILL)
+                running.ended()
+            ended = commands.run(*words, store.name, "--resume", cwd=here)
+            assert ended.code == 0, ended.errors
+            same_arrays(store, here / f"whole.{form}")
+            shutil.rmtree(store) if form == "zarr" else store.unlink()
 
 
 def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
@@ -287,7 +282,7 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
         if path.name != "059.png":
             picture = Image.open(path)
             picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    with pytest.raises(DataError, match=r"has not the inputs that the dump was begun with"):
+    with pytest.raises(DataError, match=r"does not have the inputs that the dump was started with"):
         cnatool.dump(here / "net.onnx", here / "data", here / "s.zarr", resume=True, **options)
 
 
@@ -300,7 +295,7 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
         (("--resize", "16x16", "--colour", "grey"), "--colour rgb makes the channels fit"),
         (("--resize", "big"), "--resize 'big' is not understood"),
         (("--interpolation", "bicubik", "--resize", "16"), "there are nearest, box"),
-        (("--interpolation", "bicubic"), "does nothing without --resize"),
+        (("--interpolation", "bicubic"), "--interpolation has no effect without --resize"),
         (("--preprocess", "none.json"), "none.json"),
         ((*WORDS, "--keep-inputs", "values"), "Or use --keep-inputs levels"),
     ],

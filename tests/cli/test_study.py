@@ -154,13 +154,6 @@ def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) 
     assert message in run("study", *words, cwd=here, code=2).stderr
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    run("demo", "-o", "demo", cwd=folder)
-    return folder
-
-
 def test_family_of_the_demo(demo: Path) -> None:
     result = run("study", "demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
     assert "36 networks, 4 clusters by run" in result.stdout

@@ -20,17 +20,15 @@ EPOCHS = [0, 1, 2, 3, 5, 8, 12, 20, 40]
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def here(demo: Path) -> Path:
     """The demo's stores, and one of its runs with whole activations."""
-    folder = tmp_path_factory.mktemp("here")
-    run("demo", "-o", "demo", cwd=folder)
     data = Path(str(files("cnatool.demo") / "data"))
-    (folder / "whole").mkdir()
+    (demo / "whole").mkdir()
     for model in sorted((data / "networks").glob("conv-epoch*.onnx")):
         tag = f"epoch={int(model.stem[-3:])}"
         store = f"whole/{model.stem}.h5"
-        run("dump", model, data / "digits", "-o", store, "--keep", "full", "--tag", tag, cwd=folder)
-    return folder
+        run("dump", model, data / "digits", "-o", store, "--keep", "full", "--tag", tag, cwd=demo)
+    return demo
 
 
 def numbers(line: str) -> list[str]:

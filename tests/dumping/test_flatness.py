@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.datasets import load_digits
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.errors import UsageError
@@ -23,24 +24,6 @@ from cnatool.scoring.baselines import compute_flatness_baselines
 
 DIGITS, CLASSES = load_digits(return_X_y=True)
 DIGITS = (DIGITS / 16).astype(np.float32)
-
-
-class Notes:
-    """Keeps what is said; interrupts in one stage once it is so far."""
-
-    def __init__(self, stage: str = "", at: int = -1) -> None:
-        self.texts: list[str] = []
-        self.stages: dict[str, list[int]] = {}
-        self._stop = stage, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        assert done <= rows
-        self.stages.setdefault(split, []).append(done)
-        if split == self._stop[0] and done >= self._stop[1] >= 0:
-            raise KeyboardInterrupt
 
 
 def features(scale: float = 1.0, *, hidden: int = 60) -> onnx.ModelProto:
@@ -255,7 +238,7 @@ def test_when_epsilon_alone_is_too_much(tmp_path: Path) -> None:
     assert found.plain is not None
     assert found.plain.sigma is not None
     assert found.magnitude is not None
-    assert found.magnitude.reason == "ε = 0.001 alone takes more than 0.1 off the accuracy"
+    assert found.magnitude.reason == "ε = 0.001 alone lowers accuracy by more than 0.1"
 
 
 def shuffling() -> onnx.ModelProto:
@@ -282,7 +265,7 @@ def regressing() -> onnx.ModelProto:
         (features(), None, "the samples of split train have no labels"),
         (features(), CLASSES + 5, "has the label 10, and the output scores 10 classes"),
         (shuffling(), CLASSES, "the model draws random numbers"),
-        (regressing(), CLASSES, "not one score a class"),
+        (regressing(), CLASSES, "not one score per class"),
         (linear(np.zeros((10, 64))), CLASSES, "the weights are all 0"),
         (linear(np.full((10, 64), np.nan)), CLASSES, "the weights are not finite"),
     ],
@@ -302,7 +285,7 @@ def test_what_cannot_be_measured_does_not_stop_the_dump(
 
 def test_scores_say_what_they_lack() -> None:
     scored = compute_flatness_baselines(None, 100, "")
-    text = "the store holds no flatness: dump with --flatness"
+    text = "the store holds no flatness: dump with `flatness=True`"
     assert {one.reason for one in scored.values()} == {text}
     found = FlatnessRecord(
         cnatool.Flatness(),
@@ -375,7 +358,7 @@ def test_samples_sorted_by_class_are_said(tmp_path: Path) -> None:
         tmp_path, features(), DIGITS[order], CLASSES[order], "s.zarr", settings, observer=notes
     )
     assert any("sorted by class and hold 3 of 10 classes" in text for text in notes.texts)
-    assert "take all with --flatness-samples 1797" in "\n".join(notes.texts)
+    assert "take all with `flatness.samples=1797`" in "\n".join(notes.texts)
 
 
 def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
@@ -385,7 +368,7 @@ def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
         "flatness: 2 kinds of noise × 14 scales × 4 draws × 500 samples, at most 56,000 through "
         "the model" in notes.texts
     )
-    done = notes.stages["flatness"]
+    done = [done for stage, done, _ in notes.done if stage == "flatness"]
     assert done == sorted(set(done))
     assert done[-1] == 2 * 14 * 4 * 500
 
@@ -403,7 +386,7 @@ def test_interrupted_it_leaves_nothing_and_resumed_it_is_not_measured_twice(
     monkeypatch.setattr("cnatool.backend.schedule._LARGEST_BLOCK", 48)
     with pytest.raises(KeyboardInterrupt):
         cnatool.dump(net, flatness=True, batch_size=16, observer=Notes("train", 700), **given)
-    monkeypatch.setattr("cnatool.dumping.dump.with_flatness", None)
+    monkeypatch.setattr("cnatool.dumping.model_record.measure_flatness", None)
     for other in (False, cnatool.Flatness(draws=3)):
         with pytest.raises(UsageError, match="flatness .* in the store and .* now"):
             cnatool.dump(net, flatness=other, resume=True, **given)
@@ -418,10 +401,10 @@ def test_interrupted_it_leaves_nothing_and_resumed_it_is_not_measured_twice(
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (cnatool.Flatness(samples=0), "--flatness-samples 0: at least 1."),
-        (cnatool.Flatness(draws=-1), "--flatness-draws -1: at least 1."),
-        (cnatool.Flatness(target=1.0), "--flatness-target 1: between 0 and 1."),
-        (cnatool.Flatness(seed=-1), "--seed -1: 0 or more."),
+        (cnatool.Flatness(samples=0), "`flatness.samples=0`: at least 1."),
+        (cnatool.Flatness(draws=-1), "`flatness.draws=-1`: at least 1."),
+        (cnatool.Flatness(target=1.0), "`flatness.target=1`: between 0 and 1."),
+        (cnatool.Flatness(seed=-1), "`seed=-1`: 0 or more."),
     ],
 )
 def test_settings_that_cannot_be_meant(

@@ -15,6 +15,7 @@ from PIL import Image
 from support.command import run
 from support.dumps import commit_often, make_data
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.dumping.sample_checks import SharedSamples, content_hashes
@@ -113,21 +114,6 @@ def test_rows_of_a_table_that_a_draw_has_parted(tmp_path: Path) -> None:
     shared = sorted(int(row) for row in test if int(row) % 50 in train)
     assert line.startswith(f"{len(shared)} of the 20 samples of split test have the raw input")
     assert f"first {shared[0]}: " in line
-
-
-class Notes:
-    """Keeps what is said; interrupts once a split is so far."""
-
-    def __init__(self, split: str = "", at: int = 0) -> None:
-        self.texts: list[str] = []
-        self._stop = split, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        if split == self._stop[0] and done >= self._stop[1]:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("at", [("train", 100), ("test", 1), ("test", 130)])

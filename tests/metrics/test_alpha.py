@@ -241,8 +241,7 @@ def test_nan_is_an_error_that_names_the_row(policy: Any) -> None:
     with pytest.raises(DataError) as caught:
         entropy(x, **PAPER | {"out_of_range": policy}, first_row=100)
     assert str(caught.value) == (
-        "Sample row 102 holds NaN, which no bin takes: "
-        "`out_of_range='drop'` leaves such values out."
+        "Sample row 102 holds NaN, which has no bin: `out_of_range='drop'` leaves such values out."
     )
 
 

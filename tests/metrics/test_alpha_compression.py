@@ -12,7 +12,7 @@ from numcodecs.zstd import Zstd
 from PIL import Image
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.alpha_compression import compressed, compression_ratio, describe_codec
+from cnatool.metrics.alpha_compression import compress, compression_ratio, describe_codec
 from cnatool.metrics.convention import Codec
 
 CODECS: Any = get_args(Codec)
@@ -41,7 +41,7 @@ def test_share_is_what_the_library_makes_of_the_bytes(codec: Any, dtype: str) ->
     raw = [sample.astype(x.dtype.newbyteorder("<")).tobytes() for sample in x]
     expected = [len(encode(one)) / len(one) for one in raw]
     assert compression_ratio(x, codec).tolist() == expected
-    assert decode(compressed(x[3], codec)) == raw[3]
+    assert decode(compress(x[3], codec)) == raw[3]
 
 
 @pytest.mark.parametrize("codec", PICTURES)
@@ -61,7 +61,7 @@ def test_share_is_what_the_library_makes_of_the_bytes(codec: Any, dtype: str) ->
 )
 def test_pictures_are_kept_whole(codec: Any, shape: Any, axes: Any) -> None:
     x = pictures(3, *shape)
-    content = [compressed(sample, codec) for sample in x]
+    content = [compress(sample, codec) for sample in x]
     for sample, one in zip(x, content, strict=True):
         expected = np.transpose(sample, axes)
         found = np.asarray(Image.open(io.BytesIO(one)))
@@ -119,7 +119,9 @@ def test_what_is_no_picture(codec: Any) -> None:
 
 
 def test_pictures_that_a_codec_refuses() -> None:
-    with pytest.raises(DataError, match=r"codec=webp does not take samples of shape \(17000, 2\)"):
+    with pytest.raises(
+        DataError, match=r"codec=webp cannot compress samples of shape \(17000, 2\)"
+    ):
         compression_ratio(np.zeros((1, 17000, 2), np.uint8), "webp")
 
 

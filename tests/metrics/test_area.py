@@ -65,7 +65,7 @@ def dense(first: Curve, second: Curve, window: int) -> tuple[float, float]:
 
 
 def shoelace(first: Curve, second: Curve, window: int, points: int) -> float:
-    """Follow METRICS.md, `reference`, in plain Python."""
+    """Follow docs/metrics.md, `reference`, in plain Python."""
     curves = [smooth_by_loop(*first, window), smooth_by_loop(*second, window)]
     every = np.concatenate(curves, axis=1)
     low, span = every.min(axis=1), np.ptp(every, axis=1)

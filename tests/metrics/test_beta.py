@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import aggregated, slope_coefficients, slope_line, slopes, sum_activations
+from cnatool.metrics.beta import aggregate, slope_coefficients, slope_line, slopes, sum_activations
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint8, np.bool_])
@@ -56,13 +56,13 @@ def test_sums_of_no_rows() -> None:
 )
 def test_aggregates(how: Any, shape: tuple[int, ...], divisor: int) -> None:
     sums = np.array([400.0, -8.0])
-    np.testing.assert_allclose(aggregated(sums, shape, how), sums / divisor, rtol=1e-15)
+    np.testing.assert_allclose(aggregate(sums, shape, how), sums / divisor, rtol=1e-15)
 
 
 def test_channel_mean_is_the_mean_over_axis_1_then_the_sum() -> None:
     x = np.random.default_rng(3).normal(size=(6, 4, 3, 2))
     expected = x.mean(axis=1).reshape(6, -1).sum(axis=1)
-    got = aggregated(sum_activations(x), x.shape[1:], "channel-mean")
+    got = aggregate(sum_activations(x), x.shape[1:], "channel-mean")
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 

@@ -11,7 +11,7 @@ import scipy.stats
 from cnatool.metrics import correlation, kendall_resampling, smoothing, sums
 from cnatool.metrics.area import curve_area, total_area
 from cnatool.metrics.compact import compact
-from cnatool.metrics.correlation import kendall, minibatches
+from cnatool.metrics.correlation import kendall, minibatch_pearson
 from cnatool.metrics.margin import MarginColumns, margin_estimate, margin_rows
 from cnatool.metrics.smoothing import average_ties, running_mean
 from cnatool.metrics.sums import sum_in_blocks
@@ -76,9 +76,9 @@ def test_tied_means_over_several_blocks(distinct: int, monkeypatch: pytest.Monke
 def test_minibatches_over_several_blocks(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     alpha, beta = np.random.default_rng(0).normal(size=(2, 1037))
     alpha[100:130] = 2.0  # a minibatch in row order has no correlation
-    whole = minibatches(alpha, beta, rows=10, order=order)
+    whole = minibatch_pearson(alpha, beta, rows=10, order=order)
     monkeypatch.setattr(correlation, "_BLOCK", 30)
-    assert minibatches(alpha, beta, rows=10, order=order) == whole
+    assert minibatch_pearson(alpha, beta, rows=10, order=order) == whole
     if order == "rows":
         slow = [
             np.corrcoef(alpha[i : i + 10], beta[i : i + 10])[0, 1]

@@ -10,7 +10,7 @@ import scipy.stats
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import add_interval, resample_areas
 from cnatool.metrics.cna import cna
-from cnatool.metrics.correlation import kendall, pearson, smoothed, spearman
+from cnatool.metrics.correlation import kendall, pearson, smoothed_pearson, spearman
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.resampling import resample_counts
 
@@ -18,7 +18,7 @@ FORMS: Any = {
     "pearson": lambda a, b: scipy.stats.pearsonr(a, b).statistic,
     "spearman": lambda a, b: scipy.stats.spearmanr(a, b).statistic,
     "kendall": lambda a, b: scipy.stats.kendalltau(a, b).statistic,
-    "smoothed": lambda a, b: smoothed(a, b, window=5).value,
+    "smoothed": lambda a, b: smoothed_pearson(a, b, window=5).value,
 }
 DEFAULTS: dict[str, Any] = {
     "window": 5,
@@ -128,7 +128,7 @@ def test_intervals_cover_a_known_coefficient(form: Any, true: float, interval: A
 
 
 def test_intervals_of_the_smoothed_cna_cover_that_of_other_samples() -> None:
-    values = [smoothed(*normal(0.6, 300, run), window=25).value for run in range(400)]
+    values = [smoothed_pearson(*normal(0.6, 300, run), window=25).value for run in range(400)]
     mean = np.tanh(np.mean(np.arctanh(np.array(values, float))))
     settings = DEFAULTS | {"window": 25, "permutations": 0, "resamples": 60}
     hits = 0

@@ -46,7 +46,7 @@ def test_what_overflows_keeps_its_logarithm() -> None:
     found = divide_by_margin(norm_product([1e9] * 100), Estimate(0.1))
     assert found.value is None
     assert found.log == pytest.approx(901 * math.log(10))
-    assert found.reason == "it is larger than a number can be; its logarithm is there"
+    assert found.reason == "it is too large for float64; its logarithm is given"
     assert divide_by_margin(norm_product([1e-9] * 100), Estimate(0.1)).value == 0.0
     huge = spectral_bound([1e-200, 1e200], [1e200, 1.0], [1, 1], 1)
     assert huge == pytest.approx(math.log(2) + 400 * math.log(10))
@@ -63,8 +63,8 @@ def test_zero_is_a_value_without_a_logarithm() -> None:
 @pytest.mark.parametrize(
     ("margin", "reason"),
     [
-        (Estimate(0.0), "the margin is 0, and only one above 0 can be divided by"),
-        (Estimate(-0.25), "the margin is -0.25, and only one above 0 can be divided by"),
+        (Estimate(0.0), "the margin is 0, and a divisor must be above 0"),
+        (Estimate(-0.25), "the margin is -0.25, and a divisor must be above 0"),
         (Estimate.undefined("no labels"), "the margin is undefined: no labels"),
     ],
 )

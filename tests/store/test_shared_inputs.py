@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from campaigns.processes import Commands
 from PIL import Image
 from support.command import run
-from support.dumps import command, commit_often, make_data
+from support.dumps import commit_often, make_data
 from support.networks import mlp, saved
 from support.stores import changed_attribute, forget_checksums
 
@@ -348,17 +349,17 @@ def test_resuming(form: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         later(here, own.name, resume=True)
 
 
-def test_killed(here: Path) -> None:
+def test_killed(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """As an own process that dies, and goes on by the same command."""
-    words = (here / "later.onnx", here / "data", "-o", here / "s.zarr", "--resume")
-    words += ("--inputs-from", here / "base.zarr", "--batch-size", 4)
-    for seconds in (1.0, 1.5):
-        with subprocess.Popen(command("dump", *words), stderr=subprocess.DEVNULL) as process:
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    subprocess.run(command("dump", *words), check=True, capture_output=True)
+    words = ("dump", "later.onnx", "data", "-o", "s.zarr", "--resume")
+    words += ("--inputs-from", "base.zarr", "--batch-size", 4)
+    with Commands(tmp_path_factory.mktemp("said")) as commands:
+        for seconds in (0.1, 0.15, 0.2):
+            running = commands.start(*words, cwd=here)
+            running.wait(seconds)
+            running.send(signal.SIGKILL)
+            running.ended()
+        assert commands.run(*words, cwd=here).code == 0
     assert cnatool.verify(here / "s.zarr").faults == ()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.command import run
 from support.dumps import command, make_data
+from support.notes import Notes
 
 import cnatool
 from cnatool.errors import CnatoolError
@@ -67,13 +68,6 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
 def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> None:
     make_data(tmp_path, 300, 100)
 
-    class Stops:
-        def note(self, text: str) -> None: ...
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            if split == "test" and done > 60:
-                raise KeyboardInterrupt
-
     with pytest.MonkeyPatch.context() as patch:
         from support.dumps import commit_often
 
@@ -84,7 +78,7 @@ def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> No
                 tmp_path / "net.onnx",
                 tmp_path / "data",
                 tmp_path / name,
-                observer=Stops(),
+                observer=Notes("test", 61),
                 **options,
             )
     rows = committed(tmp_path / name)

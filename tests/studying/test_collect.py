@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from support.families import dump_family
+from support.notes import Notes
 from support.recorded import record_network
 from support.stores import changed_attribute, forget_checksums
 
@@ -92,16 +93,8 @@ def test_scores_are_kept_and_taken(family: Path, tmp_path: Path, scored: list[st
 def test_a_study_that_was_cut_off_goes_on(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: list[str]
 ) -> None:
-    class Interrupting:
-        def note(self, text: str) -> None:
-            pass
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            if done == 3:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        cnatool.study(family, folder=tmp_path, observer=Interrupting())
+        cnatool.study(family, folder=tmp_path, observer=Notes(at=3))
     assert len(scored) == 3
     study = cnatool.study(family, folder=tmp_path)
     assert (len(scored), study.reused) == (8, 3)

@@ -20,7 +20,7 @@ from support.networks import mlp, residual_convnet, saved
 
 import cnatool
 from cnatool.errors import DataError, MetricError, NotAStoreError, UsageError
-from cnatool.metrics.beta import aggregated, sum_activations
+from cnatool.metrics.beta import aggregate, sum_activations
 from cnatool.metrics.convention import Aggregate
 from cnatool.schemas import schema_text
 from cnatool.studying import minibatch
@@ -195,7 +195,7 @@ def test_every_aggregate_is_linear(how: Aggregate, shape: tuple[int, ...]) -> No
     one, other = rng.normal(size=(2, 9, *shape))
 
     def z(block: np.ndarray) -> np.ndarray:
-        return aggregated(sum_activations(block), shape, how)
+        return aggregate(sum_activations(block), shape, how)
 
     np.testing.assert_allclose(z(2.5 * one - 4 * other), 2.5 * z(one) - 4 * z(other), atol=1e-10)
 

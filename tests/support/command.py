@@ -28,14 +28,19 @@ _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, Resour
 
 
 def run(
-    *words: object, cwd: Path | None = None, code: int | None = 0, **environment: str
+    *words: object,
+    cwd: Path | None = None,
+    code: int | None = 0,
+    terminal: bool = False,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run `cnatool` with these words in a folder, as a process would; check its exit code.
 
-    For what is about the process itself (signals, streams, imports), start one.
+    ``terminal`` says whether its output goes to one. For what is about the process itself
+    (signals, streams, imports), start one.
     """
     arguments = [str(word) for word in words]
-    stdout, stderr = _stream(), _stream()
+    stdout, stderr = _Stream(terminal), _Stream(False)
     ended: object = 0
     with (
         patch.object(sys, "argv", ["cnatool", *arguments]),
@@ -57,17 +62,18 @@ def run(
         except SystemExit as stop:
             ended = stop.code
     returned = ended if isinstance(ended, int) else int(ended is not None)
-    result = subprocess.CompletedProcess(arguments, returned, _text(stdout), _text(stderr))
+    result = subprocess.CompletedProcess(arguments, returned, stdout.text(), stderr.text())
     if code is not None:
         assert result.returncode == code, result.stderr
         assert "Traceback" not in result.stderr
     return result
 
 
-def python(code: str, *words: object, cwd: Path | None = None) -> str:
-    """Run Python code in a process of its own; return what it prints."""
-    arguments = [sys.executable, "-c", code, *map(str, words)]
-    result = subprocess.run(arguments, capture_output=True, text=True, timeout=300, cwd=cwd)
+def python(code: str | Path, *words: object, cwd: Path | None = None) -> str:
+    """Run Python code, or a script, in a process of its own; return what it prints."""
+    script = [str(code)] if isinstance(code, Path) else ["-c", code]
+    arguments = [sys.executable, *script, *map(str, words)]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=600, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -95,13 +101,19 @@ def _no_number(word: str) -> NoReturn:
     raise AssertionError(f"{word} in JSON")
 
 
-def _stream() -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+class _Stream(io.TextIOWrapper):
+    """What a command prints to, a terminal or not."""
 
+    def __init__(self, terminal: bool) -> None:
+        self._bytes = io.BytesIO()
+        self._terminal = terminal
+        super().__init__(self._bytes, "utf-8", write_through=True)
 
-def _text(stream: io.TextIOWrapper) -> str:
-    assert isinstance(stream.buffer, io.BytesIO)
-    return stream.buffer.getvalue().decode()
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def text(self) -> str:
+        return self._bytes.getvalue().decode()
 
 
 @contextmanager

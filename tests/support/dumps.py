@@ -51,14 +51,15 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-c", _DRIVER, *map(str, words)]
 
 
-def make_data(folder: Path, train: int, test: int) -> None:
-    """Make a small network and data for it in a folder."""
+def make_data(folder: Path, train: int = 60, test: int = 40) -> Path:
+    """Make a small network and data for it in a folder, which is returned."""
     rng = np.random.default_rng(1)
     saved(mlp(), folder / "net.onnx")
     (folder / "data").mkdir()
     for name, rows in (("train", train), ("test", test)):
         x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
         np.savez(folder / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
+    return folder
 
 
 def same_arrays(store: Path, expected: Path) -> None:

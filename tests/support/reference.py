@@ -20,6 +20,12 @@ def every_value(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]
         return dict(ReferenceEvaluator(model).run(None, feeds, intermediate=True))
 
 
+def made_values(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
+    """Compute every tensor that a node of the main graph makes, by name."""
+    values = every_value(model, feeds)
+    return {name: values[name] for node in model.graph.node for name in node.output if name}
+
+
 def difference(got: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> str | None:
     """Say how two tensors differ; None where they are equal but for rounding."""
     if isinstance(expected, list | tuple):

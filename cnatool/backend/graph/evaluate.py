@@ -1,4 +1,4 @@
-"""One node of a graph evaluate_node by itself, without the runtime."""
+"""One node of a graph, evaluated by ONNX's reference evaluator instead of the runtime."""
 
 from __future__ import annotations
 

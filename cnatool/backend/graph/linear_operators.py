@@ -119,7 +119,7 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
     zero_point = _RESULT_ZERO_POINT.get(node.op_type)
     quantised = zero_point is not None and bool(input_name(node, zero_point))
     nonlinearity = next(
-        (given.s.decode() for given in node.attribute if given.name == "activation"), None
+        (each.s.decode() for each in node.attribute if each.name == "activation"), None
     )
     if quantised and zero_point is not None and clips_at_zero(graph, node, zero_point):
         nonlinearity = "Relu"
@@ -148,7 +148,7 @@ def clips_at_zero(graph: Graph, node: onnx.NodeProto, zero_point: int) -> bool:
     """
     name = input_name(node, zero_point)
     if not name:
-        kinds = [given.i for given in node.attribute if given.name == "output_dtype" and given.i]
+        kinds = [each.i for each in node.attribute if each.name == "output_dtype" and each.i]
         return not kinds or _LOWEST_CODE.get(kinds[0]) == 0
     code = graph.constants.get(name)
     if code is None or code.data_location == onnx.TensorProto.EXTERNAL:
@@ -180,7 +180,7 @@ def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
 def _contracts(node: onnx.NodeProto) -> bool:
     """Whether an Einsum of two tensors sums over an index that both have."""
     equation = next(
-        (given.s.decode() for given in node.attribute if given.name == "equation"), ""
+        (each.s.decode() for each in node.attribute if each.name == "equation"), ""
     ).replace(" ", "")
     operands, _, result = equation.partition("->")
     left, _, right = operands.partition(",")

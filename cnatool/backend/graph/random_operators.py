@@ -47,13 +47,15 @@ def find_opaque_tensors(graph: Graph) -> dict[str, str]:
 
 
 def _downstream(graph: Graph, starts: Callable[[onnx.NodeProto], bool]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    downstream: dict[str, str] = {}
     for node in graph.nodes:
         if node.op_type in _SHAPES:
             continue
         origins = [inner.op_type for inner in (node, *inner_nodes(node)) if starts(inner)]
         # A …Like operator reads only the shape of its input, and is random whatever that holds.
-        origins += [found[name] for name in (*node.input, *captured_names(node)) if name in found]
+        origins += [
+            downstream[name] for name in (*node.input, *captured_names(node)) if name in downstream
+        ]
         if origins:
-            found.update((name, origins[0]) for name in node.output if name)
-    return found
+            downstream.update((name, origins[0]) for name in node.output if name)
+    return downstream

@@ -149,25 +149,27 @@ def probe(
         return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
     runs = _Runs(graph, samples, bound, run_rows)
-    found = _search_axes(runs, names)
+    findings = _search_axes(runs, names)
     runs.drop_comparisons()
-    one_runs = _compare_groups(runs, found)
-    changes = _repeat(runs, found)
+    one_runs = _compare_groups(runs, findings)
+    changes = _repeat(runs, findings)
     if changes.state:
         if run.optimization == UNOPTIMIZED:
             raise unrepeatable_error(graph, changes.state[0])
         run = replace(run, optimization=UNOPTIMIZED)
         return probe(graph, samples, bound=bound, run=run, known=known)
     tensors = [
-        _describe_tensor(runs, found, changes, name, types[name])
-        for name in found.axes
-        if name not in found.no_samples
+        _describe_tensor(runs, findings, changes, name, types[name])
+        for name in findings.axes
+        if name not in findings.no_samples
     ]
-    skipped += found.skipped
+    skipped += findings.skipped
     skipped += [
-        _counted(graph, name, runs.large[name]) for name in found.axes if name in found.no_samples
+        _counted(graph, name, runs.large[name])
+        for name in findings.axes
+        if name in findings.no_samples
     ]
-    return Probe(tensors, skipped, first, runs.large, run, frozenset(found.no_samples), one_runs)
+    return Probe(tensors, skipped, first, runs.large, run, frozenset(findings.no_samples), one_runs)
 
 
 class _Runs:
@@ -246,14 +248,14 @@ class _Findings:
 
 def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
     """Search the sample axis of each tensor."""
-    found = _Findings()
+    findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
         operator = runs.graph.operator(name)
         if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
-            found.skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
+            findings.skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
-        axis = _find_axis(runs, found, name)
+        axis = _find_axis(runs, findings, name)
         if isinstance(axis, SampleAxis):
             rows_hold = runs.single or all(
                 axis.holds(shapes[name], len(runs.other_rows)) for shapes in runs.provoked
@@ -262,23 +264,23 @@ def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
         else:
             is_counted = bool(counting) and name not in runs.random
         if is_counted:
-            found.no_samples.add(name)
-            found.skipped.append(_counted(runs.graph, name, first))
+            findings.no_samples.add(name)
+            findings.skipped.append(_counted(runs.graph, name, first))
         elif isinstance(axis, str):
             if name in runs.random:
                 axis = unknown_axis_reason(runs.random[name], first.shape)
-            found.skipped.append(SkippedTensor(name, operator, axis))
+            findings.skipped.append(SkippedTensor(name, operator, axis))
         else:
-            found.axes[name] = axis
+            findings.axes[name] = axis
             # Where each sample has a run of its own, the runs themselves have shown it.
             rest = axis.samples_first(first).shape[1:]
             same = rest == axis.samples_first(runs.small[name]).shape[1:]
             if not same or len(runs.shapes(name)) > 1 or (counting and not runs.single):
-                found.varying.add(name)
-    return found
+                findings.varying.add(name)
+    return findings
 
 
-def _find_axis(runs: _Runs, found: _Findings, name: str) -> SampleAxis | str:
+def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:
     """Find the sample axis of a tensor, or the reason why it has none."""
     first, other = runs.large[name], runs.small[name]
     counting = runs.counted.get(name, frozenset())
@@ -291,7 +293,7 @@ def _find_axis(runs: _Runs, found: _Findings, name: str) -> SampleAxis | str:
             exchanged = {place: values[name] for place, values in runs.exchanged.items()}
             changed = find_changed_axis(first, exchanged, runs.count)
             if changed is not None:
-                found.mixed.add(name)
+                findings.mixed.add(name)
                 axis = changed
     else:
         shape, smaller = _without(first.shape, counting), _without(other.shape, counting)
@@ -299,13 +301,13 @@ def _find_axis(runs: _Runs, found: _Findings, name: str) -> SampleAxis | str:
     if isinstance(axis, str) or axis.factor == 1 or axis.merged is not None:
         return axis
     rolled = runs.rolled[name]
-    before = [found.axes[i] for i in runs.graph.producer[name].input if i in found.axes]
+    before = [findings.axes[i] for i in runs.graph.producer[name].input if i in findings.axes]
     if name in runs.random:
         return take_merged_order(axis, before)
     return find_merged_axis(first, rolled, axis, before)
 
 
-def _compare_groups(runs: _Runs, found: _Findings) -> bool:
+def _compare_groups(runs: _Runs, findings: _Findings) -> bool:
     """Compare samples with what they are in other groups; whether one sample alone was run."""
     one_runs = runs.single
     groups: Iterable[Regrouped] = ()
@@ -314,26 +316,28 @@ def _compare_groups(runs: _Runs, found: _Findings) -> bool:
         groups = compare(runs.count, run=runs.run)
     for group in groups:
         one_runs = one_runs or len(group.rows) == 1
-        for name, axis in found.axes.items():
+        for name, axis in findings.axes.items():
             if not lies_along(name, axis, runs.large[name].ndim, group):
-                found.no_samples.add(name)
-            elif name not in found.mixed and depends_on_others(name, axis, runs.large[name], group):
-                found.mixed.add(name)
+                findings.no_samples.add(name)
+            elif name not in findings.mixed and depends_on_others(
+                name, axis, runs.large[name], group
+            ):
+                findings.mixed.add(name)
     return one_runs
 
 
-def _repeat(runs: _Runs, found: _Findings) -> ChangedTensors:
+def _repeat(runs: _Runs, findings: _Findings) -> ChangedTensors:
     """Run the same batch again, unless values that samples have alone as well make it needless."""
-    random = any(name in runs.random for name in found.axes)
-    again = runs.single or runs.fixed or found.mixed or random
+    random = any(name in runs.random for name in findings.axes)
+    again = runs.single or runs.fixed or findings.mixed or random
     second = runs.run(runs.first_rows) if again else runs.large
     return find_changes(runs.graph, runs.large, second, runs.random)
 
 
 def _describe_tensor(
-    runs: _Runs, found: _Findings, changes: ChangedTensors, name: str, onnx_type: str
+    runs: _Runs, findings: _Findings, changes: ChangedTensors, name: str, onnx_type: str
 ) -> ProbedTensor:
-    axis, value, is_mixed = found.axes[name], runs.large[name], name in found.mixed
+    axis, value, is_mixed = findings.axes[name], runs.large[name], name in findings.mixed
     random = changes.random.get(name) or (runs.random.get(name) if is_mixed else None)
     return ProbedTensor(
         name=name,
@@ -343,7 +347,7 @@ def _describe_tensor(
         shape=axis.samples_first(value).shape[1:],
         batch_axis=axis.axis,
         merged=axis.merged,
-        varies=name in found.varying,
+        varies=name in findings.varying,
         independent=random is not None or not is_mixed,
         random=random,
     )

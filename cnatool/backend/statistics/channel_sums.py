@@ -112,9 +112,9 @@ class ChannelSums:
         if node.op_type not in _FREE and not self._is_fused(tensor):
             return None
         self._depth += 1
-        found = self._rules[node.op_type](node, weights)
+        total = self._rules[node.op_type](node, weights)
         self._depth -= 1
-        return found
+        return total
 
     def _is_fused(self, tensor: str) -> bool:
         """Whether the runtime fuses the node of a tensor with the one node that reads it."""

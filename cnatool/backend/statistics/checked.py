@@ -52,36 +52,36 @@ def build_exposed_model(
     model = build(())
     count = len(samples)
     feeds = samples.feeds(np.arange(count))
-    found = model.run([feeds], count).statistics
+    results = model.run([feeds], count).statistics
     if any(map(_trains, network.graph.every_node())):
         again = model.run([feeds], count).statistics
         for tensor in tensors:
             if tensor.name not in probed.random and not all(
-                same_values(found[name][:, tensor.number], again[name][:, tensor.number])
-                for name in found
+                same_values(results[name][:, tensor.number], again[name][:, tensor.number])
+                for name in results
             ):
                 raise unrepeatable_error(network.graph, tensor.name)
     differing = [
         tensor.name
         for tensor in tensors
         if tensor.name in probed.reference
-        and not _agree(found, tensor.number, probed.reference[tensor.name])
+        and not _agree(results, tensor.number, probed.reference[tensor.name])
     ]
     return build(differing) if differing else model
 
 
 def _agree(
-    found: Mapping[str, NDArray[np.float64]],
+    results: Mapping[str, NDArray[np.float64]],
     column: int,
     reference: Mapping[Statistic, NDArray[np.float64]],
 ) -> bool:
     for name in _CHECKED:
-        if name not in found or name not in reference:
+        if name not in results or name not in reference:
             continue
         scale = reference["abs_sum"]
         if not np.isfinite(scale).all():
             return False  # as a mask of -inf: it will be so in every batch
-        error = np.abs(found[name][:, column] - reference[name])
+        error = np.abs(results[name][:, column] - reference[name])
         if not (error <= _TOLERANCE * scale).all():
             return False
     return True

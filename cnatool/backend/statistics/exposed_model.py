@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What one run gave, sample axis first everywhere.
+    """The results of one run, sample axis first everywhere.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one run gave: outputs and tensors kept whole, and statistics; (n, …) each."""
+    """The results of one batch: outputs and tensors kept whole, and statistics; (n, …) each."""
 
     whole: list[NDArray[Any]]
     statistics: dict[str, NDArray[np.float64]]
@@ -159,25 +159,25 @@ class ExposedModel:
         )  # fmt: skip
 
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
-        """Run a block of samples, one batch after another."""
-        runs = [self._one_batch(feeds) for feeds in batches]
+        """Run a block of samples, one batch after another; the first ``samples`` rows are kept."""
+        runs = [self._run_batch(feeds) for feeds in batches]
         arrays = [
             _concatenate(parts)[:samples]
-            for parts in zip(*(one.whole for one in runs), strict=True)
+            for parts in zip(*(batch.whole for batch in runs), strict=True)
         ]
         count = len(self._outputs)
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
             statistics={
-                name: _concatenate([one.statistics[name] for one in runs])[:samples]
+                name: _concatenate([batch.statistics[name] for batch in runs])[:samples]
                 for name in runs[0].statistics
             },
         )
 
-    def _one_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
+    def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
-        values = self._one_run(feeds, samples)
+        values = self._run_session(feeds, samples)
         measures = self._measures
         inside, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         statistics: dict[str, NDArray[np.float64]] = {
@@ -185,14 +185,14 @@ class ExposedModel:
         }
         if self._inside:
             # Sums in parts reach no further than float32, and mix what is not finite with zeros.
-            found = (
+            inner = (
                 measures.read(inside)
                 if measures.finite(inside)
-                else self._exactly().run([feeds], samples).statistics
+                else self._exact_model().run([feeds], samples).statistics
             )
             numbers = [tensor.number for tensor in self._inside]
             for name in self._statistics:
-                statistics[name][:, numbers] = found[name]
+                statistics[name][:, numbers] = inner[name]
         if measures.counted is not None:
             statistics["count"] = self._element_counts(rest.pop(0), samples)
         whole = [
@@ -205,48 +205,47 @@ class ExposedModel:
             self._fetched[len(self._outputs) :], whole[len(self._outputs) :], strict=True
         )
         for tensor, value in measured:
-            for name, numbers_ in row_statistics(value, self._statistics).items():
-                statistics[name][:, tensor.number] = numbers_
+            for name, rows in row_statistics(value, self._statistics).items():
+                statistics[name][:, tensor.number] = rows
         return _Batch(whole[:kept], statistics)
 
-    def _exactly(self) -> ExposedModel:
-        """Return the model that takes all statistics in float64; it is seldom needed."""
+    def _exact_model(self) -> ExposedModel:
+        """Return the model that computes all statistics in float64; it is seldom needed."""
         with self._lock:
             if self._exact is None:
                 self._exact = self._make_exact()
             return self._exact
 
-    def _element_counts(self, found: NDArray[Any], samples: int) -> NDArray[np.float64]:
-        """Return the elements of each sample, (n, T), from those of the whole batch."""
+    def _element_counts(self, sizes: NDArray[Any], samples: int) -> NDArray[np.float64]:
+        """Count the elements of each sample, (n, T), from ``sizes`` of the whole batch."""
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
-        counts[[tensor.number for tensor in self._varying]] = found / samples
+        counts[[tensor.number for tensor in self._varying]] = sizes / samples
         return np.repeat(counts[None], samples, axis=0)
 
-    def _one_run(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
+    def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:
             values: list[NDArray[Any]] = self._session.run(self._names, feeds)
         except BackendError as error:
             if PREFIX not in str(error):
                 raise
-            # One of our own nodes failed: what it joins is not equally long.
+            # An appended node failed: the parts that it concatenates differ in length.
             raise BackendError(
-                f"a tensor has not one row for each of {samples} samples, as it had in the first "
-                "batch: leave it out with --tensors '!NAME', or choose another --batch-size. "
+                f"a tensor does not have one row for each of {samples} samples, as in the first "
+                "batch: leave it out with `tensors='!NAME'`, or choose another `batch_size`. "
                 f"({error})"
             ) from error
         for (name, width), rows in zip(self._measures.widths.items(), values, strict=False):
             if rows.shape[1] != width:
                 raise BackendError(
                     f"the shape of a tensor in a batch of {samples} samples is not that of the "
-                    "first batch: leave it out with --tensors '!NAME', or choose another "
-                    "--batch-size. "
-                    f"({name.removeprefix(PREFIX)} sums)"
+                    "first batch: leave it out with `tensors='!NAME'`, or choose another "
+                    f"`batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
             if len(rows) != samples:
                 raise BackendError(
                     f"tensors have {len(rows)} rows for {samples} samples, and had as many as "
-                    "samples in the first batch: leave those out with --tensors '!NAME', or choose "
-                    f"another --batch-size. ({name.removeprefix(PREFIX)} sums)"
+                    "samples in the first batch: leave those out with `tensors='!NAME'`, or choose "
+                    f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
         return values
 
@@ -258,7 +257,7 @@ class ExposedModel:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
                 f"{tensor.shape} a sample in the first batch. Leave it out with "
-                f"{exclusion(tensor.name)}, or choose another --batch-size."
+                f"{exclusion(tensor.name)}, or choose another `batch_size`."
             )
         value = axis.samples_first(value)
         if value.shape[1:] != tensor.shape:

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.graph.graph import load_graph
@@ -22,16 +22,6 @@ from cnatool.backend.session import RunOptions, Session
 from cnatool.backend.statistics.channel_sums import ChannelSum, ChannelSums
 from cnatool.backend.statistics.checked import build_exposed_model
 from cnatool.backend.statistics.exposed_model import ExposedModel
-
-
-def values_of(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    names = [name for node in model.graph.node for name in node.output]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    given = ReferenceEvaluator(copy).run(None, feeds)
-    return feeds | dict(zip(names, given, strict=True))
 
 
 def sums_of(model: onnx.ModelProto, path: Path, values: dict[str, np.ndarray]) -> ChannelSums:
@@ -80,7 +70,7 @@ def test_weights_wherever_they_are(where: str, tmp_path: Path) -> None:
     net.node("Relu", [net.node("Conv", ["x", weight], "y")], "out")
     model = net.model({"x": ("n", 3, 4, 4)}, {"out": ("n", 40, 4, 4)})
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = {"x": x} | made_values(model, {"x": x})
     path = tmp_path / "model.onnx"
     external = {"location": "w.bin", "size_threshold": 0} if where == "file" else {}
     onnx.save(model, path, save_as_external_data=where == "file", **external)
@@ -104,7 +94,7 @@ def test_a_chain_before_a_nonlinearity_is_not_read(tmp_path: Path) -> None:
     net.node("Relu", ["shifted"], "r3")
     model = net.model({"x": ("n", 3, 41, 40)}, {"r3": ("n", 48, 21, 20)})
     x = np.random.default_rng(1).normal(size=(2, 3, 41, 40)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = {"x": x} | made_values(model, {"x": x})
     sums = sums_of(model, tmp_path, values)
     expected = {
         "c1": {"c1"},
@@ -139,7 +129,7 @@ def test_normalised_concatenation(tmp_path: Path) -> None:
     net.node("Relu", [net.node("Sub", ["scaled", net.weight("m", 12, 1, 1)], "less")], "r2")
     model = net.model({"x": ("n", 3, 9, 7)}, {"r2": ("n", 12, 9, 7)})
     x = np.random.default_rng(1).normal(size=(2, 3, 9, 7)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = {"x": x} | made_values(model, {"x": x})
     sums = sums_of(model, tmp_path, values)
     for tensor in ("joined", "normed", "scaled", "less"):
         found = sums.find(tensor)
@@ -212,7 +202,7 @@ def test_random_chains(
     model, shape = made
     folder = tmp_path_factory.mktemp("chain")
     x = np.random.default_rng(2).normal(size=(3, *shape)).astype(np.float32)
-    values = values_of(model, {"x": x})
+    values = {"x": x} | made_values(model, {"x": x})
     sums = sums_of(model, folder, values)
     network = open_network(folder / "model.onnx")
     probed = network.probe(Samples({"x": x}), bound=None, run=RunOptions(threads=1)).tensors
@@ -290,7 +280,7 @@ def test_samples_far_smaller_than_one(scale: float, tmp_path: Path) -> None:
     first = ["x", net.weight("w1", 16, 3, 3, 3), net.weight("b1", 16)]
     net.node("Relu", [net.node("Conv", first, "c1")], "r1")
     net.node("Conv", ["r1", net.weight("w2", 16, 16, 3, 3), net.weight("b2", 16)], "c2")
-    trained = values_of(net.model({"x": ("n", 3, 40, 40)}, {"c2": ("n", 16, 36, 36)}), {"x": x})
+    trained = made_values(net.model({"x": ("n", 3, 40, 40)}, {"c2": ("n", 16, 36, 36)}), {"x": x})
     c2 = trained["c2"].astype(np.float64)
     given = {"scale": np.ones(16), "shift": np.zeros(16)}
     given |= {"mean": c2.mean(axis=(0, 2, 3)), "variance": c2.var(axis=(0, 2, 3))}
