@@ -229,7 +229,7 @@ def test_output_that_is_taken_is_refused_before_anything_is_written(tmp_path: Pa
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
     message = refused("demo", "-o", foreign / "thesis.txt", cwd=tmp_path)
-    assert "this is no folder. Name another path." in message
+    assert "not a folder. Name another path." in message
 
 
 @pytest.mark.skipif(

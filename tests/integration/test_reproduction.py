@@ -144,7 +144,7 @@ _CUT = """
 import sys
 from pathlib import Path
 import torch
-from datasets import of_kind, read_data
+from datasets import read_data, vary_data
 from networks import Exporter
 from training import Run, train
 
@@ -167,12 +167,12 @@ try:
 except KeyboardInterrupt:
     train(run, data, Exporter(data.shape), cut)
 for epoch in run.epochs:
-    one, other = (run.checkpoint(folder, epoch).read_bytes() for folder in (whole, cut))
+    one, other = (run.checkpoint_path(folder, epoch).read_bytes() for folder in (whole, cut))
     assert one == other, epoch
-assert run.checkpoint(cut, 0).read_bytes() != run.checkpoint(cut, 3).read_bytes()
-noise = of_kind(data, "digits", "noise")
-assert abs(noise.pictures["train"].mean() - data.pictures["train"].mean()) < 30
-assert (noise.pictures["train"][:50] != noise.pictures["test"]).any()
+assert run.checkpoint_path(cut, 0).read_bytes() != run.checkpoint_path(cut, 3).read_bytes()
+noise = vary_data(data, "digits", "noise")
+assert abs(noise.images["train"].mean() - data.images["train"].mean()) < 30
+assert (noise.images["train"][:50] != noise.images["test"]).any()
 """
 
 
