@@ -38,7 +38,7 @@ _HYPERPARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class DemoRow:
-    """One network: a run at one of its epochs, its store, and what the store scores.
+    """One network: a run at one of its epochs, its store, and its score.
 
     Attributes
     ----------
