@@ -19,7 +19,7 @@ from support.notes import Notes
 
 import cnatool
 from cnatool.cli.tables.demo import print_correlations, print_networks
-from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
+from cnatool.demo import MEASURES, DemoRow, correlate_measures, run_demo
 from cnatool.metrics.estimate import Cna
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -161,7 +161,7 @@ def test_what_is_undefined_is_left_out_and_said(
         )
         score = msgspec.structs.replace(broken[place].score, splits=splits)
         broken[place] = DemoRow("sgd", broken[place].epoch, broken[place].store, score)
-    found = correlations(broken)
+    found = correlate_measures(broken)
     print_networks(broken)
     print_correlations(broken, found)
     printed = capsys.readouterr().out

@@ -36,7 +36,7 @@ def demo(
 ) -> None:
     """Dump and score small networks as they learn handwritten digits."""
     from cnatool.cli.tables.demo import print_correlations, print_networks
-    from cnatool.demo import CONVENTION, correlations, run_demo
+    from cnatool.demo import CONVENTION, correlate_measures, run_demo
 
     with _folder(output) as folder, ConsoleObserver() as observer:
         rows = run_demo(folder, observer)
@@ -48,7 +48,7 @@ def demo(
     print_line(f"convention {CONVENTION}; `cnatool score` also gives intervals\n")
     print_networks(rows)
     print_line("\ncorrelation with test accuracy\n")
-    print_correlations(rows, correlations(rows))
+    print_correlations(rows, correlate_measures(rows))
     _print_next(None if output is None else rows[-1].store)
 
 
