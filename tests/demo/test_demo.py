@@ -138,7 +138,7 @@ def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Notes]) -> Non
 
 
 def test_correlations_are_scipys(rows: list[DemoRow]) -> None:
-    found = correlations(rows)
+    found = correlate_measures(rows)
     runs = [None, "adam", "conv", "noisy-labels", "sgd"]
     assert [(one.measure, one.run) for one in found] == [(m, r) for m in MEASURES for r in runs]
     for one in found:
@@ -229,7 +229,7 @@ def test_output_that_is_taken_is_refused_before_anything_is_written(tmp_path: Pa
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
     message = refused("demo", "-o", foreign / "thesis.txt", cwd=tmp_path)
-    assert "this is no folder. Name another path." in message
+    assert "not a folder. Name another path." in message
 
 
 @pytest.mark.skipif(
