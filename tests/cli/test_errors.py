@@ -277,12 +277,10 @@ def test_interrupted(here: Path) -> None:
     assert "cnatool: interrupted." in errors
 
 
-def test_what_fails_behind_an_interruption_is_part_of_it() -> None:
-    interrupted = """
-import os, signal
-from cnatool import cli
-from cnatool.cli import app
-
+# What happens in a command, and how it ends: exit code, output, message.
+INTERRUPTED = {
+    "what fails behind it is part of it": (
+        """
 def run():
     try:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -290,21 +288,12 @@ def run():
         raise RuntimeError("cannot release un-acquired lock")
 
 app.app = run
-cli.main()
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60
-    )
-    assert (process.returncode, process.stderr) == (143, "cnatool: terminated.\n")
-
-
-def test_interrupted_where_no_exception_leaves() -> None:
+""",
+        (143, "", "cnatool: terminated.\n"),
+    ),
     # A finaliser runs wherever the interpreter likes, and what is raised in it is dropped.
-    interrupted = """
-import os, signal, time
-from cnatool import cli
-from cnatool.cli import app
-
+    "where no exception leaves": (
+        """
 class Dropped:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
@@ -316,13 +305,32 @@ def run():
     time.sleep(30)
 
 app.app = run
-cli.main()
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60
-    )
-    assert (process.returncode, process.stdout) == (130, "after\n")
-    assert process.stderr == "cnatool: interrupted.\n"
+""",
+        (130, "after\n", "cnatool: interrupted.\n"),
+    ),
+    "while it is imported": (
+        """
+del sys.modules["cnatool.cli.app"]
+
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == "cnatool.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+""",
+        (130, "", "cnatool: interrupted.\n"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INTERRUPTED)
+def test_interruptions(case: str) -> None:
+    happens, expected = INTERRUPTED[case]
+    code = f"import os, signal, sys, time\nfrom cnatool.cli import app, main\n{happens}\nmain()"
+    words = [sys.executable, "-c", code]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == expected
 
 
 def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
@@ -341,25 +349,6 @@ def test_names_that_are_not_utf_8(here: Path) -> None:
     assert refused("dump", name, "data", "-o", "s.zarr", cwd=here) == (
         "cnatool: n\\udce9t.onnx: this name is not UTF-8. Give another."
     )
-
-
-def test_interrupted_while_it_is_imported(here: Path) -> None:
-    interrupted = """
-import os, signal, sys
-from cnatool import cli
-
-class Interrupts:
-    def find_spec(self, name, path, target=None):
-        if name == "cnatool.cli.app":
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupts())
-cli.main()
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=here
-    )
-    assert (process.returncode, process.stderr) == (130, "cnatool: interrupted.\n")
 
 
 def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
