@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["convnet", "mlp", "resnet18", "write_digits"]
+__all__ = ["convnet", "mlp", "resnet18", "transformer", "write_digits"]
 
 
 def mlp(path: Path) -> Path:
@@ -70,6 +70,39 @@ def resnet18(path: Path) -> Path:
     return _written(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
 
 
+def transformer(path: Path, width: int = 128, blocks: int = 4, heads: int = 4) -> Path:
+    """Write a small vision transformer as exporters give it: 16 patches of 7 by 7, GELU by Erf."""
+    net = _Graph(np.random.default_rng(0))
+    patches = [net.weight(width, 1, 7, 7), net.weight(width)]
+    grid = net.node("Conv", ["x", *patches], strides=[7, 7])
+    rows = net.node("Reshape", [grid, net.constant([0, width, 16])])
+    tokens = net.node("Transpose", [rows], perm=[0, 2, 1])
+    tensor = net.node("Add", [tokens, net.weight(16, width)])
+    for _ in range(blocks):
+        normed = net.norm(tensor, width)
+        shape, whole = net.constant([0, 0, heads, width // heads]), net.constant([0, 0, width])
+        query, key, value = (
+            net.node("Reshape", [net.linear(normed, width, width), shape]) for _ in range(3)
+        )
+        query = net.node("Transpose", [query], perm=[0, 2, 1, 3])
+        key = net.node("Transpose", [key], perm=[0, 2, 3, 1])
+        value = net.node("Transpose", [value], perm=[0, 2, 1, 3])
+        scores = net.node(
+            "Mul", [net.node("MatMul", [query, key]), net.constant((width // heads) ** -0.5)]
+        )
+        mixed = net.node("MatMul", [net.node("Softmax", [scores], axis=-1), value])
+        mixed = net.node("Reshape", [net.node("Transpose", [mixed], perm=[0, 2, 1, 3]), whole])
+        tensor = net.node("Add", [net.linear(mixed, width, width), tensor])
+        hidden = net.linear(net.norm(tensor, width), width, 4 * width)
+        erf = net.node("Erf", [net.node("Div", [hidden, net.constant(2.0**0.5)])])
+        gate = net.node("Mul", [hidden, net.node("Add", [erf, net.constant(1.0)])])
+        gelu = net.node("Mul", [gate, net.constant(0.5)])
+        tensor = net.node("Add", [net.linear(gelu, 4 * width, width), tensor])
+    pooled = net.node("ReduceMean", [net.norm(tensor, width)], axes=[1], keepdims=0)
+    logits = net.node("Gemm", [pooled, net.weight(width, 10), net.weight(10)])
+    return _written(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+
+
 class _Graph:
     """Collects nodes and random weights, names made up."""
 
@@ -88,6 +121,19 @@ class _Graph:
         name = f"{operator.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
+
+    def constant(self, value: float | list[int]) -> str:
+        name = f"c{len(self.weights)}"
+        dtype = np.int64 if isinstance(value, list) else np.float32
+        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def linear(self, tensor: str, fan_in: int, fan_out: int) -> str:
+        product = self.node("MatMul", [tensor, self.weight(fan_in, fan_out)])
+        return self.node("Add", [product, self.weight(fan_out)])
+
+    def norm(self, tensor: str, width: int) -> str:
+        return self.node("LayerNormalization", [tensor, self.weight(width), self.weight(width)])
 
     def relu(self, tensor: str) -> str:
         return self.node("Relu", [tensor])

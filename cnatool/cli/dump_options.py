@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, fields
 from enum import StrEnum
 from functools import wraps
@@ -13,9 +13,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from cnatool._util.local_paths import check_downloaded, check_local
 from cnatool.cli.console import key_values
-from cnatool.cli.options import read_constants
-from cnatool.dumping.options import STORED, DumpOptions, choices_of
+from cnatool.dumping.options import DumpOptions, choices_of
 from cnatool.errors import UsageError
 
 
@@ -33,6 +33,54 @@ class _Spelling:
 
 def _read_pairs(option: str, form: str = "KEY=VALUE") -> Callable[[list[str]], dict[str, str]]:
     return lambda words: key_values(option, words, form)
+
+
+def read_constants(words: Sequence[str]) -> dict[str, Any]:
+    """Read ``INPUT=VALUE`` words: numbers with commas, a number and a shape, or ``FILE.npy``."""
+    return {
+        name: _value(name, text)
+        for name, text in key_values("--constant", words, "INPUT=VALUE").items()
+    }
+
+
+def _value(name: str, text: str) -> Any:
+    import numpy as np
+
+    if text.endswith(".npy"):
+        check_local(text)
+        check_downloaded(Path(text))
+        try:
+            return np.load(Path(text), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"--constant {name}={text}: cannot be read ({error}).") from None
+    try:
+        number, colon, shape = text.partition(":")
+        if colon:
+            # A view of one number: an array of this shape may not fit into memory.
+            return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
+        numbers = [_number(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--constant {name}={text}: a number, numbers with commas between them, a number and "
+            "a shape as in 0:1x8x64, or FILE.npy."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _length(word: str) -> int:
+    if not word.isdecimal() or int(word) > 1 << 24:
+        raise ValueError
+    return int(word)
+
+
+def _number(word: str) -> float | int | bool:
+    known = {"true": True, "false": False}
+    if word.strip().lower() in known:
+        return known[word.strip().lower()]
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
 
 
 def _read_image(name: str) -> Callable[[str], Any]:
@@ -124,19 +172,23 @@ def with_dump_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options of a dump to a command, in place of its parameter ``options``.
 
-    ``options`` receives those that were given, as keyword arguments of `DumpOptions`. Without
-    ``panels`` all are added, else those of these panels of the help, and the ``names`` beside them.
+    ``options`` receives those that were given, as keyword arguments of `DumpOptions`. By default
+    all are added, else those of some panels of the help, and others by name, in no panel.
     """
     declared = [
         one
         for one in fields(DumpOptions)
         if one.name not in _PYTHON_ONLY
-        and (not panels or one.metadata["panel"] in panels or one.name in names)
+        and (not (panels or names) or one.metadata["panel"] in panels or one.name in names)
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
-        added = [parameter for one in declared for parameter in _parameters(one)]
+        added = [
+            parameter
+            for one in declared
+            for parameter in _parameters(one, None if one.name in names else one.metadata["panel"])
+        ]
 
         @wraps(command)
         def run(**values: Any) -> None:
@@ -160,10 +212,9 @@ def with_dump_options(
     return decorate
 
 
-def _parameters(declared: Field[Any]) -> Iterator[inspect.Parameter]:
+def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Parameter]:
     spelling, words = _SPELLINGS.get(declared.name, _Spelling()), choices_of(declared)
-    summary, panel = declared.metadata["summary"], declared.metadata["panel"]
-    default = declared.default
+    summary, default = declared.metadata["summary"], declared.default
     flag = spelling.flag or f"--{declared.name.replace('_', '-')}"
     annotation = spelling.type
     if isinstance(default, bool):
@@ -196,7 +247,7 @@ def _parameters(declared: Field[Any]) -> Iterator[inspect.Parameter]:
                 kind,
                 None,
                 typer.Option(
-                    f"--flatness-{name}", metavar=metavar, help=text, rich_help_panel=STORED
+                    f"--flatness-{name}", metavar=metavar, help=text, rich_help_panel=panel
                 ),
             )
 

@@ -104,9 +104,8 @@ class DumpPlan:
 
 
 class DumpInputs(NamedTuple):
-    """A model, the data of each split, and how they feed it."""
+    """The data of each split, and how they feed the model."""
 
-    network: Network
     sources: dict[str, Source]
     feed: Feed
 
@@ -121,7 +120,8 @@ def plan_dump(
     options.check_sources(path, model, data)
     shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
     provider = provider_name(options.provider)
-    network, sources, feed = open_inputs(Path(model), data, options, note)
+    network = open_network(Path(model))
+    sources, feed = open_inputs(network, data, options, note)
     rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
     for line in (*feed.notes, feed.padding(first)):
@@ -198,15 +198,14 @@ def plan_dump(
 
 
 def open_inputs(
-    model: Path, data: str | Path | None, options: DumpOptions, note: Callable[[str], None]
+    network: Network, data: str | Path | None, options: DumpOptions, note: Callable[[str], None]
 ) -> DumpInputs:
-    """Open a model and its data, and plan how they feed it; the first split decides that."""
-    network = open_network(model)
+    """Open the data of a model, and plan how they feed it; the first split decides that."""
     recipe, constants = read_preprocessing(options), options.constants or {}
     selection = select_arrays(network, options.inputs or {}, constants)
     sources = open_sources(data, options, selection, recipe, note)
     first = next(iter(sources.values()))
-    return DumpInputs(network, sources, Feed.plan(network, first, selection, recipe, constants))
+    return DumpInputs(sources, Feed.plan(network, first, selection, recipe, constants))
 
 
 def _open_target(path: Path, options: DumpOptions) -> Store | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnatool._util.text import list_names, printable
+from cnatool.backend.network import open_network
 from cnatool.data.wrappers import read_first_block
 from cnatool.dumping.plan import open_inputs
 from cnatool.errors import UsageError
@@ -39,7 +40,8 @@ def preview(
     split: str | None = None,
 ) -> Preview:
     """Preprocess the first samples of a split as `dump` would."""
-    _, sources, feed = open_inputs(Path(model), data, options, lambda _: None)
+    network = open_network(Path(model))
+    sources, feed = open_inputs(network, data, options, lambda _: None)
     source = next(iter(sources.values())) if split is None else sources.get(split)
     if source is None:
         raise UsageError(f"there is no split {printable(split)}; there are {list_names(sources)}.")

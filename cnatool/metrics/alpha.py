@@ -65,12 +65,12 @@ def entropy(
     the same for every sample and those of `numpy.histogram`, with its right edge and its rounding.
     A value outside is treated as `out_of_range` says; NaN is an error unless dropped.
 
-    uint8 and uint16 pictures count as the unit interval (value / greatest value of the type), bool
+    uint8 and uint16 images count as the unit interval (value / greatest value of the type), bool
     as 0 and 1, floats as they are (float16 as float32). Every other integer type holds symbols: one
     bin for each distinct value, where `bins` and `range` mean nothing.
 
     With `density`, −Σ_b d_b log2 d_b of NumPy's densities d_b = p_b / w_b. The widths w_b are those
-    of NumPy's edges in the type of the values; for pictures these are float32 fractions of their
+    of NumPy's edges in the type of the values; for images these are float32 fractions of their
     greatest level, so that a thousand bins differ in width. `first_row` numbers the samples in
     errors.
 
@@ -115,7 +115,7 @@ def level_entropy(
     density: bool,
     first_row: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the `entropy` of 8-bit pictures from (n, 256) counts of their levels.
+    """Return the `entropy` of 8-bit images from (n, 256) counts of their levels.
 
     Raises `DataError` for a level outside the range, or a sample without any value.
     """
@@ -126,7 +126,7 @@ def level_entropy(
     widths = numbers.sum(axis=1)
     if not widths.all():
         raise DataError(
-            f"Sample row {first_row + np.argmin(widths)} counts no level, which no picture does: "
+            f"Sample row {first_row + np.argmin(widths)} counts no level, which no image does: "
             "dump the data again."
         )
     bits = np.empty(len(numbers))
@@ -139,7 +139,7 @@ def level_entropy(
 
 
 def level_extent(counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
-    """Return the `extent` of 8-bit pictures, from counts of their levels."""
+    """Return the `extent` of 8-bit images, from counts of their levels."""
     present = np.flatnonzero(counts.any(axis=0))
     if not present.size:
         return math.inf, -math.inf
@@ -360,7 +360,7 @@ def _row_counts(index: NDArray[Any], size: int) -> NDArray[np.intp]:
     background = numbers[:, 0].astype(np.intp)
     numbers[:, width:] = numbers[:, :1]
     numbers += np.arange(0, rows * size, size, dtype=np.uint16)[:, None]
-    # Most pictures have a background, and counting one value over and over is slow. Words that hold
+    # Most images have a background, and counting one value over and over is slow. Words that hold
     # the row's first value alone are left out; its count is what is missing to the width.
     words = numbers.view(np.uint64)
     foreground = words != np.repeat(numbers[:, :1], _PER_WORD, axis=1).view(np.uint64)

@@ -29,7 +29,7 @@ def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
     """Return compressed bytes / raw bytes of each sample, (n,) (paper §3.1).
 
     After Serrà et al. 2019. The bytes of (n, …) inputs are taken row by row, least significant
-    first. ``png``, ``webp`` and ``jpeg2000`` compress 8-bit pictures, (h, w), (h, w, C) or (C, h,
+    first. ``png``, ``webp`` and ``jpeg2000`` compress 8-bit images, (h, w), (h, w, C) or (C, h,
     w) with 1, 3 or 4 channels; where both ends could be the channels, the last axis is. What a
     codec writes beside the data counts, so that small samples may have a ratio above 1.
     `describe_codec` names each codec's setting.
@@ -37,9 +37,9 @@ def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
     Raises
     ------
     DataError
-        For samples without any value, and pictures that the codec cannot compress.
+        For samples without any value, and images that the codec cannot compress.
     MetricError
-        For a codec for pictures if the samples are none.
+        For a codec for images if the samples are none.
     """
     values, encoder = np.asarray(x), _CODECS[codec]
     n, size = len(values), math.prod(values.shape[1:]) * values.dtype.itemsize
@@ -54,7 +54,7 @@ def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
             sizes = [size for part in pool.map(lengths, parts) for size in part]
-    except (OSError, ValueError) as error:  # from Pillow, for a picture that is too large
+    except (OSError, ValueError) as error:  # from Pillow, for a image that is too large
         raise DataError(
             f"codec={codec} cannot compress samples of shape {values.shape[1:]}: {error}."
         ) from error
@@ -75,19 +75,19 @@ def describe_codec(codec: Codec) -> str:
 
 
 def _prepare_samples(values: NDArray[Any], codec: Codec) -> NDArray[Any]:
-    """Bring samples into the shape that the codec needs: pictures, or rows of bytes."""
-    if _CODECS[codec].pictures:
-        return _pictures(np.ascontiguousarray(values), codec)
+    """Bring samples into the shape that the codec needs: images, or rows of bytes."""
+    if _CODECS[codec].images:
+        return _images(np.ascontiguousarray(values), codec)
     rows = values.reshape(len(values), math.prod(values.shape[1:]))
     return np.ascontiguousarray(rows, values.dtype.newbyteorder("<"))
 
 
-def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
-    """Bring pictures into the shape (n, h, w) or (n, h, w, C)."""
+def _images(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
+    """Bring images into the shape (n, h, w) or (n, h, w, C)."""
     shape = values.shape[1:]
     if values.dtype != np.uint8:
         raise MetricError(
-            f"codec={codec} takes 8-bit pictures, and the inputs are {values.dtype}: "
+            f"codec={codec} takes 8-bit images, and the inputs are {values.dtype}: "
             "use `codec='zlib'`, bz2, lzma or zstd."
         )
     if len(shape) == 2:
@@ -98,7 +98,7 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
         moved = values[:, 0] if shape[0] == 1 else np.moveaxis(values, 1, 3)
         return np.ascontiguousarray(moved)
     raise MetricError(
-        f"codec={codec} takes pictures of shape (h, w), (h, w, C) or (C, h, w) with 1, 3 or 4 "
+        f"codec={codec} takes images of shape (h, w), (h, w, C) or (C, h, w) with 1, 3 or 4 "
         f"channels, and the inputs have shape {shape}: use `codec='zlib'`, bz2, lzma "
         "or zstd."
     )
@@ -107,7 +107,7 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
 class _Codec(NamedTuple):
     encode: Callable[[NDArray[Any]], bytes]
     text: Callable[[], str]
-    pictures: bool = False
+    images: bool = False
 
 
 def _zlib(sample: NDArray[Any]) -> bytes:
@@ -152,30 +152,30 @@ def _zstd_text() -> str:
     return f"Zstandard of numcodecs {version('numcodecs')}, level 19"
 
 
-_PICTURE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+_IMAGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "PNG": {"compress_level": 9},
     "WEBP": {"lossless": True, "quality": 80, "method": 4, "exact": True},
     "JPEG2000": {"irreversible": False, "no_jp2": True},
 }
 
 
-def _picture(kind: str, sample: NDArray[np.uint8]) -> bytes:
+def _image(kind: str, sample: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     content = BytesIO()
-    Image.fromarray(sample).save(content, kind, **_PICTURE_OPTIONS[kind])
+    Image.fromarray(sample).save(content, kind, **_IMAGE_OPTIONS[kind])
     return content.getvalue()
 
 
-def _picture_text(kind: str, library: str, name: str) -> str:
+def _image_text(kind: str, library: str, name: str) -> str:
     from PIL import __version__, features
 
-    options = ", ".join(f"{key}={value}" for key, value in _PICTURE_OPTIONS[kind].items())
+    options = ", ".join(f"{key}={value}" for key, value in _IMAGE_OPTIONS[kind].items())
     return f"{kind} of Pillow {__version__} ({name} {features.version(library)}), {options}"
 
 
-def _picture_codec(kind: str, library: str, name: str) -> _Codec:
-    return _Codec(partial(_picture, kind), partial(_picture_text, kind, library, name), True)
+def _image_codec(kind: str, library: str, name: str) -> _Codec:
+    return _Codec(partial(_image, kind), partial(_image_text, kind, library, name), True)
 
 
 _CODECS: Mapping[Codec, _Codec] = {
@@ -183,7 +183,7 @@ _CODECS: Mapping[Codec, _Codec] = {
     "bz2": _Codec(_bz2, lambda: "bzip2, level 9"),
     "lzma": _Codec(_lzma, lambda: "xz, preset 9"),
     "zstd": _Codec(_zstd, _zstd_text),
-    "png": _picture_codec("PNG", "zlib", "zlib"),
-    "webp": _picture_codec("WEBP", "webp", "libwebp"),
-    "jpeg2000": _picture_codec("JPEG2000", "jpg_2000", "OpenJPEG"),
+    "png": _image_codec("PNG", "zlib", "zlib"),
+    "webp": _image_codec("WEBP", "webp", "libwebp"),
+    "jpeg2000": _image_codec("JPEG2000", "jpg_2000", "OpenJPEG"),
 }

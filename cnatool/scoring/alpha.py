@@ -106,7 +106,7 @@ def _histogram(
 def _no_order(block: NDArray[Any], fields: ConventionFields, first_row: int) -> NDArray[np.float64]:
     raise MetricError(
         "the store holds only how often each level occurs in an input, and compression depends on "
-        "their order: dump pictures of one size, whose inputs are stored whole, or "
+        "their order: dump images of one size, whose inputs are stored whole, or "
         "use `alpha='entropy'`."
     )
 

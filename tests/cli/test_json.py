@@ -95,8 +95,8 @@ def test_tensors_without_samples_do_not_frighten() -> None:
     assert list(left_out_lines(found)) == [
         "not counted: 1 random tensor, 512 constants, 264 results of shape arithmetic, which hold "
         "no values of samples",
-        "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph (inspect "
-        "--skipped lists them)",
+        "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph "
+        "(`inspect(skipped=True)` lists them)",
     ]
     assert sum(map(needs_no_storing, found)) == 777
     assert list(left_out_lines([])) == []

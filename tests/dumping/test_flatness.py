@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -18,6 +20,7 @@ from support.networks import Builder, saved
 from support.notes import Notes
 
 import cnatool
+from cnatool.dumping.flatness import EVALUATIONS, Interval, largest_scale
 from cnatool.errors import UsageError
 from cnatool.records.weights import FlatnessRecord, NoiseRecord
 from cnatool.scoring.baselines import compute_flatness_baselines
@@ -412,3 +415,42 @@ def test_settings_that_cannot_be_meant(
 ) -> None:
     with pytest.raises(UsageError, match=text):
         measured(tmp_path, features(), settings=settings)
+
+
+# --- the search for σ ---------------------------------------------------------------------------
+
+
+@given(
+    exponent=st.floats(-19.9, 7.9),
+    unit=st.floats(1e-6, 1e6),
+)
+def test_the_edge_is_found_within_half_a_percent(exponent: float, unit: float) -> None:
+    edge, tried = unit * 2**exponent, []
+
+    def tolerated(scale: float) -> bool:
+        tried.append(scale)
+        return scale <= edge
+
+    low, high = largest_scale(tolerated, unit)
+    assert low is not None
+    assert high is not None
+    assert low <= edge < high
+    assert high / low < 1.005
+    assert len(tried) == EVALUATIONS
+    assert {low, high} <= set(tried)
+
+
+def test_all_is_tolerated() -> None:
+    assert largest_scale(lambda _: True, 3.0) == Interval(768.0, None)
+
+
+def test_nothing_is_tolerated() -> None:
+    low, high = largest_scale(lambda _: False, 1.0)
+    assert low is None
+    assert high == pytest.approx(2**-20)
+
+
+def test_a_gap_is_left_at_one_of_its_edges() -> None:
+    low, high = largest_scale(lambda s: s < 0.01 or 0.1 < s < 0.2, 1.0)
+    assert low is not None
+    assert any(low <= edge <= (high or 0) for edge in (0.01, 0.1, 0.2))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.metrics.area import curve_area
+from cnatool.metrics import sums
+from cnatool.metrics.area import curve_area, total_area
 from cnatool.metrics.smoothing import smooth_curve
 
 Curve = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -276,3 +277,22 @@ def test_any_two_splits_in_either_order(
         assert 0 <= there.value <= 1
     same = curve_area(first, first, form=form, window=window, points=20)  # type: ignore[arg-type]
     assert same.value is None or same.value == pytest.approx(0, abs=1e-12)
+
+
+def test_area_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    splits = [(np.round(rng.random(n), 3), rng.normal(size=n)) for n in (2000, 900)]
+    whole = curve_area(*splits, form="total", window=20, points=50)
+    assert whole.value is not None
+    monkeypatch.setattr(sums, "BLOCK", 64)
+    assert curve_area(*splits, form="total", window=20, points=50) == whole
+
+
+def test_area_overwrites_no_curve_of_its_caller() -> None:
+    rng = np.random.default_rng(2)
+    curves = [(np.sort(rng.random(50)), rng.random(50)) for _ in range(2)]
+    before = [values.copy() for curve in curves for values in curve]
+    total_area(*curves)
+    curve_area(*curves, form="total", window=1, points=10)
+    for one, other in zip(before, (v for curve in curves for v in curve), strict=True):
+        np.testing.assert_array_equal(one, other)

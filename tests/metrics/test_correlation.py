@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
+from cnatool.metrics import correlation
 from cnatool.metrics.correlation import (
+    is_constant,
     kendall,
     minibatch_pearson,
     pearson,
@@ -245,3 +248,63 @@ def test_random_minibatches_do_not_know_the_row_order() -> None:
     assert mixed.mean == pytest.approx(np.mean(expected))
     assert mixed.std == pytest.approx(np.std(expected))
     assert mixed.mean < 0.3
+
+
+@pytest.mark.parametrize("order", ["rows", "random"])
+def test_minibatches_over_several_blocks(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha, beta = np.random.default_rng(0).normal(size=(2, 1037))
+    alpha[100:130] = 2.0  # a minibatch in row order has no correlation
+    whole = minibatch_pearson(alpha, beta, rows=10, order=order)
+    monkeypatch.setattr(correlation, "_BLOCK", 30)
+    assert minibatch_pearson(alpha, beta, rows=10, order=order) == whole
+    if order == "rows":
+        slow = [
+            np.corrcoef(alpha[i : i + 10], beta[i : i + 10])[0, 1]
+            for i in range(0, 1030, 10)
+            if i not in (100, 110, 120)
+        ]
+        assert (whole.undefined, whole.mean) == (3, pytest.approx(np.mean(slow), abs=1e-14))
+
+
+_ROWS = 64
+
+
+def exact_pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation in exact arithmetic up to the last root."""
+    x, y = (
+        [Fraction(float(one)) / Fraction(float(np.ptp(values))) for one in values]
+        for values in (a, b)
+    )
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    product = sum((p - mean_x) * (q - mean_y) for p, q in zip(x, y, strict=True))
+    squares = sum((p - mean_x) ** 2 for p in x) * sum((q - mean_y) ** 2 for q in y)
+    return float(product) / float(squares) ** 0.5
+
+
+@pytest.mark.parametrize("size", [1.0, -3.7, 1e12, 1e-200, 4e300])
+@pytest.mark.parametrize("share", [1e-13, 3e-14, 1e-12, 1e-9])
+def test_small_differences_count(size: float, share: float) -> None:
+    rng = np.random.default_rng(0)
+    a = size * (1 + share * rng.random(_ROWS))
+    b = rng.random(_ROWS) + np.arange(_ROWS) / _ROWS
+    expected = exact_pearson(a, b)
+    # the values themselves are rounded, their correlation is not
+    assert pearson(a, b).value == pytest.approx(expected, abs=1e-9)
+    assert pearson(b, a).value == pytest.approx(expected, abs=1e-9)
+    assert spearman(a, b).value is not None
+    assert kendall(a, b).value is not None
+
+
+@pytest.mark.parametrize("size", [1.0, 1e12, 1e-200, -7.3])
+def test_sums_in_another_order_are_the_same(size: float) -> None:
+    rng = np.random.default_rng(1)
+    parts = size * rng.random(256)
+    sums = np.array([sum(rng.permutation(parts).tolist()) for _ in range(_ROWS)])
+    assert np.ptp(sums) > 0
+    assert is_constant(sums)
+    assert pearson(sums, rng.random(_ROWS)).value is None
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, 5.0], [-0.0, 0.0], [1e308, 1e308]])
+def test_equal_values_are_constant(values: list[float]) -> None:
+    assert is_constant(np.array(values))

@@ -12,7 +12,7 @@ from support.networks import Builder, saved
 
 import cnatool
 from cnatool.cli.console import key_values
-from cnatool.cli.options import read_constants
+from cnatool.cli.dump_options import read_constants
 from cnatool.errors import DataError, UsageError
 
 
