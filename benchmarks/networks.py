@@ -1,4 +1,4 @@
-"""Networks and data that the benchmarks run on: the shapes of MNIST, made with a fixed seed."""
+"""Networks and data of the benchmarks: shapes of MNIST, random with a fixed seed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-__all__ = ["convnet", "mlp", "resnet18", "transformer", "write_digits"]
 
 
 def mlp(path: Path) -> Path:
@@ -29,7 +28,7 @@ def mlp(path: Path) -> Path:
         if i < len(sizes) - 1:
             nodes.append(helper.make_node("Relu", [tensor], [f"relu{i}"]))
             tensor = f"relu{i}"
-    return _written(path, nodes, weights, ("n", 784), tensor)
+    return _save(path, nodes, weights, ("n", 784), tensor)
 
 
 def convnet(path: Path) -> Path:
@@ -51,11 +50,11 @@ def convnet(path: Path) -> Path:
     nodes.append(helper.make_node("Flatten", [tensor], ["flat"]))
     weights += [_weights(rng, "w4", (64 * 49, 10), 64 * 49), _weights(rng, "b4", (10,), 64 * 49)]
     nodes.append(helper.make_node("Gemm", ["flat", "w4", "b4"], ["logits"]))
-    return _written(path, nodes, weights, ("n", 1, 28, 28), "logits")
+    return _save(path, nodes, weights, ("n", 1, 28, 28), "logits")
 
 
 def resnet18(path: Path) -> Path:
-    """Write a ResNet-18 for MNIST-sized pictures, as exporters give it: BatchNorm folded."""
+    """Write a ResNet-18 for images of MNIST's size, with BatchNorm folded as exporters do."""
     net = _Graph(np.random.default_rng(0))
     tensor, channels = net.relu(net.conv("x", 1, 64, 3)), 64
     for stage, width in enumerate((64, 128, 256, 512)):
@@ -67,7 +66,7 @@ def resnet18(path: Path) -> Path:
             channels = width
     flat = net.node("Flatten", [net.node("GlobalAveragePool", [tensor])])
     logits = net.node("Gemm", [flat, net.weight(channels, 10), net.weight(10)])
-    return _written(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+    return _save(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
 
 
 def transformer(path: Path, width: int = 128, blocks: int = 4, heads: int = 4) -> Path:
@@ -100,11 +99,11 @@ def transformer(path: Path, width: int = 128, blocks: int = 4, heads: int = 4) -
         tensor = net.node("Add", [net.linear(gelu, 4 * width, width), tensor])
     pooled = net.node("ReduceMean", [net.norm(tensor, width)], axes=[1], keepdims=0)
     logits = net.node("Gemm", [pooled, net.weight(width, 10), net.weight(10)])
-    return _written(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+    return _save(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
 
 
 class _Graph:
-    """Collects nodes and random weights, names made up."""
+    """Collects nodes and random weights under generated names."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -144,12 +143,17 @@ class _Graph:
         return self.node("Conv", names, pads=pads, strides=strides)
 
 
-def write_digits(folder: Path, rows: int) -> Path:
-    """Write a gzipped IDX pair of pictures as sparse as MNIST's; give the images file."""
-    rng = np.random.default_rng(0)
+def make_digits(rows: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Make images, (n, 28, 28), as sparse as MNIST's, of whose pixels a fifth are not zero."""
     images = np.zeros((rows, 28, 28), np.uint8)
-    # A stroke of grey and white amid black: a fifth of MNIST's pixels are not zero.
     images[:, 8:21, 8:20] = rng.integers(1, 500, (rows, 13, 12)).clip(max=255)
+    return images
+
+
+def write_digits(folder: Path, rows: int) -> Path:
+    """Write a gzipped IDX pair of images as sparse as MNIST's; return the file of images."""
+    rng = np.random.default_rng(0)
+    images = make_digits(rows, rng)
     path = folder / "digits-images-idx3-ubyte.gz"
     with gzip.open(path, "wb", 6) as stream:
         stream.write(struct.pack(">I3I", 0x803, *images.shape) + images.tobytes())
@@ -166,7 +170,7 @@ def _weights(
     return numpy_helper.from_array(values, name)
 
 
-def _written(
+def _save(
     path: Path,
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],
