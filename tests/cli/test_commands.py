@@ -13,11 +13,10 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
-from support.command import COMMAND, python, run
+from support.command import COMMAND, python, run, with_options_in
 from support.networks import Builder, residual_convnet, saved
 
 import cnatool
-from cnatool.cli.parameter_names import with_options
 from cnatool.schemas import schema_text
 
 
@@ -47,7 +46,9 @@ def test_json_validates_and_is_what_the_api_gives(here: Path) -> None:
         result = cnatool.score(here / "net.zarr", convention=convention)
         parsed = json.loads(text)
         # Notes name options where those of the library name parameters.
-        assert parsed | {"store": ""} == json.loads(with_options(result.to_json())) | {"store": ""}
+        assert parsed | {"store": ""} == with_options_in(json.loads(result.to_json())) | {
+            "store": ""
+        }
         assert parsed["tags"] == {"epoch": "3", "seed": "1"}
         assert run("score", "net.zarr", "--json", "--convention", convention, cwd=here).stdout == (
             text

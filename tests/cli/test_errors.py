@@ -95,11 +95,11 @@ def test_places_that_cannot_be_written(here: Path) -> None:
         message = refused(*words, cwd=here, code=3)
         # Which of the two the system says depends on the user.
         why = "(No such file or directory|Permission denied)"
-        assert re.search(rf" cannot be written: {why}\. Name another path\.$", message)
+        assert re.search(rf" cannot be written: {why}\. (Name|Choose) another path\.$", message)
     (here / "folder.csv").mkdir()
     message = refused("score", "net.zarr", "--samples", "folder.csv", cwd=here, code=3)
     assert message == (
-        "cnatool: --samples folder.csv cannot be written: Is a directory. Name another path."
+        "cnatool: folder.csv cannot be written: Is a directory. Choose another path."
     )
     assert "/proc/x cannot be written: " in refused("demo", "-o", "/proc/x", cwd=here, code=3)
     assert "net.onnx/x cannot be written: Not a directory" in refused(
@@ -199,7 +199,7 @@ def test_label_that_is_no_class_leaves_what_needs_no_labels(here: Path) -> None:
         (["--set", "colour=red"], "no field 'colour'"),
         (["--set", "bins=many"], "bins=many: expected a whole number"),
         (["--set", "depth=up"], "depth=up: choose index or path"),
-        (["--set", "layers=conv*"], "--set layers=conv*: net.zarr has no such tensor"),
+        (["--set", "layers=conv*"], "--set layers='conv*': net.zarr has no such tensor"),
         (["--convention", "other"], "choose paper, reference or legacy"),
         (["--samples", "frame.xls"], "must end in .parquet or .csv"),
         (["--samples", "no/frame.csv"], "no such folder"),
