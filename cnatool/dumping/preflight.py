@@ -271,9 +271,9 @@ def _ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[st
         for t in whole
     }
     row = {
-        "`keep=statistics`": rest,
-        "`tensors=layers`": rest + sum(size for name, size in sizes.items() if name in layers),
-        "`dtype=float16`": rest + sum(narrow.values()),
+        "`keep='statistics'`": rest,
+        "`tensors='layers'`": rest + sum(size for name, size in sizes.items() if name in layers),
+        "`dtype='float16'`": rest + sum(narrow.values()),
     }
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
