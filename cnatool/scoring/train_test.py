@@ -72,7 +72,7 @@ def score_train_test(
         )
     area = _area(train, test, fields)
     product = _product(margin, area)
-    area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
+    area_interval, product_interval = _add_intervals(train, test, area, product, fields, observer)
     return TrainTestScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
@@ -126,19 +126,7 @@ def _margin(splits: Mapping[str, ScoredSplit], fields: ConventionFields) -> Esti
         return Estimate.undefined(f"no split called {fields.margin_split}")
     if split.margins is None or split.kind is None:
         return Estimate.undefined(split.performance_reason or split.scores_reason or "no outputs")
-    return _margin_of(split.margins, split.kind, fields)
-
-
-def _margin_of(rows: NDArray[np.float64], kind: OutputKind, fields: ConventionFields) -> Estimate:
-    return margin_estimate(
-        rows,
-        form=fields.margin,
-        kind=kind,
-        fraction=fields.margin_fraction,
-        seed=fields.margin_seed,
-        percentile=fields.margin_percentile,
-        batch=fields.margin_batch,
-    )
+    return margin_estimate(split.margins, split.kind, fields)
 
 
 def _product(margin: Estimate, area: Estimate) -> Estimate:
@@ -154,7 +142,7 @@ def _without_interval(estimate: Estimate) -> ResampledEstimate:
     return ResampledEstimate(estimate.value, interval_reason=reason, reason=estimate.reason)
 
 
-def _with_intervals(
+def _add_intervals(
     train: ScoredSplit,
     test: ScoredSplit,
     area: Estimate,
@@ -184,7 +172,10 @@ def _with_intervals(
         _without_interval(product)
         if product.value is None
         else add_interval(
-            product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
+            product,
+            values.area_and_margin,
+            fields.level,
+            bounds=_sign_bounds(values.area_and_margin),
         ),
     )
 
@@ -213,7 +204,7 @@ def _chance(
     return chance_area(area.value, values)
 
 
-def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
+def _sign_bounds(products: NDArray[np.float64]) -> tuple[float, float]:
     """Bound an interval by 0 if all resamples have one sign, which is the margin's."""
     return -math.inf if (products < 0).any() else 0.0, math.inf if (products > 0).any() else 0.0
 
@@ -221,4 +212,4 @@ def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
 def _margin_value(
     kind: OutputKind | None, fields: ConventionFields, rows: NDArray[np.float64]
 ) -> float | None:
-    return _margin_of(rows, kind, fields).value if kind is not None and rows.size else None
+    return margin_estimate(rows, kind, fields).value if kind is not None and rows.size else None
