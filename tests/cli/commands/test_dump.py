@@ -72,7 +72,7 @@ def test_one_file_for_two_splits_is_said(here: Path) -> None:
     ("words", "text"),
     [
         (("d.parquet", "--holdout", "1.5"), "--holdout 1.5: a share of the samples"),
-        (("d.parquet", "--format", "pickle"), "--format pickle: there are npz, npy"),
+        (("d.parquet", "--format", "pickle"), "--format pickle: choose from npz, npy"),
         (("d.parquet::x",), "has no arrays to choose with ::"),
         (("d.h5::g/z",), "there is no 'z', but pixels, y"),
         (("d.parquet", "--split-column", "z"), "--split-column z: "),
@@ -84,5 +84,5 @@ def test_options_that_cannot_be_meant(here: Path, words: tuple[str, ...], text: 
 
 
 def test_every_format_is_in_the_docs() -> None:
-    text = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
     assert [form.name for form in FORMATS if f"| `{form.name}` |" not in text] == []
