@@ -1,4 +1,4 @@
-"""One run of the command: its streams, its signals, and what an exception becomes."""
+"""One run of the command: its streams, its signals, and the exit code of an exception."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ONCE_SECONDS = 0.5
 
 
 def run() -> None:
-    """Run the command line that the process was started with."""
+    """Run the command line of this process."""
     _transliterate()
     debug = "--debug" in sys.argv[1:]
     quiet = bool({"-q", "--quiet"} & {*sys.argv[1:]})
@@ -41,7 +41,7 @@ def run() -> None:
     received: list[int] = []
     try:
         try:
-            _interruptible(received)
+            _handle_signals(received)
             _run()
         finally:
             # The command is over. While the interpreter shuts down, which takes a moment, a signal
@@ -51,14 +51,14 @@ def run() -> None:
         # On its way here an interruption may become another error: a lock that was not yet taken
         # cannot be released, an extension that was being imported is no module.
         if received or isinstance(error, KeyboardInterrupt):
-            _interrupted(received[0] if received else signal.SIGINT)
+            _exit_interrupted(received[0] if received else signal.SIGINT)
         if debug and not isinstance(error, SystemExit | BrokenPipeError):
             _show_traceback(error)
             sys.exit(1)
-        _end(error)
+        _exit_with(error)
 
 
-def _end(error: BaseException) -> NoReturn:
+def _exit_with(error: BaseException) -> NoReturn:
     """Print what went wrong, and exit with the matching code."""
     try:
         raise error
@@ -161,7 +161,7 @@ def _run() -> None:
     app(prog_name="cnatool")
 
 
-def _interruptible(received: list[int]) -> None:
+def _handle_signals(received: list[int]) -> None:
     """Let the first signal end the command in good order, and a later one at once.
 
     The first signal is appended to ``received``.
@@ -203,7 +203,7 @@ def _interruptible(received: list[int]) -> None:
     signals.handle(interrupt)
 
 
-def _interrupted(number: int) -> NoReturn:
+def _exit_interrupted(number: int) -> NoReturn:
     # Buffered output is dropped: writing it may block for ever, and by now signals are ignored.
     # If it was imported, it may have made temporary files.
     if "cnatool.data.formats.csv_text" in sys.modules:

@@ -24,10 +24,7 @@ _ROUNDED = 1 + 1e-9
 
 
 def print_score(result: ScoreResult, *, everything: bool = False, layers: bool = False) -> None:
-    """Print a result as tables; with `everything` also what a first look does not need.
-
-    With `layers` each layer has a line of its own.
-    """
+    """Print a result as tables; with `everything` in full, with `layers` a line for each layer."""
     print_line(f"convention {result.convention}\n")
     _print_splits(result)
     _print_pair(result)
@@ -109,11 +106,11 @@ def _print_pair(result: ScoreResult) -> None:
             [
                 name,
                 form,
-                number(found.value),
-                _interval(found.interval) if isinstance(found, ResampledEstimate) else "",
+                number(estimate.value),
+                _interval(estimate.interval) if isinstance(estimate, ResampledEstimate) else "",
                 *(_by_chance(result.cna_area_by_chance) if name == "CNA-A" else ("", "")),
             ]
-            for name, form, found in _pair_rows(result)
+            for name, form, estimate in _pair_rows(result)
         ],
         keys=2,
         attached={3, 5},
@@ -188,11 +185,11 @@ def _print_alpha_groups(result: ScoreResult) -> None:
 
 def _reasons(result: ScoreResult) -> Iterator[str]:
     fields = result.convention.fields
-    for measure, _, found in _pair_rows(result):
-        if found.reason is not None:
-            yield f"{measure}: {found.reason}"
-        elif isinstance(found, ResampledEstimate) and found.interval_reason is not None:
-            yield f"interval of {measure}: {found.interval_reason}"
+    for measure, _, estimate in _pair_rows(result):
+        if estimate.reason is not None:
+            yield f"{measure}: {estimate.reason}"
+        elif isinstance(estimate, ResampledEstimate) and estimate.interval_reason is not None:
+            yield f"interval of {measure}: {estimate.interval_reason}"
     if result.cna_area.value is not None and result.cna_area_by_chance.reason is not None:
         yield f"CNA-A by chance: {result.cna_area_by_chance.reason}"
     for name, split in result.splits.items():
@@ -209,7 +206,7 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
 
 
 def _further_reasons(result: ScoreResult) -> Iterator[str]:
-    """Give what `_reasons` does not, of what is printed with everything."""
+    """Yield the reasons for what is printed with everything only."""
     fields = result.convention.fields
     for form, gap in (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)):
         if form != fields.gap and gap.reason is not None:
@@ -223,7 +220,7 @@ def _further_reasons(result: ScoreResult) -> Iterator[str]:
             ("smoothed", of.smoothed.reason),
             (f"batches of {fields.cna_batch}", of.minibatches.reason),
         ):
-            # What holds for all coefficients is said of CNA.
+            # The reason of CNA holds for all coefficients.
             if reason is not None and reason != split.cna.reason:
                 yield f"{measure} of {name}: {reason}"
         if split.performance_reason is not None:
@@ -237,10 +234,10 @@ def _further_reasons(result: ScoreResult) -> Iterator[str]:
             yield f"α of the groups of {name}: {split.cna.reason}"
 
 
-def _minibatches(found: MinibatchCna) -> str:
-    if found.std is None:
-        return number(found.mean)
-    return f"{number(found.mean)} ± {number(found.std)}"
+def _minibatches(cna: MinibatchCna) -> str:
+    if cna.std is None:
+        return number(cna.mean)
+    return f"{number(cna.mean)} ± {number(cna.std)}"
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:
@@ -248,7 +245,7 @@ def _by_chance(chance: ChanceArea) -> tuple[str, str]:
 
 
 def _p(value: float | None, least: float | None) -> str:
-    """Write a p-value; at the least that there can be, as a bound."""
+    """Write a p-value; the least possible one as a bound."""
     if value is None or least is None:
         return "–"
     # Short, so that the table fits a terminal: 1.7e-5 and not 1.7e-05.
@@ -272,31 +269,29 @@ def _interval(edges: tuple[float, float] | None) -> str:
 
 def print_baselines(result: ScoreResult) -> None:
     """Print the measures from the norms of the weights as a table."""
-    from cnatool.cli.tables.table import number, print_table
-
-    found = result.baselines
+    baselines = result.baselines
     rows: list[tuple[str, str, Baseline]] = [
-        ("L2", "∏ ‖W‖ / margin", found.l2),
-        ("spectral", "∏ σ₁ / margin", found.spectral),
-        ("L2-path", "path norm / margin", found.l2_path),
-        ("2018 bound", f"from {found.initial or 'initial weights'}", found.bound_2018),
-        ("2018 bound", "from 0", found.bound_2018_from_zero),
-        ("parameter norm", "‖W‖ of all layers", found.parameter_norm),
-        ("L1", "Σ |w| of all layers", found.l1),
-        ("distance", f"from {found.initial or 'initial weights'}", found.distance),
-        ("parameters", "number", found.parameters),
-        ("depth", "layers on a path", found.depth),
+        ("L2", "∏ ‖W‖ / margin", baselines.l2),
+        ("spectral", "∏ σ₁ / margin", baselines.spectral),
+        ("L2-path", "path norm / margin", baselines.l2_path),
+        ("2018 bound", f"from {baselines.initial or 'initial weights'}", baselines.bound_2018),
+        ("2018 bound", "from 0", baselines.bound_2018_from_zero),
+        ("parameter norm", "‖W‖ of all layers", baselines.parameter_norm),
+        ("L1", "Σ |w| of all layers", baselines.l1),
+        ("distance", f"from {baselines.initial or 'initial weights'}", baselines.distance),
+        ("parameters", "number", baselines.parameters),
+        ("depth", "layers on a path", baselines.depth),
     ]
     noise: list[tuple[str, str, Baseline]] = [
-        ("pac-bayes-flatness", "1/σ²", found.pac_bayes_flatness),
-        ("pac-bayes-init", "‖w − w⁰‖² and σ", found.pac_bayes_init),
-        ("pac-bayes-orig", "‖w‖² and σ", found.pac_bayes_orig),
-        ("pac-bayes-mag-flatness", "1/σ′²", found.pac_bayes_mag_flatness),
-        ("pac-bayes-mag-init", "w − w⁰ and σ′", found.pac_bayes_mag_init),
-        ("pac-bayes-mag-orig", "‖w‖², w − w⁰ and σ′", found.pac_bayes_mag_orig),
-        ("pac-bayes-mag-from-zero", "w and σ′", found.pac_bayes_mag_from_zero),
+        ("pac-bayes-flatness", "1/σ²", baselines.pac_bayes_flatness),
+        ("pac-bayes-init", "‖w − w⁰‖² and σ", baselines.pac_bayes_init),
+        ("pac-bayes-orig", "‖w‖² and σ", baselines.pac_bayes_orig),
+        ("pac-bayes-mag-flatness", "1/σ′²", baselines.pac_bayes_mag_flatness),
+        ("pac-bayes-mag-init", "w − w⁰ and σ′", baselines.pac_bayes_mag_init),
+        ("pac-bayes-mag-orig", "‖w‖², w − w⁰ and σ′", baselines.pac_bayes_mag_orig),
+        ("pac-bayes-mag-from-zero", "w and σ′", baselines.pac_bayes_mag_from_zero),
     ]
-    rows += noise if found.flatness is not None else []
+    rows += noise if baselines.flatness is not None else []
     print_line("")
     print_table(
         [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
