@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.score import score, score_samples
     from cnatool.store.convert import convert
-    from cnatool.store.reader import Split, Store
     from cnatool.store.reader import open_store as open
+    from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.store.verify import Verification, verify
     from cnatool.studying.landscape import Landscape, landscape
@@ -114,8 +114,8 @@ _LAZY = {
     "Preflight": ("cnatool.dumping.preflight", "Preflight"),
     "Recording": ("cnatool.recording.recording", "Recording"),
     "ScoreResult": ("cnatool.scoring.results", "ScoreResult"),
-    "Split": ("cnatool.store.reader", "Split"),
-    "Store": ("cnatool.store.reader", "Store"),
+    "Split": ("cnatool.store.store", "Split"),
+    "Store": ("cnatool.store.store", "Store"),
     "StoredArray": ("cnatool.store.stored_array", "StoredArray"),
     "Study": ("cnatool.studying.study", "Study"),
     "StudyResult": ("cnatool.studying.results", "StudyResult"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 # The exit code of a check that failed, as in `cnatool verify`.
 _INCOMPLETE = 1

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         OnError,
     )
     from cnatool.records.weights import Flatness
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 
 def dump(

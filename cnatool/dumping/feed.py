@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 PROBE_SAMPLES = 3
 # What the largest of a few samples' values exceeds, where they are pixels from 0 to 255.

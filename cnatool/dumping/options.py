@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.records.choices import Colour, Interpolation
-    from cnatool.records.store import RuntimeRecord
+    from cnatool.records.run import RuntimeRecord
 
 # More would only wait for each other, and each takes memory.
 _THREADS_A_PROCESSOR = 8

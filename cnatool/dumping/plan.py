@@ -19,7 +19,8 @@ from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
 from cnatool.dumping.batch import batched
 from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
 from cnatool.dumping.left_out import left_out_lines
-from cnatool.records.store import ArrayRecord, ConstantRecord, RuntimeRecord, StoreRecord
+from cnatool.records.run import ConstantRecord, RuntimeRecord
+from cnatool.records.store import ArrayRecord, StoreRecord
 from cnatool.scoring.output import no_output_text
 
 if TYPE_CHECKING:

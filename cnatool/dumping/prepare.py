@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.backend.statistics.exposed_model import ExposedModel
     from cnatool.records.choices import Codec
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,16 +78,6 @@ def find_shortcuts(operations: Sequence[Operation[_Key]]) -> set[_Key]:
     and a nonlinearity may come before the first. A branch on whose layers the other branch depends
     bypasses nothing: such layers are on the main path. Of branches with equally many layers neither
     is a bypass. A sum of sums is one sum of all their terms.
-
-    Parameters
-    ----------
-    operations : sequence of Operation
-        In execution order.
-
-    Returns
-    -------
-    set of int or str
-        The results of those layers.
     """
     return set(_Operations(operations).shortcuts())
 

@@ -55,11 +55,5 @@ class OutputPath:
         return None if self.function or self.rectified else replace(self, rectified=True)
 
     def leads_on(self, *, pointwise: bool) -> bool:
-        """Say whether the layer is the output layer where this path ends at an output.
-
-        Parameters
-        ----------
-        pointwise : bool
-            The layer is a 1×1 convolution.
-        """
+        """Whether the layer is the output layer where this path ends at an output."""
         return not self.rectified or (self.averaged and (self.function or pointwise))

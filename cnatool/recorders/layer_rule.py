@@ -142,7 +142,7 @@ class _Network:
         return self.readers.keys() - self.producer.keys()
 
     def walk(self, operator: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Give the values that hold the operator's result, and those that enter what follows."""
+        """Return the values that hold the operator's result, and those that enter what follows."""
         linear = [operator.makes]
         group = linear  # values that differ in their shape alone
         biased = operator.biased
@@ -175,7 +175,7 @@ class _Network:
         return tuple(linear), tuple(group)
 
     def _normalized(self, value: int) -> int | None:
-        """Give what a normalisation written out in several steps makes of a value, if it is one.
+        """Return what a normalisation written out in several steps makes of a value, if it is one.
 
         Those steps read nothing else that depends on the input, take a mean and a root, divide,
         and meet again in one value.
@@ -211,7 +211,7 @@ class _Network:
         return lengths
 
     def ancestors(self, values: Iterable[int]) -> set[int]:
-        """Give ``values`` and every value on which they depend."""
+        """Return ``values`` and every value on which they depend."""
         found = set(values)
         for step in reversed(self.steps):
             if step.makes in found:
@@ -219,7 +219,7 @@ class _Network:
         return found
 
     def ends(self, operator: Step) -> bool:
-        """Say whether a layer's result reaches an output without taking on another meaning."""
+        """Whether a layer's result reaches an output without taking on another meaning."""
         reached = {operator.makes: OutputPath()}
         for step in self.steps:
             value = next((value for value in step.reads if value in reached), None)
@@ -233,7 +233,7 @@ class _Network:
         )
 
     def shortcuts(self, ends: Mapping[int, int]) -> set[int]:
-        """Give the results of the linear operators that are projections on a residual bypass.
+        """Return the results of the linear operators that are projections on a residual bypass.
 
         By an operator's result, ``ends`` has the value at which the walk from it stops.
         """
@@ -242,7 +242,7 @@ class _Network:
 
 
 def _behind(step: Step, path: OutputPath) -> OutputPath | None:
-    """Give the path behind a step that reads a value on it; None where the path ends."""
+    """Return the path behind a step that reads a value on it; None where the path ends."""
     if step.kind == "squash":
         return path.through_function()
     if step.operator in MEAN_POOLING:

@@ -102,24 +102,7 @@ class Selection:
 
 
 def select_values(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Selection:
-    """Choose values and name them.
-
-    Parameters
-    ----------
-    named : mapping of str to module
-        The network's modules.
-    trace : Trace
-        Of the network.
-    modules : str, type, or sequence of these
-        ``preactivation``, ``linear``, ``all``, globs of module names, or types of modules.
-
-    Raises
-    ------
-    UsageError
-        If nothing matches, or there is no layer.
-    DataError
-        If a value that was asked for has no sample axis.
-    """
+    """Choose values and name them."""
     return _Selector(named, trace).choose(modules)
 
 
@@ -198,14 +181,14 @@ class _Selector:
         return found
 
     def _all_layers(self) -> list[Layer]:
-        """Give a layer for each value that was chosen by hand."""
+        """Return a layer for each value that was chosen by hand."""
         ends = set(self._trace.outputs.values())
         return [
             Layer(self._chosen[value].name, output=value in ends) for value in sorted(self._chosen)
         ]
 
     def _carrier(self, values: Sequence[int]) -> int:
-        """Give the value to record of several that differ in their shape alone."""
+        """Return the value to record of several that differ in their shape alone."""
         with_samples = [v for v in values if self._trace.values[v].axis is not None]
         given = [v for v in with_samples if self._trace.values[v].places]
         if not with_samples:

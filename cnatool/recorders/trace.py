@@ -82,7 +82,7 @@ class Trace:
 
 
 def sample_axis(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
-    """Give the one axis that has as many elements as there are samples."""
+    """Return the one axis that has as many elements as there are samples."""
     if len(small) != len(large):
         return None
     moved = [axis for axis in range(len(small)) if small[axis] != large[axis]]

@@ -56,7 +56,7 @@ class Batch:
         return len(next(iter(self.inputs.values())))
 
     def forms(self) -> dict[str, Form]:
-        """Give type and shape for one sample of each array, by what it is."""
+        """Return type and shape for one sample of each array, by what it is."""
         kinds = (("input", self.inputs), ("output", self.outputs), ("tensor", self.tensors))
         return {
             f"{kind} {name!r}": (value.dtype, value.shape[1:])
@@ -142,7 +142,7 @@ class Description:
 
 
 def _magnitude(values: NDArray[Any] | None) -> float | None:
-    """Give the magnitude of a tensor by its first rows; None where only sums were given."""
+    """Return the magnitude of a tensor by its first rows; None where only sums were given."""
     if values is None:
         return None
     return magnitude(row_statistics(values[:_LOOKED_AT], ["abs_sum"])["abs_sum"])
@@ -194,7 +194,7 @@ def _statistics(
     given: Mapping[str, Mapping[str, ArrayLike]] | None,
     rows: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """Give each statistic, (n, T): of the tensors' values, or as the caller computed it."""
+    """Return each statistic, (n, T): of the tensors' values, or as the caller computed it."""
     found: dict[str, NDArray[np.float64]] = {
         name: np.empty((rows, len(described.operators))) for name in described.statistics
     }
@@ -228,7 +228,7 @@ def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> No
 
 
 def _native_array(value: ArrayLike) -> NDArray[Any]:
-    """Give an array in the byte order of the machine, which is what is stored and hashed."""
+    """Return an array in the byte order of the machine, which is what is stored and hashed."""
     array = np.asarray(value)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -236,7 +236,7 @@ def _native_array(value: ArrayLike) -> NDArray[Any]:
 def _arrays_by_name(
     what: str, given: ArrayLike | Mapping[str, ArrayLike], names: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """Give arrays by name, in the store's order."""
+    """Return arrays by name, in the store's order."""
     if not isinstance(given, Mapping):
         if len(names) != 1:
             raise DataError(f"{what}: there are {len(names)}, so give them by name.")

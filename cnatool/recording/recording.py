@@ -427,9 +427,9 @@ class Recording:
         )
 
     def _same_samples(self, split: str) -> SampleComparison | None:
-        """Give what the samples of a split are compared with, where another store has them."""
+        """Return what the samples of a split are compared with, where another store has them."""
         if self._shared is not None and split not in self._same:
-            self._same[split] = SampleComparison(self._shared.held(split))
+            self._same[split] = SampleComparison(self._shared.split(split))
         return self._same.get(split)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 
 def score(

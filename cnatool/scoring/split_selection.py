@@ -14,7 +14,8 @@ from cnatool.metrics.alpha import OutsideError
 from cnatool.scoring.alpha import input_extent
 from cnatool.scoring.layer_selection import scored_layers
 from cnatool.scoring.train_test import TEST, TRAIN, UNNAMED
-from cnatool.store.reader import Store, open_store
+from cnatool.store.reader import open_store
+from cnatool.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.store.reader import Split
+    from cnatool.store.store import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import cnatool
 from cnatool.errors import NotAStoreError, StoreDamagedError, UsageError
 from cnatool.records.layout import StoreRows, split_arrays
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.reader import Store
+from cnatool.store.store import Store
 from cnatool.store.writer import StoreWriter
 
 

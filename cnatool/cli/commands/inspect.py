@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 # Skipped samples, and reasons why tensors are not stored, that are shown unasked.
 _LISTED = 5

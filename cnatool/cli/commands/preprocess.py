@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.dumping.preview import Preview
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 
 class _Order(StrEnum):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import SplitResult
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _SAMPLES = 2000  # of a split
 _CURVE = 600  # points of a curve

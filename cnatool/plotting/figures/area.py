@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.score import Scored
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _COLUMNS = 2
 _POINTS = 600  # of a curve

@@ -69,16 +69,7 @@ _ARITHMETIC = {
 
 
 def read_step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Step:
-    """Read an operation of a graph.
-
-    Parameters
-    ----------
-    operation : tf.Operation
-    number : callable
-        Gives the value of a tensor; None for one that does not depend on the network's input.
-    makes : int
-        The value of its first result.
-    """
+    """Read an operation of a graph."""
     inputs = list(operation.inputs)
     reads = tuple(found for one in inputs if (found := number(one)) is not None)
     if operation.type in _PRODUCTS:

@@ -25,7 +25,7 @@ def samples_first(tensor: Any, axis: int) -> Any:
 
 
 def device_statistics(rows: Any, names: Sequence[Statistic]) -> NDArray[np.float64]:
-    """Give statistics over the elements of each row, (S, n), in float64."""
+    """Return statistics over the elements of each row, (S, n), in float64."""
     flat = tf.cast(tf.reshape(rows, (rows.shape[0], -1)), tf.float64)
     found: NDArray[np.float64] = tf.stack([_statistic(flat, name) for name in names]).numpy()
     return found
@@ -47,7 +47,7 @@ def _statistic(flat: Any, name: Statistic) -> Any:
 
 
 def arrays(given: Any) -> dict[str, NDArray[Any]]:
-    """Give arrays or tensors as NumPy arrays by name."""
+    """Return arrays or tensors as NumPy arrays by name."""
     if isinstance(given, Mapping):
         named = dict(given)
     elif isinstance(given, (tuple, list)) and given and np.ndim(given[0]):

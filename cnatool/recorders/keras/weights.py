@@ -28,12 +28,12 @@ _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
 def model_state(model: Any) -> dict[str, NDArray[Any]]:
-    """Give a model's variables by path, as ``initial_state`` takes them."""
+    """Return a model's variables by path, as ``initial_state`` takes them."""
     return {variable.path: np.array(variable) for variable in model.variables}
 
 
 def with_groups(choice: Selection, layers: Mapping[str, Any]) -> list[Layer]:
-    """Give the layers with the groups of their convolutions."""
+    """Return the layers with the groups of their convolutions."""
     sources = {one.name: one.source.module for one in choice.tensors}
     found = []
     for layer in choice.layers:
@@ -51,7 +51,7 @@ def layer_arrays(
     layers: Mapping[str, Any],
     initial_state: Mapping[str, NDArray[Any]] | None,
 ) -> dict[str, Any]:
-    """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
+    """Return ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
 
     A BatchNormalization that follows a layer is folded into its weights.
     """
@@ -91,7 +91,7 @@ def _arrays(
 
 
 def _outputs_first(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
-    """Give a layer's kernel as (out, …); None of a layer that has no kernel of its own."""
+    """Return a layer's kernel as (out, …); None of a layer that has no kernel of its own."""
     known = (keras.layers.Dense, *_TRANSPOSED, *_CONVOLUTIONS, *_DEPTHWISE)
     if not isinstance(layer, known):
         return None
@@ -103,7 +103,7 @@ def _outputs_first(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any
 
 
 def _scale(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Give what a BatchNormalization multiplies each channel with."""
+    """Return what a BatchNormalization multiplies each channel with."""
     scale = 1 / np.sqrt(state[layer.moving_variance.path] + layer.epsilon)
     if layer.gamma is not None:
         scale = scale * state[layer.gamma.path]

@@ -31,7 +31,7 @@ def check_network(network: Any) -> None:
 
 
 def arrays(given: Any) -> dict[str, NDArray[Any]]:
-    """Give arrays or tensors as NumPy arrays by name."""
+    """Return arrays or tensors as NumPy arrays by name."""
     named = given if isinstance(given, Mapping) else {"input": given}
     return {
         name: array(one) if isinstance(one, torch.Tensor) else np.asarray(one)
@@ -40,7 +40,7 @@ def arrays(given: Any) -> dict[str, NDArray[Any]]:
 
 
 def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Give the tensors that a network is called with, by name."""
+    """Return the tensors that a network is called with, by name."""
     named = {
         name + (f".{part}" if part else ""): tensor
         for name, one in [

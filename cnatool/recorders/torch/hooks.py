@@ -119,18 +119,7 @@ class _Run:
 
 
 class Taps:
-    """Hooks on the modules that give the chosen values.
-
-    Parameters
-    ----------
-    network : Module
-    choice : Choice
-    statistics : sequence of Statistic
-    whole : bool
-        Take tensors whole.
-    parallel : bool
-        Replicas of the network are called, each with a part of the samples.
-    """
+    """Hooks on the modules that give the chosen values."""
 
     def __init__(
         self,
@@ -210,13 +199,7 @@ class Taps:
         self._outputs = {one.name: array(tensors[one.part].movedim(one.axis, 0)) for one in outputs}
 
     def taken(self) -> RecordedBatch:
-        """Give what was taken of this batch, the samples in the order in which they were given.
-
-        Raises
-        ------
-        DataError
-            If something is missing.
-        """
+        """Collect the values of this batch, its samples in their original order."""
         # Samples are scattered over devices in their order.
         runs = sorted(self._runs, key=lambda run: run.place)
         for one in self._choice.tensors:
@@ -277,7 +260,7 @@ class Taps:
                 self._take(run, one, tensors[one.source.result])
 
     def _running(self) -> _Run | None:
-        """Give this thread's run; None outside of a batch."""
+        """Return this thread's run; None outside of a batch."""
         if not self._active or is_watching():
             return None
         return getattr(self._thread, "run", None)

@@ -140,19 +140,7 @@ class Operation:
 def read_operation(
     name: str, args: tuple[Any, ...], result: Any, is_data: Callable[[Any], bool]
 ) -> Operation:
-    """Read an operator and its arguments.
-
-    Parameters
-    ----------
-    name : str
-        The operator without its overload.
-    args : tuple
-        What it was given.
-    result : object
-        What it gave.
-    is_data : callable
-        Says whether an argument depends on the network's input.
-    """
+    """Read an operator and its arguments."""
     if name in _PRODUCTS:
         one, other, bias = _PRODUCTS[name]
         factors = [args[one], args[other]]

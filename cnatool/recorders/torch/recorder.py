@@ -266,7 +266,7 @@ class Recorder:
         return self._taps_of(choice)
 
     def _other_taps(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int) -> Taps:
-        """Give taps that take the same tensors from other operators."""
+        """Return taps that take the same tensors from other operators."""
         taps, first = next(iter(self._taps.values())), self._choice
         if not taps.in_operators or first is None:
             return taps
@@ -385,13 +385,7 @@ def record(
 
 
 def check_installed() -> None:
-    """Say what to install where there is no PyTorch.
-
-    Raises
-    ------
-    UsageError
-        If there is none.
-    """
+    """Say what to install where there is no PyTorch."""
     try:
         import torch  # noqa: F401
     except ImportError as error:

@@ -16,7 +16,7 @@ _BLOCK = 256
 
 
 def device_statistics(rows: torch.Tensor, names: Sequence[Statistic]) -> torch.Tensor:
-    """Give statistics over the elements of each row, added up in float64 where the device has it.
+    """Return statistics over the elements of each row, added up in float64 where the device has it.
 
     On a CPU, where that takes many times as long, sums of few numbers are float32 (or what the
     tensor is, if that is wider), and those are added up in float64.

@@ -31,7 +31,7 @@ _thread = local()
 
 
 def is_watching() -> bool:
-    """Say whether a network is watched in this thread: its calls are not the user's."""
+    """Whether a network is watched in this thread: its calls are not the user's."""
     return getattr(_thread, "watching", False)
 
 
@@ -49,7 +49,7 @@ def operator_name(function: Any) -> str:
 
 
 def tensors_by_name(given: Any) -> dict[str, torch.Tensor]:
-    """Give the tensors of a module's result by name; the name of one tensor alone is empty."""
+    """Return the tensors of a module's result by name; the name of one tensor alone is empty."""
     if isinstance(given, torch.Tensor):
         return {"": given}
     if hasattr(given, "items"):
@@ -95,11 +95,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def find(self, tensor: Any) -> int | None:
-        """Give the number of a tensor's value; None where it does not depend on the input."""
+        """Return the number of a tensor's value; None where it does not depend on the input."""
         return self._known.get(_key(tensor)) if isinstance(tensor, torch.Tensor) else None
 
     def read(self, given: Any) -> list[int]:
-        """Give the values among arguments."""
+        """Return the values among arguments."""
         found = map(self.find, tree_flatten(given)[0])
         return [value for value in found if value is not None]
 
@@ -214,7 +214,7 @@ def trace_network(
 
 
 def _guesses(given: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
-    """Give sets of arguments that may have the samples' axis: all, then fewer.
+    """Return sets of arguments that may have the samples' axis: all, then fewer.
 
     The mask of a sequence that is as long as the batch has none.
     """
@@ -268,7 +268,7 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
 
 
 def _take_samples(given: Any, chosen: set[int], rows: int, count: int) -> Any:
-    """Give ``count`` samples of the chosen tensors, some of them repeated."""
+    """Return ``count`` samples of the chosen tensors, some of them repeated."""
 
     def part(one: Any) -> Any:
         if id(one) not in chosen:

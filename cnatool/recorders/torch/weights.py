@@ -25,7 +25,7 @@ _BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d
 def layer_arrays(
     network: torch.nn.Module, choice: Selection, initial_state: Mapping[str, torch.Tensor] | None
 ) -> dict[str, Any]:
-    """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
+    """Return ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
 
     A BatchNorm in ``eval`` mode that follows a layer is folded into its weights.
     """
@@ -51,7 +51,7 @@ def _initial(
     module: str,
     name: str,
 ) -> torch.Tensor:
-    """Give what a module had in another state of the network."""
+    """Return what a module had in another state of the network."""
     key = _joined(module, name)
     if key in state:
         return state[key]
@@ -101,7 +101,7 @@ def _joined(module: str, name: str) -> str:
 
 
 def _outputs_first(module: torch.nn.Module, weight: torch.Tensor) -> torch.Tensor:
-    """Give weights as (out, in, …) in float32 or wider, on the CPU."""
+    """Return weights as (out, in, …) in float32 or wider, on the CPU."""
     weight = weight.detach().cpu()
     weight = weight if weight.dtype == torch.float64 else weight.float()
     if not isinstance(module, _TRANSPOSED):
@@ -118,7 +118,7 @@ def _folds(module: torch.nn.Module) -> bool:
 def _scale(
     module: torch.nn.Module, name: str, state: Callable[[str, str], torch.Tensor]
 ) -> torch.Tensor:
-    """Give what a BatchNorm multiplies each channel with."""
+    """Return what a BatchNorm multiplies each channel with."""
     variance = state(name, "running_var").detach().cpu()
     scale = torch.rsqrt(variance + getattr(module, "eps", 0.0))
     if getattr(module, "affine", False):
