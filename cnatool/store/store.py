@@ -266,5 +266,5 @@ class Store:
             return self._tensors[name]
         except KeyError:
             raise MetricError(
-                f"{self.path} contains no tensor {name!r}. `cnatool inspect {self.path}` lists them."
+                f"{self.path}: no tensor {name!r}. `cnatool inspect {self.path}` lists the tensors."
             ) from None
