@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+from support.command import run
 
 from cnatool.errors import UsageError
 from cnatool.schemas import SCHEMAS, schema_text
@@ -34,8 +33,7 @@ def test_no_leftover_schemas() -> None:
 
 
 def test_the_help_lists_them() -> None:
-    words = [Path(sys.executable).parent / "cnatool", "schema", "--help"]
-    text = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    text = run("schema", "--help").stdout
     *others, last = SCHEMAS
     assert f"{', '.join(others)}, or {last}." in " ".join(text.split())
 

@@ -1,8 +1,8 @@
 """The range of values that a model expects, inferred from the first operators of its graph.
 
-Many exports divide pixels by 255, or normalise them, in the graph itself. From an input the graph
-is followed through changes of shape, casts, and sums and products with constants; run on constant
-samples, that part gives the affine map which the model applies first.
+Many exports divide pixels by 255, or normalise them, in the graph itself. The graph is followed
+from an input through changes of shape, casts, and sums and products with constants. That part, run
+on constant samples, shows the affine map which the model applies first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 Takes = Literal["pixels", "unit"]
 
-# Values from 0 to 1 have a mean of 1 at most, and nobody divides them by 10: what is beyond is made
-# for the levels of pixels. MNIST's have the mean 33, and CIFAR-10's the standard deviation 63.
+# Values from 0 to 1 have a mean of at most 1, and nobody divides them by 10: larger numbers are for
+# the levels of pixels. Those of MNIST have a mean of 33, those of CIFAR-10 a deviation of 63.
 _LEAST_CENTRE = 2.0
 _LEAST_DIVISOR = 10.0
-# Statistics of a BatchNormalization are those of data that may have been standardised before.
+# The data behind the statistics of a BatchNormalization may have been standardised before.
 _LEAST_DEVIATION = 4.0
-# That leaves room for rounding.
+# 1, and room for rounding.
 _UNIT = 1.01
-# Between two samples; more elements than these are not needed to tell a range.
+# Larger inputs are not run.
 _MOST_ELEMENTS = 1 << 26
 
 _ONE_INPUT = frozenset(
@@ -69,27 +69,20 @@ _ONE_INPUT = frozenset(
 )
 _SUMS = frozenset({"Add", "Concat", "Sub", "Sum"})
 _LINEAR = frozenset({"Conv", "Gemm", "MatMul"})
-# These change values, and not only shapes.
+# Operators that change values, not only shapes.
 _ARITHMETIC = frozenset({"Add", "Div", "ImageScaler", "Mul", "Neg", "Scaler", "Sub", "Sum"})
 _ARITHMETIC |= _LINEAR
-# What reads the result of that part, and tells what range it expects.
+# Readers of the result of that part that show which range they expect.
 _WITNESSES = frozenset({"BatchNormalization", "Cast", "Clip", "QuantizeLinear"})
 
 
 @dataclass(frozen=True, slots=True)
 class InputRange:
-    """The values that a model's input is made for.
+    """The values that a model's input is made for."""
 
-    Attributes
-    ----------
-    takes : {"pixels", "unit"} or None
-        Values from 0 to 255, or from 0 to 1; None where the graph computes something first that
-        tells neither.
-    text : str
-        What the model does to the input first, to go on after "the model".
-    """
-
+    # From 0 to 255, or from 0 to 1; None where what the graph computes first shows neither.
     takes: Takes | None
+    # What the model does to the input first, to continue "the model".
     text: str
 
     def __str__(self) -> str:
@@ -97,18 +90,10 @@ class InputRange:
         return self.text + top.get(self.takes or "", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What one place of the graph tells: a text, and what it takes."""
-
-    takes: Takes | None
-    text: str
-
-
 def infer_input_range(
     graph: Graph, name: str, shape: tuple[int, ...], batch: int
 ) -> InputRange | None:
-    """Tell from the first operators of a graph which values an input is made for."""
+    """Infer from the first operators of a graph which values an input is made for."""
     constants = Constants(graph)
     known = _affine_part(constants, name)
     witnesses = [
@@ -124,22 +109,22 @@ def infer_input_range(
         return None
     try:
         maps = _maps(graph, known, name, (batch, *shape), wanted)
-        found = [_of_map(*maps[tensor]) for tensor in ends]
-        found += [_of_witness(constants, node, *maps[tensor]) for tensor, node in witnesses]
+        ranges = [_from_map(*maps[tensor]) for tensor in ends]
+        ranges += [_from_witness(constants, node, *maps[tensor]) for tensor, node in witnesses]
     except CnatoolError:
-        # The dump itself says what does not run.
+        # The dump itself reports what does not run.
         return None
-    return _joined([one for one in found if one is not None])
+    return _combine([each for each in ranges if each is not None])
 
 
-def _joined(found: list[_Evidence]) -> InputRange | None:
-    """Join what several places tell; where they contradict each other, nothing is certain."""
-    kinds = {one.takes for one in found} - {None}
+def _combine(ranges: list[InputRange]) -> InputRange | None:
+    """Combine the evidence of several places; contradictions leave the range open."""
+    kinds = {each.takes for each in ranges} - {None}
     if len(kinds) > 1:
-        texts = " and ".join(dict.fromkeys(one.text for one in found if one.takes))
+        texts = " and ".join(dict.fromkeys(each.text for each in ranges if each.takes))
         return InputRange(None, texts)
     takes = next(iter(kinds), None)
-    return next((InputRange(takes, one.text) for one in found if one.takes == takes), None)
+    return next((each for each in ranges if each.takes == takes), None)
 
 
 def _is_end(graph: Graph, tensor: str, known: Mapping[str, onnx.NodeProto | None]) -> bool:
@@ -149,14 +134,14 @@ def _is_end(graph: Graph, tensor: str, known: Mapping[str, onnx.NodeProto | None
 
 
 def _computed(known: Mapping[str, onnx.NodeProto | None]) -> list[str]:
-    """List the tensors of an affine part that hold other values than the input."""
-    found: dict[str, None] = {}
+    """List the tensors of an affine part whose values differ from the input's."""
+    computed: dict[str, None] = {}
     for tensor, node in known.items():
         if node is None:
             continue
-        if node.op_type in _ARITHMETIC or any(one in found for one in node.input):
-            found[tensor] = None
-    return list(found)
+        if node.op_type in _ARITHMETIC or any(name in computed for name in node.input):
+            computed[tensor] = None
+    return list(computed)
 
 
 def _affine_part(constants: Constants, name: str) -> dict[str, onnx.NodeProto | None]:
@@ -171,11 +156,11 @@ def _affine_part(constants: Constants, name: str) -> dict[str, onnx.NodeProto | 
 def _is_affine(
     constants: Constants, node: onnx.NodeProto, known: Mapping[str, onnx.NodeProto | None]
 ) -> bool:
-    reads = [one for one in node.input if one]
-    data = [one for one in reads if one in known]
+    reads = [source for source in node.input if source]
+    data = [source for source in reads if source in known]
     if not data:
         return False
-    fixed = all(_is_fixed(constants, one) for one in reads if one not in known)
+    fixed = all(_is_fixed(constants, source) for source in reads if source not in known)
     if node.op_type in _SUMS or node.op_type == "Neg":
         return fixed
     if node.op_type in ("Mul", "Div"):
@@ -204,7 +189,7 @@ def _to_float(constants: Constants, node: onnx.NodeProto) -> bool:
 
 
 def _is_diagonal(constants: Constants, node: onnx.NodeProto) -> bool:
-    """Whether a linear operator scales each channel by itself, in this order or another."""
+    """Whether a linear operator only scales, and perhaps permutes, the channels."""
     name = node.input[1]
     size = constants.size(name)
     if size is None or size > 1 << 20 or not constants.has(name):
@@ -232,7 +217,7 @@ def _maps(
     shape: tuple[int, ...],
     wanted: list[str],
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Give factor and summand of each element that depends on the input, for each tensor."""
+    """Compute the factor and the summand of each element of tensors that depend on the input."""
     whole = graph.model
     needed = set(wanted)
     nodes: list[onnx.NodeProto] = []
@@ -240,13 +225,13 @@ def _maps(
         if needed.intersection(node.output):
             needed.update(node.input)
             nodes.insert(0, node)
-    # Other inputs are read for their shapes alone, if at all.
+    # Other inputs are read only for their shapes, if at all.
     inputs = [value for value in whole.graph.input if value.name == name]
     part = onnx.helper.make_graph(
         nodes,
         "input",
         inputs,
-        [onnx.ValueInfoProto(name=one) for one in wanted],
+        [onnx.ValueInfoProto(name=tensor) for tensor in wanted],
         [tensor for tensor in whole.graph.initializer if tensor.name in needed],
     )
     model = onnx.helper.make_model(
@@ -254,17 +239,19 @@ def _maps(
     )
     session = Session(model, graph.path, RunOptions(threads=1, optimization="ORT_DISABLE_ALL"))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(inputs[0].type.tensor_type.elem_type)
-    zero, one = (session.run(wanted, {name: np.full(shape, value, dtype)}) for value in (0.0, 1.0))
+    zeros, ones = (
+        session.run(wanted, {name: np.full(shape, value, dtype)}) for value in (0.0, 1.0)
+    )
     maps = {}
-    for tensor, low, high in zip(wanted, zero, one, strict=True):
+    for tensor, low, high in zip(wanted, zeros, ones, strict=True):
         summand = np.asarray(low, np.float64)
         factor = np.asarray(high, np.float64) - summand
         maps[tensor] = factor, summand
     return maps
 
 
-def _of_map(factor: NDArray[np.float64], summand: NDArray[np.float64]) -> _Evidence | None:
-    """Say what an affine map takes: by the value that it maps to 0, and by its divisor."""
+def _from_map(factor: NDArray[np.float64], summand: NDArray[np.float64]) -> InputRange | None:
+    """Infer the input of an affine map from the value that it maps to 0, and from its divisor."""
     used = factor != 0
     if not used.any():
         return None
@@ -274,15 +261,15 @@ def _of_map(factor: NDArray[np.float64], summand: NDArray[np.float64]) -> _Evide
     text = f"itself {_map_text(divisor, centre)} first"
     width, place = float(np.median(divisor)), float(np.median(centre))
     if width >= _LEAST_DIVISOR or place >= _LEAST_CENTRE:
-        return _Evidence("pixels", text)
+        return InputRange("pixels", text)
     shifted = place > 1e-4
     if width <= _UNIT and 0 <= place <= _UNIT and (shifted or width <= 1 / _LEAST_DIVISOR):
-        return _Evidence("unit", text)
-    return _Evidence(None, text)
+        return InputRange("unit", text)
+    return InputRange(None, text)
 
 
 def _map_text(divisor: NDArray[np.float64], centre: NDArray[np.float64]) -> str:
-    """Write a map as one would compute it."""
+    """Write a map as a calculation."""
     steps = []
     if np.abs(centre).max() > 1e-4:
         steps.append(f"subtracts {_range_text(centre)}")
@@ -299,13 +286,13 @@ def _range_text(values: NDArray[np.float64]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _of_witness(
+def _from_witness(
     constants: Constants,
     node: onnx.NodeProto,
     factor: NDArray[np.float64],
     summand: NDArray[np.float64],
-) -> _Evidence | None:
-    """Say what the reader of an affine map tells of the values before it."""
+) -> InputRange | None:
+    """Infer the input of an affine map from a reader of its result."""
     used = factor != 0
     if not used.any():
         return None
@@ -313,11 +300,11 @@ def _of_witness(
     return _WITNESS[node.op_type](constants, node, scale, offset)
 
 
-def _of_batch_norm(
+def _from_batch_norm(
     constants: Constants, node: onnx.NodeProto, scale: float, offset: float
-) -> _Evidence | None:
+) -> InputRange | None:
     """Read mean and deviation of the training data from a BatchNormalization of the input."""
-    if len(node.input) < 5 or not all(constants.has(one) for one in node.input[3:5]):
+    if len(node.input) < 5 or not all(constants.has(name) for name in node.input[3:5]):
         return None
     mean = (np.asarray(constants.value(node.input[3]), np.float64) - offset) / scale
     deviation = np.sqrt(np.asarray(constants.value(node.input[4]), np.float64)) / abs(scale)
@@ -326,40 +313,40 @@ def _of_batch_norm(
         f"{_range_text(deviation)}"
     )
     if mean.max() >= _LEAST_CENTRE or deviation.max() >= _LEAST_DEVIATION:
-        return _Evidence("pixels", text)
-    # Standardised values have a deviation about 1; those from 0 to 1 have one of ½ at most.
+        return InputRange("pixels", text)
+    # Standardised values have a deviation near 1; those from 0 to 1 one of at most ½.
     inside = mean.min() >= 0 and mean.max() <= _UNIT and 0 < deviation.max() <= 0.51
-    return _Evidence("unit" if inside else None, text)
+    return InputRange("unit" if inside else None, text)
 
 
-def _of_bounds(bounds: tuple[float, float], scale: float, offset: float) -> Takes | None:
-    """Say what values fill a range."""
+def _from_bounds(bounds: tuple[float, float], scale: float, offset: float) -> Takes | None:
+    """Infer which values fill a range."""
     low, high = sorted((bound - offset) / scale for bound in bounds)
     if low > -0.5 * high and 100 <= high <= 300:
         return "pixels"
     return "unit" if low > -0.1 and 0.9 <= high <= 1.1 else None
 
 
-def _of_clip(
+def _from_clip(
     constants: Constants, node: onnx.NodeProto, scale: float, offset: float
-) -> _Evidence | None:
-    given = attributes(node)
-    bounds = [given.get("min"), given.get("max")]
+) -> InputRange | None:
+    settings = attributes(node)
+    bounds = [settings.get("min"), settings.get("max")]
     for number in (1, 2):
         if number < len(node.input) and node.input[number] and constants.has(node.input[number]):
             bounds[number - 1] = _number(constants.value(node.input[number]))
     if None in bounds:
         return None
     low, high = (float(bound or 0) for bound in bounds)
-    takes = _of_bounds((low, high), scale, offset)
-    return takes and _Evidence(takes, f"itself clips it to {low:g} … {high:g} first")
+    takes = _from_bounds((low, high), scale, offset)
+    return takes and InputRange(takes, f"itself clips it to {low:g} … {high:g} first")
 
 
-def _of_quantization(
+def _from_quantization(
     constants: Constants, node: onnx.NodeProto, scale: float, offset: float
-) -> _Evidence | None:
-    reads = [one for one in node.input[1:] if one]
-    if not reads or not all(constants.has(one) for one in reads):
+) -> InputRange | None:
+    reads = [name for name in node.input[1:] if name]
+    if not reads or not all(map(constants.has, reads)):
         return None
     step = np.asarray(constants.value(reads[0]))
     zero = np.asarray(constants.value(reads[1])) if len(reads) > 1 else np.zeros((), np.uint8)
@@ -367,18 +354,18 @@ def _of_quantization(
         return None
     limits = np.iinfo(zero.dtype)
     low, high = ((code - _number(zero)) * _number(step) for code in (limits.min, limits.max))
-    takes = _of_bounds((low, high), scale, offset)
-    return takes and _Evidence(takes, f"itself quantises it to {low:.4g} … {high:.4g} first")
+    takes = _from_bounds((low, high), scale, offset)
+    return takes and InputRange(takes, f"itself quantises it to {low:.4g} … {high:.4g} first")
 
 
-def _of_cast(
+def _from_cast(
     constants: Constants, node: onnx.NodeProto, scale: float, offset: float
-) -> _Evidence | None:
-    """Say which values a cast to whole numbers leaves something of."""
+) -> InputRange | None:
+    """Infer which values a cast to whole numbers does not erase."""
     if _to_float(constants, node) or attributes(node)["to"] == onnx.TensorProto.BOOL:
         return None
     takes: Takes = "unit" if abs(scale) >= _LEAST_DIVISOR else "pixels"
-    return _Evidence(takes, "itself casts it to whole numbers first")
+    return InputRange(takes, "itself casts it to whole numbers first")
 
 
 def _number(value: NDArray[Any]) -> float:
@@ -386,8 +373,8 @@ def _number(value: NDArray[Any]) -> float:
 
 
 _WITNESS = {
-    "BatchNormalization": _of_batch_norm,
-    "Cast": _of_cast,
-    "Clip": _of_clip,
-    "QuantizeLinear": _of_quantization,
+    "BatchNormalization": _from_batch_norm,
+    "Cast": _from_cast,
+    "Clip": _from_clip,
+    "QuantizeLinear": _from_quantization,
 }

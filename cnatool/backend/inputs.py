@@ -1,4 +1,4 @@
-"""What one run of a model is fed: samples, and beside them inputs that are the same for all."""
+"""The inputs of one run of a model: samples, and constants that are the same for all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-# What inputs, or their axes, are called that hold what was computed for earlier tokens.
+# Words in the names of inputs, or of their axes, that hold what was computed for earlier tokens.
 _PAST = ("past", "cache", "history", "present")
 
 _SMALLER = "Export the model for a smaller one."
@@ -25,21 +25,11 @@ _SMALLER = "Export the model for a smaller one."
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """What one input of a model takes.
-
-    Attributes
-    ----------
-    name : str
-        Name of the input.
-    dtype : numpy.dtype
-        Element type.
-    dims : tuple of (int, str or None), or None
-        The declared shape: lengths, names of symbolic axes, None for axes without a name. None
-        for a model that declares no shape.
-    """
+    """One input of a model, as it declares it."""
 
     name: str
     dtype: np.dtype[Any]
+    # Lengths, names of symbolic axes, None for axes without a name; None without a shape.
     dims: tuple[int | str | None, ...] | None
 
     @property
@@ -49,18 +39,18 @@ class ModelInput:
 
     @property
     def batch_symbol(self) -> str | None:
-        """Name of the symbolic axis of the samples; None where it is bound or has no name."""
+        """Name of the symbolic sample axis; None where it is fixed or has no name."""
         return self.dims[0] if self.dims and isinstance(self.dims[0], str) else None
 
     @property
     def may_be_time_major(self) -> bool:
-        """Whether the first axis is bound and a later one is not."""
+        """Whether the first axis is fixed and a later one is not."""
         dims = self.dims or ()
         return bool(dims) and isinstance(dims[0], int) and not all(isinstance(d, int) for d in dims)
 
     @property
     def batch(self) -> int | None:
-        """Number of samples that the model is bound to; None where it takes any."""
+        """Number of samples that each run takes; None where it is free."""
         return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None
 
     def __str__(self) -> str:
@@ -72,24 +62,15 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True)
 class ConstantInput:
-    """A model input that is the same at every run: a sampling rate, a state, an empty past.
-
-    Attributes
-    ----------
-    name : str
-        The model's input.
-    value : ndarray
-        What it receives, with length 1 along ``batch_axis``.
-    batch_axis : int or None
-        The axis that is as long as there are samples in a run, if it has one.
-    """
+    """A model input that is the same in every run: a sampling rate, a state, an empty past."""
 
     name: str
+    # With length 1 along ``batch_axis``, the axis as long as there are samples in a run.
     value: NDArray[Any]
     batch_axis: int | None
 
     def array(self, samples: int) -> NDArray[Any]:
-        """Give the input for a run of this many samples."""
+        """Return the array for a run of this many samples."""
         if self.batch_axis is None:
             return self.value
         return np.repeat(self.value, samples, axis=self.batch_axis)
@@ -97,16 +78,9 @@ class ConstantInput:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Samples for every input of a model that data feed, and the constants for the others.
+    """Samples for every input of a model that data feed, and the constants for the others."""
 
-    Attributes
-    ----------
-    values : dict of str to ndarray
-        By input, sample axis first, equally many each.
-    constants : tuple of ConstantInput
-        The inputs beside them.
-    """
-
+    # By input, sample axis first, equally many each.
     values: Mapping[str, NDArray[Any]]
     constants: tuple[ConstantInput, ...] = ()
 
@@ -120,11 +94,11 @@ class Samples:
         return len({tuple(np.asarray(part).tobytes() for part in row) for row in rows}) == len(self)
 
     def first(self, count: int) -> Samples:
-        """Give the first of them, and the same constants."""
+        """Return the first samples, and the same constants."""
         return Samples({name: v[:count] for name, v in self.values.items()}, self.constants)
 
     def feeds(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, NDArray[Any]]:
-        """Give what a run over some of the samples is fed."""
+        """Return the inputs of a run over some of the samples."""
         fed = {name: np.ascontiguousarray(value[rows]) for name, value in self.values.items()}
         count = len(next(iter(fed.values())))
         fed.update({constant.name: constant.array(count) for constant in self.constants})
@@ -132,99 +106,120 @@ class Samples:
 
 
 def make_constants(
-    specs: Sequence[ModelInput],
-    given: Mapping[str, ArrayLike],
+    inputs: Sequence[ModelInput],
+    values: Mapping[str, ArrayLike],
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[ConstantInput, ...]:
-    """Make the constant inputs of a model, of values as the user gives them."""
-    symbol = next(spec.batch_symbol for spec in specs if spec.name not in given)
+    """Make the constant inputs of a model from the values that the user set.
+
+    ``shapes`` are those of one sample of the other inputs, as far as they are known.
+    """
+    symbol = next(each.batch_symbol for each in inputs if each.name not in values)
     sizes: dict[str, int] = {}
-    for spec in specs:
-        lengths = (shapes or {}).get(spec.name, ())
-        pairs = zip((spec.dims or ())[1:], lengths, strict=False)
+    for each in inputs:
+        pairs = zip((each.dims or ())[1:], (shapes or {}).get(each.name, ()), strict=False)
         sizes.update((axis, size) for axis, size in pairs if isinstance(axis, str))
     return tuple(
-        make_constant(spec, given[spec.name], symbol, sizes) for spec in specs if spec.name in given
+        make_constant(each, values[each.name], symbol, sizes)
+        for each in inputs
+        if each.name in values
     )
 
 
-def constant_advice(specs: Sequence[ModelInput]) -> dict[str, str]:
-    """Write for each input of a model the option that feeds it the same for every sample.
+def neutral_values(inputs: Sequence[ModelInput]) -> dict[str, str]:
+    """Write for each input of a model, as Python, a value that changes little for every sample.
 
     Masks are 1 everywhere and all else is 0; a past is empty. Lengths that only data tell are
     those of the first input.
     """
-    first = specs[0]
+    first = inputs[0]
     known = {size for size in first.dims or () if isinstance(size, str)}
-    return {spec.name: f"--constant {spec.name}={_neutral(spec, first, known)}" for spec in specs}
+    return {each.name: _neutral_value(each, first, known) for each in inputs}
 
 
-def _neutral(spec: ModelInput, first: ModelInput, known: set[str]) -> str:
-    value = "1" if "mask" in spec.name.lower() else "0"
-    sizes = spec.dims or ()
+def _neutral_value(target: ModelInput, first: ModelInput, known: set[str]) -> str:
+    value = "1" if "mask" in target.name.lower() else "0"
+    sizes = target.dims or ()
     if all(isinstance(size, int) or size in known for size in sizes):
         return value
-    lengths = []
+    lengths: list[str] = []
     for size in sizes:
-        past = any(word in f"{spec.name} {size}".lower() for word in _PAST)
+        past = any(word in f"{target.name} {size}".lower() for word in _PAST)
         if isinstance(size, int):
             lengths.append(str(size))
         elif size == first.batch_symbol and size is not None:
             lengths.append("1")
         else:
             lengths.append("0" if past and value == "0" else "N" if lengths else "1")
-    return f"{value}:{'x'.join(lengths)}"
+    return filled_array(lengths, value)
+
+
+def filled_array(lengths: Sequence[object], value: object) -> str:
+    """Write an array of one value as Python."""
+    shape = ", ".join(map(str, lengths)) + ("," if len(lengths) == 1 else "")
+    return f"np.full(({shape}), {value})"
 
 
 def make_constant(
-    spec: ModelInput,
-    given: ArrayLike,
+    target: ModelInput,
+    value: ArrayLike,
     batch: str | None,
     sizes: Mapping[str, int] | None = None,
 ) -> ConstantInput:
-    """Make a constant input of a value as the user gives it."""
-    said = f"--constant {spec.name}"
-    value = np.asarray(given)
-    if value.dtype.kind not in "biuf":
-        raise UsageError(f"{said}: {value.dtype} is no number. The model takes {spec}.")
-    check_bytes(f"{said}: the value takes", value.size * spec.dtype.itemsize, _SMALLER)
+    """Make a constant input from the value that the user set."""
+    array = np.asarray(value)
+    said = f"constant {target.name!r}"
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"{said}: {array.dtype} is no number. The model takes {target}.")
+    check_bytes(f"{said}: the value takes", array.size * target.dtype.itemsize, _SMALLER)
     with np.errstate(all="ignore"):
-        cast = value.astype(spec.dtype)
-        exact = spec.dtype.kind == "f" or (cast == value).all()
-    if not exact or (np.isfinite(value).all() and not np.isfinite(cast).all()):
-        raise UsageError(f"{said}: the value does not fit {spec.dtype}, which the model takes.")
-    if spec.dims is None:
-        return ConstantInput(spec.name, cast, None)
-    axes = [i for i, size in enumerate(spec.dims) if batch is not None and size == batch]
+        cast = array.astype(target.dtype)
+        exact = target.dtype.kind == "f" or (cast == array).all()
+    if not exact or (np.isfinite(array).all() and not np.isfinite(cast).all()):
+        raise UsageError(f"{said}: the value does not fit {target.dtype}, which the model takes.")
+    if target.dims is None:
+        return ConstantInput(target.name, cast, None)
+    axes = [i for i, size in enumerate(target.dims) if batch is not None and size == batch]
     axis = axes[0] if len(axes) == 1 else None
-    if not value.ndim:
-        lengths = {} if sizes is None else dict(sizes)
-        lengths |= {batch: 1} if batch is not None and axis is not None else {}
-        known = [s if isinstance(s, int) else lengths.get(s or "", -1) for s in spec.dims]
-        if -1 in known:
-            example = "x".join("N" if size < 0 else str(size) for size in known)
-            raise UsageError(
-                f"{said}: the model takes {spec}, whose shape is open, so one number does not "
-                f"say how many. Say it, as in --constant {spec.name}={value}:{example} with "
-                f"numbers for N, or give an array: --constant {spec.name}=FILE.npy"
-            )
-        size = math.prod(known) * spec.dtype.itemsize
-        check_bytes(f"{said}: the model takes {spec}, which are", size, _SMALLER)
-        return ConstantInput(spec.name, np.full(known, cast), axis)
-    fits = len(spec.dims) == value.ndim and all(
+    if not array.ndim:
+        return ConstantInput(target.name, _fill(target, array, batch, axis, sizes or {}), axis)
+    fits = len(target.dims) == array.ndim and all(
         not isinstance(size, int) or size == length
-        for size, length in zip(spec.dims, value.shape, strict=False)
+        for size, length in zip(target.dims, array.shape, strict=False)
     )
     if not fits:
-        raise UsageError(f"{said}: its shape is {value.shape}, and the model takes {spec}.")
+        raise UsageError(f"{said}: its shape is {array.shape}, and the model takes {target}.")
     if axis is not None and cast.shape[axis] != 1:
         first = np.take(cast, [0], axis)
         if not np.array_equal(np.broadcast_to(first, cast.shape), cast):
-            data = f", or a row a sample as an array {spec.name!r} of the data" * (axis == 0)
+            data = f", or a row for each sample as an array {target.name!r} of the data"
             raise UsageError(
-                f"{said}: its shape is {value.shape}, and axis {axis} is that of the samples "
+                f"{said}: its shape is {array.shape}, and axis {axis} is that of the samples "
                 f"({batch}), along which it differs. A constant is the same for every sample: give "
-                f"it length 1 there{data}."
+                f"it length 1 there{data * (axis == 0)}."
             )
         cast = first
-    return ConstantInput(spec.name, cast, axis)
+    return ConstantInput(target.name, cast, axis)
+
+
+def _fill(
+    target: ModelInput,
+    value: NDArray[Any],
+    batch: str | None,
+    axis: int | None,
+    sizes: Mapping[str, int],
+) -> NDArray[Any]:
+    """Fill the shape that an input declares, and the data tell, with one number."""
+    known = {**sizes, **({batch: 1} if batch is not None and axis is not None else {})}
+    shape = [s if isinstance(s, int) else known.get(s or "", -1) for s in target.dims or ()]
+    said = f"constant {target.name!r}: the model takes {target}"
+    if -1 in shape:
+        lengths = ["N" if size < 0 else size for size in shape]
+        filled = f"`constants={{{target.name!r}: {filled_array(lengths, value)}}}`"
+        loaded = f"`constants={{{target.name!r}: np.load('FILE.npy')}}`"
+        raise UsageError(
+            f"{said}, whose shape is open, so one number is not enough. Give the shape as well, as "
+            f"in {filled} with numbers for N, or an array: {loaded}"
+        )
+    check_bytes(f"{said}, which are", math.prod(shape) * target.dtype.itemsize, _SMALLER)
+    return np.full(shape, value, target.dtype)

@@ -1,4 +1,4 @@
-"""A model file as cnatool sees it: what to feed, what is in it, which tensors are layers."""
+"""A model file: its graph, its inputs, and which tensors are layers."""
 
 from __future__ import annotations
 
@@ -36,17 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A model that was read and analyse_graph, not yet run.
-
-    Attributes
-    ----------
-    graph : Graph
-        Its main graph.
-    layers : LayerTable
-        Its layers.
-    inputs : tuple of ModelInput
-        Its inputs.
-    """
+    """A model that was read and analysed, not yet run."""
 
     graph: Graph
     layers: LayerTable
@@ -54,10 +44,10 @@ class Network:
 
     @property
     def optimization(self) -> str:
-        """ONNX Runtime's name of the optimisation level that gives what the graph says.
+        """ONNX Runtime's name of the highest optimisation level that keeps the graph's values.
 
-        Its own highest one, but for quantised models, where that computes in integers what the
-        graph computes between QuantizeLinear and DequantizeLinear.
+        For quantised models the highest one computes in integers what the graph computes between
+        QuantizeLinear and DequantizeLinear.
         """
         quantised = any(node.op_type == "DequantizeLinear" for node in self.graph.nodes)
         return "ORT_ENABLE_BASIC" if quantised else "ORT_ENABLE_ALL"
@@ -72,43 +62,32 @@ class Network:
             files=tuple(FileRecord(f.path.name, f.size, f.sha256) for f in self.graph.files),
             producer=producer,
             opsets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
-            inputs=tuple(feed.name for feed in self.inputs),
+            inputs=tuple(each.name for each in self.inputs),
             outputs=self.graph.output_names,
         )
 
     def fixed_batch(self, fed: Collection[str]) -> int | None:
-        """Give the number of samples that the model is bound to; None where it takes any.
-
-        Parameters
-        ----------
-        fed : collection of str
-            The inputs that have a row a sample.
-
-        Raises
-        ------
-        ModelError
-            If one of them cannot have, or they are bound to different numbers.
-        """
-        specs = [feed for feed in self.inputs if feed.name in fed]
+        """Return the number of samples that inputs are bound to; None where it is free."""
+        specs = [each for each in self.inputs if each.name in fed]
         self._check_batch_first(specs)
         for spec in specs:
             if spec.dims == ():
                 raise ModelError(
                     f"{self.graph.path}: input {spec.name!r} is one number, with no axis for "
-                    f"samples. Say what it is with --constant {spec.name}=VALUE."
+                    f"samples. Set it with `constants={{{spec.name!r}: VALUE}}`."
                 )
         sizes = {spec.batch: spec for spec in specs if spec.batch is not None}
         if len(sizes) > 1:
-            (one, first), (other, second), *_ = sizes.items()
+            (size, first), (other, second), *_ = sizes.items()
             raise ModelError(
-                f"{self.graph.path}: input {first.name!r} is bound to {one} samples and "
-                f"{second.name!r} to {other}. If one of them is the same for every sample, say "
-                "what it is with --constant NAME=VALUE."
+                f"{self.graph.path}: input {first.name!r} is bound to {size} samples and "
+                f"{second.name!r} to {other}. If one of them is the same for every sample, set "
+                "it with `constants={'NAME': VALUE}`."
             )
         return next(iter(sizes), None)
 
     def _check_batch_first(self, specs: Sequence[ModelInput]) -> None:
-        """Refuse inputs that share the symbol of the outputs' first axis along a later one."""
+        """Refuse inputs whose sample axis, by the outputs' name of it, is not their first."""
         shapes = [
             output.type.tensor_type.shape.dim
             for output in self.graph.model.graph.output
@@ -131,17 +110,17 @@ class Network:
     def free_batch(
         self, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
     ) -> Network | None:
-        """Give the same network with a free batch axis, or None where that is not the same."""
+        """Return the network with a free batch axis; None where its values would differ."""
         graph = free_batch(self.graph, bound, samples, run, names)
         if graph is None:
             return None
-        feeds = tuple(
-            replace(feed, dims=(BATCH, *(feed.dims or ())[1:]))
-            if feed.name in samples.values
-            else feed
-            for feed in self.inputs
+        inputs = tuple(
+            replace(each, dims=(BATCH, *(each.dims or ())[1:]))
+            if each.name in samples.values
+            else each
+            for each in self.inputs
         )
-        return Network(graph, self.layers, feeds)
+        return Network(graph, self.layers, inputs)
 
     def probe(
         self,
@@ -154,22 +133,12 @@ class Network:
     ) -> ProbedNetwork:
         """Run the model on a few samples and describe each of its tensors.
 
-        Parameters
-        ----------
-        samples : Samples
-            At least two, or as many as the model is bound to; any number where that is one.
-        bound : int or None
-            The number of samples that the model is bound to, or is to be run with.
-        run : RunOptions
-            How ONNX Runtime runs it.
-        statistics : sequence of Statistic
-            Those that will be computed, and are to be compared with the probe's values.
-        shapes_only : bool
-            Read no values that shapes can stand for; there are no statistics then, and nothing is
-            said of tensors that depend on other samples.
+        ``bound`` is the number of samples that each run takes, None where it is free; the
+        ``statistics`` of the probe's values are for comparison later. With ``shapes_only`` no
+        values are read where shapes are enough: there are no statistics, and ``mixed`` is empty.
         """
-        ask = probe_shapes if shapes_only else probe
-        found = ask(self.graph, samples, bound=bound, run=run)
+        run_probe = probe_shapes if shapes_only else probe
+        result = run_probe(self.graph, samples, bound=bound, run=run)
         tensors = [
             TensorRecord(
                 number=number,
@@ -188,57 +157,57 @@ class Network:
                 merged=tensor.merged,
                 varies=tensor.varies,
             )
-            for number, tensor in enumerate(found.tensors)
+            for number, tensor in enumerate(result.tensors)
         ]
-        mixed = tuple(tensor.name for tensor in found.tensors if not tensor.independent)
+        mixed = tuple(tensor.name for tensor in result.tensors if not tensor.independent)
         reference = {
-            tensor.name: reference_statistics(found.values[tensor.name], statistics)
-            for tensor in found.tensors
+            tensor.name: reference_statistics(result.values[tensor.name], statistics)
+            for tensor in result.tensors
             if statistics
             and tensor.dtype == np.float32
             and tensor.batch_axis == 0
             and tensor.merged is None
             and not tensor.varies
         }
-        random = {tensor.name: tensor.random for tensor in found.tensors if tensor.random}
+        random = {tensor.name: tensor.random for tensor in result.tensors if tensor.random}
         return ProbedNetwork(
             tensors,
-            found.skipped,
+            result.skipped,
             mixed,
-            found.samples,
+            result.samples,
             reference,
             random,
-            found.run,
-            found.counted,
-            found.one_runs,
+            result.run,
+            result.counted,
+            result.one_runs,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ProbedNetwork:
-    """What runs over a few samples told of a network.
+    """A network as runs over a few samples describe it.
 
     Attributes
     ----------
     tensors : list of TensorRecord
-        Those that have a sample axis, numbered in execution order, kept as statistics.
+        Those with a sample axis, numbered in execution order, kept as statistics.
     skipped : list of SkippedTensor
         The others, each with its reason.
     mixed : tuple of str
         Tensors whose values for a sample depend on the others in its batch.
     samples : Samples
-        What the first run was fed.
+        The input of the first run.
     reference : dict of str to dict
-        Of the float32 tensors that can be summed in parts, statistics of what the first run
-        gave by name, (samples,) each.
+        Statistics, (samples,) each, of the first run's values, by name of the float32 tensors that
+        can be summed in parts.
     random : dict of str to str
         Tensors whose values differ from run to run, with the operator that makes them differ.
     run : RunOptions
         How ONNX Runtime ran it, and is to run it.
     counted : frozenset of str
-        Of ``skipped``, the tensors whose rows count what was found in the data.
+        Those of ``skipped`` whose rows count something in the data, such as detections.
     one_runs : bool
-        The model was seen to run with one sample.
+        A run of one sample succeeded.
     """
 
     tensors: list[TensorRecord]
@@ -253,25 +222,14 @@ class ProbedNetwork:
 
 
 def open_network(path: Path) -> Network:
-    """Read and analyse a model file.
-
-    Parameters
-    ----------
-    path : Path
-        An ONNX file.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, or takes no inputs.
-    """
+    """Read and analyse a model file."""
     graph = load_graph(path)
     if not graph.inputs:
-        raise ModelError(f"{path} takes no inputs, so there is nothing to run it over.")
-    return Network(graph, find_layers(graph), tuple(_feed(value) for value in graph.inputs))
+        raise ModelError(f"{path} takes no inputs, so there is nothing to run it on.")
+    return Network(graph, find_layers(graph), tuple(_model_input(value) for value in graph.inputs))
 
 
-def _feed(value: onnx.ValueInfoProto) -> ModelInput:
+def _model_input(value: onnx.ValueInfoProto) -> ModelInput:
     kind = value.type.tensor_type
     dtype = numpy_dtype(value)
     if not kind.HasField("shape"):

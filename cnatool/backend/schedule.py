@@ -1,4 +1,4 @@
-"""How a model is run: samples a batch, batches at a time, threads for each."""
+"""How a model is run: samples per batch, batches at a time, threads for each."""
 
 from __future__ import annotations
 
@@ -23,46 +23,37 @@ if TYPE_CHECKING:
     from cnatool.backend.network import Network
     from cnatool.records.store import TensorRecord
 
-# A batch of intermediates that stays in a processor's cache; beyond, runs wait for memory.
+# The intermediate tensors of a batch that fit into a processor's cache.
 _CACHED_BYTES = 6 << 20
-# As few samples as this read the weights too often, so that many are taken if memory allows.
+# With fewer samples a run reads the weights too often.
 _EFFICIENT_BATCH = 8
 _BATCH_BYTES = 256 << 20
 _LARGEST_BATCH = 256
-# A network deeper than this has at most so much of its tensors in memory at one time.
+# The share of a deep network's tensors that is in memory at one time.
 _REUSED = 4
-# A block is large enough that what is done once for each costs little beside the runs, and small
-# enough that no run waits long for the others at the end. What is stored of it is held whole.
+# A block is large enough that work per block costs little beside the runs, and small enough that no
+# run waits long for the others at the end. What is stored of a block is held in memory.
 _BLOCK_BYTES = 128 << 20
 _HELD_BYTES = 8 << 20
 _LARGEST_BLOCK = 1024
-# All batches that are in the model at one time.
+# Of all runs at one time.
 _RUNS_BYTES = 1 << 30
 _MOST_RUNS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a model is run.
+    """How a model is run."""
 
-    Attributes
-    ----------
-    block : int
-        Samples that are read, run and written in one go: a whole number of batches.
-    batch : int
-        Samples of one run.
-    runs : int
-        Runs at a time, each on a block of its own.
-    threads : int
-        Threads of one operator; 0 leaves it to ONNX Runtime.
-    stateful : bool
-        Results depend on the runs before, or may.
-    """
-
+    # Samples that are read, run and written together: a whole number of batches.
     block: int
+    # Samples of one run.
     batch: int
+    # Runs at a time, each on a block of its own.
     runs: int
+    # Threads of one operator; 0 leaves it to ONNX Runtime.
     threads: int
+    # Results depend on earlier runs, or may.
     stateful: bool
 
 
@@ -80,11 +71,11 @@ def schedule_runs(
 
     On a CPU, several batches go through the model side by side with few threads each, instead of
     one batch with all of them: threads that share no operator need not wait for each other, and
-    what reads and writes in the meantime takes time from one of them only.
+    reading and writing in the meantime takes time from only one of them.
     """
     if bound is not None and batch not in (None, bound):
         raise UsageError(
-            f"--batch-size {batch}: the model is bound to batches of {bound}. "
+            f"`batch_size={batch}`: the model is bound to batches of {bound}. "
             "Export it with a dynamic batch axis to choose."
         )
     sample = _sample_bytes(tensors)
@@ -105,12 +96,12 @@ def schedule_runs(
 
 
 def _keeps_state(node: onnx.NodeProto, graph: Graph) -> bool:
-    """Whether results depend on earlier runs, or may: of custom operators nothing is known."""
+    """Whether results depend on earlier runs, or may: nothing is known of custom operators."""
     return draws_random(node, graph) or node.domain not in KNOWN_DOMAINS
 
 
 def choose_batch_size(tensors: Sequence[TensorRecord], provider: str, held_bytes: int = 0) -> int:
-    """Give the samples of one run that suit the processor and its memory."""
+    """Choose the samples of one run by the processor and its memory."""
     fitting = _BATCH_BYTES // _live_bytes(tensors, held_bytes)
     if provider == CPU:
         fitting = min(fitting, max(_EFFICIENT_BATCH, _CACHED_BYTES // _sample_bytes(tensors)))
@@ -118,9 +109,9 @@ def choose_batch_size(tensors: Sequence[TensorRecord], provider: str, held_bytes
 
 
 def _live_bytes(tensors: Sequence[TensorRecord], held_bytes: int) -> int:
-    """Give the bytes of a sample that are in memory at one time.
+    """Estimate the bytes of a sample that are in memory at one time.
 
-    The runtime gives the memory of a tensor that nobody needs any more to the next one.
+    The runtime reuses the memory of tensors that are no longer needed.
     """
     sizes = [_bytes(tensor) for tensor in tensors]
     return max(1, held_bytes, sum(sizes) // _REUSED, *sizes)
@@ -143,5 +134,5 @@ def processors() -> int:
 
 
 def _power_of_two(number: int) -> int:
-    """Give the largest power of two up to a number, at least 1."""
+    """Return the largest power of two up to a number, at least 1."""
     return 1 << (max(1, number).bit_length() - 1)

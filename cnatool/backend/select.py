@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def select_outputs(
     network: Network, probed: Sequence[TensorRecord], patterns: Sequence[str] = ()
 ) -> list[TensorRecord]:
-    """Give the model's outputs that have rows of samples, in the model's order."""
+    """Return the model's outputs that have rows of samples, in the model's order."""
     dropped, _ = find_excluded([tensor.name for tensor in probed], patterns)
-    found = {tensor.name: tensor for tensor in probed if not tensor.varies}
+    by_name = {tensor.name: tensor for tensor in probed if not tensor.varies}
     names = dict.fromkeys(network.graph.output_names)
-    return [found[name] for name in names if name in found and name not in dropped]
+    return [by_name[name] for name in names if name in by_name and name not in dropped]
 
 
 def select_tensors(
@@ -37,7 +37,7 @@ def select_tensors(
     keep: Kept,
     dtype: Narrowing | None,
 ) -> tuple[TensorRecord, ...]:
-    """Pick the tensors that go into the store and say how each is kept."""
+    """Select the tensors that go into the store, and how each is kept."""
     outputs = {tensor.name: i for i, tensor in enumerate(select_outputs(network, probed, patterns))}
     names = _select_names(network, probed, patterns)
     tensors = [tensor for tensor in probed if tensor.name in names]
@@ -58,10 +58,10 @@ def select_tensors(
 
 
 def list_unselected(
-    probed: Sequence[TensorRecord], chosen: Sequence[TensorRecord]
+    probed: Sequence[TensorRecord], selected: Sequence[TensorRecord]
 ) -> tuple[UnselectedTensor, ...]:
-    """List the tensors that were not chosen, so that a score can say what it lacks."""
-    names = {tensor.name for tensor in chosen}
+    """List the tensors that were not selected, so that a score can name what it lacks."""
+    names = {tensor.name for tensor in selected}
     return tuple(
         UnselectedTensor(tensor.name, tensor.operator, tensor.role, tensor.dtype)
         for tensor in probed
@@ -78,8 +78,8 @@ def _select_names(
     if unmatched:
         path = network.graph.path
         raise UsageError(
-            f"--tensors {unmatched[0]}: {path} has no such tensor with a sample axis. "
-            f"`cnatool inspect {path}` lists them; repeat --tensors for several."
+            f"`tensors={unmatched[0]!r}`: {path} has no such tensor with a sample axis. "
+            f"`cnatool inspect {path}` lists them; `tensors` takes several."
         )
     return set(names)
 
@@ -87,13 +87,13 @@ def _select_names(
 def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
     path = network.graph.path
     if probed and network.layers.layers:
-        return f"{path}: --tensors leaves no tensor. `cnatool inspect {path}` lists what there is."
+        return f"{path}: `tensors` leaves no tensor. `cnatool inspect {path}` lists what there is."
     if probed:
-        return f"{path}: no linear operator, so --tensors layers is empty."
+        return f"{path}: no linear operator, so `tensors='layers'` is empty."
     time_first = next((feed for feed in network.inputs if feed.may_be_time_major), None)
     text = (
         f"{path}: no tensor has an axis that is as long as there are samples in a run, so there is "
-        "nothing to store a row a sample"
+        "nothing to store by sample"
     )
     if time_first is not None:
         return (
@@ -102,7 +102,7 @@ def _nothing_text(network: Network, probed: Sequence[TensorRecord]) -> str:
         )
     if any(feed.batch is not None for feed in network.inputs):
         return f"{text}. Export the model so that the first axis of its inputs holds the samples."
-    return f"{text}. With --batch-size 1 all that a run gives belongs to one sample."
+    return f"{text}. With `batch_size=1` all results of a run belong to one sample."
 
 
 def _stored_dtype(dtype: str, narrowing: Narrowing | None) -> str:

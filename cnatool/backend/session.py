@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions that say what really runs."""
+"""Sessions of ONNX Runtime, with errors in cnatool's terms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-# Some builds of ONNX Runtime report home and leave files in the user's cache. Looking into a model
-# must do neither; whoever wants it sets the variable to 0.
+# Some builds of ONNX Runtime send telemetry and leave files in the user's cache. Inspecting a model
+# must do neither; a user who wants it sets the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
@@ -28,73 +28,45 @@ if TYPE_CHECKING:
 RUNTIME_VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"
 
-# Where in ONNX Runtime's sources an error arose, and the C++ function's signature: often longer
-# than the reason, which comes after it.
+# The place in ONNX Runtime's sources where an error arose, with the C++ function's signature: often
+# longer than the reason after it.
 _CPP_PLACE = re.compile(
     r"\S+\.(?:cc|cpp|h|hpp|cu):\d+ [^()]*(?:\((?:[^()]|\([^()]*\))*\))+(?: const)? "
 )
 
-_QUIET = 4  # fatal only: what goes wrong reaches the user as an exception, once
+_QUIET = 4  # fatal errors only: others reach the user as an exception, once
 
 
 def provider_name(short: str) -> str:
-    """Give ONNX Runtime's name of a provider, from ``cpu``, ``cuda``, … or that name itself."""
+    """Return ONNX Runtime's name of a provider called ``cpu``, ``cuda``, … or by that name."""
     available: list[str] = ort.get_available_providers()
     for name in available:
         if short.lower() in (name.lower(), name.removesuffix("ExecutionProvider").lower()):
             return name
     known = ", ".join(name.removesuffix("ExecutionProvider").lower() for name in available)
     raise UsageError(
-        f"--provider {short}: the installed ONNX Runtime {RUNTIME_VERSION} does not have it; "
+        f"`provider={short!r}`: the installed ONNX Runtime {RUNTIME_VERSION} does not have it; "
         f"it has {known}."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How ONNX Runtime runs a model.
-
-    Attributes
-    ----------
-    provider : str
-        ONNX Runtime's name of the provider.
-    threads : int
-        Threads of one operator; 0 leaves it to ONNX Runtime.
-    custom_ops : tuple of Path
-        Libraries of custom operators that the user named.
-    optimization : str
-        ONNX Runtime's name of the graph optimisation level. By default its own, which is what
-        users compare with; add_outputs tensors survive it.
-    """
+    """How ONNX Runtime runs a model."""
 
     provider: str = CPU
+    # Threads of one operator; 0 leaves it to ONNX Runtime.
     threads: int = 0
     custom_ops: tuple[Path, ...] = ()
+    # The level that users compare with; exposed tensors survive it.
     optimization: str = "ORT_ENABLE_ALL"
 
 
 class Session:
     """A model ready to run.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The model; weights in external files are read from ``folder``.
-    source : Path
-        The model's file, for messages and external weights.
-    run : RunOptions
-        How to run it.
-    frugal : bool
-        Hold no tensor longer than it is needed.
-
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime does not accept the model.
-    UsageError
-        If a library of custom operators cannot be loaded.
-    BackendError
-        If it would run elsewhere than asked.
+    ``source`` is the model's file, for messages and external weights. A ``frugal`` session holds
+    no tensor longer than it is needed.
     """
 
     def __init__(
@@ -106,43 +78,43 @@ class Session:
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, run.optimization)
         if frugal:
             options.enable_mem_pattern = False
-            # Shapes are read as soon as they can be, so that tensors need not wait for it.
+            # Shapes are read as early as possible, so that tensors need not wait for it.
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         for library in run.custom_ops:
             try:
                 options.register_custom_ops_library(str(real_path(library)))
             except Exception as error:
-                raise UsageError(f"--custom-ops {library}: {_brief(error)}") from error
-        # Threads that wait for the next run by spinning take the processor from those that read and
-        # write in the meantime; measured, even inference alone is no slower without.
+                raise UsageError(f"`custom_ops=[{str(library)!r}]`: {_brief(error)}") from error
+        # Threads that spin while they wait for the next run take the processor from those that read
+        # and write in the meantime; even inference alone is no slower without.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(real_path(source.parent))
         )
         self._source = source
         try:
-            # Its fallback tries the same again and prints to standard output.
+            # The fallback tries the same again and prints to standard output.
             self._session = ort.InferenceSession(
                 model.SerializeToString(),
                 sess_options=options,
                 providers=[run.provider],
                 enable_fallback=0,
             )
-        except Exception as error:  # one class a status code, all straight below Exception
+        except Exception as error:  # a class per status code, all direct subclasses of Exception
             text = _brief(error)
             unknown = any(
-                said in text
-                for said in ("not a registered function/op", "No Op registered", "No opset import")
+                words in text
+                for words in ("not a registered function/op", "No Op registered", "No opset import")
             )
-            way = ". If it is a custom operator, name its library with --custom-ops FILE."
+            advice = ". If it is a custom operator, name its library with `custom_ops=[FILE]`."
             raise ModelError(
-                f"{source}: ONNX Runtime refuses the model: {text}{way if unknown else ''}"
+                f"{source}: ONNX Runtime refuses the model: {text}{advice if unknown else ''}"
             ) from error
         used = self._session.get_providers()
         if used[0] != run.provider:
             raise BackendError(
                 f"{run.provider} was asked for, and ONNX Runtime would run on {', '.join(used)}. "
-                "Install a build that supports it, or choose another --provider."
+                "Install a build that supports it, or choose another `provider`."
             )
 
     @property
@@ -151,15 +123,9 @@ class Session:
         return {output.name: output.type for output in self._session.get_outputs()}
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
-        """Run the model once and give the named outputs.
-
-        Raises
-        ------
-        BackendError
-            If an operator fails.
-        """
+        """Run the model once and return the named outputs."""
         if not names:
-            return []  # to the runtime no names mean all outputs
+            return []  # for the runtime, no names mean all outputs
         try:
             results: list[Any] = self._session.run(list(names), dict(feeds))
         except Exception as error:
@@ -176,11 +142,11 @@ def _brief(error: Exception) -> str:
 
 
 def numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    """Give the NumPy dtype of a model's input."""
+    """Return the NumPy dtype of a model's input."""
     kind = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
     try:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
     except KeyError as error:
         raise ModelError(
-            f"input {value.name!r} is no tensor that NumPy arrays can feed."
+            f"input {value.name!r} is not a tensor that NumPy arrays can feed."
         ) from error

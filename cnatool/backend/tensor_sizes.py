@@ -26,22 +26,7 @@ _SHAPE_ELEMENTS = 1024
 
 
 def check_bytes(what: str, size: int, advice: str) -> None:
-    """Refuse a size that does not fit into memory, before it is allocated.
-
-    Parameters
-    ----------
-    what : str
-        The start of the message, up to the size.
-    size : int
-        Bytes to be allocated.
-    advice : str
-        What to do instead.
-
-    Raises
-    ------
-    ModelError
-        If less memory than that is available.
-    """
+    """Refuse a size that does not fit into memory; ``what`` begins the message, up to the size."""
     available = available_memory()
     if available is not None and size > available:
         raise ModelError(
@@ -61,6 +46,7 @@ def check_sizes(
     """Refuse a model whose tensors cannot fit into memory, before it is run.
 
     Sizes that depend on the data, or are computed in the graph, are unknown and not counted.
+    ``samples`` are shapes of one sample; ``together``, all tensors are in memory at one time.
     """
     if bound is not None and bound > _LARGEST_BATCH:
         raise ModelError(
@@ -68,8 +54,8 @@ def check_sizes(
             f"{_LARGEST_BATCH:,} are run at a time. Export it with a dynamic batch axis, or with a "
             "smaller batch."
         )
-    fed = {name: (count, *shape) for name, shape in samples.items()}
-    sizes = dict(tensor_bytes(graph.model, fed))
+    inputs = {name: (count, *shape) for name, shape in samples.items()}
+    sizes = dict(tensor_bytes(graph.model, inputs))
     _check_computed(graph, {n: size for n, size in sizes.items() if n not in graph.dynamic})
     if not sizes:
         return
@@ -78,7 +64,7 @@ def check_sizes(
     advice = "Run it where there is more memory, or export it for smaller inputs."
     available = available_memory()
     if together and bound is None and sum(sizes.values()) // count < (available or 0):
-        advice = f"Give --batch-size 1. {advice}"
+        advice = f"Give `batch_size=1`. {advice}"
     said = f"for {count} sample{'s' * (count > 1)}"
     check_bytes(f"{tensor} takes, {said},", sizes[name], advice)
     if together:
@@ -86,7 +72,7 @@ def check_sizes(
 
 
 def check_constants(graph: Graph, model: onnx.ModelProto) -> None:
-    """Refuse to compute huge constants, which a few bytes of a model can ask for."""
+    """Refuse huge constants, which a few bytes of a model can demand."""
     _check_computed(graph, dict(tensor_bytes(model, {})))
 
 
@@ -106,15 +92,15 @@ def tensor_bytes(
 ) -> Iterator[tuple[str, int]]:
     """Yield the size of each tensor whose shape follows from those of the inputs."""
     light = _light(model, inputs)
-    made = {name for node in light.graph.node for name in node.output} | inputs.keys()
+    computed = {name for node in light.graph.node for name in node.output} | inputs.keys()
     try:
-        # Not with data_prop, which makes the values of vectors, however long they are.
+        # Without data_prop, which computes the values of vectors, however long they are.
         inferred = onnx.shape_inference.infer_shapes(light)
-    except Exception:  # its C++ raises several classes; the runtime says what is wrong
+    except Exception:  # its C++ raises several classes; the runtime reports what is wrong
         inferred = light
     for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
         kind = value.type.tensor_type
-        if value.name not in made:
+        if value.name not in computed:
             continue
         dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
         if kind.HasField("shape") and min(dims, default=1) > 0:
@@ -131,27 +117,27 @@ def _item_bytes(kind: int) -> int:
 def _light(model: onnx.ModelProto, inputs: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
     """Copy a model without its weights, with inputs of known shapes."""
     graph = onnx.GraphProto(name="sizes")
-    given: dict[str, onnx.ValueInfoProto] = {}
+    declared: dict[str, onnx.ValueInfoProto] = {}
     for value in model.graph.input:
         if value.name in inputs:
             value = helper.make_tensor_value_info(
                 value.name, value.type.tensor_type.elem_type, inputs[value.name]
             )
-        given[value.name] = value
+        declared[value.name] = value
     for tensor in model.graph.initializer:
         if _is_weight(tensor):
-            given[tensor.name] = _declared(tensor.name, tensor)
+            declared[tensor.name] = _declare(tensor.name, tensor)
         else:
             graph.initializer.append(tensor)
     for node in model.graph.node:
         attribute = node.attribute[0] if len(node.attribute) == 1 else None
         if node.op_type == "Constant" and attribute and _is_weight(attribute.t):
-            given[node.output[0]] = _declared(node.output[0], attribute.t)
+            declared[node.output[0]] = _declare(node.output[0], attribute.t)
         else:
             graph.node.append(node)
-    graph.input.extend(given.values())
-    # What is declared may say less than what follows from the inputs, or something else.
-    graph.output.extend(onnx.ValueInfoProto(name=one.name) for one in model.graph.output)
+    graph.input.extend(declared.values())
+    # Declared shapes may be less specific than those that follow from the inputs, or wrong.
+    graph.output.extend(onnx.ValueInfoProto(name=output.name) for output in model.graph.output)
     return onnx.ModelProto(
         ir_version=model.ir_version, opset_import=model.opset_import, graph=graph
     )
@@ -162,5 +148,5 @@ def _is_weight(tensor: onnx.TensorProto) -> bool:
     return external or math.prod(tensor.dims) > _SHAPE_ELEMENTS
 
 
-def _declared(name: str, tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
+def _declare(name: str, tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))

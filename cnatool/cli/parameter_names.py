@@ -107,6 +107,13 @@ def _words(text: str, separator: str) -> list[str]:
             return str(item.value).lower()
         if isinstance(item, ast.Constant) and isinstance(item.value, str):
             return item.value
+        if isinstance(item, ast.Call) and isinstance(item.func, ast.Attribute):
+            # An array: np.full((1, N, 6), 0) is 0:1xNx6, and np.load('FILE.npy') is FILE.npy.
+            source, *values = item.args
+            if item.func.attr == "full" and isinstance(source, ast.Tuple):
+                return f"{word(values[0])}:{'x'.join(map(word, source.elts))}"
+            if item.func.attr == "load":
+                return word(source)
         return ast.get_source_segment(text, item) or text
 
     if isinstance(node, ast.Dict):

@@ -1,4 +1,4 @@
-"""Comparing two stores: whether their tensors, outputs and scores are those of one network."""
+"""Comparison of the tensors, outputs and scores of two stores of one network."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from cnatool.comparing.differences import (
-    equal_share,
-    same_predictions,
-    statistic_differences,
-    sums_agree,
-    value_difference,
+    compare_statistics,
+    compare_values,
+    share_of_equal_rows,
+    share_of_same_predictions,
+    sums_agreement,
 )
-from cnatool.comparing.match_tensors import matched
+from cnatool.comparing.match_tensors import match_tensors
 from cnatool.comparing.results import (
     ArraysCompared,
     Comparison,
@@ -23,7 +23,7 @@ from cnatool.comparing.results import (
 )
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.store.reader import open_store
 from cnatool.store.store import Store
 
@@ -51,21 +51,21 @@ def compare(
 ) -> Comparison:
     """Compare two stores of one network and the same samples in the same order.
 
-    Tensors are matched by name where every layer of one store has its namesakes in the other. Else
+    Tensors are matched by name if every layer of one store has its namesakes in the other; else
     layers are matched by the stems of their names, without what optimisers and quantisers add, and
-    by size, longest path from the input, shortcut and order. A layer that could stand for several
-    is not compared, and neither are quantised codes with values; notes name both.
+    by size, longest path from the input, shortcut and order. A layer that could match several is
+    not compared, and neither are quantised codes with values; notes name both.
 
     Parameters
     ----------
     store, store2 : str, Path or Store
         The stores.
     split : str, optional
-        The one split to compare; by default all that both have.
+        The only split to compare; by default all that both have.
     convention, overrides
         Of the scores, as of `cnatool.score`.
     tolerance : float
-        Largest relative difference of what is taken for the same.
+        Largest relative difference that counts as the same.
 
     Returns
     -------
@@ -78,29 +78,35 @@ def compare(
     MetricError
         If the stores have no split in common.
     UsageError
-        If the convention or a field does not exist, or the tolerance is no positive number.
+        If the convention or a field does not exist, or the tolerance is not positive.
     """
     if not (math.isfinite(tolerance) and tolerance > 0):
-        raise UsageError(f"--tolerance {tolerance}: a number above 0.")
+        raise UsageError(f"`tolerance={tolerance}`: it must be above 0.")
     named = Convention.named(convention, overrides)
-    one, two = (each if isinstance(each, Store) else open_store(each) for each in (store, store2))
-    names = _common_splits(one, two, split)
-    match = matched(one, two, sums_agree(one.splits[names[0]], two.splits[names[0]]))
-    splits = {name: _compared(one.splits[name], two.splits[name], match) for name in names}
-    scores, reason = compared_scores(one, two, names, named)
-    found = _found(splits, scores, tolerance)
+    first, second = (
+        each if isinstance(each, Store) else open_store(each) for each in (store, store2)
+    )
+    names = _common_splits(first, second, split)
+    match = match_tensors(
+        first, second, sums_agreement(first.splits[names[0]], second.splits[names[0]])
+    )
+    splits = {
+        name: _compare_split(first.splits[name], second.splits[name], match) for name in names
+    }
+    scores, reason = compare_scores(first, second, names, named)
+    relative = _list_differences(splits, scores, tolerance)
     differences = [
-        *_structure(match, splits, one, two),
-        *(what for what, _, wrong in found if wrong),
+        *_structural_differences(match, splits, first, second),
+        *(what for what, _, wrong in relative if wrong),
     ]
-    undefined = next((what for what, size, _ in found if size is None), None)
+    undefined = next((what for what, size, _ in relative if size is None), None)
     largest = max(
-        ((size, what) for what, size, _ in found if size is not None), default=(None, "nothing")
+        ((size, what) for what, size, _ in relative if size is not None), default=(None, "nothing")
     )
     return Comparison(
         schema="cnatool.compare/1",
-        store=str(one.path),
-        store2=str(two.path),
+        store=str(first.path),
+        store2=str(second.path),
         tolerance=tolerance,
         same=not differences,
         largest=largest[0] if undefined is None else None,
@@ -114,31 +120,31 @@ def compare(
         scores=tuple(scores),
         scores_reason=reason,
         notes=(
-            *(_other_splits(one, two) if split is None else ()),
+            *(_other_splits(first, second) if split is None else ()),
             *(_other_samples(splits) if differences else ()),
-            *_notes(match, one, two, named.fields),
+            *_notes(match, first, second, named.fields),
         ),
     )
 
 
-def _common_splits(one: Store, two: Store, split: str | None) -> list[str]:
-    common = [name for name in one.splits if name in two.splits]
+def _common_splits(first: Store, second: Store, split: str | None) -> list[str]:
+    common = [name for name in first.splits if name in second.splits]
     if split is not None and split not in common:
-        lacking = one if split not in one.splits else two
+        lacking = first if split not in first.splits else second
         raise MetricError(
             f"{lacking.path} has no split {split!r}; it has {', '.join(lacking.splits)}."
         )
     if not common:
         raise MetricError(
-            f"{one.path} has the splits {', '.join(one.splits)}, and {two.path} "
-            f"{', '.join(two.splits)}: there is none to compare."
+            f"{first.path} has the splits {', '.join(first.splits)}, and {second.path} "
+            f"{', '.join(second.splits)}: there is none to compare."
         )
     return common if split is None else [split]
 
 
-def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
+def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:
     rows = min(len(split), len(split2))
-    statistics = statistic_differences(split, split2, match.pairs, rows)
+    statistics = compare_statistics(split, split2, match.pairs, rows)
     labels, labels2 = split.labels, split2.labels
     marks = split.record.fingerprint, split2.record.fingerprint
     outputs, outputs2 = split.store.record.outputs, split2.store.record.outputs
@@ -146,12 +152,14 @@ def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
         rows=len(split),
         rows2=len(split2),
         same_data=None if None in marks else marks[0] == marks[1],
-        ids=equal_share(split.ids, split2.ids, rows),
-        labels=None if labels is None or labels2 is None else equal_share(labels, labels2, rows),
+        ids=share_of_equal_rows(split.ids, split2.ids, rows),
+        labels=None
+        if labels is None or labels2 is None
+        else share_of_equal_rows(labels, labels2, rows),
         tensors=tuple(
             TensorCompared(
-                name=pair.one.name,
-                name2=pair.two.name,
+                name=pair.first.name,
+                name2=pair.second.name,
                 layer=pair.layer,
                 layer2=pair.layer2,
                 stands_for=pair.stands_for,
@@ -164,42 +172,44 @@ def _compared(split: Split, split2: Split, match: Match) -> SplitCompared:
             ArraysCompared(
                 name=outputs[number].name,
                 name2=outputs2[number2].name,
-                values=value_difference(split.outputs(number), split2.outputs(number2), rows),
-                predictions=same_predictions(split.outputs(number), split2.outputs(number2), rows),
+                values=compare_values(split.outputs(number), split2.outputs(number2), rows),
+                predictions=share_of_same_predictions(
+                    split.outputs(number), split2.outputs(number2), rows
+                ),
             )
-            for number, number2 in _matched_outputs(outputs, outputs2)
+            for number, number2 in _match_outputs(outputs, outputs2)
         ),
     )
 
 
-def _matched_outputs(
+def _match_outputs(
     outputs: Sequence[ArrayRecord], outputs2: Sequence[ArrayRecord]
 ) -> list[tuple[int, int]]:
-    """Pair outputs of the same name, then those of the same shape in order."""
-    names = {one.name: number for number, one in enumerate(outputs2)}
-    found = {n: names[one.name] for n, one in enumerate(outputs) if one.name in names}
-    for number, one in enumerate(outputs):
-        alike = (n for n, two in enumerate(outputs2) if two.shape == one.shape)
-        other = next((n for n in alike if n not in found.values()), None)
-        if number not in found and other is not None:
-            found[number] = other
-    return sorted(found.items())
+    """Match outputs of the same name, then those of the same shape in order."""
+    names = {output.name: number for number, output in enumerate(outputs2)}
+    pairs = {n: names[output.name] for n, output in enumerate(outputs) if output.name in names}
+    for number, output in enumerate(outputs):
+        alike = (n for n, output2 in enumerate(outputs2) if output2.shape == output.shape)
+        other = next((n for n in alike if n not in pairs.values()), None)
+        if number not in pairs and other is not None:
+            pairs[number] = other
+    return sorted(pairs.items())
 
 
 def _activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
-    for each, tensor in ((split, pair.one), (split2, pair.two)):
+    for each, tensor in ((split, pair.first), (split2, pair.second)):
         if tensor.stored is None and tensor.output is None:
             return Difference(
                 None, None, None, f"{each.path} holds statistics of {tensor.name!r} alone"
             )
-    one, two = split.activations(pair.one.name), split2.activations(pair.two.name)
-    return value_difference(one, two, rows)
+    first, second = split.activations(pair.first.name), split2.activations(pair.second.name)
+    return compare_values(first, second, rows)
 
 
-def _found(
+def _list_differences(
     splits: Mapping[str, SplitCompared], scores: Sequence[ScoreCompared], tolerance: float
 ) -> list[tuple[str, float | None, bool]]:
-    """List every relative difference: what of, how large, and whether that is too much."""
+    """List relative differences: what differs, by how much, and whether that is too much."""
     sizes: list[tuple[str, float | None]] = []
     for name, split in splits.items():
         for tensor in split.tensors:
@@ -224,15 +234,15 @@ def _within(size: float | None, tolerance: float) -> bool:
     return size is not None and size <= tolerance
 
 
-def _structure(
-    match: Match, splits: Mapping[str, SplitCompared], one: Store, two: Store
+def _structural_differences(
+    match: Match, splits: Mapping[str, SplitCompared], first: Store, second: Store
 ) -> Iterator[str]:
-    """Say what is there in one of the stores alone."""
+    """Yield what only one of the stores has."""
     for names, where in ((match.left, "first"), (match.left2, "second")):
         if names:
             yield f"layers of the {where} store alone: {', '.join(names)}"
     for name, split in splits.items():
-        if not split.outputs and (one.record.outputs or two.record.outputs):
+        if not split.outputs and (first.record.outputs or second.record.outputs):
             yield f"split {name}: no output could be matched"
         if split.rows != split.rows2:
             yield f"split {name} has {split.rows} rows and {split.rows2}"
@@ -242,15 +252,15 @@ def _structure(
             yield f"split {name}: no tensor could be matched"
 
 
-def _other_splits(one: Store, two: Store) -> Iterator[str]:
-    for store, other in ((one, two), (two, one)):
+def _other_splits(first: Store, second: Store) -> Iterator[str]:
+    for store, other in ((first, second), (second, first)):
         alone = [name for name in store.splits if name not in other.splits]
         if alone:
             yield f"{store.path} alone has {', '.join(alone)}, which is not compared"
 
 
 def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
-    """Say where differences may come from the data, not the network."""
+    """Yield notes on splits whose differences may come from the data, not the network."""
     for name, split in splits.items():
         if split.rows == split.rows2 and split.same_data is False:
             ids = f"{split.ids or 0:.2%} of ids are the same"
@@ -260,7 +270,7 @@ def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
             )
 
 
-def _notes(match: Match, one: Store, two: Store, fields: ConventionFields) -> Iterator[str]:
+def _notes(match: Match, first: Store, second: Store, fields: ConventionFields) -> Iterator[str]:
     if fields.area == "reference":
         yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
     if match.codes:
@@ -271,42 +281,39 @@ def _notes(match: Match, one: Store, two: Store, fields: ConventionFields) -> It
         )
     if match.ambiguous:
         yield (
-            f"{_listed(match.ambiguous)}: several layers of {two.path} have the same size and "
+            f"{_listed(match.ambiguous)}: several layers of {second.path} have the same size and "
             "place in the network, neither names nor values tell which is which, and none is "
             "compared. Export both models with the same names of weights"
         )
     if match.reordered:
         yield (
-            f"layers that run in another order in {two.path}: {_listed(match.reordered)}. Depths "
-            "by index see another network; --set depth=path does not"
+            f"layers that run in another order in {second.path}: {_listed(match.reordered)}. For "
+            "depths by index this is another network; for `depth='path'` it is not"
         )
-    for names, where in ((match.folded2, two), (match.folded, one)):
+    for names, where in ((match.folded2, second), (match.folded, first)):
         if names:
             yield (
-                f"{where.path} lacks what the linear operators of {', '.join(names)} give by "
-                "themselves: a normalisation is folded into them, or their results were not "
-                "recorded. Layers are compared where they enter the nonlinearity; conventions "
-                "whose layers are linear see another network"
+                f"{where.path} lacks the results of the linear operators of {', '.join(names)}: "
+                "a normalisation is folded into them, or their results were not recorded. Layers "
+                "are compared where they enter the nonlinearity; for conventions whose layers are "
+                "linear, this is another network"
             )
 
 
 def _listed(names: Sequence[str]) -> str:
-    """List the first names, and count the rest."""
+    """List the first eight names, and count the rest."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more
 
 
-def compared_scores(
-    store: Store,
-    store2: Store,
-    splits: Sequence[str],
-    convention: Convention,
+def compare_scores(
+    store: Store, store2: Store, splits: Sequence[str], convention: Convention
 ) -> tuple[list[ScoreCompared], str | None]:
-    """Score both stores; give the scores, or why there are none."""
+    """Score both stores, and compare their scores; or return why there are none."""
     # Intervals and p-values are not compared.
     convention = convention.without_resamples(keep_overrides=False)
     try:
-        results = [score_all(each, None, convention).result() for each in (store, store2)]
+        results = [score_store(each, None, convention).result() for each in (store, store2)]
     except (DataError, MetricError) as error:
         return [], str(error)
     numbers, numbers2 = (dict(_scores(result, splits)) for result in results)
@@ -321,7 +328,7 @@ def compared_scores(
 def _scores(
     result: ScoreResult, splits: Sequence[str]
 ) -> Iterator[tuple[str, tuple[float | None, float]]]:
-    """Give each score with the least size that a difference is a share of."""
+    """Yield each score with the least scale of its relative difference."""
     for name in splits:
         split = result.splits[name]
         where = f"splits.{name}"
@@ -341,8 +348,8 @@ def _scores(
     yield "cna_margin", (result.cna_margin.value, 0.0)
 
 
-def _relative(one: float | None, two: float | None, least: float) -> float | None:
-    if one is None or two is None:
-        return 0.0 if one is two else None
-    scale = max(abs(one), abs(two), least)
-    return abs(one - two) / scale if scale else 0.0
+def _relative(first: float | None, second: float | None, least: float) -> float | None:
+    if first is None or second is None:
+        return 0.0 if first is second else None
+    scale = max(abs(first), abs(second), least)
+    return abs(first - second) / scale if scale else 0.0

@@ -75,12 +75,12 @@ def align_layers(
     Where that leaves a choice that the values do not make, no layer is paired.
     """
     sizes, sizes2 = (
-        [tensor_size(each, layer.preactivation) for layer in found]
-        for each, found in ((store, layers), (store2, layers2))
+        [tensor_size(each, layer.preactivation) for layer in own]
+        for each, own in ((store, layers), (store2, layers2))
     )
     kinds, kinds2 = (
-        [(size, layer.shortcut, layer.output) for size, layer in zip(each, found, strict=True)]
-        for each, found in ((sizes, layers), (sizes2, layers2))
+        [(size, layer.shortcut, layer.output) for size, layer in zip(each, own, strict=True)]
+        for each, own in ((sizes, layers), (sizes2, layers2))
     )
 
     def alike(i: int, j: int) -> bool:
@@ -114,9 +114,9 @@ def align_layers(
 
 
 def _names(store: Store, layers: Sequence[LayerRecord]) -> list[list[str]]:
-    """Give three names of each layer: of its weights, of its pre-activation, of its own result."""
+    """Return three names of each layer: of its weights, its pre-activation, its own result."""
     weights = store.record.weights
-    known = {} if weights is None else {one.number: one.name for one in weights.layers}
+    known = {} if weights is None else {layer.number: layer.name for layer in weights.layers}
     return [
         [name_stem(known.get(layer.number, "")) for layer in layers],
         [name_stem(layer.preactivation) for layer in layers],
@@ -159,7 +159,7 @@ def _in_order(
 
 
 def _aligned(kinds: Sequence[Hashable], kinds2: Sequence[Hashable]) -> list[Place]:
-    """Give the longest common subsequence, as places in both."""
+    """Return the longest common subsequence, as places in both."""
     rows, columns = len(kinds), len(kinds2)
     longest = [[0] * (columns + 1) for _ in range(rows + 1)]
     for i in reversed(range(rows)):
@@ -169,30 +169,30 @@ def _aligned(kinds: Sequence[Hashable], kinds2: Sequence[Hashable]) -> list[Plac
                 if kinds[i] == kinds2[j]
                 else max(longest[i + 1][j], longest[i][j + 1])
             )
-    found = []
+    pairs = []
     i = j = 0
     while i < rows and j < columns:
         if kinds[i] == kinds2[j]:
-            found.append((i, j))
+            pairs.append((i, j))
             i, j = i + 1, j + 1
         elif longest[i + 1][j] >= longest[i][j + 1]:
             i += 1
         else:
             j += 1
-    return found
+    return pairs
 
 
 def _untangled(
     aligned: Sequence[Place], sizes: Sequence[int], alike: Callable[[int, int], bool]
 ) -> list[Place]:
     """Exchange partners among pairs that do not agree, where others of their size do."""
-    found = list(aligned)
-    loose = [place for place, pair in enumerate(found) if not alike(*pair)]
+    pairs = list(aligned)
+    loose = [place for place, pair in enumerate(pairs) if not alike(*pair)]
     for place in loose:
-        one, two = found[place]
+        i, j = pairs[place]
         for other in loose:
-            one2, two2 = found[other]
-            if other > place and sizes[one] == sizes[one2] and alike(one, two2):
-                found[place], found[other] = (one, two2), (one2, two)
+            i2, j2 = pairs[other]
+            if other > place and sizes[i] == sizes[i2] and alike(i, j2):
+                pairs[place], pairs[other] = (i, j2), (i2, j)
                 break
-    return found
+    return pairs

@@ -1,4 +1,4 @@
-"""Which tensors of two stores stand for the same value of the same network."""
+"""The tensors of two stores that hold the same value of the same network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pair:
 
     Attributes
     ----------
-    one, two : TensorRecord
+    first, second : TensorRecord
         The tensors.
     layer, layer2 : int or None
         Layers that they stand for.
@@ -31,8 +31,8 @@ class Pair:
         Under which rule.
     """
 
-    one: TensorRecord
-    two: TensorRecord
+    first: TensorRecord
+    second: TensorRecord
     layer: int | None
     layer2: int | None
     stands_for: Literal["preactivation", "linear", "tensor"]
@@ -72,16 +72,11 @@ class Match:
     codes: list[str]
 
 
-def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
+def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:
     """Match tensors by name if every layer of one store has its namesakes in the other.
 
-    Else layers alone are matched, as `cnatool.comparing.match_layers.align_layers` does.
-
-    Parameters
-    ----------
-    store, store2 : Store
-    agree : callable
-        Says of a tensor of each store whether their values seem to be the same.
+    Else layers alone are matched, by `align_layers`. `agree` tells of a tensor of each store
+    whether their values seem to be the same.
     """
     layers, layers2 = (
         [layer for layer in each.layers if each.has_tensor(layer.preactivation)]
@@ -98,8 +93,8 @@ def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> M
         by: Literal["name", "order"] = "name"
         ambiguous: list[str] = []
     else:
-        found = align_layers(store, store2, layers, layers2, agree)
-        aligned, by, ambiguous, others = found.places, found.by, found.ambiguous, []
+        alignment = align_layers(store, store2, layers, layers2, agree)
+        aligned, by, ambiguous, others = alignment.places, alignment.by, alignment.ambiguous, []
     codes = [
         layers[i].preactivation
         for i, j in aligned
@@ -110,25 +105,25 @@ def matched(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> M
     folded: list[str] = []
     folded2: list[str] = []
     for number, number2 in aligned:
-        one, two = layers[number], layers2[number2]
-        own, own2 = _has_own(store, one), _has_own(store2, two)
-        sized = _same_size(store, store2, one.linear, two.linear)
-        if own and own2 and sized and _same_kind(store, store2, one.linear, two.linear):
-            pairs.append(_pair(store, store2, one, two, "linear"))
+        first, second = layers[number], layers2[number2]
+        own, own2 = _has_own(store, first), _has_own(store2, second)
+        sized = _same_size(store, store2, first.linear, second.linear)
+        if own and own2 and sized and _same_kind(store, store2, first.linear, second.linear):
+            pairs.append(_pair(store, store2, first, second, "linear"))
         elif own != own2:
-            (folded2 if own else folded).append(one.preactivation)
-        pairs.append(_pair(store, store2, one, two, "preactivation"))
-    taken = {pair.one.name for pair in pairs}
+            (folded2 if own else folded).append(first.preactivation)
+        pairs.append(_pair(store, store2, first, second, "preactivation"))
+    matched = {pair.first.name for pair in pairs}
     pairs += [
         Pair(t, store2.tensor(t.name), None, None, "tensor")
         for t in others
-        if t.name not in taken and _same_kind(store, store2, t.name, t.name)
+        if t.name not in matched and _same_kind(store, store2, t.name, t.name)
     ]
     return Match(
         by=by,
-        pairs=sorted(pairs, key=lambda pair: pair.one.number),
-        left=_left(layers, [number for number, _ in aligned]),
-        left2=_left(layers2, [number for _, number in aligned]),
+        pairs=sorted(pairs, key=lambda pair: pair.first.number),
+        left=_unmatched(layers, [number for number, _ in aligned]),
+        left2=_unmatched(layers2, [number for _, number in aligned]),
         folded=folded,
         folded2=folded2,
         reordered=_reordered(layers, aligned),
@@ -147,14 +142,14 @@ def _namesakes(store: Store, other: Store, layers: Sequence[LayerRecord]) -> boo
 
 
 def _has_own(store: Store, layer: LayerRecord) -> bool:
-    """Say whether a store holds a layer's own result, and something but its codes comes after."""
+    """Whether a store holds a layer's own result, and more than its codes behind it."""
     if layer.linear == layer.preactivation or not store.has_tensor(layer.linear):
         return False
     return store.tensor(layer.preactivation).operator not in _SAME_VALUES
 
 
 def _same_kind(store: Store, store2: Store, name: str, name2: str) -> bool:
-    """Say whether both tensors hold values, or both hold codes."""
+    """Whether both tensors hold values, or both hold codes."""
     return ("float" in store.tensor(name).dtype) == ("float" in store2.tensor(name2).dtype)
 
 
@@ -166,19 +161,19 @@ def _same_size(store: Store, store2: Store, name: str, name2: str) -> bool:
 def _pair(
     store: Store,
     store2: Store,
-    one: LayerRecord,
-    two: LayerRecord,
+    first: LayerRecord,
+    second: LayerRecord,
     rule: Literal["preactivation", "linear"],
 ) -> Pair:
     tensor, tensor2 = (
         each.tensor(layer.linear if rule == "linear" else layer.preactivation)
-        for each, layer in ((store, one), (store2, two))
+        for each, layer in ((store, first), (store2, second))
     )
-    return Pair(tensor, tensor2, one.number, two.number, rule)
+    return Pair(tensor, tensor2, first.number, second.number, rule)
 
 
 def _reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]) -> list[str]:
-    """Name the layers that run before another in one store and after it in the other."""
+    """List the layers that run before another in one store and after it in the other."""
     return [
         layers[i].preactivation
         for i, j in aligned
@@ -186,5 +181,5 @@ def _reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]
     ]
 
 
-def _left(layers: Sequence[LayerRecord], taken: Sequence[int]) -> list[str]:
-    return [layer.preactivation for number, layer in enumerate(layers) if number not in taken]
+def _unmatched(layers: Sequence[LayerRecord], matched: Sequence[int]) -> list[str]:
+    return [layer.preactivation for number, layer in enumerate(layers) if number not in matched]

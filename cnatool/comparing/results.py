@@ -1,4 +1,4 @@
-"""What comparing two stores gives: one typed result, printed, returned, or written as JSON."""
+"""The result of comparing two stores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnatool.metrics.convention import Convention
 
 
 class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far two arrays are apart.
+    """The difference between two arrays.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class ScoreCompared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Comparison(Document, frozen=True, forbid_unknown_fields=True):
-    """What `cnatool compare` says of two stores.
+    """The result of `cnatool compare`.
 
     Attributes
     ----------

@@ -176,7 +176,7 @@ class ArraySelection:
     view : View
         What is made of samples as they are read.
     advice : dict of str to str
-        For each model input, the option that feeds it the same for every sample.
+        For each model input, as Python, a value that feeds it the same for every sample.
     texts : dict of str to tuple of int
         Shape of one sample of each input that takes strings.
     """
@@ -225,6 +225,11 @@ class ArraySelection:
             return inputs, None
         return inputs, self._one(where, held, names, noun, "labels")
 
+    def constants_text(self, names: Iterable[str]) -> str:
+        """Write the parameter that sets inputs to the same value for every sample."""
+        pairs = (f"{name!r}: {self.constant_advice.get(name, 'VALUE')}" for name in names)
+        return f"`constants={{{', '.join(pairs)}}}`"
+
     def check_all_held(self, where: str, held: Iterable[str], noun: str = "array") -> None:
         """Refuse data that lack arrays of several inputs, naming all that are missing.
 
@@ -241,14 +246,11 @@ class ArraySelection:
         ]
         if not missing or len(self.inputs) == 1:
             return
-        options = " ".join(
-            self.constant_advice.get(name, f"--constant {name}=VALUE") for name in missing
-        )
         many = f"{len(missing)} of the model's {len(self.inputs)} inputs"
         raise DataError(
             f"{where} holds {list_names(held)}, and no {noun} for {many}: {', '.join(missing)}. "
             f"Say which {noun} each is with --input INPUT={noun.upper()}, or what is the same for "
-            f"every sample: {options}"
+            f"every sample: {self.constants_text(missing)}"
         )
 
     def _one(

@@ -1,17 +1,13 @@
-"""The batch size of a dump: one that the model runs with, and a larger one where it can.
-
-The model is probed at that size, so that the decision rests on runs that succeeded.
-"""
+"""The batch size of a dump, chosen by runs of the model that succeed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnatool.backend.batch_sizes import probe_network
 from cnatool.backend.schedule import choose_batch_size
 from cnatool.backend.tensor_sizes import check_sizes
-from cnatool.dumping.feed import PROBE_SAMPLES
+from cnatool.dumping.feed import PROBE_SAMPLES, probe_count
 from cnatool.errors import BackendError, ModelError
 
 if TYPE_CHECKING:
@@ -25,41 +21,29 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Statistic
 
 
-@dataclass(frozen=True, slots=True)
-class Batched:
-    """A network, how it is fed, and what a probe found of it.
+class BatchChoice(NamedTuple):
+    """The batch size that a network runs with, and what a probe with it found."""
 
-    Attributes
-    ----------
-    network : Network
-        The model, its batch axis freed where that changes nothing.
-    feed : Feed
-        How it is fed; its ``batch`` is the number of samples of every run, None where any runs.
-    probed : ProbedNetwork
-        Shapes, dtypes and sample axes from runs on a few samples.
-    """
-
-    network: Network
-    feed: Feed
+    network: Network  # with a free batch axis if that changes no value
+    bound: int | None  # samples of every run; None if any number runs
     probed: ProbedNetwork
 
 
-def batched(
+def choose_batch(
     network: Network,
     feed: Feed,
     source: Source,
-    *,
     asked: int | None,
     run: RunOptions,
     statistics: Sequence[Statistic],
     note: Callable[[str], None],
-) -> Batched:
+) -> BatchChoice:
     """Find out how many samples a run can take."""
+    declared = network.fixed_batch(tuple(step.input for step in feed.preprocessing))
 
     def samples(count: int | None) -> Samples:
-        return feed.probe(source, None if count == 1 else count)
+        return feed.probe(source, probe_count(declared) if count in (None, 1) else count)
 
-    declared = feed.batch
     check_sizes(
         network.graph,
         {step.input: step.shape for step in feed.preprocessing},
@@ -69,59 +53,58 @@ def batched(
     )
     for line in feed.doubts(samples(declared)):
         note(line)
-    found = probe_network(
+    probe = probe_network(
         network, samples, bound=declared, asked=asked, run=run, statistics=statistics
     )
-    probed, bound = found.probed, found.bound
-    if found.rowless:
+    probed, bound = probe.probed, probe.bound
+    if probe.rowless:
         note(
             "no tensor has one row per sample when several samples are run together: the model is "
             "run on one sample at a time, and all results of a run belong to its sample"
         )
-        return Batched(network, replace(feed, batch=1), probed)
-    feed = replace(feed, batch=bound)
+        return BatchChoice(network, 1, probed)
+    choice = BatchChoice(network, bound, probed)
     if bound is None or asked == bound or not probed.tensors:
-        return Batched(network, feed, probed)
-    better = asked or choose_batch_size(probed.tensors, run.provider)
-    freed = None
-    if asked is not None or better > bound:
-        freed = _freed(network, feed, source, bound, probed, asked, run, statistics)
-        note(_text(bound, declared=declared is not None, freed=freed))
-    return freed or Batched(network, feed, probed)
+        return choice
+    if asked is None and choose_batch_size(probed.tensors, run.provider) <= bound:
+        return choice
+    freed = _free_batch(choice, bound, feed, source, asked, run, statistics)
+    note(_describe(bound, declared=declared is not None, freed=freed))
+    return freed or choice
 
 
-def _freed(
-    network: Network,
+def _free_batch(
+    choice: BatchChoice,
+    bound: int,
     feed: Feed,
     source: Source,
-    bound: int,
-    probed: ProbedNetwork,
     asked: int | None,
     run: RunOptions,
     statistics: Sequence[Statistic],
-) -> Batched | None:
-    """Free the batch axis; None where that fails, or tensors lose their samples."""
-    names = {tensor.name for tensor in probed.tensors}
-    free = network.free_batch(bound, feed.probe(source, 3 * bound), run, names)
-    if free is None:
+) -> BatchChoice | None:
+    """Free the batch axis; None if that fails, or if tensors lose their samples."""
+    names = {tensor.name for tensor in choice.probed.tensors}
+    network = choice.network.free_batch(bound, feed.probe(source, 3 * bound), run, names)
+    if network is None:
         return None
-    feed = replace(feed, batch=1 if asked == 1 else None)
+    size = 1 if asked == 1 else None
     try:
-        found = free.probe(feed.probe(source), bound=feed.batch, run=run, statistics=statistics)
+        samples = feed.probe(source, PROBE_SAMPLES)
+        probed = network.probe(samples, bound=size, run=run, statistics=statistics)
     except (BackendError, ModelError):
         return None
-    if not names.issubset(tensor.name for tensor in found.tensors):
+    if not names.issubset(tensor.name for tensor in probed.tensors):
         return None
-    return Batched(free, feed, found)
+    return BatchChoice(network, size, probed)
 
 
-def _text(bound: int, *, declared: bool, freed: Batched | None) -> str:
+def _describe(bound: int, *, declared: bool, freed: BatchChoice | None) -> str:
     count = f"{bound} sample{'s' * (bound > 1)}"
-    said = f"the model {'is bound to' if declared else 'only runs with'} {count} a run"
+    text = f"the model {'is bound to' if declared else 'only runs with'} {count} a run"
     if not declared:
-        said += ", though it declares any number"
+        text += ", though it declares any number"
     if freed is None:
-        return f"{said}; exported with a dynamic batch axis it would run faster"
-    if freed.feed.batch == 1:
-        return f"{said}; it is run with 1, which gives the same values for every tensor"
-    return f"{said}; it is run with more, which gives the same values for every tensor"
+        return f"{text}; exported with a dynamic batch axis it would run faster"
+    if freed.bound == 1:
+        return f"{text}; it is run with 1, which gives the same values for every tensor"
+    return f"{text}; it is run with more, which gives the same values for every tensor"

@@ -1,4 +1,4 @@
-"""How flat a dump's network is, measured before its first row: noise on weights, no gradients."""
+"""Flatness of a network: the largest noise on its weights that accuracy tolerates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from cnatool._util.memory import available_memory
@@ -16,32 +15,29 @@ from cnatool._util.text import bytes_text, time_text
 from cnatool._util.threads import map_ordered
 from cnatool.backend.weights.noisy_model import NoisyModel, Weights, log_sum, square_sum
 from cnatool.errors import CnatoolError, DataError, ModelError
-from cnatool.metrics.performance import checked_labels
+from cnatool.metrics.performance import validate_labels
 from cnatool.records.weights import FlatnessRecord, NoiseRecord
-from cnatool.scoring.output import dumped_output
+from cnatool.scoring.output import select_dumped_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from cnatool._util.observer import Observer
-    from cnatool.backend.network import Network
-    from cnatool.dumping.plan import Plan
-    from cnatool.records.store import StoreRecord
+    from cnatool.dumping.plan import DumpPlan
     from cnatool.records.weights import Flatness
 
 # ε of the magnitude-aware noise (Jiang et al. 2019, appendix C).
 _EPSILON = 1e-3
-# Of samples that are kept between passes; more are read anew each time.
+# Samples of more bytes than this are read again in each pass.
 _HELD_BYTES = 256 * 2**20
 _TRAIN = "train"
 
 
-def flatness_text(settings: Flatness, plan: Plan) -> str:
-    """Say what measuring flatness takes."""
-    rows = max(plan.rows.values()) if len(plan.rows) == 1 else plan.rows.get(_TRAIN, 0)
-    samples = min(settings.samples, rows)
+def describe_effort(settings: Flatness, rows: Mapping[str, int]) -> str:
+    """Describe how often measuring flatness runs the model; ``rows`` are those of each split."""
+    train = max(rows.values()) if len(rows) == 1 else rows.get(_TRAIN, 0)
+    samples = min(settings.samples, train)
     count = 2 * EVALUATIONS * settings.draws * samples
     return (
         f"flatness: 2 kinds of noise × {EVALUATIONS} scales × {settings.draws} draws × "
@@ -49,42 +45,36 @@ def flatness_text(settings: Flatness, plan: Plan) -> str:
     )
 
 
-def with_flatness(plan: Plan, initial: Network | None, observer: Observer) -> StoreRecord:
-    """Give the description of a plan's store with the flatness that it asks for, measured.
-
-    What cannot be measured is in the record, with the reason, and the observer is told.
-    """
+def measure_flatness(plan: DumpPlan) -> FlatnessRecord | None:
+    """Measure flatness if the plan asks for it; a failure is noted, and recorded as the reason."""
     asked = plan.record.flatness
     if asked is None:
-        return plan.record
+        return None
     try:
-        found = _Measurement(plan, asked.settings, initial, observer).record()
+        return _Measurement(plan, asked.settings).record()
     except Exception as error:
-        # The runtime takes more than is foreseen here, and a dump must not fail of it.
+        # A dump must not fail of what the runtime meets here.
         known = isinstance(error, CnatoolError)
         reason = str(error) if known else f"it cannot be measured ({type(error).__name__}: {error})"
-        observer.note(f"flatness is not measured: {reason}")
-        found = FlatnessRecord(asked.settings, reason=reason)
-    return msgspec.structs.replace(plan.record, flatness=found)
+        plan.observer.note(f"flatness is not measured: {reason}")
+        return FlatnessRecord(asked.settings, reason=reason)
 
 
 class _Measurement:
     """The measurement of one network."""
 
-    def __init__(
-        self, plan: Plan, settings: Flatness, initial: Network | None, observer: Observer
-    ) -> None:
+    def __init__(self, plan: DumpPlan, settings: Flatness) -> None:
         if plan.schedule.stateful:
             raise ModelError(
                 "the model draws random numbers or has custom operators, so that two runs differ"
             )
         self._plan = plan
         self._settings = settings
-        self._observer = observer
+        self._observer = plan.observer
         self._weights = Weights(plan.network.graph, plan.run.custom_ops)
         self._initial = None
-        if initial is not None:
-            self._initial = Weights(initial.graph, plan.run.custom_ops)
+        if plan.initial is not None:
+            self._initial = Weights(plan.initial.graph, plan.run.custom_ops)
         self._samples = _Samples(plan, settings.samples)
         self._total = 2 * EVALUATIONS * settings.draws * len(self._samples.labels)
         self._done = 0
@@ -100,35 +90,35 @@ class _Measurement:
             return outputs
 
         operators = [tensor.operator for tensor in plan.outputs]
-        self._output = dumped_output(plan.record, operators, plain_outputs)
+        self._output = select_dumped_output(plan.record, operators, plain_outputs)
         if self._output.kind is None:
             raise ModelError(self._output.reason or "no output holds class scores")
         scores = self._output.scores(np.concatenate(outputs))
-        checked_labels(scores, self._samples.labels)
+        validate_labels(scores, self._samples.labels)
         self._classes = scores.shape[1]
         self._correct = sum(map(self._hits, outputs, self._samples.labels_of(outputs)))
         started = time.perf_counter()
         self._model.add_noise((settings.seed, 0), 0.0)
         self._outputs(noise=False)
-        self._tell(time.perf_counter() - started)
+        self._announce(time.perf_counter() - started)
 
     def record(self) -> FlatnessRecord:
         """Measure everything."""
         samples, values = len(self._samples.labels), self._model.values
         total = math.fsum(map(square_sum, values.values()))
-        # Before the search, so that weights that do not fit end it before it begins.
-        moved = self._summed(square_sum)
+        # First, since weights that do not fit end the measurement here.
+        moved = self._sum_distances(square_sum)
         unit = math.sqrt(total / self._model.count)
         if not math.isfinite(unit) or not unit:
             raise ModelError("the weights are all 0" if not unit else "the weights are not finite")
-        plain = self._searched("plain", unit, None)
-        magnitude = self._searched("magnitude-aware", 1.0, _EPSILON)
+        plain = self._search("plain", unit, None)
+        magnitude = self._search("magnitude-aware", 1.0, _EPSILON)
         self._advance(self._total - self._done)
         logs = moved_logs = None
         if magnitude.sigma is not None:
             logs_of = partial(log_sum, sigma=magnitude.sigma, epsilon=_EPSILON)
             logs = math.fsum(map(logs_of, values.values()))
-            moved_logs = self._summed(logs_of)
+            moved_logs = self._sum_distances(logs_of)
         return FlatnessRecord(
             settings=self._settings,
             split=self._samples.split,
@@ -145,8 +135,8 @@ class _Measurement:
             distance_log_sum=moved_logs,
         )
 
-    def _summed(self, term: Callable[..., float]) -> float | None:
-        """Sum over the distances to the initial weights, of which one tensor is read at a time."""
+    def _sum_distances(self, term: Callable[..., float]) -> float | None:
+        """Sum a term over the distances to the initial weights, read one tensor at a time."""
         initial, values = self._initial, self._model.values
         if initial is None:
             return None
@@ -156,19 +146,19 @@ class _Measurement:
             for name, value in values.items()
         )
 
-    def _searched(self, kind: str, unit: float, epsilon: float | None) -> NoiseRecord:
-        """Search for the largest σ of one kind of noise."""
+    def _search(self, kind: str, unit: float, epsilon: float | None) -> NoiseRecord:
+        """Search for the largest tolerated σ of one kind of noise."""
         settings, samples = self._settings, len(self._samples.labels)
         accuracy, target = self._correct / samples, settings.target
         if accuracy <= target:
             reason = f"the accuracy without noise is {accuracy:g}, and cannot fall by {target:g}"
             return NoiseRecord(reason=reason)
         accuracies: dict[float, float] = {}
-        # Of all draws together, with room for the rounding of the target.
+        # Over all draws, with room for the rounding of the target.
         allowed = target * samples * settings.draws * (1 + 1e-9)
         finished = self._done
 
-        def borne(sigma: float) -> bool:
+        def tolerated(sigma: float) -> bool:
             nonlocal finished
             lost = 0
             for draw in range(settings.draws):
@@ -176,7 +166,7 @@ class _Measurement:
                 outputs = self._outputs(noise=True)
                 hits = sum(map(self._hits, outputs, self._samples.labels_of(outputs)))
                 lost += self._correct - hits
-                # Later draws can win back no more than what was wrong without noise.
+                # Later draws can gain at most the samples that were wrong without noise.
                 left = (settings.draws - draw - 1) * (samples - self._correct)
                 if lost - left > allowed:
                     break
@@ -187,15 +177,15 @@ class _Measurement:
             self._advance(finished - self._done)
             return lost <= allowed
 
-        found = largest_scale(borne, unit)
-        if found.low is None:
-            alone = f"ε = {epsilon:g} alone" if epsilon else f"{kind} noise of {found.high:g}"
-            return NoiseRecord(reason=f"{alone} takes more than {target:g} off the accuracy")
-        if found.high is None:
+        interval = largest_scale(tolerated, unit)
+        if interval.low is None:
+            alone = f"ε = {epsilon:g} alone" if epsilon else f"{kind} noise of {interval.high:g}"
+            return NoiseRecord(reason=f"{alone} lowers accuracy by more than {target:g}")
+        if interval.high is None:
             return NoiseRecord(
                 reason=f"accuracy falls by no more than {target:g} however large the {kind} noise"
             )
-        return NoiseRecord(found.low, found.high, accuracies[found.low])
+        return NoiseRecord(interval.low, interval.high, accuracies[interval.low])
 
     def _outputs(self, *, noise: bool) -> list[NDArray[Any]]:
         """Run all samples."""
@@ -206,16 +196,16 @@ class _Measurement:
 
         with closing(map_ordered(run, self._samples.batches(), self._plan.schedule.runs)) as ran:
             sizes = self._samples.sizes(batch)
-            found = []
-            # What pads the last batch is no sample.
+            outputs = []
+            # The rest of the last batch is padding.
             for output, size in zip(ran, sizes, strict=True):
-                found.append(output[:size])
+                outputs.append(output[:size])
                 if noise:
                     self._advance(size)
-            return found
+            return outputs
 
     def _hits(self, output: NDArray[Any], labels: NDArray[np.int64]) -> int:
-        """Count right predictions; of scores that are no numbers none follows."""
+        """Count right predictions; NaN scores predict nothing."""
         known = ~np.isnan(output.reshape(len(output), -1)).any(axis=1)
         return int((known & (self._output.predictions(output) == labels)).sum())
 
@@ -234,8 +224,8 @@ class _Measurement:
                 f"{bytes_text(available)} are available"
             )
 
-    def _tell(self, seconds: float) -> None:
-        """Say how long it may take, and what the samples lack."""
+    def _announce(self, seconds: float) -> None:
+        """Note how long the measurement may take, and which classes the samples lack."""
         samples, labels = len(self._samples.labels), self._samples.labels
         most = seconds * self._total / samples
         self._observer.note(
@@ -251,14 +241,14 @@ class _Measurement:
             self._observer.note(
                 f"these samples are sorted by class and hold {classes} of "
                 f"{self._classes} classes: shuffle the data, or take all with "
-                f"--flatness-samples {self._samples.rows}"
+                f"`flatness.samples={self._samples.rows}`"
             )
 
 
 class _Samples:
-    """The samples that accuracy is measured on, kept in memory if they are few."""
+    """The samples that accuracy is measured on, held in memory if they are few."""
 
-    def __init__(self, plan: Plan, most: int) -> None:
+    def __init__(self, plan: DumpPlan, most: int) -> None:
         names = list(plan.sources)
         if _TRAIN not in names and len(names) > 1:
             raise DataError(f"no split called {_TRAIN}")
@@ -270,8 +260,8 @@ class _Samples:
         self._plan, self._source = plan, source
         self._most = min(most, self.rows)
         sample = sum(
-            math.prod(given.shape) * np.dtype(given.dtype).itemsize
-            for given in plan.feed.preprocessing
+            math.prod(step.shape) * np.dtype(step.dtype).itemsize
+            for step in plan.feed.preprocessing
         )
         labels: list[NDArray[np.int64]] = []
         self._kept: list[dict[str, NDArray[Any]]] | None = None
@@ -280,7 +270,7 @@ class _Samples:
             if block.labels is not None:
                 labels.append(block.labels)
             if self._most * sample <= _HELD_BYTES:
-                kept += plan.feed.batches(block, plan.schedule.batch)
+                kept += plan.batches(block)
         self._blocks = list(map(len, labels))
         if not sum(self._blocks):
             raise DataError(f"split {self.split} has no samples")
@@ -288,54 +278,46 @@ class _Samples:
         self._kept = kept or None
 
     def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Give what each run is fed."""
+        """Iterate over the inputs of each run."""
         if self._kept is not None:
             yield from self._kept
             return
         for block in self._source.blocks(self._plan.schedule.block, self._most):
-            yield from self._plan.feed.batches(block, self._plan.schedule.batch)
+            yield from self._plan.batches(block)
 
     def sizes(self, batch: int) -> list[int]:
-        """Give the number of samples of each batch."""
+        """List the number of samples of each batch."""
         return [min(batch, rows - s) for rows in self._blocks for s in range(0, rows, batch)]
 
     def labels_of(self, outputs: list[NDArray[Any]]) -> list[NDArray[np.int64]]:
-        """Give the labels of each batch."""
+        """Split the labels by batch."""
         return np.split(self.labels, np.cumsum([len(output) for output in outputs])[:-1])
 
 
-# In units of the scale: from far below where noise shows to far above where nothing is left.
+# In units of the scale: from noise without effect to noise that leaves no accuracy.
 _LEAST, _MOST = 2.0**-20, 2.0**8
-# After so many halvings the ends are within half a percent of each other.
+# So many halvings bring the ends within half a percent of each other.
 _STEPS = 12
 EVALUATIONS = _STEPS + 2
 
 
 class Interval(NamedTuple):
-    """Where the largest scale lies.
+    """Where the largest tolerated scale lies."""
 
-    Attributes
-    ----------
-    low : float or None
-        The largest scale that was borne; None where even the least was not.
-    high : float or None
-        The next larger scale that was tried and was not; None where all were.
-    """
-
-    low: float | None
-    high: float | None
+    low: float | None  # the largest scale that was tolerated; None if none was
+    high: float | None  # the next larger one that was tried; None if all were tolerated
 
 
-def largest_scale(borne: Callable[[float], bool], unit: float) -> Interval:
-    """Search for the largest scale of noise that is borne."""
+def largest_scale(tolerates: Callable[[float], bool], unit: float) -> Interval:
+    """Search for the largest scale of noise that is tolerated."""
     low, high = _LEAST * unit, _MOST * unit
-    if borne(high):
+    if tolerates(high):
         return Interval(high, None)
-    if not borne(low):
+    if not tolerates(low):
         return Interval(None, low)
     for _ in range(_STEPS):
         middle = math.sqrt(low * high)
-        if borne(middle):
+        if tolerates(middle):
             low = middle
         else:
             high = middle

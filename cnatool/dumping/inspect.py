@@ -1,4 +1,4 @@
-"""A look into a model without data: its tensors, found by running it on random numbers."""
+"""Inspecting a model without data: its tensors, from runs on random numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cnatool.backend.inputs import Samples, make_constants
 from cnatool.backend.network import open_network
 from cnatool.backend.session import RunOptions
 from cnatool.backend.tensor_sizes import check_sizes
-from cnatool.dumping.feed import wanted_arrays
 from cnatool.dumping.results import InspectedInput, InspectionResult
+from cnatool.dumping.sources import select_arrays
 from cnatool.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -30,36 +30,22 @@ if TYPE_CHECKING:
     from cnatool.records.store import SkippedTensor, TensorRecord
 
 _SAMPLES = 3
-# Numbers that one input is fed; a volume of 800³ is less.
+# Numbers in one input; a volume of 800³ is less.
 _MOST = 1 << 29
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInspection:
-    """What is in a model.
-
-    Attributes
-    ----------
-    network : Network
-        The model and its layers.
-    tensors : list of TensorRecord
-        Tensors with a sample axis, in execution order.
-    skipped : list of SkippedTensor
-        The others, each with its reason.
-    batch : int or None
-        The number of samples of every run; None where the model takes any.
-    ranges : mapping of str to InputRange
-        By input, what the model does to it first that tells which values it is made for.
-    """
+    """What is in a model."""
 
     network: Network
-    tensors: list[TensorRecord]
+    tensors: list[TensorRecord]  # with a sample axis, in execution order
     skipped: list[SkippedTensor]
-    batch: int | None = None
-    ranges: Mapping[str, InputRange] = field(default_factory=dict)
+    batch: int | None = None  # samples of every run; None if any number runs
+    ranges: Mapping[str, InputRange] = field(default_factory=dict)  # by input, where it shows
 
     def document(self, path: str | Path) -> InspectionResult:
-        """Give what `cnatool inspect --json` prints of the model at a path."""
+        """Convert to the JSON document of the model at a path."""
         return InspectionResult(
             schema="cnatool.inspect/1",
             path=str(path),
@@ -67,8 +53,8 @@ class ModelInspection:
             model=self.network.record,
             runtime=None,
             inputs=tuple(
-                InspectedInput(feed.name, str(feed.dtype), feed.dims)
-                for feed in self.network.inputs
+                InspectedInput(target.name, str(target.dtype), target.dims)
+                for target in self.network.inputs
             ),
             preprocessing=(),
             constants=(),
@@ -91,9 +77,9 @@ def inspect_model(
     """List a model's tensors and layers."""
     network = open_network(Path(path))
     constants = constants or {}
-    wanted = wanted_arrays(network, {}, constants)
-    bound = network.fixed_batch(wanted.inputs)
-    shapes = _shapes(network, wanted.inputs, input_shapes)
+    selection = select_arrays(network, {}, constants)
+    bound = network.fixed_batch(selection.inputs)
+    shapes = _shapes(network, selection.inputs, input_shapes)
     sizes = {
         feed: _sample_shape(network, feed, shapes.get(feed.name))
         for feed in network.inputs
@@ -123,15 +109,15 @@ def inspect_model(
         return Samples({f.name: _random(rng, f.dtype, (count, *s)) for f, s in sizes.items()}, fed)
 
     run = RunOptions(custom_ops=tuple(map(Path, custom_ops)), optimization=network.optimization)
-    found = probe_network(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
+    probe = probe_network(network, samples, bound=bound, asked=None, run=run, shapes_only=True)
     ranges = {
         feed.name: takes
         for feed, shape in sizes.items()
         if feed.dtype.kind == "f"
-        and (takes := infer_input_range(network.graph, feed.name, shape, found.bound or 1))
+        and (takes := infer_input_range(network.graph, feed.name, shape, probe.bound or 1))
         is not None
     }
-    return ModelInspection(network, found.probed.tensors, found.probed.skipped, found.bound, ranges)
+    return ModelInspection(network, probe.probed.tensors, probe.probed.skipped, probe.bound, ranges)
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -143,43 +129,48 @@ def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ..
 def _shapes(
     network: Network,
     fed: Sequence[str],
-    wanted: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    shapes: Sequence[int] | Mapping[str, Sequence[int]] | None,
 ) -> dict[str, tuple[int, ...]]:
-    """Give the shapes that the user named, by input."""
-    if wanted is None:
+    """Map inputs to the shapes that the user named."""
+    if shapes is None:
         return {}
-    if isinstance(wanted, Mapping):
-        for name in wanted:
+    if isinstance(shapes, Mapping):
+        for name in shapes:
             if name not in fed:
                 raise UsageError(
-                    f"--input-shape {name}=…: {network.graph.path} takes {', '.join(fed)}."
+                    f"`input_shapes`: {network.graph.path} has no input {name!r}. It takes "
+                    f"{', '.join(fed)}."
                 )
-        return {name: tuple(shape) for name, shape in wanted.items()}
+        return {name: tuple(shape) for name, shape in shapes.items()}
     if len(fed) > 1:
         raise UsageError(
-            f"--input-shape: {network.graph.path} takes {', '.join(fed)}. Say which is meant, as "
-            f"in --input-shape {fed[0]}={','.join(map(str, wanted))}."
+            f"`input_shapes`: {network.graph.path} takes {', '.join(fed)}. Name the one that is "
+            f"meant, as in {_example(fed[0], tuple(shapes))}."
         )
-    return {fed[0]: tuple(wanted)}
+    return {fed[0]: tuple(shapes)}
 
 
 def _sample_shape(
-    network: Network, feed: ModelInput, wanted: tuple[int, ...] | None
+    network: Network, target: ModelInput, shape: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    if wanted is None:
-        if feed.dims is None or None in feed.shape:
+    """Complete the shape of one sample of an input, which the user may have named."""
+    if shape is None:
+        if target.dims is None or None in target.shape:
             raise ModelError(
-                f"{network.graph.path}: input {feed.name!r} leaves its shape open. Give the shape "
-                f"of one sample, as in --input-shape {feed.name}=3,224,224."
+                f"{network.graph.path}: input {target.name!r} has an open shape. Pass the shape of "
+                f"one sample, as in {_example(target.name, (3, 224, 224))}."
             )
-        return tuple(size for size in feed.shape if size is not None)
-    if feed.dims is not None:
-        fits = len(wanted) == len(feed.shape) and all(
-            size in (None, given) for size, given in zip(feed.shape, wanted, strict=True)
+        return tuple(size for size in target.shape if size is not None)
+    if target.dims is not None:
+        fits = len(shape) == len(target.shape) and all(
+            declared in (None, size) for declared, size in zip(target.shape, shape, strict=True)
         )
         if not fits:
             raise UsageError(
-                f"--input-shape {','.join(map(str, wanted))}: input {feed.name!r} of "
-                f"{network.graph.path} takes {feed.shape}."
+                f"{_example(target.name, shape)}: {network.graph.path} takes {target.shape}."
             )
-    return wanted
+    return shape
+
+
+def _example(name: str, shape: tuple[int, ...]) -> str:
+    return f"`input_shapes={{{name!r}: {shape}}}`"

@@ -1,11 +1,11 @@
-"""Labels compared with the classes that a model scores: collected in a dump, said at its end."""
+"""Labels of a dump, compared with the classes that its model scores."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import classes_text
-from cnatool.scoring.output import class_count
+from cnatool.scoring.output import count_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,21 +17,15 @@ if TYPE_CHECKING:
 
 
 class LabelRange:
-    """The smallest and the largest label of all splits.
-
-    Parameters
-    ----------
-    record : StoreRecord
-        Of the store; its outputs say how many classes there are.
-    """
+    """The smallest and the largest label of all splits."""
 
     def __init__(self, record: StoreRecord) -> None:
-        self._scored = class_count(record)
+        self._scored = count_classes(record)
         self._range: tuple[int, int] | None = None
         self._splits: list[str] = []
 
     def add(self, split: str, labels: NDArray[np.int64] | None) -> None:
-        """Take in the labels of a block."""
+        """Add the labels of a block."""
         if labels is None or not len(labels):
             return
         low, high = int(labels.min()), int(labels.max())
@@ -42,13 +36,7 @@ class LabelRange:
             self._splits.append(split)
 
     def notes(self, classes: tuple[str, ...] | None) -> Iterator[str]:
-        """Say where labels are no classes of the model, or the names are not as many as these.
-
-        Parameters
-        ----------
-        classes : tuple of str or None
-            Names of the labels.
-        """
+        """Describe labels that are no classes of the model, or names that are too few or many."""
         if self._scored is None or self._range is None:
             return
         output, count = self._scored
@@ -62,8 +50,8 @@ class LabelRange:
                 f"classes, 0 to {count - 1}: accuracy, loss and margin are not defined"
             )
             if high - low < count:
-                shift = f"{-low} moves them to 0 … {high - low}"
-                text += f". If the first class is {low}, --label-offset {shift}"
+                shift = f"`label_offset={-low}` moves them to 0 … {high - low}"
+                text += f". If the first class is {low}, {shift}"
             yield text
         elif classes is not None and len(classes) != count:
             yield (

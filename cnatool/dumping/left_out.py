@@ -3,81 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from cnatool.records.skipped import SkipKind, skip_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from cnatool.records.store import SkippedTensor
 
-_RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-    | {"RandomUniformLike"}
-)
-
-
-def _constant(tensor: SkippedTensor) -> bool:
-    return tensor.reason == "constant"
-
-
-def _shape_arithmetic(tensor: SkippedTensor) -> bool:
-    return tensor.reason == "depends on an input's shape alone"
-
-
-def _random(tensor: SkippedTensor) -> bool:
-    return tensor.operator in _RANDOM or "random" in tensor.reason
-
-
-# Kinds of tensors, singular and plural; the first that fits counts.
-_Kind = tuple["Callable[[SkippedTensor], bool]", str, str]
-_WITHOUT_SAMPLES: tuple[_Kind, ...] = (
-    (_random, "random tensor", "random tensors"),
-    (_constant, "constant", "constants"),
-    (_shape_arithmetic, "result of shape arithmetic", "results of shape arithmetic"),
-)
-_OTHERS: tuple[_Kind, ...] = (
-    (
-        lambda tensor: tensor.reason.startswith(("no sample axis", "no one sample axis")),
-        "without a sample axis",
-        "without a sample axis",
-    ),
-    (
-        lambda tensor: tensor.reason.startswith("its rows count"),
-        "of what is found in the data",
-        "of what is found in the data",
-    ),
-    (lambda tensor: tensor.reason.startswith("inside "), "inside a subgraph", "inside subgraphs"),
-    (lambda tensor: "not an array" in tensor.reason, "not numeric", "not numeric"),
-    (lambda tensor: True, "for another reason", "for other reasons"),
-)
+# One and several of each kind of tensors without values of samples, and of each of the others.
+_Words = Mapping[SkipKind, tuple[str, str]]
+_WITHOUT_SAMPLES: Final[_Words] = {
+    "random": ("random tensor", "random tensors"),
+    "constant": ("constant", "constants"),
+    "shape arithmetic": ("result of shape arithmetic", "results of shape arithmetic"),
+}
+_OTHERS: Final[_Words] = {
+    "no sample axis": ("without a sample axis", "without a sample axis"),
+    "counted": ("of what is found in the data", "of what is found in the data"),
+    "in a subgraph": ("inside a subgraph", "inside subgraphs"),
+    "not numeric": ("not numeric", "not numeric"),
+    "other": ("for another reason", "for other reasons"),
+}
 
 
 def needs_no_storing(tensor: SkippedTensor) -> bool:
     """Whether a tensor holds no values of samples, so that leaving it out loses nothing."""
-    return any(holds(tensor) for holds, *_ in _WITHOUT_SAMPLES)
+    return skip_kind(tensor) in _WITHOUT_SAMPLES
 
 
 def left_out_lines(skipped: Iterable[SkippedTensor]) -> Iterator[str]:
-    """Say in a line or two how many tensors are not stored, and of what kinds they are."""
-    skipped = list(skipped)
-    plain = [tensor for tensor in skipped if needs_no_storing(tensor)]
-    others = [tensor for tensor in skipped if not needs_no_storing(tensor)]
-    if plain:
-        yield f"not counted: {_counts(plain, _WITHOUT_SAMPLES)}, which hold no values of samples"
+    """Summarise in a line or two how many tensors are not stored, and of what kinds they are."""
+    kinds = Counter(map(skip_kind, skipped))
+    others = sum(kinds[kind] for kind in _OTHERS)
+    if kinds.total() > others:
+        yield f"not counted: {_counts(kinds, _WITHOUT_SAMPLES)}, which hold no values of samples"
     if others:
         yield (
-            f"{len(others)} more cannot be stored by sample: {_counts(others, _OTHERS)} "
-            "(inspect --skipped lists them)"
+            f"{others} more cannot be stored by sample: {_counts(kinds, _OTHERS)} "
+            "(`inspect(skipped=True)` lists them)"
         )
 
 
-def _counts(tensors: Iterable[SkippedTensor], kinds: tuple[_Kind, ...]) -> str:
-    counts = Counter(
-        next(place for place, (holds, *_) in enumerate(kinds) if holds(tensor))
-        for tensor in tensors
-    )
+def _counts(kinds: Counter[SkipKind], words: _Words) -> str:
     return ", ".join(
-        f"{counts[place]} {one if counts[place] == 1 else many}"
-        for place, (_, one, many) in enumerate(kinds)
-        if counts[place]
+        f"{kinds[kind]} {singular if kinds[kind] == 1 else plural}"
+        for kind, (singular, plural) in words.items()
+        if kinds[kind]
     )

@@ -1,244 +1,381 @@
-"""What a dump can be told, checked before anything is done."""
+"""The options of a dump, each declared once.
+
+The keyword arguments of `cnatool.dump` and the options of ``cnatool dump`` follow from this record.
+The help of the command line waits for this module, so that it imports little.
+"""
 
 from __future__ import annotations
 
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, get_args
 
-from cnatool._util.local_paths import real_path
-from cnatool.backend.schedule import processors
-from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
-from cnatool.data.source import ImageOptions
-from cnatool.data.splits import ReaderOptions
-from cnatool.dumping.plan import Choices, FeedChoices, RunChoices
 from cnatool.errors import UsageError
-from cnatool.records.choices import Codec, Kept, KeptInputs, Narrowing, OnError, Statistic
-from cnatool.records.weights import Flatness
+from cnatool.records.choices import (
+    Codec,
+    Colour,
+    Interpolation,
+    Kept,
+    KeptInputs,
+    Narrowing,
+    OnError,
+    Statistic,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import ArrayLike
 
     from cnatool._util.observer import Observer
-    from cnatool.records.choices import Colour, Interpolation
-    from cnatool.records.run import RuntimeRecord
+    from cnatool.records.weights import Flatness
+
+DATA = "Data"
+PREPROCESSING = "Preprocessing"
+STORED = "What is stored"
+RUN = "How it runs"
+STORE = "Store"
 
 # More would only wait for each other, and each takes memory.
-_THREADS_A_PROCESSOR = 8
+_THREADS_PER_PROCESSOR = 8
+# What follows :: is the name of an array inside a file.
+_INSIDE = "::"
 
 
-class PreparedBy(TypedDict, total=False):
-    """The keyword arguments of `dump` that say how samples are prepared."""
-
-    preprocess: str | Path | None
-    resize: int | tuple[int, int] | None
-    crop: int | tuple[int, int] | None
-    interpolation: Interpolation | None
-    colour: Colour | None
-    scale: float | None
-    mean: Sequence[float]
-    std: Sequence[float]
-    layout: str | None
+def option(panel: str, default: Any, summary: str, details: str = "") -> Any:
+    """Declare an option; its summary is the help of the command line as well."""
+    return field(default=default, metadata={"panel": panel, "summary": summary, "details": details})
 
 
-class DumpOptions(PreparedBy, total=False):
-    """The keyword arguments of `dump`, which `preflight` takes too."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpOptions:
+    """How a model is dumped; see `cnatool.dump`."""
 
-    splits: Mapping[str, str | Path] | None
-    keep: Kept
-    tensors: str | Sequence[str]
-    dtype: Narrowing | None
-    statistics: str | Sequence[str]
-    batch_size: int | None
-    limit: int | None
-    tags: Mapping[str, str] | None
-    provider: str
-    threads: int
-    format: str | None
-    labels: str | None
-    label_offset: int
-    split_column: str | None
-    holdout: float | None
-    seed: int
-    on_error: OnError
-    follow_links: bool
-    keep_inputs: KeptInputs | None
-    inputs_from: str | Path | None
-    inputs: Mapping[str, str] | None
-    constants: Mapping[str, ArrayLike] | None
-    custom_ops: Sequence[str | Path]
-    initial_model: str | Path | None
-    flatness: Flatness | bool
-    codec: Codec | None
-    overwrite: bool
-    resume: bool
-    verbose: bool
-    observer: Observer | None
-
-
-def choices(
-    options: DumpOptions, begun: RuntimeRecord | None
-) -> tuple[Choices, RunChoices, FeedChoices]:
-    """Give the options to the rooms that know them.
-
-    Parameters
-    ----------
-    options : DumpOptions
-    begun : RuntimeRecord or None
-        How the dump that is resumed ran, from which comes what ``options`` leave open.
-    """
-    tensors = options.get("tensors", "all")
-    recipe = _recipe(options)
-    threads = options.get("threads", 0)
-    return (
-        Choices(
-            keep=options.get("keep", "full"),
-            tensors=(tensors,) if isinstance(tensors, str) else tuple(tensors),
-            dtype=options.get("dtype"),
-            statistics=_chosen_statistics(options.get("statistics", "sum")),
-            limit=options.get("limit"),
-            tags=dict(options.get("tags") or {}),
-        ),
-        RunChoices(
-            batch_size=options.get("batch_size") or (begun.batch_size if begun else None),
-            provider=options.get("provider", "cpu"),
-            threads=threads,
-            custom_ops=tuple(map(Path, options.get("custom_ops", ()))),
-            operator_threads=begun.threads if begun and not threads else None,
-        ),
-        FeedChoices(
-            preprocessing=recipe.options(),
-            reading=ReaderOptions(
-                format=options.get("format"),
-                labels=options.get("labels"),
-                label_offset=options.get("label_offset", 0),
-                split_column=options.get("split_column"),
-                holdout=options.get("holdout"),
-                seed=options.get("seed", 0),
-                images=ImageOptions(
-                    recipe.geometry(),
-                    options.get("keep_inputs"),
-                    options.get("on_error") == "skip",
-                    recipe.axes(),
-                    options.get("follow_links", False),
-                ),
-            ),
-            arrays=dict(options.get("inputs") or {}),
-            constants=dict(options.get("constants") or {}),
-        ),
+    splits: Mapping[str, str | Path] | None = option(
+        DATA, None, "Splits by name and their data, instead of `data`."
     )
+    format: str | None = option(
+        DATA,
+        None,
+        "Format of `data`, where it could be read in two.",
+        "One of ``npz``, ``parquet``, ``pictures``, …",
+    )
+    labels: str | None = option(
+        DATA, None, "Name of the array or column of labels, or none to leave labels out."
+    )
+    label_offset: int = option(DATA, 0, "Number added to every label: -1 where labels start at 1.")
+    split_column: str | None = option(
+        DATA, None, "Name of the column that names the split of each row."
+    )
+    holdout: float | None = option(
+        DATA,
+        None,
+        "Share of the training samples to hold out, chosen at random, as test (or val).",
+        "They become the split val if there is a test split already.",
+    )
+    seed: int = option(DATA, 0, "Seed of `holdout` and `flatness`.")
+    limit: int | None = option(DATA, None, "Samples to take of each split, from its start.")
+    on_error: OnError = option(
+        DATA,
+        "stop",
+        "What to do with a sample that cannot be read: stop, or skip and list it.",
+        "A skipped sample gets no row, and the store holds the reason.",
+    )
+    follow_links: bool = option(
+        DATA, False, "Follow symbolic links that lead out of a folder of images."
+    )
+    inputs: Mapping[str, str] | None = option(
+        DATA, None, "Array or column that feeds an input, by input, where their names differ."
+    )
+    constants: Mapping[str, ArrayLike] | None = option(
+        DATA,
+        None,
+        "Inputs that are the same for every sample, with their values.",
+        "A number fills the declared shape of the input.",
+    )
+    preprocess: str | Path | None = option(
+        PREPROCESSING,
+        None,
+        "File with the preprocessing, as in docs/preprocessing.md or of transformers or timm; the "
+        "options below override it.",
+        "Hubs keep it as ``preprocessor_config.json`` and ``config.json``.",
+    )
+    resize: int | tuple[int, int] | None = option(
+        PREPROCESSING, None, "Resize images: the shorter side, or height and width."
+    )
+    crop: int | tuple[int, int] | None = option(
+        PREPROCESSING, None, "Then crop the centre: a square, or height and width."
+    )
+    interpolation: Interpolation | None = option(
+        PREPROCESSING,
+        None,
+        "Interpolation: nearest, box, bilinear (default), hamming, bicubic, lanczos.",
+        "The filters are Pillow's.",
+    )
+    colour: Colour | None = option(PREPROCESSING, None, "Convert the channels of images.")
+    scale: float | None = option(
+        PREPROCESSING,
+        None,
+        "Factor for each value; by default 1/255 for 8-bit images, unless the model rescales them "
+        "itself.",
+    )
+    mean: Sequence[float] = option(
+        PREPROCESSING, (), "Subtracted after scaling; one value, or one per channel."
+    )
+    std: Sequence[float] = option(
+        PREPROCESSING, (), "Divisor after subtracting the mean; one value, or one per channel."
+    )
+    layout: str | None = option(
+        PREPROCESSING,
+        None,
+        "How to arrange a sample: chw, hwc, flat, flat-chw, flat-hwc.",
+        "Written ``[FROM->]TO``; by default it follows from the shapes.",
+    )
+    keep: Kept = option(STORED, "full", "Store whole activations, or only per-sample statistics.")
+    tensors: str | Sequence[str] = option(
+        STORED,
+        "all",
+        "Which tensors to store: all, layers, names or globs; behind a ! what to leave out.",
+        "Outputs of the model are stored unless one of these leaves them out.",
+    )
+    dtype: Narrowing | None = option(STORED, None, "Narrow floating activations to this type.")
+    statistics: str | Sequence[str] = option(
+        STORED,
+        "sum",
+        "Statistics besides per-sample sums: abs_sum, square_sum, positive_sum, nonzero_count, "
+        "min, max, or all.",
+    )
+    keep_inputs: KeptInputs | None = option(
+        STORED,
+        None,
+        "Store raw images (values), or the counts of their 256 levels, which suffice for α "
+        "(levels); by default levels where image files are resized.",
+        "Images of any size have the same levels.",
+    )
+    inputs_from: str | Path | None = option(
+        STORED,
+        None,
+        "Finished store of the same data, whose raw inputs are referred to, not copied.",
+        "Its ids and raw inputs are compared with the samples, bit for bit; labels may differ.",
+    )
+    initial_model: str | Path | None = option(
+        STORED, None, "The network before training, to measure the distance of its weights."
+    )
+    flatness: Flatness | bool = option(
+        STORED,
+        False,
+        "Measure how much noise on the weights the network tolerates.",
+        "The noise is as large as accuracy on the first training samples falls by 0.1; a "
+        "`Flatness` says otherwise.",
+    )
+    tags: Mapping[str, str] | None = option(STORED, None, "Metadata to keep in the store.")
+    batch_size: int | None = option(
+        RUN, None, "Samples per run; by default as many as fit the cache.", "256 at most."
+    )
+    provider: str = option(RUN, "cpu", "Execution provider of ONNX Runtime: cpu, cuda, …")
+    threads: int = option(RUN, 0, "Threads that run the model; 0 for one per processor.")
+    custom_ops: Sequence[str | Path] = option(
+        RUN,
+        (),
+        "Libraries of custom operators.",
+        "They run inside this process: name only what you trust.",
+    )
+    codec: Codec | None = option(
+        STORE,
+        None,
+        "Compression of arrays; by default lz4 in Zarr, none in HDF5, which also has gzip.",
+        "LZ4 is fast, Zstandard smaller, and every reader knows gzip.",
+    )
+    overwrite: bool = option(
+        STORE,
+        False,
+        "Replace an existing store; if the dump is interrupted, the old one is kept as "
+        "NAME.previous.zarr.",
+    )
+    resume: bool = option(
+        STORE,
+        False,
+        "Continue an interrupted dump with the same options; start one where there is none, and "
+        "leave a complete store alone.",
+        "The result equals that of an uninterrupted dump. By default `batch_size`, `threads` and "
+        "`codec` are those of the store.",
+    )
+    verbose: bool = option(RUN, False, "Note at the end which stage was the slowest.")
+    observer: Observer | None = option(RUN, None, "Receives notes and progress.")
+
+    def __post_init__(self) -> None:
+        for declared in fields(self):
+            value, words = getattr(self, declared.name), choices_of(declared)
+            if words and value not in words and value != declared.default:
+                raise UsageError(f"`{declared.name}={value!r}`: {' or '.join(words)}.")
+        if self.resume and self.overwrite:
+            raise UsageError(
+                "`resume` continues a store and `overwrite` starts a new one: pass one of them."
+            )
+        if self.dtype is not None and self.keep == "statistics":
+            raise UsageError(
+                f"`dtype={self.dtype}` narrows activations, and `keep=statistics` stores none: "
+                "leave one of them out."
+            )
+        for name, count in (("batch_size", self.batch_size), ("limit", self.limit)):
+            if count is not None and count < 1:
+                raise UsageError(f"`{name}={count}`: at least 1.")
+        self._check_threads()
+        self._check_flatness()
+        for key, value in (self.tags or {}).items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise UsageError(f"`tags`: {key!r}={value!r}: both must be text.")
+        unknown = sorted({*self._statistics} - {"all", *get_args(Statistic)})
+        if unknown:
+            known = ", ".join(get_args(Statistic))
+            raise UsageError(f"`statistics={unknown[0]}`: there are {known}, and all.")
+        if self.preprocess is not None and not isinstance(self.preprocess, str | Path):
+            raise UsageError(f"`preprocess={self.preprocess!r}`: the path of a file.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            try:
+                tuple(map(float, values))
+            except (TypeError, ValueError):
+                raise UsageError(f"`{name}={values!r}`: numbers.") from None
+
+    def _check_threads(self) -> None:
+        if self.threads == 0:
+            return
+        from cnatool.backend.schedule import processors
+
+        most = _THREADS_PER_PROCESSOR * processors()
+        if not 0 < self.threads <= most:
+            raise UsageError(
+                f"`threads={self.threads}`: up to {most} on {processors()} processors, or 0 for "
+                "one each."
+            )
+
+    def _check_flatness(self) -> None:
+        settings = self.flatness_settings
+        if settings is None:
+            return
+        for name, count in (("samples", settings.samples), ("draws", settings.draws)):
+            if count < 1:
+                raise UsageError(f"`flatness.{name}={count}`: at least 1.")
+        if not 0 < settings.target < 1:
+            raise UsageError(f"`flatness.target={settings.target:g}`: between 0 and 1.")
+        if settings.seed < 0:
+            raise UsageError(f"`seed={settings.seed}`: 0 or more.")
+
+    @property
+    def flatness_settings(self) -> Flatness | None:
+        """How flatness is measured; None if it is not."""
+        if not self.flatness:
+            return None
+        from cnatool.records.weights import Flatness
+
+        return self.flatness if isinstance(self.flatness, Flatness) else Flatness()
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Names and globs of the tensors that are stored."""
+        return (self.tensors,) if isinstance(self.tensors, str) else tuple(self.tensors)
+
+    @property
+    def _statistics(self) -> Sequence[str]:
+        return (self.statistics,) if isinstance(self.statistics, str) else self.statistics
+
+    @property
+    def computed_statistics(self) -> tuple[Statistic, ...]:
+        """Statistics of every tensor; without sums there is nothing to score."""
+        names = {"sum", *self._statistics}
+        known: tuple[Statistic, ...] = get_args(Statistic)
+        return tuple(name for name in known if name in names or "all" in names)
+
+    def check_sources(self, store: Path, model: str | Path, data: str | Path | None) -> None:
+        """Refuse to replace a store by a dump of what lies inside it."""
+        from cnatool._util.local_paths import real_path
+
+        others = (self.initial_model, self.inputs_from, *(self.splits or {}).values())
+        for source in (model, data, *others):
+            inside = Path(str(source).partition(_INSIDE)[0])
+            if source is not None and real_path(inside).is_relative_to(real_path(store)):
+                raise UsageError(f"{source} lies inside {store}, which this dump would replace.")
 
 
-def check_options(options: DumpOptions) -> None:
-    """Refuse what the type checker would, before anything is written.
+def choices_of(declared: Field[Any]) -> tuple[str, ...]:
+    """List the words that an option takes; empty where it takes others."""
+    return get_args(globals().get(str(declared.type).removesuffix(" | None")))
 
-    Raises
-    ------
-    UsageError
-        If an option cannot be meant.
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
+_Path = str | Path
+_Options = TypeVar("_Options")
+_TakesRecord = Callable[[_Path, _Path | None, _Path | None, _Options], _R]
+
+
+class _TakesKeywords(Protocol[_P, _R_co]):
+    def __call__(
+        self,
+        model: str | Path,
+        data: str | Path | None = None,
+        store: str | Path | None = None,
+        *args: _P.args,
+        **options: _P.kwargs,
+    ) -> _R_co: ...
+
+
+def keywords_of(
+    record: Callable[_P, _Options],
+) -> Callable[[_TakesRecord[_Options, _R]], _TakesKeywords[_P, _R]]:
+    """Turn the last parameter of a function, a record of options, into keyword arguments.
+
+    ``{options}`` in its docstring becomes their description.
     """
-    if options.get("resume") and options.get("overwrite"):
-        raise UsageError(
-            "--resume goes on with a store and --overwrite begins anew: pass one of them."
+
+    def decorate(function: _TakesRecord[_Options, _R]) -> _TakesKeywords[_P, _R]:
+        @wraps(function)
+        def call(
+            model: str | Path,
+            data: str | Path | None = None,
+            store: str | Path | None = None,
+            *args: _P.args,
+            **options: _P.kwargs,
+        ) -> _R:
+            return function(model, data, store, record(*args, **options))
+
+        described: Any = call
+        described.__signature__ = _signature(call, record)
+        described.__doc__ = (function.__doc__ or "").replace("    {options}\n", _documentation())
+        return call
+
+    return decorate
+
+
+def _signature(function: Callable[..., Any], record: Any) -> inspect.Signature:
+    signature = inspect.signature(function, follow_wrapped=False)
+    positional = list(signature.parameters.values())[:3]
+    keywords = [
+        inspect.Parameter(
+            declared.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=declared.default,
+            annotation=declared.type,
         )
-    keep, dtype = options.get("keep", "full"), options.get("dtype")
-    if keep not in get_args(Kept):
-        raise UsageError(f"keep={keep!r}: full or statistics.")
-    if dtype is not None and dtype not in get_args(Narrowing):
-        raise UsageError(f"dtype={dtype!r}: float32 or float16.")
-    kept, on_error = options.get("keep_inputs"), options.get("on_error", "stop")
-    if kept is not None and kept not in get_args(KeptInputs):
-        raise UsageError(f"keep_inputs={kept!r}: values or levels.")
-    if on_error not in get_args(OnError):
-        raise UsageError(f"on_error={on_error!r}: stop or skip.")
-    if dtype is not None and keep == "statistics":
-        raise UsageError(
-            f"--dtype {dtype} narrows activations, and --keep statistics stores none: leave one of "
-            "them out."
-        )
-    codec = options.get("codec")
-    if codec is not None and codec not in get_args(Codec):
-        raise UsageError(f"codec={codec!r}: {', '.join(get_args(Codec))}.")
-    counts = (("--batch-size", options.get("batch_size")), ("--limit", options.get("limit")))
-    for option, count in counts:
-        if count is not None and count < 1:
-            raise UsageError(f"{option} {count}: at least 1.")
-    threads, most = options.get("threads", 0), _THREADS_A_PROCESSOR * processors()
-    if not 0 <= threads <= most:
-        raise UsageError(
-            f"--threads {threads}: up to {most} on {processors()} processors, or 0 for one each."
-        )
-    _check_flatness(options)
-    for key, value in (options.get("tags") or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise UsageError(f"tag {key!r}: {value!r}: both must be text.")
+        for declared in fields(record)
+    ]
+    return signature.replace(parameters=[*positional, *keywords])
 
 
-def flatness_settings(options: DumpOptions) -> Flatness | None:
-    """Say how flatness is to be measured; None where it is not."""
-    asked = options.get("flatness", False)
-    return asked if isinstance(asked, Flatness) else Flatness() if asked else None
-
-
-def _check_flatness(options: DumpOptions) -> None:
-    settings = flatness_settings(options)
-    if settings is None:
-        return
-    for name, count in (("samples", settings.samples), ("draws", settings.draws)):
-        if count < 1:
-            raise UsageError(f"--flatness-{name} {count}: at least 1.")
-    if not 0 < settings.target < 1:
-        raise UsageError(f"--flatness-target {settings.target:g}: between 0 and 1.")
-    if settings.seed < 0:
-        raise UsageError(f"--seed {settings.seed}: 0 or more.")
-
-
-def _recipe(options: DumpOptions) -> Recipe:
-    """Read how samples are prepared: from a file, whose fields the other options replace."""
-    path = options.get("preprocess")
-    if path is not None and not isinstance(path, str | Path):
-        raise UsageError(f"preprocess={path!r}: the path of a file.")
-    recipe = Recipe("cnatool.preprocess/1") if path is None else read_recipe(path)
-    fields: dict[str, Any] = {
-        "resize": options.get("resize"),
-        "crop": options.get("crop"),
-        "interpolation": options.get("interpolation"),
-        "colour": options.get("colour"),
-        "layout": options.get("layout"),
-        "scale": options.get("scale"),
-        "mean": _floats("mean", options.get("mean", ())),
-        "std": _floats("std", options.get("std", ())),
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    if "resize" in given:
-        given["fit"] = None
-    recipe = replace_fields(recipe, given)
-    if "interpolation" in given and recipe.resize is None:
-        raise UsageError("--interpolation does nothing without --resize.")
-    return recipe
-
-
-def _floats(name: str, values: Sequence[float]) -> tuple[float, ...] | None:
-    try:
-        return tuple(map(float, values)) or None
-    except (TypeError, ValueError):
-        raise UsageError(f"{name}={values!r}: numbers.") from None
-
-
-def _chosen_statistics(names: str | Sequence[str]) -> tuple[Statistic, ...]:
-    known = get_args(Statistic)
-    wanted = {names} if isinstance(names, str) else set(names)
-    unknown = sorted(wanted - {"all", *known})
-    if unknown:
-        raise UsageError(f"--statistics {unknown[0]}: there are {', '.join(known)}, and all.")
-    # Without sums there is nothing to score.
-    return tuple(name for name in known if name in {"sum", *wanted} or "all" in wanted)
-
-
-def check_apart(store: Path, sources: Sequence[str | Path]) -> None:
-    """Refuse to replace a store by a dump of what lies inside it."""
-    for source in sources:
-        # What follows :: is an array inside.
-        if real_path(Path(str(source).partition("::")[0])).is_relative_to(real_path(store)):
-            raise UsageError(f"{source} lies inside {store}, which this dump would replace.")
+def _documentation() -> str:
+    """Describe all options as the NumPy style does."""
+    lines = []
+    for declared in fields(DumpOptions):
+        words = choices_of(declared)
+        text = str(declared.type).removesuffix(" | None").replace(" | ", " or ")
+        kind = "{" + ", ".join(f'"{word}"' for word in words) + "}" if words else text
+        optional = ", optional" if declared.default is None else ""
+        default = "" if declared.default is None else f", default {declared.default!r}"
+        lines.append(f"    {declared.name} : {kind}{optional}{default}")
+        sentences = f"{declared.metadata['summary']} {declared.metadata['details']}".strip()
+        indent = " " * 8
+        lines += textwrap.wrap(sentences, 100, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines) + "\n"

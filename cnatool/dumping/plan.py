@@ -1,261 +1,312 @@
-"""What a dump decides before the first row: inputs, tensors, batches, and the store's record."""
+"""The plan of a dump: everything that is decided before the first row is written."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from cnatool._util.text import classes_text
+from cnatool._util.memory import available_memory
+from cnatool._util.observer import Observer, Silent
+from cnatool._util.text import bytes_text, classes_text
 from cnatool._version import __version__
-from cnatool.backend.network import open_network
+from cnatool.backend.network import Network, open_network
 from cnatool.backend.schedule import schedule_runs
 from cnatool.backend.select import list_unselected, select_outputs, select_tensors
 from cnatool.backend.session import RUNTIME_VERSION, RunOptions, provider_name
-from cnatool.dumping.batch import batched
-from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
+from cnatool.backend.weights.weights import check_initial
+from cnatool.dumping.batch import choose_batch
+from cnatool.dumping.feed import Feed
 from cnatool.dumping.left_out import left_out_lines
+from cnatool.dumping.resume import check_same_dump, codec_of, is_complete, open_resumable
+from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
+from cnatool.errors import UsageError
 from cnatool.records.run import ConstantRecord, RuntimeRecord
-from cnatool.records.store import ArrayRecord, StoreRecord
-from cnatool.scoring.output import no_output_text
+from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
+from cnatool.records.weights import FlatnessRecord
+from cnatool.scoring.output import explain_missing_output
+from cnatool.store.format_table import format_by_name
+from cnatool.store.replace import check_free
+from cnatool.store.shared_inputs import SharedInputs
+from cnatool.store.writer import check_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import NDArray
 
     from cnatool.backend.inputs import ConstantInput
-    from cnatool.backend.network import Network, ProbedNetwork
+    from cnatool.backend.network import ProbedNetwork
     from cnatool.backend.schedule import Schedule
-    from cnatool.data.preprocess.apply import PreprocessOptions
-    from cnatool.data.source import InputSpec, Source
-    from cnatool.data.splits import ReaderOptions
-    from cnatool.records.choices import Kept, Narrowing, Statistic
+    from cnatool.data.source import Block, InputSpec, Source
+    from cnatool.dumping.options import DumpOptions
+    from cnatool.records.choices import Codec, Statistic
     from cnatool.records.store import TensorRecord
-    from cnatool.store.shared_inputs import SharedInputs
+    from cnatool.store.store import Split, Store
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
-    """What the user wants stored; fields as in `cnatool.dump`."""
+class DumpPlan:
+    """Everything that is decided about a dump before the model runs over its data."""
 
-    keep: Kept
-    tensors: tuple[str, ...]
-    dtype: Narrowing | None
-    statistics: tuple[Statistic, ...]
-    limit: int | None
-    tags: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class RunChoices:
-    """How the user wants the model run; fields as in `cnatool.dump`.
-
-    ``operator_threads`` are those of one operator, where a dump that is resumed had so many and the
-    user asks for no other number.
-    """
-
-    batch_size: int | None
-    provider: str
-    threads: int
-    custom_ops: tuple[Path, ...]
-    operator_threads: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FeedChoices:
-    """How the user wants the model fed; fields as in `cnatool.dump`."""
-
-    preprocessing: PreprocessOptions
-    arrays: dict[str, str]
-    constants: dict[str, ArrayLike]
-    reading: ReaderOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that is decided before the first row.
-
-    Attributes
-    ----------
-    network : Network
-        The model, its batch axis freed where that changes nothing.
-    sources, rows : dict
-        The samples of each split, and how many of them are taken.
-    skips : bool
-        Of these, those that cannot be read are left out.
-    feed : Feed
-        How they are fed.
-    probed : ProbedNetwork
-        What runs over a few samples told of the model, and these samples.
-    outputs : list of TensorRecord
-        The model's outputs.
-    statistics : tuple of Statistic
-        What is computed of each tensor.
-    held_bytes : int
-        What of a sample is held until it is written.
-    schedule : Schedule
-        How many of them at a time.
-    run : RunOptions
-        How ONNX Runtime runs them.
-    record : StoreRecord
-        The store's description, without its splits.
-    shared : SharedInputs or None
-        What another store holds of the raw inputs, which are then not stored again.
-    """
-
-    network: Network
+    path: Path
+    codec: Codec
+    resume: bool
+    past: Store | None  # the store that is resumed; None for a new one
+    observer: Observer
+    network: Network  # with a free batch axis if that changes no value
+    initial: Network | None  # with the initial weights
     sources: Mapping[str, Source]
-    rows: Mapping[str, int]
-    skips: bool
+    rows: Mapping[str, int]  # samples taken of each split
+    skips: bool  # whether samples that cannot be read are skipped
     feed: Feed
+    bound: int | None  # samples of every run; None if any number runs
     probed: ProbedNetwork
     outputs: list[TensorRecord]
     statistics: tuple[Statistic, ...]
-    held_bytes: int
+    held_bytes: int  # of a sample, until it is written
     schedule: Schedule
     run: RunOptions
-    record: StoreRecord
-    shared: SharedInputs | None = None
+    record: StoreRecord  # of the store, without splits and without what is measured of the model
+    shared: SharedInputs | None  # raw inputs that another store holds
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether a store without rows, if there is one at the path, is removed."""
+        return self.resume and self.past is None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the store that is resumed has every row."""
+        return self.past is not None and is_complete(self.past)
+
+    @property
+    def left(self) -> dict[str, int]:
+        """Samples of each split that are still to be run."""
+        splits = {} if self.past is None else self.past.splits
+        there = {name: _done(split) for name, split in splits.items()}
+        return {name: rows - there.get(name, 0) for name, rows in self.rows.items()}
+
+    def batches(self, block: Block, *, fill: bool = False) -> Iterator[dict[str, NDArray[Any]]]:
+        """Preprocess a block in batches, the last one filled up if the model is bound to a size."""
+        fill = fill or self.bound is not None
+        return self.feed.batches(block, self.schedule.batch, fill=fill)
 
 
-def planned(
-    model: Path,
-    data: str | Path | None,
-    splits: Mapping[str, str | Path],
-    choices: Choices,
-    running: RunChoices,
-    feeding: FeedChoices,
-    note: Callable[[str], None],
-) -> Plan:
-    """Decide everything about a dump.
+class DumpInputs(NamedTuple):
+    """The data of each split, and how they feed the model."""
 
-    Parameters
-    ----------
-    model : Path
-        An ONNX file.
-    data : str, Path or None
-        Samples; see `cnatool.dump`.
-    splits : mapping of str to path
-        Split names and their data, instead of ``data``.
-    choices, running, feeding : Choices, RunChoices, FeedChoices
-        What the user asked for.
-    note : callable
-        Is told, a line at a time, what was decided.
+    sources: dict[str, Source]
+    feed: Feed
 
-    Raises
-    ------
-    UsageError, DataError, ModelError
-        If an argument, the data or the model cannot be used.
-    BackendError
-        If the runtime fails.
-    """
-    provider = provider_name(running.provider)
-    network = open_network(model)
-    run = RunOptions(provider, running.threads, running.custom_ops, network.optimization)
-    wanted = wanted_arrays(network, feeding.arrays, feeding.constants)
-    sources = opened_sources(data, splits, wanted, feeding.reading, note)
-    rows = {n: min(s.rows, choices.limit or s.rows) for n, s in sources.items()}
+
+def plan_dump(
+    model: str | Path, data: str | Path | None, path: Path, options: DumpOptions
+) -> DumpPlan:
+    """Decide everything about a dump, without running the model over its data."""
+    observer: Observer = options.observer or Silent()
+    note = observer.note
+    past = _open_target(path, options)
+    options.check_sources(path, model, data)
+    shared = None if options.inputs_from is None else SharedInputs(options.inputs_from, path)
+    provider = provider_name(options.provider)
+    network = open_network(Path(model))
+    sources, feed = open_inputs(network, data, options, note)
+    rows = {n: min(s.rows, options.limit or s.rows) for n, s in sources.items()}
     first = next(iter(sources.values()))
-    feed = Feed.planned(
-        network,
-        first,
-        wanted,
-        feeding.preprocessing,
-        feeding.reading.images.geometry,
-        feeding.constants,
-    )
-    for line in feed.notes:
-        note(line)
-    if (padded := feed.padding(first)) is not None:
-        note(padded)
+    for line in (*feed.notes, feed.padding(first)):
+        if line is not None:
+            note(line)
     for name, source in sources.items():
-        note(_split_text(name, source, rows[name]))
-    ran = batched(
-        network,
-        feed,
-        first,
-        asked=running.batch_size,
-        run=run,
-        statistics=choices.statistics,
-        note=note,
+        note(_describe_split(name, source, rows[name]))
+    before = None if past is None else past.record.runtime
+    batch = options.batch_size or (before.batch_size if before else None)
+    libraries = tuple(map(Path, options.custom_ops))
+    run = RunOptions(provider, options.threads, libraries, network.optimization)
+    network, bound, probed = choose_batch(
+        network, feed, first, batch, run, options.computed_statistics, note
     )
-    network, feed, probed, run = ran.network, ran.feed, ran.probed, ran.probed.run
-    if run.optimization != network.optimization:
+    if probed.run.optimization != network.optimization:
         note(
-            "optimised, the model gives other values each time it runs on the same batch; it is "
-            "run without optimisation, which repeats them"
+            "with optimisation, the model returns other values each time it runs on the same "
+            "batch; it is run without, which repeats them"
         )
-    kept = select_tensors(
-        network, probed.tensors, choices.tensors, keep=choices.keep, dtype=choices.dtype
+    tensors = select_tensors(
+        network, probed.tensors, options.patterns, keep=options.keep, dtype=options.dtype
     )
-    outputs = select_outputs(network, probed.tensors, choices.tensors)
-    held_bytes = _held_bytes(kept, outputs, feed)
+    outputs = select_outputs(network, probed.tensors, options.patterns)
+    held_bytes = _held_bytes(tensors, outputs, feed)
     schedule = schedule_runs(
         network,
         probed.tensors,
         held_bytes,
-        bound=feed.batch,
-        batch=running.batch_size,
+        bound=bound,
+        batch=batch,
         provider=provider,
-        threads=running.threads,
+        threads=options.threads,
     )
-    if running.operator_threads is not None:
-        schedule = replace(schedule, threads=running.operator_threads)
-    record = StoreRecord(
+    if before is not None and not options.threads:
+        schedule = replace(schedule, threads=before.threads)
+    initial = _open_initial_model(options.initial_model, network)
+    record = _describe_store(
+        options, first, feed, network, probed, tensors, outputs, schedule, initial
+    )
+    for line in _summarise(record, probed, schedule, bound=bound is not None):
+        note(line)
+    if shared is not None:
+        shared.check(record.inputs, rows)
+        note(f"raw inputs are not stored again: they are in {options.inputs_from}")
+    _check_memory(schedule, held_bytes)
+    plan = DumpPlan(
+        path=path,
+        codec=options.codec or (past and codec_of(past)) or format_by_name(path).codecs[0],
+        resume=options.resume,
+        past=past,
+        observer=observer,
+        network=network,
+        initial=initial,
+        sources=sources,
+        rows=rows,
+        skips=options.on_error == "skip",
+        feed=feed,
+        bound=bound,
+        probed=probed,
+        outputs=outputs,
+        statistics=options.computed_statistics,
+        held_bytes=held_bytes,
+        schedule=schedule,
+        run=replace(probed.run, threads=schedule.threads),
+        record=record,
+        shared=shared,
+    )
+    if past is not None:
+        check_same_dump(past, _with_splits(plan), plan.codec)
+    if past is not None and not plan.is_complete:
+        there = sum(map(len, past.splits.values()))
+        note(f"resuming: {there:,} of {sum(rows.values()):,} rows are there")
+    return plan
+
+
+def open_inputs(
+    network: Network, data: str | Path | None, options: DumpOptions, note: Callable[[str], None]
+) -> DumpInputs:
+    """Open the data of a model, and plan how they feed it; the first split decides that."""
+    recipe, constants = read_preprocessing(options), options.constants or {}
+    selection = select_arrays(network, options.inputs or {}, constants)
+    sources = open_sources(data, options, selection, recipe, note)
+    first = next(iter(sources.values()))
+    return DumpInputs(sources, Feed.plan(network, first, selection, recipe, constants))
+
+
+def _open_target(path: Path, options: DumpOptions) -> Store | None:
+    """Open the store that is resumed, or make sure that a new one can be written."""
+    past = open_resumable(path, options.inputs_from) if options.resume else None
+    if past is None:
+        # A store without rows is started anew, not resumed.
+        check_free(path, overwrite=options.resume or options.overwrite, resumes=True)
+    check_codec(path, options.codec)
+    return past
+
+
+def _describe_store(
+    options: DumpOptions,
+    source: Source,
+    feed: Feed,
+    network: Network,
+    probed: ProbedNetwork,
+    tensors: tuple[TensorRecord, ...],
+    outputs: Sequence[TensorRecord],
+    schedule: Schedule,
+    initial: Network | None,
+) -> StoreRecord:
+    """Describe the store, but for its splits and for what is measured of the model."""
+    flatness = options.flatness_settings
+    counted = ["count"] if any(tensor.varies for tensor in tensors) else []
+    return StoreRecord(
         schema="cnatool.store/1",
         created_by=f"cnatool {__version__}",
-        inputs=tuple(map(_input_record, first.inputs)),
+        inputs=tuple(map(_input_record, source.inputs)),
         outputs=tuple(ArrayRecord(t.name, t.dtype, t.shape) for t in outputs),
-        tensors=kept,
+        tensors=tensors,
         layers=tuple(
             msgspec.structs.replace(
                 layer, per_sample=probed.counted.isdisjoint((layer.linear, layer.preactivation))
             )
             for layer in network.layers.layers
         ),
-        statistics=(*choices.statistics, *(["count"] if any(t.varies for t in kept) else [])),
+        statistics=(*options.computed_statistics, *counted),
         splits={},
         skipped=tuple(probed.skipped),
-        unselected=list_unselected(probed.tensors, kept),
+        unselected=list_unselected(probed.tensors, tensors),
         model=network.record,
+        initial=None if initial is None else initial.record,
         runtime=RuntimeRecord(
             name="onnxruntime",
             version=RUNTIME_VERSION,
-            provider=provider,
-            optimization=run.optimization,
+            provider=probed.run.provider,
+            optimization=probed.run.optimization,
             batch_size=schedule.batch,
             threads=schedule.threads,
         ),
         preprocessing=feed.preprocessing,
         constants=tuple(map(_constant_record, feed.constants)),
-        tags=choices.tags,
-    )
-    for line in _summary(record, probed, schedule, bound=feed.batch is not None):
-        note(line)
-    run = replace(run, threads=schedule.threads)
-    return Plan(
-        network=network,
-        sources=sources,
-        rows=rows,
-        skips=feeding.reading.images.skip_unreadable,
-        feed=feed,
-        probed=probed,
-        outputs=outputs,
-        statistics=choices.statistics,
-        held_bytes=held_bytes,
-        schedule=schedule,
-        run=run,
-        record=record,
+        tags=dict(options.tags or {}),
+        flatness=None if flatness is None else FlatnessRecord(flatness),
     )
 
 
-def _split_text(name: str, source: Source, rows: int) -> str:
+def _with_splits(plan: DumpPlan) -> StoreRecord:
+    """Describe the store with its splits, before their first rows."""
+    splits = {
+        name: SplitRecord(
+            rows=plan.rows[name],
+            committed=(),
+            complete=False,
+            labels=source.labelled,
+            source=source.name,
+            classes=source.classes,
+            available=source.rows,
+            skips=plan.skips,
+            inputs_from=None if plan.shared is None else plan.shared.reference(name),
+        )
+        for name, source in plan.sources.items()
+    }
+    return msgspec.structs.replace(plan.record, splits=splits)
+
+
+def _open_initial_model(path: str | Path | None, network: Network) -> Network | None:
+    """Open the model with a network's initial weights."""
+    if path is None:
+        return None
+    initial = open_network(Path(path))
+    check_initial(network, initial)
+    return initial
+
+
+def _check_memory(schedule: Schedule, held_bytes: int) -> None:
+    """Refuse runs whose values, ``held_bytes`` per sample, do not fit into memory."""
+    available = available_memory()
+    batches = schedule.runs * schedule.batch * held_bytes
+    if available is not None and batches > available:
+        raise UsageError(
+            f"{schedule.runs} run{'s' * (schedule.runs != 1)} of {schedule.batch:,} "
+            f"sample{'s' * (schedule.batch != 1)} at a time hold{'s' * (schedule.runs == 1)} "
+            f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
+            "`batch_size=N`, `tensors=layers`, or `keep=statistics`."
+        )
+
+
+def _done(split: Split) -> int:
+    """Count the samples that need no run any more."""
+    return split.record.taken if split.record.complete else len(split)
+
+
+def _describe_split(name: str, source: Source, rows: int) -> str:
     count = f"{rows} samples" if rows == source.rows else f"{rows} of {source.rows} samples"
     labels = "with labels" if source.labelled else "no labels found"
     if source.labelled and source.classes:
@@ -266,11 +317,11 @@ def _split_text(name: str, source: Source, rows: int) -> str:
 def _held_bytes(
     tensors: Sequence[TensorRecord], outputs: Sequence[TensorRecord], feed: Feed
 ) -> int:
-    """Count the bytes of one sample that are held until they are written."""
+    """Sum the bytes of one sample that are held until they are written."""
     held = [(t.shape, t.dtype) for t in outputs]
     held += [(t.shape, t.dtype) for t in tensors if t.stored is not None]
-    for given in feed.preprocessing:
-        held += [(given.shape, given.dtype), (given.source_shape, given.source_dtype)]
+    for step in feed.preprocessing:
+        held += [(step.shape, step.dtype), (step.source_shape, step.source_dtype)]
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in held)
 
 
@@ -290,16 +341,17 @@ def _constant_record(constant: ConstantInput) -> ConstantRecord:
     )
 
 
-def _summary(
+def _summarise(
     record: StoreRecord, probed: ProbedNetwork, schedule: Schedule, *, bound: bool
 ) -> list[str]:
+    """Describe what is stored, and which values need care, a line each."""
     tensors, layers = len(record.tensors), len(record.layers)
     lines = [
         f"{tensors} tensor{'s' * (tensors != 1)}, {layers} layer{'s' * (layers != 1)}",
         *left_out_lines(record.skipped),
     ]
     if not record.outputs:
-        lines.append(f"{no_output_text(record)}: scores have no accuracy, loss and margin")
+        lines.append(f"{explain_missing_output(record)}: scores have no accuracy, loss and margin")
     varying = sum(tensor.varies for tensor in record.tensors)
     if varying:
         lines.append(
@@ -316,9 +368,9 @@ def _summary(
     if layers and not any(layer.output for layer in record.layers):
         lines.append(
             "no layer leads straight to an output, so scores count all of them as hidden ones; "
-            "inspect --layers lists them"
+            "`inspect(layers=True)` lists them"
         )
-    # Alone in a run, no sample has others beside it.
+    # A run of one sample has no others.
     if probed.mixed and schedule.batch > 1:
         count = len(probed.mixed)
         lines.append(
@@ -326,7 +378,7 @@ def _summary(
             f"depend{'s' * (count == 1)} on the other samples of a batch: the values hold for "
             f"batches of {schedule.batch} in this order"
             + (", the last one filled up with copies of its last sample" if bound else "")
-            + ("; --batch-size 1 runs each sample alone" if probed.one_runs else "")
+            + ("; `batch_size=1` runs each sample alone" if probed.one_runs else "")
         )
     if probed.random:
         count, (first, operator) = len(probed.random), next(iter(probed.random.items()))

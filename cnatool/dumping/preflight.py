@@ -1,10 +1,10 @@
-"""What a dump will take of disk, time and memory, found on its first rows before any is written."""
+"""Disk space, time and memory of a dump, estimated from its first blocks."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,6 @@ from cnatool._util.threads import AHEAD
 from cnatool.backend.schedule import processors
 from cnatool.backend.session import CPU
 from cnatool.dumping.results import PreflightResult
-from cnatool.errors import UsageError
 from cnatool.records.layout import activation_key, split_arrays
 from cnatool.store.chunks import chunk_rows, encoded_bytes
 from cnatool.store.writer import WRITERS
@@ -24,25 +23,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cnatool.dumping.plan import Plan
+    from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.run import ProcessedBlock
     from cnatool.records.choices import Codec
     from cnatool.records.layout import ArraySpec
 
 # Later rows may compress less well than the first ones.
 _MARGIN = 1.1
-# A dump that is done in so many seconds needs no estimate.
+# A dump of so many seconds needs no estimate.
 _SHORT = 5.0
-# A longer one is tried for so long, as long as what waits to be written is no more than this.
+# The first blocks of a longer one: so many seconds, and no more bytes than this.
 _TRIAL_SECONDS = 0.25
 _TRIAL_BYTES = 16 << 20
-# Bytes that a system takes into its cache; a disk that is slower is felt only later.
+# Speed at which a system caches writes; a slower disk shows only later.
 _WRITTEN_A_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a dump will take.
+    """Disk space, time and memory that a dump takes.
 
     Attributes
     ----------
@@ -51,21 +50,21 @@ class Preflight:
     samples : dict of str to int
         Samples of each split that are still to be written.
     tensors : int
-        Tensors of which something is kept.
+        Tensors that something is stored of.
     sample_bytes : int
-        Bytes of one sample with all that is kept of it, before compression.
+        Bytes of one sample with all that is stored of it, before compression.
     disk_bytes, free_bytes : int
-        What the store will take of the disk, judged by how the first rows compress; what is free.
+        Size of the store, estimated from the compression of the first rows, and free space.
     seconds : float
-        How long the dump will take, if the disk keeps up.
+        Duration of the dump, if the disk keeps up.
     memory_bytes : int
-        The most memory that this process will hold.
+        Peak memory of this process.
     available_bytes : int or None
-        How much it can hold, as far as the system says.
+        Memory available to it; None if the system does not tell.
     ways : tuple of str
         Options with which the store would fit the disk, where it does not.
     committed : int
-        Samples that are there already, of a dump that is resumed.
+        Samples in a store that is resumed.
     """
 
     store: Path
@@ -83,7 +82,7 @@ class Preflight:
     @property
     def fits(self) -> bool:
         """Whether the disk has room for the store, and a tenth more."""
-        return self.disk_bytes * _MARGIN <= self.free_bytes
+        return _fits(self.disk_bytes, self.free_bytes)
 
     @property
     def refusal(self) -> str:
@@ -92,7 +91,7 @@ class Preflight:
             return (
                 f"{self.store} would take about {bytes_text(self.disk_bytes)} more, and "
                 f"{bytes_text(self.free_bytes)} are free. Make room, or move the store to another "
-                "disk, and go on with --resume."
+                "disk, and continue with `resume=True`."
             )
         return (
             f"{self.store} would take about {bytes_text(self.disk_bytes)}, and "
@@ -101,7 +100,7 @@ class Preflight:
         ).replace("Use or another", "Use another")
 
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
-        """Give what `cnatool dump --dry-run --json` prints."""
+        """Convert to the JSON document of a dry run."""
         return PreflightResult(
             schema="cnatool.preflight/1",
             store=str(self.store),
@@ -120,11 +119,11 @@ class Preflight:
         )
 
     def rows_in(self, seconds: float) -> int | None:
-        """Say how many samples take so long; None where that is not known."""
+        """Estimate how many samples take so long; None if that is not known."""
         return int(sum(self.samples.values()) * seconds / self.seconds) if self.seconds else None
 
     def lines(self) -> list[str]:
-        """Say it to people."""
+        """Describe the estimate to people, a line each."""
         rows = sum(self.samples.values())
         memory = f"up to {bytes_text(self.memory_bytes)} of memory"
         if self.available_bytes is not None:
@@ -137,71 +136,71 @@ class Preflight:
             memory,
         ]
         if self.available_bytes is not None and self.memory_bytes > self.available_bytes:
-            lines.append("that may be too little: --batch-size N or --tensors GLOB takes less")
+            lines.append("that may be too little: `batch_size=N` or `tensors=GLOB` takes less")
         return lines
 
 
-def first_blocks(ran: Iterator[ProcessedBlock], plan: Plan, rows: int) -> list[ProcessedBlock]:
-    """Take the blocks from which all ``rows`` are judged: few, for a dump that is soon done."""
-    taken: list[ProcessedBlock] = []
+def take_first_blocks(blocks: Iterator[ProcessedBlock], plan: DumpPlan) -> list[ProcessedBlock]:
+    """Take the blocks from which the rest is estimated: few for a dump that is soon done."""
+    rows = sum(plan.left.values())
+    first: list[ProcessedBlock] = []
     start = time.perf_counter()
-    for block in ran:
-        taken.append(block)
-        # The first run finds its memory, and would tell too much.
-        warm = len(taken) > 1 or len(block.rows) > plan.schedule.batch
+    for block in blocks:
+        first.append(block)
+        # The first run also allocates memory, and would count too much.
+        warm = len(first) > 1 or len(block.rows) > plan.schedule.batch
         late = time.perf_counter() - start >= _TRIAL_SECONDS
         short = block.running * rows / plan.schedule.runs < _SHORT
-        room = sum(map(_nbytes, taken)) + _nbytes(block) <= _TRIAL_BYTES
+        room = sum(map(_nbytes, first)) + _nbytes(block) <= _TRIAL_BYTES
         if not room or (warm and (short or late)):
             break
-    return taken
+    return first
 
 
 def _nbytes(block: ProcessedBlock) -> int:
     return sum(array.nbytes for array in block.rows.arrays().values())
 
 
-def estimated(
-    plan: Plan, path: Path, trial: Sequence[ProcessedBlock], codec: Codec, left: Mapping[str, int]
-) -> Preflight:
-    """Judge a dump by its first blocks."""
+def estimate(plan: DumpPlan, first: Sequence[ProcessedBlock]) -> Preflight:
+    """Estimate what a dump takes from its first blocks."""
     labelled = any(source.labelled for source in plan.sources.values())
     arrays = split_arrays(plan.record, labels=labelled, inputs=plan.shared is None)
     start = time.perf_counter()
-    stored = _row_bytes_stored(arrays, trial, codec)
-    tried = max(1, sum(len(one.rows) for one in trial))
+    stored = _row_bytes_stored(arrays, first, plan.codec)
+    tried = max(1, sum(len(block.rows) for block in first))
     row_bytes = sum(stored.values())
     writing = (time.perf_counter() - start) / tried + row_bytes / _WRITTEN_A_SECOND
-    rows = sum(left.values())
+    rows = sum(plan.left.values())
     committed = sum(plan.rows.values()) - rows
-    free = shutil.disk_usage(path.parent).free
-    peak = max(peak_memory(), resident_memory() + _still_to_come(plan, arrays))
+    free = shutil.disk_usage(plan.path.parent).free
+    disk_bytes = _disk_bytes(plan, arrays, stored)
     available = available_memory()
-    found = Preflight(
-        store=path,
-        samples=dict(left),
+    # A dump that is resumed has the options of the one that started it.
+    ways = () if _fits(disk_bytes, free) or committed else _ways(plan, stored, free)
+    return Preflight(
+        store=plan.path,
+        samples=plan.left,
         tensors=len(plan.record.tensors),
         sample_bytes=sum(array.row_bytes for array in arrays),
-        disk_bytes=_disk_bytes(plan, arrays, stored, codec, left),
+        disk_bytes=disk_bytes,
         free_bytes=free,
-        seconds=rows * _row_seconds(plan, trial, writing),
-        memory_bytes=peak,
+        seconds=rows * _row_seconds(plan, first, writing),
+        memory_bytes=max(peak_memory(), resident_memory() + _bytes_to_come(plan, arrays)),
         available_bytes=None if available is None else available + resident_memory(),
+        ways=tuple(ways),
         committed=committed,
     )
-    # A dump that is resumed has its options from the one that began it.
-    return (
-        found
-        if found.fits or committed
-        else replace(found, ways=tuple(_ways(plan, arrays, stored, free)))
-    )
+
+
+def _fits(disk_bytes: int, free_bytes: int) -> bool:
+    return disk_bytes * _MARGIN <= free_bytes
 
 
 def _row_bytes_stored(
-    arrays: Sequence[ArraySpec], trial: Sequence[ProcessedBlock], codec: Codec
+    arrays: Sequence[ArraySpec], first: Sequence[ProcessedBlock], codec: Codec
 ) -> dict[str, float]:
-    """Give the bytes of one row of each array on disk, from all rows together as in a chunk."""
-    blocks = [block.rows.arrays() for block in trial]
+    """Measure the bytes per row of each array on disk, from all rows together as in a chunk."""
+    blocks = [block.rows.arrays() for block in first]
     stored = {}
     for array in arrays:
         parts = [rows[array.key] for rows in blocks if array.key in rows]
@@ -214,42 +213,36 @@ def _row_bytes_stored(
     return stored
 
 
-def _disk_bytes(
-    plan: Plan,
-    arrays: Sequence[ArraySpec],
-    stored: Mapping[str, float],
-    codec: Codec,
-    left: Mapping[str, int],
-) -> int:
-    """Give the bytes of all rows that are left; where nothing is compressed, of whole chunks."""
+def _disk_bytes(plan: DumpPlan, arrays: Sequence[ArraySpec], stored: Mapping[str, float]) -> int:
+    """Sum the bytes of all rows that are left; of whole chunks if nothing is compressed."""
     sizes = [array.row_bytes for array in arrays]
     total = 0.0
-    for name, count in left.items():
+    for name, count in plan.left.items():
         chunks = chunk_rows(sizes, plan.rows[name])
         for array, chunk in zip(arrays, chunks, strict=True):
-            padded = codec == "none" and isinstance(array.dtype, np.dtype)
+            padded = plan.codec == "none" and isinstance(array.dtype, np.dtype)
             total += stored[array.key] * (-(-count // chunk) * chunk if padded else count)
     return round(total)
 
 
-def _row_seconds(plan: Plan, trial: Sequence[ProcessedBlock], writing: float) -> float:
-    """Give the seconds that one row takes when all stages run side by side.
+def _row_seconds(plan: DumpPlan, first: Sequence[ProcessedBlock], writing: float) -> float:
+    """Estimate the seconds per row when all stages run in parallel.
 
-    All of them share the processors, and none can be faster than it is alone.
+    They share the processors, and none is faster than it is alone.
     """
-    if not trial:
+    if not first:
         return 0.0
     schedule = plan.schedule
-    # What else the machine does in the meantime only ever adds.
-    running = min(one.running for one in trial)
-    reading = min(one.reading for one in trial)
+    # Other work of the machine only ever adds.
+    running = min(block.running for block in first)
+    reading = min(block.reading for block in first)
     busy = max(1, schedule.threads) * (plan.run.provider == CPU)
     shared = (reading + running * busy + writing) / processors()
     return max(reading, running / schedule.runs, writing / _writers(plan), shared)
 
 
-def _still_to_come(plan: Plan, arrays: Sequence[ArraySpec]) -> int:
-    """Give the bytes beside what the first blocks took: chunks of arrays, and blocks that wait."""
+def _bytes_to_come(plan: DumpPlan, arrays: Sequence[ArraySpec]) -> int:
+    """Sum the memory that the first blocks did not need: chunks of arrays, and waiting blocks."""
     sizes = [array.row_bytes for array in arrays]
     chunks = [
         size * rows
@@ -260,29 +253,12 @@ def _still_to_come(plan: Plan, arrays: Sequence[ArraySpec]) -> int:
     return sum(chunks) + _writers(plan) * max(chunks) + waiting
 
 
-def _writers(plan: Plan) -> int:
+def _writers(plan: DumpPlan) -> int:
     return WRITERS if any(tensor.stored for tensor in plan.record.tensors) else 1
 
 
-def check_memory(plan: Plan) -> None:
-    """Refuse, before the model runs, what cannot fit the memory."""
-    available = available_memory()
-    schedule = plan.schedule
-    batches = schedule.runs * schedule.batch * plan.held_bytes
-    if available is None or batches <= available:
-        return
-    raise UsageError(
-        f"{schedule.runs} run{'s' * (schedule.runs != 1)} of {schedule.batch:,} "
-        f"sample{'s' * (schedule.batch != 1)} at a time hold{'s' * (schedule.runs == 1)} "
-        f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
-        "--batch-size N, --tensors layers, or --keep statistics."
-    )
-
-
-def _ways(
-    plan: Plan, arrays: Sequence[ArraySpec], stored: Mapping[str, float], free: int
-) -> Iterator[str]:
-    """Give the options with which the store would fit."""
+def _ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[str]:
+    """Yield the options with which the store would fit."""
     rows = sum(plan.rows.values())
     whole = [tensor for tensor in plan.record.tensors if tensor.stored is not None]
     sizes = {tensor.name: stored[activation_key(tensor.number)] for tensor in whole}
@@ -295,23 +271,23 @@ def _ways(
         for t in whole
     }
     row = {
-        "--keep statistics": rest,
-        "--tensors layers": rest + sum(size for name, size in sizes.items() if name in layers),
-        "--dtype float16": rest + sum(narrow.values()),
+        "`keep=statistics`": rest,
+        "`tensors=layers`": rest + sum(size for name, size in sizes.items() if name in layers),
+        "`dtype=float16`": rest + sum(narrow.values()),
     }
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:
             yield f"{way} (about {bytes_text(rows * size)})"
-    each = _limit(list(plan.rows.values()), int(free / _MARGIN / sum(stored.values())))
-    if each:
-        yield f"--limit {each}"
+    samples = _limit(list(plan.rows.values()), int(free / _MARGIN / sum(stored.values())))
+    if samples:
+        yield f"`limit={samples}`"
 
 
 def _limit(rows: Sequence[int], room: int) -> int:
-    """Give the most samples of each split that fit among ``room``, rounded down to two digits."""
+    """Find the most samples of each split of which ``room`` fit, rounded down to two digits."""
     left, each = room, 0
-    for taken, count in enumerate(sorted(rows)):
-        each = left // (len(rows) - taken)
+    for split, count in enumerate(sorted(rows)):
+        each = left // (len(rows) - split)
         if each <= count:
             break
         left -= count

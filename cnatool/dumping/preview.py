@@ -1,4 +1,4 @@
-"""What a model would be fed, without running it: to look at before hours are spent on a dump."""
+"""What a model would be fed, without running it: for a look before hours are spent on a dump."""
 
 from __future__ import annotations
 
@@ -9,63 +9,41 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import list_names, printable
 from cnatool.backend.network import open_network
 from cnatool.data.wrappers import read_first_block
-from cnatool.dumping.feed import Feed, opened_sources, wanted_arrays
-from cnatool.dumping.options import DumpOptions, check_options, choices
+from cnatool.dumping.plan import open_inputs
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Unpack
 
     from numpy.typing import NDArray
 
+    from cnatool.dumping.options import DumpOptions
     from cnatool.records.run import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The first samples as a model's inputs receive them.
-
-    Attributes
-    ----------
-    ids : sequence of str
-        Where they come from.
-    inputs : tuple of Preprocessing
-        What was decided for each input that data feed.
-    values : mapping of str to ndarray
-        The samples by input, (n, …) each.
-    notes : tuple of str
-        A line for the user for each input.
-    """
+    """The first samples as a model's inputs receive them."""
 
     ids: Sequence[str]
-    inputs: tuple[Preprocessing, ...]
-    values: Mapping[str, NDArray[Any]]
-    notes: tuple[str, ...]
+    inputs: tuple[Preprocessing, ...]  # of each input that is fed from data
+    values: Mapping[str, NDArray[Any]]  # by input, (n, …) each
+    notes: tuple[str, ...]  # a line for each input
 
 
 def preview(
     model: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | None,
+    options: DumpOptions,
     *,
     samples: int = 16,
     split: str | None = None,
-    **options: Unpack[DumpOptions],
 ) -> Preview:
-    """Prepare the first samples of a split as `dump` would."""
-    check_options(options)
-    chosen, _, feeding = choices(options, None)
+    """Preprocess the first samples of a split as `dump` would."""
     network = open_network(Path(model))
-    wanted = wanted_arrays(network, feeding.arrays, feeding.constants)
-    sources = opened_sources(
-        data, options.get("splits") or {}, wanted, feeding.reading, lambda _: None
-    )
-    # What is done with all splits depends on the first.
-    first = next(iter(sources.values()))
-    source = first if split is None else sources.get(split)
+    sources, feed = open_inputs(network, data, options, lambda _: None)
+    source = next(iter(sources.values())) if split is None else sources.get(split)
     if source is None:
         raise UsageError(f"there is no split {printable(split)}; there are {list_names(sources)}.")
-    geometry = feeding.reading.images.geometry
-    feed = Feed.planned(network, first, wanted, feeding.preprocessing, geometry, feeding.constants)
-    block = read_first_block(source, min(samples, chosen.limit or samples))
-    return Preview(block.ids, feed.preprocessing, feed.prepared(block), feed.notes)
+    block = read_first_block(source, min(samples, options.limit or samples))
+    return Preview(block.ids, feed.preprocessing, feed.preprocess(block), feed.notes)

@@ -1,4 +1,4 @@
-"""What `cnatool dump --json` prints: what a dump wrote, or what it would take."""
+"""The JSON documents of dumps, dry runs and inspections."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
     splits : dict of str to DumpedSplit
         The splits, in the order in which they were written.
     tensors, layers : int
-        How many tensors something is stored of, and how many layers the model has.
+        Tensors that something is stored of, and layers of the model.
     without_samples : int
         Constants, results of shape arithmetic and random tensors, which are not stored.
     skipped_tensors : int
-        Other tensors that cannot be stored; `cnatool inspect --json` lists them.
+        Other tensors that cannot be stored; `cnatool inspect` lists them.
     notes : tuple of str
-        What was decided or found on the way, as printed to standard error.
+        Decisions and findings, as printed to standard error.
     """
 
     schema: Literal["cnatool.dump/1"]
@@ -82,7 +82,7 @@ class DumpResult(Document, frozen=True, forbid_unknown_fields=True):
 
 
 class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
-    """What a dump would take of disk, time and memory.
+    """Disk space, time and memory that a dump would take.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     samples : dict of str to int
         Samples of each split that are still to be written.
     committed : int
-        Samples that are there already, where a dump is resumed.
+        Samples in a store that is resumed.
     tensors : int
         Tensors that something is stored of.
     sample_bytes : int
@@ -111,7 +111,7 @@ class PreflightResult(Document, frozen=True, forbid_unknown_fields=True):
     ways : tuple of str
         Options with which the store would fit the disk, where it does not.
     notes : tuple of str
-        What was decided on the way, as printed to standard error.
+        Decisions, as printed to standard error.
     """
 
     schema: Literal["cnatool.preflight/1"]
@@ -174,7 +174,7 @@ class InspectedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
-    """What is in a model or a store.
+    """The tensors and layers of a model or a store.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
     skipped : tuple of SkippedTensor
         Tensors that cannot be stored, each with the reason.
     unselected : tuple of UnselectedTensor
-        Tensors that ``--tensors`` did not select, of a store.
+        Tensors of a store that were not selected.
     """
 
     schema: Literal["cnatool.inspect/1"]
@@ -225,7 +225,7 @@ class InspectionResult(Document, frozen=True, forbid_unknown_fields=True):
 
 
 def store_inspection(store: Store) -> InspectionResult:
-    """Give what `cnatool inspect --json` prints of a store."""
+    """Describe a store as `inspect_model` does a model."""
     record = store.record
     return InspectionResult(
         schema="cnatool.inspect/1",

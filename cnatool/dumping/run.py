@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnatool._util.threads import Stages
     from cnatool.backend.statistics.exposed_model import ExposedModel
     from cnatool.data.source import Block, SkippedRow
-    from cnatool.dumping.plan import Plan
+    from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.resume import Past
     from cnatool.dumping.sample_checks import SampleFacts
     from cnatool.records.store import TensorRecord
@@ -51,7 +51,7 @@ class ProcessedBlock:
 
 
 def run_blocks(
-    plan: Plan, exposed: ExposedModel, split: str, stages: Stages, past: Past | None = None
+    plan: DumpPlan, exposed: ExposedModel, split: str, stages: Stages, past: Past | None = None
 ) -> Generator[ProcessedBlock]:
     """Run the samples of a split through the model, a block at a time.
 
@@ -90,20 +90,20 @@ def run_blocks(
 
 
 def _run_block(
-    plan: Plan, exposed: ExposedModel, stages: Stages, read: tuple[Block, float]
+    plan: DumpPlan, exposed: ExposedModel, stages: Stages, read: tuple[Block, float]
 ) -> tuple[Block, ProcessedBlock]:
     """Run one block, filling up its last batch where the model refuses a smaller one."""
     block, reading = read
     batch, count = plan.schedule.batch, len(block.ids)
     start = time.perf_counter()
-    watch = _Watch(plan.feed.batches(block, batch))
+    watch = _Watch(plan.batches(block))
     try:
         results = exposed.run(watch, count)
     except BackendError as error:
-        filled = _filled(plan, block)
-        if filled is None:
+        # Not every model takes fewer samples than before.
+        if plan.bound is not None or count % batch == 0 or plan.probed.mixed:
             raise _with_advice(error, plan) from error
-        watch = _Watch(filled)
+        watch = _Watch(plan.batches(block, fill=True))
         try:
             results = exposed.run(watch, count)
         except BackendError:
@@ -127,23 +127,16 @@ def _run_block(
     )
 
 
-def _filled(plan: Plan, block: Block) -> Iterator[Mapping[str, NDArray[Any]]] | None:
-    """Iterate over the batches of a block, the last one filled up for a model that needs it.
-
-    Return None if all are full, or if values depend on the other samples of a batch.
-    """
-    batch = plan.schedule.batch
-    if plan.feed.batch is not None or len(block.ids) % batch == 0 or plan.probed.mixed:
-        return None
-    return replace(plan.feed, batch=batch).batches(block, batch)
-
-
-def _with_advice(error: BackendError, plan: Plan) -> BackendError:
+def _with_advice(error: BackendError, plan: DumpPlan) -> BackendError:
     """Add the batch size that the probe ran with to an error of the runtime."""
-    ran = len(plan.probed.samples)
-    if plan.feed.batch is not None or plan.schedule.batch <= ran or "--batch-size" in str(error):
+    probed = len(plan.probed.samples)
+    if plan.bound is not None or plan.schedule.batch <= probed or _names_batch_size(error):
         return error
-    return BackendError(f"{error} It ran with {ran} samples, so --batch-size {ran} may do.")
+    return BackendError(f"{error} It ran with {probed} samples, so `batch_size={probed}` may do.")
+
+
+def _names_batch_size(error: BackendError) -> bool:
+    return any(name in str(error) for name in ("batch_size", "--batch-size"))
 
 
 def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:
@@ -193,5 +186,5 @@ def _narrow(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             largest = np.abs(values).max()
             raise DataError(
                 f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
-                f"Use --dtype float32, or leave the tensor out with {exclusion(tensor.name)}."
+                f"Use `dtype=float32`, or leave the tensor out with {exclusion(tensor.name)}."
             ) from None

@@ -1,4 +1,4 @@
-"""A dump that was begun is written to its end, or as far as it comes."""
+"""Writing the blocks of a dump into its store, and what is left after a failure."""
 
 from __future__ import annotations
 
@@ -16,131 +16,131 @@ from cnatool.store.writer import SplitWriter, StoreWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cnatool._util.observer import Observer
-    from cnatool.dumping.prepare import Begun, Decided
+    from cnatool.dumping.plan import DumpPlan
+    from cnatool.dumping.prepare import PreparedDump
     from cnatool.dumping.run import ProcessedBlock
+    from cnatool.records.store import StoreRecord
 
 # A larger share of skipped samples changes what the store stands for.
 _FEW = 0.1
-# About as much work is lost at most where a dump is cut off.
+# An interrupted dump loses about as much work.
 _COMMIT_SECONDS = 60.0
 
 
-def write_dump(decided: Decided, begun: Begun) -> None:
-    """Write a dump that was begun to its end.
+def write_dump(prepared: PreparedDump, record: StoreRecord) -> None:
+    """Write all blocks into the store that ``record`` describes.
 
-    Where that fails and it did not go on with a store, what is left of the new one is told, and
-    the one that it replaces is restored or kept.
+    After a failure, the store that a new one replaces is restored or kept.
     """
-    path, plan, observer = decided.path, decided.plan, decided.observer
-    if decided.begins_anew:
-        with report_write_errors(path, 0):
-            discard(path)
-    replaced = None if decided.past is not None else ReplacedStore(path)
-    labels = LabelRange(plan.record)
+    plan, observer = prepared.plan, prepared.plan.observer
+    if plan.starts_anew:
+        with report_write_errors(plan.path, 0):
+            discard(plan.path)
+    replaced = None if plan.past is not None else ReplacedStore(plan.path)
+    labels = LabelRange(record)
     try:
-        with closing(_writer(decided)) as writer:
-            # All splits are there, empty, before the first row: a dump that is cut off shows it.
-            parts = {name: _part(writer, name, decided, begun) for name in plan.sources}
-            for name, part in parts.items():
-                past = begun.pasts.get(name)
+        with closing(_open_writer(plan, record)) as writer:
+            # An interrupted dump shows all splits: they are there, empty, before the first row.
+            splits = {name: _open_split(writer, name, prepared) for name in plan.sources}
+            for name, split in splits.items():
+                past = prepared.pasts.get(name)
                 observer.progress(name, past.done if past else 0, plan.rows[name])
-                with closing(begun.blocks_of(name)) as blocks:
-                    _write_split(part, plan.rows[name], blocks, begun, labels, observer)
+                with closing(prepared.blocks_of(name)) as blocks:
+                    _write_split(split, blocks, prepared, labels)
     except BaseException:
-        if replaced is None:
-            pass
-        elif count_committed_rows(path) != 0:
-            kept = replaced.keep()
-            observer.note(unfinished_text(decided) + (f". The old store is {kept}" if kept else ""))
-        else:
-            hidden = replaced.restore()
-            observer.note(
-                f"nothing was finished, so there is no new {path}"
-                + (
-                    f". The old one is {hidden}, and gets its name back when {path} is next written"
-                    if hidden
-                    else ""
-                )
-            )
+        if replaced is not None:
+            observer.note(_settle(plan, replaced))
         raise
     if replaced is not None:
         replaced.remove()
-    named = next((one.classes for one in plan.sources.values() if one.classes), None)
-    for line in (*labels.notes(named), *begun.checks.notes()):
+    classes = next((source.classes for source in plan.sources.values() if source.classes), None)
+    for line in (*labels.notes(classes), *prepared.checks.notes()):
         observer.note(line)
 
 
-def unfinished_text(decided: Decided) -> str:
-    """Say how far the store of a dump that was cut off is."""
-    safe = count_committed_rows(decided.path)
+def _settle(plan: DumpPlan, replaced: ReplacedStore) -> str:
+    """Keep the replaced store beside an unfinished new one, or restore it, and say so."""
+    if count_committed_rows(plan.path) != 0:
+        kept = replaced.keep()
+        return describe_unfinished(plan) + (f". The old store is {kept}" if kept else "")
+    hidden = replaced.restore()
+    text = f"nothing was finished, so there is no new {plan.path}"
+    if hidden is None:
+        return text
     return (
-        f"{decided.path} is not finished: {'some' if safe is None else safe} of "
-        f"{sum(decided.plan.rows.values())} rows are safe in it. The same command with --resume "
-        "goes on from there"
+        f"{text}. The old one is {hidden}, and gets its name back when {plan.path} is next written"
     )
 
 
-def _writer(decided: Decided) -> StoreWriter:
-    if decided.past is None:
-        return StoreWriter(decided.path, decided.plan.record, decided.codec)
-    return StoreWriter.resume(decided.past, decided.codec)
+def describe_unfinished(plan: DumpPlan) -> str:
+    """Describe how much of an interrupted dump is in its store."""
+    safe = count_committed_rows(plan.path)
+    return (
+        f"{plan.path} is not finished: {'some' if safe is None else safe} of "
+        f"{sum(plan.rows.values())} rows are safe in it. The same command with `resume=True` "
+        "continues from there"
+    )
 
 
-def _part(writer: StoreWriter, name: str, decided: Decided, begun: Begun) -> SplitWriter:
-    past = begun.pasts.get(name)
+def _open_writer(plan: DumpPlan, record: StoreRecord) -> StoreWriter:
+    if plan.past is None:
+        return StoreWriter(plan.path, record, plan.codec)
+    return StoreWriter.resume(plan.past, plan.codec)
+
+
+def _open_split(writer: StoreWriter, name: str, prepared: PreparedDump) -> SplitWriter:
+    past = prepared.pasts.get(name)
     if past is not None:
         return writer.resume_split(past.split, past.digests)
-    source, shared = decided.plan.sources[name], decided.plan.shared
+    plan = prepared.plan
+    source = plan.sources[name]
     return writer.split(
         name,
-        decided.plan.rows[name],
+        plan.rows[name],
         source=source.name,
         labels=source.labelled,
         classes=source.classes,
         available=source.rows,
         id_bytes=source.id_bytes,
-        skips=decided.plan.skips,
-        most=begun.preflight.rows_in(_COMMIT_SECONDS),
-        inputs_from=None if shared is None else shared.reference(name),
+        skips=plan.skips,
+        most=prepared.preflight.rows_in(_COMMIT_SECONDS),
+        inputs_from=None if plan.shared is None else plan.shared.reference(name),
     )
 
 
 def _write_split(
     split: SplitWriter,
-    total: int,
     blocks: Iterable[ProcessedBlock],
-    begun: Begun,
+    prepared: PreparedDump,
     labels: LabelRange,
-    observer: Observer,
 ) -> None:
-    past = begun.pasts.get(split.name)
+    past, observer = prepared.pasts.get(split.name), prepared.plan.observer
+    total, done = prepared.plan.rows[split.name], split.committed
     skipped: list[SkippedSample] = []
 
-    def missing() -> list[SkippedSample]:
-        """Give all that were skipped up to here; earlier rows are compared by then."""
+    def all_skipped() -> list[SkippedSample]:
+        # Running the first block compares the earlier rows.
         return (past.skipped if past else []) + skipped
 
-    done = split.committed
     for block in blocks:
         rows = block.rows
         start = time.perf_counter()
         skipped += [SkippedSample(*sample) for sample in block.skipped]
-        split.set_skipped(missing())
+        split.set_skipped(all_skipped())
         split.append(rows)
-        begun.stages.add("compressing and writing", time.perf_counter() - start)
+        prepared.stages.add("compressing and writing", time.perf_counter() - start)
         labels.add(split.name, rows.labels)
-        begun.checks.add(split.name, rows.ids, block.facts, rows.statistics["sum"])
+        prepared.checks.add(split.name, rows.ids, block.facts, rows.statistics["sum"])
         done += len(rows)
-        observer.progress(split.name, done + len(missing()), total)
+        observer.progress(split.name, done + len(all_skipped()), total)
     if not split.complete:
-        split.set_skipped(missing())
+        split.set_skipped(all_skipped())
         split.finish()
-    if missing():
-        observer.note(_skipped_text(split.name, missing(), total))
+    if all_skipped():
+        observer.note(_describe_skipped(split.name, all_skipped(), total))
 
 
-def _skipped_text(split: str, skipped: Sequence[SkippedSample], rows: int) -> str:
+def _describe_skipped(split: str, skipped: Sequence[SkippedSample], rows: int) -> str:
     count = len(skipped)
     many = count > _FEW * rows
     kept = f"only {rows - count:,} of {rows:,} samples are stored; " if many else ""

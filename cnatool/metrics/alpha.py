@@ -1,9 +1,7 @@
-"""α: the complexity of a raw input, as the entropy of its values.
+"""α: the complexity of a raw input, as the entropy of its values (docs/metrics.md; paper §3.1).
 
-METRICS.md, section "α"; paper §3.1. The histograms of a whole block of samples are one count:
-sample i's bins are numbered from i·B on, so that one `bincount` fills them all. A block is small
-enough for the processor's caches, and the memory used does not depend on how many samples there
-are.
+One `bincount` fills the histograms of a whole block of samples, the bins of sample i numbered from
+i·B on. Blocks fit the processor's caches, and memory does not depend on the number of samples.
 """
 
 from __future__ import annotations
@@ -40,17 +38,9 @@ class OutsideError(DataError):
 
 
 def extent(x: NDArray[Any]) -> tuple[float, float]:
-    """Return the least and the greatest finite value, as `entropy` compares them with its range.
+    """Return the least and the greatest finite value of (n, …) inputs, as `entropy` compares them.
 
-    Parameters
-    ----------
-    x : array
-        Raw inputs: floats, or unsigned integers, which count as the unit interval.
-
-    Returns
-    -------
-    (float, float)
-        (inf, −inf) where no value is finite.
+    Unsigned integers count as the unit interval. (inf, −inf) if no value is finite.
     """
     if x.dtype.kind in "bu":
         greatest = 1 if x.dtype.kind == "b" else int(np.iinfo(x.dtype).max)
@@ -69,33 +59,20 @@ def entropy(
     density: bool,
     first_row: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the entropy of each sample's values, in bits (paper §3.1).
+    """Return the entropy of each sample's values, in bits, (n,): −Σ_b p_b log2 p_b (paper §3.1).
 
-    α = −Σ_b p_b log2 p_b over equal bins, the same for every sample; all axes but the first are
-    pooled. The bins are those of `numpy.histogram`, its right edge and its rounding included.
+    `x` has shape (n, …); all axes but the first are pooled. The `bins` equal bins over `range` are
+    the same for every sample and those of `numpy.histogram`, with its right edge and its rounding.
+    A value outside is treated as `out_of_range` says; NaN is an error unless dropped.
 
-    uint8 and uint16 pictures count as the unit interval (value / greatest value of the type), bool
+    uint8 and uint16 images count as the unit interval (value / greatest value of the type), bool
     as 0 and 1, floats as they are (float16 as float32). Every other integer type holds symbols: one
-    bin a distinct value, where `bins` and `range` mean nothing.
+    bin for each distinct value, where `bins` and `range` mean nothing.
 
-    Parameters
-    ----------
-    x : (n, …) array
-        Raw inputs, before resizing and normalisation.
-    bins, range : int, (float, float)
-        Number of bins, and what they span.
-    out_of_range : {"error", "drop", "clip"}
-        What happens to a value outside `range`. A NaN is an error unless dropped.
-    density : bool
-        Give −Σ_b d_b log2 d_b with NumPy's densities d_b = p_b / w_b. The widths w_b are those of
-        NumPy's edges, which have the type of the values: of pictures as float32 fractions of their
-        greatest level, as frameworks feed them, no two of a thousand bins need be equally wide.
-    first_row : int
-        Number of the first row in its split, for the text of errors.
-
-    Returns
-    -------
-    (n,) float64 array
+    With `density`, −Σ_b d_b log2 d_b of NumPy's densities d_b = p_b / w_b. The widths w_b are those
+    of NumPy's edges in the type of the values; for images these are float32 fractions of their
+    greatest level, so that a thousand bins differ in width. `first_row` numbers the samples in
+    errors.
 
     Raises
     ------
@@ -114,7 +91,7 @@ def entropy(
         if density:
             raise MetricError(
                 f"Inputs of type {values.dtype} are symbols, and symbols have no density: "
-                "--set alpha=entropy."
+                "use `alpha='entropy'`."
             )
         return _symbol_entropy(flat)
     low, high = map(float, range)
@@ -126,7 +103,7 @@ def entropy(
         tally = _Floats(bounds, values.dtype)
     else:
         raise DataError(f"Inputs of type {values.dtype} have no histogram.")
-    return _counted_entropy(flat, tally, first_row)
+    return _entropy_by_blocks(flat, tally, first_row)
 
 
 def level_entropy(
@@ -138,23 +115,9 @@ def level_entropy(
     density: bool,
     first_row: int = 0,
 ) -> NDArray[np.float64]:
-    """Return what `entropy` gives for 8-bit pictures, of which only the levels were counted.
+    """Return the `entropy` of 8-bit images from (n, 256) counts of their levels.
 
-    Parameters
-    ----------
-    counts : (n, 256) array
-        How often each of the levels 0 … 255 occurs in each sample.
-    bins, range, out_of_range, density, first_row
-        As of `entropy`.
-
-    Returns
-    -------
-    (n,) float64 array
-
-    Raises
-    ------
-    DataError
-        For a level outside the range, or a sample without any value.
+    Raises `DataError` for a level outside the range, or a sample without any value.
     """
     low, high = map(float, range)
     tally = _Pixels(_Bounds(bins, low, high, out_of_range, density), np.dtype(np.uint8))
@@ -163,8 +126,8 @@ def level_entropy(
     widths = numbers.sum(axis=1)
     if not widths.all():
         raise DataError(
-            f"Sample row {first_row + np.argmin(widths)} counts no level, as no picture does: dump "
-            "the data again."
+            f"Sample row {first_row + np.argmin(widths)} counts no level, which no image does: "
+            "dump the data again."
         )
     bits = np.empty(len(numbers))
     # Samples of one size together: the fixed point depends on it.
@@ -176,16 +139,16 @@ def level_entropy(
 
 
 def level_extent(counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
-    """Return what `extent` gives for 8-bit pictures, of which only the levels were counted."""
-    there = np.flatnonzero(counts.any(axis=0))
-    if not there.size:
+    """Return the `extent` of 8-bit images, from counts of their levels."""
+    present = np.flatnonzero(counts.any(axis=0))
+    if not present.size:
         return math.inf, -math.inf
-    return float(there[0]) / 255, float(there[-1]) / 255
+    return float(present[0]) / 255, float(present[-1]) / 255
 
 
 @dataclass(frozen=True)
 class _Bounds:
-    """Equal bins, and what happens outside them."""
+    """Equal bins, and how values outside are treated."""
 
     bins: int
     low: float
@@ -198,7 +161,7 @@ class _Bounds:
         return np.histogram_bin_edges(np.empty(0, dtype), self.bins, (self.low, self.high))
 
     def widths(self, dtype: np.dtype[Any]) -> BinWidths | None:
-        """Return how wide the bins are, as the density form divides by; None for the entropy."""
+        """Return the widths of the bins for the density form; None for the entropy."""
         return BinWidths.of(np.diff(self.edges(dtype))) if self.density else None
 
     def number(self, values: NDArray[Any]) -> NDArray[np.intp]:
@@ -211,25 +174,26 @@ class _Bounds:
         return number
 
     def refuse(self, row: int, value: float, written: str) -> NoReturn:
-        """Raise the error for a value that no bin takes."""
+        """Raise the error for a value outside all bins."""
         if math.isnan(value):
             raise DataError(
-                f"Sample row {row} holds NaN, which no bin takes: "
-                "--set out_of_range=drop leaves such values out."
+                f"Sample row {row} holds NaN, which has no bin: "
+                "`out_of_range='drop'` leaves such values out."
             )
         if math.isinf(value):
             raise DataError(
-                f"Sample row {row} holds {written}, which no range includes: --set "
-                "out_of_range=drop leaves such values out, and clip counts them in the last bins."
+                f"Sample row {row} holds {written}, which no range includes: "
+                "`out_of_range='drop'` leaves such values out, `out_of_range='clip'` counts them "
+                "in the outermost bins."
             )
         raise OutsideError(
             f"Sample row {row} holds {written}, outside the range {self.low:g}:{self.high:g}: "
-            "--set range=LO:HI where the values are meant, or --set out_of_range=clip|drop."
+            "use `range='LO:HI'` if such values are expected, or `out_of_range='clip|drop'`."
         )
 
 
 class _Tally(Protocol):
-    """How values of one type become small numbers to count, and those counts bins."""
+    """Maps values of one type to small numbers, and the counts of these to bins."""
 
     size: int
     elements: int  # to count at a time
@@ -280,7 +244,7 @@ class _WidePixels:
             self.refuse(first_row + int(row), int(block[row, column]))
 
     def refuse(self, row: int, level: int) -> NoReturn:
-        """Raise the error for a level that no bin takes."""
+        """Raise the error for a level outside all bins."""
         value = level / self.greatest
         self.bounds.refuse(row, value, f"{level} (as a fraction {value:g})")
 
@@ -351,7 +315,7 @@ class _Floats:
         return counts[:, : self.bounds.bins]
 
 
-def _counted_entropy(flat: NDArray[Any], tally: _Tally, first_row: int) -> NDArray[np.float64]:
+def _entropy_by_blocks(flat: NDArray[Any], tally: _Tally, first_row: int) -> NDArray[np.float64]:
     """Count block by block; H = log2 N − Σ c log2 c / N, with c the counts and N their sum."""
     n, width = flat.shape
     bits = np.empty(n)
@@ -378,7 +342,7 @@ def _binned_entropy(
     if not total.all():
         raise DataError(
             f"Sample row {rows[np.argmin(total)]} has no value inside the range, and nothing is "
-            "left of it: --set range=LO:HI, or --set out_of_range=clip."
+            "left of it: use `range='LO:HI'` or `out_of_range='clip'`."
         )
     if widths is None:
         return entropy_of_counts(binned, total, width)
@@ -396,12 +360,12 @@ def _row_counts(index: NDArray[Any], size: int) -> NDArray[np.intp]:
     background = numbers[:, 0].astype(np.intp)
     numbers[:, width:] = numbers[:, :1]
     numbers += np.arange(0, rows * size, size, dtype=np.uint16)[:, None]
-    # Most pictures have a background, whose counts wait for each other in the processor. Words
-    # that hold nothing but the row's first value are left out and counted as what is missing.
+    # Most images have a background, and counting one value over and over is slow. Words that hold
+    # the row's first value alone are left out; its count is what is missing to the width.
     words = numbers.view(np.uint64)
-    other = words != np.repeat(numbers[:, :1], _PER_WORD, axis=1).view(np.uint64)
-    if np.count_nonzero(other) < _SPARSE * other.size:
-        numbers = words[other].view(np.uint16)
+    foreground = words != np.repeat(numbers[:, :1], _PER_WORD, axis=1).view(np.uint64)
+    if np.count_nonzero(foreground) < _SPARSE * foreground.size:
+        numbers = words[foreground].view(np.uint16)
     counts = np.bincount(numbers.ravel(), minlength=rows * size).reshape(rows, size)
     counts[np.arange(rows), background] += width - counts.sum(axis=1)
     return counts

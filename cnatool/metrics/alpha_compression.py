@@ -1,4 +1,4 @@
-"""α by compression: how small a raw input can be made. METRICS.md, section "α"; paper §3.1."""
+"""α by compression: compressed bytes / raw bytes of an input (docs/metrics.md; paper §3.1)."""
 
 from __future__ import annotations
 
@@ -25,38 +25,27 @@ _CHANNELS = (1, 3, 4)
 _LEAST_DICTIONARY, _GREATEST_DICTIONARY = 1 << 12, 1 << 26  # of LZMA; the last is preset 9's
 
 
-def compressed_share(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
-    """Return compressed bytes / raw bytes of each sample (paper §3.1, after Serrà et al. 2019).
+def compression_ratio(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
+    """Return compressed bytes / raw bytes of each sample, (n,) (paper §3.1).
 
-    Several samples are compressed at a time. What a codec writes beside the data counts, so that
-    small samples may have a share above 1.
-
-    Parameters
-    ----------
-    x : (n, …) array
-        Raw inputs, before resizing and normalisation; their bytes are taken row by row, least
-        significant first. ``png``, ``webp`` and ``jpeg2000`` take 8-bit pictures, (h, w),
-        (h, w, C) or (C, h, w) with 1, 3 or 4 channels; where both ends could be the channels,
-        the last axis is.
-    codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
-        Each at a setting of its own, which `codec_text` gives.
-
-    Returns
-    -------
-    (n,) float64 array
+    After Serrà et al. 2019. The bytes of (n, …) inputs are taken row by row, least significant
+    first. ``png``, ``webp`` and ``jpeg2000`` compress 8-bit images, (h, w), (h, w, C) or (C, h,
+    w) with 1, 3 or 4 channels; where both ends could be the channels, the last axis is. What a
+    codec writes beside the data counts, so that small samples may have a ratio above 1.
+    `describe_codec` names each codec's setting.
 
     Raises
     ------
     DataError
-        For samples without any value, and pictures that the codec does not take.
+        For samples without any value, and images that the codec cannot compress.
     MetricError
-        For a codec for pictures where the samples are none.
+        For a codec for images if the samples are none.
     """
     values, encoder = np.asarray(x), _CODECS[codec]
     n, size = len(values), math.prod(values.shape[1:]) * values.dtype.itemsize
     if size == 0:
         raise DataError(f"The samples have shape {values.shape[1:]}: there is nothing to compress.")
-    samples = _as_taken(values, codec)
+    samples = _prepare_samples(values, codec)
     parts = [part for part in np.array_split(samples, 4 * _THREADS) if len(part)]
 
     def lengths(part: NDArray[Any]) -> list[int]:
@@ -64,42 +53,42 @@ def compressed_share(x: NDArray[Any], codec: Codec) -> NDArray[np.float64]:
 
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = [size for found in pool.map(lengths, parts) for size in found]
-    except (OSError, ValueError) as error:  # what Pillow raises for a picture that is too large
+            sizes = [size for part in pool.map(lengths, parts) for size in part]
+    except (OSError, ValueError) as error:  # from Pillow, for a image that is too large
         raise DataError(
-            f"codec={codec} does not take samples of shape {values.shape[1:]}: {error}."
+            f"codec={codec} cannot compress samples of shape {values.shape[1:]}: {error}."
         ) from error
     return np.array(sizes, np.float64).reshape(n) / size
 
 
-def compressed(sample: NDArray[Any], codec: Codec) -> bytes:
-    """Return what the codec makes of one sample; parameters as of `compressed_share`."""
-    return _CODECS[codec].encode(_as_taken(np.asarray(sample)[None], codec)[0])
+def compress(sample: NDArray[Any], codec: Codec) -> bytes:
+    """Compress one sample; parameters as of `compression_ratio`."""
+    return _CODECS[codec].encode(_prepare_samples(np.asarray(sample)[None], codec)[0])
 
 
-def codec_text(codec: Codec) -> str:
-    """Say which library compresses, in which version and at which setting.
+def describe_codec(codec: Codec) -> str:
+    """Describe which library compresses, in which version and at which setting.
 
     The compressed size depends on all three.
     """
     return _CODECS[codec].text()
 
 
-def _as_taken(values: NDArray[Any], codec: Codec) -> NDArray[Any]:
-    """Bring samples into the shape that the codec takes: pictures, or rows of bytes."""
-    if _CODECS[codec].pictures:
-        return _pictures(np.ascontiguousarray(values), codec)
+def _prepare_samples(values: NDArray[Any], codec: Codec) -> NDArray[Any]:
+    """Bring samples into the shape that the codec needs: images, or rows of bytes."""
+    if _CODECS[codec].images:
+        return _images(np.ascontiguousarray(values), codec)
     rows = values.reshape(len(values), math.prod(values.shape[1:]))
     return np.ascontiguousarray(rows, values.dtype.newbyteorder("<"))
 
 
-def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
-    """Bring pictures into the shape (n, h, w) or (n, h, w, C)."""
+def _images(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
+    """Bring images into the shape (n, h, w) or (n, h, w, C)."""
     shape = values.shape[1:]
     if values.dtype != np.uint8:
         raise MetricError(
-            f"codec={codec} takes 8-bit pictures, and the inputs are {values.dtype}: "
-            "--set codec=zlib, bz2, lzma or zstd."
+            f"codec={codec} takes 8-bit images, and the inputs are {values.dtype}: "
+            "use `codec='zlib'`, bz2, lzma or zstd."
         )
     if len(shape) == 2:
         return values
@@ -109,15 +98,16 @@ def _pictures(values: NDArray[Any], codec: str) -> NDArray[np.uint8]:
         moved = values[:, 0] if shape[0] == 1 else np.moveaxis(values, 1, 3)
         return np.ascontiguousarray(moved)
     raise MetricError(
-        f"codec={codec} takes pictures of shape (h, w), (h, w, C) or (C, h, w) with 1, 3 or 4 "
-        f"channels, and the inputs have shape {shape}: --set codec=zlib, bz2, lzma or zstd."
+        f"codec={codec} takes images of shape (h, w), (h, w, C) or (C, h, w) with 1, 3 or 4 "
+        f"channels, and the inputs have shape {shape}: use `codec='zlib'`, bz2, lzma "
+        "or zstd."
     )
 
 
 class _Codec(NamedTuple):
     encode: Callable[[NDArray[Any]], bytes]
     text: Callable[[], str]
-    pictures: bool = False
+    images: bool = False
 
 
 def _zlib(sample: NDArray[Any]) -> bytes:
@@ -162,30 +152,30 @@ def _zstd_text() -> str:
     return f"Zstandard of numcodecs {version('numcodecs')}, level 19"
 
 
-_PICTURE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+_IMAGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "PNG": {"compress_level": 9},
     "WEBP": {"lossless": True, "quality": 80, "method": 4, "exact": True},
     "JPEG2000": {"irreversible": False, "no_jp2": True},
 }
 
 
-def _picture(kind: str, sample: NDArray[np.uint8]) -> bytes:
+def _image(kind: str, sample: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     content = BytesIO()
-    Image.fromarray(sample).save(content, kind, **_PICTURE_OPTIONS[kind])
+    Image.fromarray(sample).save(content, kind, **_IMAGE_OPTIONS[kind])
     return content.getvalue()
 
 
-def _picture_text(kind: str, library: str, name: str) -> str:
+def _image_text(kind: str, library: str, name: str) -> str:
     from PIL import __version__, features
 
-    options = ", ".join(f"{key}={value}" for key, value in _PICTURE_OPTIONS[kind].items())
+    options = ", ".join(f"{key}={value}" for key, value in _IMAGE_OPTIONS[kind].items())
     return f"{kind} of Pillow {__version__} ({name} {features.version(library)}), {options}"
 
 
-def _picture_codec(kind: str, library: str, name: str) -> _Codec:
-    return _Codec(partial(_picture, kind), partial(_picture_text, kind, library, name), True)
+def _image_codec(kind: str, library: str, name: str) -> _Codec:
+    return _Codec(partial(_image, kind), partial(_image_text, kind, library, name), True)
 
 
 _CODECS: Mapping[Codec, _Codec] = {
@@ -193,7 +183,7 @@ _CODECS: Mapping[Codec, _Codec] = {
     "bz2": _Codec(_bz2, lambda: "bzip2, level 9"),
     "lzma": _Codec(_lzma, lambda: "xz, preset 9"),
     "zstd": _Codec(_zstd, _zstd_text),
-    "png": _picture_codec("PNG", "zlib", "zlib"),
-    "webp": _picture_codec("WEBP", "webp", "libwebp"),
-    "jpeg2000": _picture_codec("JPEG2000", "jpg_2000", "OpenJPEG"),
+    "png": _image_codec("PNG", "zlib", "zlib"),
+    "webp": _image_codec("WEBP", "webp", "libwebp"),
+    "jpeg2000": _image_codec("JPEG2000", "jpg_2000", "OpenJPEG"),
 }

@@ -1,4 +1,4 @@
-"""CNA-A: the area between the (α, β)-curves of two splits. METRICS.md, section "CNA-A"."""
+"""CNA-A: the area between the (α, β)-curves of two splits (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from cnatool.metrics.correlation import are_equal
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.smoothing import curve_order, sorted_curve
+from cnatool.metrics.smoothing import curve_order, smooth_sorted_curve
 from cnatool.metrics.sums import sum_in_blocks
 
 if TYPE_CHECKING:
@@ -34,52 +34,31 @@ def curve_area(
 ) -> Estimate:
     """Return CNA-A: the area between two splits' smoothed curves, of range 0 … 1 on each axis.
 
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Each (n,) arrays, one value a sample.
-    form : {"total", "largest", "reference"}
-        `total_area`, `largest_lobe` or `reference_area`.
-    window : int
-        Samples in the running mean.
-    points : int
-        Points at which ``reference`` resamples a curve.
+    `first` and `second` are (alpha, beta) of n samples each; `form` chooses `total_area`,
+    `largest_lobe` or `reference_area`, which resamples each curve at `points` points.
 
-    Returns
-    -------
-    Estimate
-        Undefined, with the reason, where a split has fewer samples than the window, where α or β
-        is not finite or is constant, and where the curves have no interval of α in common.
+    Undefined, with the reason, for a split with fewer samples than the window, where α or β is not
+    finite or is constant, and for curves that have no interval of α in common.
     """
-    splits = _ordered(first, second, window)
+    splits = _sort_splits(first, second, window)
     if isinstance(splits, str):
         return Estimate.undefined(splits)
     return area_between(*splits, form=form, window=window, points=points)
 
 
-def normalised_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve, Curve] | str:
+def normalise_curves(first: Curve, second: Curve, *, window: int) -> tuple[Curve, Curve] | str:
     """Return the two curves that `curve_area` measures between, or why there are none.
 
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Each (n,) arrays, one value a sample.
-    window : int
-        Samples in the running mean.
-
-    Returns
-    -------
-    two curves, or str
-        Each (alpha, beta), (n − window + 1,) float64 arrays in 0 … 1, α ascending.
+    Each is (alpha, beta), (n − window + 1,) arrays in 0 … 1, α ascending.
     """
-    splits = _ordered(first, second, window)
+    splits = _sort_splits(first, second, window)
     if isinstance(splits, str):
         return splits
-    return _normalised(*(smoothed_split(*split, window) for split in splits))
+    return _normalise(*(smooth_split(*split, window) for split in splits))
 
 
-def _ordered(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
-    """Sort splits by α; say what makes that impossible."""
+def _sort_splits(first: Curve, second: Curve, window: int) -> tuple[Curve, Curve] | str:
+    """Sort splits by α, or return why that is impossible."""
     splits: list[Curve] = []
     for alpha, beta in (first, second):
         a, b = np.asarray(alpha, np.float64), np.asarray(beta, np.float64)
@@ -102,30 +81,30 @@ def area_between(
 ) -> Estimate:
     """Return CNA-A of splits of finite (α, β) in `curve_order`; parameters as `curve_area`."""
     return area_of_curves(
-        smoothed_split(*first, window), smoothed_split(*second, window), form=form, points=points
+        smooth_split(*first, window), smooth_split(*second, window), form=form, points=points
     )
 
 
-def smoothed_split(alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int) -> Curve:
+def smooth_split(alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int) -> Curve:
     """Return the curve of a split in `curve_order`; not finite where sums overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return sorted_curve(alpha, beta, window)
+        return smooth_sorted_curve(alpha, beta, window)
 
 
 def area_of_curves(first: Curve, second: Curve, *, form: AreaForm, points: int) -> Estimate:
-    """Return CNA-A of two curves of `smoothed_split`, whose arrays it overwrites."""
-    curves = _normalised(first, second)
+    """Return CNA-A of two curves of `smooth_split`, whose arrays it overwrites."""
+    curves = _normalise(first, second)
     del first, second
     if isinstance(curves, str):
         return Estimate.undefined(curves)
     return _FORMS[form](*curves, points)
 
 
-def _normalised(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
-    """Scale both curves, in place, to 0 … 1 on each axis; say what makes that impossible."""
+def _normalise(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
+    """Scale both curves, in place, to 0 … 1 on each axis, or return why that is impossible."""
     extremes = []
-    for name, one, other in zip("αβ", first, second, strict=True):
-        low, high = np.minimum(one.min(), other.min()), np.maximum(one.max(), other.max())
+    for name, a, b in zip("αβ", first, second, strict=True):
+        low, high = np.minimum(a.min(), b.min()), np.maximum(a.max(), b.max())
         with np.errstate(over="ignore", invalid="ignore"):
             span = high - low
         if not np.isfinite(span):
@@ -144,22 +123,17 @@ def _normalised(first: Curve, second: Curve) -> tuple[Curve, Curve] | str:
 def total_area(first: Curve, second: Curve) -> Estimate:
     """Return A = ∫ |f_1 − f_2| dα over the interval where both curves exist (paper eq. 5).
 
-    f is β as a piecewise-linear function of α, equal α merged by their mean. Exact: where the
-    curves cross is a knot.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves, α ascending.
+    f is β as a piecewise-linear function of α, equal α merged by their mean. Exact: crossings are
+    knots. The curves are normalised, α ascending.
     """
-    found = _knots(first, second)
-    if found is None:
+    shared = _knots(first, second)
+    if shared is None:
         return Estimate.undefined(_APART)
-    knots, merged = found
+    knots, merged = shared
     less: list[NDArray[np.float64]] = []
 
     def trapeziums(start: int, stop: int) -> NDArray[np.float64]:
-        """Give twice the area between each two knots; `less` is what crossings take away."""
+        """Return twice the area between neighbouring knots, and add to `less` that of crossings."""
         difference, width = _differences(knots[start : stop + 1], *merged)
         crossing = _crossings(difference)
         distance = np.abs(difference)
@@ -175,17 +149,11 @@ def total_area(first: Curve, second: Curve) -> Estimate:
 
 
 def largest_lobe(first: Curve, second: Curve) -> Estimate:
-    """Return the greatest area between two consecutive crossings of the curves.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves, α ascending.
-    """
-    found = _knots(first, second)
-    if found is None:
+    """Return the greatest area between two consecutive crossings of normalised curves."""
+    shared = _knots(first, second)
+    if shared is None:
         return Estimate.undefined(_APART)
-    knots, merged = found
+    knots, merged = shared
     pieces = _signed_pieces(*_differences(knots, *merged))
     pieces = pieces[pieces != 0]
     if not pieces.size:
@@ -195,18 +163,11 @@ def largest_lobe(first: Curve, second: Curve) -> Estimate:
 
 
 def reference_area(first: Curve, second: Curve, points: int) -> Estimate:
-    """Return what the authors' code returns: the ring's signed area, without its sign.
+    """Return CNA-A of the authors' code: the ring's signed area, without its sign.
 
-    x is β and y is α. Each curve is sorted by x and resampled at evenly spaced points between its
-    own least and greatest x; the second, reversed, closes the ring. Where the curves cross, lobes
-    cancel.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves.
-    points : int
-        Points of a resampled curve.
+    x is β and y is α. Each normalised curve is sorted by x and resampled at `points` evenly spaced
+    points between its own least and greatest x; the second, reversed, closes the ring. Where the
+    curves cross, lobes cancel.
     """
     resampled = []
     for alpha, beta in (first, second):
@@ -238,38 +199,31 @@ def _differences(
 def shared_interval(
     first: Curve, second: Curve
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the α of the knots of both curves where both exist, and f_1 and f_2 there.
+    """Return the α of the knots of both normalised curves where both exist, and f_1 and f_2 there.
 
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Normalised curves, α ascending.
-
-    Returns
-    -------
-    three (knots,) float64 arrays, or None where the curves have no interval of α in common
+    None if the curves have no interval of α in common.
     """
-    found = _knots(first, second)
-    if found is None:
+    shared = _knots(first, second)
+    if shared is None:
         return None
-    knots, (one, other) = found
-    return knots, np.interp(knots, *one), np.interp(knots, *other)
+    knots, (first, second) = shared
+    return knots, np.interp(knots, *first), np.interp(knots, *second)
 
 
 def _knots(first: Curve, second: Curve) -> tuple[NDArray[np.float64], tuple[Curve, Curve]] | None:
     """Return the α of the knots of both curves where both exist, and both with equal α merged."""
-    one, other = _merged(*first), _merged(*second)
-    low, high = max(one[0][0], other[0][0]), min(one[0][-1], other[0][-1])
+    first, second = _merge_ties(*first), _merge_ties(*second)
+    low, high = max(first[0][0], second[0][0]), min(first[0][-1], second[0][-1])
     if low >= high:
         return None
-    knots = np.concatenate([one[0], other[0]])
+    knots = np.concatenate([first[0], second[0]])
     knots.sort(kind="stable")  # merges two runs
     start, stop = np.searchsorted(knots, low), np.searchsorted(knots, high, side="right")
     knots = knots[start:stop]
     rises = knots[1:] > knots[:-1]
     if not rises.all():
         knots = np.concatenate([knots[:1], knots[1:][rises]])
-    return knots, (one, other)
+    return knots, (first, second)
 
 
 def _crossings(difference: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -293,7 +247,7 @@ def _signed_pieces(
     return pieces.ravel()
 
 
-def _merged(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> Curve:
+def _merge_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> Curve:
     """Merge points of equal α into their mean."""
     rises = np.ones(alpha.size, np.bool_)
     np.greater(np.diff(alpha), _ROUNDING, out=rises[1:])

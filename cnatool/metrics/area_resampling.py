@@ -1,4 +1,4 @@
-"""How far other samples would have moved CNA-A and CNA-M. METRICS.md, section "CNA-A"."""
+"""CNA-A and CNA-M of resampled splits, and of splits that do not differ (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cnatool._util.observer import ignore_progress
-from cnatool.metrics.area import area_of_curves, smoothed_split
+from cnatool.metrics.area import area_of_curves, smooth_split
 from cnatool.metrics.estimate import ChanceArea, ResampledEstimate
-from cnatool.metrics.resampling import recentred_interval, resample_counts, resampled
+from cnatool.metrics.resampling import recentred_interval, resample, resample_counts
 from cnatool.metrics.smoothing import curve_order
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ _EQUAL = 1e-12  # areas that differ by less are equal but for rounding
 
 
 class ResampledAreas(NamedTuple):
-    """What each resample of two splits gives; NaN where it is undefined."""
+    """Measures of each resample of two splits; NaN where undefined."""
 
     area: NDArray[np.float64]
     area_and_margin: NDArray[np.float64]
 
 
-def resampled_areas(
+def resample_areas(
     first: Curve,
     second: Curve,
     *,
@@ -47,32 +47,12 @@ def resampled_areas(
     seed: int,
     progress: Progress = ignore_progress,
 ) -> ResampledAreas:
-    """Return CNA-A, and its product with the margin of one split, of each resample.
+    """Compute CNA-A, and its product with the margin of one split, of each resample.
 
-    Both splits are resampled, each by itself; curves are smoothed and normalised jointly anew. The
-    margin is that of the very samples that make the split's curve.
-
-    Parameters
-    ----------
-    first, second : (alpha, beta)
-        Each (n,) float64 arrays of finite numbers, one value a sample; n ≥ `window`.
-    form, window, points
-        As of `curve_area`.
-    margins : (n, …) array
-        Of the split whose margin counts, what `margin` takes.
-    margin : callable
-        Gives γ of a resample, from its rows of `margins` by rising α.
-    margin_of_second : bool
-        The margin is that of the second split.
-    resamples, seed : int
-        How many, and their seed.
-    progress : callable
-        Is told how many are done.
-
-    Returns
-    -------
-    ResampledAreas
-        Of `resamples` values each.
+    Each split is resampled by itself; curves are smoothed and normalised jointly anew. `margin`
+    computes γ of a resample from its rows of `margins` by rising α: the samples that make the curve
+    of the first split, or, with `margin_of_second`, of the second. `first` and `second` hold n ≥
+    `window` finite numbers each; `form`, `window` and `points` are as of `curve_area`.
     """
     orders = [curve_order(alpha, beta) for alpha, beta in (first, second)]
     ordered = [
@@ -90,23 +70,23 @@ def resampled_areas(
             counts = resample_counts(alpha.size, seed, stream, number)[order]
             if stream == of:
                 gamma = margin(np.repeat(ordered_margins, counts, axis=0))
-            curves.append(smoothed_split(np.repeat(alpha, counts), np.repeat(beta, counts), window))
+            curves.append(smooth_split(np.repeat(alpha, counts), np.repeat(beta, counts), window))
             del counts
         area = area_of_curves(*curves, form=form, points=points).value
         known = math.nan if area is None else area
         return known, known * (math.nan if gamma is None else gamma)
 
-    found = resampled(_each(statistic), resamples, progress=progress)
-    return ResampledAreas(found[:, 0], found[:, 1])
+    values = resample(_each(statistic), resamples, progress=progress)
+    return ResampledAreas(values[:, 0], values[:, 1])
 
 
-def with_interval(
+def add_interval(
     estimate: Estimate,
     values: NDArray[np.float64],
     level: float,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> ResampledEstimate:
-    """Return a defined estimate with the interval that its resamples give, within bounds."""
+    """Add to a defined estimate the interval of its resamples, within bounds."""
     assert estimate.value is not None, "only a value has an interval"
     edges, bias, reason = recentred_interval(estimate.value, values, level)
     if edges is not None:
@@ -114,7 +94,7 @@ def with_interval(
     return ResampledEstimate(estimate.value, edges, reason, bias)
 
 
-def relabelled_areas(
+def relabel_areas(
     first: Curve,
     second: Curve,
     *,
@@ -125,21 +105,9 @@ def relabelled_areas(
     seed: int,
     progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
-    """Return CNA-A after dealing the samples of both splits out anew, into splits of their sizes.
+    """Compute CNA-A of random assignments of all samples to splits of the same sizes.
 
-    Parameters
-    ----------
-    first, second, form, window, points
-        As of `resampled_areas`.
-    relabellings, seed : int
-        How many, and their seed.
-    progress : callable
-        Is told how many are done.
-
-    Returns
-    -------
-    (relabellings,) float64 array
-        NaN where CNA-A is undefined.
+    Returns (relabellings,) numbers, NaN where CNA-A is undefined.
     """
     alpha, beta = (np.concatenate(pair) for pair in zip(first, second, strict=True))
     size, total = first[0].size, alpha.size
@@ -151,11 +119,11 @@ def relabelled_areas(
         generator = np.random.default_rng([seed, size, total, 1 + number])
         dealt = np.zeros(total, np.bool_)
         dealt[generator.choice(total, size, replace=False, shuffle=False)] = True
-        curves = [smoothed_split(alpha[part], beta[part], window) for part in (dealt, ~dealt)]
+        curves = [smooth_split(alpha[part], beta[part], window) for part in (dealt, ~dealt)]
         area = area_of_curves(*curves, form=form, points=points).value
         return (math.nan if area is None else area,)
 
-    return resampled(_each(statistic), relabellings, progress=progress)[:, 0]
+    return resample(_each(statistic), relabellings, progress=progress)[:, 0]
 
 
 def _each(
@@ -165,14 +133,9 @@ def _each(
 
 
 def chance_area(area: float, values: NDArray[np.float64]) -> ChanceArea:
-    """Compare CNA-A with what relabelled splits give, a permutation test with one side.
+    """Compare CNA-A with that of relabelled splits: a one-sided permutation test.
 
-    Parameters
-    ----------
-    area : float
-        Of the splits as they are.
-    values : (n,) float64 array
-        Of `relabelled_areas`.
+    `values` are from `relabel_areas`.
     """
     broken = int(np.count_nonzero(np.isnan(values)))
     if broken:

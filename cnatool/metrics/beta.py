@@ -1,4 +1,4 @@
-"""β: how a sample's activation grows with depth. METRICS.md, sections "z_d" and "β"."""
+"""β: the growth of a sample's activation over depth (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -17,41 +17,21 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import Aggregate
 
 
-def activation_sums(block: NDArray[Any]) -> NDArray[np.float64]:
-    """Return z_d(x) of one layer: the sum of each sample's elements, accumulated in float64.
-
-    Parameters
-    ----------
-    block : (n, …) array
-        A layer's tensors, floating, integer or bool.
-
-    Returns
-    -------
-    (n,) float64 array
-    """
+def sum_activations(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum each sample's elements of one layer, (n, …), in float64: z_d(x), (n,)."""
     flat = block.reshape(block.shape[0], math.prod(block.shape[1:]))
     with np.errstate(invalid="ignore", over="ignore"):
         sums: NDArray[np.float64] = flat.sum(axis=1, dtype=np.float64)
     return sums
 
 
-def aggregated(
+def aggregate(
     sums: NDArray[np.float64], shape: Sequence[int], how: Aggregate
 ) -> NDArray[np.float64]:
-    """Return one number a sample and layer from the sums over the layer's elements.
+    """Turn sums over a layer's elements into one number per sample.
 
-    Parameters
-    ----------
-    sums : (n,) float64 array
-        Sums over all elements, of `activation_sums`.
-    shape : sequence of int
-        The layer's shape for one sample; the channels come first.
-    how : {"sum", "mean", "channel-mean", "channel-mean-spatial"}
-        The sum is the paper's; a mean over C channels, then the sum, is the sum / C.
-
-    Returns
-    -------
-    (n,) float64 array
+    The sum is the paper's; the mean over C channels, then the sum, is the sum / C. `shape` is that
+    of the layer for one sample, channels first.
     """
     return sums / _DIVISORS[how](shape)
 
@@ -69,32 +49,20 @@ _DIVISORS: Mapping[str, Callable[[Sequence[int]], int]] = {
 
 
 def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
-    """Return c_d = (d − mean d) / Σ (d − mean d)², the weights of the least-squares slope.
+    """Return c_d = (d − mean d) / Σ (d − mean d)², the weights of the least-squares slope, (L,).
 
-    Parameters
-    ----------
-    depths : (L,) array
-        The layers' abscissas.
-
-    Returns
-    -------
-    (L,) float64 array
-
-    Raises
-    ------
-    MetricError
-        For fewer than two layers, and for layers that all have the same depth.
+    Raises `MetricError` for fewer than two layers, and for layers that all have the same depth.
     """
     d = np.asarray(depths, np.float64)
     if d.size < 2:
         raise MetricError(
             f"β needs at least two layers, and the convention selects {d.size}: "
-            "--set include_output=true, or --set layers=…, may select more."
+            "`include_output=True` or `layers=…` may select more."
         )
     if np.ptp(d) == 0:
         raise MetricError(
             f"β needs layers at different depths, and all {d.size} are at depth {d[0]:g}: "
-            "--set depth=index."
+            "use `depth='index'`."
         )
     centred: NDArray[np.float64] = d - d.mean()
     centred /= centred @ centred
@@ -102,29 +70,15 @@ def slope_coefficients(depths: ArrayLike) -> NDArray[np.float64]:
 
 
 def slopes(z: NDArray[np.float64], depths: ArrayLike) -> NDArray[np.float64]:
-    """Return β of each sample: the slope of the points (d, z_d), β = Σ_d c_d z_d.
+    """Return β of each sample, (n,): the slope of the points (d, z_d), β = Σ_d c_d z_d.
 
-    Parameters
-    ----------
-    z : (n, L) array
-        Aggregated activations, one column a layer.
-    depths : (L,) array
-        The layers' abscissas.
-
-    Returns
-    -------
-    (n,) float64 array
-        Not finite where the sample's activations are not.
-
-    Raises
-    ------
-    MetricError
-        As `slope_coefficients`, and where `z` has not one column a depth.
+    `z` has shape (n, L), one column per depth; β is not finite where `z` is not. Raises
+    `MetricError` as `slope_coefficients`, and if the numbers of columns and depths differ.
     """
     coefficients = slope_coefficients(depths)
     if z.shape[1:] != coefficients.shape:
         raise MetricError(
-            f"β needs one depth a layer: {coefficients.size} depths for activations of shape "
+            f"β needs one depth per layer: {coefficients.size} depths for activations of shape "
             f"{z.shape}."
         )
     # Not a matrix product: a row's sum must not depend on the rows beside it.
@@ -134,18 +88,9 @@ def slopes(z: NDArray[np.float64], depths: ArrayLike) -> NDArray[np.float64]:
 
 
 def slope_line(z: ArrayLike, depths: ArrayLike, beta: float) -> NDArray[np.float64]:
-    """Return the least-squares line of the points (d, z_d) at each depth, from its slope β.
+    """Return the least-squares line of the points (d, z_d) at each depth, (L,), from its slope β.
 
-    Parameters
-    ----------
-    z, depths : (L,) array
-        One sample's, or one mean over samples, which is as linear.
-    beta : float
-        Its slope, of `slopes`.
-
-    Returns
-    -------
-    (L,) float64 array
+    The points are one sample's, or means over samples.
     """
     d = np.asarray(depths, np.float64)
     line: NDArray[np.float64] = np.mean(np.asarray(z, np.float64)) + beta * (d - d.mean())

@@ -1,4 +1,4 @@
-"""CNA with its uncertainty: the coefficient that a convention names. METRICS.md, section "CNA"."""
+"""CNA by the coefficient that a convention names, with its uncertainty (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from cnatool.metrics.correlation import (
     is_constant,
     kendall,
     pearson,
-    smoothed,
+    smoothed_pearson,
     spearman,
-    standardised,
+    standardise,
 )
 from cnatool.metrics.estimate import Cna
-from cnatool.metrics.kendall_resampling import ROWS, kendall_of_counts
+from cnatool.metrics.kendall_resampling import ROWS, prepare_kendall
 from cnatool.metrics.ranks import dense_ranks, midranks
 from cnatool.metrics.resampling import (
     independence_test,
     percentile_interval,
     recentred_interval,
+    resample,
     resample_counts,
-    resampled,
 )
-from cnatool.metrics.smoothing import curve_order, sorted_curve
+from cnatool.metrics.smoothing import curve_order, smooth_sorted_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,50 +63,30 @@ def cna(
 ) -> Cna:
     """Return CNA in one of its forms, with its interval and the p-value of a permutation test.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) float64 array
-        One value a sample.
-    form : {"pearson", "spearman", "kendall", "smoothed"}
-        Which correlation.
-    window : int
-        Samples in a running mean, for ``smoothed``.
-    interval : {"bootstrap", "fisher"}
-        From resamples of the samples: their percentiles, for ``smoothed`` their deviation around
-        the value; or Fisher's.
-    level : float
-        Confidence of the interval.
-    resamples, permutations : int
-        How many of each; 0 for no bootstrap interval, and for no p-value.
-    seed, stream : int
-        Seed of all draws, and which split it is, as of `resample_counts`.
-    progress : callable
-        Is told how many resamples are done.
-
-    Returns
-    -------
-    Cna
-        Undefined, with the reason, as the form's own function is.
+    `alpha` and `beta` are (n,) float64 arrays. The interval is Fisher's, or that of resamples:
+    their percentiles, for ``smoothed`` their deviation around the value. 0 `resamples` or
+    `permutations` give no bootstrap interval and no p-value. `stream` numbers the split, as of
+    `resample_counts`. Undefined, with the reason, as the form's own function is.
     """
     shape = _FORMS[form]
-    found = shape.value(alpha, beta, window, level)
-    if found.value is None:
-        return Cna(None, reason=found.reason)
-    edges, reason = found.interval, None
+    correlation = shape.value(alpha, beta, window, level)
+    if correlation.value is None:
+        return Cna(None, reason=correlation.reason)
+    edges, reason = correlation.interval, None
     if interval == "bootstrap":
         edges, reason = None, "no resamples are drawn"
         if resamples:
             statistic = shape.prepare(alpha, beta, window)
-            values = resampled(
+            values = resample(
                 partial(_drawn, statistic, alpha.size, seed, stream),
                 resamples,
                 part=ROWS,
                 progress=progress,
             )
-            edges, reason = shape.interval(found.value, values[:, 0], level)
+            edges, reason = shape.interval(correlation.value, values[:, 0], level)
     elif edges is None:
         reason = shape.without_fisher
-    test = Cna(found.value, edges, reason, found.interval)
+    test = Cna(correlation.value, edges, reason, correlation.interval)
     if not permutations:
         return test
     scores = _SCORES[shape.tested]
@@ -147,9 +127,9 @@ def _pearson_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic
     """Prepare Pearson's correlation of a resample: counts times moments."""
     moments = np.empty((5, alpha.size))
     for row, values in enumerate((alpha, beta)):
-        np.multiply(standardised(values), math.sqrt(values.size), out=moments[row])
-    for row, (one, other) in enumerate(((0, 0), (1, 1), (0, 1)), start=2):
-        np.multiply(moments[one], moments[other], out=moments[row])
+        np.multiply(standardise(values), math.sqrt(values.size), out=moments[row])
+    for row, (i, j) in enumerate(((0, 0), (1, 1), (0, 1)), start=2):
+        np.multiply(moments[i], moments[j], out=moments[row])
 
     def statistic(counts: _Counts) -> float:
         means = np.einsum("ij,j->i", moments, counts.astype(np.float64)) / counts.size
@@ -179,13 +159,13 @@ def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
             ranks.append(centred[group])
         first, second = ranks
         sums = []
-        for one, other in ((first, second), (first, first), (second, second)):
-            product = one * other
+        for a, b in ((first, second), (first, first), (second, second)):
+            product = a * b
             product *= weights
             sums.append(float(product.sum()))
         # In units of the variance of untied ranks.
         unit = weights.size**3 / 12
-        return _ratio(*(one / unit for one in sums))
+        return _ratio(*(total / unit for total in sums))
 
     return _each(statistic)
 
@@ -198,11 +178,11 @@ def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     def statistic(counts: _Counts) -> float:
         times = counts[order]
         with np.errstate(over="ignore", invalid="ignore"):
-            curve = sorted_curve(np.repeat(first, times), np.repeat(second, times), window)
+            curve = smooth_sorted_curve(np.repeat(first, times), np.repeat(second, times), window)
         if any(not np.isfinite(values).all() or is_constant(values) for values in curve):
             return math.nan
-        one, other = map(standardised, curve)
-        return float((one * other).sum())
+        a, b = map(standardise, curve)
+        return float((a * b).sum())
 
     return _each(statistic)
 
@@ -259,16 +239,16 @@ _FORMS: Mapping[CnaForm, _Form] = {
     ),
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
-        lambda alpha, beta, window: kendall_of_counts(alpha, beta),
+        lambda alpha, beta, window: prepare_kendall(alpha, beta),
         _percentiles,
         "spearman",
         _FEW,
     ),
     "smoothed": _Form(
-        lambda alpha, beta, window, level: smoothed(alpha, beta, window=window),
+        lambda alpha, beta, window, level: smoothed_pearson(alpha, beta, window=window),
         _smoothed_of_counts,
         _recentred,
         "pearson",
-        "the points of a smoothed curve are not independent: --set interval=bootstrap",
+        "the points of a smoothed curve are not independent: use `interval='bootstrap'`",
     ),
 }

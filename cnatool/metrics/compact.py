@@ -15,17 +15,7 @@ Integers: TypeAlias = "NDArray[np.signedinteger[Any]]"
 
 
 def compact(blocks: Iterable[NDArray[np.integer[Any]]]) -> Integers:
-    """Concatenate blocks of integers in the smallest signed type that holds them all.
-
-    Parameters
-    ----------
-    blocks : iterable of (n,) int array
-        Integers in the range of int64.
-
-    Returns
-    -------
-    (n,) int8, int16, int32 or int64 array
-    """
+    """Concatenate blocks of integers in the smallest signed type that holds them all."""
     narrow = [block.astype(_smallest(block)) for block in blocks]
     if not narrow:
         return np.empty(0, np.int64)

@@ -49,11 +49,11 @@ class ConventionFields(msgspec.Struct, frozen=True):
         Input complexity: −Σ p log2 p over the bins, the same formula over NumPy's densities, or
         compressed bytes / raw bytes.
     codec : {"zlib", "bz2", "lzma", "zstd", "png", "webp", "jpeg2000"}
-        What compresses, for ``compression``; the last three take 8-bit pictures.
+        What compresses, for ``compression``; the last three take 8-bit images.
     bins : int
         Equal bins of the histogram.
     range : (float, float)
-        What the bins span, the same for every sample. Unsigned integer pictures count as the unit
+        What the bins span, the same for every sample. Unsigned integer images count as the unit
         interval.
     out_of_range : {"error", "drop", "clip"}
         What happens to an input value outside `range`.

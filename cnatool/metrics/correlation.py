@@ -1,4 +1,4 @@
-"""CNA: the correlation of α and β over a split. METRICS.md, section "CNA"."""
+"""Correlation coefficients of α and β over a split, with Fisher's interval (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Correlation, MinibatchCna
 from cnatool.metrics.kendall_resampling import kendall_tau
 from cnatool.metrics.ranks import midranks
-from cnatool.metrics.smoothing import smoothed_curve
+from cnatool.metrics.smoothing import smooth_curve
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,32 +31,17 @@ def pearson(
 ) -> Correlation:
     """Return Pearson's correlation of `a` and `b` (paper eq. 2–3), with its interval.
 
-    The interval is Fisher's: tanh(artanh r ± z / sqrt(n − 3)), for n of at least 4.
+    The interval is Fisher's: tanh(artanh r ± z / sqrt(n − 3)), for n of at least 4. `names` are
+    those of `a` and `b` in a reason.
 
-    Parameters
-    ----------
-    a, b : (n,) array
-        One value a sample.
-    names : (str, str)
-        What to call `a` and `b` in a reason.
-    level : float
-        Confidence of the interval; z is the normal distribution's quantile for it.
-
-    Returns
-    -------
-    Correlation
-        Undefined, with the reason, for fewer than two samples, where `a` or `b` is constant, and
-        where either holds what is not a finite number.
-
-    Raises
-    ------
-    MetricError
-        Where `a` and `b` are not two vectors of one length.
+    Undefined, with the reason, for fewer than two samples, where `a` or `b` is constant, and where
+    either holds a number that is not finite. Raises `MetricError` unless both are vectors of one
+    length.
     """
-    columns = _checked(a, b, names)
+    columns = _check_columns(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
-    r = _product_moment(*map(standardised, columns))
+    r = _product_moment(*map(standardise, columns))
     return Correlation(r, _fisher(r, len(columns[0]), level, spread=1.0, lost=3))
 
 
@@ -68,10 +53,10 @@ def spearman(
     Parameters, reasons and errors are those of `pearson`. The interval is Fisher's with the
     variance (1 + ρ²/2) / (n − 3) (Bonett & Wright 2000).
     """
-    columns = _checked(a, b, names)
+    columns = _check_columns(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
-    rho = _product_moment(*(standardised(midranks(values)) for values in columns))
+    rho = _product_moment(*(standardise(midranks(values)) for values in columns))
     spread = math.sqrt(1 + rho * rho / 2)
     return Correlation(rho, _fisher(rho, len(columns[0]), level, spread=spread, lost=3))
 
@@ -85,7 +70,7 @@ def kendall(
     the pairs that differ in `a` and in `b`. Parameters, reasons and errors are those of `pearson`.
     The interval is Fisher's with the variance 0.437 / (n − 4) (Fieller, Hartley & Pearson 1957).
     """
-    columns = _checked(a, b, names)
+    columns = _check_columns(a, b, names)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
@@ -93,23 +78,13 @@ def kendall(
     return Correlation(tau, _fisher(tau, n, level, spread=math.sqrt(0.437), lost=4))
 
 
-def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
+def smoothed_pearson(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
     """Return Pearson's correlation of the smoothed curves: running means, by rising α.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        One value a sample.
-    window : int
-        Samples in a running mean.
-
-    Returns
-    -------
-    Correlation
-        Without an interval, as the points of a smoothed curve are not independent. Undefined as
-        `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line.
+    Without an interval, as the points of a smoothed curve are not independent. Undefined as
+    `pearson` is, and for a curve of fewer than 10 points: two would always lie on a line.
     """
-    columns = _checked(alpha, beta, _NAMES)
+    columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):
         return Correlation.undefined(columns)
     n = columns[0].size
@@ -117,35 +92,24 @@ def smoothed(alpha: ArrayLike, beta: ArrayLike, *, window: int) -> Correlation:
         few = f"{n} sample{'' if n == 1 else 's'} are too few for a curve by windows of {window}"
         return Correlation.undefined(f"{few}: it needs {window + _POINTS - 1}")
     with np.errstate(over="ignore", invalid="ignore"):
-        curve = smoothed_curve(*columns, window)
+        curve = smooth_curve(*columns, window)
     for name, values in zip(_NAMES, curve, strict=True):
         if not np.isfinite(values).all():
             return Correlation.undefined(f"{name} is too large for float64")
         if is_constant(values):
             return Correlation.undefined(f"{name} is the same all along the smoothed curve")
-    return Correlation(_product_moment(*map(standardised, curve)))
+    return Correlation(_product_moment(*map(standardise, curve)))
 
 
-def minibatches(
+def minibatch_pearson(
     alpha: ArrayLike, beta: ArrayLike, *, rows: int, order: CnaOrder = "rows", seed: int = 0
 ) -> MinibatchCna:
     """Return mean and deviation of Pearson's correlation over minibatches.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        One value a sample.
-    rows : int
-        Rows in a minibatch; what is left at the end is too little for one and left out.
-    order : {"rows", "random"}
-        Neighbouring rows make a minibatch, or rows in a random order of this `seed`.
-
-    Returns
-    -------
-    MinibatchCna
-        Undefined, with the reason, where no minibatch has a correlation.
+    Minibatches are of neighbouring rows, or of rows in a random order; a shorter one at the end is
+    left out. Undefined, with the reason, where no minibatch has a correlation.
     """
-    columns = _checked(alpha, beta, _NAMES)
+    columns = _check_columns(alpha, beta, _NAMES)
     if isinstance(columns, str):
         return MinibatchCna(None, None, 0, 0, columns)
     count = columns[0].size // rows
@@ -153,11 +117,11 @@ def minibatches(
         reason = f"{columns[0].size} samples do not fill a minibatch of {rows}"
         return MinibatchCna(None, None, 0, 0, reason)
     n = columns[0].size
-    taken = np.random.default_rng([seed, n]).permutation(n) if order == "random" else None
+    permutation = np.random.default_rng([seed, n]).permutation(n) if order == "random" else None
     step = max(1, _BLOCK // rows)
     r = np.concatenate(
         [
-            _correlations(columns, taken, start, min(start + step, count), rows)
+            _correlations(columns, permutation, start, min(start + step, count), rows)
             for start in range(0, count, step)
         ]
     )
@@ -171,7 +135,7 @@ def minibatches(
 
 def _correlations(
     columns: tuple[NDArray[np.float64], NDArray[np.float64]],
-    taken: NDArray[np.int64] | None,
+    permutation: NDArray[np.int64] | None,
     start: int,
     stop: int,
     rows: int,
@@ -179,52 +143,38 @@ def _correlations(
     """Return Pearson's correlation of a range of minibatches, without those that have none."""
     part = slice(start * rows, stop * rows)
     batches = [
-        (values[part] if taken is None else values[taken[part]]).reshape(stop - start, rows)
+        (values[part] if permutation is None else values[permutation[part]]).reshape(
+            stop - start, rows
+        )
         for values in columns
     ]
     defined = np.all([~is_constant(batch) for batch in batches], axis=0)
-    first, second = (standardised(batch[defined]) for batch in batches)
+    first, second = (standardise(batch[defined]) for batch in batches)
     r: NDArray[np.float64] = (first * second).sum(axis=1)
     return r
 
 
 def is_constant(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say of each row of finite values whether they are all the same but for rounding.
+    """Whether the finite values of each row, (…, n), are the same but for rounding.
 
     Rounding is measured by the spacing of floating-point numbers at the greatest value, never by a
     share of it: values that differ by 1e-13 of their size are not the same.
-
-    Parameters
-    ----------
-    values : (…, n) array
-
-    Returns
-    -------
-    (…) array of bool
     """
     same: NDArray[np.bool_] = are_equal(values.min(axis=-1), values.max(axis=-1))
     return same
 
 
 def are_equal(low: Any, high: Any) -> Any:
-    """Say whether values are constant, as `is_constant` does, from their minimum and maximum."""
+    """Whether values are constant, as `is_constant`, from their minimum and maximum."""
     # Halved, so that values of opposite sign do not overflow.
     unit = np.spacing(np.maximum(abs(low), abs(high)) / 2)
     return high / 2 - low / 2 <= ROUNDING_UNITS * unit
 
 
-def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre each row, and scale it to length 1; no row is constant.
+def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre each row of (…, n) values, and scale it to length 1; no row is constant.
 
     Scaled by a power of two before, so that no square over- or underflows and no digit is lost.
-
-    Parameters
-    ----------
-    values : (…, n) array
-
-    Returns
-    -------
-    (…, n) float64 array
     """
     _, exponents = np.frexp(_greatest_size(values))
     centred: NDArray[np.float64] = np.ldexp(values, -exponents)
@@ -244,10 +194,10 @@ def _greatest_size(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return greatest
 
 
-def _checked(
+def _check_columns(
     a: ArrayLike, b: ArrayLike, names: tuple[str, str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | str:
-    """Give both as float64; or the reason why they have no correlation."""
+    """Return both as float64, or the reason why they have no correlation."""
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise MetricError(
@@ -275,7 +225,7 @@ def _product_moment(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def _fisher(
     r: float, n: int, level: float, *, spread: float, lost: int
 ) -> tuple[float, float] | None:
-    """Give tanh(artanh r ± z · spread / sqrt(n − lost))."""
+    """Return Fisher's interval tanh(artanh r ± z · spread / sqrt(n − lost))."""
     if n <= lost:
         return None
     if abs(r) == 1:

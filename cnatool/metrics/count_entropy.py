@@ -21,18 +21,9 @@ _TABLE = 1 << 16  # counts of which c log2 c is tabulated
 
 @dataclass(frozen=True, slots=True)
 class BinWidths:
-    """How wide bins are; few of their widths differ.
+    """The widths of B bins, K of which are distinct.
 
-    Attributes
-    ----------
-    each : (B,) float64 array
-        The width of each bin.
-    distinct : (K,) float64 array
-        The widths that there are, ascending.
-    order : (B,) array of int
-        The bins by ascending width.
-    starts : (K,) array of int
-        Where the bins of each width begin in `order`.
+    ``order`` sorts bins by width; ``starts`` marks where each width begins.
     """
 
     each: NDArray[np.float64]
@@ -63,16 +54,9 @@ class BinWidths:
 def entropy_of_counts(
     counts: NDArray[np.intp], total: NDArray[np.intp], most: int
 ) -> NDArray[np.float64]:
-    """Return log2 N − Σ_b c_b log2 c_b / N for each row, in bits.
+    """Return log2 N − Σ_b c_b log2 c_b / N of each row of (n, B) counts c_b, in bits.
 
-    Parameters
-    ----------
-    counts : (n, B) array of int
-        Counts c_b.
-    total : (n,) array of int
-        Their sums N, above 0 and at most `most`.
-    most : int
-        What the fixed point has room for.
+    N, above 0, is at most `most`, for which the fixed point has room.
     """
     spread = c_log2_c(total, most) - c_log2_c(counts, most).sum(axis=1)
     bits: NDArray[np.float64] = np.ldexp(spread / total, -fraction_bits(most))
@@ -82,17 +66,10 @@ def entropy_of_counts(
 def density_entropy_of_counts(
     counts: NDArray[np.intp], total: NDArray[np.intp], most: int, widths: BinWidths
 ) -> NDArray[np.float64]:
-    """Return −Σ_b d_b log2 d_b for each row, with the densities d_b = c_b / (N w_b).
+    """Return −Σ_b d_b log2 d_b of each row, with the densities d_b = c_b / (N w_b).
 
-    Bins of one width w share −d log2 d = (c log2(N w) − c log2 c) / (N w), so that their counts
-    are summed before anything is rounded.
-
-    Parameters
-    ----------
-    counts, total, most
-        As of `entropy_of_counts`.
-    widths : BinWidths
-        The B widths w_b.
+    Bins of one width w share −d log2 d = (c log2(N w) − c log2 c) / (N w), so that their counts are
+    summed before anything is rounded.
     """
     if not counts.shape[1]:
         return np.zeros(len(counts))

@@ -1,4 +1,4 @@
-"""What a measure returns: a number, or the reason why there is none."""
+"""Results of measures: a number, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Estimate(msgspec.Struct, frozen=True):
 
     @classmethod
     def undefined(cls, reason: str) -> Estimate:
-        """Return the estimate that has no value, for this reason."""
+        """Return an estimate without a value, for this reason."""
         return cls(None, reason)
 
 
@@ -48,7 +48,7 @@ class Correlation(msgspec.Struct, frozen=True):
 
     @classmethod
     def undefined(cls, reason: str) -> Correlation:
-        """Return the correlation that has no value, for this reason."""
+        """Return a correlation without a value, for this reason."""
         return cls(None, None, reason)
 
 
@@ -139,9 +139,9 @@ class ResampledEstimate(msgspec.Struct, frozen=True):
 
 
 class ChanceArea(msgspec.Struct, frozen=True):
-    """What CNA-A is where two splits do not differ, or the reason why that is unknown.
+    """CNA-A of splits that do not differ, or the reason why it is unknown.
 
-    The samples of both splits are dealt out anew at random, into splits of the same sizes.
+    The samples of both splits are assigned at random to splits of the same sizes.
 
     Attributes
     ----------
@@ -169,5 +169,5 @@ class ChanceArea(msgspec.Struct, frozen=True):
 
     @classmethod
     def unknown(cls, reason: str) -> ChanceArea:
-        """Return what has no numbers, for this reason."""
+        """Return a record without numbers, for this reason."""
         return cls(None, None, None, None, None, 0, reason)

@@ -1,4 +1,4 @@
-"""Groups of samples by quantiles of α. METRICS.md, section "Task performance"; paper Fig. 6."""
+"""Groups of samples by quantiles of α (paper Fig. 6)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,10 @@ _LEAST = 10  # changes of class that a random order would have
 
 
 def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.signedinteger[Any]]:
-    """Return each sample's group, 0 … groups − 1 by rising α.
+    """Return each sample's group, 0 … groups − 1 by rising α, (n,); int16 if that suffices.
 
-    A sample goes where the middle of the ranks of its α lies, so that equal α are never divided:
+    A sample belongs where the middle of the ranks of its α lies, so that equal α are never divided:
     with many equal ones groups are of unequal size, and some may be empty.
-
-    Parameters
-    ----------
-    alpha : (n,) float64 array
-        One finite value a sample.
-    groups : int
-        At least 1.
-
-    Returns
-    -------
-    (n,) array of int
-        int16 where that can number the groups.
     """
     share = midranks(alpha)
     share -= 0.5
@@ -40,13 +28,8 @@ def quantile_groups(alpha: NDArray[np.float64], groups: int) -> NDArray[np.signe
     return share.astype(np.int16 if groups <= _MOST_INT16 else np.int64)
 
 
-def in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
-    """Say whether rows of one class lie together: half the changes of a random order, or fewer.
-
-    Parameters
-    ----------
-    labels : (n,) array of int
-    """
+def lie_in_blocks(labels: NDArray[np.signedinteger[Any]]) -> bool:
+    """Whether rows of one class lie together: at most half the changes of a random order."""
     shares = np.unique(labels, return_counts=True)[1] / max(1, labels.size)
     expected = (labels.size - 1) * (1 - float(shares @ shares))
     changes = int(np.count_nonzero(labels[1:] != labels[:-1]))

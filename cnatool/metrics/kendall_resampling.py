@@ -27,27 +27,18 @@ def kendall_tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         from scipy.stats import kendalltau  # takes half a second to import
 
         return float(kendalltau(a, b, method="asymptotic").statistic)
-    return kendall_of_counts(a, b)([np.ones(a.size, np.int64)])[0]
+    return prepare_kendall(a, b)([np.ones(a.size, np.int64)])[0]
 
 
-def kendall_of_counts(
+def prepare_kendall(
     a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
-    """Prepare Kendall's τ-b of resamples of pairs (a, b).
+    """Prepare Kendall's τ-b of resamples of (n,) vectors `a` and `b`.
 
     τ-b = (C − D) / sqrt(P_a P_b), with C concordant and D discordant pairs of samples, and P_a, P_b
-    the pairs that differ in `a` and in `b`.
-
-    Parameters
-    ----------
-    a, b : (n,) float64 array
-        One value a sample.
-
-    Returns
-    -------
-    callable
-        From iterables of (n,) arrays, how often each sample is in a resample, to τ-b of each
-        resample; NaN where `a` or `b` is constant. Best with at most `ROWS` resamples at a time.
+    the pairs that differ in `a` and in `b`. The function that is returned maps resamples, each as
+    how often every sample is in it, to their τ-b, NaN where one vector is constant; it is best
+    called with `ROWS` resamples at a time.
     """
     first, second = dense_ranks(a), dense_ranks(b)
     # A resample stays in this order, by `a` and by `b` among equal ones.
@@ -89,7 +80,7 @@ def _kendall_of_many(
     first: NDArray[np.signedinteger[Any]],
     second: NDArray[np.signedinteger[Any]],
 ) -> Callable[[Iterable[NDArray[np.int64]]], list[float]]:
-    """Prepare what `kendall_of_counts` does for many samples, of ranks in order."""
+    """Prepare what `prepare_kendall` does for many samples, of ranks in order."""
     from scipy.stats import kendalltau
 
     def statistic(resamples: Iterable[NDArray[np.int64]]) -> list[float]:
@@ -112,12 +103,8 @@ class WeightedInversions:
     are counted on the grid of blocks by sums along both of its axes; those within one block, of
     places or of ranks, by a matrix that says which pairs are inversions. That is more additions
     than sorting takes, but of matrix products, several weights at a time. All sums are of whole
-    numbers that float32 and float64 hold, and so exact.
-
-    Parameters
-    ----------
-    order : (n,) int64 array
-        A permutation of 0 … n − 1; n is best at most `_MOST`.
+    numbers that float32 and float64 hold, and so exact. `order` permutes 0 … n − 1, n best at most
+    `_MOST`.
     """
 
     def __init__(self, order: NDArray[np.int64]) -> None:
@@ -130,16 +117,9 @@ class WeightedInversions:
         self._cells = np.arange(n) // _BLOCK * self._blocks + order // _BLOCK
 
     def __call__(self, weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the sum for each row of weights.
+        """Return the sum for each row of (rows, n) weights, best at most `ROWS` rows.
 
-        Parameters
-        ----------
-        weights : (rows, n) float32 array
-            Whole numbers from 0 on, whose sum over a block is at most 2¹³; best at most `ROWS`.
-
-        Returns
-        -------
-        (rows,) float64 array
+        Weights are whole numbers from 0 on, whose sum over a block is at most 2¹³.
         """
         sums = np.array([self._apart(row) for row in weights])
         sums += self._near(weights, self._order)

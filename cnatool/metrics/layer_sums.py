@@ -1,4 +1,4 @@
-"""What each layer contributes to β and to CNA. METRICS.md, sections "β" and "CNA"."""
+"""What each layer contributes to β and to CNA (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LayerSums:
-    """Sums over samples of z_d and of z_d with α, gathered block by block.
+    """Sums of z_d and of z_d · α over samples, for each group and each of L layers, block by block.
 
-    Parameters
-    ----------
-    alpha : (n,) float64 array
-        Of all samples.
-    groups : (n,) int64 array
-        Group of each sample.
-    count : int
-        Groups.
-    layers : int
-        Layers L.
+    `groups` has the number of each sample's group, below `count`.
     """
 
     alpha: NDArray[np.float64]
@@ -37,22 +28,22 @@ class LayerSums:
     _groups: NDArray[np.float64] = field(init=False)
     _squares: NDArray[np.float64] = field(init=False)
     _products: NDArray[np.float64] = field(init=False)
-    _broken: NDArray[np.int64] = field(init=False)
+    _nonfinite: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         self._groups = np.zeros((self.count, self.layers))
         self._squares = np.zeros(self.layers)
         self._products = np.zeros(self.layers)
-        self._broken = np.zeros((self.count, self.layers), np.int64)
+        self._nonfinite = np.zeros((self.count, self.layers), np.int64)
 
     def add(self, start: int, z: NDArray[np.float64]) -> None:
-        """Take in rows of z, (rows, L), from row `start` on.
+        """Add rows of z, (rows, L), from row `start` on.
 
         Values that are not finite make what they touch not finite.
         """
         infinite, here = ~np.isfinite(z), self.groups[start : start + len(z)]
         if infinite.any():
-            np.add.at(self._broken, here, infinite)
+            np.add.at(self._nonfinite, here, infinite)
         with np.errstate(invalid="ignore", over="ignore"):
             if self._centre is None:
                 self._centre = z.mean(axis=0)
@@ -71,9 +62,9 @@ class LayerSums:
         sizes: NDArray[np.int64] = np.bincount(self.groups, minlength=self.count)
         return sizes
 
-    def broken(self) -> NDArray[np.int64]:
-        """Return of how many samples of each group z_d is not finite, (groups, L)."""
-        return self._broken
+    def nonfinite(self) -> NDArray[np.int64]:
+        """Return for how many samples of each group z_d is not finite, (groups, L)."""
+        return self._nonfinite
 
     def means(self) -> NDArray[np.float64]:
         """Return the mean z_d over all samples, (L,)."""
@@ -101,10 +92,7 @@ class LayerSums:
     def correlations(self, rounding: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Pearson's correlation of α and z_d, (L,); NaN where one of them is constant.
 
-        Parameters
-        ----------
-        rounding : (L,) float64 array
-            The deviation of each z_d that is rounding.
+        `rounding` is the deviation of each z_d that rounding can cause.
         """
         deviations = self.deviations()
         scale = np.maximum(np.abs(self._origin()), np.abs(self.means()))
@@ -113,9 +101,9 @@ class LayerSums:
             ROUNDING_UNITS * np.spacing(scale), np.where(np.isfinite(rounding), rounding, 0)
         )
         varies = (deviations > least) & (alpha > 0)
-        found = np.full(self.layers, np.nan)
-        np.divide(self.covariances(), deviations * alpha, out=found, where=varies)
-        return found.clip(-1, 1)
+        correlations = np.full(self.layers, np.nan)
+        np.divide(self.covariances(), deviations * alpha, out=correlations, where=varies)
+        return correlations.clip(-1, 1)
 
     def _shift(self) -> NDArray[np.float64]:
         shift: NDArray[np.float64] = self._groups.sum(axis=0) / max(1, self.alpha.size)

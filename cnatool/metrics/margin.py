@@ -1,4 +1,4 @@
-"""γ: by how much the true class wins. METRICS.md, section "γ"."""
+"""γ: the margin by which the true class wins (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool.errors import MetricError
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.performance import checked_labels
+from cnatool.metrics.performance import validate_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,15 +22,10 @@ if TYPE_CHECKING:
 _SUM_TOLERANCE = 1e-3  # a float16 softmax over many classes is this far from 1
 
 
-def output_kind(outputs: NDArray[Any]) -> OutputKind:
-    """Say from their values whether outputs are probabilities: in [0, 1], rows that sum to 1.
+def detect_output_kind(outputs: NDArray[Any]) -> OutputKind:
+    """Find out whether (n, H) outputs are probabilities: in [0, 1], rows that sum to 1.
 
-    A split is probabilities where all its blocks are.
-
-    Parameters
-    ----------
-    outputs : (n, H) array
-        Some or all rows.
+    A split holds probabilities if all its blocks do.
     """
     inside = bool(((outputs >= 0) & (outputs <= 1)).all())  # NaN is not inside
     if inside and (abs(outputs.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE).all():
@@ -39,19 +34,7 @@ def output_kind(outputs: NDArray[Any]) -> OutputKind:
 
 
 def probabilities(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64]:
-    """Return class probabilities: the softmax of logits, or the outputs as they are.
-
-    Parameters
-    ----------
-    outputs : (n, H) array
-        What the model gives.
-    kind : {"probabilities", "logits"}
-        What the outputs are.
-
-    Returns
-    -------
-    (n, H) float64 array
-    """
+    """Return class probabilities, (n, H): the softmax of logits, or probabilities as they are."""
     scores = outputs.astype(np.float64)
     if kind == "probabilities":
         return scores
@@ -70,34 +53,19 @@ def margin_rows(
     kind: OutputKind,
     first_row: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the two numbers a row from which every form of γ can be computed, block by block.
+    """Return two numbers per row, (n, 2), from which every form of γ can be computed.
 
-    Parameters
-    ----------
-    outputs : (n, H) array
-        Some or all rows of a split, H ≥ 2.
-    labels : (n,) array of int
-        True classes.
-    form : {"paper", "percentile", "reference", "min", "mean", "median"}
-        ``paper`` is in probabilities; all others take the outputs as they are.
-    kind : {"probabilities", "logits"}
-        What the outputs are.
-    first_row : int
-        Number of the first row in its split, for the text of errors.
-
-    Returns
-    -------
-    (n, 2) float64 array
-        γ_i = s[y] − max_{j≠y} s[j], and min_j s[j] − max_{j≠y} s[j].
+    They are γ_i = s[y] − max_{j≠y} s[j], and min_j s[j] − max_{j≠y} s[j], for the form ``paper``
+    with s as probabilities, else with outputs as they are. `first_row` numbers the rows in errors.
 
     Raises
     ------
     DataError
         For a label that is no class of the outputs.
     MetricError
-        For outputs that are not one score a class, and for fewer than two classes.
+        For outputs that are not one score per class, and for fewer than two classes.
     """
-    y = checked_labels(outputs, labels, first_row)
+    y = validate_labels(outputs, labels, first_row)
     if outputs.shape[1] < 2:
         raise MetricError("A margin needs at least two classes, and the model has one output.")
     scores = probabilities(outputs, kind) if form == "paper" else outputs
@@ -120,15 +88,8 @@ def _true_and_rival(
 class MarginColumns:
     """The `margin_rows` of a split, gathered block by block, with the columns that a form needs.
 
-    Only ``reference`` is computed from the second column. The other forms only need to know whether
-    it is finite, so it is kept from the first block on in which it is not.
-
-    Parameters
-    ----------
-    rows : int
-        Rows of the split.
-    form : {"paper", "percentile", "reference", "min", "mean", "median"}
-        The form of γ that is computed from them.
+    Only ``reference`` is computed from the second column. Other forms only need to know whether it
+    is finite, so it is kept from the first block on in which it is not.
     """
 
     def __init__(self, rows: int, form: MarginForm) -> None:
@@ -158,29 +119,13 @@ def margin_estimate(
 ) -> Estimate:
     """Return γ of a split from the `margin_rows` of all its rows, made for the same form.
 
-    Parameters
-    ----------
-    rows : (n, 2) or (n, 1) array
-        Of `margin_rows`, in row order; without the second column where no form but ``reference``
-        is asked for and it is finite.
-    form : {"paper", "percentile", "reference", "min", "mean", "median"}
-        ``paper``: the greatest margin, in probabilities, of a random subset. All others are in
-        logits: a percentile, the least, the mean or the median over the split, or what the
-        released code returns.
-    kind : {"probabilities", "logits"}
-        What the model's outputs are.
-    fraction, seed : float, int
-        Share of the split, and seed of the draw, for ``paper``.
-    percentile : float
-        0 … 100, for ``percentile`` and ``reference``.
-    batch : int
-        Rows in a batch, for ``reference``.
+    ``paper``: the greatest margin, in probabilities, of a random `fraction` of the split. All
+    others are in logits: a percentile, the least, the mean or the median, or what the released code
+    returns for batches of `batch` rows. `rows` needs no second column for forms other than
+    ``reference`` if that is finite.
 
-    Returns
-    -------
-    Estimate
-        Undefined, with the reason, for no samples, for outputs that are not finite, and for a
-        form in logits where the model outputs probabilities.
+    Undefined, with the reason, for no samples, for outputs that are not finite, and for a form in
+    logits of a model that outputs probabilities.
     """
     if not len(rows):
         return Estimate.undefined("a margin needs at least one sample, and there is none")

@@ -1,7 +1,4 @@
-"""Baselines from norms of weights and a margin, in logarithms: products of norms overflow.
-
-METRICS.md, section "Norm- and margin-based baselines".
-"""
+"""Baselines from norms of weights and a margin, in logarithms: products of norms overflow."""
 
 from __future__ import annotations
 
@@ -40,17 +37,12 @@ class Baseline(msgspec.Struct, frozen=True):
 
     @classmethod
     def undefined(cls, reason: str) -> Baseline:
-        """Return the baseline that has neither, for this reason."""
+        """Return a baseline without value and logarithm, for this reason."""
         return cls(None, None, reason)
 
 
 def from_log(log: float) -> Baseline:
-    """Return the measure of this logarithm, -inf for zero.
-
-    Parameters
-    ----------
-    log : float
-    """
+    """Return the measure of this logarithm, −inf for zero."""
     if log == -math.inf:
         return Baseline(0.0, None, "it is 0, which has no logarithm")
     if not math.isfinite(log):
@@ -58,31 +50,19 @@ def from_log(log: float) -> Baseline:
     try:
         value = math.exp(log)
     except OverflowError:
-        return Baseline(None, log, "it is larger than a number can be; its logarithm is there")
+        return Baseline(None, log, "it is too large for float64; its logarithm is given")
     return Baseline(value, log)
 
 
 def plain(value: float) -> Baseline:
-    """Return a measure that is no product, of its value.
-
-    Parameters
-    ----------
-    value : float
-        At least 0.
-    """
+    """Return a measure that is no product, from its value of at least 0."""
     if not math.isfinite(value):
         return Baseline.undefined("the norms are not finite")
     return Baseline(value, math.log(value)) if value else from_log(-math.inf)
 
 
 def norm_product(norms: ArrayLike) -> float:
-    """Return log ∏_l ‖W_l‖.
-
-    Parameters
-    ----------
-    norms : (L,) array_like
-        At least 0.
-    """
+    """Return log ∏_l ‖W_l‖ of L norms."""
     with np.errstate(divide="ignore"):
         return float(np.log(np.asarray(norms, np.float64)).sum())
 
@@ -90,20 +70,11 @@ def norm_product(norms: ArrayLike) -> float:
 def spectral_bound(
     spectral: ArrayLike, distances: ArrayLike, units: ArrayLike, samples: int
 ) -> float:
-    """Return the logarithm of the bound of Neyshabur et al. 2018, before it is divided by γ.
+    """Return the logarithm of the bound of Neyshabur et al. 2018, before division by γ.
 
-    d · ∏_l σ_l · sqrt(Σ_l h_l ‖W_l − W_l⁰‖² / σ_l²) / √m, with d the number of layers.
-
-    Parameters
-    ----------
-    spectral : (L,) array_like
-        σ_l, the largest singular value of each layer's weights; above 0.
-    distances : (L,) array_like
-        ‖W_l − W_l⁰‖ in the Frobenius norm.
-    units : (L,) array_like
-        h_l, output units of each layer.
-    samples : int
-        m, training samples.
+    d · ∏_l σ_l · sqrt(Σ_l h_l ‖W_l − W_l⁰‖² / σ_l²) / √m, with d the number of layers, σ_l > 0 the
+    largest singular values `spectral`, Frobenius `distances`, h_l the output `units`, and m
+    `samples`.
     """
     with np.errstate(divide="ignore"):
         sigma = np.log(np.asarray(spectral, np.float64))
@@ -113,42 +84,24 @@ def spectral_bound(
     return math.log(len(sigma)) + float(sigma.sum()) + 0.5 * total - 0.5 * math.log(samples)
 
 
-def over_margin(log: float, margin: Estimate) -> Baseline:
-    """Divide a measure by γ.
+def divide_by_margin(log: float, margin: Estimate) -> Baseline:
+    """Divide a measure, given by its logarithm (−inf for zero), by γ of the training split.
 
-    Parameters
-    ----------
-    log : float
-        Logarithm of the measure, -inf for zero.
-    margin : Estimate
-        γ of the training split.
-
-    Returns
-    -------
-    Baseline
-        Undefined, with the reason, where γ is undefined or not positive; the measure's own
-        logarithm is there all the same.
+    Undefined, with the reason, where γ is undefined or not positive; `log_norm` is given all the
+    same.
     """
-    found = _quotient(log, margin)
-    return msgspec.structs.replace(found, log_norm=log if math.isfinite(log) else None)
+    quotient = _quotient(log, margin)
+    return msgspec.structs.replace(quotient, log_norm=log if math.isfinite(log) else None)
 
 
 def _quotient(log: float, margin: Estimate) -> Baseline:
     if margin.value is None:
         return Baseline.undefined(f"the margin is undefined: {margin.reason}")
     if margin.value <= 0:
-        return Baseline.undefined(
-            f"the margin is {margin.value:g}, and only one above 0 can be divided by"
-        )
+        return Baseline.undefined(f"the margin is {margin.value:g}, and a divisor must be above 0")
     return from_log(log - math.log(margin.value))
 
 
 def root_sum_of_squares(norms: ArrayLike) -> float:
-    """Return the Frobenius norm of several matrices together.
-
-    Parameters
-    ----------
-    norms : (L,) array_like
-        That of each.
-    """
+    """Return the Frobenius norm of several matrices together, from that of each."""
     return math.hypot(*np.asarray(norms, np.float64).tolist())

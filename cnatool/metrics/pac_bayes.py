@@ -12,27 +12,15 @@ from cnatool.metrics.norms import Baseline
 
 
 def inverse_square(sigma: float) -> Baseline:
-    """Return the flatness 1/σ².
-
-    Parameters
-    ----------
-    sigma : float
-        The largest noise that is borne, above 0.
-    """
+    """Return the flatness 1/σ², of the largest noise σ > 0 that is tolerated."""
     return _signed(1 / sigma / sigma)
 
 
 def plain_bound(square_sum: float, sigma: float, samples: int) -> Baseline:
     """Return ‖v‖² / (4σ²) + ln(m/σ) + 10.
 
-    Parameters
-    ----------
-    square_sum : float
-        ‖v‖², of v = w − w⁰ for the distance from the initial weights, or v = w from the origin.
-    sigma : float
-        Standard deviation of the noise on each weight, above 0.
-    samples : int
-        m, training samples, above 0.
+    `square_sum` is ‖v‖², of v = w − w⁰ for the distance from the initial weights, or v = w from the
+    origin; σ > 0 the deviation of the noise on each weight, m > 0 the training samples.
     """
     return _signed(square_sum / sigma / sigma / 4 + math.log(samples / sigma) + 10)
 
@@ -42,20 +30,9 @@ def magnitude_bound(
 ) -> Baseline:
     """Return ¼ Σ_i ln((ε² + (σ′² + 1) ‖v‖²/ω) / (ε² + σ′² u_i²)) + ln(m/σ′) + 10.
 
-    Parameters
-    ----------
-    square_sum : float
-        ‖v‖²; see `plain_bound`.
-    log_sum : float
-        Σ_i ln(ε² + σ′² u_i²), of u = w − w⁰ or u = w.
-    weights : int
-        ω, the number of weights, above 0.
-    sigma : float
-        σ′, above 0: the noise on weight i has the variance σ′² w_i² + ε².
-    epsilon : float
-        ε, above 0.
-    samples : int
-        m, training samples, above 0.
+    `square_sum` is ‖v‖² as of `plain_bound`, `log_sum` Σ_i ln(ε² + σ′² u_i²) of u = w − w⁰ or u =
+    w, and ω the number of `weights`. The noise on weight i has the variance σ′² w_i² + ε²; ε, σ′ >
+    0.
     """
     # Without squares, which may be larger or smaller than a number can be.
     root = math.sqrt(square_sum / weights)
@@ -66,7 +43,7 @@ def magnitude_bound(
 def _signed(value: float) -> Baseline:
     """Return a measure that may be negative."""
     if not math.isfinite(value):
-        return Baseline.undefined("it is larger than a number can be")
+        return Baseline.undefined("it is too large for float64")
     if value <= 0:
         return Baseline(value, None, f"it is {value:.6g}, which has no logarithm")
     return Baseline(value, math.log(value))

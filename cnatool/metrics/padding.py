@@ -20,7 +20,7 @@ _OTHER_NAMES = ("type", "segment", "position", "past", "cache")
 
 
 def padding_text(inputs: Mapping[str, NDArray[Any]]) -> str | None:
-    """Say what share of token positions is padding; None where none is found.
+    """Describe the share of token positions that is padding; None without padding.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def _text(share: float, how: str) -> str:
 
 
 def _masked(name: str, values: NDArray[Any], tokens: list[NDArray[Any]]) -> float:
-    """Give the share of zeros of a mask; 0 for an array that is none."""
+    """Return the share of zeros of a mask; 0 for an array that is no mask."""
     zeros = values == 0
     if not zeros.any() or zeros.all() or not (zeros | (values == 1)).all():
         return 0.0
@@ -80,7 +80,7 @@ def _covers_padding(zeros: NDArray[np.bool_], tokens: list[NDArray[Any]]) -> boo
 
 
 def _padded_tail(ids: NDArray[Any]) -> tuple[float, int] | None:
-    """Give the share and the id of what fills rows at their end, or at their start."""
+    """Return the share and the id that fill rows at their end, or at their start."""
     for rows in (ids, ids[:, ::-1]):
         values, counts = np.unique(rows[:, -1], return_counts=True)
         value = values[counts.argmax()]

@@ -1,4 +1,4 @@
-"""Task performance from stored outputs. METRICS.md, section "Task performance"."""
+"""Task performance from stored outputs (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,9 @@ _LEAST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)
 
 
 def predictions(outputs: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the class with the greatest output; the first of equals.
+    """Return the class with the greatest of (n, H) outputs, the first of equals, (n,).
 
-    Parameters
-    ----------
-    outputs : (n, H) array
-        Logits or probabilities.
-
-    Returns
-    -------
-    (n,) int64 array
-
-    Raises
-    ------
-    MetricError
-        For outputs that are not one score a class.
+    Raises `MetricError` for outputs that are not one score per class.
     """
     _check_scores(outputs)
     best: NDArray[np.int64] = outputs.argmax(axis=1).astype(np.int64)
@@ -39,61 +27,34 @@ def predictions(outputs: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def one_unit_scores(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.float64]:
-    """Return the scores of both classes from one unit that tells class 1 from class 0.
+    """Return scores of both classes, (n, 2), from one unit that tells class 1 from class 0.
 
-    Parameters
-    ----------
-    outputs : (n,) or (n, 1) array
-        The probability p of class 1, or its logit z.
-    kind : {"probabilities", "logits"}
-        Which of the two.
-
-    Returns
-    -------
-    (n, 2) float64 array
-        (1 − p, p), or (0, z), of which (1 − p, p) is the softmax.
+    From the probability p of class 1, (1 − p, p); from its logit z, (0, z), of which that is the
+    softmax.
     """
-    one = outputs.reshape(len(outputs)).astype(np.float64)
-    return np.stack([1 - one if kind == "probabilities" else np.zeros_like(one), one], axis=1)
+    unit = outputs.reshape(len(outputs)).astype(np.float64)
+    return np.stack([1 - unit if kind == "probabilities" else np.zeros_like(unit), unit], axis=1)
 
 
 def one_unit_predictions(outputs: NDArray[Any], kind: OutputKind) -> NDArray[np.int64]:
     """Return class 1 where p ≥ ½, which is z ≥ 0, else class 0; parameters as `one_unit_scores`."""
-    one = outputs.reshape(len(outputs))
-    return (one >= (0.5 if kind == "probabilities" else 0)).astype(np.int64)
+    unit = outputs.reshape(len(outputs))
+    return (unit >= (0.5 if kind == "probabilities" else 0)).astype(np.int64)
 
 
 def cross_entropy(
     outputs: NDArray[Any], labels: ArrayLike, kind: OutputKind, *, first_row: int = 0
 ) -> NDArray[np.float64]:
-    """Return −ln p(y) of each sample, in nats.
+    """Return −ln p(y) of each sample, in nats, (n,); not finite where its outputs are not.
 
-    Parameters
-    ----------
-    outputs : (n, H) array
-        Logits, of which p is the softmax, or the probabilities themselves. A probability below
-        the smallest positive float32 (1.4e-45) counts as that: a float32 softmax that underflowed
-        says 0, and the loss would be infinite.
-    labels : (n,) array of int
-        True classes.
-    kind : {"probabilities", "logits"}
-        What the outputs are.
-    first_row : int
-        Number of the first row in its split, for the text of errors.
+    p is the softmax of (n, H) logits, or the probabilities themselves. A probability below the
+    smallest positive float32 (1.4e-45) counts as that: a float32 softmax that underflowed is 0, and
+    the loss would be infinite. `first_row` numbers the rows in errors.
 
-    Returns
-    -------
-    (n,) float64 array
-        Not finite where the sample's outputs are not.
-
-    Raises
-    ------
-    DataError
-        For a label that is no class of the outputs.
-    MetricError
-        For outputs that are not one score a class.
+    Raises `DataError` for a label that is no class, `MetricError` for outputs that are not one
+    score per class.
     """
-    y = checked_labels(outputs, labels, first_row)
+    y = validate_labels(outputs, labels, first_row)
     scores = outputs.astype(np.float64)
     if kind == "probabilities":
         return -np.log(np.maximum(scores[np.arange(y.size), y], _LEAST_PROBABILITY))
@@ -104,17 +65,12 @@ def cross_entropy(
     return result
 
 
-def checked_labels(
+def validate_labels(
     outputs: NDArray[Any], labels: ArrayLike, first_row: int = 0
 ) -> NDArray[np.int64]:
-    """Return the labels of (n, H) outputs as int64, one a row, each in 0 … H − 1.
+    """Return the labels of (n, H) outputs as int64, one per row, each in 0 … H − 1.
 
-    Raises
-    ------
-    DataError
-        For labels that are not whole numbers, not one a row, or no class of the outputs.
-    MetricError
-        For outputs that are not one score a class.
+    Raises `DataError` for other labels, `MetricError` for outputs that are not one score per class.
     """
     _check_scores(outputs)
     y = np.asarray(labels)

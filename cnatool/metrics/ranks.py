@@ -16,17 +16,7 @@ _MOST_INT32 = np.iinfo(np.int32).max
 
 
 def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.signedinteger[Any]]:
-    """Rank values from 0 without gaps: equal values share a rank.
-
-    Parameters
-    ----------
-    values : (n,) float64 array
-
-    Returns
-    -------
-    (n,) int32 array
-        int64 where there are more than int32 can number.
-    """
+    """Rank (n,) values from 0 without gaps: equal values share a rank. int32 if that suffices."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     changes = np.zeros(values.size, np.bool_)

@@ -1,4 +1,4 @@
-"""The bootstrap, and a permutation test: how far other samples would have moved a number."""
+"""The bootstrap, and a permutation test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool._util.observer import ignore_progress
-from cnatool.metrics.correlation import standardised
+from cnatool.metrics.correlation import standardise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,24 +32,10 @@ _ELEMENTS = 1 << 20  # of permuted samples at a time
 
 
 def resample_counts(n: int, seed: int, stream: int, number: int) -> NDArray[np.int64]:
-    """Return how often each of n samples is in a resample: n draws with replacement.
+    """Return how often each of n samples is in a resample: n draws with replacement, (n,).
 
-    Parameters
-    ----------
-    n : int
-        Samples, and draws.
-    seed : int
-        Seed of all resamples.
-    stream : int
-        Which split, at least 0; resamples of two splits are independent.
-    number : int
-        Which resample. Each has a generator of its own, so that none depends on how many there
-        are, nor on which thread makes it.
-
-    Returns
-    -------
-    (n,) int64 array
-        They sum to n.
+    `stream` numbers the split: resamples of two splits are independent. Each resample `number` has
+    a generator of its own, so that it depends neither on how many there are nor on the thread.
     """
     generator = np.random.default_rng([seed, stream, number])
     # A cell at a time, whose counts fit the processor's cache; how many draws a cell has is drawn
@@ -72,39 +58,26 @@ def _places(generator: np.random.Generator, size: int, count: int) -> NDArray[An
     return words.view(np.uint16)[:count]
 
 
-def resampled(
+def resample(
     statistic: Callable[[Sequence[int]], Sequence[tuple[float, ...]]],
     resamples: int,
     *,
     part: int = _PART,
     progress: Progress = ignore_progress,
 ) -> NDArray[np.float64]:
-    """Return a statistic of each resample, computed on several threads.
+    """Compute a statistic of each resample on several threads, (resamples, …).
 
-    Parameters
-    ----------
-    statistic : callable
-        Takes the numbers of some resamples and gives one or more values of each, NaN where
-        undefined.
-    resamples : int
-        At least 1.
-    part : int
-        Resamples at a time. Few: whoever interrupts waits for those that have begun.
-    progress : callable
-        Is told how many are done, and of how many.
-
-    Returns
-    -------
-    (resamples, …) float64 array
+    `statistic` maps the numbers of `part` resamples to one or more values of each, NaN where
+    undefined. An interrupt waits for the parts that have begun.
     """
     numbers = range(resamples)
     parts = [numbers[start : start + part] for start in range(0, resamples, part)]
-    found: list[tuple[float, ...]] = []
+    results: list[tuple[float, ...]] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for values in pool.map(statistic, parts):
-            found.extend(values)
-            progress(len(found), resamples)
-    return np.array(found)
+            results.extend(values)
+            progress(len(results), resamples)
+    return np.array(results)
 
 
 def percentile_interval(
@@ -117,8 +90,13 @@ def percentile_interval(
     reason = _unusable(values, level, math.ceil(2 / (1 - level) - _ROUNDING))
     if reason is not None:
         return None, reason
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return (float(low), float(high)), None
+    return quantile_interval(values, (1 - level) / 2), None
+
+
+def quantile_interval(values: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    """Return the interval between the quantiles `tail` and 1 − `tail`."""
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def recentred_interval(
@@ -128,10 +106,6 @@ def recentred_interval(
 
     The deviation is taken around the resamples' own mean: what resampling itself adds to the
     number, its bias, does not move the interval. It needs 20 resamples.
-
-    Returns
-    -------
-    interval, bias, reason
     """
     reason = _unusable(values, level, _LEAST)
     if reason is not None:
@@ -155,34 +129,20 @@ def _unusable(values: NDArray[np.float64], level: float, least: int) -> str | No
 def independence_test(
     a: NDArray[np.float64], b: NDArray[np.float64], *, permutations: int, seed: int
 ) -> tuple[float, int]:
-    """Return the p-value of a permutation test that `a` and `b` are independent, two-sided.
+    """Return the p-value of a two-sided permutation test that `a` and `b` are independent.
 
     The statistic is |Σ a b| of the standardised values, which is Pearson's correlation, or
-    Spearman's where ranks are given. Exact: the share of permutations, the identity among them,
-    with a statistic that is as large.
+    Spearman's for ranks. Exact: the share of permutations, the identity among them, with a
+    statistic that is as large. Also returned is how many there are, without the identity.
 
-    For n > `permutations` samples the permutations are the n cyclic shifts of `b` against `a` in
-    a random order of the samples: they are a group, so that the test is exact, and one Fourier
-    transform gives all their correlations (Hemerik & Goeman 2018 on such tests). For fewer
-    samples, permutations are drawn.
-
-    Parameters
-    ----------
-    a, b : (n,) float64 array
-        Neither is constant.
-    permutations : int
-        The least number, at least 1.
-    seed : int
-        Seed of the order, or of the draws.
-
-    Returns
-    -------
-    float, int
-        The p-value, and the permutations behind it, without the identity.
+    For n > `permutations` samples the permutations are the n cyclic shifts of `b` against `a` in a
+    random order of the samples: they are a group, so that the test is exact, and one Fourier
+    transform gives all their correlations (Hemerik & Goeman 2018 on such tests). For fewer samples,
+    permutations are drawn. Neither `a` nor `b` is constant.
     """
     n = a.size
     generator = np.random.default_rng([seed, n])
-    first, second = standardised(a), standardised(b)
+    first, second = standardise(a), standardise(b)
     least = abs(float(first @ second)) - _TIE
     if n > permutations:
         order = generator.permutation(n)
@@ -190,16 +150,16 @@ def independence_test(
         del order
         spectrum = np.fft.rfft(first)
         del first
-        other = np.fft.rfft(second)
+        conjugate = np.fft.rfft(second)
         del second
-        spectrum *= np.conjugate(other, out=other)
-        del other
+        spectrum *= np.conjugate(conjugate, out=conjugate)
+        del conjugate
         shifted = np.fft.irfft(spectrum, n)[1:]
         del spectrum
         return (1 + int(np.count_nonzero(np.abs(shifted, out=shifted) >= least))) / n, n - 1
-    found, step = 0, max(1, _ELEMENTS // n)
+    extreme, step = 0, max(1, _ELEMENTS // n)
     for start in range(0, permutations, step):
         rows = min(step, permutations - start)
         shuffled = generator.permuted(np.broadcast_to(second, (rows, n)), axis=1)
-        found += int(np.count_nonzero(np.abs(shuffled @ first) >= least))
-    return (1 + found) / (1 + permutations), permutations
+        extreme += int(np.count_nonzero(np.abs(shuffled @ first) >= least))
+    return (1 + extreme) / (1 + permutations), permutations

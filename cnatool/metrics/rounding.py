@@ -1,4 +1,4 @@
-"""Which differences of β and z_d are more than rounding. METRICS.md, section "β"."""
+"""Rounding errors of β and z_d, below which differences mean nothing (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,17 @@ _SHARES: Mapping[str, float] = MappingProxyType(
 
 
 def rounding_share(dtype: str) -> float:
-    """Return by which share of its absolute sum a layer's sum may be off; of float32 if unknown."""
+    """Return the share of its absolute sum by which rounding can move a sum; default float32."""
     return _SHARES.get(dtype, _SHARES["float32"])
 
 
 @dataclass(slots=True)
 class Rounding:
-    """How much z_d and β may differ between samples by rounding alone, gathered block by block.
+    """Deviations of z_d and β between samples by rounding alone, summed block by block.
 
-    A sample's z_d may be off by e_d = share_d · Σ|elements|, its β by Σ_d |c_d| e_d. Of both it is
-    the root mean square over samples that is compared with a standard deviation.
-
-    Parameters
-    ----------
-    coefficients : (L,) float64 array
-        c_d, of `slope_coefficients`.
-    shares : (L,) float64 array
-        Of `rounding_share`.
+    A sample's z_d may be off by e_d = share_d · Σ|elements|, its β by Σ_d |c_d| e_d. The root mean
+    square of both over samples is compared with a standard deviation. `coefficients` are the c_d,
+    (L,), `shares` from `rounding_share`.
     """
 
     coefficients: NDArray[np.float64]
@@ -57,7 +51,7 @@ class Rounding:
         self._of_layers = np.zeros(self.shares.size)
 
     def add(self, magnitudes: NDArray[np.float64]) -> None:
-        """Take in rows of Σ|elements|, (rows, L), aggregated as z is."""
+        """Add rows of Σ|elements|, (rows, L), aggregated as z is."""
         with np.errstate(invalid="ignore", over="ignore"):
             errors = magnitudes * self.shares
             self._rows += len(errors)
@@ -65,10 +59,10 @@ class Rounding:
             self._of_layers += np.square(errors).sum(axis=0)
 
     def of_beta(self) -> float:
-        """Return the deviation of β that rounding alone can make."""
+        """Return the deviation of β that rounding alone can cause."""
         return float(np.sqrt(self._of_beta / max(1, self._rows)))
 
     def of_layers(self) -> NDArray[np.float64]:
-        """Return the deviation of each z_d that rounding alone can make, (L,)."""
+        """Return the deviation of each z_d that rounding alone can cause, (L,)."""
         spread: NDArray[np.float64] = np.sqrt(self._of_layers / max(1, self._rows))
         return spread

@@ -1,8 +1,6 @@
 """The smoothed (α, β)-curve of a split, whatever the order of its rows.
 
-Where samples share an α, their order along the curve would be that of the rows, and a window's mean
-of β that of whichever rows came first. Each of them counts with their mean β instead, which is what
-the windows' means are on average over all orders.
+Samples of equal α count with their mean β, the average over all of their orders along the curve.
 """
 
 from __future__ import annotations
@@ -17,31 +15,19 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 15  # values that are averaged at a time
 
 
-def smoothed_curve(
+def smooth_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sort by α, average β over equal α, and take the running mean of both over full windows.
-
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        One value a sample, n ≥ `window`.
-    window : int
-        Samples in a mean.
-
-    Returns
-    -------
-    alpha, beta : (n − window + 1,) float64 array
-    """
+    """Sort by α, average β over equal α, and take running means, each (n − window + 1,)."""
     order = curve_order(alpha, beta)
-    return sorted_curve(alpha[order], beta[order], window)
+    return smooth_sorted_curve(alpha[order], beta[order], window)
 
 
-def sorted_curve(
+def smooth_sorted_curve(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `smoothed_curve` of samples that are in `curve_order`."""
-    return running_mean(alpha, window), running_mean(tied_means(alpha, beta), window)
+    """Return `smooth_curve` of samples that are in `curve_order`."""
+    return running_mean(alpha, window), running_mean(average_ties(alpha, beta), window)
 
 
 def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -49,18 +35,10 @@ def curve_order(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArra
     return np.lexsort((beta, alpha))
 
 
-def tied_means(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Replace each β by the mean β of the samples of its α.
+def average_ties(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace each β by the mean β of the samples of its α; both are in `curve_order`.
 
-    Parameters
-    ----------
-    alpha, beta : (n,) array
-        In `curve_order`.
-
-    Returns
-    -------
-    (n,) array
-        `beta` itself where no two α are equal.
+    Returns `beta` itself where no two α are equal.
     """
     changes = np.ones(alpha.size, np.bool_)
     np.not_equal(alpha[1:], alpha[:-1], out=changes[1:])
@@ -80,23 +58,12 @@ def tied_means(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Average every full window.
+    """Average every full window of (n,) values, (n − window + 1,).
 
     Sums over 2, 4, 8, … neighbours are made from each other, and a window is put together from
     them: a number of additions that grows with the logarithm of the window, and sums of the
     window's values alone, where the difference of two cumulative sums over the split would lose
     digits to the length of the split.
-
-    Parameters
-    ----------
-    values : (n,) array
-        n ≥ `window`.
-    window : int
-        At least 1.
-
-    Returns
-    -------
-    (n − window + 1,) float64 array
     """
     total = np.zeros(values.size - window + 1)
     # Windows of a part at a time, whose sums fit the processor's cache.

@@ -17,22 +17,11 @@ _UNROLLED = 8  # values that NumPy adds side by side
 def sum_in_blocks(
     values: Callable[[int, int], NDArray[np.float64]], start: int, stop: int
 ) -> float:
-    """Sum values that are computed a block at a time.
+    """Sum the values of a range that are computed a block at a time.
 
     NumPy sums a contiguous array pairwise: a half, rounded down to a multiple of 8, and the rest.
-    The same halves are taken here, down to a block.
-
-    Parameters
-    ----------
-    values : callable
-        Gives the values of a half-open range, as a contiguous array. Ranges are asked for in
-        rising order, each once.
-    start, stop : int
-        The range of all values.
-
-    Returns
-    -------
-    float
+    The same halves are taken here, down to a block. `values` maps half-open ranges to contiguous
+    arrays, and is called in rising order, once for each.
     """
     count = stop - start
     if count <= BLOCK:

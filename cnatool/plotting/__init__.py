@@ -1,1 +1,1 @@
-"""Figures of scores, layers and studies, drawn with Altair."""
+"""Figures drawn with Altair."""

@@ -1,4 +1,4 @@
-"""What a figure is: its name, what it is drawn from, what can be chosen, and how it is drawn."""
+"""A figure: its name, its source, its options and the function that draws it."""
 
 from __future__ import annotations
 
@@ -20,29 +20,9 @@ SourceKind: TypeAlias = Literal["store"] | ResultKind
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user chose; None or empty where he did not.
+    """The options of `cnatool.plot`; None or empty where not given."""
 
-    Attributes
-    ----------
-    test, convention, overrides, output, inputs
-        As of `cnatool.score`.
-    split : str or None
-        The only split to draw.
-    sample : sequence of str
-        Ids of samples to draw.
-    measure : sequence of str
-        Columns of a study's networks to draw.
-    by : str or None
-        A tag that networks are coloured by, or the runs of a trajectory told by.
-    order : str or None
-        The tag that counts the steps of training.
-    coefficient : str or None
-        Of correlation.
-    width, height : float
-        Of one panel, in pixels.
-    """
-
-    width: float
+    width: float  # of one panel, in pixels
     height: float
     test: str | Path | Store | None = None
     convention: str | None = None
@@ -57,33 +37,18 @@ class Options:
     coefficient: str | None = None
 
     def scoring(self) -> Convention:
-        """Return the convention that stores are scored by."""
+        """Return the convention by which stores are scored."""
         return Convention.named(self.convention or "paper", self.overrides)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure, drawn from one kind of source.
-
-    Attributes
-    ----------
-    name : str
-    kind : {"store", "study", "trajectory"}
-        What it is drawn from.
-    shows : str
-        What is seen, in a line.
-    draw : callable
-        Takes the sources, all of one kind, and the options, and gives an Altair chart.
-    options : tuple of str
-        The fields of `Options` that it heeds, beside width and height.
-    width, height : float
-        Of one panel by default, in pixels, 96 an inch.
-    """
+    """One figure, drawn from one kind of source."""
 
     name: str
     kind: SourceKind
-    shows: str
-    draw: Callable[[Sequence[Any], Options], Chart]
-    options: tuple[str, ...]
-    width: float
+    shows: str  # a line of text
+    draw: Callable[[Sequence[Any], Options], Chart]  # takes sources of one kind
+    options: tuple[str, ...]  # fields of `Options` that it uses, besides width and height
+    width: float  # default of one panel, in pixels, 96 per inch
     height: float

@@ -1,33 +1,29 @@
-"""How every figure looks: sizes for a paper's column, colours, title and caption."""
+"""The look of all figures: colours, shapes, fonts, and how numbers and names are written."""
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from cnatool._util.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
     import altair as alt
-
-    Chart: TypeAlias = (
-        alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart | alt.VConcatChart
-    )
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from cnatool.metrics.convention import Convention, Gap
 
-# Okabe and Ito's, which people of any colour vision can tell apart, from dark to light.
+    Chart: TypeAlias = (
+        alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart | alt.VConcatChart
+    )
+
+# The palette of Okabe and Ito, which people of any colour vision can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-# Not by colour alone.
 SHAPES = (
     "circle",
     "square",
@@ -38,18 +34,15 @@ SHAPES = (
     "triangle-right",
     "triangle-left",
 )
-# Cividis from dark to light, without its palest end, which white paper swallows.
+# Cividis from dark to light, without its palest end, which is invisible on white paper.
 _RAMP = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#e8d24a")
 INK, FAINT, ACCENT = "#222222", "#b8b8b8", "#D55E00"
 
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 _TITLE, _TEXT = 13, 10.5
-# Mean width of a character of the caption, in pixels.
-_CHARACTER = 4.85
-Resolved: TypeAlias = Literal["shared", "independent"]
-_INDEPENDENT: dict[str, Resolved] = {"x": "independent", "y": "independent"}
+CHARACTER = 4.85  # mean width of a character of the caption, in pixels
 _LONGEST = 48  # characters of a panel's title
-_BESIDE = 60  # axis, its labels and the space between two panels
+_SEED = 0
 
 CONFIG: dict[str, Any] = {
     "background": "white",
@@ -93,91 +86,28 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def finished(chart: Chart, title: str, caption: Iterable[str], *, width: float) -> Chart:
-    """Give a chart its title, its caption and the look of all figures.
-
-    Parameters
-    ----------
-    chart : altair chart
-    title : str
-    caption : iterable of str
-        What a reader must know beside the picture, a part each; empty ones are left out.
-    width : float
-        Of all panels with what is between them, in pixels, for the caption's lines.
-    """
-    import altair as alt
-
-    # A difference is not broken in two.
-    text = "; ".join(printable(part) for part in caption if part).replace(" − ", "\xa0−\xa0")
-    lines = textwrap.wrap(text, max(30, int(width / _CHARACTER)), break_on_hyphens=False)
-    whole: Chart = chart.properties(title=alt.Title(title, subtitle=lines)).configure(**CONFIG)
-    return whole
-
-
-def panel_title(text: str, *lines: str) -> alt.Title:
-    """Give the title of one panel of several."""
-    import altair as alt
-
-    below = [printable(line) for line in lines if line]
-    return alt.Title(
-        _shortened(printable(text)),
-        subtitle=below or alt.Undefined,
-        fontSize=11.5,
-        offset=6,
-        anchor="start",
-    )
-
-
-def _shortened(text: str) -> str:
-    """Leave out the middle of what is longer than a panel is wide."""
+def shorten_title(text: str) -> str:
+    """Replace the middle of a title that is wider than a panel by an ellipsis."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
 
 
 def ramp(count: int) -> list[str]:
-    """Give so many colours from dark to light, for what has an order."""
+    """Return so many colours from dark to light, for ordered categories."""
     last = len(_RAMP) - 1
     return [_RAMP[round(i * last / max(1, count - 1))] for i in range(count)]
 
 
-def side_by_side(panels: Sequence[Any], columns: int, **resolve: Resolved) -> Chart:
-    """Put panels into rows of so many columns.
+def safe_title(name: object) -> str:
+    """Make a name from a file safe as the title of an axis or a legend.
 
-    Parameters
-    ----------
-    panels : sequence of altair chart
-    columns : int
-    **resolve
-        Of scales: ``x="shared"``.
-    """
-    import altair as alt
-
-    many: Chart = alt.concat(*panels, columns=columns).resolve_scale(**{**_INDEPENDENT, **resolve})
-    return many
-
-
-def inert(name: object) -> str:
-    """Make a name from a file fit to be the title of an axis or a legend.
-
-    Vega-Lite writes these into expressions, for screen readers, and escapes quotes there, but no
-    backslashes, so that these two together would end the text and begin what is computed.
+    Vega-Lite puts these into expressions for screen readers, and escapes quotes in them, but not
+    backslashes: a backslash and a quote would end the text, and the rest would be evaluated.
     """
     return printable(name).replace("\\", "/")
 
 
-def free_scale(**more: Any) -> alt.Scale:
-    """Give a scale that fits its data, with room for the marks at both ends."""
-    import altair as alt
-
-    return alt.Scale(zero=False, nice=False, padding=8, **more)
-
-
-def spread(columns: int, width: float, beside: float = _BESIDE) -> float:
-    """Give the pixels that so many panels side by side take."""
-    return columns * width + (columns - 1) * beside
-
-
 def number_text(value: float | None, digits: int = 3) -> str:
-    """Write a number to so many digits with a true minus; – where there is none."""
+    """Write a number to so many digits with a true minus sign; – where there is none."""
     if value is None:
         return "–"
     if value and not 1e-3 <= abs(value) < 1e5:
@@ -189,14 +119,14 @@ def number_text(value: float | None, digits: int = 3) -> str:
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
-    """Write an interval behind its number; nothing where there is none."""
+    """Write an interval, to follow its number; nothing where there is none."""
     if interval is None:
         return ""
     return f" [{number_text(interval[0])}, {number_text(interval[1])}]"
 
 
 def coefficient_text(value: float | None, interval: tuple[float, float] | None = None) -> str:
-    """Write a coefficient between −1 and 1 with its interval, where it has one."""
+    """Write a coefficient between −1 and 1 with its interval, if it has one."""
     if value is None:
         return "–"
     text = f"{value:.2f}"
@@ -205,39 +135,31 @@ def coefficient_text(value: float | None, interval: tuple[float, float] | None =
     return text.replace("-0.00", "0.00").replace("-", "−")
 
 
-def told_apart(labels: Iterable[str]) -> list[str]:
-    """Give labels that a legend can tell apart: of equal ones, the second on has a number."""
-    seen: Counter[str] = Counter()
-    told = []
-    for label in labels:
-        seen[label] += 1
-        told.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
-    return told
-
-
 def level_text(level: float) -> str:
     """Name an interval by its level."""
     return f"{100 * level:g} % interval"
 
 
-_SEED = 0
+def make_unique(labels: Iterable[str]) -> list[str]:
+    """Append numbers to equal labels from the second on, so that a legend can distinguish them."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for label in labels:
+        seen[label] += 1
+        unique.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return unique
 
 
-def drawn_rows(count: int, most: int) -> NDArray[np.intp]:
-    """Draw `most` of `count` rows by lot, the same ones each time; all where there are no more."""
+def sample_rows(count: int, most: int) -> NDArray[np.intp]:
+    """Sample `most` of `count` rows at random, the same ones each time; all if they are fewer."""
     if count <= most:
         return np.arange(count)
     drawn = np.random.default_rng(_SEED).choice(count, most, replace=False, shuffle=False)
     return np.sort(drawn)
 
 
-def thinned(count: int, most: int) -> NDArray[np.intp]:
-    """Give places of a curve's points, evenly spread from its first to its last.
-
-    Returns
-    -------
-    (min(count, most),) array of int
-    """
+def thin_curve(count: int, most: int) -> NDArray[np.intp]:
+    """Return at most `most` indices of a curve's points, evenly spread from first to last."""
     if count <= most:
         return np.arange(count)
     return np.linspace(0, count - 1, most).round().astype(np.intp)
@@ -249,7 +171,7 @@ COEFFICIENT_NAMES = {
     "kendall_a": "Kendall's τ-a",
     "kendall_b": "Kendall's τ-b",
 }
-_WHOLE: Mapping[str, str] = {
+_NAMES: Mapping[str, str] = {
     "cna_area": "CNA-A",
     "cna_margin": "CNA-M",
     "margin": "margin γ",
@@ -267,7 +189,7 @@ _WHOLE: Mapping[str, str] = {
     "log.parameters": "ln parameters",
     "log.depth": "ln depth",
 }
-_OF_SPLIT: Mapping[str, str] = {
+_SPLIT_NAMES: Mapping[str, str] = {
     "cna": "CNA",
     "alpha.mean": "mean α",
     "alpha.std": "deviation of α",
@@ -276,7 +198,7 @@ _OF_SPLIT: Mapping[str, str] = {
     "accuracy": "accuracy",
     "loss": "loss in nats",
 }
-_FORMS = ("pearson", "spearman", "kendall", "smoothed", "minibatches")
+_CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed", "minibatches")
 _GAPS: Mapping[Gap, str] = {
     "accuracy": "gap = accuracy(train) − accuracy(test)",
     "loss": "gap = |loss(train) − loss(test)| in nats",
@@ -284,24 +206,24 @@ _GAPS: Mapping[Gap, str] = {
 
 
 def measure_name(column: str) -> str:
-    """Name a column for people; one that is from elsewhere keeps its own name."""
-    if column in _WHOLE:
-        return _WHOLE[column]
+    """Name a column for readers; a column from elsewhere keeps its name."""
+    if column in _NAMES:
+        return _NAMES[column]
     split, _, rest = column.partition(".")
-    if rest in _OF_SPLIT:
-        return f"{_OF_SPLIT[rest]} ({inert(split)})"
-    if rest.removeprefix("cna.") in _FORMS and rest.startswith("cna."):
-        return f"{rest.removeprefix('cna.')} CNA ({inert(split)})"
-    return inert(column)
+    if rest in _SPLIT_NAMES:
+        return f"{_SPLIT_NAMES[rest]} ({safe_title(split)})"
+    if rest.startswith("cna.") and rest.removeprefix("cna.") in _CNA_FORMS:
+        return f"{rest.removeprefix('cna.')} CNA ({safe_title(split)})"
+    return safe_title(column)
 
 
 def gap_title(convention: Convention | None) -> str:
-    """Name the gap, in the form of the convention where that is known."""
+    """Define the gap as the convention does; empty where no convention is known."""
     return "" if convention is None else _GAPS[convention.fields.gap]
 
 
 def is_share(column: str, convention: Convention | None) -> bool:
-    """Say whether a column is a share, read in per cent."""
+    """Whether a column is a share, read in per cent."""
     if column == "gap":
         return convention is not None and convention.fields.gap == "accuracy"
     return column.endswith(".accuracy") or column == "gap_accuracy"

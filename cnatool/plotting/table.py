@@ -7,12 +7,11 @@ from cnatool.plotting.figures.alpha_beta import alpha_beta
 from cnatool.plotting.figures.area import area
 from cnatool.plotting.figures.bins import bins
 from cnatool.plotting.figures.depth_profile import depth_profile
-from cnatool.plotting.figures.error_by_alpha import error_by_alpha
-from cnatool.plotting.figures.error_over_training import error_over_training
+from cnatool.plotting.figures.error_by_alpha import error_by_alpha, error_over_training
 from cnatool.plotting.figures.gap import gap
 from cnatool.plotting.figures.landscape import landscape
 from cnatool.plotting.figures.measures import measures
-from cnatool.plotting.figures.trajectory import of_study, of_trajectory
+from cnatool.plotting.figures.trajectory import draw_study, draw_trajectory
 
 _SCORED = ("test", "convention", "overrides", "inputs", "split")
 FIGURES = (
@@ -56,7 +55,7 @@ FIGURES = (
         "trajectory",
         "study",
         "CNA, CNA-M, loss and accuracy over training",
-        of_study,
+        draw_study,
         ("by", "order", "split"),
         width=240,
         height=140,
@@ -65,7 +64,7 @@ FIGURES = (
         "trajectory",
         "trajectory",
         "CNA, CNA-M, loss and accuracy over training",
-        of_trajectory,
+        draw_trajectory,
         ("split",),
         width=240,
         height=140,
@@ -82,7 +81,7 @@ FIGURES = (
     Figure(
         "landscape",
         "landscape",
-        "CNA over the plane of the activations, and the way of training on it",
+        "CNA over the plane of the activations, and the path of training on it",
         landscape,
         (),
         width=330,

@@ -160,8 +160,8 @@ class _Selector:
             where = "" if value.origin is None else f" in module {value.origin.module!r}"
             raise DataError(
                 f"the result of {value.operator}{where} has no axis for samples only (its shape "
-                f"for 3 samples is {value.shape}): give each sample a row of its own, or select other "
-                "modules by name."
+                f"for 3 samples is {value.shape}): give each sample a row of its own, or select "
+                "other modules by name."
             )
         return (given or with_samples)[0]
 

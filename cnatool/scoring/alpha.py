@@ -1,4 +1,4 @@
-"""α of each sample of a split: the one place where scoring reads raw inputs."""
+"""α of each sample of a split. Only this module of scoring reads raw inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from cnatool._util.local_paths import real_path
 from cnatool.errors import MetricError
 from cnatool.metrics.alpha import entropy, extent, level_entropy, level_extent
-from cnatool.metrics.alpha_compression import codec_text, compressed_share
+from cnatool.metrics.alpha_compression import compression_ratio, describe_codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,41 +21,36 @@ if TYPE_CHECKING:
     from cnatool.store.store import Split
 
 _LEVELS = 256
-# α of splits that referred to other stores, the latest last. In a study of many networks over the
-# same data it would else take half of the time.
+# α of splits whose inputs lie in other stores, the latest last: computing it for each network would
+# take half the time of a study of many networks over the same data.
 _LATEST: dict[tuple[object, ...], NDArray[np.float64]] = {}
 _MOST_LATEST = 4
 
 
-def split_alpha(
+def compute_alpha(
     split: Split, fields: ConventionFields, observer: Observer, rows: int | None = None
 ) -> NDArray[np.float64]:
-    """Give α of each sample, (n,), or of the first `rows`; the observer is told how far that is.
+    """Return α of each sample, (n,), or of the first `rows`.
 
-    Of inputs that stores share it is computed once for all that come one after the other.
-
-    Raises
-    ------
-    DataError, MetricError
-        If the inputs are not what the form takes.
+    For inputs that stores share it is computed once and kept for the stores that follow.
     """
     wanted = len(split) if rows is None else rows
     if split.record.inputs_from is None or not split.record.complete or wanted < len(split):
-        return _alpha(split, fields, observer, wanted)
+        return _measure_alpha(split, fields, observer, wanted)
     held = split.inputs_split()
     form = (fields.alpha, fields.codec, fields.bins, fields.range, fields.out_of_range)
     key = (real_path(held.path), split.name, held.record.fingerprint, form)
-    found = _LATEST.pop(key, None)
-    if found is None:
-        found = _alpha(split, fields, observer, wanted)
-        found.flags.writeable = False
-    _LATEST[key] = found
+    alpha = _LATEST.pop(key, None)
+    if alpha is None:
+        alpha = _measure_alpha(split, fields, observer, wanted)
+        alpha.flags.writeable = False
+    _LATEST[key] = alpha
     while len(_LATEST) > _MOST_LATEST:
         _LATEST.pop(next(iter(_LATEST)), None)
-    return found
+    return alpha
 
 
-def _alpha(
+def _measure_alpha(
     split: Split, fields: ConventionFields, observer: Observer, rows: int
 ) -> NDArray[np.float64]:
     measure = (_OF_LEVELS if split.holds_levels() else _OF_VALUES)[fields.alpha]
@@ -66,13 +61,13 @@ def _alpha(
     return alpha
 
 
-def alpha_codec(fields: ConventionFields) -> str | None:
-    """Say what compresses the inputs; None where nothing does."""
-    return codec_text(fields.codec) if fields.alpha == "compression" else None
+def describe_alpha_codec(fields: ConventionFields) -> str | None:
+    """Describe what compresses the inputs; None if nothing does."""
+    return describe_codec(fields.codec) if fields.alpha == "compression" else None
 
 
-def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
-    """Give the least and the greatest finite value of the raw inputs of all splits."""
+def find_input_range(splits: Iterable[Split]) -> tuple[float, float]:
+    """Return the least and the greatest finite value of the raw inputs of all splits."""
     blocks = [
         (level_extent if split.holds_levels() else extent)(block)
         for split in splits
@@ -82,7 +77,7 @@ def input_extent(splits: Iterable[Split]) -> tuple[float, float]:
 
 
 def _blocks(split: Split, rows: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give raw inputs, or the counts of their levels without the checksum that follows these."""
+    """Yield raw inputs, or the counts of their levels without the checksum behind them."""
     for start, block in split.inputs().blocks():
         if rows is not None and start >= rows:
             return
@@ -110,9 +105,9 @@ def _histogram(
 
 def _no_order(block: NDArray[Any], fields: ConventionFields, first_row: int) -> NDArray[np.float64]:
     raise MetricError(
-        "only how often each level occurs is stored of the inputs, and their compression depends "
-        "on the order: dump pictures of one size, whose inputs are stored whole, or "
-        "--set alpha=entropy."
+        "the store holds only how often each level occurs in an input, and compression depends on "
+        "their order: dump images of one size, whose inputs are stored whole, or "
+        "use `alpha='entropy'`."
     )
 
 
@@ -121,7 +116,7 @@ _Measure: TypeAlias = "Callable[[NDArray[Any], ConventionFields, int], NDArray[n
 _OF_VALUES: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(entropy, density=False),
     "entropy-density": _histogram(entropy, density=True),
-    "compression": lambda block, fields, row: compressed_share(block, fields.codec),
+    "compression": lambda block, fields, row: compression_ratio(block, fields.codec),
 }
 _OF_LEVELS: Mapping[AlphaForm, _Measure] = {
     "entropy": _histogram(level_entropy, density=False),

@@ -1,4 +1,4 @@
-"""The norm- and margin-based baselines of a store: from the norms that it holds of its weights."""
+"""Baselines from the norms of a store's weights, the margin and flatness."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from cnatool.metrics.norms import (
     Baseline,
+    divide_by_margin,
     norm_product,
-    over_margin,
     plain,
     root_sum_of_squares,
     spectral_bound,
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
     from cnatool.scoring.split import ScoredSplit
     from cnatool.store.store import Store
 
-_NO_INITIAL = "the initial weights are not known: dump with --initial-model FILE"
-_NONE_RECORDED = "the initial weights are not known: give initial_weights= beside weights="
+_NO_INITIAL = "the initial weights are not known: dump with `initial_model=FILE`"
+_NONE_RECORDED = "the initial weights are not known: pass `initial_weights` beside `weights`"
 
 
-def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
-    """Give the baselines of a network."""
+def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) -> BaselinesResult:
+    """Compute the baselines of a network."""
     record = store.record
     samples = None
     if train is not None:
         samples = train.split.record.available or len(train.alpha)
     weights = record.weights
     if weights is None:
-        reason = "the store holds no norms of weights: dump the model anew, or give weights="
+        reason = (
+            "the store holds no norms of weights: dump the model again, or record with `weights`"
+        )
         measures = dict.fromkeys(_MEASURES, Baseline.undefined(reason))
     else:
-        # What no runtime ran was recorded by the writing API.
+        # A store without a runtime was written by a recording.
         absent = _NONE_RECORDED if record.runtime is None else _NO_INITIAL
         measures = _of_layers(weights, margin, samples, absent) | {
             "l2_path": _path(weights, margin),
@@ -51,7 +53,7 @@ def scored_baselines(store: Store, margin: Estimate, train: ScoredSplit | None) 
         initial=None if record.initial is None else record.initial.name,
         **measures,
         flatness=None if record.flatness is None else record.flatness.settings,
-        **scored_flatness(record.flatness, samples, _no_samples(samples)),
+        **compute_flatness_baselines(record.flatness, samples, _no_samples(samples)),
     )
 
 
@@ -74,13 +76,13 @@ def _no_samples(samples: int | None) -> str:
 def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
     if weights.log_path_norm is None:
         return Baseline.undefined(weights.path_norm_reason or "there is no path norm")
-    return over_margin(weights.log_path_norm, margin)
+    return divide_by_margin(weights.log_path_norm, margin)
 
 
 def _of_layers(
     weights: WeightsRecord, margin: Estimate, samples: int | None, no_initial: str
 ) -> dict[str, Baseline]:
-    """Give the measures that are products or sums over all layers."""
+    """Compute the measures that are products or sums over all layers."""
     layers = weights.layers
     unread = next((layer.reason for layer in layers if layer.reason is not None), None)
     reason = unread or weights.unseen
@@ -98,7 +100,7 @@ def _of_layers(
     def product(norms: list[float]) -> Baseline:
         if weights.unfolded is not None:
             return Baseline.undefined(weights.unfolded)
-        return over_margin(norm_product(norms), margin)
+        return divide_by_margin(norm_product(norms), margin)
 
     def bound(of: list[float]) -> Baseline:
         if weights.unfolded is not None:
@@ -108,7 +110,7 @@ def _of_layers(
         if not all(spectral):
             number = spectral.index(0.0) + 1
             return Baseline.undefined(f"the weights of layer {number} are all 0")
-        return over_margin(spectral_bound(spectral, of, units, samples), margin)
+        return divide_by_margin(spectral_bound(spectral, of, units, samples), margin)
 
     return {
         "l2": product(frobenius),
@@ -134,12 +136,12 @@ _FLATNESS_MEASURES = (
 )
 
 
-def scored_flatness(
+def compute_flatness_baselines(
     record: FlatnessRecord | None, samples: int | None, no_samples: str
 ) -> dict[str, Baseline]:
-    """Give the flatness measures by the names of their fields."""
+    """Compute the flatness measures, by the names of their fields."""
     if record is None:
-        reason = "the store holds no flatness: dump with --flatness"
+        reason = "the store holds no flatness: dump with `flatness=True`"
         return dict.fromkeys(_FLATNESS_MEASURES, Baseline.undefined(reason))
     reason = record.reason or "the dump did not measure flatness"
     plain, magnitude = record.plain, record.magnitude

@@ -1,4 +1,4 @@
-"""β of each sample of a split, and whether its samples differ by more than rounding."""
+"""z_d and β of each sample of a split, and whether samples differ by more than rounding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients, slopes
+from cnatool.metrics.beta import aggregate, slope_coefficients, slopes, sum_activations
 from cnatool.metrics.correlation import is_constant
 from cnatool.metrics.rounding import Rounding, rounding_share
 
@@ -32,12 +32,11 @@ class SplitBeta:
     Attributes
     ----------
     values : (n,) float64 array
-        One value for all where they differ by rounding only; NaN where the layers have no slope.
+        One value for all samples that differ by rounding alone; NaN where the layers have no slope.
     rounding : float or None
-        Where they do, the deviation that rounding can make.
+        For such samples, the deviation that rounding can cause.
     reason : str or None
-        Why there is no β at all: it is 0 for every sample but for rounding, or the layers have no
-        slope.
+        Why there is no β: it is 0 for every sample but for rounding, or the layers have no slope.
     """
 
     values: NDArray[np.float64]
@@ -45,7 +44,7 @@ class SplitBeta:
     reason: str | None = None
 
     def no_cna(self, alpha: NDArray[np.float64]) -> str | None:
-        """Return why β has no correlation with α, where that is not for α's sake."""
+        """Return why β has no correlation with α, unless α is the cause."""
         if self.rounding is None and self.reason is not None:
             return self.reason
         if self.rounding is None or is_constant(alpha):
@@ -53,7 +52,7 @@ class SplitBeta:
         return f"β is the same for all {self.values.size} samples but for rounding"
 
     def no_moments(self) -> str | None:
-        """Say why β has no mean or no deviation."""
+        """Return why β has no mean or no deviation."""
         if self.reason is not None:
             return self.reason
         n = self.values.size
@@ -65,14 +64,16 @@ class SplitBeta:
         return None if known else "β is too large for float64"
 
     def alike(self, other: SplitBeta) -> bool:
-        """Say whether no more than rounding tells any sample of both from another."""
+        """Whether the samples of both differ by rounding alone."""
         if self.rounding is None or other.rounding is None:
             return False
         return bool(abs(self.values[0] - other.values[0]) <= self.rounding + other.rounding)
 
 
-def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields) -> SplitBeta:
-    """Give β of each sample of a split, block by block."""
+def compute_beta(
+    split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
+) -> SplitBeta:
+    """Compute β of each sample of a split, block by block."""
     depths = [layer.depth for layer in layers]
     try:
         slope_coefficients(depths)
@@ -80,37 +81,34 @@ def split_beta(split: Split, layers: Sequence[ScoredLayer], fields: ConventionFi
         return SplitBeta(np.full(split.record.rows, np.nan), reason=str(error).rstrip("."))
     beta = np.empty(len(split))
     step = max(1, _ELEMENTS // len(layers))
-    for start, z in z_blocks(split, layers, fields):
+    for start, z in read_z(split, layers, fields):
         for first in range(0, len(z), step):
             rows = z[first : first + step]
             beta[start + first : start + first + len(rows)] = slopes(rows, depths)
-    return resolved(beta, beta_rounding(split, layers, fields))
+    return resolve_rounding(beta, measure_rounding(split, layers, fields))
 
 
-def beta_rounding(
+def measure_rounding(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Rounding:
-    """Give what rounding can make of β and z; 0 where the store does not tell.
-
-    Parameters are those of `split_beta`.
-    """
+    """Bound the rounding errors of β and z; 0 where the store holds no magnitudes."""
     rounding = Rounding(
         slope_coefficients([layer.depth for layer in layers]),
         np.array([_share(split, layer) for layer in layers]),
     )
-    for magnitudes in magnitude_blocks(split, layers, fields):
+    for magnitudes in read_magnitudes(split, layers, fields):
         rounding.add(magnitudes)
     return rounding
 
 
-def resolved(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta:
-    """Take β of several samples for one value where no more than rounding tells them apart."""
+def resolve_rounding(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta:
+    """Replace β of samples that differ by rounding alone by one value."""
     bound = rounding.of_beta()
     if beta.size < 2:
         return SplitBeta(beta)
     with np.errstate(invalid="ignore", over="ignore"):
         mean, deviation = float(beta.mean()), float(beta.std())
-    # Both are NaN where β is not finite, and then neither holds.
+    # Both are NaN where β is not finite; then neither comparison holds.
     if not (0 < bound < np.inf and deviation <= bound):
         return SplitBeta(beta)
     if abs(mean) <= bound:
@@ -123,43 +121,42 @@ def resolved(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta:
 
 
 def _share(split: Split, layer: ScoredLayer) -> float:
-    """Give the share of a layer's absolute sum that rounding can move its sum by."""
+    """Return the share of a layer's absolute sum by which rounding can move its sum."""
     tensor = layer.tensor
     known = "bfloat16" if tensor.onnx_type == "bfloat16" else tensor.dtype
-    # Without stored sums z is that of the activations as they lie in the store.
+    # Without stored sums, z is computed from the activations in the type that is stored.
     narrowed = known if split.has_statistic("sum") else tensor.stored or known
     return max(rounding_share(known), rounding_share(narrowed))
 
 
-# Rows of whole activations that tell how large their elements are.
+# Rows of whole activations from which the magnitude of their elements is measured.
 _ROWS = 64
-# Sums of all layers that are held at a time. Each layer is read in chunks of its own.
+# Sums of all layers held at a time. Each layer is read in chunks of its own.
 _SUM_BYTES = 64 << 20
 
 
-def z_blocks(
+def read_z(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Give ``(first row, z)`` in order, z of shape (rows, L)."""
+    """Yield ``(first row, z)`` in order, z of shape (rows, L)."""
     varying = [layer for layer in layers if layer.tensor.varies and fields.aggregate != "sum"]
     if varying and (fields.aggregate != "mean" or not split.has_statistic("count")):
         raise MetricError(
             f"the shape of layer {varying[0].tensor.name!r} depends on the data, so "
-            f"aggregate={fields.aggregate} is not defined for it: --set aggregate=sum."
+            f"aggregate={fields.aggregate} is not defined for it: use `aggregate='sum'`."
         )
     for start, z in _sums(split, layers):
         _aggregate(split, layers, fields, start, z)
         yield start, z
 
 
-def magnitude_blocks(
+def read_magnitudes(
     split: Split, layers: Sequence[ScoredLayer], fields: ConventionFields
 ) -> Iterator[NDArray[np.float64]]:
-    """Give what z would be of the elements' absolute values, (rows, L); nothing where unknown.
+    """Yield z of the elements' absolute values, (rows, L); nothing where they are unknown.
 
-    Of all rows where the store has their ``abs_sum``, else of the first rows of whole activations,
-    else one row, of the samples that the model was probed with. Parameters are those of `z_blocks`,
-    which comes first.
+    From ``abs_sum`` of all rows if the store has it, else from the first rows of whole activations,
+    else one row from the samples that the model was probed with.
     """
     probed = dict(enumerate(split.store.record.magnitudes))
     magnitudes = [probed.get(layer.tensor.number) for layer in layers]
@@ -171,8 +168,8 @@ def magnitude_blocks(
             yield sums
     elif all(layer.tensor.stored or layer.tensor.output is not None for layer in layers):
         heads = [split.activations(layer.tensor.name)[:_ROWS] for layer in layers]
-        # In float64, as float16 would overflow, and the least int8 has no absolute value.
-        sums = np.stack([activation_sums(np.abs(x.astype(np.float64))) for x in heads], axis=1)
+        # In float64: float16 would overflow, and the least int8 has no absolute value.
+        sums = np.stack([sum_activations(np.abs(x.astype(np.float64))) for x in heads], axis=1)
         _aggregate(split, layers, fields, 0, sums)
         yield sums
     elif None not in magnitudes:
@@ -188,17 +185,17 @@ def _aggregate(
     start: int,
     sums: NDArray[np.float64],
 ) -> None:
-    """Turn sums over elements, in place, into what the convention's ``aggregate`` is."""
+    """Aggregate sums over elements in place, as the convention says."""
     for column, layer in enumerate(layers):
         if layer.tensor.varies and fields.aggregate == "mean":
             counts = split.statistics("count")[start : start + len(sums)]
             sums[:, column] /= np.maximum(counts[:, layer.tensor.number], 1)
         elif not layer.tensor.varies:
-            sums[:, column] = aggregated(sums[:, column], layer.tensor.shape, fields.aggregate)
+            sums[:, column] = aggregate(sums[:, column], layer.tensor.shape, fields.aggregate)
 
 
 def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Give the sums over each layer's elements, as `z_blocks` does."""
+    """Yield the sums over each layer's elements, as `read_z` does."""
     if split.has_statistic("sum"):
         columns = [layer.tensor.number for layer in layers]
         for start, block in split.statistics("sum").blocks():
@@ -211,12 +208,12 @@ def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, ND
         z = np.empty((min(step, rows - start), len(layers)))
         for column, array in enumerate(arrays):
             for first, block in array.blocks(start, start + len(z)):
-                z[first - start : first - start + len(block), column] = activation_sums(block)
+                z[first - start : first - start + len(block), column] = sum_activations(block)
         yield start, z
 
 
 def _rows_of_sums(arrays: Sequence[StoredArray]) -> int:
-    """Give the rows of which sums are held: those of some megabytes, in chunks that all end."""
+    """Return how many rows of sums to hold: some megabytes, and whole chunks of every layer."""
     rows = max(1, _SUM_BYTES // (8 * max(1, len(arrays))))
     chunk = max((array.chunk_rows for array in arrays), default=1)
     return rows // chunk * chunk or rows

@@ -1,8 +1,8 @@
-"""The class that each column of scores stands for, and the labels that a model predicts itself.
+"""The class that each column of scores stands for, and labels that the model predicts itself.
 
-Classifiers often have an output of labels beside their scores, which says what they predict: the
-scores of a binary support vector machine may have the opposite sign, one-against-one scores are
-not scores of classes, and column 0 need not stand for class 0.
+Many classifiers output labels beside scores. Only these tell that the scores of a binary support
+vector machine have the opposite sign, that one-against-one scores are not scores of classes, or
+that column 0 is not class 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Share of samples on which scores and labels may disagree because two scores are nearly equal.
 _TRACE = 1e-3
-# Below this agreement, the columns are not the scores of the classes.
+# With less agreement, the columns are not the scores of the classes.
 _LEAST_AGREEMENT = 0.9
 # Words in the names of label outputs, and the operators that produce them.
 _NAMES = ("label", "class", "pred")
@@ -39,7 +39,7 @@ _BLOCK = 1 << 17  # labels that are mapped at a time
 
 
 @dataclass(frozen=True, slots=True)
-class ClassReading:
+class ClassMapping:
     """How scores and the model's own labels stand for the labels of the data.
 
     Attributes
@@ -68,34 +68,34 @@ class ClassReading:
         """Read the model's own predictions as labels of the data, block by block."""
         assert self.labels_from is not None, "there is an output of labels"
         for _, block in split.outputs(self.labels_from).blocks():
-            found = block.reshape(-1).astype(np.int64)
-            yield found if self.values is None else _mapped(found, self.values)
+            labels = block.reshape(-1).astype(np.int64)
+            yield labels if self.values is None else _replace(labels, self.values)
 
     def predicted_labels(self, best: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn columns of the greatest score into labels of the data; −1 where not known."""
+        """Turn columns of the greatest score into labels of the data; −1 where unknown."""
         if self.columns is None:
             return best
-        return np.array([-1 if one is None else one for one in self.columns])[best]
+        return np.array([-1 if label is None else label for label in self.columns])[best]
 
-    def places(self, labels: Integers) -> Integers | None:
-        """Turn labels of the data into columns of scores; None where one has none."""
+    def columns_of(self, labels: Integers) -> Integers | None:
+        """Turn labels of the data into columns of scores; None if one of them has no column."""
         if self.columns is None:
             return labels
-        known = {label: place for place, label in enumerate(self.columns) if label is not None}
-        if not set(np.unique(labels).tolist()) <= set(known):
+        columns = {label: place for place, label in enumerate(self.columns) if label is not None}
+        if not set(np.unique(labels).tolist()) <= set(columns):
             return None
         starts = range(0, len(labels), _BLOCK)
-        return compact(_mapped(labels[start : start + _BLOCK], known) for start in starts)
+        return compact(_replace(labels[start : start + _BLOCK], columns) for start in starts)
 
 
-COLUMNS_ARE_CLASSES = ClassReading()
+COLUMNS_ARE_CLASSES = ClassMapping()
 
 
-def _mapped(values: Integers, table: Mapping[int, int]) -> NDArray[np.int64]:
-    """Replace values by a table; −1 for those that it lacks."""
+def _replace(values: Integers, table: Mapping[int, int]) -> NDArray[np.int64]:
+    """Look values up in a table; −1 for those that it lacks."""
     distinct, places = np.unique(values, return_inverse=True)
-    found = np.array([table.get(int(value), -1) for value in distinct], np.int64)
-    return found[places.reshape(-1)]
+    replacements = np.array([table.get(int(value), -1) for value in distinct], np.int64)
+    return replacements[places.reshape(-1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class _Counts:
         return int(self.times.sum())
 
     def agreement(self, table: Mapping[int, int]) -> float:
-        """Share of the samples whose greatest score stands for the label, by a table."""
+        """Return the share of samples whose greatest score stands for the label, by a table."""
         same = [table.get(int(c)) == v for c, v in zip(self.columns, self.values, strict=True)]
         return float(self.times[same].sum() / self.total)
 
@@ -121,86 +121,99 @@ class _Counts:
         return {int(self.columns[i]): int(self.values[i]) for i in order}
 
 
-def class_reading(
-    store: Store, splits: Sequence[Split], output: ScoredOutput, *, chosen: bool
-) -> ClassReading:
-    """Compare scores with the model's own labels, and find the class of each column."""
+def map_classes(
+    store: Store, splits: Sequence[Split], output: ScoredOutput, *, named: bool
+) -> ClassMapping:
+    """Compare scores with the model's own labels, and find the class of each column.
+
+    `named` says that the user named the output of scores.
+    """
     splits = [split for split in splits if len(split)]
     if not splits or splits[0].labels is None or output.number is None or output.name is None:
         return COLUMNS_ARE_CLASSES
-    number = _label_output(store, splits[0], output)
-    if number is None or (chosen and output.kind is None):
+    number = _find_label_output(store, splits[0], output)
+    if number is None or (named and output.kind is None):
         return COLUMNS_ARE_CLASSES
     own = store.record.outputs[number].name
-    given = _distinct(splits, None)
+    data_labels = _distinct_labels(splits, None)
     if output.kind is None:
-        values = set(_distinct(splits, number).tolist())
-        named = _named_values(splits, values)
-        if named is None and not values & set(given.tolist()):
+        values = set(_distinct_labels(splits, number).tolist())
+        by_name = _map_by_name(splits, values)
+        if by_name is None and not values & set(data_labels.tolist()):
             return COLUMNS_ARE_CLASSES
-        return ClassReading(
+        return ClassMapping(
             number,
-            named,
+            by_name,
             scores_reason=output.reason,
             notes=(f"accuracy is that of the model's own labels, output {own!r}",),
         )
-    counts = _counted(splits, output, output.number, number)
+    counts = _count_pairs(splits, output, output.number, number)
     # One unit tells class 1 from class 0.
     columns = max(2, math.prod(store.record.outputs[output.number].shape))
     declared = {place: place for place in range(columns)}
     values = set(np.unique(counts.values).tolist())
-    table, share = _columns(counts, columns, _in_values(splits, values, given), declared)
-    identity = table == declared
-    if not identity or share >= 1 - _TRACE:
+    table, share = _map_columns(
+        counts, columns, _as_model_labels(splits, values, data_labels), declared
+    )
+    if table != declared or share >= 1 - _TRACE:
         values |= set(table.values())
-    named = _named_values(splits, values)
-    if named is None and not _same_numbers(values, given):
-        return _by_position(own, output, values, given, columns, table)
-    believed = None if chosen and share < 1 - _TRACE else number
+    by_name = _map_by_name(splits, values)
+    if by_name is None and not _same_numbers(values, data_labels):
+        return _map_by_position(own, output, values, data_labels, columns, table)
+    labels_from: int | None = number
     notes, reason = [], None
     if share < 1 - _TRACE:
-        differ = f"the greatest score of {output.name!r} and the model's own label output {own!r} "
-        differ += f"disagree on {1 - share:.1%} of the samples"
-        if believed is None:
-            notes.append(f"{differ}: accuracy is that of the scores, as --output says")
+        differ = (
+            f"the greatest score of {output.name!r} and the model's own label output {own!r} "
+            f"disagree on {1 - share:.1%} of the samples"
+        )
+        if named:
+            labels_from = None
+            notes.append(f"{differ}: accuracy is that of the scores, as `output` asks for")
         else:
             notes.append(f"{differ}: accuracy is that of the label output")
-        if share < _LEAST_AGREEMENT and believed is not None:
-            reason = f"{differ}, so its columns are not taken for scores of the classes"
-    elif not identity:
+            if share < _LEAST_AGREEMENT:
+                reason = f"{differ}, so its columns are not taken for scores of the classes"
+    elif table != declared:
         notes.append(_columns_text(output.name, own, counts, table, declared))
-    found = tuple(
-        None if place not in table else (named or {}).get(table[place], table[place])
+    labels = tuple(
+        None if place not in table else (by_name or {}).get(table[place], table[place])
         for place in range(columns)
     )
-    return ClassReading(
-        believed, named, None if found == tuple(range(columns)) else found, reason, tuple(notes)
+    return ClassMapping(
+        labels_from,
+        by_name,
+        None if labels == tuple(range(columns)) else labels,
+        reason,
+        tuple(notes),
     )
 
 
-def _label_output(store: Store, split: Split, output: ScoredOutput) -> int | None:
+def _find_label_output(store: Store, split: Split, output: ScoredOutput) -> int | None:
     """Find the output of whole numbers that holds the model's own labels."""
-    for number, one in enumerate(store.record.outputs):
-        whole = np.dtype(one.dtype).kind in "iu" and one.shape in ((), (1,))
+    for number, record in enumerate(store.record.outputs):
+        whole = np.dtype(record.dtype).kind in "iu" and record.shape in ((), (1,))
         if not whole or (number == output.number and output.kind is not None):
             continue
-        name = one.name.lower()
+        name = record.name.lower()
         if split.output_operator(number) in _OPERATORS or any(word in name for word in _NAMES):
             return number
     return None
 
 
-def _distinct(splits: Sequence[Split], number: int | None) -> NDArray[np.int64]:
-    """List the labels of the data, or the values of an output."""
-    found = []
+def _distinct_labels(splits: Sequence[Split], number: int | None) -> NDArray[np.int64]:
+    """List the distinct labels of the data, or the distinct values of an output."""
+    labels = [np.empty(0, np.int64)]
     for split in splits:
         array = split.labels if number is None else split.outputs(number)
         if array is not None:
-            found += [np.unique(block).astype(np.int64) for _, block in array.blocks()]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+            labels += [np.unique(block).astype(np.int64) for _, block in array.blocks()]
+    return np.unique(np.concatenate(labels))
 
 
-def _counted(splits: Sequence[Split], output: ScoredOutput, scores: int, number: int) -> _Counts:
+def _count_pairs(
+    splits: Sequence[Split], output: ScoredOutput, scores: int, number: int
+) -> _Counts:
     total: dict[tuple[int, int], int] = {}
     for split in splits:
         own = split.outputs(number)
@@ -214,8 +227,8 @@ def _counted(splits: Sequence[Split], output: ScoredOutput, scores: int, number:
     return _Counts(columns, values, np.array([total[key] for key in sorted(total)], np.int64))
 
 
-def _columns(
-    counts: _Counts, width: int, given: set[int], declared: Mapping[int, int]
+def _map_columns(
+    counts: _Counts, width: int, labels: set[int], declared: Mapping[int, int]
 ) -> tuple[dict[int, int], float]:
     """Return the model label of each column of scores where known, and the share that agrees."""
     usual = counts.usual()
@@ -224,7 +237,7 @@ def _columns(
     if share < 1 - _TRACE or not distinct or usual.items() <= declared.items():
         return dict(declared), counts.agreement(declared)
     missing = [place for place in range(width) if place not in usual]
-    left = sorted(given - set(usual.values()))
+    left = sorted(labels - set(usual.values()))
     # Classifiers sort their classes.
     ordered = sorted({*usual.values(), *left})
     if len(missing) == len(left) == 1:
@@ -236,15 +249,17 @@ def _columns(
     return usual, share
 
 
-def _in_values(splits: Sequence[Split], values: set[int], given: NDArray[np.int64]) -> set[int]:
+def _as_model_labels(
+    splits: Sequence[Split], values: set[int], labels: NDArray[np.int64]
+) -> set[int]:
     """Return the labels of the data as model labels, by class name where the names are numbers."""
     names = splits[0].record.classes
     if names is None or not {str(value) for value in values} <= set(names):
-        return set(given.tolist())
+        return set(labels.tolist())
     return {int(name) for name in names if name.lstrip("-").isdecimal()}
 
 
-def _named_values(splits: Sequence[Split], values: set[int]) -> dict[int, int] | None:
+def _map_by_name(splits: Sequence[Split], values: set[int]) -> dict[int, int] | None:
     """Map model labels to data labels by class name; None where a label is not a class name."""
     names = splits[0].record.classes
     if names is None or not {str(value) for value in values} <= set(names):
@@ -252,35 +267,37 @@ def _named_values(splits: Sequence[Split], values: set[int]) -> dict[int, int] |
     return {value: names.index(str(value)) for value in sorted(values)}
 
 
-def _same_numbers(values: set[int], given: NDArray[np.int64]) -> bool:
-    """Whether the model's values and the labels of the data can be the same numbers."""
-    labels = set(given.tolist())
+def _same_numbers(values: set[int], data_labels: NDArray[np.int64]) -> bool:
+    """Whether the model's labels and those of the data can be the same numbers."""
+    labels = set(data_labels.tolist())
     return labels <= values or values <= labels
 
 
-def _by_position(
+def _map_by_position(
     own: str,
     output: ScoredOutput,
     values: set[int],
-    given: NDArray[np.int64],
+    labels: NDArray[np.int64],
     width: int,
     table: Mapping[int, int],
-) -> ClassReading:
-    """Take columns in order where labels count classes; else there is no performance."""
-    said = (
+) -> ClassMapping:
+    """Take columns in order where labels count classes; else there is neither loss nor margin."""
+    ranges = (
         f"the model's own label output {own!r} gives {_listed(values)} and the labels are "
-        f"{_listed(set(given.tolist()))}"
+        f"{_listed(set(labels.tolist()))}"
     )
     ordered = [table[place] for place in sorted(table)]
-    if len(given) and given.min() >= 0 and given.max() < width and ordered == sorted(ordered):
-        return ClassReading(
+    if len(labels) and labels.min() >= 0 and labels.max() < width and ordered == sorted(ordered):
+        return ClassMapping(
             notes=(
-                f"{said}: the labels are taken for places of the classes, so that the first column "
-                f"of {output.name!r} is class 0",
+                f"{ranges}: the labels are taken for places of the classes, so that the first "
+                f"column of {output.name!r} is class 0",
             )
         )
     unknown: tuple[int | None, ...] = (None,) * width
-    return ClassReading(columns=unknown, scores_reason=f"{said}: how they correspond is not known")
+    return ClassMapping(
+        columns=unknown, scores_reason=f"{ranges}: how they correspond is not known"
+    )
 
 
 def _columns_text(

@@ -1,4 +1,4 @@
-"""What `cnatool layers` gives: z_d over depth, and each layer's part in β and CNA."""
+"""The result of `cnatool layers`: z_d over depth, and what each layer contributes to β and CNA."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from cnatool._util.documents import Document
-from cnatool.metrics.convention import Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import LayerResult, ModelResult
+from cnatool.scoring.results import ScoreHeader
 
 
 class LayerPart(msgspec.Struct, frozen=True):
@@ -97,11 +95,11 @@ class SplitLayers(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    rows : int
-        Samples that were scored.
+    samples : int
+        Rows that were scored.
     complete : bool
         Whether the dump of this split was finished.
-    rows_wanted : int
+    rows : int
         Rows that the split has, or will have once its dump is finished.
     skipped : int
         Samples that have no row since they could not be read.
@@ -115,54 +113,33 @@ class SplitLayers(msgspec.Struct, frozen=True):
         One a layer.
     groups : tuple of GroupProfile
         The samples by quantiles of α, lowest first.
-    samples : tuple of SampleProfile
+    profiles : tuple of SampleProfile
         Those that were asked for.
     """
 
-    rows: int
+    samples: int
     complete: bool
-    rows_wanted: int
+    rows: int
     skipped: int
     beta: float | None
     beta_reason: str | None
     cna: Estimate
     layers: tuple[LayerPart, ...]
     groups: tuple[GroupProfile, ...]
-    samples: tuple[SampleProfile, ...]
+    profiles: tuple[SampleProfile, ...]
 
 
-class LayerScores(Document, frozen=True):
-    """Everything `cnatool layers` says of a store.
+class LayerScores(ScoreHeader, frozen=True):
+    """The result of `cnatool layers`.
 
     Attributes
     ----------
-    schema : str
-        Name and version of this format.
-    store, test_store : str, str or None
-        What was scored.
-    model : ModelResult or None
-        The model that was run; None where the store does not say.
-    tags : dict
-        The tags that the store was dumped with.
-    convention : Convention
-        The convention behind every number.
-    alpha_codec : str or None
-        What compressed the inputs, with its version and setting; None for other forms of α.
-    layers : tuple of LayerResult
-        The layers, in execution order.
     splits : dict of str to SplitLayers
         Each split.
     notes : tuple of str
-        What a reader of these numbers should know beside them.
+        What to know beside the numbers.
     """
 
-    schema: Literal["cnatool.layers/1"]
-    store: str
-    test_store: str | None
-    model: ModelResult | None
-    tags: dict[str, str]
-    convention: Convention
-    alpha_codec: str | None
-    layers: tuple[LayerResult, ...]
+    schema: Literal["cnatool.layers/2"]
     splits: dict[str, SplitLayers]
     notes: tuple[str, ...]

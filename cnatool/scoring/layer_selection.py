@@ -1,4 +1,4 @@
-"""Which tensors of a store are the layers that β is computed over, and at which depths."""
+"""The tensors of a store that are the layers of β, and their depths."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _T = TypeVar("_T", TensorRecord, UnselectedTensor)
 class ScoredLayer:
     """A tensor that counts as a layer, and its depth d.
 
-    ``path`` is the number of linear operators on the longest path to it; None where no rule but
-    a name makes it a layer.
+    ``path`` is the number of linear operators on the longest path to it; None for a layer that a
+    name or glob selects.
     """
 
     tensor: TensorRecord
@@ -35,29 +35,30 @@ class ScoredLayer:
     path: int | None = None
 
 
-def scored_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
-    """Pick the layers that a convention names, in execution order."""
+def select_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
+    """Select the layers that a convention names, in execution order."""
     if convention.layers in _RULES:
-        return _ruled_layers(store, convention)
+        return _layers_by_rule(store, convention)
     if convention.depth != "index":
         raise MetricError(
-            f"--set depth={convention.depth} counts the layers on a path, which only the rules "
-            f"{' and '.join(_RULES)} define; layers={convention.layers} goes with depth=index."
+            f"`depth='{convention.depth}'` counts the layers on a path, which only the rules "
+            f"{' and '.join(_RULES)} define; layers={convention.layers} needs depth=index."
         )
     if convention.layers == "all":
-        tensors = _floating_tensors(store, convention)
+        tensors = [
+            t for t in _drop_uncounted(store, convention, store.tensors) if "float" in t.dtype
+        ]
     else:
-        tensors = _named_tensors(store, convention, _patterns(convention.layers))
+        tensors = _tensors_by_name(store, convention, _patterns(convention.layers))
     return [
         ScoredLayer(tensor, tensor.operator, depth) for depth, tensor in enumerate(tensors, start=1)
     ]
 
 
-def missing_layers(store: Store, convention: ConventionFields) -> list[str]:
-    """Name the tensors that a convention would count and that were not chosen for the store.
+def find_missing_layers(store: Store, convention: ConventionFields) -> list[str]:
+    """List the tensors that ``all`` or globs would match in a store of all tensors.
 
-    A rule or a name that the store cannot give is an error of `scored_layers`; here are those that
-    ``all`` and globs would have found in a store of all tensors.
+    For a rule or a name that the store lacks, `select_layers` raises an error.
     """
     if convention.layers in _RULES:
         return []
@@ -65,16 +66,16 @@ def missing_layers(store: Store, convention: ConventionFields) -> list[str]:
     if convention.layers != "all":
         names, _ = match_names([t.name for t in left_out], _patterns(convention.layers))
         left_out = tuple(tensor for tensor in left_out if tensor.name in names)
-    return [t.name for t in _counted(store, convention, left_out) if "float" in t.dtype]
+    return [t.name for t in _drop_uncounted(store, convention, left_out) if "float" in t.dtype]
 
 
-def _ruled_layers(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
+def _layers_by_rule(store: Store, convention: ConventionFields) -> list[ScoredLayer]:
     if not store.layers:
         raise MetricError(
-            f"{store.path} lists no linear operators. Say which tensors are layers with "
-            "--set layers=all, or --set layers=NAME,GLOB,…"
+            f"{store.path} lists no linear operators. Name the tensors that are layers with "
+            "`layers='all'` or `layers='NAME,GLOB,…'`."
         )
-    counted = [
+    layers = [
         layer
         for layer in store.layers
         if (convention.include_output or not layer.output)
@@ -82,39 +83,35 @@ def _ruled_layers(store: Store, convention: ConventionFields) -> list[ScoredLaye
         and layer.per_sample
     ]
     left_out = {tensor.name: tensor.reason for tensor in store.record.skipped}
-    chosen = []
-    for index, layer in enumerate(counted, start=1):
+    selected = []
+    for index, layer in enumerate(layers, start=1):
         name = layer.linear if convention.layers == "linear" else layer.preactivation
         if name in left_out:
             raise MetricError(
                 f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}), which has "
                 f"no row for each sample: {left_out[name]}. Choose among the other layers with "
-                "--set layers=NAME,GLOB,…"
+                "`layers='NAME,GLOB,…'`."
             )
         if not store.has_tensor(name):
             raise MetricError(
                 f"{store.path} holds nothing of layer {layer.number} (tensor {name!r}). "
-                "Dump with --tensors all or layers, or choose among what is there with "
-                "--set layers=NAME,GLOB,…"
+                "Dump with `tensors='all'` or `tensors='layers'`, or choose among the stored "
+                "tensors with `layers='NAME,GLOB,…'`."
             )
         dtype = store.tensor(name).dtype
         if "float" not in dtype:
             raise MetricError(
                 f"{store.path}: layer {layer.number} (tensor {name!r}) holds quantised codes, "
                 f"{dtype}, whose sum means nothing. Choose other tensors with "
-                "--set layers=NAME,GLOB,…"
+                "`layers='NAME,GLOB,…'`."
             )
         depth = layer.path if convention.depth == "path" else index
-        chosen.append(ScoredLayer(store.tensor(name), layer.operator, depth, layer.path))
-    return chosen
+        selected.append(ScoredLayer(store.tensor(name), layer.operator, depth, layer.path))
+    return selected
 
 
-def _floating_tensors(store: Store, convention: ConventionFields) -> list[TensorRecord]:
-    return [t for t in _counted(store, convention, store.tensors) if "float" in t.dtype]
-
-
-def _counted(store: Store, convention: ConventionFields, tensors: Sequence[_T]) -> list[_T]:
-    """Leave out the last layer and shortcut projections, if the convention says so."""
+def _drop_uncounted(store: Store, convention: ConventionFields, tensors: Sequence[_T]) -> list[_T]:
+    """Drop the last layer and shortcut projections where the convention does not count them."""
     shortcuts = {n for r in store.layers if r.shortcut for n in (r.linear, r.preactivation)}
     return [
         tensor
@@ -124,19 +121,19 @@ def _counted(store: Store, convention: ConventionFields, tensors: Sequence[_T]) 
     ]
 
 
-def _named_tensors(
+def _tensors_by_name(
     store: Store, convention: ConventionFields, patterns: Sequence[str]
 ) -> list[TensorRecord]:
-    """Give the tensors that a list names: by name always, by glob if the convention counts them."""
+    """Select tensors by a list: by name always, by glob if the convention counts them."""
     names, unmatched = match_names([tensor.name for tensor in store.tensors], patterns)
     if unmatched:
         raise UsageError(
-            f"--set layers={unmatched[0]}: {store.path} has no such tensor. "
+            f"`layers={unmatched[0]!r}`: {store.path} has no such tensor. "
             f"`cnatool inspect {store.path}` lists them."
         )
-    chosen = [store.tensor(name) for name in names]
-    counted = _counted(store, convention, chosen)
-    return [tensor for tensor in chosen if tensor.name in patterns or tensor in counted]
+    matching = [store.tensor(name) for name in names]
+    counted = _drop_uncounted(store, convention, matching)
+    return [tensor for tensor in matching if tensor.name in patterns or tensor in counted]
 
 
 def _patterns(layers: str) -> list[str]:
@@ -146,7 +143,5 @@ def _patterns(layers: str) -> list[str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--set layers={layers}: {path} cannot be read as text: {error}."
-        ) from None
+        raise UsageError(f"`layers={layers!r}`: {path} cannot be read as text: {error}.") from None
     return [line.strip() for line in lines if line.strip()]

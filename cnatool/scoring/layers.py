@@ -1,4 +1,4 @@
-"""Scoring layer by layer: z_d over depth, and each layer's part in β and CNA."""
+"""A score layer by layer: z_d over depth, and what each layer contributes to β and CNA."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cnatool.metrics.correlation import pearson
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.layer_sums import LayerSums
-from cnatool.scoring.alpha import alpha_codec, split_alpha
-from cnatool.scoring.beta import beta_rounding, resolved, z_blocks
+from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.beta import measure_rounding, read_z, resolve_rounding
 from cnatool.scoring.layer_results import (
     GroupProfile,
     LayerPart,
@@ -24,11 +24,10 @@ from cnatool.scoring.layer_results import (
     SampleProfile,
     SplitLayers,
 )
-from cnatool.scoring.layer_selection import missing_layers
+from cnatool.scoring.layer_selection import find_missing_layers
 from cnatool.scoring.notes import layer_notes
-from cnatool.scoring.results import LayerResult, ModelResult
-from cnatool.scoring.split import finite, named_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.scoring.split import finite_or_none, locate_errors
+from cnatool.scoring.split_selection import select_splits, suggest_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -66,11 +65,11 @@ def score_layers(
     store, test, convention, overrides
         As of `cnatool.score`.
     samples : sequence of str
-        Ids of samples whose z_d is wanted, in whichever split they are.
+        Ids of samples whose z_d is wanted, in any split.
     inputs : str, Path or iterable of these
         As of `cnatool.score`.
     observer : Observer, optional
-        Is told how far it is.
+        Notified of progress.
 
     Returns
     -------
@@ -79,44 +78,34 @@ def score_layers(
     Raises
     ------
     UsageError
-        If no split has a sample of that id; beside the errors of `cnatool.score`.
+        If no split has a sample with such an id; and the errors of `cnatool.score`.
     """
     named = Convention.named(convention, overrides)
     fields = named.fields
-    parts = scored_parts(store, test, fields, inputs)
-    found = {name: _rows(split, samples) for name, (split, _) in parts.splits.items()}
+    selected = select_splits(store, test, fields, inputs)
+    rows = {name: _rows(split, samples) for name, (split, _) in selected.splits.items()}
     for sample in samples:
-        if not any(sample in rows.values() for rows in found.values()):
+        if not any(sample in named_rows.values() for named_rows in rows.values()):
             raise UsageError(
-                f"--sample {sample}: {parts.store.path} has no sample of that id; "
-                "`cnatool score --samples FILE` writes them all."
+                f"`samples=[{sample!r}]`: {selected.store.path} has no sample with this id; "
+                "`cnatool.score_samples` lists them all."
             )
-    with range_advice(parts):
+    with suggest_range(selected):
         splits = {
-            name: _split_layers(split, layers, fields, found[name], observer or Silent())
-            for name, (split, layers) in parts.splits.items()
+            name: _split_layers(split, layers, fields, rows[name], observer or Silent())
+            for name, (split, layers) in selected.splits.items()
         }
-    model = parts.store.record.model
     return LayerScores(
-        schema="cnatool.layers/1",
-        store=str(parts.store.path),
-        test_store=None if parts.test_store is None else str(parts.test_store.path),
-        model=None if model is None else ModelResult(model.name, model.files[0].sha256),
-        tags=parts.store.record.tags,
-        convention=named,
-        alpha_codec=alpha_codec(fields),
-        layers=tuple(
-            LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
-            for number, layer in enumerate(parts.layers, start=1)
-        ),
+        schema="cnatool.layers/2",
+        **selected.header(named),
         splits=splits,
         notes=tuple(
             layer_notes(
-                parts.store,
+                selected.store,
                 fields,
-                missing_layers(parts.store, fields),
-                parts.layers,
-                {name: split for name, (split, _) in parts.splits.items()},
+                find_missing_layers(selected.store, fields),
+                selected.layers,
+                {name: split for name, (split, _) in selected.splits.items()},
             )
         ),
     )
@@ -143,38 +132,38 @@ def _split_layers(
     observer: Observer,
 ) -> SplitLayers:
     depths = [layer.depth for layer in layers]
-    with named_split(split):
-        alpha = split_alpha(split, fields, observer)
+    with locate_errors(split):
+        alpha = compute_alpha(split, fields, observer)
         sloped, profiles = np.empty(len(alpha)), {}
         groups = quantile_groups(alpha, fields.alpha_groups)
         sums = LayerSums(alpha, groups, fields.alpha_groups, len(layers))
-        for start, z in z_blocks(split, layers, fields):
+        for start, z in read_z(split, layers, fields):
             sloped[start : start + len(z)] = slopes(z, depths)
             sums.add(start, z)
             here = (row for row in rows if start <= row < start + len(z))
             profiles.update({row: z[row - start] for row in here})
-        rounding = beta_rounding(split, layers, fields)
-    found = resolved(sloped, rounding)
-    beta, no_beta = found.values, found.reason
+        rounding = measure_rounding(split, layers, fields)
+    split_beta = resolve_rounding(sloped, rounding)
+    beta, no_beta = split_beta.values, split_beta.reason
     cna = pearson(alpha, beta)
-    no_cna = found.no_cna(alpha) or cna.reason
+    no_cna = split_beta.no_cna(alpha) or cna.reason
     return SplitLayers(
-        rows=len(alpha),
+        samples=len(alpha),
         complete=split.record.complete,
-        rows_wanted=split.record.rows,
+        rows=split.record.rows,
         skipped=len(split.record.skipped),
         beta=_mean(beta) if no_beta is None else None,
-        beta_reason=found.no_moments(),
+        beta_reason=split_beta.no_moments(),
         cna=Estimate(cna.value, no_cna),
         layers=tuple(_parts(sums, rounding, alpha, beta, no_cna)),
         groups=tuple(_groups(sums, groups, alpha, beta, no_beta)),
-        samples=tuple(
+        profiles=tuple(
             SampleProfile(
                 id=rows[row],
                 row=row,
-                alpha=finite(alpha[row]),
-                beta=finite(beta[row]) if no_beta is None else None,
-                z=tuple(map(finite, z)),
+                alpha=finite_or_none(alpha[row]),
+                beta=finite_or_none(beta[row]) if no_beta is None else None,
+                z=tuple(map(finite_or_none, z)),
             )
             for row, z in sorted(profiles.items())
         ),
@@ -188,7 +177,7 @@ def _parts(
     beta: NDArray[np.float64],
     undefined: str | None,
 ) -> Iterator[LayerPart]:
-    """Give each layer's part; `undefined` is why there is no CNA."""
+    """Yield each layer's part; `undefined` is why there is no CNA."""
     defined, coefficients = undefined is None, rounding.coefficients
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         means, deviations, correlations = (
@@ -204,15 +193,15 @@ def _parts(
         part = LayerPart(
             number=layer + 1,
             coefficient=float(coefficient),
-            mean=finite(means[layer]) if len(alpha) else None,
-            std=finite(deviations[layer]) if len(alpha) else None,
+            mean=finite_or_none(means[layer]) if len(alpha) else None,
+            std=finite_or_none(deviations[layer]) if len(alpha) else None,
             # A product with 0 can be −0.
-            beta=finite(of_beta[layer] + 0.0) if len(alpha) else None,
-            cna=finite(of_cna[layer] + 0.0) if defined else None,
-            correlation=finite(correlations[layer]),
+            beta=finite_or_none(of_beta[layer] + 0.0) if len(alpha) else None,
+            cna=finite_or_none(of_cna[layer] + 0.0) if defined else None,
+            correlation=finite_or_none(correlations[layer]),
             reason=None,
         )
-        broken = int(sums.broken()[:, layer].sum())
+        broken = int(sums.nonfinite()[:, layer].sum())
         reason = _part_reason(part, broken, len(alpha), undefined)
         yield msgspec.structs.replace(part, reason=reason)
 
@@ -241,14 +230,14 @@ def _groups(
     for group, z in enumerate(sums.group_means()):
         inside = groups == group
         of_alpha = alpha[inside]
-        broken = int(sums.broken()[group].max(initial=0))
+        broken = int(sums.nonfinite()[group].max(initial=0))
         profile = GroupProfile(
             samples=len(of_alpha),
-            alpha_min=finite(of_alpha.min()) if len(of_alpha) else None,
+            alpha_min=finite_or_none(of_alpha.min()) if len(of_alpha) else None,
             alpha_mean=_mean(of_alpha),
-            alpha_max=finite(of_alpha.max()) if len(of_alpha) else None,
+            alpha_max=finite_or_none(of_alpha.max()) if len(of_alpha) else None,
             beta=_mean(beta[inside]) if no_beta is None else None,
-            z=tuple(map(finite, z)),
+            z=tuple(map(finite_or_none, z)),
             reason=None,
         )
         yield msgspec.structs.replace(profile, reason=_group_reason(profile, broken, no_beta))
@@ -268,4 +257,4 @@ def _group_reason(group: GroupProfile, broken: int, no_beta: str | None) -> str 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
     with np.errstate(invalid="ignore", over="ignore"):
-        return finite(values.mean()) if len(values) else None
+        return finite_or_none(values.mean()) if len(values) else None

@@ -1,4 +1,4 @@
-"""What a reader of a score should know beside its numbers."""
+"""Notes beside a score: what its numbers are of, and what they depend on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cnatool._util.text import classes_text
 from cnatool.errors import MetricError
-from cnatool.metrics.groups import in_blocks
+from cnatool.metrics.groups import lie_in_blocks
 from cnatool.metrics.padding import LOOKED_AT, padding_text
 from cnatool.scoring.train_test import UNNAMED
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.scoring.train_test import PairScores
+    from cnatool.scoring.train_test import TrainTestScores
     from cnatool.store.store import Split, Store
 
 _NAMED = 3
@@ -28,50 +28,39 @@ _NAMED = 3
 _FEW = 0.1
 
 
-def notes(
+def score_notes(
     store: Store,
     convention: ConventionFields,
     missing: Sequence[str],
     output: ScoredOutput,
     layers: Sequence[ScoredLayer],
     splits: Mapping[str, ScoredSplit],
-    pair: PairScores,
+    pair: TrainTestScores,
 ) -> Iterator[str]:
-    """Give a line for each thing that is not as one would take for granted.
-
-    Parameters
-    ----------
-    store : Store
-    convention : ConventionFields
-    missing : sequence of str
-        Of `missing_layers`.
-    output : ScoredOutput
-    layers : sequence of ScoredLayer
-    splits : mapping of str to ScoredSplit
-    pair : PairScores
-    """
-    yield from _data_notes({name: one.split for name, one in splits.items()})
-    yield from _padding_notes(store, [one.split for one in splits.values()])
+    """Yield a line for each thing that a reader would not take for granted."""
+    yield from _data_notes({name: scored.split for name, scored in splits.items()})
+    yield from _padding_notes(store, [scored.split for scored in splits.values()])
     if output.others:
         yield (
             f"{', '.join(output.others)} could be the output as well as {output.name}: "
-            "--scores-output NAME chooses"
+            "choose with `output=NAME`"
         )
     yield from _rule_notes(store, convention, missing, layers)
     yield from _order_notes(convention, splits)
     if list(splits) == [UNNAMED]:
         yield (
-            f"the one split is called {UNNAMED}: gap, CNA-A and margin take train and test, of a "
-            "dump with --split train=PATH --split test=PATH, or of two stores by --test STORE2"
+            f"the only split is called {UNNAMED}: gap, CNA-A and margin need train and test, from "
+            "a dump with `splits={'train': PATH, 'test': PATH}`, or from two stores by "
+            "`test=STORE2`"
         )
     chance = pair.chance
     if chance.mean is not None:
         yield (
             f"CNA-A is above 0 by chance alone: {chance.mean:.4f} ± {chance.std:.4f} with train "
-            "and test relabelled at random; its interval is no test of a difference, its p is one"
+            "and test relabelled at random; its interval is no test of a difference, its p-value is"
         )
     elif pair.area.value is not None and not convention.area_resamples:
-        yield "CNA-A is above 0 by chance alone: --set area_resamples=100 says how far"
+        yield "CNA-A is above 0 by chance alone: `area_resamples=100` estimates how far"
 
 
 def layer_notes(
@@ -81,14 +70,14 @@ def layer_notes(
     layers: Sequence[ScoredLayer],
     splits: Mapping[str, Split],
 ) -> Iterator[str]:
-    """Give those lines of `notes` that hold without an output, and without a pair of splits."""
+    """Yield the lines of `score_notes` that concern neither an output nor a pair of splits."""
     yield from _data_notes(splits)
     yield from _padding_notes(store, list(splits.values()))
     yield from _rule_notes(store, convention, missing, layers)
 
 
-def unfinished(name: str, scored: int, rows: int) -> str:
-    """Say that the dump of a split is not finished."""
+def unfinished_text(name: str, scored: int, rows: int) -> str:
+    """Describe how much of an unfinished split is scored."""
     return f"split {name}: the dump is not finished; {scored} of {rows} rows are scored"
 
 
@@ -126,35 +115,35 @@ def _padding_notes(store: Store, splits: Sequence[Split]) -> Iterator[str]:
     record = store.record
     texts = [
         (number, step.input)
-        for number, (step, given) in enumerate(
+        for number, (step, array) in enumerate(
             zip(record.preprocessing, record.inputs, strict=False)
         )
-        if len(given.shape) == 1 and given.levels is None
+        if len(array.shape) == 1 and array.levels is None
     ]
     if not any(np.dtype(step.dtype).kind in "iu" for step in record.preprocessing):
         return
     for split in splits:
         try:
-            found = padding_text({name: split.inputs(i)[:LOOKED_AT] for i, name in texts})
+            note = padding_text({name: split.inputs(i)[:LOOKED_AT] for i, name in texts})
         except MetricError:
-            return  # another store has the inputs, and is not here
-        if found is not None:
-            yield found
+            return  # the inputs lie in another store, which is missing
+        if note is not None:
+            yield note
             return
 
 
 def _order_notes(convention: ConventionFields, splits: Mapping[str, ScoredSplit]) -> Iterator[str]:
     by_class = [
         name
-        for name, one in splits.items()
-        if one.labels is not None
-        and len(one.labels) >= convention.cna_batch
-        and in_blocks(one.labels)
+        for name, scored in splits.items()
+        if scored.labels is not None
+        and len(scored.labels) >= convention.cna_batch
+        and lie_in_blocks(scored.labels)
     ]
     if by_class and convention.cna_order == "rows":
         yield (
-            f"rows of {' and '.join(by_class)} come class by class, and so CNA over minibatches in "
-            "row order is that within few classes: --set cna_order=random mixes them"
+            f"rows of {' and '.join(by_class)} are sorted by class, so that CNA over minibatches "
+            "in row order is that within few classes: `cna_order='random'` mixes them"
         )
 
 
@@ -168,19 +157,18 @@ def _rule_notes(
         more = ", …" if len(missing) > _NAMED else ""
         yield (
             f"layers={convention.layers} would count {len(missing)} more, which the store lacks "
-            f"({', '.join(missing[:_NAMED])}{more}): dump with --tensors all"
+            f"({', '.join(missing[:_NAMED])}{more}): dump with `tensors='all'`"
         )
     ruled = convention.layers in ("preactivation", "linear")
     if ruled and not convention.include_output and not any(layer.output for layer in store.layers):
-        yield "no layer leads to an output, so all count as hidden ones (inspect --layers)"
+        yield "no layer leads to an output, so all count as hidden (inspect lists the layers)"
     beside = [
-        f"{one.tensor.name} and {other.tensor.name}"
-        for one, other in pairwise(layers)
-        if one.path is not None and other.path is not None and other.path <= one.path
+        f"{layer.tensor.name} and {after.tensor.name}"
+        for layer, after in pairwise(layers)
+        if layer.path is not None and after.path is not None and after.path <= layer.path
     ]
     if beside and convention.depth == "index":
         yield (
             f"layers lie on parallel branches ({beside[0]}{', …' if beside[1:] else ''}): CNA with "
-            "depth=index depends on the order of nodes in the file, with --set depth=path it does "
-            "not"
+            "depth=index depends on the order of nodes in the file; with `depth='path'` it does not"
         )

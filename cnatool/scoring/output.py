@@ -1,4 +1,4 @@
-"""Which of a network's outputs holds the class scores, and how they are to be read."""
+"""The output of a network that holds class scores, and how to read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.errors import UsageError
-from cnatool.metrics.margin import output_kind
+from cnatool.metrics.margin import detect_output_kind
 from cnatool.metrics.performance import (
     OutputKind,
     one_unit_predictions,
@@ -48,65 +48,65 @@ class ScoredOutput:
     reason: str | None
 
     def scores(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Give one score a class, (n, H), from rows of the output."""
-        rows = one_axis(block)
+        """Return one score per class, (n, H), from rows of the output."""
+        rows = flatten_scores(block)
         return one_unit_scores(rows, self._known) if _is_one_unit(rows.shape[1:]) else rows
 
     def predictions(self, block: NDArray[Any]) -> NDArray[np.int64]:
-        """Give the predicted class of each row of the output."""
-        rows = one_axis(block)
+        """Return the predicted class of each row of the output."""
+        rows = flatten_scores(block)
         if _is_one_unit(rows.shape[1:]):
             return one_unit_predictions(rows, self._known)
         return predictions(rows)
 
     @property
     def _known(self) -> OutputKind:
-        assert self.kind is not None, "whoever asks for scores has seen that there are some"
+        assert self.kind is not None, "the output holds class scores"
         return self.kind
 
 
-def scored_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
-    """Choose an output and say what it holds.
+def select_output(store: Store, splits: Sequence[Split], name: str | None) -> ScoredOutput:
+    """Select an output by name, or the likeliest one, and find out what it holds.
 
-    Whole numbers are no scores. Of the others, those count that the last layer leads to, then those
-    with one score a class, as far as there are any; of several that remain, the first.
+    Likely are outputs of floats, of these the ones that the last layer leads to, of these the ones
+    with one score per class, as long as one is left; then the first.
     """
     outputs = store.record.outputs
     if name is not None:
         names = [output.name for output in outputs]
         if name not in names:
             raise UsageError(
-                f"--scores-output {name}: {store.path} has no such output. It has "
+                f"`output={name!r}`: {store.path} has no such output. It has "
                 f"{', '.join(names) or 'none'}."
             )
         left = [names.index(name)]
     else:
-        left = _likely(store.record)
+        left = _likely_outputs(store.record)
     if not left:
-        return _output(store.record, left, (None, no_output_text(store.record)))
+        return _output(store.record, left, (None, explain_missing_output(store.record)))
     if not splits:
         return _output(store.record, left, (None, "the store has no splits"))
     blocks = (block for split in splits for _, block in split.outputs(left[0]).blocks())
     operator = splits[0].output_operator(left[0])
-    return _output(store.record, left, _kind(store.record, left[0], operator, blocks))
+    return _output(store.record, left, _find_kind(store.record, left[0], operator, blocks))
 
 
-def dumped_output(
+def select_dumped_output(
     record: StoreRecord,
     operators: Sequence[str],
     blocks: Callable[[int], Iterable[NDArray[Any]]],
 ) -> ScoredOutput:
-    """Choose an output as `scored_output` does, where there is no store yet."""
-    left = _likely(record)
+    """Select the likeliest output of a model while there is no store yet."""
+    left = _likely_outputs(record)
     if not left:
-        return _output(record, left, (None, no_output_text(record)))
-    kind = _kind(record, left[0], operators[left[0]], blocks(left[0]))
+        return _output(record, left, (None, explain_missing_output(record)))
+    kind = _find_kind(record, left[0], operators[left[0]], blocks(left[0]))
     return _output(record, left, kind)
 
 
-def class_count(record: StoreRecord) -> tuple[str, int] | None:
-    """Name the likely output and count the classes that it scores; None where it scores none."""
-    left = _likely(record)
+def count_classes(record: StoreRecord) -> tuple[str, int] | None:
+    """Return the name of the likeliest output and its number of classes; None if it has none."""
+    left = _likely_outputs(record)
     if not left:
         return None
     output = record.outputs[left[0]]
@@ -125,21 +125,15 @@ def _output(
     return ScoredOutput(left[0], names[0], tuple(names[1:]), *kind)
 
 
-def no_output_text(record: StoreRecord) -> str:
-    """Say that a store has no output of its model, and why.
-
-    Parameters
-    ----------
-    record : StoreRecord
-        The store's description.
-    """
+def explain_missing_output(record: StoreRecord) -> str:
+    """Explain why a store holds no output of its model."""
     reasons = {tensor.name: tensor.reason for tensor in record.skipped}
-    reasons |= {tensor.name: "left out with --tensors" for tensor in record.unselected}
+    reasons |= {tensor.name: "left out with `tensors`" for tensor in record.unselected}
     reasons |= {t.name: "its shape depends on the data" for t in record.tensors if t.varies}
     names = () if record.model is None else record.model.outputs
-    said = [f"{name!r} ({reasons[name]})" for name in names if name in reasons]
+    listed = [f"{name!r} ({reasons[name]})" for name in names if name in reasons]
     text = "the store holds no output of the model"
-    return f"{text}: {', '.join(said)}{_zipmap_text(record)}" if said else text
+    return f"{text}: {', '.join(listed)}{_zipmap_text(record)}" if listed else text
 
 
 def _zipmap_text(record: StoreRecord) -> str:
@@ -151,7 +145,7 @@ def _zipmap_text(record: StoreRecord) -> str:
     )
 
 
-def _likely(record: StoreRecord) -> list[int]:
+def _likely_outputs(record: StoreRecord) -> list[int]:
     outputs = record.outputs
     led_to = {name for layer in record.layers for name in layer.leads_to}
     led_to |= _last_layers(record)
@@ -167,17 +161,16 @@ def _likely(record: StoreRecord) -> list[int]:
 
 
 def _last_layers(record: StoreRecord) -> set[str]:
-    """Give the tensors of layers that are an output themselves."""
+    """Return the tensors of layers that are outputs themselves."""
     return {n for r in record.layers if r.output for n in (r.linear, r.preactivation)}
 
 
-def _kind(
+def _find_kind(
     record: StoreRecord, number: int, operator: str | None, blocks: Iterable[NDArray[Any]]
 ) -> tuple[OutputKind | None, str | None]:
-    """Say what an output holds, the same for all splits; or None, and why it is no class scores.
+    """Find out what an output holds in all splits; or None, and why it holds no class scores.
 
-    What the graph says counts first: the operator that makes the output. Where it is not known or
-    tells nothing, the values decide.
+    The operator that makes the output decides; where it is unknown or tells nothing, the values.
     """
     output = record.outputs[number]
     shape = _classes(output.shape)
@@ -189,22 +182,22 @@ def _kind(
     if not one_unit and (len(shape) != 1 or not shape[0]):
         return (
             None,
-            f"output {output.name!r} has shape {output.shape} a sample, not one score a class",
+            f"output {output.name!r} has shape {output.shape} a sample, not one score per class",
         )
     if operator == "Softmax" or (operator == "Sigmoid" and one_unit):
         return "probabilities", None
     if operator == "Sigmoid":
-        return None, "the output is a sigmoid a unit: independent scores, not one distribution"
-    # Without an operator nobody said that nothing follows the layer: its values must.
+        return None, "the output is one sigmoid per unit: independent scores, not one distribution"
+    # Without an operator, only the values can tell whether something follows the layer.
     if one_unit and operator and output.name in _last_layers(record):
         return "logits", None
-    look = _one_unit_kind if one_unit else output_kind
-    kinds = {look(one_axis(block)) for block in blocks}
+    look = _one_unit_kind if one_unit else detect_output_kind
+    kinds = {look(flatten_scores(block)) for block in blocks}
     return ("probabilities" if kinds == {"probabilities"} else "logits"), None
 
 
-def one_axis(block: NDArray[Any]) -> NDArray[Any]:
-    """Take away the axes of length one around the classes of a block of rows.
+def flatten_scores(block: NDArray[Any]) -> NDArray[Any]:
+    """Remove the axes of length one around the classes of a block of rows.
 
     A fully convolutional classifier gives (n, K, 1, 1), or (n, 1, 1, K).
     """
@@ -212,7 +205,7 @@ def one_axis(block: NDArray[Any]) -> NDArray[Any]:
 
 
 def _classes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give a sample's shape without axes of length one, where there are several axes."""
+    """Return a sample's shape without axes of length one, unless it has one axis alone."""
     if len(shape) < 2 or 0 in shape:
         return shape
     return tuple(size for size in shape if size != 1) or (1,)

@@ -1,4 +1,4 @@
-"""What scoring gives: one typed result, the same whether printed, returned, or written as JSON."""
+"""The result of scoring: one typed record, whether printed, returned or written as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LayerResult(msgspec.Struct, frozen=True):
 
 
 class ModelResult(msgspec.Struct, frozen=True):
-    """Which model was run.
+    """The model that was run.
 
     Attributes
     ----------
@@ -46,6 +46,37 @@ class ModelResult(msgspec.Struct, frozen=True):
 
     name: str
     sha256: str
+
+
+class ScoreHeader(Document, frozen=True):
+    """The fields that all results of scoring begin with.
+
+    Attributes
+    ----------
+    schema : str
+        Name and version of this format.
+    store, test_store : str, str or None
+        What was scored.
+    model : ModelResult or None
+        The model that was run; None where the store does not say.
+    tags : dict
+        The tags that the store was dumped with.
+    convention : Convention
+        The convention behind every number.
+    alpha_codec : str or None
+        What compressed the inputs, with its version and setting; None for other forms of α.
+    layers : tuple of LayerResult
+        The layers that β was computed over.
+    """
+
+    schema: str
+    store: str
+    test_store: str | None
+    model: ModelResult | None
+    tags: dict[str, str]
+    convention: Convention
+    alpha_codec: str | None
+    layers: tuple[LayerResult, ...]
 
 
 class OutputResult(msgspec.Struct, frozen=True):
@@ -65,7 +96,7 @@ class OutputResult(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """How a per-sample number is spread over a split.
+    """The distribution of a per-sample number over a split.
 
     Attributes
     ----------
@@ -144,7 +175,7 @@ class SplitResult(msgspec.Struct, frozen=True):
     loss_reason : str or None
         Why there is no loss, and no margin, beside an accuracy.
     outputs : {"logits", "probabilities"} or None
-        What the model's output was taken for.
+        What the model's output holds.
     alpha, beta : Distribution
         Input complexity and use of depth over the samples.
     beta_reason : str or None
@@ -250,25 +281,11 @@ class BaselinesResult(msgspec.Struct, frozen=True):
     pac_bayes_mag_from_zero: Baseline
 
 
-class ScoreResult(Document, frozen=True):
-    """Everything `cnatool score` says of a store.
+class ScoreResult(ScoreHeader, frozen=True):
+    """The result of `cnatool score`.
 
     Attributes
     ----------
-    schema : str
-        Name and version of this format.
-    store, test_store : str, str or None
-        What was scored.
-    model : ModelResult or None
-        The model that was run; None where the store does not say.
-    tags : dict
-        The tags that the store was dumped with.
-    convention : Convention
-        The convention behind every number.
-    alpha_codec : str or None
-        What compressed the inputs, with its version and setting; None for other forms of α.
-    layers : tuple of LayerResult
-        The layers that β was computed over.
     layers_missing : tuple of str
         Tensors that the convention's ``layers`` would count and the store does not hold.
     output : OutputResult
@@ -290,17 +307,10 @@ class ScoreResult(Document, frozen=True):
     baselines : BaselinesResult
         Measures from the norms of the weights and γ.
     notes : tuple of str
-        What a reader of these numbers should know beside them.
+        What to know beside the numbers.
     """
 
     schema: Literal["cnatool.score/1"]
-    store: str
-    test_store: str | None
-    model: ModelResult | None
-    tags: dict[str, str]
-    convention: Convention
-    alpha_codec: str | None
-    layers: tuple[LayerResult, ...]
     layers_missing: tuple[str, ...]
     output: OutputResult
     splits: dict[str, SplitResult]

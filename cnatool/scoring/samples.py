@@ -1,4 +1,4 @@
-"""The table of the samples of a scored store, in blocks of rows."""
+"""The table of the samples of a scored store, made and written a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def sample_schema() -> dict[str, Any]:
-    """Give the names and types of the table's columns."""
+    """Return the names and types of the table's columns."""
     import polars as pl
 
     return {
@@ -38,7 +38,7 @@ def sample_schema() -> dict[str, Any]:
 
 
 def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFrame]:
-    """Give one row per sample of scored splits, in order; see `cnatool.score_samples`.
+    """Yield one row per sample of scored splits, in order; see `cnatool.score_samples`.
 
     Only ids are read from the store, a block at a time.
     """
@@ -48,7 +48,7 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
     # Undefined is null, here as everywhere, and never NaN.
     finite = pl.when(cs.float().is_finite()).then(cs.float())
     for name, split in splits.items():
-        beta = split.beta if split.measured_beta.reason is None else None
+        beta = split.beta if split.split_beta.reason is None else None
         margins = None if split.margins is None else split.margins[:, 0]
         for start, ids in split.split.ids.blocks():
             rows = slice(start, start + len(ids))
@@ -67,14 +67,14 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
 def _part(
     values: NDArray[Any] | None, rows: slice, kind: type[np.number[Any]]
 ) -> NDArray[Any] | list[None]:
-    """Give some rows of a column in its type; nulls if there is no such column."""
+    """Return some rows of a column in its type; nulls if there is no such column."""
     return [None] * (rows.stop - rows.start) if values is None else values[rows].astype(kind)
 
 
 def write_frames(
     frames: Iterable[polars.DataFrame], schema: Mapping[str, Any], path: Path, *, convention: str
 ) -> None:
-    """Write a table of samples, given in blocks, to a Parquet or CSV file, by its suffix."""
+    """Write blocks of a table of samples to a Parquet or CSV file, by its suffix."""
     check_frame_path(path)
     source = _Source(frames, schema)
     try:
@@ -91,7 +91,7 @@ def write_frames(
 
 
 class _Source:
-    """Blocks of rows, and the error of making them, which polars replaces by one of its own."""
+    """Blocks of rows, and the error of computing them, which polars replaces by its own."""
 
     def __init__(self, frames: Iterable[polars.DataFrame], schema: Mapping[str, Any]) -> None:
         self._frames = frames
@@ -107,7 +107,7 @@ class _Source:
 
 
 def _write_parquet(source: _Source, path: Path, convention: str) -> None:
-    """Write blocks as they come, in row groups of Polars' size."""
+    """Write blocks as they come, in row groups of the size that polars chooses."""
     from polars.io.plugins import register_io_source
 
     lazy = register_io_source(lambda *pushed_down: iter(source), schema=source.schema)
@@ -127,11 +127,11 @@ def _write_csv(source: _Source, path: Path, convention: str) -> None:
 
 
 def check_frame_path(path: Path) -> None:
-    """Make sure that `write_frames` can write to a path."""
+    """Raise an error if `write_frames` cannot write to a path."""
     if path.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"--samples {path}: the name must end in .parquet or .csv.")
+        raise UsageError(f"{path}: the name of a table of samples must end in .parquet or .csv.")
     if not path.parent.is_dir():
-        raise UsageError(f"--samples {path}: no such folder.")
+        raise UsageError(f"{path}: no such folder.")
     try:
         check_replaceable(path)
     except OSError as error:
@@ -139,4 +139,4 @@ def check_frame_path(path: Path) -> None:
 
 
 def _refused(path: Path, why: str) -> StoreWriteError:
-    return StoreWriteError(f"--samples {path} cannot be written: {why}. Name another path.")
+    return StoreWriteError(f"{path} cannot be written: {why}. Choose another path.")

@@ -1,4 +1,4 @@
-"""Scoring: a store's arrays in, one typed result out. No model, no runtime, no framework."""
+"""A store's arrays → one typed result. No model, no runtime, no framework."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.observer import Silent
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
-from cnatool.scoring.alpha import alpha_codec
-from cnatool.scoring.baselines import scored_baselines
-from cnatool.scoring.labels import class_reading
-from cnatool.scoring.layer_selection import missing_layers
-from cnatool.scoring.notes import notes
-from cnatool.scoring.output import scored_output
-from cnatool.scoring.results import (
-    LayerResult,
-    ModelResult,
-    OutputResult,
-    ScoreResult,
-)
+from cnatool.scoring.baselines import compute_baselines
+from cnatool.scoring.labels import map_classes
+from cnatool.scoring.layer_selection import find_missing_layers
+from cnatool.scoring.notes import score_notes
+from cnatool.scoring.output import select_output
+from cnatool.scoring.results import OutputResult, ScoreResult
 from cnatool.scoring.samples import sample_frames, sample_schema
-from cnatool.scoring.split import scored_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
-from cnatool.scoring.train_test import TRAIN, pair_scores
+from cnatool.scoring.split import score_split
+from cnatool.scoring.split_selection import select_splits, suggest_range
+from cnatool.scoring.train_test import TRAIN, score_train_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,10 +26,10 @@ if TYPE_CHECKING:
     import polars
 
     from cnatool._util.observer import Observer
-    from cnatool.scoring.labels import ClassReading
-    from cnatool.scoring.layer_selection import ScoredLayer
+    from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
+    from cnatool.scoring.split_selection import SelectedSplits
     from cnatool.store.store import Store
 
 
@@ -82,7 +76,7 @@ def score(
     DataError
         If inputs lie outside the histogram's range.
     """
-    return score_all(
+    return score_store(
         store, test, Convention.named(convention, overrides), output=output, inputs=inputs
     ).result()
 
@@ -107,55 +101,37 @@ def score_samples(
         where a store has no labels, or outputs that are no class scores. The margin is in
         probabilities for the form ``paper``, else in logits.
     """
-    return score_all(
+    return score_store(
         store, test, Convention.named(convention, overrides), output=output, inputs=inputs
     ).frame()
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A scored store: everything a result and a frame of samples are made from."""
+class StoreScores:
+    """The numbers of each sample of a store, from which a result and a frame are made."""
 
-    store: Store
-    test_store: Store | None
+    selected: SelectedSplits
     convention: Convention
-    layers: list[ScoredLayer]
     missing: list[str]
     output: ScoredOutput
-    reading: ClassReading
+    classes: ClassMapping
     splits: dict[str, ScoredSplit]
 
     def result(self, observer: Observer | None = None) -> ScoreResult:
-        """Give the scores of the splits and what is measured between them.
-
-        Parameters
-        ----------
-        observer : Observer, optional
-            Is told how far it is.
-        """
+        """Compute the scores of the splits, and those between train and test."""
         fields, observer = self.convention.fields, observer or Silent()
-        pair = pair_scores(self.splits, fields, observer)
-        model = self.store.record.model
-        splits = {
-            # By its name, whatever other splits there are.
-            name: split.result(fields, zlib.crc32(name.encode()), observer)
-            for name, split in self.splits.items()
-        }
+        pair = score_train_test(self.splits, fields, observer)
+        store, layers = self.selected.store, self.selected.layers
         return ScoreResult(
             schema="cnatool.score/1",
-            store=str(self.store.path),
-            test_store=None if self.test_store is None else str(self.test_store.path),
-            model=None if model is None else ModelResult(model.name, model.files[0].sha256),
-            tags=self.store.record.tags,
-            convention=self.convention,
-            alpha_codec=alpha_codec(fields),
-            layers=tuple(
-                LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
-                for number, layer in enumerate(self.layers, start=1)
-            ),
+            **self.selected.header(self.convention),
             layers_missing=tuple(self.missing),
             output=OutputResult(self.output.number, self.output.name, self.output.others),
-            splits=splits,
+            splits={
+                # Random streams follow the name, whatever other splits there are.
+                name: split.result(fields, zlib.crc32(name.encode()), observer)
+                for name, split in self.splits.items()
+            },
             gap=pair.gaps[fields.gap],
             gap_accuracy=pair.gaps["accuracy"],
             gap_loss=pair.gaps["loss"],
@@ -163,33 +139,25 @@ class Scored:
             cna_area_by_chance=pair.chance,
             margin=pair.margin,
             cna_margin=pair.product,
-            baselines=scored_baselines(self.store, pair.margin, self.splits.get(TRAIN)),
+            baselines=compute_baselines(store, pair.margin, self.splits.get(TRAIN)),
             notes=(
-                *self.reading.notes,
-                *notes(
-                    self.store,
-                    fields,
-                    self.missing,
-                    self.output,
-                    self.layers,
-                    self.splits,
-                    pair,
-                ),
+                *self.classes.notes,
+                *score_notes(store, fields, self.missing, self.output, layers, self.splits, pair),
             ),
         )
 
     def frame(self) -> polars.DataFrame:
-        """Give one row a sample; see `score_samples`."""
+        """Return one row per sample, with the columns of `score_samples`."""
         import polars as pl
 
         return pl.concat([pl.DataFrame(schema=sample_schema()), *self.frames()])
 
     def frames(self) -> Iterator[polars.DataFrame]:
-        """Give the rows of `frame`, a block at a time."""
+        """Yield the rows of `frame`, a block at a time."""
         return sample_frames(self.splits)
 
 
-def score_all(
+def score_store(
     store: str | Path | Store,
     test: str | Path | Store | None,
     convention: Convention,
@@ -197,29 +165,26 @@ def score_all(
     output: str | None = None,
     inputs: str | Path | Iterable[str | Path] = (),
     observer: Observer | None = None,
-) -> Scored:
-    """Score a store once, for both its result and its frame of samples.
+) -> StoreScores:
+    """Score every sample of a store, for both its result and its frame.
 
-    Parameters and errors are those of `score`; the observer is told how far it is.
+    Parameters and errors are those of `score`.
     """
     fields = convention.fields
-    parts = scored_parts(store, test, fields, inputs)
-    chosen = scored_output(parts.store, [split for split, _ in parts.splits.values()], output)
-    reading = class_reading(
-        parts.store, [split for split, _ in parts.splits.values()], chosen, chosen=bool(output)
-    )
-    with range_advice(parts):
+    selected = select_splits(store, test, fields, inputs)
+    splits = [split for split, _ in selected.splits.values()]
+    scored_output = select_output(selected.store, splits, output)
+    classes = map_classes(selected.store, splits, scored_output, named=output is not None)
+    with suggest_range(selected):
         scored = {
-            name: scored_split(split, layers, fields, chosen, observer or Silent(), reading)
-            for name, (split, layers) in parts.splits.items()
+            name: score_split(split, layers, fields, scored_output, observer or Silent(), classes)
+            for name, (split, layers) in selected.splits.items()
         }
-    return Scored(
-        store=parts.store,
-        test_store=parts.test_store,
+    return StoreScores(
+        selected=selected,
         convention=convention,
-        layers=parts.layers,
-        missing=missing_layers(parts.store, fields),
-        output=chosen,
-        reading=reading,
+        missing=find_missing_layers(selected.store, fields),
+        output=scored_output,
+        classes=classes,
         splits=scored,
     )

@@ -15,13 +15,19 @@ import numpy as np
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.compact import compact
-from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
+from cnatool.metrics.correlation import (
+    kendall,
+    minibatch_pearson,
+    pearson,
+    smoothed_pearson,
+    spearman,
+)
 from cnatool.metrics.estimate import Cna, Correlation, Estimate, MinibatchCna
 from cnatool.metrics.groups import quantile_groups
 from cnatool.metrics.margin import MarginColumns, margin_rows
 from cnatool.metrics.performance import cross_entropy
-from cnatool.scoring.alpha import split_alpha
-from cnatool.scoring.beta import split_beta
+from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.beta import compute_beta
 from cnatool.scoring.labels import COLUMNS_ARE_CLASSES
 from cnatool.scoring.results import AlphaGroup, Coefficients, Distribution, SplitResult
 
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.performance import OutputKind
     from cnatool.scoring.beta import SplitBeta
-    from cnatool.scoring.labels import ClassReading
+    from cnatool.scoring.labels import ClassMapping
     from cnatool.scoring.layer_selection import ScoredLayer
     from cnatool.scoring.output import ScoredOutput
     from cnatool.store.store import Split
@@ -50,15 +56,14 @@ _Undefinable = TypeVar("_Undefinable", Cna, Correlation, MinibatchCna)
 class ScoredSplit:
     """Per-sample numbers of a split, each of n rows.
 
-    ``margins`` has the columns that the convention's form of γ is computed from, the first of which
-    is the margin. Of β see `SplitBeta`.
-    ``performance_reason`` says why there is neither accuracy nor loss, ``scores_reason`` why there
-    is no loss and no margin beside an accuracy.
+    ``margins`` holds the columns that the convention's form of γ needs; the first is the margin.
+    ``performance_reason`` explains why there is neither accuracy nor loss, ``scores_reason`` why
+    there is no loss and no margin beside an accuracy.
     """
 
     split: Split
     alpha: NDArray[np.float64]
-    measured_beta: SplitBeta
+    split_beta: SplitBeta
     labels: Integers | None
     kind: OutputKind | None
     predictions: Integers | None
@@ -70,30 +75,30 @@ class ScoredSplit:
     @property
     def beta(self) -> NDArray[np.float64]:
         """β of each sample, (n,)."""
-        return self.measured_beta.values
+        return self.split_beta.values
 
     def exact_accuracy(self) -> Fraction | None:
-        """Share of right predictions; None where undefined."""
+        """Return the share of right predictions; None where undefined."""
         if self.predictions is None or self.labels is None or self.performance_reason is not None:
             return None
         return Fraction(int((self.predictions == self.labels).sum()), len(self.labels))
 
     def accuracy(self) -> float | None:
-        """Share of right predictions, rounded once; None where undefined."""
+        """Return the share of right predictions, rounded once; None where undefined."""
         exact = self.exact_accuracy()
         return None if exact is None else float(exact)
 
     def loss(self) -> float | None:
-        """Mean cross-entropy in nats; None where undefined."""
+        """Return the mean cross-entropy in nats; None where undefined."""
         if self.losses is None or self.performance_reason is not None:
             return None
         return float(self.losses.mean())
 
     def result(self, fields: ConventionFields, stream: int, observer: Observer) -> SplitResult:
-        """Sum the split up; resamples are drawn from the stream of this number."""
+        """Compute the scores of the split; random draws come from the stream of this number."""
         progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
         alpha, beta = self.alpha, self.beta
-        no_cna = self.measured_beta.no_cna(alpha)
+        no_cna = self.split_beta.no_cna(alpha)
         correlation = cna(
             alpha,
             beta,
@@ -107,7 +112,7 @@ class ScoredSplit:
             stream=stream,
             progress=progress,
         )
-        batches = minibatches(
+        batches = minibatch_pearson(
             alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed
         )
         return SplitResult(
@@ -122,15 +127,17 @@ class ScoredSplit:
             loss_reason=self.scores_reason if self.performance_reason is None else None,
             outputs=self.kind,
             alpha=_distribution(alpha),
-            beta=_distribution(beta if self.measured_beta.reason is None else beta[:0]),
-            beta_reason=self.measured_beta.no_moments(),
-            cna=_said(correlation, no_cna),
+            beta=_distribution(beta if self.split_beta.reason is None else beta[:0]),
+            beta_reason=self.split_beta.no_moments(),
+            cna=_with_reason(correlation, no_cna),
             coefficients=Coefficients(
-                pearson=_estimate(_said(pearson(alpha, beta), no_cna)),
-                spearman=_estimate(_said(spearman(alpha, beta), no_cna)),
-                kendall=_estimate(_said(kendall(alpha, beta), no_cna)),
-                smoothed=_estimate(_said(smoothed(alpha, beta, window=fields.window), no_cna)),
-                minibatches=_said(batches, no_cna),
+                pearson=_estimate(_with_reason(pearson(alpha, beta), no_cna)),
+                spearman=_estimate(_with_reason(spearman(alpha, beta), no_cna)),
+                kendall=_estimate(_with_reason(kendall(alpha, beta), no_cna)),
+                smoothed=_estimate(
+                    _with_reason(smoothed_pearson(alpha, beta, window=fields.window), no_cna)
+                ),
+                minibatches=_with_reason(batches, no_cna),
             ),
             alpha_groups=tuple(self._alpha_groups(fields.alpha_groups)),
         )
@@ -152,24 +159,24 @@ class ScoredSplit:
             )
 
 
-def scored_split(
+def score_split(
     split: Split,
     layers: Sequence[ScoredLayer],
     fields: ConventionFields,
     output: ScoredOutput,
     observer: Observer,
-    reading: ClassReading = COLUMNS_ARE_CLASSES,
+    classes: ClassMapping = COLUMNS_ARE_CLASSES,
 ) -> ScoredSplit:
     """Score the samples of a split."""
-    with named_split(split):
-        alpha = split_alpha(split, fields, observer)
-        beta = split_beta(split, layers, fields)
-        return _with_performance(split, alpha, beta, fields, output, reading)
+    with locate_errors(split):
+        alpha = compute_alpha(split, fields, observer)
+        beta = compute_beta(split, layers, fields)
+        return _with_performance(split, alpha, beta, fields, output, classes)
 
 
 @contextmanager
-def named_split(split: Split) -> Iterator[None]:
-    """Add to an error of a measure, which knows rows of arrays, where these came from."""
+def locate_errors(split: Split) -> Iterator[None]:
+    """Prefix errors of metrics, which know arrays alone, with the store and the split."""
     try:
         yield
     except (DataError, MetricError) as error:
@@ -182,26 +189,26 @@ def _with_performance(
     beta: SplitBeta,
     fields: ConventionFields,
     output: ScoredOutput,
-    reading: ClassReading,
+    classes: ClassMapping,
 ) -> ScoredSplit:
     stored_labels = split.labels
     labels = None if stored_labels is None else compact(b for _, b in stored_labels.blocks())
     kind = output.kind if output.number is not None else None
-    if output.number is None or (kind is None and reading.labels_from is None):
+    if output.number is None or (kind is None and classes.labels_from is None):
         return ScoredSplit(split, alpha, beta, labels, None, None, None, None, output.reason)
     stored = split.outputs(output.number)
     rows = len(stored)
-    predicted = _predictions(split, stored, output, reading)
+    predicted = _predictions(split, stored, output, classes)
     if labels is None or not rows:
         reason = "the split has no labels" if rows else "the split has no rows"
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
-    places = reading.places(labels)
-    unread = reading.scores_reason
+    places = classes.columns_of(labels)
+    unread = classes.scores_reason
     if kind is not None and unread is None and places is None:
         unread = f"which column of {output.name!r} stands for some of the labels is not known"
     if kind is None or places is None or unread is not None:
         # Without the model's own labels there is no prediction either.
-        both = None if reading.labels_from is not None else unread
+        both = None if classes.labels_from is not None else unread
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
     losses, margins = np.empty(rows), MarginColumns(rows, fields.margin)
     try:
@@ -213,7 +220,7 @@ def _with_performance(
                 margin_rows(scores, places[part], form=fields.margin, kind=kind, first_row=start),
             )
     except DataError as error:
-        # α, β and CNA need no labels: wrong ones must not take them away.
+        # α, β and CNA need no labels, and must not fail because of wrong ones.
         reason = str(error)
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, reason)
     broken = rows - int(np.count_nonzero(np.isfinite(losses)))
@@ -225,18 +232,18 @@ def _with_performance(
 
 
 def _predictions(
-    split: Split, stored: StoredArray, output: ScoredOutput, reading: ClassReading
+    split: Split, stored: StoredArray, output: ScoredOutput, classes: ClassMapping
 ) -> Integers:
-    """Give the predicted label of each row: the model's own, or that of the greatest score."""
-    if reading.labels_from is not None:
-        return compact(reading.predictions(split))
+    """Return the predicted label of each row: the model's own, or that of the greatest score."""
+    if classes.labels_from is not None:
+        return compact(classes.predictions(split))
     return compact(
-        reading.predicted_labels(output.predictions(block)) for _, block in stored.blocks()
+        classes.predicted_labels(output.predictions(block)) for _, block in stored.blocks()
     )
 
 
 def _small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give rows in parts of which several copies in float64 fit the processor's cache."""
+    """Yield rows in parts of which several float64 copies fit the processor's cache."""
     step = max(1, _ELEMENTS // max(1, math.prod(stored.shape[1:])))
     for start, block in stored.blocks():
         for first in range(0, len(block), step):
@@ -248,22 +255,22 @@ def _distribution(values: NDArray[np.float64]) -> Distribution:
         return Distribution(None, None, None, None)
     with np.errstate(invalid="ignore", over="ignore"):
         numbers = (values.mean(), values.std(), values.min(), values.max())
-    return Distribution(*(finite(number) for number in numbers))
+    return Distribution(*(finite_or_none(number) for number in numbers))
 
 
 def _mean(values: NDArray[Any] | None, rows: NDArray[np.int64]) -> float | None:
     return None if values is None or not len(rows) else float(values[rows].mean())
 
 
-def _said(found: _Undefinable, reason: str | None) -> _Undefinable:
-    """Give what is undefined its true reason, where there is a truer one."""
-    return found if reason is None else msgspec.structs.replace(found, reason=reason)
+def _with_reason(measure: _Undefinable, reason: str | None) -> _Undefinable:
+    """Replace the reason why a measure is undefined, if there is a more precise one."""
+    return measure if reason is None else msgspec.structs.replace(measure, reason=reason)
 
 
-def _estimate(found: Correlation) -> Estimate:
-    return Estimate(found.value, found.reason)
+def _estimate(correlation: Correlation) -> Estimate:
+    return Estimate(correlation.value, correlation.reason)
 
 
-def finite(number: float | np.floating[Any]) -> float | None:
-    """Give a number where it is finite, else None."""
+def finite_or_none(number: float | np.floating[Any]) -> float | None:
+    """Return a number if it is finite, else None."""
     return float(number) if np.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""What is measured between the training split and the test split: gaps, CNA-A, margin, CNA-M."""
+"""Measures of the training and the test split together: gaps, CNA-A, margin, CNA-M."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import (
+    add_interval,
     chance_area,
-    relabelled_areas,
-    resampled_areas,
-    with_interval,
+    relabel_areas,
+    resample_areas,
 )
 from cnatool.metrics.estimate import ChanceArea, Estimate, ResampledEstimate
 from cnatool.metrics.margin import margin_estimate
@@ -34,8 +34,8 @@ UNNAMED = "all"  # the split of a store that was dumped without names
 
 
 @dataclass(frozen=True, slots=True)
-class PairScores:
-    """The measures of a result that take two splits, or the training split alone.
+class TrainTestScores:
+    """The measures of a result that need both splits, or the training split alone.
 
     Attributes
     ----------
@@ -54,16 +54,16 @@ class PairScores:
     chance: ChanceArea
 
 
-def pair_scores(
+def score_train_test(
     splits: Mapping[str, ScoredSplit], fields: ConventionFields, observer: Observer
-) -> PairScores:
-    """Measure between the splits called train and test; undefined where one is not there."""
+) -> TrainTestScores:
+    """Compute the measures of the splits called train and test; undefined if one is missing."""
     train, test = splits.get(TRAIN), splits.get(TEST)
     margin = _margin(splits, fields)
     if train is None or test is None:
         missing = " or ".join(name for name in (TRAIN, TEST) if name not in splits)
         absent = Estimate.undefined(f"no split called {missing}")
-        return PairScores(
+        return TrainTestScores(
             gaps=dict.fromkeys(_GAPS, absent),
             area=_without_interval(absent),
             margin=margin,
@@ -73,7 +73,7 @@ def pair_scores(
     area = _area(train, test, fields)
     product = _product(margin, area)
     area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
-    return PairScores(
+    return TrainTestScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
         margin=margin,
@@ -84,10 +84,10 @@ def pair_scores(
 
 def _area(train: ScoredSplit, test: ScoredSplit, fields: ConventionFields) -> Estimate:
     for split in (train, test):
-        if split.measured_beta.rounding is None and split.measured_beta.reason is not None:
-            return Estimate.undefined(split.measured_beta.reason)
-    # Scaled to 0 … 1, the rounding that tells two constants apart would count as much as any β.
-    if train.measured_beta.alike(test.measured_beta):
+        if split.split_beta.rounding is None and split.split_beta.reason is not None:
+            return Estimate.undefined(split.split_beta.reason)
+    # Scaled to 0 … 1, a difference by rounding would look like any other.
+    if train.split_beta.alike(test.split_beta):
         return Estimate.undefined("β is the same all over both splits but for rounding")
     return curve_area(
         (train.alpha, train.beta),
@@ -99,18 +99,18 @@ def _area(train: ScoredSplit, test: ScoredSplit, fields: ConventionFields) -> Es
 
 
 def _gap(train: ScoredSplit, test: ScoredSplit, form: Gap) -> Estimate:
-    found, distance = _GAPS[form]
-    first, second = found(train), found(test)
+    performance, distance = _GAPS[form]
+    first, second = performance(train), performance(test)
     if first is None or second is None:
-        missing = [name for name, one in ((TRAIN, first), (TEST, second)) if one is None]
+        missing = [name for name, value in ((TRAIN, first), (TEST, second)) if value is None]
         without = train if first is None else test
         reason = without.performance_reason or without.scores_reason
         return Estimate.undefined(f"{' and '.join(missing)}: {reason or f'no {form}'}")
     return Estimate(distance(first, second))
 
 
-# Accuracies are subtracted as the fractions that they are, and rounded once: gaps that are equal
-# have the same float64 number, and rank correlations see the tie.
+# Accuracies are subtracted as fractions and rounded once: equal gaps are the same float64 number,
+# a tie for rank correlations.
 _GAPS: Mapping[Gap, tuple[Callable[[ScoredSplit], Any], Callable[[Any, Any], float]]] = {
     "accuracy": (
         lambda split: split.exact_accuracy(),
@@ -162,11 +162,11 @@ def _with_intervals(
     fields: ConventionFields,
     observer: Observer,
 ) -> tuple[ResampledEstimate, ResampledEstimate]:
-    """Resample both splits, where there is an area to resample."""
+    """Resample both splits if there is an area."""
     if area.value is None or not fields.area_resamples:
         return _without_interval(area), _without_interval(product)
     of = {TRAIN: train, TEST: test}[fields.margin_split]
-    values = resampled_areas(
+    values = resample_areas(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
         form=fields.area,
@@ -180,10 +180,10 @@ def _with_intervals(
         progress=partial(observer.progress, "interval of CNA-A"),
     )
     return (
-        with_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
+        add_interval(area, values.area, fields.level, bounds=(0.0, 1.0)),
         _without_interval(product)
         if product.value is None
-        else with_interval(
+        else add_interval(
             product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
         ),
     )
@@ -200,7 +200,7 @@ def _chance(
         return ChanceArea.unknown(f"CNA-A is undefined: {area.reason}")
     if not fields.area_resamples:
         return ChanceArea.unknown("no relabellings are drawn")
-    values = relabelled_areas(
+    values = relabel_areas(
         (train.alpha, train.beta),
         (test.alpha, test.beta),
         form=fields.area,
@@ -214,7 +214,7 @@ def _chance(
 
 
 def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
-    """Keep the sign that all resamples have: an area has none, so that it is the margin's."""
+    """Bound an interval by 0 if all resamples have one sign, which is the margin's."""
     return -math.inf if (products < 0).any() else 0.0, math.inf if (products > 0).any() else 0.0
 
 

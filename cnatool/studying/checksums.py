@@ -1,4 +1,4 @@
-"""SHA-256 of a result's files, listed beside them in a form that ``sha256sum -c`` accepts."""
+"""SHA-256 checksums of a result's files, in a list that ``sha256sum -c`` reads."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 ResultKind: TypeAlias = Literal["study", "trajectory", "landscape"]
 
-# The commands that write results of several files.
+# Commands that write results of several files.
 RESULT_KINDS: tuple[ResultKind, ...] = get_args(ResultKind)
-# As sha256sum writes it.
+# A line of sha256sum.
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)\n")
 
 
 def list_name(kind: ResultKind) -> str:
-    """Give the name of the file that lists a result's checksums."""
+    """Name the file that lists the checksums of a result."""
     return f"{kind}.sha256"
 
 
-def checksum_list(files: Mapping[str, Path]) -> str:
-    """Compute the SHA-256 of each file, and give the text of the list."""
+def list_checksums(files: Mapping[str, Path]) -> str:
+    """Compute the SHA-256 of each file, and write them as the text of a list."""
     digests = {}
     for name, path in files.items():
         with path.open("rb") as file:
@@ -35,7 +35,7 @@ def checksum_list(files: Mapping[str, Path]) -> str:
 
 
 def read_list(folder: Path, kind: ResultKind) -> dict[str, str] | None:
-    """Read the list of a result's checksums."""
+    """Read the SHA-256 of each file of a result, by name; None if there is no list."""
     path = folder / list_name(kind)
     try:
         text = path.read_bytes().decode("ascii")
@@ -45,26 +45,18 @@ def read_list(folder: Path, kind: ResultKind) -> dict[str, str] | None:
         raise _unreadable(path, kind, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, kind, "it is damaged") from error
-    found = {name: digest for digest, name in _LINE.findall(text)}
-    if _text(found) != text:
+    digests = {name: digest for digest, name in _LINE.findall(text)}
+    if _text(digests) != text:
         raise _unreadable(path, kind, "it is damaged")
-    return found
+    return digests
 
 
 def _text(digests: Mapping[str, str]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
-def checked_bytes(path: Path, kind: ResultKind, digests: Mapping[str, str] | None) -> bytes:
-    """Read a file of a result, and check it against the list.
-
-    Parameters
-    ----------
-    path : Path
-    kind : {"study", "trajectory", "landscape"}
-        The command that wrote it.
-    digests : mapping of str to str or None
-        As returned by `read_list`; with None the file is not checked.
+def read_checked(path: Path, kind: ResultKind, digests: Mapping[str, str] | None) -> bytes:
+    """Read a file of a result, and check it against its list of checksums, if there is one.
 
     Raises
     ------
@@ -90,8 +82,8 @@ def checked_bytes(path: Path, kind: ResultKind, digests: Mapping[str, str] | Non
     return content
 
 
-def listing_of(path: Path) -> tuple[ResultKind, dict[str, str]] | None:
-    """Find the list that has the checksum of a file, in the file's folder."""
+def find_list(path: Path) -> tuple[ResultKind, dict[str, str]] | None:
+    """Find the list in a file's folder that has the file's checksum."""
     for kind in RESULT_KINDS:
         digests = read_list(path.parent, kind)
         if digests is not None and path.name in digests:
@@ -100,6 +92,9 @@ def listing_of(path: Path) -> tuple[ResultKind, dict[str, str]] | None:
 
 
 def _unreadable(path: Path, kind: ResultKind, why: str) -> DataError:
-    return DataError(
-        f"{path} cannot be read: {why}. Run `cnatool {kind} … -o {path.parent}` again."
-    )
+    return DataError(f"{path} cannot be read: {why}. {write_again(kind, path.parent)}")
+
+
+def write_again(kind: ResultKind, folder: Path) -> str:
+    """Advise to write the results of a folder again."""
+    return f"Run `{kind}(..., folder={str(folder)!r})` again."

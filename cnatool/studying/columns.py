@@ -1,4 +1,4 @@
-"""The columns of a frame of networks: what a score gives as a number, under a name."""
+"""Columns of a frame of networks: the numbers of a score, by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ TAG = "tag."
 TEXTS = ("id", "path", "test_path", "model", "convention")
 TARGETS = ("test.accuracy", "gap")
 
+_ESTIMATES = ("gap", "gap_accuracy", "gap_loss", "cna_area", "margin", "cna_margin")
 _BASELINES = (
     "l2",
     "spectral",
@@ -29,13 +30,13 @@ _BASELINES = (
     "depth",
 )
 _CNA_FORMS = ("pearson", "spearman", "kendall", "smoothed")
-# What any claim about generalisation must beat.
+# Baselines that any claim about generalisation must beat.
 _TRIVIAL = frozenset(
     {"log.parameter_norm", "log.l1", "log.distance", "log.parameters", "log.depth"}
 )
 _GAPS = frozenset({"gap", "gap_accuracy", "gap_loss"})
-# What is made of the test labels, as the targets are, and what is no measure of a network.
-_NO_MEASURES = _GAPS | {"test.accuracy", "test.loss"}
+# Columns that depend on the test labels, as the targets do.
+_NOT_MEASURES = _GAPS | {"test.accuracy", "test.loss"}
 
 
 def tag_column(tag: str) -> str:
@@ -44,8 +45,8 @@ def tag_column(tag: str) -> str:
 
 
 def measure_kind(column: str) -> MeasureKind | None:
-    """Say what a column of numbers is: a measure, a norm, a trivial baseline, or None of them."""
-    if column in _NO_MEASURES or column.endswith(".samples"):
+    """Classify a column of numbers as a measure, a norm or a trivial baseline; None if neither."""
+    if column in _NOT_MEASURES or column.endswith(".samples"):
         return None
     if column in _TRIVIAL or column.endswith((".accuracy", ".loss")):
         return "trivial"
@@ -58,44 +59,39 @@ def is_share(column: str) -> bool:
 
 
 def is_variant(column: str) -> bool:
-    """Say whether a measure is but another form of one that there is."""
+    """Whether a measure is a variant of another column, such as CNA by another coefficient."""
     return ".cna." in column or column.endswith(".std")
 
 
-def measured(score: ScoreResult) -> Iterator[tuple[str, float | None, str | None]]:
-    """Give every number of a score with its column, or the reason why it is undefined."""
+def list_measures(score: ScoreResult) -> Iterator[tuple[str, float | None, str | None]]:
+    """Yield each number of a score as (column, value, reason why it is undefined)."""
     for name, split in score.splits.items():
-        for column, value, reason in _of_split(split):
+        for column, value, reason in _list_split_measures(split):
             yield f"{name}.{column}", value, reason
-    estimates: tuple[tuple[str, Estimate | ResampledEstimate], ...] = (
-        ("gap", score.gap),
-        ("gap_accuracy", score.gap_accuracy),
-        ("gap_loss", score.gap_loss),
-        ("cna_area", score.cna_area),
-        ("margin", score.margin),
-        ("cna_margin", score.cna_margin),
-    )
-    for column, estimate in estimates:
+    for column in _ESTIMATES:
+        estimate: Estimate | ResampledEstimate = getattr(score, column)
         yield column, estimate.value, estimate.reason
     for column in _BASELINES:
         baseline: Baseline = getattr(score.baselines, column)
         yield f"log.{column}", baseline.log, None if baseline.log is not None else baseline.reason
 
 
-def _of_split(split: SplitResult) -> Iterator[tuple[str, float | None, str | None]]:
+def _list_split_measures(
+    split: SplitResult,
+) -> Iterator[tuple[str, float | None, str | None]]:
     yield "samples", float(split.samples), None
     yield "accuracy", split.accuracy, split.performance_reason
     yield "loss", split.loss, split.performance_reason
-    for name, spread, named in (
+    for name, spread, reason in (
         ("alpha", split.alpha, None),
         ("beta", split.beta, split.beta_reason),
     ):
-        broken = named or f"{name} is not finite"
-        yield f"{name}.mean", spread.mean, None if spread.mean is not None else broken
-        yield f"{name}.std", spread.std, None if spread.std is not None else broken
+        undefined = reason or f"{name} is not finite"
+        yield f"{name}.mean", spread.mean, None if spread.mean is not None else undefined
+        yield f"{name}.std", spread.std, None if spread.std is not None else undefined
     yield "cna", split.cna.value, split.cna.reason
     for name in _CNA_FORMS:
-        found: Estimate = getattr(split.coefficients, name)
-        yield f"cna.{name}", found.value, found.reason
+        coefficient: Estimate = getattr(split.coefficients, name)
+        yield f"cna.{name}", coefficient.value, coefficient.reason
     batches = split.coefficients.minibatches
     yield "cna.minibatches", batches.mean, batches.reason if batches.mean is None else None

@@ -1,4 +1,4 @@
-"""The frame of networks: one row each, from stores, from elsewhere, or from both."""
+"""Frames of networks, one row per network, from stores and from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cnatool._util.spreadsheets import from_spreadsheet
 from cnatool._util.text import list_names, one_line
 from cnatool.errors import DataError, UsageError
-from cnatool.studying.checksums import checked_bytes, listing_of
+from cnatool.studying.checksums import find_list, read_checked
 from cnatool.studying.columns import TAG, TEXTS, tag_column
 from cnatool.studying.replace import check_finished
 
@@ -22,44 +22,49 @@ if TYPE_CHECKING:
     from cnatool.studying.collect import ScoredNetwork
 
 
-def networks_frame(networks: Sequence[ScoredNetwork]) -> polars.DataFrame:
-    """Make the frame of scored networks."""
+def build_frame(networks: Sequence[ScoredNetwork]) -> polars.DataFrame:
+    """Build the frame of scored networks."""
     import polars as pl
 
-    tags = sorted({tag for one in networks for tag in one.tags})
-    columns = list(dict.fromkeys(column for one in networks for column in one.values))
+    tags = sorted({tag for network in networks for tag in network.tags})
+    columns = list(dict.fromkeys(column for network in networks for column in network.values))
     data: dict[str, polars.Series] = {
-        name: pl.Series(name, [getattr(one, name) for one in networks], pl.String) for name in TEXTS
+        name: pl.Series(name, [getattr(network, name) for network in networks], pl.String)
+        for name in TEXTS
     }
     for tag in tags:
         name = tag_column(tag)
-        data[name] = pl.Series(name, [one.tags.get(tag) for one in networks], pl.String)
+        data[name] = pl.Series(name, [network.tags.get(tag) for network in networks], pl.String)
     for name in columns:
-        data[name] = pl.Series(name, [one.values.get(name) for one in networks], pl.Float64)
+        data[name] = pl.Series(name, [network.values.get(name) for network in networks], pl.Float64)
     return pl.DataFrame(data)
 
 
-def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
-    """Read a frame of networks from elsewhere, with the columns that a study knows.
+def read_networks(source: str | Path | polars.DataFrame) -> polars.DataFrame:
+    """Read a frame of networks, and name its columns as a study does.
 
-    Numbers are measures, everything else is a tag: a column ``arch`` of text becomes
-    ``tag.arch``. A tag in numbers must be called so: ``tag.lr``.
+    Columns of numbers are measures, all others are tags: a column ``arch`` of text becomes
+    ``tag.arch``. A tag that holds numbers must have the prefix: ``tag.lr``.
     """
     import polars as pl
 
-    name = "--from"
+    name = "`frame`"
     if isinstance(source, pl.DataFrame):
         frame = source
     else:
         path = Path(source)
-        name = f"--from {path}"
+        name = f"`frame` {path}"
         if path.suffix not in (".parquet", ".csv"):
             raise UsageError(f"{name}: the name must end in .parquet or .csv.")
-        given = _given(path, name)
+        readable = _check_source(path, name)
         try:
-            # A name such as a[1].csv is no pattern.
-            frame = pl.read_parquet(given, glob=False) if path.suffix == ".parquet" else _csv(given)
-        except Exception as error:  # polars raises its own kinds for what it cannot read
+            # A name such as a[1].csv is not a pattern.
+            frame = (
+                pl.read_parquet(readable, glob=False)
+                if path.suffix == ".parquet"
+                else _read_csv(readable)
+            )
+        except Exception as error:  # polars has its own exceptions
             raise DataError(f"{name} cannot be read: {one_line(error)}.") from error
     if "id" not in frame.columns:
         raise DataError(
@@ -68,34 +73,34 @@ def frame_from(source: str | Path | polars.DataFrame) -> polars.DataFrame:
         )
     if frame["id"].null_count():
         raise DataError(f"{name}: {frame['id'].null_count()} rows have no id.")
-    columns = [_known(column) for column in frame.iter_columns()]
-    twice = [name for name, count in Counter(one.name for one in columns).items() if count > 1]
-    if twice:
+    columns = [_normalise(column) for column in frame.iter_columns()]
+    repeated = [name for name, n in Counter(column.name for column in columns).items() if n > 1]
+    if repeated:
         raise DataError(
-            f"{name}: the columns {twice[0].removeprefix(TAG)} and {twice[0]} are both a tag, and "
-            "the same one."
+            f"{name}: the columns {repeated[0].removeprefix(TAG)} and {repeated[0]} are the same "
+            "tag. Rename one of them."
         )
     frame = frame.select(columns)
-    double = frame.filter(frame["id"].is_duplicated())["id"].unique(maintain_order=True)
-    if len(double):
-        raise DataError(f"{name}: the id {list_names(double[:1])} is there more than once.")
+    repeated_ids = frame.filter(frame["id"].is_duplicated())["id"].unique(maintain_order=True)
+    if len(repeated_ids):
+        raise DataError(f"{name}: the id {list_names(repeated_ids[:1])} occurs more than once.")
     return frame
 
 
-def _given(path: Path, name: str) -> Path | BytesIO:
-    """Give what polars should read: the path, or the checked bytes of a file that is listed."""
+def _check_source(path: Path, name: str) -> Path | BytesIO:
+    """Return the path, or the checked content of a file that a list of checksums has."""
     try:
         check_finished(path.parent)
-        listing = listing_of(path)
-        return path if listing is None else BytesIO(checked_bytes(path, *listing))
+        listing = find_list(path)
+        return path if listing is None else BytesIO(read_checked(path, *listing))
     except DataError as error:
         raise DataError(
             f"{name}: {error} To use a file that you changed on purpose, give it another name."
         ) from error
 
 
-def _csv(source: Path | BytesIO) -> polars.DataFrame:
-    """Read CSV, and undo the quoting of `write_csv`; ``nan`` and ``inf`` are numbers."""
+def _read_csv(source: Path | BytesIO) -> polars.DataFrame:
+    """Read CSV, and remove the quotes of `write_csv`; ``nan`` and ``inf`` are numbers."""
     import polars as pl
 
     frame = from_spreadsheet(pl.read_csv(source, infer_schema_length=None, glob=False))
@@ -108,8 +113,8 @@ def _csv(source: Path | BytesIO) -> polars.DataFrame:
     return frame
 
 
-def _known(column: polars.Series) -> polars.Series:
-    """Give a column under the name and of the type that a study has it."""
+def _normalise(column: polars.Series) -> polars.Series:
+    """Convert a column to the name and type that it has in a study."""
     import polars as pl
 
     name = column.name
@@ -122,16 +127,16 @@ def _known(column: polars.Series) -> polars.Series:
         return column.cast(pl.Float64)
     if column.dtype.is_nested():
         raise DataError(
-            f"--from: column {name!r} holds {column.dtype}; a number or a text a row is needed."
+            f"`frame`: column {name!r} holds {column.dtype}; one number or text per row is needed."
         )
     return column.cast(pl.String).alias(tag_column(name))
 
 
-def joined(scored: polars.DataFrame, other: polars.DataFrame) -> polars.DataFrame:
+def join_networks(scored: polars.DataFrame, other: polars.DataFrame) -> polars.DataFrame:
     """Join two frames of networks by id.
 
-    Where both have a value of one column, that of `other` replaces that of `scored`; networks that
-    only one has are kept.
+    Where both have a value, that of `other` replaces that of `scored`; networks that only one of
+    them has are kept.
     """
     import polars as pl
 
@@ -143,8 +148,8 @@ def joined(scored: polars.DataFrame, other: polars.DataFrame) -> polars.DataFram
     for name in both:
         if scored[name].dtype != other[name].dtype:
             raise DataError(
-                f"--from: column {name!r} holds {other[name].dtype}, and the scored networks have "
-                f"{scored[name].dtype} there."
+                f"`frame`: column {name!r} holds {other[name].dtype}, but that of the scored "
+                f"networks holds {scored[name].dtype}."
             )
     together = together.with_columns(
         pl.coalesce(f"{name}{new}", name).alias(name) for name in both

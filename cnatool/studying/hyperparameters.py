@@ -1,4 +1,4 @@
-"""Selection of the tags that are hyperparameters."""
+"""Tags that are hyperparameters, selected by their names and values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnatool.studying.statistics.granulated import coupled_pairs
+from cnatool.studying.statistics.granulated import find_coupled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 _REPETITIONS = frozenset({"seed", "repeat", "repetition", "replicate", "rep", "trial", "fold"})
 _RUNS = frozenset({"run", "id", "uuid", "job"})
 _OF_RUNS = frozenset({"id", "uuid", "name", "number", "run", "job", "trial", "experiment"})
-# The place of a checkpoint in training; "epochs" and "steps" say how long training was.
+# The place of a checkpoint in training; "epochs" and "steps" are lengths of training.
 _STEPS = frozenset({"epoch", "step", "iteration", "iter", "checkpoint", "ckpt"})
 _OF_STEPS = frozenset({"global", "train", "training", "number", "no"})
 
 
 class HyperparameterTags(msgspec.Struct, frozen=True):
-    """What each tag is to the statistics that hold hyperparameters fixed.
+    """The role of each tag in the statistics that hold hyperparameters fixed.
 
     Attributes
     ----------
     names : tuple of str
         Hyperparameters, whose effect is studied one at a time.
     held : tuple of str
-        Tags that are no hyperparameters, but are the same in both networks of every pair.
+        Tags that are not hyperparameters, but are equal in both networks of every pair.
     others : dict of str to str
         Every other tag, with the reason.
     """
@@ -41,20 +41,20 @@ class HyperparameterTags(msgspec.Struct, frozen=True):
     others: dict[str, str]
 
 
-def hyperparameter_tags(
+def select_hyperparameters(
     tags: Mapping[str, Sequence[str | None]], cluster: str | None
 ) -> HyperparameterTags:
-    """Decide which tags are hyperparameters.
+    """Select the tags that are hyperparameters.
 
-    Not the cluster tag, nor seeds and other repetitions, nor names of runs, nor steps of training,
-    nor a tag that is constant, names each network, or follows from others. Where networks are
+    These exclude the cluster tag, seeds and other repetitions, names of runs, steps of training,
+    and tags that are constant, name each network, or follow from others. Where networks are
     checkpoints at common steps, the step is held fixed.
     """
-    levels = {tag: tag_levels(values) for tag, values in tags.items()}
+    levels = {tag: encode_levels(values) for tag, values in tags.items()}
     others: dict[str, str] = {}
     steps = []
     for tag, codes in levels.items():
-        words = _words(tag)
+        words = _split_words(tag)
         number = int(codes.max(initial=0)) + 1
         if number == 1:
             others[tag] = "the same for all networks"
@@ -72,27 +72,27 @@ def hyperparameter_tags(
     names = [tag for tag in levels if tag not in others]
     repetitions = [levels[tag] for tag, why in others.items() if why == "a repetition"]
     runs = [tag for tag, why in others.items() if why in ("the clusters", "names runs")]
-    for tag in _scheduled(names, levels, steps, runs):
+    for tag in _find_scheduled(names, levels, steps, runs):
         others[tag] = f"determined by {steps[0]}"
         names.remove(tag)
-    for tag, why in _dependent(names, levels, repetitions):
+    for tag, why in _find_dependent(names, levels, repetitions):
         names.remove(tag)
         others[tag] = why
-    held = _held(names, steps, levels)
+    held = _select_held(names, steps, levels)
     for tag in held:
         del others[tag]
     return HyperparameterTags(tuple(names), tuple(held), others)
 
 
-def tag_levels(values: Sequence[str | None]) -> NDArray[np.intp]:
-    """Return the place of each value among a tag's sorted values; no value comes first."""
-    # A text that no tag can be.
+def encode_levels(values: Sequence[str | None]) -> NDArray[np.intp]:
+    """Return the rank of each value among a tag's distinct values; None comes first."""
+    # None differs from every text.
     texts = [("", "") if text is None else ("+", text) for text in values]
     numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
     return np.array([numbers[text] for text in texts], np.intp)
 
 
-def _words(tag: str) -> list[str]:
+def _split_words(tag: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", tag)
     return re.findall(r"[^\W\d_]+", spaced.lower()) or [tag]
 
@@ -101,16 +101,16 @@ def _is_step(words: Sequence[str]) -> bool:
     return bool(_STEPS & set(words)) and set(words) <= _STEPS | _OF_STEPS
 
 
-def _scheduled(
+def _find_scheduled(
     names: Sequence[str],
     levels: Mapping[str, NDArray[np.intp]],
     steps: Sequence[str],
     runs: Sequence[str],
 ) -> list[str]:
-    """Return the candidates that change over training, alike in all runs, as a schedule does.
+    """Return the candidates that change over training in the same way in all runs, as schedules.
 
-    The step at which each network stopped may well determine its hyperparameters; but then it is
-    the same for all networks of a run, or determines all hyperparameters.
+    The step at which a network stopped may determine its hyperparameters; but then it is the same
+    for all networks of a run, or determines all hyperparameters.
     """
     series = [
         step for step in steps if not any(_determines([levels[r]], levels[step]) for r in runs)
@@ -126,20 +126,20 @@ def _scheduled(
     ]
 
 
-def _dependent(
+def _find_dependent(
     names: Sequence[str],
     levels: Mapping[str, NDArray[np.intp]],
     repetitions: Sequence[NDArray[np.intp]],
 ) -> list[tuple[str, str]]:
-    """Find the candidates that follow from others, in an order in which they can be dropped."""
+    """Find the candidates that follow from others, each with the reason, in order of removal."""
     left = list(names)
-    found: list[tuple[str, str]] = []
+    dropped: list[tuple[str, str]] = []
 
     def drop(tag: str, why: str) -> None:
         left.remove(tag)
-        found.append((tag, why))
+        dropped.append((tag, why))
 
-    # The same division of the networks under another name, before a name for several tags.
+    # First, tags that divide the networks in the same way; then names of combinations of tags.
     for tag in reversed(names):
         for other in [other for other in left if tag in left and other != tag]:
             if _determines([levels[other]], levels[tag]) and _determines(
@@ -156,7 +156,7 @@ def _dependent(
             for other in named
             if not any(_determines([levels[o]], levels[other]) for o in named if o != other)
         ]
-        # The name of a run often has its seed in it.
+        # The name of a run often contains its seed.
         parts = [*(levels[other] for other in named), *repetitions]
         if (len(free) > 1 and len(named) == len(left) - 1) or (
             named and _determines(parts, levels[tag])
@@ -172,30 +172,30 @@ def _dependent(
         if (
             len(others) > 1
             and all(levels[tag].max() > codes.max() for codes in others)
-            and _together(others).max() + 1 < len(levels[tag])
+            and _combine(others).max() + 1 < len(levels[tag])
             and _determines(others, levels[tag])
         ):
             drop(tag, f"determined by {', '.join(other for other in left if other != tag)}")
-    return found
+    return dropped
 
 
-def _together(codes: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return a number for each network's combination of several tags."""
+def _combine(codes: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """Return the index of each network's combination of levels of several tags."""
     return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].ravel()
 
 
 def _determines(codes: Sequence[NDArray[np.intp]], tag: NDArray[np.intp]) -> bool:
-    """Whether networks that agree in some tags agree in another one."""
+    """Whether networks that agree in some tags also agree in another one."""
     if not codes:
         return False
-    combinations = _together(codes)
-    return bool(_together([combinations, tag]).max() == combinations.max())
+    combinations = _combine(codes)
+    return bool(_combine([combinations, tag]).max() == combinations.max())
 
 
-def _held(
+def _select_held(
     names: Sequence[str], steps: Sequence[str], levels: Mapping[str, NDArray[np.intp]]
 ) -> list[str]:
-    """Choose the step tag at whose values runs are compared, if their checkpoints share steps."""
+    """Select the step tag to hold fixed, if checkpoints of several runs share steps."""
     if not names:
         return []
     for step in sorted(steps, key=lambda tag: int(levels[tag].max())):
@@ -203,6 +203,6 @@ def _held(
         if _determines(others, levels[step]):
             continue
         axes = np.stack([levels[tag] for tag in (*names, step)], axis=1)
-        if any(coupled_pairs(axes, axis).first.size for axis in range(len(names))):
+        if any(len(find_coupled_pairs(axes, axis)) for axis in range(len(names))):
             return [step]
     return []

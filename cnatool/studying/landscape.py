@@ -1,10 +1,10 @@
-"""Checkpoints → the plane of their activations, and CNA over it (paper Fig. 5)."""
+"""The principal plane of checkpoints' activations, and CNA over it (paper Fig. 5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.metrics.estimate import Estimate
-from cnatool.scoring.results import LayerResult
-from cnatool.scoring.split import finite
+from cnatool.scoring.split import finite_or_none
+from cnatool.scoring.split_selection import layer_results
 from cnatool.store.reader import as_paths, open_store
-from cnatool.studying.find import find_stores, store_ids
-from cnatool.studying.minibatch import gathered, same_minibatch, usable
+from cnatool.studying.find import find_stores, name_stores
+from cnatool.studying.minibatch import drop_unusable, read_minibatch, select_minibatch
 from cnatool.studying.omissions import UNUSABLE, Omissions
 from cnatool.studying.results import GridPoint, LandscapePoint, LandscapeResult
-from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
+from cnatool.studying.series import NO_TAG_NOTE, explain_exclusion, order_checkpoints
 from cnatool.studying.statistics.plane import check_points, principal_plane
 from cnatool.studying.write import check_folder, write_results
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from cnatool.studying.series import Series
     from cnatool.studying.statistics.plane import Plane
 
-# The grid goes so far beyond the checkpoints, as a share of their extent.
-_BEYOND = 0.2
+# Margin of the grid around the checkpoints, as a share of their extent.
+_MARGIN = 0.2
 _LARGEST_GRID = 200
 
 
@@ -49,10 +49,10 @@ class Landscape:
     Attributes
     ----------
     points : polars.DataFrame
-        One row a checkpoint: ``run``, ``step``, ``id``, ``path``, ``x``, ``y``, ``captured``,
+        One row per checkpoint: ``run``, ``step``, ``id``, ``path``, ``x``, ``y``, ``captured``,
         ``cna``, ``cna_projected``; null where undefined.
     grid : polars.DataFrame
-        One row a point of the grid: ``x``, ``y``, ``cna``.
+        One row per point of the grid: ``x``, ``y``, ``cna``.
     result : LandscapeResult
         The same as typed records, with all reasons.
     """
@@ -77,25 +77,25 @@ def landscape(
     strict: bool = False,
     observer: Observer | None = None,
 ) -> Landscape:
-    """Give CNA over the plane in which the activations of checkpoints differ most (paper Fig. 5).
+    """Compute CNA over the plane in which the activations of checkpoints differ most (Fig. 5).
 
-    A checkpoint is the vector of all activations of the layers that β is over, for all samples of
-    one minibatch. The plane is that of the first two principal components of these vectors; a
-    point of it stands for the activations that inverse PCA gives. β is linear in the activations,
-    so that of a point follows from those of the checkpoints without them.
+    A checkpoint is the vector of all activations of the layers behind β, for all samples of one
+    minibatch. The plane is that of the first two principal components of these vectors; a point
+    of it represents the activations that inverse PCA gives. β is linear in the activations, so β
+    at a point follows from β at the checkpoints.
 
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores with whole activations, and folders of such. One that is missing, broken, or of
-        another network or other data than most is left out and listed in the result, with the
-        reason.
+        Stores with whole activations, and folders of such stores. A store that is missing or
+        damaged, or belongs to another network or other data than most, is left out and listed in
+        the result, with the reason.
     order, by
         As of `cnatool.trajectory`.
     split : str, optional
-        The split that the minibatch is of; by default ``train``, or the only one.
+        The split from which the minibatch is taken; by default ``train``, or the only one.
     samples : int
-        Samples of the minibatch: the first ones of the split.
+        Size of the minibatch, the first samples of the split.
     grid : int
         Points of the grid along each axis.
     folder : str or Path, optional
@@ -103,9 +103,9 @@ def landscape(
     convention, overrides, inputs
         As of `cnatool.score`.
     strict : bool
-        Raise the error of the first store that cannot be used, rather than leave it out.
+        Raise the error of the first store that cannot be used instead of leaving it out.
     observer : Observer, optional
-        Told of progress.
+        Receives notes and progress.
 
     Returns
     -------
@@ -114,56 +114,47 @@ def landscape(
     Raises
     ------
     UsageError
-        If a tag, a split, the convention or a field does not exist, or the order is not clear.
+        If a tag, a split, the convention or a field does not exist, or the order is ambiguous.
     DataError
         If fewer than three stores can be used, or no run has two checkpoints.
     MetricError
-        If as many stores hold some samples or layers as others, or they do not span a plane.
+        If no majority of the stores shares layers and samples, or the stores do not span a plane.
     StoreWriteError
         If the folder cannot be written.
     CnatoolError, OSError
         If a store cannot be used, and `strict`.
     """
     if samples < 2:
-        raise UsageError(f"--samples {samples}: at least 2 are needed.")
+        raise UsageError(f"`samples` {samples}: at least 2 are needed.")
     if not 2 <= grid <= _LARGEST_GRID:
-        raise UsageError(f"--grid {grid}: give from 2 to {_LARGEST_GRID} points.")
+        raise UsageError(f"`grid` {grid}: give from 2 to {_LARGEST_GRID} points.")
     named = Convention.named(convention, overrides)
     fields = named.fields
     observer = Silent() if observer is None else observer
     omissions = Omissions(observer, strict=strict)
-    paths, nothing = find_stores([stores] if isinstance(stores, str | Path) else stores)
-    omissions.extend(nothing)
-    places = _places(paths, store_ids(paths), as_paths(inputs), order, by, omissions)
-    _check_points(len([one for one in places if one.store is not None]), omissions)
-    placed = series_of(
-        [one.name for one in places],
-        [None if one.store is None else one.store.record.tags for one in places],
+    opened = _open_stores(stores, as_paths(inputs), order, by, omissions)
+    usable = {i: store for i, (_, store) in enumerate(opened) if store is not None}
+    _check_points(len(usable), omissions)
+    whole = order_checkpoints(
+        [name for name, _ in opened],
+        [None if store is None else store.record.tags for _, store in opened],
         order=order,
         by=by,
     )
-    opened = {number: one.store for number, one in enumerate(places) if one.store is not None}
-    minibatch = same_minibatch(opened, split, samples, fields, omissions)
+    minibatch = select_minibatch(usable, split, samples, fields, omissions)
     _check_points(len(minibatch.splits), omissions)
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
-    minibatch, gram, beta = _gathered(minibatch, fields, omissions, observer)
-    series = placed.among(minibatch.numbers)
-    names = [places[number].name for number in minibatch.numbers]
+    minibatch, gram, beta = _read_usable(minibatch, fields, omissions, observer)
+    series = whole.select(minibatch.numbers)
     plane = principal_plane(gram)
 
-    def correlation(values: NDArray[np.float64]) -> Estimate:
-        return _cna(minibatch.alpha, values, fields)
+    def correlate(values: NDArray[np.float64]) -> Estimate:
+        return _estimate_cna(minibatch.alpha, values, fields)
 
-    points = _points(
-        series,
-        names,
-        [str(split.store.path) for split in minibatch.splits],
-        plane,
-        beta,
-        correlation,
-    )
+    names = [opened[number][0] for number in minibatch.numbers]
+    paths = [str(split.store.path) for split in minibatch.splits]
     result = LandscapeResult(
         schema="cnatool.landscape/1",
         convention=named,
@@ -172,62 +163,56 @@ def landscape(
         split=minibatch.split,
         samples=len(minibatch.alpha),
         fingerprint=minibatch.fingerprint,
-        layers=tuple(
-            LayerResult(number, layer.tensor.name, layer.operator, layer.depth)
-            for number, layer in enumerate(minibatch.layers, start=1)
-        ),
+        layers=layer_results(minibatch.layers),
         dimension=minibatch.dimension,
         variance_shares=tuple(map(float, plane.shares)),
-        points=tuple(points),
+        points=tuple(_make_points(series, names, paths, plane, beta, correlate)),
         grid_size=grid,
-        grid=tuple(_grid(plane, beta, grid, correlation)),
-        notes=tuple(_notes(series, minibatch, samples)),
+        grid=tuple(_make_grid(plane, beta, grid, correlate)),
+        notes=tuple(_write_notes(series, minibatch, samples)),
         not_scored=tuple(omissions.stores),
     )
-    found = Landscape(_points_frame(result), _grid_frame(result), result)
+    points_frame, grid_frame = _build_frames(result)
     if where is not None:
-        tables = {"landscape_points": found.points, "landscape_grid": found.grid}
+        tables = {"landscape_points": points_frame, "landscape_grid": grid_frame}
         write_results(where, tables, "landscape", result.to_json())
-    return found
+    return Landscape(points_frame, grid_frame, result)
 
 
-class _Place(NamedTuple):
-    """A store that was given, by its name; None where it cannot be opened."""
-
-    name: str
-    store: Store | None
-
-
-def _places(
-    paths: Sequence[Path],
-    names: Sequence[str],
+def _open_stores(
+    places: str | Path | Iterable[str | Path],
     inputs: tuple[Path, ...],
     order: str | None,
     by: str | None,
     omissions: Omissions,
-) -> list[_Place]:
-    """Open all stores; those without a place in the series are left out altogether."""
-    places = []
-    for path, name in zip(paths, names, strict=True):
+) -> list[tuple[str, Store | None]]:
+    """Open all stores, by name; None for one that cannot be opened.
+
+    Stores that have no place in the series are left out altogether.
+    """
+    paths, rejected = find_stores([places] if isinstance(places, str | Path) else places)
+    omissions.extend(rejected)
+    opened: list[tuple[str, Store | None]] = []
+    for path, name in zip(paths, name_stores(paths), strict=True):
         store = None
-        with omissions.catching(path):
+        with omissions.catch(path):
             store = open_store(path, inputs)
-        places.append(_Place(name, store))
-    tags = [one.store.record.tags for one in places if one.store is not None]
-    found = []
-    for one in places:
+        opened.append((name, store))
+    tags = [store.record.tags for _, store in opened if store is not None]
+    kept = []
+    for name, store in opened:
         reason = None
-        if one.store is not None:
-            reason = no_place(one.store.record.tags, tags, order=order, by=by)
-        if one.store is None or reason is None:
-            found.append(one)
+        if store is not None:
+            reason = explain_exclusion(store.record.tags, tags, order=order, by=by)
+        if store is None or reason is None:
+            kept.append((name, store))
         else:
-            omissions.add(one.store.path, MetricError(f"{one.store.path}: {reason}."))
-    return found
+            omissions.add(store.path, MetricError(f"{store.path}: {reason}."))
+    return kept
 
 
 def _check_points(points: int, omissions: Omissions) -> None:
-    """Refuse too few checkpoints; where some were left out, with the first reason."""
+    """Raise an error for too few checkpoints, with the reason of the first omission, if any."""
     try:
         check_points(points)
     except MetricError as error:
@@ -236,25 +221,26 @@ def _check_points(points: int, omissions: Omissions) -> None:
         raise
 
 
-def _gathered(
+def _read_usable(
     minibatch: Minibatch, fields: ConventionFields, omissions: Omissions, observer: Observer
 ) -> tuple[Minibatch, NDArray[np.float64], NDArray[np.float64]]:
-    """Read all checkpoints, without those whose activations turn out to be unusable."""
+    """Read all checkpoints; leave out those whose activations turn out to be unusable."""
     while True:
         try:
-            return minibatch, *gathered(minibatch, fields, observer)
+            return minibatch, *read_minibatch(minibatch, fields, observer)
         except UNUSABLE:
-            fewer = usable(minibatch, omissions)
+            fewer = drop_unusable(minibatch, omissions)
             if len(fewer.splits) == len(minibatch.splits):
                 raise
             minibatch = fewer
             _check_points(len(minibatch.splits), omissions)
 
 
-def _cna(
+def _estimate_cna(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: ConventionFields
 ) -> Estimate:
-    found = cna(
+    """Compute CNA without interval and test."""
+    estimate = cna(
         alpha,
         beta,
         form=fields.cna,
@@ -266,19 +252,19 @@ def _cna(
         seed=fields.resample_seed,
         stream=0,
     )
-    return Estimate(found.value, found.reason)
+    return Estimate(estimate.value, estimate.reason)
 
 
-def _points(
+def _make_points(
     series: Series,
-    names: list[str],
-    paths: list[str],
+    names: Sequence[str],
+    paths: Sequence[str],
     plane: Plane,
     beta: NDArray[np.float64],
-    correlation: Callable[[NDArray[np.float64]], Estimate],
+    correlate: Callable[[NDArray[np.float64]], Estimate],
 ) -> Iterator[LandscapePoint]:
     mean, first, second = plane.images(beta)
-    for run, step, number in series.placed:
+    for run, step, number in series.checkpoints:
         x, y = map(float, plane.coordinates[number])
         yield LandscapePoint(
             run=run,
@@ -287,68 +273,57 @@ def _points(
             path=paths[number],
             x=x,
             y=y,
-            captured=finite(plane.captured[number]),
-            cna=correlation(beta[number]),
-            cna_projected=correlation(mean + x * first + y * second),
+            captured=finite_or_none(plane.captured[number]),
+            cna=correlate(beta[number]),
+            cna_projected=correlate(mean + x * first + y * second),
         )
 
 
-def _grid(
+def _make_grid(
     plane: Plane,
     beta: NDArray[np.float64],
     size: int,
-    correlation: Callable[[NDArray[np.float64]], Estimate],
+    correlate: Callable[[NDArray[np.float64]], Estimate],
 ) -> Iterator[GridPoint]:
     mean, first, second = plane.images(beta)
     low, high = plane.coordinates.min(axis=0), plane.coordinates.max(axis=0)
-    beyond = _BEYOND * (high - low)
-    across, up = np.linspace(low - beyond, high + beyond, size).T.tolist()
-    for y in up:
-        for x in across:
-            yield GridPoint(x, y, correlation(mean + x * first + y * second))
+    margin = _MARGIN * (high - low)
+    xs, ys = np.linspace(low - margin, high + margin, size).T.tolist()
+    for y in ys:
+        for x in xs:
+            yield GridPoint(x, y, correlate(mean + x * first + y * second))
 
 
-def _notes(series: Series, minibatch: Minibatch, samples: int) -> Iterator[str]:
+def _write_notes(series: Series, minibatch: Minibatch, samples: int) -> Iterator[str]:
     if series.order is None:
         yield NO_TAG_NOTE
     if len(minibatch.alpha) < samples:
         yield (
-            f"split {minibatch.split} has no more than {len(minibatch.alpha)} of the {samples} "
-            "samples that were asked for"
+            f"split {minibatch.split} has only {len(minibatch.alpha)} of the {samples} samples "
+            "asked for"
         )
 
 
-def _points_frame(result: LandscapeResult) -> polars.DataFrame:
+def _build_frames(result: LandscapeResult) -> tuple[polars.DataFrame, polars.DataFrame]:
+    """Build the frame of checkpoints and the frame of the grid."""
     import polars as pl
 
-    return pl.DataFrame(
+    texts = dict.fromkeys(("id", "path"), pl.String)
+    numbers = dict.fromkeys(("x", "y", "captured", "cna", "cna_projected"), pl.Float64)
+    points = pl.DataFrame(
         [
             (
-                *(one.run, one.step, one.id, one.path, one.x, one.y, one.captured),
-                *(one.cna.value, one.cna_projected.value),
+                *(point.run, point.step, point.id, point.path, point.x, point.y, point.captured),
+                *(point.cna.value, point.cna_projected.value),
             )
-            for one in result.points
+            for point in result.points
         ],
-        schema={
-            "run": pl.String,
-            "step": pl.Float64,
-            "id": pl.String,
-            "path": pl.String,
-            "x": pl.Float64,
-            "y": pl.Float64,
-            "captured": pl.Float64,
-            "cna": pl.Float64,
-            "cna_projected": pl.Float64,
-        },
+        schema={"run": pl.String, "step": pl.Float64, **texts, **numbers},
         orient="row",
     )
-
-
-def _grid_frame(result: LandscapeResult) -> polars.DataFrame:
-    import polars as pl
-
-    return pl.DataFrame(
-        [(one.x, one.y, one.cna.value) for one in result.grid],
+    grid = pl.DataFrame(
+        [(point.x, point.y, point.cna.value) for point in result.grid],
         schema={"x": pl.Float64, "y": pl.Float64, "cna": pl.Float64},
         orient="row",
     )
+    return points, grid

@@ -1,4 +1,4 @@
-"""One minibatch at several checkpoints: the same samples, the same layers, whole activations."""
+"""The activations of one minibatch at several checkpoints of a network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import numpy as np
 from cnatool._util.observer import Silent
 from cnatool._util.threads import prefetch
 from cnatool.errors import MetricError, UsageError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients
-from cnatool.scoring.alpha import split_alpha
-from cnatool.scoring.split import named_split
-from cnatool.scoring.split_selection import range_advice, scored_parts
+from cnatool.metrics.beta import aggregate, slope_coefficients, sum_activations
+from cnatool.scoring.alpha import compute_alpha
+from cnatool.scoring.split import locate_errors
+from cnatool.scoring.split_selection import select_splits, suggest_range
 from cnatool.scoring.train_test import TRAIN
 from cnatool.store.integrity import combine_digests
-from cnatool.studying.statistics.plane import centred_products
+from cnatool.studying.collect import unfinished_error
+from cnatool.studying.statistics.plane import centred_gram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,42 +30,26 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.scoring.split_selection import ScoredParts
+    from cnatool.scoring.split_selection import SelectedSplits
     from cnatool.store.store import Split, Store
     from cnatool.store.stored_array import StoredArray
     from cnatool.studying.omissions import Omissions
 
 _ACTIVATIONS = "activations"
-# Values of all checkpoints in one block, of which up to four are in memory: 64 MiB each.
+# Values of all checkpoints in one block, 64 MiB; up to four blocks are in memory.
 _BLOCK_VALUES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """The first samples of a split, the same at all checkpoints.
-
-    Attributes
-    ----------
-    split : str
-        The split's name.
-    fingerprint : str
-        SHA-256 over the SHA-256 digests of each raw input's bytes, of these samples.
-    numbers : list of int
-        Which of the given stores the checkpoints are.
-    splits : list of Split
-        The split at each checkpoint.
-    layers : list of ScoredLayer
-        The layers that β is over.
-    alpha : (n,) float64 array
-        α of each sample.
-    """
+    """The first n samples of a split, the same at all checkpoints."""
 
     split: str
-    fingerprint: str
-    numbers: list[int]
-    splits: list[Split]
-    layers: list[ScoredLayer]
-    alpha: NDArray[np.float64]
+    fingerprint: str  # SHA-256 over the SHA-256 digest of each raw input's bytes
+    numbers: list[int]  # index of each checkpoint's store
+    splits: list[Split]  # of each checkpoint
+    layers: list[ScoredLayer]  # behind β
+    alpha: NDArray[np.float64]  # (n,)
 
     @property
     def dimension(self) -> int:
@@ -73,146 +58,144 @@ class Minibatch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """A store that could be of the same network over the same data as others."""
+class _Candidate:
+    """A store that may belong to the same network and data as others."""
 
     number: int
     split: Split
-    parts: ScoredParts
+    parts: SelectedSplits
 
-    def described(self) -> dict[str, object]:
-        """Give what is the same at all checkpoints of one network over the same data."""
+    def describe(self) -> dict[str, object]:
+        """Return what all checkpoints of one network over the same data have in common."""
         record = self.split.store.record
         layers = self.parts.layers
         return {
-            "layers": [(one.tensor.name, one.tensor.shape, one.depth) for one in layers],
+            "layers": [(layer.tensor.name, layer.tensor.shape, layer.depth) for layer in layers],
             "inputs": record.inputs,
             "preprocessing": record.preprocessing,
         }
 
 
-def same_minibatch(
+def select_minibatch(
     stores: Mapping[int, Store],
     name: str | None,
     samples: int,
     fields: ConventionFields,
     omissions: Omissions,
 ) -> Minibatch:
-    """Find the first samples of a split in all stores, and make sure that they are the same."""
-    found = []
+    """Select the first samples of a split; leave out stores of other networks or other samples."""
+    candidates = []
     for number, store in stores.items():
-        with omissions.catching(store.path):
-            found.append(_checkpoint(number, store, name, samples, fields))
-    if not found:
+        with omissions.catch(store.path):
+            candidates.append(_open_candidate(number, store, name, samples, fields))
+    if not candidates:
         raise omissions.too_few("no store holds activations for a landscape")
-    found = _alike(found, [one.described() for one in found], _other_network, omissions)
+    descriptions = [candidate.describe() for candidate in candidates]
+    candidates = _keep_majority(candidates, descriptions, _network_error, omissions)
     while True:
-        rows = min(samples, *(len(one.split) for one in found))
+        rows = min(samples, *(len(candidate.split) for candidate in candidates))
         digests = []
         readable = []
-        for one in found:
-            with omissions.catching(one.split.path):
-                digests.append(_fingerprint(one.split, rows))
-                readable.append(one)
+        for candidate in candidates:
+            with omissions.catch(candidate.split.path):
+                digests.append(_hash_inputs(candidate.split, rows))
+                readable.append(candidate)
         if not readable:
             raise omissions.too_few("the inputs of no store can be read")
-        found = _alike(readable, digests, partial(_other_samples, rows), omissions)
+        candidates = _keep_majority(readable, digests, partial(_samples_error, rows), omissions)
         # A store that was left out may have been the shortest.
-        if rows == min(samples, *(len(one.split) for one in found)):
+        if rows == min(samples, *(len(candidate.split) for candidate in candidates)):
             break
-    first = found[0]
-    with named_split(first.split):
+    first = candidates[0]
+    with locate_errors(first.split):
         slope_coefficients([layer.depth for layer in first.parts.layers])
-    with range_advice(first.parts), named_split(first.split):
-        alpha = split_alpha(first.split, fields, Silent(), rows)
+    with suggest_range(first.parts), locate_errors(first.split):
+        alpha = compute_alpha(first.split, fields, Silent(), rows)
     return Minibatch(
         first.split.name,
         digests[readable.index(first)],
-        [one.number for one in found],
-        [one.split for one in found],
+        [candidate.number for candidate in candidates],
+        [candidate.split for candidate in candidates],
         first.parts.layers,
         alpha,
     )
 
 
-def _checkpoint(
+def _open_candidate(
     number: int, store: Store, name: str | None, samples: int, fields: ConventionFields
-) -> _Checkpoint:
-    split = _split(store, name)
+) -> _Candidate:
+    split = _select_split(store, name)
     if not split.record.complete and len(split) < min(samples, split.record.rows):
-        raise MetricError(
-            f"{store.path} is not finished: split {split.name} has {len(split)} of "
-            f"{split.record.rows} rows. The same dump with --resume goes on."
-        )
-    parts = scored_parts(store, None, fields)
+        raise unfinished_error(store.path, split.name, len(split), split.record.rows)
+    parts = select_splits(store, None, fields)
     for layer in parts.layers:
         if layer.tensor.varies:
             raise MetricError(
-                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, and "
-                "a landscape needs as many activations at each checkpoint."
+                f"{store.path}: the shape of layer {layer.tensor.name!r} depends on the data, but "
+                "a landscape needs equally many activations at each checkpoint."
             )
-        # Refuses where only statistics are stored, and says what would help.
+        # Raises an error with advice where only statistics are stored.
         split.activations(layer.tensor.name)
-    return _Checkpoint(number, split, parts)
+    return _Candidate(number, split, parts)
 
 
-def _split(store: Store, name: str | None) -> Split:
+def _select_split(store: Store, name: str | None) -> Split:
     if name is None:
         name = next(iter(store.splits)) if len(store.splits) == 1 else TRAIN
     if name not in store.splits:
         raise UsageError(
-            f"--split {name}: {store.path} has no such split; it has "
+            f"`split` {name}: {store.path} has no such split; it has "
             f"{', '.join(store.splits) or 'none'}."
         )
     return store.splits[name]
 
 
-def _alike(
-    checkpoints: Sequence[_Checkpoint],
+def _keep_majority(
+    candidates: Sequence[_Candidate],
     kinds: Sequence[object],
-    difference: Callable[[_Checkpoint, _Checkpoint], MetricError],
+    error: Callable[[_Candidate, _Candidate], MetricError],
     omissions: Omissions,
-) -> list[_Checkpoint]:
-    """Keep the checkpoints of the kind that most are of; without a majority none is right."""
-    groups: list[tuple[object, list[_Checkpoint]]] = []
-    for one, kind in zip(checkpoints, kinds, strict=True):
-        group = next((some for other, some in groups if other == kind), None)
+) -> list[_Candidate]:
+    """Keep the candidates of the most frequent kind; raise the error if two are as frequent."""
+    groups: list[tuple[object, list[_Candidate]]] = []
+    for candidate, kind in zip(candidates, kinds, strict=True):
+        group = next((members for other, members in groups if other == kind), None)
         if group is None:
-            groups.append((kind, [one]))
+            groups.append((kind, [candidate]))
         else:
-            group.append(one)
-    most, *others = sorted((some for _, some in groups), key=len, reverse=True)
-    if others and len(others[0]) == len(most):
-        raise difference(most[0], others[0][0])
-    kept = {one.number for one in most}
-    for one in checkpoints:
-        if one.number not in kept:
-            omissions.add(one.split.path, difference(most[0], one))
-    return most
+            group.append(candidate)
+    majority, *others = sorted((members for _, members in groups), key=len, reverse=True)
+    if others and len(others[0]) == len(majority):
+        raise error(majority[0], others[0][0])
+    kept = {candidate.number for candidate in majority}
+    for candidate in candidates:
+        if candidate.number not in kept:
+            omissions.add(candidate.split.path, error(majority[0], candidate))
+    return majority
 
 
-def _other_network(one: _Checkpoint, other: _Checkpoint) -> MetricError:
-    there = other.described()
-    what = next(name for name, value in one.described().items() if value != there[name])
+def _network_error(first: _Candidate, second: _Candidate) -> MetricError:
+    a, b = first.describe(), second.describe()
+    field = next(name for name, value in a.items() if value != b[name])
     return MetricError(
-        f"{one.split.path} and {other.split.path} are no checkpoints of one network over the same "
-        f"data: their {what} are not the same."
+        f"{first.split.path} and {second.split.path} are not checkpoints of one network over the "
+        f"same data: their {field} differ."
     )
 
 
-def _other_samples(rows: int, one: _Checkpoint, other: _Checkpoint) -> MetricError:
+def _samples_error(rows: int, first: _Candidate, second: _Candidate) -> MetricError:
     return MetricError(
-        f"{one.split.path} and {other.split.path} do not hold the same first {rows} samples in "
-        f"split {other.split.name}, and a landscape is of one minibatch. Dump both over the same "
+        f"{first.split.path} and {second.split.path} do not hold the same first {rows} samples in "
+        f"split {second.split.name}, but a landscape needs one minibatch. Dump both over the same "
         "data."
     )
 
 
-def usable(minibatch: Minibatch, omissions: Omissions) -> Minibatch:
-    """Keep the checkpoints whose activations can be read and are finite."""
+def drop_unusable(minibatch: Minibatch, omissions: Omissions) -> Minibatch:
+    """Leave out the checkpoints whose activations cannot be read or are not finite."""
     kept = []
     for place, split in enumerate(minibatch.splits):
-        with omissions.catching(split.path):
+        with omissions.catch(split.path):
             for layer in minibatch.layers:
                 _check_finite(split, layer, len(minibatch.alpha))
             kept.append(place)
@@ -223,7 +206,8 @@ def usable(minibatch: Minibatch, omissions: Omissions) -> Minibatch:
     )
 
 
-def _fingerprint(split: Split, rows: int) -> str:
+def _hash_inputs(split: Split, rows: int) -> str:
+    """Compute the fingerprint of the first rows of a split's raw inputs."""
     digests = []
     for number in range(len(split.store.record.inputs)):
         digest = hashlib.sha256()
@@ -235,10 +219,18 @@ def _fingerprint(split: Split, rows: int) -> str:
     return combine_digests(digests)
 
 
-def gathered(
+def read_minibatch(
     minibatch: Minibatch, fields: ConventionFields, observer: Observer
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read the activations of all checkpoints once: products of the checkpoints, and their β."""
+    """Read the activations of K checkpoints once.
+
+    Returns
+    -------
+    (K, K) float64 array
+        Gram matrix of the centred checkpoints.
+    (K, n) float64 array
+        β of each sample at each checkpoint.
+    """
     splits, rows = minibatch.splits, len(minibatch.alpha)
     gram = np.zeros((len(splits), len(splits)))
     beta = np.zeros((len(splits), rows))
@@ -247,11 +239,11 @@ def gathered(
     for layer, coefficient in zip(minibatch.layers, coefficients, strict=True):
         sums = np.zeros_like(beta)
         arrays = [split.activations(layer.tensor.name) for split in splits]
-        for start, block in prefetch(_blocks(arrays, rows)):
-            checkpoints, some, columns = block.shape
-            flat = block.reshape(checkpoints * some, columns)
-            sums[:, start : start + some] += activation_sums(flat).reshape(checkpoints, some)
-            products = centred_products(block.reshape(checkpoints, some * columns))
+        for start, block in prefetch(_read_blocks(arrays, rows)):
+            checkpoints, count, columns = block.shape
+            flat = block.reshape(checkpoints * count, columns)
+            sums[:, start : start + count] += sum_activations(flat).reshape(checkpoints, count)
+            products = centred_gram(block.reshape(checkpoints, count * columns))
             if not np.isfinite(products).all():
                 for split in splits:
                     _check_finite(split, layer, rows)
@@ -259,20 +251,22 @@ def gathered(
                     f"the activations of layer {layer.tensor.name!r} are too large to square."
                 )
             gram += products
-            done += some * columns
+            done += count * columns
             observer.progress(_ACTIVATIONS, done, minibatch.dimension)
-        beta += coefficient * aggregated(sums, layer.tensor.shape, fields.aggregate)
+        beta += coefficient * aggregate(sums, layer.tensor.shape, fields.aggregate)
     return gram, beta
 
 
-def _blocks(arrays: Sequence[StoredArray], rows: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Give ``(first row, values)`` of all arrays, (K, rows, columns); whole rows if they fit."""
+def _read_blocks(
+    arrays: Sequence[StoredArray], rows: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield (first row, values), (K, rows, columns), of K arrays; whole rows where they fit."""
     width = math.prod(arrays[0].shape[1:])
     most = max(1, _BLOCK_VALUES // len(arrays))
     step = max(1, most // max(1, width))
     chunk = max(array.chunk_rows for array in arrays)
     if step > chunk:
-        # A chunk is decompressed as a whole.
+        # Chunks are decompressed whole.
         step = step // chunk * chunk
     for start in range(0, rows, step):
         stop = min(start + step, rows)
@@ -288,11 +282,11 @@ def _check_finite(split: Split, layer: ScoredLayer, rows: int) -> None:
     for start, block in split.activations(layer.tensor.name).blocks():
         if start >= rows:
             break
-        broken = ~np.isfinite(block[: rows - start].reshape(min(len(block), rows - start), -1))
-        if broken.any():
+        nonfinite = ~np.isfinite(block[: rows - start].reshape(min(len(block), rows - start), -1))
+        if nonfinite.any():
             raise MetricError(
                 f"{split.path}, split {split.name!r}: the activations of layer "
                 f"{layer.tensor.name!r} are not finite for sample row "
-                f"{start + int(broken.any(axis=1).argmax())}, so this checkpoint has no place in a "
-                "plane."
+                f"{start + int(nonfinite.any(axis=1).argmax())}, so this checkpoint has no place "
+                "in a plane."
             )

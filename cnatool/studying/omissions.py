@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
 
-# Errors that are about one store alone. Any other exception is a fault of cnatool, and ends the
+# Errors that concern one store alone. Any other exception is a defect of cnatool and ends the
 # command.
 UNUSABLE = (CnatoolError, OSError)
 
@@ -33,7 +33,7 @@ class Omissions:
     Attributes
     ----------
     stores : list of NotScored
-        The stores that were left out, in the order in which they were found.
+        The stores that were left out, in order.
     """
 
     def __init__(self, observer: Observer, *, strict: bool) -> None:
@@ -44,15 +44,22 @@ class Omissions:
 
     def add(self, path: str | Path, error: CnatoolError | OSError) -> None:
         """Leave a store out because of an error; if the command is strict, raise the error."""
+        self._add(NotScored(str(path), str(error)), error)
+
+    def extend(self, places: Iterable[NotScored]) -> None:
+        """Leave out places that hold no store."""
+        for place in places:
+            self._add(place, NotAStoreError(f"{place.path}: {place.reason}."))
+
+    def _add(self, store: NotScored, error: Exception) -> None:
         if self._strict:
             raise error
         self._errors.append(error)
-        one = NotScored(str(path), str(error))
-        self.stores.append(one)
-        self._observer.note(f"left out: {_line(one)}")
+        self.stores.append(store)
+        self._observer.note(f"left out: {_describe(store)}")
 
     @contextmanager
-    def catching(self, path: str | Path) -> Iterator[None]:
+    def catch(self, path: str | Path) -> Iterator[None]:
         """Leave a store out if the body raises one of `UNUSABLE`."""
         try:
             yield
@@ -64,19 +71,10 @@ class Omissions:
             )
             raise
 
-    def extend(self, places: Iterable[NotScored]) -> None:
-        """Leave out places where no store was found."""
-        for one in places:
-            if self._strict:
-                raise NotAStoreError(f"{one.path}: {one.reason}.")
-            self._errors.append(NotAStoreError(f"{one.path}: {one.reason}."))
-            self.stores.append(one)
-            self._observer.note(f"left out: {_line(one)}")
-
     def too_few(self, message: str) -> CnatoolError:
-        """Make the error for too few stores, with the reason of the first omission.
+        """Return the error for too few stores, with the reason of the first omission.
 
-        If every omission is a `UsageError`, the option is wrong, and the first one is returned.
+        If every omission is a `UsageError`, an argument is wrong, and the first one is returned.
         """
         if not self.stores:
             return DataError(f"{message}.")
@@ -85,13 +83,12 @@ class Omissions:
             return first
         more = len(self.stores) - 1
         return DataError(
-            f"{message}. {_line(self.stores[0])}{f' And {more} more.' if more else ''}"
+            f"{message}. {_describe(self.stores[0])}{f' And {more} more.' if more else ''}"
         )
 
 
-def _line(one: NotScored) -> str:
-    """Give a place and its reason on one line."""
-    reason = " ".join(one.reason.split())
-    path = escape(one.path)
-    named = reason.startswith((f"{path}: ", f"{path} "))
-    return reason if named else f"{path}: {reason}"
+def _describe(store: NotScored) -> str:
+    """Write a path and its reason on one line."""
+    reason = " ".join(store.reason.split())
+    path = escape(store.path)
+    return reason if reason.startswith((f"{path}: ", f"{path} ")) else f"{path}: {reason}"

@@ -1,4 +1,4 @@
-"""Reading the results of studies, trajectories and landscapes from their folders."""
+"""Results of studies, trajectories and landscapes, read from their folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 from cnatool._util.observer import Silent
 from cnatool._util.text import one_line
 from cnatool.errors import DataError
-from cnatool.studying.checksums import checked_bytes, list_name, read_list
+from cnatool.studying.checksums import list_name, read_checked, read_list, write_again
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.replace import check_finished
 from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# Built on import: msgspec crashes the process where threads build the first decoder of a type.
+# Built on import: msgspec crashes the process if threads build the first decoder of a type.
 _STUDY = msgspec.json.Decoder(StudyResult)
 _TRAJECTORY = msgspec.json.Decoder(TrajectoryResult)
 _LANDSCAPE = msgspec.json.Decoder(LandscapeResult)
 
 
-def results_of(folder: str | Path) -> list[ResultKind]:
-    """Name the commands whose results are in a folder: ``study``, ``trajectory``, …."""
+def list_results(folder: str | Path) -> list[ResultKind]:
+    """List the kinds of results in a folder: ``study``, ``trajectory``, ``landscape``."""
     check_finished(Path(folder))
     return [name for name in _READERS if (Path(folder) / f"{name}.json").is_file()]
 
@@ -53,7 +53,7 @@ def read_results(
     if digests is None:
         (observer or Silent()).note(
             f"{where} has no {list_name(kind)}, so its files are not checked: "
-            f"`cnatool {kind} … -o {where}` writes the checksums"
+            f"`{kind}(..., folder={str(where)!r})` writes the checksums"
         )
     return _READERS[kind](_Files(where, kind, digests))
 
@@ -69,47 +69,47 @@ class _Files:
     def document(self, decoder: msgspec.json.Decoder[_Result]) -> _Result:
         """Read the JSON document."""
         path = self.folder / f"{self.kind}.json"
-        content = checked_bytes(path, self.kind, self.digests)
+        content = read_checked(path, self.kind, self.digests)
         try:
             return decoder.decode(content)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            raise self._unreadable(path, error) from error
+            raise self._error(path, error) from error
 
     def frame(self, name: str, columns: Sequence[str]) -> polars.DataFrame:
-        """Read a frame that has some columns."""
+        """Read a frame, and check that it has these columns."""
         import polars as pl
 
         path = self.folder / f"{name}.parquet"
-        content = checked_bytes(path, self.kind, self.digests)
+        content = read_checked(path, self.kind, self.digests)
         try:
             frame = pl.read_parquet(BytesIO(content))
-        except Exception as error:  # polars raises its own kinds for what it cannot read
-            raise self._unreadable(path, error) from error
+        except Exception as error:  # polars has its own exceptions
+            raise self._error(path, error) from error
         for column in columns:
             if column not in frame.columns:
-                raise DataError(f"{path} has no column {column}. {self.again()}")
+                raise DataError(f"{path} has no column {column}. {self.advice}")
         return frame
 
-    def again(self) -> str:
-        """Name the command that writes the files anew."""
-        return _again(self.kind, self.folder)
+    @property
+    def advice(self) -> str:
+        return write_again(self.kind, self.folder)
 
-    def _unreadable(self, path: Path, error: Exception) -> DataError:
-        return DataError(f"{path} cannot be read: {one_line(error)}. {self.again()}")
+    def _error(self, path: Path, error: Exception) -> DataError:
+        return DataError(f"{path} cannot be read: {one_line(error)}. {self.advice}")
 
 
-def _study(files: _Files) -> Study:
+def _read_study(files: _Files) -> Study:
     result = files.document(_STUDY)
     networks = files.frame("networks", ("id",))
     if len(networks) != result.networks:
         raise DataError(
-            f"{files.folder / 'networks.parquet'} has {len(networks)} networks, and study.json is "
-            f"of {result.networks}. {files.again()}"
+            f"{files.folder / 'networks.parquet'} has {len(networks)} networks, but study.json has "
+            f"{result.networks}. {files.advice}"
         )
     return Study(networks, result, 0)
 
 
-def _trajectory(files: _Files) -> Trajectory:
+def _read_trajectory(files: _Files) -> Trajectory:
     result = files.document(_TRAJECTORY)
     steps = files.frame("steps", ("run", "step", "id"))
     errors = files.frame(
@@ -119,7 +119,7 @@ def _trajectory(files: _Files) -> Trajectory:
     return Trajectory(steps, errors, result, 0)
 
 
-def _landscape(files: _Files) -> Landscape:
+def _read_landscape(files: _Files) -> Landscape:
     return Landscape(
         files.frame("landscape_points", ("run", "step", "id", "x", "y", "cna")),
         files.frame("landscape_grid", ("x", "y", "cna")),
@@ -128,11 +128,7 @@ def _landscape(files: _Files) -> Landscape:
 
 
 _READERS: Mapping[ResultKind, Callable[[_Files], Study | Trajectory | Landscape]] = {
-    "study": _study,
-    "trajectory": _trajectory,
-    "landscape": _landscape,
+    "study": _read_study,
+    "trajectory": _read_trajectory,
+    "landscape": _read_landscape,
 }
-
-
-def _again(kind: ResultKind, folder: Path) -> str:
-    return f"Run `cnatool {kind} … -o {folder}` again."

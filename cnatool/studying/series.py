@@ -1,4 +1,4 @@
-"""Which stores are checkpoints of which run, and in which order."""
+"""The order of checkpoints in one or more runs."""
 
 from __future__ import annotations
 
@@ -13,141 +13,212 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 NO_TAG_NOTE = (
-    "no tag numbers the checkpoints: steps are the places in which they were given; --order TAG"
+    "no tag numbers the checkpoints: steps are the positions in which they were given; name a tag "
+    "with `order`"
 )
 
-# Other seeds are repetitions and no progress.
+# Seeds number repetitions, not steps.
 _SEED = "seed"
 
 
-class Placed(NamedTuple):
-    """A store's place in a series.
+class Checkpoint(NamedTuple):
+    """A store's place in a series."""
 
-    Attributes
-    ----------
-    run : str or None
-        Value of the tag that tells runs apart; None where there is but one run.
-    step : float
-        Where in the run it is.
-    number : int
-        Which of the stores it is.
-    """
-
-    run: str | None
+    run: str | None  # value of the tag that separates runs; None where there is a single run
     step: float
-    number: int
+    number: int  # index of the store
 
 
 class Series(NamedTuple):
-    """Checkpoints in order.
+    """Checkpoints run by run, by rising step."""
 
-    Attributes
-    ----------
-    order : str or None
-        The tag whose number is the step; None where steps are the places in which the stores were
-        given, from 1.
-    placed : list of Placed
-        Run by run, by rising step.
-    """
+    order: str | None  # the tag whose number is the step; None where steps are positions from 1
+    checkpoints: list[Checkpoint]
 
-    order: str | None
-    placed: list[Placed]
-
-    def among(self, stores: Sequence[int]) -> Series:
-        """Keep some stores at their steps; each gets its number among them.
+    def select(self, stores: Sequence[int]) -> Series:
+        """Keep some stores at their steps, renumbered by their position in `stores`.
 
         Raises
         ------
         DataError
-            If no run has two checkpoints any more.
+            If no run has two checkpoints left.
         """
         numbers = {old: new for new, old in enumerate(stores)}
-        placed = [
-            Placed(one.run, one.step, numbers[one.number])
-            for one in self.placed
-            if one.number in numbers
+        kept = [
+            c._replace(number=numbers[c.number]) for c in self.checkpoints if c.number in numbers
         ]
-        _check_counts(Counter(one.run for one in placed).values(), "")
-        return Series(self.order, placed)
+        _check_counts(Counter(c.run for c in kept).values(), "")
+        return Series(self.order, kept)
 
 
-def no_place(
+def explain_exclusion(
     tags: Mapping[str, str],
     others: Iterable[Mapping[str, str]],
     *,
     order: str | None,
     by: str | None,
 ) -> str | None:
-    """Explain why a store has no place in a series where others have one; None if it has."""
-    every = list(others)
-    for option, tag in (("--by", by), ("--order", order)):
-        if tag is not None and tag not in tags and any(tag in one for one in every):
-            return f"it has no tag {printable(tag)}, which {option} names"
+    """Explain why a store cannot be placed in a series in which others can; None if it can."""
+    others = list(others)
+    for parameter, tag in (("by", by), ("order", order)):
+        if tag is not None and tag not in tags and any(tag in other for other in others):
+            return f"it has no tag {printable(tag)}, which `{parameter}` names"
     if (
         order is not None
         and order in tags
-        and _number(tags[order]) is None
-        and any(_number(one.get(order)) is not None for one in every)
+        and _parse_number(tags[order]) is None
+        and any(_parse_number(other.get(order)) is not None for other in others)
     ):
-        return f"its tag {printable(order)} is {printable(tags[order])!r} and no number"
+        return f"its tag {printable(order)} is {printable(tags[order])!r}, not a number"
     return None
 
 
-def series_of(
+def order_checkpoints(
     names: Sequence[str],
     tags: Sequence[Mapping[str, str] | None],
     *,
     order: str | None,
     by: str | None,
 ) -> Series:
-    """Put stores into the order of their steps.
+    """Sort stores by run and step.
 
     Parameters
     ----------
     names : sequence of str
-        What to call each store.
+        Name of each store, for messages.
     tags : sequence of mapping of str to str, or None
-        Its tags; None where they cannot be read. Such a store has no step, but where steps are
-        places it keeps its own.
+        Tags of each store; None where they cannot be read. Such a store has no step, but where
+        steps are positions it keeps its own.
     order : str or None
         The tag whose number is the step. By default, of the tags other than ``seed`` that are
         numbers in every store, the only one whose number differs between all stores of a run;
-        where there is none, the order of the stores.
+        if there is none, the order of the stores.
     by : str or None
-        The tag that tells runs apart.
+        The tag that separates runs.
 
     Raises
     ------
     UsageError
         If a store lacks one of the tags, two stores of a run have the same step, several tags
-        could be meant, another tag tells runs apart, or steps are places and the run of a store
-        cannot be read.
+        could be the step, another tag separates runs, or steps are positions and the run of a
+        store cannot be read.
     DataError
         If no run has two checkpoints.
     """
-    numbers = [number for number, one in enumerate(tags) if one is not None]
-    known_names = [names[number] for number in numbers]
-    known_tags = [one for one in tags if one is not None]
-    known = list(dict.fromkeys(tag for one in known_tags for tag in one))
-    runs = _runs(known_names, known_tags, by, known)
+    numbers = [number for number, store_tags in enumerate(tags) if store_tags is not None]
+    stores = _Stores(
+        [names[number] for number in numbers],
+        [store_tags for store_tags in tags if store_tags is not None],
+        by,
+    )
+    runs = stores.split_runs()
     _check_counts(map(len, runs.values()), "" if by is None else f" of each {by}")
     if order is not None:
-        steps = _steps(known_names, known_tags, order, known)
-        _check_distinct(known_names, steps, runs, order, by)
+        steps = stores.parse_steps(order)
+        _check_distinct(stores.names, steps, runs, order, by)
     else:
-        order = _default_order(known_tags, runs, known, by)
+        order = stores.find_order(runs)
         if order is not None:
-            steps = _steps(known_names, known_tags, order, known)
+            steps = stores.parse_steps(order)
         elif by is None:
             steps = [float(number + 1) for number in numbers]
         else:
-            _check_all_known(names, tags, by)
-            steps = _places(runs)
-    placed = []
+            _check_readable(names, tags, by)
+            positions = {i: step for run in runs.values() for step, i in enumerate(run, start=1)}
+            steps = [float(positions[i]) for i in range(len(positions))]
+    checkpoints = []
     for run in sorted(runs, key=lambda name: natural_order(name or "")):
-        inside = sorted(runs[run], key=lambda number: steps[number])
-        placed += [Placed(run, steps[number], numbers[number]) for number in inside]
-    return Series(order, placed)
+        ordered = sorted(runs[run], key=lambda i: steps[i])
+        checkpoints += [Checkpoint(run, steps[i], numbers[i]) for i in ordered]
+    return Series(order, checkpoints)
+
+
+class _Stores(NamedTuple):
+    """Stores whose tags are known, and the tag that separates runs."""
+
+    names: Sequence[str]
+    tags: Sequence[Mapping[str, str]]
+    by: str | None
+
+    def list_tags(self) -> list[str]:
+        return list(dict.fromkeys(tag for tags in self.tags for tag in tags))
+
+    def split_runs(self) -> dict[str | None, list[int]]:
+        """Return the indices of the stores of each run."""
+        if self.by is not None:
+            self.check_tag("by", self.by)
+        runs: dict[str | None, list[int]] = {}
+        for number, tags in enumerate(self.tags):
+            runs.setdefault(None if self.by is None else tags[self.by], []).append(number)
+        return runs
+
+    def check_tag(self, parameter: str, tag: str) -> None:
+        without = [
+            name for name, tags in zip(self.names, self.tags, strict=True) if tag not in tags
+        ]
+        if len(without) == len(self.names):
+            raise UsageError(
+                f"`{parameter}` {tag}: no store has this tag; there are "
+                f"{list_names(self.list_tags())}."
+            )
+        if without:
+            raise UsageError(
+                f"`{parameter}` {tag}: {len(without)} stores do not have this tag "
+                f"({list_names(without)})."
+            )
+
+    def parse_steps(self, order: str) -> list[float]:
+        self.check_tag("order", order)
+        steps = []
+        for name, tags in zip(self.names, self.tags, strict=True):
+            step = _parse_number(tags[order])
+            if step is None:
+                raise UsageError(
+                    f"`order` {order}: a number is needed, and {name} has "
+                    f"{printable(tags[order])!r}."
+                )
+            steps.append(step)
+        return steps
+
+    def find_order(self, runs: Mapping[str | None, Sequence[int]]) -> str | None:
+        """Find the only tag whose number differs between all stores of each run."""
+        known = self.list_tags()
+        numeric = {
+            tag: numbers
+            for tag in known
+            if tag not in (self.by, _SEED)
+            and None not in (numbers := [_parse_number(tags.get(tag)) for tags in self.tags])
+        }
+        candidates = [
+            tag
+            for tag, numbers in numeric.items()
+            if all(len({numbers[i] for i in run}) == len(run) for run in runs.values())
+        ]
+        if len(candidates) > 1:
+            names = " and ".join(map(printable, candidates))
+            raise UsageError(f"each of the tags {names} could be the step: name one with `order`.")
+        if candidates:
+            return candidates[0]
+        for tag, numbers in numeric.items():
+            for other in known if self.by is None else ():
+                values = [tags.get(other) for tags in self.tags]
+                distinct = len(set(zip(values, numbers, strict=True)))
+                if len(set(numbers)) > 1 and other != tag and distinct == len(values):
+                    step, run = printable(tag), printable(other)
+                    raise UsageError(
+                        f"several stores have the same {step}, and {run} separates them: give "
+                        f"`order` {step} and `by` {run}."
+                    )
+        return None
+
+
+def _parse_number(text: str | None) -> float | None:
+    """Parse a finite number; None if the text is not one."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _check_counts(counts: Iterable[int], of_each: str) -> None:
@@ -157,62 +228,16 @@ def _check_counts(counts: Iterable[int], of_each: str) -> None:
         )
 
 
-def _check_all_known(
+def _check_readable(
     names: Sequence[str], tags: Sequence[Mapping[str, str] | None], by: str
 ) -> None:
-    without = [name for name, one in zip(names, tags, strict=True) if one is None]
-    if without:
+    unreadable = [name for name, known in zip(names, tags, strict=True) if known is None]
+    if unreadable:
         raise UsageError(
-            f"no tag numbers the checkpoints, so that steps are places in a run, and the {by} of "
-            f"{list_names(without)} cannot be read. Name the tag of the step with --order, or "
+            f"no tag numbers the checkpoints, so steps are positions in a run, and the {by} of "
+            f"{list_names(unreadable)} cannot be read. Name the tag of the step with `order`, or "
             "leave these stores out."
         )
-
-
-def _runs(
-    names: Sequence[str], tags: Sequence[Mapping[str, str]], by: str | None, known: Sequence[str]
-) -> dict[str | None, list[int]]:
-    if by is not None:
-        _check_tag("--by", by, [by in one for one in tags], names, known)
-    runs: dict[str | None, list[int]] = {}
-    for number, one in enumerate(tags):
-        runs.setdefault(None if by is None else one[by], []).append(number)
-    return runs
-
-
-def _check_tag(
-    option: str, tag: str, there: Sequence[bool], names: Sequence[str], known: Sequence[str]
-) -> None:
-    if not any(there):
-        raise UsageError(f"{option} {tag}: no store has this tag; there are {list_names(known)}.")
-    without = [name for name, has in zip(names, there, strict=True) if not has]
-    if without:
-        raise UsageError(
-            f"{option} {tag}: {len(without)} stores do not have this tag ({list_names(without)})."
-        )
-
-
-def _steps(
-    names: Sequence[str], tags: Sequence[Mapping[str, str]], order: str, known: Sequence[str]
-) -> list[float]:
-    _check_tag("--order", order, [order in one for one in tags], names, known)
-    steps = []
-    for name, one in zip(names, tags, strict=True):
-        step = _number(one[order])
-        if step is None:
-            raise UsageError(
-                f"--order {order}: a number is needed, and {name} has {printable(one[order])!r}."
-            )
-        steps.append(step)
-    return steps
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _check_distinct(
@@ -222,57 +247,18 @@ def _check_distinct(
     order: str,
     by: str | None,
 ) -> None:
-    for run, inside in runs.items():
+    for run, members in runs.items():
         first: dict[float, int] = {}
-        for number in inside:
+        for number in members:
             other = first.setdefault(steps[number], number)
             if other != number:
                 where = "" if run is None else f" of {by} {printable(run)}"
                 advice = (
-                    "Name the tag that tells runs apart with --by"
+                    "Name the tag that separates runs with `by`"
                     if by is None
                     else "A run has one store at each step"
                 )
                 raise UsageError(
-                    f"--order {order}: {names[other]} and {names[number]}{where} are both at "
+                    f"`order` {order}: {names[other]} and {names[number]}{where} are both at "
                     f"{steps[number]:.12g}. {advice}."
                 )
-
-
-def _default_order(
-    tags: Sequence[Mapping[str, str]],
-    runs: Mapping[str | None, Sequence[int]],
-    known: Sequence[str],
-    by: str | None,
-) -> str | None:
-    numeric = {
-        tag: numbers
-        for tag in known
-        if tag not in (by, _SEED)
-        and None not in (numbers := [_number(one.get(tag)) for one in tags])
-    }
-    found = [
-        tag
-        for tag, numbers in numeric.items()
-        if all(len({numbers[i] for i in inside}) == len(inside) for inside in runs.values())
-    ]
-    if len(found) > 1:
-        names = " and ".join(map(printable, found))
-        raise UsageError(f"each of the tags {names} could be the step: name one with --order.")
-    if found:
-        return found[0]
-    for tag, numbers in numeric.items():
-        for other in known if by is None else ():
-            pairs = {(one.get(other), number) for one, number in zip(tags, numbers, strict=True)}
-            if len(set(numbers)) > 1 and other != tag and len(pairs) == len(tags):
-                step, run = printable(tag), printable(other)
-                raise UsageError(
-                    f"several stores are at one {step}, and {run} tells them apart: --order {step} "
-                    f"--by {run}."
-                )
-    return None
-
-
-def _places(runs: Mapping[str | None, Sequence[int]]) -> list[float]:
-    places = {number: place for inside in runs.values() for place, number in enumerate(inside, 1)}
-    return [float(places[number]) for number in range(len(places))]

@@ -1,4 +1,4 @@
-"""Many networks → one study: scored or read, joined, correlated."""
+"""A study of many networks: scores, joined with other data, and their correlations."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.studying.analysis import (
-    binned,
-    correlated,
-    difference,
-    network_groups,
-    networks_arrays,
-    told_beyond,
+    bin_networks,
+    compare_measures,
+    control_for_hyperparameters,
+    correlate,
+    group_networks,
+    to_arrays,
 )
 from cnatool.studying.columns import TAG, TARGETS, is_variant, tag_column
-from cnatool.studying.hyperparameters import HyperparameterTags, hyperparameter_tags
+from cnatool.studying.hyperparameters import HyperparameterTags, select_hyperparameters
 from cnatool.studying.results import StudyResult, StudySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import polars
 
@@ -39,17 +39,17 @@ _CORRELATIONS = "correlations"
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study: its networks, and what was found over them.
+    """A study: its networks, and the statistics over them.
 
     Attributes
     ----------
     networks : polars.DataFrame
-        One row a network: ``id``, ``path``, ``test_path``, ``model``, ``convention``, its tags
+        One row per network: ``id``, ``path``, ``test_path``, ``model``, ``convention``, its tags
         (``tag.NAME``) and its measures; null where it has none.
     result : StudyResult
-        Correlations and all the rest.
+        Correlations and all other statistics.
     reused : int
-        Networks whose scores had been kept in the study's folder.
+        Networks whose scores were taken from the study's folder.
     """
 
     networks: polars.DataFrame
@@ -82,23 +82,23 @@ def study(
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores, and folders of stores. One that is missing, unfinished or broken is left out and
-        listed in the result, with the reason.
+        Stores, and folders of stores. A store that is missing, unfinished or damaged is left out
+        and listed in the result, with the reason.
     frame : str, Path or polars.DataFrame, optional
         Networks, or columns of networks, from elsewhere, by ``id``: a frame, or a file
         ``.parquet`` or ``.csv``. Its numbers replace those of the stores.
     folder : str or Path, optional
-        Where scores are kept and all results are written; scores that are there are not computed
-        again, unless the store, the version of cnatool or the convention changed.
+        Where scores are kept and all results are written; a kept score is reused unless the
+        store, the version of cnatool or the convention has changed.
     test : str or Path, optional
         A folder that holds the test split's stores, under the names of `stores`.
     convention, overrides, output
         As of `cnatool.score`.
     by : str, optional
-        A tag; correlations are also given within each of its values.
+        A tag; correlations are also computed within each of its values.
     cluster : str, optional
         A tag whose values are the clusters that intervals resample. By default each network is
-        one, which is right only where networks are independent.
+        its own cluster, which is right only if networks are independent.
     hyperparameters : sequence of str, optional
         Tags that are hyperparameters. By default those that vary, except the cluster tag,
         repetitions such as ``seed``, names of runs, steps of training, and tags that name each
@@ -112,12 +112,11 @@ def study(
     least_pairs : float
         Effective pairs of networks that an environment of the sign error needs.
     inputs : str, Path or iterable of these
-        Stores that hold the raw inputs of those that refer to another store for them, where they
-        are not where that says.
+        Stores that hold the raw inputs of stores without their own, if they have moved.
     strict : bool
-        Raise the error of the first store that cannot be scored, rather than leave it out.
+        Raise the error of the first store that cannot be scored instead of leaving it out.
     observer : Observer, optional
-        Told of notes and progress.
+        Receives notes and progress.
 
     Returns
     -------
@@ -134,162 +133,123 @@ def study(
     CnatoolError, OSError
         If a store cannot be scored, and `strict`.
     """
-    from cnatool.studying.frame import frame_from
+    from cnatool.studying.frame import build_frame, join_networks, read_networks
     from cnatool.studying.write import check_folder, write_study
 
     observer = Silent() if observer is None else observer
     if resamples < 0 or seed < 0 or least_pairs <= 0:
-        raise UsageError("resamples and seed are at least 0, and pairs above 0.")
+        raise UsageError(
+            "`resamples` and `seed` must be at least 0, and `least_pairs` greater than 0."
+        )
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
-    other = None if frame is None else frame_from(frame)
+    other = None if frame is None else read_networks(frame)
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    # Tags may come from the frame as well.
-    needed = cluster if other is None else None
-    collection = _collected(
-        places,
-        where,
-        test,
-        Convention.named(convention, overrides),
-        output,
-        inputs,
-        strict,
-        needed,
-        observer,
-    )
-    networks = _together(collection, other)
-    settings = _settings(
-        networks, by, cluster, hyperparameters, resamples, seed, least_pairs, collection
-    )
-    result = _result(networks, collection, settings, compare, observer)
-    found = Study(networks, result, 0 if collection is None else collection.reused)
-    if where is not None:
-        write_study(found.networks, result, where)
-    return found
+    if not places and other is None:
+        raise UsageError("there is nothing to study: give `stores`, or networks by `frame`.")
+    collection = None
+    if places:
+        from cnatool.studying.collect import collect
 
-
-def _collected(
-    places: Sequence[str | Path],
-    folder: Path | None,
-    test: str | Path | None,
-    convention: Convention,
-    output: str | None,
-    inputs: str | Path | Iterable[str | Path],
-    strict: bool,
-    cluster: str | None,
-    observer: Observer,
-) -> Collection | None:
-    if not places:
-        return None
-    from cnatool.studying.collect import collect, known_tags
-
-    needed = cluster is not None and any(cluster in tags for tags in known_tags(places).values())
-
-    def excluded(tags: Mapping[str, str]) -> str | None:
-        if needed and cluster not in tags:
-            return f"it has no tag {printable(cluster)}, which --cluster names"
-        return None
-
-    return collect(
-        places,
-        folder=folder,
-        test=test,
-        convention=convention,
-        output=output,
-        observer=observer,
-        inputs=inputs,
-        strict=strict,
-        excluded=excluded,
-    )
-
-
-def _together(collection: Collection | None, other: polars.DataFrame | None) -> polars.DataFrame:
-    from cnatool.studying.frame import joined, networks_frame
-
-    if collection is None:
-        if other is None:
-            raise UsageError("there is nothing to study: give stores, or --from a frame.")
-        together = other
-    else:
-        together = networks_frame(collection.networks)
-        if other is not None:
-            together = joined(together, other)
-    if not len(together):
-        message = "no network could be scored"
-        raise (
-            DataError(f"{message}.")
-            if collection is None
-            else collection.omissions.too_few(message)
+        collection = collect(
+            places,
+            folder=where,
+            test=test,
+            convention=Convention.named(convention, overrides),
+            output=output,
+            observer=observer,
+            inputs=inputs,
+            strict=strict,
+            # Tags may come from the frame as well.
+            exclude=None if cluster is None or other is not None else _require_tag(places, cluster),
         )
-    return together
+        networks = build_frame(collection.networks)
+        if other is not None:
+            networks = join_networks(networks, other)
+    elif other is not None:
+        networks = other
+    if not len(networks):
+        message = "no network could be scored"
+        error = DataError(f"{message}.")
+        raise error if collection is None else collection.omissions.too_few(message)
+    tags = _select_tags(networks, by, cluster, hyperparameters)
+    settings = StudySettings(
+        targets=tuple(target for target in TARGETS if target in networks.columns),
+        by=by,
+        cluster=cluster,
+        hyperparameters=tags.names,
+        resamples=resamples,
+        seed=seed,
+        level=LEVEL,
+        least_pairs=float(least_pairs),
+        test_samples=_count_test_samples(networks, collection),
+        held=tags.held,
+        not_hyperparameters=tags.others,
+    )
+    result = _analyse(networks, collection, settings, compare, observer)
+    if where is not None:
+        write_study(networks, result, where)
+    return Study(networks, result, 0 if collection is None else collection.reused)
 
 
-def _settings(
+def _require_tag(
+    places: Sequence[str | Path], tag: str
+) -> Callable[[Mapping[str, str]], str | None] | None:
+    """Return what explains why a store without `tag` is left out; None if no store has the tag."""
+    from cnatool.studying.collect import read_tags
+
+    if not any(tag in tags for tags in read_tags(places).values()):
+        return None
+    reason = f"it has no tag {printable(tag)}, which `cluster` names"
+    return lambda tags: None if tag in tags else reason
+
+
+def _list_tags(networks: polars.DataFrame) -> list[str]:
+    return [name.removeprefix(TAG) for name in networks.columns if name.startswith(TAG)]
+
+
+def _select_tags(
     networks: polars.DataFrame,
     by: str | None,
     cluster: str | None,
     hyperparameters: Sequence[str] | None,
-    resamples: int,
-    seed: int,
-    least_pairs: float,
-    collection: Collection | None,
-) -> StudySettings:
-    tags = _tags(networks)
-    for option, named in (
-        ("--by", [by]),
-        ("--cluster", [cluster]),
-        ("--hyperparameters", hyperparameters or []),
-    ):
-        for tag in named:
+) -> HyperparameterTags:
+    """Check the tags that the caller named, and select the hyperparameters."""
+    tags = _list_tags(networks)
+    named = {"by": [by], "cluster": [cluster], "hyperparameters": hyperparameters or []}
+    for parameter, names in named.items():
+        for tag in names:
             if tag is not None and tag not in tags:
                 raise UsageError(
-                    f"{option} {tag}: no network has this tag; there are {list_names(tags)}."
+                    f"`{parameter}` {tag}: no network has this tag; there are {list_names(tags)}."
                 )
     if cluster is not None:
         without = networks.filter(networks[tag_column(cluster)].is_null())
         if len(without):
             raise UsageError(
-                f"--cluster {cluster}: {len(without)} networks do not have this tag "
+                f"`cluster` {cluster}: {len(without)} networks do not have this tag "
                 f"({list_names(without['id'])})."
             )
-    if hyperparameters is None:
-        decided = hyperparameter_tags(
-            {tag: networks[tag_column(tag)].to_list() for tag in tags}, cluster
-        )
-    else:
-        decided = HyperparameterTags(tuple(dict.fromkeys(hyperparameters)), (), {})
-    return StudySettings(
-        targets=tuple(target for target in TARGETS if target in networks.columns),
-        by=by,
-        cluster=cluster,
-        hyperparameters=decided.names,
-        resamples=resamples,
-        seed=seed,
-        level=LEVEL,
-        least_pairs=float(least_pairs),
-        test_samples=_test_samples(networks, collection),
-        held=decided.held,
-        not_hyperparameters=decided.others,
+    if hyperparameters is not None:
+        return HyperparameterTags(tuple(dict.fromkeys(hyperparameters)), (), {})
+    return select_hyperparameters(
+        {tag: networks[tag_column(tag)].to_list() for tag in tags}, cluster
     )
 
 
-def _tags(networks: polars.DataFrame) -> list[str]:
-    return [name.removeprefix(TAG) for name in networks.columns if name.startswith(TAG)]
-
-
-def _test_samples(networks: polars.DataFrame, collection: Collection | None) -> int | None:
-    """Give the test samples that all accuracies are means over; None where not all are known."""
+def _count_test_samples(networks: polars.DataFrame, collection: Collection | None) -> int | None:
+    """Return the number of test samples behind all accuracies; None unless all are known."""
     name = "test.samples"
     if name not in networks.columns or networks[name].null_count():
         return None
     if collection is None or collection.convention.fields.gap == "accuracy":
-        # The fewest of all make no pair look surer than it is.
+        # The smallest number makes no pair look more certain than it is.
         return int(min(networks[name].to_list()))
     return None
 
 
-def _result(
+def _analyse(
     networks: polars.DataFrame,
     collection: Collection | None,
     settings: StudySettings,
@@ -298,11 +258,11 @@ def _result(
 ) -> StudyResult:
     if not settings.targets:
         raise DataError(f"the networks have none of the columns {' and '.join(TARGETS)}.")
-    arrays = networks_arrays(networks, settings)
-    groups = network_groups(networks, settings.by)
-    pairs = _compared(arrays.kinds, compare)
-    wanted = [(target, measure) for measure in arrays.kinds for target in settings.targets]
-    steps = len(wanted) * (1 + len(groups)) + len(pairs) * len(settings.targets)
+    arrays = to_arrays(networks, settings)
+    groups = group_networks(networks, settings.by)
+    pairs = _select_comparisons(arrays.kinds, compare)
+    columns = [(target, measure) for measure in arrays.kinds for target in settings.targets]
+    steps = len(columns) * (1 + len(groups)) + len(pairs) * len(settings.targets)
     done = 0
 
     def step() -> None:
@@ -312,80 +272,66 @@ def _result(
 
     correlations = []
     for group, rows in groups.items():
-        for target, measure in wanted:
-            correlations.append(correlated(arrays, target, measure, group, rows))
+        for target, measure in columns:
+            correlations.append(correlate(arrays, target, measure, group, rows))
             step()
     beyond = []
-    for target, measure in wanted:
+    for target, measure in columns:
         if settings.hyperparameters:
-            beyond.append(
-                told_beyond(
-                    arrays,
-                    target,
-                    measure,
-                    samples=settings.test_samples,
-                    least_pairs=settings.least_pairs,
-                )
-            )
+            beyond.append(control_for_hyperparameters(arrays, target, measure))
         step()
     differences: list[Difference] = []
     for first, second in pairs:
         for target in settings.targets:
-            differences.extend(difference(arrays, target, first, second))
+            differences.extend(compare_measures(arrays, target, first, second))
             step()
     return StudyResult(
         schema="cnatool.study/1",
         networks=len(networks),
         clusters=len(np.unique(arrays.clusters)),
         convention=None if collection is None else collection.convention,
-        tags=tuple(_tags(networks)),
+        tags=tuple(_list_tags(networks)),
         settings=settings,
-        not_scored=() if collection is None else collection.not_scored,
-        undefined=() if collection is None else tuple(collection.undefined()),
+        not_scored=() if collection is None else tuple(collection.omissions.stores),
+        undefined=() if collection is None else tuple(collection.count_undefined()),
         correlations=tuple(correlations),
         hyperparameters=tuple(beyond),
         differences=tuple(differences),
-        bins=tuple(binned(arrays)),
-        notes=tuple(_notes(networks, settings)),
+        bins=tuple(bin_networks(arrays)),
+        notes=tuple(_write_notes(networks, settings)),
     )
 
 
-def _compared(
+def _select_comparisons(
     kinds: Mapping[str, MeasureKind], compare: Sequence[tuple[str, str]] | None
 ) -> list[tuple[str, str]]:
+    """Return the pairs of measures to compare; by default each measure and trivial baseline."""
     if compare is None:
-        return [
-            (measure, baseline)
-            for measure, kind in kinds.items()
-            for baseline, other in kinds.items()
-            if kind == "measure" and other == "trivial" and not is_variant(measure)
-        ]
+        measures = [m for m, kind in kinds.items() if kind == "measure" and not is_variant(m)]
+        baselines = [baseline for baseline, kind in kinds.items() if kind == "trivial"]
+        return [(measure, baseline) for measure in measures for baseline in baselines]
     for pair in compare:
         for name in pair:
             if name not in kinds:
                 raise UsageError(
-                    f"--compare {','.join(pair)}: no measure is called {name}; there are "
+                    f"`compare` {','.join(pair)}: no measure is called {name}; there are "
                     f"{', '.join(kinds)}."
                 )
     return list(dict.fromkeys(compare))
 
 
-def _notes(networks: polars.DataFrame, settings: StudySettings) -> list[str]:
-    notes = []
+def _write_notes(networks: polars.DataFrame, settings: StudySettings) -> Iterator[str]:
     if settings.cluster is None and settings.resamples:
-        notes.append(
-            "each network counts as independent; where some are not, as checkpoints of one run, "
-            "name the tag that they share with --cluster"
+        yield (
+            "each network counts as independent; if some are not, such as checkpoints of one run, "
+            "name the tag that they share with `cluster`"
         )
     if "convention" in networks.columns:
         conventions = networks["convention"].drop_nulls().unique(maintain_order=True)
         if len(conventions) > 1:
-            notes.append(
-                f"the networks were scored by different conventions: {list_names(conventions)}"
-            )
+            yield f"the networks were scored by different conventions: {list_names(conventions)}"
     if settings.hyperparameters and settings.test_samples is None:
-        notes.append(
-            "the sign error takes all pairs alike: how sure their differences are is known only "
-            "for accuracies over a known number of test samples"
+        yield (
+            "the sign error weights all pairs equally: the certainty of their differences is known "
+            "only for accuracies over a known number of test samples"
         )
-    return notes

@@ -1,4 +1,4 @@
-"""Checkpoints → series: scored as a study scores, in the order of training (paper Fig. 4, 6)."""
+"""Checkpoints over training, scored and in order (paper Fig. 4, 6)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 
 from cnatool._util.observer import Silent
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
-from cnatool.studying.collect import collect, known_tags
-from cnatool.studying.frame import networks_frame
-from cnatool.studying.results import (
-    RunResult,
-    StepResult,
-    StepSplit,
-    TrajectoryResult,
-)
-from cnatool.studying.series import NO_TAG_NOTE, no_place, series_of
+from cnatool.studying.collect import collect, read_tags
+from cnatool.studying.frame import build_frame
+from cnatool.studying.results import RunResult, StepResult, StepSplit, TrajectoryResult
+from cnatool.studying.series import NO_TAG_NOTE, explain_exclusion, order_checkpoints
 from cnatool.studying.write import check_folder, write_results
 
 if TYPE_CHECKING:
@@ -26,9 +21,9 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.estimate import Cna, ResampledEstimate
-    from cnatool.scoring.results import ScoreResult, SplitResult
+    from cnatool.scoring.results import ScoreResult
     from cnatool.studying.collect import ScoredNetwork
-    from cnatool.studying.series import Placed, Series
+    from cnatool.studying.series import Checkpoint, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +33,16 @@ class Trajectory:
     Attributes
     ----------
     steps : polars.DataFrame
-        One row a checkpoint: ``run``, ``step``, the columns of a study's networks, and the
-        edges of intervals where some were asked for, as in ``test.cna.low``.
+        One row per checkpoint: ``run``, ``step``, the columns of a study's networks, and the
+        bounds of intervals where the convention has resamples, as in ``test.cna.low``.
     error_by_alpha : polars.DataFrame
-        One row for each checkpoint, split and group of samples by α: ``run``, ``step``, ``id``,
+        One row per checkpoint, split and group of samples by α: ``run``, ``step``, ``id``,
         ``split``, ``group`` (from 1, by rising α), ``samples``, ``alpha_min``, ``alpha_mean``,
         ``alpha_max``, ``error``, ``loss``; null where undefined.
     result : TrajectoryResult
         The same as typed records, with all reasons.
     reused : int
-        Checkpoints whose scores had been kept.
+        Checkpoints whose scores were taken from the folder.
     """
 
     steps: polars.DataFrame
@@ -75,16 +70,16 @@ def trajectory(
     Parameters
     ----------
     stores : str, Path or iterable of these
-        Stores, and folders of stores. One that is missing, unfinished or broken is left out and
-        listed in the result, with the reason.
+        Stores, and folders of stores. A store that is missing, unfinished or damaged is left out
+        and listed in the result, with the reason.
     order : str, optional
         The tag whose number is the step. By default, of the tags other than ``seed``, the only one
-        whose number differs from store to store within a run; where there is none, the order in
-        which the stores are given, where one that is left out keeps its place.
+        whose number differs from store to store within a run; if there is none, the order in
+        which the stores are given, in which a store that is left out keeps its position.
     by : str, optional
-        The tag that tells runs apart.
+        The tag that separates runs.
     folder : str or Path, optional
-        Where scores are kept, the same as for `cnatool.study`, and all results are written.
+        Where scores are kept, as those of `cnatool.study`, and all results are written.
     test, convention, overrides, output, inputs, strict, observer
         As of `cnatool.study`.
 
@@ -95,7 +90,7 @@ def trajectory(
     Raises
     ------
     UsageError
-        If a tag, the convention or a field does not exist, or the order is not clear.
+        If a tag, the convention or a field does not exist, or the order is ambiguous.
     DataError
         If no store could be scored, or no run has two checkpoints.
     StoreWriteError
@@ -104,15 +99,15 @@ def trajectory(
         If a store cannot be scored, and `strict`.
     """
     places = [stores] if isinstance(stores, str | Path) else list(stores)
-    every = known_tags(places)
+    tags = read_tags(places)
 
-    def excluded(tags: Mapping[str, str]) -> str | None:
-        return no_place(tags, every.values(), order=order, by=by)
+    def exclude(store_tags: Mapping[str, str]) -> str | None:
+        return explain_exclusion(store_tags, tags.values(), order=order, by=by)
 
-    known = {name: tags for name, tags in every.items() if excluded(tags) is None}
+    known = {name: store_tags for name, store_tags in tags.items() if exclude(store_tags) is None}
     if len(known) > 1:
-        # An order that is not clear is refused before the first store is scored.
-        series_of(list(known), list(known.values()), order=order, by=by)
+        # An ambiguous order is refused before the first store is scored.
+        order_checkpoints(list(known), list(known.values()), order=order, by=by)
     where = None if folder is None else Path(folder)
     if where is not None:
         check_folder(where)
@@ -125,52 +120,46 @@ def trajectory(
         observer=Silent() if observer is None else observer,
         inputs=inputs,
         strict=strict,
-        excluded=excluded,
+        exclude=exclude,
     )
     networks = collection.networks
     if not networks:
         raise collection.omissions.too_few("no network could be scored")
-    known |= {one.id: one.tags for one in networks}
-    # Stores that are left out count for the order too, so that no step of the others changes.
-    names = [name for name in collection.ids if name in known or name not in every]
-    placed = series_of(names, [known.get(name) for name in names], order=order, by=by)
+    known |= {network.id: network.tags for network in networks}
+    # Stores that are left out count in the order too, so that the steps of the others stay.
+    names = [name for name in collection.ids if name in known or name not in tags]
+    whole = order_checkpoints(names, [known.get(name) for name in names], order=order, by=by)
     numbers = {name: number for number, name in enumerate(names)}
-    series = placed.among([numbers[one.id] for one in networks])
-    runs = tuple(_run_results(networks, series))
+    series = whole.select([numbers[network.id] for network in networks])
+    runs = tuple(
+        RunResult(name, tuple(_make_step(networks[c.number], c.step) for c in checkpoints))
+        for name, checkpoints in _group_by_run(series.checkpoints).items()
+    )
     result = TrajectoryResult(
         schema="cnatool.trajectory/1",
         convention=collection.convention,
         order=series.order,
         by=by,
         runs=runs,
-        not_scored=collection.not_scored,
-        notes=tuple(_notes(networks, series)),
+        not_scored=tuple(collection.omissions.stores),
+        notes=tuple(_write_notes(networks, series)),
     )
-    found = Trajectory(
-        _steps_frame(networks, series.placed),
-        _error_by_alpha_frame(runs),
-        result,
-        collection.reused,
-    )
+    steps = _build_steps_frame(networks, series.checkpoints)
+    errors = _build_error_frame(runs)
     if where is not None:
-        tables = {"steps": found.steps, "error_by_alpha": found.error_by_alpha}
+        tables = {"steps": steps, "error_by_alpha": errors}
         write_results(where, tables, "trajectory", result.to_json())
-    return found
+    return Trajectory(steps, errors, result, collection.reused)
 
 
-def _by_run(placed: Sequence[Placed]) -> dict[str | None, list[Placed]]:
-    runs: dict[str | None, list[Placed]] = {}
-    for one in placed:
-        runs.setdefault(one.run, []).append(one)
+def _group_by_run(checkpoints: Sequence[Checkpoint]) -> dict[str | None, list[Checkpoint]]:
+    runs: dict[str | None, list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        runs.setdefault(checkpoint.run, []).append(checkpoint)
     return runs
 
 
-def _run_results(networks: Sequence[ScoredNetwork], series: Series) -> Iterator[RunResult]:
-    for name, inside in _by_run(series.placed).items():
-        yield RunResult(name, tuple(_step_result(networks[one.number], one.step) for one in inside))
-
-
-def _step_result(network: ScoredNetwork, step: float) -> StepResult:
+def _make_step(network: ScoredNetwork, step: float) -> StepResult:
     score = network.score
     return StepResult(
         step=step,
@@ -178,7 +167,10 @@ def _step_result(network: ScoredNetwork, step: float) -> StepResult:
         path=network.path,
         model=network.model,
         tags=network.tags,
-        splits={name: _step_split(split) for name, split in score.splits.items()},
+        splits={
+            name: StepSplit(*(getattr(split, field) for field in StepSplit.__struct_fields__))
+            for name, split in score.splits.items()
+        },
         gap=score.gap,
         cna_area=score.cna_area,
         margin=score.margin,
@@ -186,58 +178,49 @@ def _step_result(network: ScoredNetwork, step: float) -> StepResult:
     )
 
 
-def _step_split(split: SplitResult) -> StepSplit:
-    return StepSplit(
-        samples=split.samples,
-        accuracy=split.accuracy,
-        loss=split.loss,
-        performance_reason=split.performance_reason,
-        cna=split.cna,
-        alpha_groups=split.alpha_groups,
-    )
-
-
-def _steps_frame(networks: Sequence[ScoredNetwork], placed: Sequence[Placed]) -> polars.DataFrame:
+def _build_steps_frame(
+    networks: Sequence[ScoredNetwork], checkpoints: Sequence[Checkpoint]
+) -> polars.DataFrame:
     import polars as pl
 
-    frame = networks_frame([networks[one.number] for one in placed])
-    run = pl.Series("run", [one.run for one in placed], pl.String)
-    step = pl.Series("step", [one.step for one in placed], pl.Float64)
-    edges = [_edges(networks[one.number].score) for one in placed]
+    frame = build_frame([networks[c.number] for c in checkpoints])
+    run = pl.Series("run", [c.run for c in checkpoints], pl.String)
+    step = pl.Series("step", [c.step for c in checkpoints], pl.Float64)
+    bounds = [_list_bounds(networks[c.number].score) for c in checkpoints]
     columns = [
-        pl.Series(name, [one.get(name) for one in edges], pl.Float64)
-        for name in dict.fromkeys(name for one in edges for name in one)
+        pl.Series(name, [row.get(name) for row in bounds], pl.Float64)
+        for name in dict.fromkeys(name for row in bounds for name in row)
     ]
     return frame.select(run, step, pl.all(), *columns)
 
 
-def _edges(score: ScoreResult) -> dict[str, float | None]:
-    """Give the edges of each interval by column; None where there is no interval."""
-    found: dict[str, Cna | ResampledEstimate] = {
+def _list_bounds(score: ScoreResult) -> dict[str, float | None]:
+    """Return the bounds of each interval by column; None where there is no interval."""
+    estimates: dict[str, Cna | ResampledEstimate] = {
         **{f"{name}.cna": split.cna for name, split in score.splits.items()},
         "cna_area": score.cna_area,
         "cna_margin": score.cna_margin,
     }
     return {
-        f"{name}.{edge}": value
-        for name, one in found.items()
-        for edge, value in zip(("low", "high"), one.interval or (None, None), strict=True)
+        f"{name}.{bound}": value
+        for name, estimate in estimates.items()
+        for bound, value in zip(("low", "high"), estimate.interval or (None, None), strict=True)
     }
 
 
-def _error_by_alpha_frame(runs: Sequence[RunResult]) -> polars.DataFrame:
+def _build_error_frame(runs: Sequence[RunResult]) -> polars.DataFrame:
     import polars as pl
 
     numbers = ("alpha_min", "alpha_mean", "alpha_max", "error", "loss")
     return pl.DataFrame(
         [
             (
-                *(run.name, one.step, one.id, name, number, group.samples),
+                *(run.name, step.step, step.id, name, number, group.samples),
                 *(getattr(group, column) for column in numbers),
             )
             for run in runs
-            for one in run.steps
-            for name, split in one.splits.items()
+            for step in run.steps
+            for name, split in step.splits.items()
             for number, group in enumerate(split.alpha_groups, start=1)
         ],
         schema={
@@ -253,15 +236,14 @@ def _error_by_alpha_frame(runs: Sequence[RunResult]) -> polars.DataFrame:
     )
 
 
-def _notes(networks: Sequence[ScoredNetwork], series: Series) -> Iterator[str]:
+def _write_notes(networks: Sequence[ScoredNetwork], series: Series) -> Iterator[str]:
     if series.order is None:
         yield NO_TAG_NOTE
-    for run, inside in _by_run(series.placed).items():
+    for run, checkpoints in _group_by_run(series.checkpoints).items():
         where = "" if run is None else f"run {run}: "
-        some = [networks[one.number] for one in inside]
-        if len({one.score.layers for one in some}) > 1:
-            yield f"{where}the layers that β is over are not the same at all steps"
-        for name in dict.fromkeys(name for one in some for name in one.score.splits):
-            data = {one.fingerprints.get(name) for one in some}
-            if len(data) > 1:
-                yield f"{where}the samples of split {name} are not the same at all steps"
+        members = [networks[c.number] for c in checkpoints]
+        if len({network.score.layers for network in members}) > 1:
+            yield f"{where}the layers behind β differ between steps"
+        for name in dict.fromkeys(name for network in members for name in network.score.splits):
+            if len({network.fingerprints.get(name) for network in members}) > 1:
+                yield f"{where}the samples of split {name} differ between steps"

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool._util.files import replace_atomically
@@ -49,15 +50,8 @@ class Here:
     def cut(self, name: str) -> Path:
         """Dump, up to some rows of the second split."""
 
-        class Cuts:
-            def note(self, text: str) -> None: ...
-
-            def progress(self, split: str, done: int, rows: int) -> None:
-                if split == "train" and done > 100:
-                    raise KeyboardInterrupt
-
         with pytest.raises(KeyboardInterrupt):
-            self.dump(name, observer=Cuts())
+            self.dump(name, observer=Notes("train", 101))
         path = self.folder / name
         splits = cnatool.open(path).splits
         assert 0 < len(splits["train"]) < ROWS

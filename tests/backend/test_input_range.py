@@ -11,22 +11,15 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
-from cnatool._util.observer import Silent
 from cnatool.dumping.inspect import inspect_model
+from cnatool.dumping.options import DumpOptions
 from cnatool.dumping.preview import preview
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def chw(values: np.ndarray) -> np.ndarray:
@@ -195,7 +188,7 @@ def dumped(folder: Path, model: onnx.ModelProto, x: np.ndarray, **options: objec
     cnatool.dump(
         saved(model, folder / "m.onnx"), folder / "data.npz", path, observer=notes, **options
     )
-    return cnatool.open(path).splits["all"].outputs()[:], "\n".join(notes.lines)
+    return cnatool.open(path).splits["all"].outputs()[:], "\n".join(notes.texts)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +203,7 @@ def test_pixels_are_not_divided_for_a_model_that_does(
     found, notes = dumped(tmp_path, model, x)
     np.testing.assert_allclose(found, outputs(model, x.astype(np.float32)), 1e-4, 1e-4)
     assert "not divided by 255, since the model itself" in notes
-    assert "--scale 1/255" in notes
+    assert "`scale=1/255`" in notes
 
 
 @pytest.mark.parametrize("first", UNIT, ids=lambda f: f.__name__)
@@ -230,25 +223,25 @@ def test_a_scale_that_the_user_gives_holds_and_is_doubted(tmp_path: Path) -> Non
     found, notes = dumped(tmp_path, model, x, scale=1 / 255)
     np.testing.assert_allclose(found, outputs(model, (x / 255).astype(np.float32)), 1e-4, 1e-4)
     assert "and the model itself divides by 255 first, as for values from 0 to 255" in notes
-    assert "pass --scale 1" in notes
+    assert "pass `scale=1`" in notes
 
 
 def test_floats_up_to_1_are_doubted_where_the_model_divides(tmp_path: Path) -> None:
     model, x = build(keras), (pictures(keras) / 255).astype(np.float32)
     found, notes = dumped(tmp_path, model, x)
     np.testing.assert_allclose(found, outputs(model, x), 1e-4, 1e-4)
-    assert "pass --scale 255" in notes
+    assert "pass `scale=255`" in notes
     # The advice makes it right.
     (tmp_path / "again").mkdir()
     found, notes = dumped(tmp_path / "again", model, x, scale=255.0)
     np.testing.assert_allclose(found, outputs(model, x * np.float32(255)), 1e-4, 1e-4)
-    assert "--scale" not in notes
+    assert "`scale" not in notes
 
 
 def test_floats_up_to_255_are_doubted_where_the_model_takes_less(tmp_path: Path) -> None:
     model, x = build(imagenet_unit), pictures(imagenet_unit).astype(np.float32)
     _, notes = dumped(tmp_path, model, x)
-    assert "pass --scale 1/255" in notes
+    assert "pass `scale=1/255`" in notes
     assert "subtracts 0.406 to 0.485" in notes
 
 
@@ -256,7 +249,7 @@ def test_floats_up_to_255_are_right_for_a_model_that_divides(tmp_path: Path) -> 
     model, x = build(divided), pictures(divided).astype(np.float32)
     found, notes = dumped(tmp_path, model, x)
     np.testing.assert_allclose(found, outputs(model, x), 1e-4, 1e-4)
-    assert "--scale" not in notes
+    assert "`scale" not in notes
 
 
 def test_what_tells_neither_is_said(tmp_path: Path) -> None:
@@ -266,7 +259,7 @@ def test_what_tells_neither_is_said(tmp_path: Path) -> None:
     model, x = build(third), pictures(third)
     found, notes = dumped(tmp_path, model, x)
     np.testing.assert_allclose(found, outputs(model, (x / 255).astype(np.float32)), 1e-4, 1e-4)
-    assert "in doubt, since the model itself divides by 3 first: --scale 1 " in notes
+    assert "in doubt, since the model itself divides by 3 first: `scale=1` " in notes
 
 
 def test_inspect_and_preview_say_what_the_model_does(
@@ -280,6 +273,6 @@ def test_inspect_and_preview_say_what_the_model_does(
         "itself subtracts 103.5 to 123.7 and divides by 57.12 to 58.4 first, as for values from 0 "
         "to 255"
     )
-    shown = preview(path, tmp_path / "data.npz")
+    shown = preview(path, tmp_path / "data.npz", DumpOptions())
     assert "not divided by 255, since the model itself subtracts" in shown.notes[0]
     assert shown.values["x"].max() > 200

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from cnatool.errors import CnatoolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["LONGEST_MESSAGE", "Refused", "answer", "check_equal", "check_message"]
 
 # What a small terminal shows at once.
 LONGEST_MESSAGE = 1_800
@@ -27,13 +23,7 @@ class Refused:
 
 
 def answer(ask: Callable[[], Value], longest: int = LONGEST_MESSAGE) -> Value | Refused:
-    """Ask; any exception but cnatool's own goes through.
-
-    Raises
-    ------
-    AssertionError
-        If a refusal is no short and printable message.
-    """
+    """Ask; any exception but cnatool's own goes through."""
     try:
         return ask()
     except CnatoolError as error:

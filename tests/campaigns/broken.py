@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from campaigns.campaign import FAILED, Campaign, Outcome
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-
-__all__ = ["BROKEN", "RESULTS"]
+from campaigns.campaign import FAILED, Attack, Campaign, Outcome
 
 # What comes of each round, and what its error says.
 RESULTS = [

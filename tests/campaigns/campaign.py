@@ -5,30 +5,18 @@ from __future__ import annotations
 import random
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-__all__ = ["FAILED", "Attack", "Campaign", "Outcome", "Round", "done_round", "table"]
+from pathlib import Path
+from typing import Protocol
 
 FAILED = "FAILED"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a round ended.
-
-    Attributes
-    ----------
-    subject : str
-        What was attacked: a row of the table.
-    result : str
-        What came of it: a column of the table.
-    """
+    """How a round ended."""
 
     subject: str
     result: str
@@ -38,37 +26,12 @@ class Attack(Protocol):
     """A campaign whose files are made."""
 
     def __call__(self, number: int, rng: random.Random) -> Outcome:
-        """Do one round.
-
-        Parameters
-        ----------
-        number : int
-            Number of the round; subjects take turns by it.
-        rng : random.Random
-            Everything random in the round comes from here, so that the round can be repeated.
-
-        Raises
-        ------
-        Exception
-            If cnatool did what it must not do; the message says what.
-        """
+        """Do one round."""
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """A kind of attack.
-
-    Attributes
-    ----------
-    what : str
-        What is attacked, and what must hold, in one line.
-    prepared : callable
-        Makes what is attacked in an empty folder, and takes it away in the end.
-    small : int
-        Rounds that show in seconds that the campaign works.
-    limit : float
-        Seconds after which a round counts as one that hangs.
-    """
+    """A kind of attack."""
 
     what: str
     prepared: Callable[[Path], AbstractContextManager[Attack]]

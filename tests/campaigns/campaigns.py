@@ -13,8 +13,6 @@ from campaigns.settings import odd_settings
 from campaigns.stores import odd_stores
 from campaigns.threads import used_in_threads
 
-__all__ = ["CAMPAIGNS"]
-
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": Campaign(
         "commands that write, killed at any moment, then continued: nothing committed is lost",

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import struct
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import google_crc32c
 import h5py
-
-if TYPE_CHECKING:
-    import random
-    from pathlib import Path
-
-__all__ = ["exchange_chunks"]
 
 
 def exchange_chunks(store: Path, donor: Path, rng: random.Random) -> str:

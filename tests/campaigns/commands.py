@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
-import warnings
-from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
+from support.command import run
+
 from campaigns.answers import check_message
-from cnatool.cli import process
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-__all__ = ["Ended", "run_command"]
 
 # What every exit code of the command stands for is in its help.
 _CODES = range(5)
@@ -32,32 +25,10 @@ class Ended(NamedTuple):
 
 
 def run_command(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ended:
-    """Run a command as the shell would.
-
-    Raises
-    ------
-    AssertionError
-        If it ends by a bug, with a traceback, or with no message beside an error.
-    """
-    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
-    code = 0
-    with (
-        chdir(folder),
-        mock.patch.dict(os.environ, environment),
-        mock.patch.object(sys, "argv", ["cnatool", *words]),
-        mock.patch.object(sys, "unraisablehook"),
-        redirect_stdout(streams[0]),
-        redirect_stderr(streams[1]),
-        warnings.catch_warnings(),
-    ):
-        try:
-            process.run()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    output, errors = (stream.buffer.getvalue().decode() for stream in streams)
-    with suppress(ValueError):
-        for stream in streams:
-            stream.detach()
+    """Run a command as the shell would."""
+    with mock.patch.dict(os.environ, environment):
+        result = run(*words, cwd=folder, code=None)
+    code, output, errors = result.returncode, result.stdout, result.stderr
     assert code in _CODES, f"exit code {code}: {errors[-2000:]}"
     assert "Traceback" not in errors, errors[-2000:]
     assert "bug in cnatool" not in errors, errors[-2000:]

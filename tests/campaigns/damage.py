@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Mapping
-
-__all__ = ["OF_BYTES", "Folder", "damaged_bytes"]
 
 _LONGEST = 600
 
@@ -90,13 +85,7 @@ def damaged_bytes(content: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 class Folder:
-    """A folder whose files are damaged, and put back.
-
-    Parameters
-    ----------
-    path : Path
-        Every file below it may be damaged.
-    """
+    """A folder whose files are damaged, and put back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
+import random
 import tracemalloc
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from campaigns.answers import Refused, answer
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.damage import Folder
-from campaigns.samples import FORMS
+from campaigns.samples import FORMS, Form, Read
 from campaigns.trees import changed_json
 from cnatool.data.detect import open_source
 from cnatool.data.source import ArraySelection, ImageOptions
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.samples import Form, Read
-
-__all__ = ["broken_data"]
 
 _MEMORY = 64 << 20
 

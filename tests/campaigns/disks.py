@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.jobs import JOBS
-from campaigns.lasting import Written, workplace
+from campaigns.lasting import Workplace, Written, workplace
 from campaigns.made import FORMATS, done
-from campaigns.processes import Limit, Trouble
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.lasting import Workplace
-    from campaigns.processes import Ended
-
-__all__ = ["failing_disks"]
+from campaigns.processes import Ended, Limit, Trouble
 
 _ERRORS = (errno.ENOSPC, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _LARGE = "size=256m"

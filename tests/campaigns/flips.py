@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 
 import cnatool
 from campaigns.answers import Refused, answer, check_equal
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.chunks import exchange_chunks
 from campaigns.damage import Folder
 from campaigns.results import Results, results
-from campaigns.specimens import QUICK, specimens
+from campaigns.specimens import QUICK, Specimen, specimens
 from cnatool.records.layout import split_arrays
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.specimens import Specimen
-
-__all__ = ["flips"]
 
 # How often each of the other readers is tried; charts take long.
 _WEIGHTS = (4, 2, 3, 3, 3, 1)
@@ -131,13 +124,7 @@ class _Stores:
         return rng.choice(ways)() if ways else self.folder.damage(name, rng)
 
     def result(self, rng: random.Random) -> str:
-        """Say what commands make of the damage.
-
-        Raises
-        ------
-        AssertionError
-            If a number is another one, or nobody says that something is damaged.
-        """
+        """Say what commands make of the damage."""
         damaged = self.folder.read()
         score = _score(self._specimen.scored)
         refused = isinstance(score, Refused)

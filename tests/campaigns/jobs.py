@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from campaigns.made import BATCH, other
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["JOBS", "Job"]
 
 _RECORD = "campaigns.made:record"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command that writes.
-
-    Attributes
-    ----------
-    words : callable
-        Gives the first command of a format.
-    again : callable
-        Gives those that are tried after a kill, of a format.
-    result : callable
-        Gives the name of what it makes.
-    call : str
-        The function that is called instead of cnatool's command.
-    replaces : bool
-        Whether an old store is where the new one goes.
-    resumes : bool
-        Whether the last of ``again`` goes on with an unfinished store.
-    """
+    """A command that writes."""
 
     words: Callable[[str], tuple[object, ...]]
     again: Callable[[str], list[tuple[object, ...]]]

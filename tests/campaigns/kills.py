@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.jobs import JOBS
-from campaigns.lasting import Written, workplace
+from campaigns.lasting import Workplace, Written, workplace
 from campaigns.made import FORMATS, done
-from campaigns.processes import Trouble
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.lasting import Workplace
-    from campaigns.processes import Ended
-
-__all__ = ["killed_commands"]
+from campaigns.processes import Ended, Trouble
 
 # One attempt in so many is a process of its own instead of a fork.
 _TRUE = 12

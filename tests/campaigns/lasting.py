@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from campaigns.jobs import JOBS
+from campaigns.jobs import JOBS, Job
 from campaigns.made import (
     BATCH,
     FORMATS,
@@ -21,32 +23,10 @@ from campaigns.made import (
 )
 from campaigns.processes import Commands
 
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.jobs import Job
-
-__all__ = ["Reference", "Workplace", "Written", "workplace"]
-
 
 @dataclass
 class Reference:
-    """A job that nobody disturbed: what it took, and what it made.
-
-    Attributes
-    ----------
-    operations : int
-        On files.
-    seconds : float
-    store : Contents, optional
-        What it made, where that is a store.
-    files : dict of str to bytes
-        What it made, where that is a folder of results.
-    bytes, largest : int
-        Of all files together, and of the largest.
-    """
+    """A job that nobody disturbed: what it took, and what it made."""
 
     operations: int
     seconds: float
@@ -58,20 +38,7 @@ class Reference:
 
 @dataclass
 class Workplace:
-    """A folder with data and stores, and one in which jobs are done.
-
-    Attributes
-    ----------
-    folder : Path
-        With a folder ``common`` in it.
-    where : Path
-        In which each job begins with an empty folder.
-    commands : Commands
-    old : dict of str to Contents
-        By format, the store that is replaced.
-    references : dict
-        By job and format.
-    """
+    """A folder with data and stores, and one in which jobs are done."""
 
     folder: Path
     where: Path
@@ -112,18 +79,7 @@ class Workplace:
 
 
 class Written:
-    """What a job, which is disturbed, has written so far.
-
-    Parameters
-    ----------
-    workplace : Workplace
-    name : str
-        The job.
-    form : str
-        The format.
-    rng : random.Random
-        Chooses how to go on.
-    """
+    """What a job, which is disturbed, has written so far."""
 
     def __init__(self, workplace: Workplace, name: str, form: str, rng: random.Random) -> None:
         self.job, self._form, self._rng = JOBS[name], form, rng
@@ -154,20 +110,7 @@ class Written:
         return line
 
     def check(self, *, complete: bool, disturbed: bool = False) -> None:
-        """Look at all that is there.
-
-        Parameters
-        ----------
-        complete : bool
-            Whether the last command succeeded.
-        disturbed : bool
-            Whether it did so although the disk failed.
-
-        Raises
-        ------
-        AssertionError
-            If something is missing, wrong or left over.
-        """
+        """Look at all that is there."""
         new = self.reference.store
         if new is None:
             self._check_results(complete=complete)
@@ -240,15 +183,7 @@ class Written:
 
 @contextmanager
 def workplace(folder: Path, where: Path | None = None) -> Iterator[Workplace]:
-    """Make all that jobs need.
-
-    Parameters
-    ----------
-    folder : Path
-        An empty folder.
-    where : Path, optional
-        Where jobs write; by default a folder in it.
-    """
+    """Make all that jobs need."""
     said = folder / "said"
     said.mkdir()
     with Commands(said) as commands:

@@ -5,32 +5,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from support.dumps import make_data
 from support.networks import mlp, saved
 
 import cnatool
+from campaigns.processes import Commands, Ended
 from cnatool.errors import NotAStoreError
-
-if TYPE_CHECKING:
-    from campaigns.processes import Commands, Ended
-
-__all__ = [
-    "BATCH",
-    "FORMATS",
-    "Contents",
-    "contents",
-    "copied",
-    "done",
-    "listing",
-    "make_common",
-    "other",
-    "record",
-    "removed",
-    "safe_rows",
-]
 
 FORMATS = ("zarr", "h5")
 BATCH = ("--batch-size", 16)
@@ -128,13 +111,7 @@ def same(one: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def contents(path: Path) -> Contents | None:
-    """Read a store; None where there is none.
-
-    Raises
-    ------
-    CnatoolError
-        If what is there cannot be read.
-    """
+    """Read a store; None where there is none."""
     try:
         store = cnatool.open(path)
     except NotAStoreError:
@@ -160,11 +137,6 @@ def safe_rows(path: Path, expected: Contents, old: Contents | None = None) -> in
     """Count the committed rows of a store that was cut off, after a look at each.
 
     Of an old store, which is replaced, none count.
-
-    Raises
-    ------
-    AssertionError
-        If a row is wrong, or the store has a fault.
     """
     found = contents(path)
     if found is None or (old is not None and found == old):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,21 +16,12 @@ from support.networks import mlp
 
 import cnatool
 from campaigns.answers import Refused, answer
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.commands import run_command
 from campaigns.damage import Folder
 from campaigns.limits import limited_memory
 from campaigns.specimens import QUICK
 from cnatool.dumping.inspect import inspect_model
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-
-__all__ = ["broken_models"]
 
 _MEMORY = 6 << 30
 _LONGEST_MESSAGE = 900

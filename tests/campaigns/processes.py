@@ -17,12 +17,8 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-__all__ = ["Commands", "Ended", "Limit", "Running", "Trouble"]
+from types import TracebackType
+from typing import Any, Self
 
 _SERVER = "from campaigns.serving import serve; serve()"
 _TRUE = "from campaigns.serving import run_request; import sys; run_request(sys.argv[1])"
@@ -30,23 +26,7 @@ _TRUE = "from campaigns.serving import run_request; import sys; run_request(sys.
 
 @dataclass(frozen=True)
 class Trouble:
-    """What befalls a command at one of its operations on files.
-
-    Attributes
-    ----------
-    at : int
-        The number of the operation, from 0.
-    signal : int, optional
-        The process gets this signal there.
-    errno : int, optional
-        The operation, and all behind it that would take space, fail with this number.
-    short : bool
-        A write takes half of its bytes first.
-    lasts : bool
-        Later operations fail, too.
-    pause : float, optional
-        Each operation waits for up to so many seconds first.
-    """
+    """What befalls a command at one of its operations on files."""
 
     at: int
     signal: int | None = None
@@ -75,13 +55,7 @@ class Ended:
 
 
 class Commands:
-    """Start commands.
-
-    Parameters
-    ----------
-    folder : Path
-        For what they say; an existing folder, of which nothing else is in.
-    """
+    """Start commands."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -129,22 +103,7 @@ class Commands:
         limit: Limit | None = None,
         forked: bool = True,
     ) -> Running:
-        """Start a command.
-
-        Parameters
-        ----------
-        words : object
-            What follows ``cnatool``, or arguments of the function.
-        cwd : Path
-            Where it runs.
-        call : str
-            A function, ``module:name``, that is called with the words instead of cnatool's command.
-        trouble : Trouble, optional
-            What befalls it.
-        limit : Limit, optional
-        forked : bool
-            Whether it is forked from the server, or a process of its own.
-        """
+        """Start a command."""
         self._count += 1
         said = self._folder / str(self._count)
         request = {
@@ -194,13 +153,7 @@ class Running:
         return self._poll() is not None
 
     def ended(self, seconds: float = 60) -> Ended:
-        """Wait for its end.
-
-        Raises
-        ------
-        TimeoutError
-            If it does not end, with the stacks of its threads.
-        """
+        """Wait for its end."""
         stop = time.monotonic() + seconds
         while (code := self._poll()) is None:
             if time.monotonic() > stop:

@@ -7,15 +7,10 @@ import json
 import random
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cnatool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["USES", "race"]
 
 _FEWER = {"resamples": 0, "permutations": 0, "area_resamples": 0}
 
@@ -78,14 +73,7 @@ USES: dict[str, Callable[[str, str], object]] = {
 
 
 def race(plan: str) -> None:
-    """Use cnatool in threads that begin at once, and print a digest of each result.
-
-    Parameters
-    ----------
-    plan : str
-        In JSON: ``uses``, one of `USES` with a store and a target for each thread; ``interval``,
-        the seconds after which threads change places; ``seed``.
-    """
+    """Use cnatool in threads that begin at once, and print a digest of each result."""
     planned = json.loads(plan)
     rng = random.Random(planned["seed"])
     sys.setswitchinterval(planned["interval"])

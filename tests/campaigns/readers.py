@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.jobs import JOBS
-from campaigns.lasting import Written, workplace
-from campaigns.made import FORMATS, contents, done, safe_rows
-from campaigns.processes import Trouble
+from campaigns.lasting import Workplace, Written, workplace
+from campaigns.made import FORMATS, Contents, contents, done, safe_rows
+from campaigns.processes import Running, Trouble
 from cnatool.errors import StoreInUseError
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.lasting import Workplace
-    from campaigns.made import Contents
-    from campaigns.processes import Running
-
-__all__ = ["read_while_written"]
 
 _WRITERS = (
     "dump",

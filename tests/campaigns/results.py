@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import polars as pl
 
@@ -13,13 +15,6 @@ from campaigns.answers import Refused, answer, check_equal
 from campaigns.damage import Folder
 from campaigns.specimens import QUICK, make_model_and_data, small_chunks
 from cnatool.studying.read import read_results
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-__all__ = ["Results", "results"]
 
 _NETWORKS = 4
 
@@ -45,13 +40,7 @@ class Results:
         return rng.choice(ways)(name, rng)
 
     def result(self, rng: random.Random) -> str:
-        """Say what commands make of the damage.
-
-        Raises
-        ------
-        AssertionError
-            If a number is another one.
-        """
+        """Say what commands make of the damage."""
         name = rng.choice(list(self._readers))
         found = answer(self._readers[name])
         if not isinstance(found, Refused):

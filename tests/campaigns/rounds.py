@@ -10,18 +10,13 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from campaigns.campaign import FAILED, Campaign, Round, done_round
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.connection import Connection
-
-__all__ = ["rounds"]
 
 # Seconds in which a worker makes its files.
 _PREPARATION = 900
@@ -38,37 +33,7 @@ def rounds(
     record: Path | None = None,
     jobs: int = 1,
 ) -> Iterator[Round]:
-    """Do rounds until the numbers or the seconds are used up.
-
-    Parameters
-    ----------
-    name : str
-        The campaign's name.
-    campaign : Campaign
-        Its `prepared` is a function that a fresh process can import.
-    numbers : iterator of int
-        The rounds to do.
-    folder : Path
-        An empty folder, in which each worker has one of its own.
-    seed : int
-        Rounds of equal seed and number are equal.
-    seconds : float, optional
-        No round begins later than this.
-    record : Path, optional
-        A file that gets a line of JSON for each round. Rounds that it has already are not repeated.
-    jobs : int
-        Rounds at the same time, each in a worker process.
-
-    Yields
-    ------
-    Round
-        In the order in which rounds end.
-
-    Raises
-    ------
-    RuntimeError
-        If a worker cannot make its files.
-    """
+    """Do rounds until the numbers or the seconds are used up."""
     known = {r.number: r for r in _recorded(record) if (r.campaign, r.seed) == (name, seed)}
     begun = time.monotonic()
     workers: list[_Worker] = []

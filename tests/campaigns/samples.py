@@ -9,21 +9,17 @@ import json
 import math
 import struct
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import polars as pl
 import zarr
 from PIL import Image
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-__all__ = ["FORMS", "Form", "Read"]
 
 _RNG = np.random.default_rng(0)
 X = _RNG.integers(0, 256, (11, 4, 3), np.uint8)
@@ -37,21 +33,7 @@ Read = tuple[Any, "list[str] | None"]
 
 @dataclass(frozen=True)
 class Form:
-    """A format of samples.
-
-    Attributes
-    ----------
-    name : str
-        Name of the file or folder.
-    form : str
-        As in ``--format``.
-    write : callable
-        Makes it.
-    read : callable
-        Reads it without cnatool, and raises any exception where that cannot be.
-    read_some : callable, optional
-        Leaves out samples that cannot be read.
-    """
+    """A format of samples."""
 
     name: str
     form: str

@@ -21,8 +21,6 @@ from typing import Any
 from campaigns.troubles import befall
 from cnatool.cli import signals
 
-__all__ = ["run_request", "serve"]
-
 # What commands import where they need it. Recorders of frameworks are no part of any command.
 _IMPORTED = ("filelock", "polars", "rich.console", "rich.progress", "rich.table")
 _LEFT_OUT = ("cnatool.__main__", "cnatool.recorders.torch", "cnatool.recorders.keras")

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import typer
 
 import cnatool
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.commands import run_command
 from campaigns.damage import Folder
 from campaigns.limits import limited_memory
 from campaigns.specimens import make_model_and_data
 from cnatool.cli.app import app
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator, Mapping
-
-    from campaigns.campaign import Attack
-
-__all__ = ["odd_settings"]
 
 _MEMORY = 6 << 30
 _NUMBERS = (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from io import FileIO
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -17,13 +19,6 @@ import cnatool
 from cnatool.backend import schedule
 from cnatool.store import chunks as chunking
 from cnatool.store.hdf5.journal import Journal, journal_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from io import FileIO
-    from pathlib import Path
-
-__all__ = ["QUICK", "Specimen", "make_model_and_data", "small_chunks", "specimens"]
 
 # Intervals take most of the time of a score.
 QUICK = {"resamples": 0, "area_resamples": 0, "permutations": 0}
@@ -41,21 +36,7 @@ _OF_OTHERS = {
 
 @dataclass(frozen=True)
 class Specimen:
-    """A store to damage.
-
-    Attributes
-    ----------
-    name : str
-        What kind of store it is.
-    folder : Path
-        The store and all that it needs.
-    stores : tuple of str
-        Names of the stores in it; the last is the one that is scored.
-    donor : Path
-        A folder with a store of the same network over other data.
-    other : str
-        Its name.
-    """
+    """A store to damage."""
 
     name: str
     folder: Path

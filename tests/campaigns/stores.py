@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import h5py
@@ -14,21 +17,12 @@ import msgspec
 
 import cnatool
 from campaigns.answers import Refused, answer
-from campaigns.campaign import Outcome
+from campaigns.campaign import Attack, Outcome
 from campaigns.commands import run_command
 from campaigns.damage import Folder
 from campaigns.limits import limited_memory
 from campaigns.specimens import QUICK, specimens
 from campaigns.trees import changed_tree
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-
-__all__ = ["odd_stores"]
 
 _MEMORY = 6 << 30
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +10,6 @@ from campaigns.broken import BROKEN, RESULTS
 from campaigns.campaign import FAILED
 from campaigns.campaigns import CAMPAIGNS
 from campaigns.rounds import rounds
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", CAMPAIGNS)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from campaigns.damage import OF_BYTES, Folder
-from campaigns.samples import FORMS
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from campaigns.samples import Form
+from campaigns.samples import FORMS, Form
 
 _CONTENT = bytes(range(256)) + b"\0\0\xff\xff" + b"0.125, 17"
 

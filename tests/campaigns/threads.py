@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from campaigns.campaign import Outcome
-from campaigns.lasting import workplace
+from campaigns.campaign import Attack, Outcome
+from campaigns.lasting import Workplace, workplace
 from campaigns.made import FORMATS, done, removed
 from campaigns.racing import USES
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from campaigns.campaign import Attack
-    from campaigns.lasting import Workplace
-
-__all__ = ["used_in_threads"]
 
 _CALL = "campaigns.racing:race"
 _MOST = 8

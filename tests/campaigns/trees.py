@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import random
-
-__all__ = ["changed_json", "changed_tree"]
+import random
+from typing import Any
 
 _WORDS = (
     *(None, True, False, 0, -1, 1, 2, 3, 2**31, 2**40, 2**63, 2**64, 2**70, 1.5, -0.0, 1e308),

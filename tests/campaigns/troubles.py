@@ -13,12 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Buffer
-
-__all__ = ["befall"]
+from typing import Any
 
 _CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # Events of `sys.audit` that tell of changes, and whether they take space.
@@ -76,15 +71,7 @@ class _Operations:
 
 
 def befall(trouble: dict[str, Any] | None, count: str) -> None:
-    """Inject a fault into this process, and write at its end how many operations there were.
-
-    Parameters
-    ----------
-    trouble : dict, optional
-        A `campaigns.processes.Trouble`.
-    count : str
-        The file that gets the number of operations.
-    """
+    """Inject a fault into this process, and write at its end how many operations there were."""
     operations = _Operations(trouble)
     sync = os.fsync
 
@@ -101,7 +88,7 @@ def befall(trouble: dict[str, Any] | None, count: str) -> None:
             operations.next(takes_space=_EVENTS[event])
 
     class File(io.FileIO):
-        def write(self, data: Buffer) -> int:
+        def write(self, data: bytes) -> int:
             view = memoryview(data).cast("B")
             most = operations.next(takes_space=True, written=len(view))
             return super().write(view[:most]) or 0

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from support.dumps import files
+from support.command import document, run
+from support.dumps import files, make_data
 from support.networks import mlp, saved
 
 import cnatool
-from cnatool.schemas import schema_text
 
 QUOTIENTS = ("l2", "spectral", "l2_path", "bound_2018", "bound_2018_from_zero")
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("here")
-    rng = np.random.default_rng(0)
-    saved(mlp(), folder / "net.onnx")
+    folder = make_data(tmp_path_factory.mktemp("here"), 160, 90)
     saved(mlp(seed=8), folder / "initial.onnx")
-    (folder / "data").mkdir()
-    for name, rows in (("train", 160), ("test", 90)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(folder / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
     run("dump", "net.onnx", "data", "--initial-model", "initial.onnx", cwd=folder)
     return folder
 
@@ -52,9 +33,7 @@ def matrices(model: onnx.ModelProto) -> list[np.ndarray]:
 
 
 def scored(here: Path, *words: str, store: str = "net.zarr") -> dict:
-    document = json.loads(run("score", store, "--json", *words, cwd=here).stdout)
-    jsonschema.validate(document, json.loads(schema_text("score")))
-    return document
+    return document("score", "score", store, *words, cwd=here)
 
 
 def test_baselines_are_the_formulas(here: Path) -> None:
@@ -105,7 +84,7 @@ def test_a_margin_that_is_not_positive_takes_the_quotients_away(here: Path) -> N
     for name in QUOTIENTS:
         assert found[name]["value"] is None
         assert found[name]["log_norm"] == pytest.approx(divided[name]["log_norm"], abs=1e-9)
-        assert "only one above 0 can be divided by" in found[name]["reason"]
+        assert "a divisor must be above 0" in found[name]["reason"]
     assert found["parameter_norm"]["value"] > 0
 
 

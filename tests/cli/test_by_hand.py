@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import document, run
 from support.networks import Builder, saved
-
-COMMAND = Path(sys.executable).parent / "cnatool"
 
 
 def test_two_linear_layers_over_four_pictures(tmp_path: Path) -> None:
@@ -23,16 +19,10 @@ def test_two_linear_layers_over_four_pictures(tmp_path: Path) -> None:
     x = np.array([[0, 0], [1, 2], [5, 5], [3, 7]], np.uint8)
     np.savez(tmp_path / "train.npz", x=x, y=np.array([0, 0, 0, 1]))
 
-    def run(*words: str) -> str:
-        found = subprocess.run(
-            [COMMAND, *words], capture_output=True, text=True, timeout=120, cwd=tmp_path
-        )
-        assert found.returncode == 0, found.stderr
-        return found.stdout
-
-    run("dump", "net.onnx", "--split", "train=train.npz", "--scale", "1", "-o", "net.zarr")
-    words = ("--json", "--set=include_output=true", "--set=margin=mean")
-    score = json.loads(run("score", "net.zarr", *words))
+    words = ("--split", "train=train.npz", "--scale", "1", "-o", "net.zarr")
+    run("dump", "net.onnx", *words, cwd=tmp_path)
+    words = ("--set=include_output=true", "--set=margin=mean")
+    score = document("score", "score", "net.zarr", *words, cwd=tmp_path)
     split, weights = score["splits"]["train"], score["baselines"]
     # α is 0 for two equal pixels, 1 bit for two unequal ones. z = 3a + 4b and (3a + 4b) + (3a − 4b)
     # = 6a, so that β = 3a − 4b: 0, −5, −5, −19.

@@ -13,20 +13,11 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
+from support.command import COMMAND, python, run
 from support.networks import Builder, residual_convnet, saved
 
 import cnatool
 from cnatool.schemas import schema_text
-
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +212,7 @@ def test_interrupted_score_says_one_line(here: Path) -> None:
         "def slow(*words):\n"
         "    _thread.interrupt_main()\n"
         "    time.sleep(5)\n"
-        "s.scored_split = slow\n"
+        "s.score_split = slow\n"
         "sys.argv = ['cnatool', 'score', 'net.zarr']\n"
         "from cnatool.cli import main\n"
         "main()\n"
@@ -320,7 +311,7 @@ def test_the_stores_that_the_documentation_writes_are_scored(tmp_path: Path) -> 
     text = (Path(__file__).parents[2] / "docs/store.md").read_text(encoding="utf-8")
     plain = text.split("Any program can write a store")[1].split("```python\n")[1:3]
     script = "\n".join(part.split("```")[0] for part in plain)
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    python(script, cwd=tmp_path)
     results = []
     for name in ("mine.h5", "mine.zarr"):
         result = json.loads(run("score", name, "--json", cwd=tmp_path).stdout)

@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,19 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from support.command import COMMAND, document, run
 from support.networks import mlp, saved
 
 from cnatool.schemas import schema_text
-
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    return result
 
 
 def labelled(x: np.ndarray, model: onnx.ModelProto) -> np.ndarray:
@@ -60,9 +50,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scored(here: Path, *words: str, store: str = "net.zarr") -> dict:
-    document = json.loads(run("score", store, "--json", *words, cwd=here).stdout)
-    jsonschema.validate(document, json.loads(schema_text("score")))
-    return document
+    return document("score", "score", store, *words, cwd=here)
 
 
 def test_scores_are_the_formulas(here: Path) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
 import re
 import shutil
-import signal
-import sys
 import tarfile
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +16,9 @@ import onnx
 import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.command import run
 
 from cnatool._util.text import escape
-from cnatool.cli.process import run
 
 # An escape sequence, C1's, bidirectional controls, zero widths, a separator, a tag, markup.
 EVIL = "\x1b[31m\x9b31m\u202e\u2066\u200b\u2028\U000e0041\ufe0f[bold]\x7f"
@@ -40,37 +36,12 @@ def evil(name: str) -> str:
     return f"{name}{EVIL}"
 
 
-class Stream(io.TextIOWrapper):
-    """What a command prints to, a terminal or not."""
-
-    def __init__(self, *, terminal: bool) -> None:
-        super().__init__(io.BytesIO(), "utf-8")
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
-
-
 def command(*words: object, cwd: Path, code: int = 0, terminal: bool = False) -> tuple[str, str]:
-    """Run a command in this process as the shell would; give both its streams."""
-    streams = [Stream(terminal=terminal and not place) for place in range(2)]
-    before = Path.cwd(), sys.argv, *map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))
-    sys.argv = ["cnatool", *map(str, words)]
-    os.chdir(cwd)
-    try:
-        with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
-            with pytest.raises(SystemExit) as stopped:
-                run()
-            for stream in streams:
-                stream.flush()
-        found = [stream.buffer.getvalue().decode() for stream in streams]  # type: ignore[attr-defined]
-    finally:
-        os.chdir(before[0])
-        sys.argv = before[1]
-        signal.signal(signal.SIGINT, before[2])
-        signal.signal(signal.SIGTERM, before[3])
-    assert (stopped.value.code or 0) == code, found
-    return found[0], found[1]
+    """Run a command; return both its streams."""
+    # One that --debug shows the traceback of ends with code 1.
+    result = run(*words, cwd=cwd, code=None, terminal=terminal)
+    assert result.returncode == code, result
+    return result.stdout, result.stderr
 
 
 def clean(text: str) -> str:
@@ -314,4 +285,4 @@ def test_names_of_megabytes(tmp_path: Path, name: str) -> None:
     for line in said("dump", *words, "--tensors", "none", cwd=tmp_path, code=2).splitlines():
         assert len(line) <= 1_800
     # The advice stays.
-    assert line.endswith("repeat --tensors for several.")
+    assert line.endswith("--tensors takes several.")

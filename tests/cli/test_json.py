@@ -4,50 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
-from support.networks import Builder, mlp, saved
-from typer.testing import CliRunner, Result
+from support.command import document, run
+from support.dumps import make_data
+from support.networks import Builder, saved
 
 import cnatool
 from cnatool.cli.app import app
 from cnatool.dumping import preflight as forecast
 from cnatool.dumping.left_out import left_out_lines, needs_no_storing
 from cnatool.records.store import SkippedTensor
-from cnatool.schemas import schema_text
-
-
-def run(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [*map(str, words)])
-    if code == 0:
-        assert result.exception is None, result.output
-    return result
-
-
-def document(name: str, *words: object) -> Any:
-    found = json.loads(run(*words).stdout)
-    jsonschema.validate(found, json.loads(schema_text(name)))
-    assert found["schema"] == f"cnatool.{name}/1"
-    return found
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    rng = np.random.default_rng(0)
-    saved(mlp(), tmp_path / "net.onnx")
-    (tmp_path / "data").mkdir()
-    for name, rows in (("train", 60), ("test", 40)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return make_data(tmp_path)
 
 
 def test_dump(here: Path) -> None:
-    found = document("dump", "dump", "net.onnx", "data", "-o", "s.zarr", "--json")
+    found = document("dump", "dump", "net.onnx", "data", "-o", "s.zarr", cwd=here)
     store = cnatool.open(here / "s.zarr")
     assert found["store"] == "s.zarr"
     assert found["complete"]
@@ -62,25 +40,25 @@ def test_dump(here: Path) -> None:
 
 
 def test_preflight(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("dump", "net.onnx", "data", "-o", "s.zarr", "--dry-run", "--json")
-    found = document("preflight", *words)
+    words = ("dump", "net.onnx", "data", "-o", "s.zarr", "--dry-run")
+    found = document("preflight", *words, cwd=here)
     assert found["fits"]
     assert found["samples"] == {"train": 60, "test": 40}
     assert found["tensors"] == len(cnatool.dump("net.onnx", "data", "t.zarr").tensors)
     assert not (here / "s.zarr").exists()
     monkeypatch.setattr(forecast.Preflight, "fits", False)
-    result = run(*words, code=2)
+    result = run(*words, "--json", code=2)
     assert not json.loads(result.stdout)["fits"]
-    assert "would take about" in str(result.exception)
+    assert "would take about" in result.stderr
 
 
 def test_inspect(here: Path) -> None:
     store = cnatool.dump("net.onnx", "data", "s.zarr", tags={"run": "a"})
-    found = document("inspect", "inspect", "s.zarr", "--json")
+    found = document("inspect", "inspect", "s.zarr", cwd=here)
     assert (found["kind"], found["tags"]) == ("store", {"run": "a"})
     assert [one["name"] for one in found["tensors"]] == [one.name for one in store.tensors]
     assert found["splits"]["train"]["rows"] == 60
-    model = document("inspect", "inspect", "net.onnx", "--json")
+    model = document("inspect", "inspect", "net.onnx", cwd=here)
     assert model["kind"] == "model"
     assert [one["name"] for one in model["tensors"]] == [one.name for one in store.tensors]
     assert [one["linear"] for one in model["layers"]] == [one.linear for one in store.layers]
@@ -117,8 +95,8 @@ def test_tensors_without_samples_do_not_frighten() -> None:
     assert list(left_out_lines(found)) == [
         "not counted: 1 random tensor, 512 constants, 264 results of shape arithmetic, which hold "
         "no values of samples",
-        "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph (inspect "
-        "--skipped lists them)",
+        "2 more cannot be stored by sample: 1 without a sample axis, 1 inside a subgraph "
+        "(`inspect(skipped=True)` lists them)",
     ]
     assert sum(map(needs_no_storing, found)) == 777
     assert list(left_out_lines([])) == []

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from support.networks import Builder, mlp, saved
+from support.command import run
+from support.dumps import make_data
+from support.networks import Builder, saved
 
 import cnatool
 from cnatool.scoring.split_selection import _range_around
 
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    return result
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    saved(mlp(), tmp_path / "net.onnx")
-    (tmp_path / "data").mkdir()
-    for name, rows in (("train", 1500), ("test", 90)):
-        x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
-        np.savez(tmp_path / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
-    return tmp_path
+    return make_data(tmp_path, 1500, 90)
 
 
 def floats(folder: Path, low: float = 0, high: float = 1) -> dict[str, np.ndarray]:

@@ -88,6 +88,8 @@ def test_a_parameter_is_shown_as_an_option(command: str, text: str, shown: str) 
         ("`splits={'train': PATH, 'test': PATH}`", "--split train=PATH --split test=PATH"),
         ("`inputs={'x': ARRAY}`", "--input x=ARRAY"),
         ("`constants={INPUT: VALUE}`", "--constant INPUT=VALUE"),
+        ("`constants={'h': np.full((1, N, 6), 0)}`", "--constant h=0:1xNx6"),
+        ("`constants={'a': np.load('FILE.npy'), 'b': 1}`", "--constant a=FILE.npy --constant b=1"),
     ],
 )
 def test_a_command_of_a_group_has_its_own_options(text: str, shown: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,32 +10,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.charts import captions, rows
+from support.command import python, run
 
 import cnatool
 
 pytest.importorskip("altair", reason="pictures are drawn with Altair")
 pytest.importorskip("vl_convert", reason="pictures are written by vl-convert")
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 STORE = "demo/noisy-labels-epoch012.zarr"
 
 
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
-
-
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("here")
-    run("demo", "-o", "demo", cwd=folder)
-    run("study", "demo", "-o", "study", "--cluster", "run", "--resamples", 0, cwd=folder)
-    run("trajectory", "demo", "--by", "run", "-o", "trajectory", cwd=folder)
-    return folder
+def here(demo: Path) -> Path:
+    run("study", "demo", "-o", "study", "--cluster", "run", "--resamples", 0, cwd=demo)
+    run("trajectory", "demo", "--by", "run", "-o", "trajectory", cwd=demo)
+    return demo
 
 
 @pytest.mark.parametrize(
@@ -90,7 +78,7 @@ def test_a_page_and_a_drawing(here: Path) -> None:
     [
         (
             (STORE, "--figure", "bins"),
-            "--figure bins is drawn from the folder of a study: `cnatool study STORE… -o DIR`. "
+            "--figure bins is drawn from the folder of a study: `cnatool study … --output DIR`. "
             "This is a store, for which there are depth-profile, alpha-beta, area, error-by-alpha.",
         ),
         (
@@ -108,13 +96,13 @@ def test_a_page_and_a_drawing(here: Path) -> None:
         ),
         (("study", "--figure", "bins", "--set", "bins=3"), "--set is not for --figure bins"),
         (("study", "--figure", "bins", "--measure", "x"), "--measure x: the study has no such"),
-        (("study", "--figure", "gap", "--by", "epoch"), "this tag has 9 values, and a reader can"),
+        (("study", "--figure", "gap", "--by", "epoch"), "this tag has 9 values, but a reader can"),
         (("study", "--figure", "measures", "--coefficient", "x"), "there are pearson, spearman"),
         (("study", "--figure", "trajectory", "--order", "x"), "--order x: no store has this tag"),
         ((STORE, "--figure", "alpha-beta", "--split", "x"), "there are train, test."),
         ((STORE, "--figure", "alpha-beta", "--width", "-1"), "--width -1: give pixels"),
         ((STORE, "--figure", "alpha-beta", "--scale", "0"), "--scale 0: give"),
-        (("study", "--figure", "bins", "--width", "9999", "--scale", "9"), "pixels large: make"),
+        (("study", "--figure", "bins", "--width", "9999", "--scale", "9"), "pixels large: reduce"),
         (("demo", "--figure", "alpha-beta"), "demo: more than 12 stores are too many for one"),
         (("study", STORE, "--figure", "bins"), "a figure is of one study"),
         (("study/scores", "--figure", "bins"), "study/scores: no store is in this folder"),
@@ -141,20 +129,13 @@ def test_a_broken_study(here: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "s" / name).write_bytes(b"{}")
     said = run("plot", "s", "--figure", "gap", "-o", "p.png", cwd=tmp_path, code=2).stderr
     assert f"s/{name} cannot be read: " in said
-    assert "Run `cnatool study … -o s` again." in said
+    assert "Run `cnatool study … --output s` again." in said
 
 
 @pytest.mark.parametrize("module", ["altair", "vl_convert"])
-def test_without_the_extra(here: Path, module: str) -> None:
-    code = (
-        f"import sys; sys.modules[{module!r}] = None\n"
-        f"sys.argv = ['cnatool', 'plot', {STORE!r}, '--figure', 'alpha-beta', '-o', 'no.png']\n"
-        "from cnatool.cli import main; main()"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=here, timeout=120
-    )
-    assert result.returncode == 2
+def test_without_the_extra(here: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run("plot", STORE, "--figure", "alpha-beta", "-o", "no.png", cwd=here, code=2)
     assert "which is not installed: python -m pip install 'cnatool[plot]'" in result.stderr
 
 
@@ -165,7 +146,4 @@ def test_plotting_needs_no_runtime(here: Path) -> None:
         f"cnatool.plot({STORE!r}, 'alpha-beta').to_dict()\n"
         "print([n for n in ('onnx', 'onnxruntime', 'torch', 'pandas') if n in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
-    )
-    assert result.stdout == "[]\n"
+    assert python(code, cwd=here) == "[]\n"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
-import time
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,22 +13,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from campaigns.processes import Commands
 from PIL import Image
-from support.dumps import command, commit_often, same_arrays
+from support.command import run
+from support.dumps import commit_often, same_arrays
 from support.networks import Builder, saved
 
 import cnatool
 from cnatool.errors import DataError, UsageError
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 TRAIN, TEST = 60, 20
 DAMAGED = ("train/b/007.png", "train/b/055.png", "test/a/010.png")
-
-
-def run(cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
 
 
 @pytest.fixture
@@ -114,19 +107,17 @@ def test_the_model_is_fed_what_training_fed_it(way: str, here: Path) -> None:
     if way != "options":
         (here / way).write_text(json.dumps(OWN if way == "own.json" else TRANSFORMERS))
         words = ("--preprocess", way)
-    result = run(here, "dump", "net.onnx", "data", *words)
-    assert result.returncode == 0, result.stderr
+    result = run("dump", "net.onnx", "data", *words, cwd=here)
     assert "shorter side of 18 (bicubic), cut to the middle 16×16" in result.stderr
     splits = cnatool.open(here / "net.zarr").splits
     for name in ("train", "test"):
         paths = [here / "data" / name / one for one in splits[name].ids[:]]
         offset = int if way == "preprocessor_config.json" else round
         np.savez(here / f"{name}.npz", x=[literally(path, offset) for path in paths])
-        made = run(here, "dump", "net.onnx", f"{name}.npz", "-o", "by.zarr", "--overwrite", *NORMAL)
-        assert made.returncode == 0, made.stderr
+        run("dump", "net.onnx", f"{name}.npz", "-o", "by.zarr", "--overwrite", *NORMAL, cwd=here)
         fed = cnatool.open(here / "by.zarr").splits["all"]
         np.testing.assert_allclose(splits[name].outputs()[:], fed.outputs()[:], rtol=1e-6)
-    assert run(here, "score", "net.zarr", "--samples", "s.csv").returncode == 0
+    run("score", "net.zarr", "--samples", "s.csv", cwd=here)
     frame = pl.read_csv(here / "s.csv")
     expected = [entropy(here / "data" / r["split"] / r["id"]) for r in frame.to_dicts()]
     np.testing.assert_allclose(frame["alpha"], expected, rtol=1e-12)
@@ -139,7 +130,7 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
         alphas = []
         for kept in ("values", "levels"):
             words = ("x.npz", "--keep-inputs", kept, "-o", f"{kept}.zarr", "--overwrite")
-            assert run(here, "dump", "net.onnx", *words).returncode == 0
+            run("dump", "net.onnx", *words, cwd=here)
             split = cnatool.open(here / f"{kept}.zarr").splits["all"]
             assert split.holds_levels() == (kept == "levels")
             counted = [np.bincount(one.ravel(), minlength=256) for one in x]
@@ -147,14 +138,12 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
                 split.inputs()[:][:, :256], x if kept == "values" else counted
             )
             words = (f"{kept}.zarr", "--convention", convention, "--samples", f"{kept}.parquet")
-            result = run(here, "score", *words)
-            assert result.returncode == 0, result.stderr
+            run("score", *words, cwd=here)
             alphas.append(pl.read_parquet(here / f"{kept}.parquet")["alpha"])
         assert alphas[0].to_list() == alphas[1].to_list()
     compression = ("--set", "alpha=compression", "--set", "codec=png")
-    assert run(here, "score", "values.zarr", *compression).returncode == 0
-    refused = run(here, "score", "levels.zarr", *compression)
-    assert refused.returncode == 2
+    run("score", "values.zarr", *compression, cwd=here)
+    refused = run("score", "levels.zarr", *compression, cwd=here, code=2)
     assert "only how often each level occurs is stored of the inputs" in refused.stderr
 
 
@@ -163,14 +152,12 @@ def test_damaged_pictures_are_skipped_and_listed(form: str, here: Path) -> None:
     damage(here)
     store = f"s.{form}"
     words = ("dump", "net.onnx", "data", "-o", store, *WORDS)
-    result = run(here, *words)
-    assert result.returncode == 2
+    result = run(*words, cwd=here, code=2)
     assert "007.png is damaged" in result.stderr
     assert "--on-error skip leaves such samples out" in result.stderr
-    result = run(here, *words, "--on-error", "skip")
-    assert result.returncode == 0, result.stderr
+    result = run(*words, "--on-error", "skip", cwd=here)
     assert "train: 2 samples could not be read and were skipped" in result.stderr
-    assert run(here, "verify", store).returncode == 0
+    run("verify", store, cwd=here)
     splits = cnatool.open(here / store).splits
     skipped = [f"{name}/{one.id}" for name in splits for one in splits[name].record.skipped]
     assert skipped == list(DAMAGED)
@@ -182,31 +169,31 @@ def test_damaged_pictures_are_skipped_and_listed(form: str, here: Path) -> None:
             rows + 3 - len([one for one in DAMAGED if not one.startswith(name)]),
         )
         assert len(split.ids[:]) == len(split.outputs()[:]) == len(split.labels[:]) == rows
-    listed = run(here, "inspect", store).stdout
+    listed = run("inspect", store, cwd=here, code=None).stdout
     assert "58 of 60 samples, 2 skipped" in listed
     assert "skipped b/007.png: " in listed
-    score = run(here, "score", store)
+    score = run("score", store, cwd=here, code=None)
     assert "2 of 60 samples of train, 1 of 20 samples of test (inspect" in score.stdout
-    found = json.loads(run(here, "score", store, "--json").stdout)
+    found = json.loads(run("score", store, "--json", cwd=here, code=None).stdout)
     assert (found["splits"]["train"]["samples"], found["splits"]["train"]["skipped"]) == (58, 2)
     # A store with fewer rows than samples is resumed, converted and left alone as any other.
-    again = run(here, *words, "--on-error", "skip", "--resume")
+    again = run(*words, "--on-error", "skip", "--resume", cwd=here, code=None)
     assert "is complete" in again.stderr
-    assert run(here, *words, "--resume").returncode == 2
+    run(*words, "--resume", cwd=here, code=2)
     other = "t.h5" if form == "zarr" else "t.zarr"
-    assert run(here, "convert", store, other).returncode == 0
-    assert run(here, "verify", other).returncode == 0
+    run("convert", store, other, cwd=here)
+    run("verify", other, cwd=here)
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])
 def test_skipping_where_nothing_is_damaged(form: str, here: Path) -> None:
     words = ("dump", "net.onnx", "data", "-o", f"s.{form}", *WORDS, "--on-error", "skip")
     for more in ((), ("--resume",)):
-        assert run(here, *words, *more).returncode == 0
-        assert run(here, "verify", f"s.{form}").returncode == 0
+        run(*words, *more, cwd=here)
+        run("verify", f"s.{form}", cwd=here)
         splits = cnatool.open(here / f"s.{form}").splits
         assert [len(split.outputs()[:]) for split in splits.values()] == [TRAIN, TEST]
-        assert run(here, "score", f"s.{form}").returncode == 0
+        run("score", f"s.{form}", cwd=here)
 
 
 def test_links_out_of_a_folder_where_they_are_allowed(here: Path) -> None:
@@ -214,10 +201,9 @@ def test_links_out_of_a_folder_where_they_are_allowed(here: Path) -> None:
     (here / "data/train/a/002.png").rename(moved)
     (here / "data/train/a/002.png").symlink_to(moved)
     words = ("dump", "net.onnx", "data", "-o", "s.zarr", *WORDS)
-    refused = run(here, *words)
-    assert refused.returncode == 2
+    refused = run(*words, cwd=here, code=2)
     assert "002.png is a symbolic link that leaves" in refused.stderr
-    assert run(here, *words, "--follow-links").returncode == 0
+    run(*words, "--follow-links", cwd=here)
     assert "a/002.png" in list(cnatool.open(here / "s.zarr").splits["train"].ids[:])
 
 
@@ -226,24 +212,22 @@ def test_many_damaged_pictures_at_the_start(here: Path) -> None:
     for i in range(150):
         (here / f"data/train/a/-{i:03}.png").write_bytes(b"x")
     words = (*WORDS, "--on-error", "skip", "--split", "train=data/train")
-    result = run(here, "dump", "net.onnx", *words)
-    assert result.returncode == 0, result.stderr
+    result = run("dump", "net.onnx", *words, cwd=here)
     assert "150 samples could not be read" in result.stderr
     words = ("preprocess", "show", "net.onnx", "data/train", *WORDS)
-    result = run(here, *words, "--on-error", "skip", "--format", "pictures", "--samples", "4")
-    assert result.returncode == 0, result.stderr
+    result = run(*words, "--on-error", "skip", "--format", "pictures", "--samples", "4", cwd=here)
     assert source.exists()
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"colour": "purple"}, "colour: invalid enum value 'purple'"),
+        ({"colour": "purple"}, "`colour='purple'`: as-is or rgb"),
         ({"resize": (8,)}, "resize: expected array of length 2"),
         ({"resize": 8.0}, "resize: expected int"),
         ({"resize": True}, "resize: expected int"),
         ({"crop": "8"}, "crop: expected int"),
-        ({"resize": 8, "interpolation": "x"}, "interpolation: invalid enum value"),
+        ({"resize": 8, "interpolation": "x"}, "`interpolation='x'`: nearest or box"),
         ({"resize": np.int64(8)}, "numpy.int64"),
         ({"mean": ["a"]}, "mean=.*numbers"),
         ({"preprocess": 3}, "preprocess=3"),
@@ -256,36 +240,31 @@ def test_what_cannot_be_meant_from_python(options: Any, text: str, here: Path) -
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])
-def test_killed_dumps_that_skip_are_resumed(form: str, here: Path) -> None:
+def test_killed_dumps_that_skip_are_resumed(
+    form: str, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     # Enough rows for several commits, with damaged ones on both sides of most.
     for i in range(60, 400):
         shutil.copy(here / f"data/train/a/{i % 30 * 2:03}.png", here / f"data/train/a/{i}.png")
     damage(here)
     for i in range(63, 400, 29):
         (here / f"data/train/a/{i}.png").write_bytes(b"x")
-    words = ("net.onnx", "data", *WORDS, "--on-error", "skip", "--batch-size", 16)
-    start = time.monotonic()
-    subprocess.run(command("dump", *words, "-o", f"whole.{form}"), cwd=here, check=True)
-    seconds = time.monotonic() - start
-    assert len(cnatool.open(here / f"whole.{form}").splits["train"].record.skipped) == 14
+    words = ("dump", "net.onnx", "data", *WORDS, "--on-error", "skip", "--batch-size", 16, "-o")
     lots = random.Random(form)
     store = here / f"s.{form}"
-    for _ in range(4):
-        for _ in range(3):
-            process = subprocess.Popen(
-                command("dump", *words, "-o", store.name, "--resume"),
-                cwd=here,
-                stderr=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-            time.sleep(lots.uniform(0.4, 1) * seconds)
-            process.kill()
-            process.wait()
-        done = command("dump", *words, "-o", store.name, "--resume")
-        ended = subprocess.run(done, cwd=here, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-        same_arrays(store, here / f"whole.{form}")
-        shutil.rmtree(store) if form == "zarr" else store.unlink()
+    with Commands(tmp_path_factory.mktemp("said")) as commands:
+        whole = commands.run(*words, f"whole.{form}", cwd=here)
+        assert len(cnatool.open(here / f"whole.{form}").splits["train"].record.skipped) == 14
+        for _ in range(4):
+            for _ in range(3):
+                running = commands.start(*words, store.name, "--resume", cwd=here)
+                running.wait(lots.uniform(0, 0.8) * whole.seconds)
+                running.send(signal.SIGKILL)
+                running.ended()
+            ended = commands.run(*words, store.name, "--resume", cwd=here)
+            assert ended.code == 0, ended.errors
+            same_arrays(store, here / f"whole.{form}")
+            shutil.rmtree(store) if form == "zarr" else store.unlink()
 
 
 def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
@@ -303,7 +282,7 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
         if path.name != "059.png":
             picture = Image.open(path)
             picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    with pytest.raises(DataError, match=r"has not the inputs that the dump was begun with"):
+    with pytest.raises(DataError, match=r"does not have the inputs that the dump was started with"):
         cnatool.dump(here / "net.onnx", here / "data", here / "s.zarr", resume=True, **options)
 
 
@@ -316,14 +295,13 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
         (("--resize", "16x16", "--colour", "grey"), "--colour rgb makes the channels fit"),
         (("--resize", "big"), "--resize 'big' is not understood"),
         (("--interpolation", "bicubik", "--resize", "16"), "there are nearest, box"),
-        (("--interpolation", "bicubic"), "does nothing without --resize"),
+        (("--interpolation", "bicubic"), "--interpolation has no effect without --resize"),
         (("--preprocess", "none.json"), "none.json"),
         ((*WORDS, "--keep-inputs", "values"), "Or use --keep-inputs levels"),
     ],
 )
 def test_what_cannot_be_meant_is_said(words: tuple[str, ...], text: str, here: Path) -> None:
-    result = run(here, "dump", "net.onnx", "data", *words)
-    assert result.returncode == 2
+    result = run("dump", "net.onnx", "data", *words, cwd=here, code=2)
     assert text in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert not (here / "net.zarr").exists()
@@ -331,16 +309,14 @@ def test_what_cannot_be_meant_is_said(words: tuple[str, ...], text: str, here: P
 
 def test_two_ways_to_make_a_picture_fit_are_both_shown(here: Path) -> None:
     np.savez(here / "x.npz", x=np.zeros((9, 32, 32, 3), np.uint8))
-    result = run(here, "dump", "net.onnx", "x.npz")
-    assert result.returncode == 2
+    result = run("dump", "net.onnx", "x.npz", cwd=here, code=2)
     assert "--resize 16x16 squeezes each picture into that size" in result.stderr
     assert "--resize 18 --crop 16x16 keeps its proportions" in result.stderr
 
 
 def test_preprocess_show_draws_what_is_fed(here: Path) -> None:
     words = ("preprocess", "show", "net.onnx", "data", *WORDS, *NORMAL, "--samples", "4")
-    result = run(here, *words, "-o", "fed.png")
-    assert result.returncode == 0, result.stderr
+    result = run(*words, "-o", "fed.png", cwd=here)
     assert "resized to a shorter side of 18 (bicubic)" in result.stdout
     drawn = np.asarray(Image.open(here / "fed.png").convert("RGB"))
     first = literally(sorted((here / "data/train/a").iterdir())[0])
@@ -349,8 +325,7 @@ def test_preprocess_show_draws_what_is_fed(here: Path) -> None:
     values = np.stack([literally(p) for p in sorted((here / "data/train/a").iterdir())[:4]])
     red = (values[..., 0] / 255 - 0.5) / 0.2
     assert f"channel 0: mean {red.mean():.4g}, standard deviation {red.std():.4g}" in result.stdout
-    unwritable = run(here, *words, "-o", "no/fed.png")
-    assert unwritable.returncode == 3
+    unwritable = run(*words, "-o", "no/fed.png", cwd=here, code=3)
     assert "no/fed.png cannot be written" in unwritable.stderr
 
 
@@ -369,14 +344,13 @@ def test_preprocess_show_reads_what_dump_reads(of: str, words: tuple[str, ...], 
     x = np.random.default_rng(2).uniform(size=(30, 768)).astype(np.float32)
     parts = ["val" if row % 3 == 1 else "train" for row in range(30)]
     pl.DataFrame({"x": x, "part": parts, "z": range(30)}).write_parquet(here / "x.parquet")
-    assert run(here, "dump", "net.onnx", *words).returncode == 0
+    run("dump", "net.onnx", *words, cwd=here)
     split = cnatool.open(here / "net.zarr").splits[of]
     size = ("--size", "16x16", "--order", "chw")
-    shown = run(here, "preprocess", "show", "net.onnx", *words, "--of", of, *size, "-o", "fed.png")
-    assert shown.returncode == 0, shown.stderr
+    show = ("preprocess", "show", "net.onnx", *words, "--of")
+    shown = run(*show, of, *size, "-o", "fed.png", cwd=here)
     assert f"drew {min(16, len(split))} samples, the first of them {split.ids[0]}\n" in shown.stderr
-    refused = run(here, "preprocess", "show", "net.onnx", *words, "--of", "none")
-    assert refused.returncode == 2
+    refused = run(*show, "none", cwd=here, code=2)
     assert "there is no split none; there are " in refused.stderr
 
 
@@ -396,20 +370,19 @@ def test_preprocess_show_draws_over_nothing(here: Path) -> None:
         ((*both, "-o", "folder.png"), "folder.png cannot be written"),
         ((*both, "-o", "other.png/a.png"), "other.png/a.png cannot be written"),
     ):
-        refused = run(here, *words, *where, "--overwrite")
-        assert refused.returncode == (3 if "cannot be written" in text else 2)
+        refused = run(
+            *words, *where, "--overwrite", cwd=here, code=3 if "cannot be written" in text else 2
+        )
         assert text in refused.stderr
-    refused = run(here, *words, "data", "-o", "other.png")
-    assert refused.returncode == 2
+    refused = run(*words, "data", "-o", "other.png", cwd=here, code=2)
     assert "other.png is already there: name another file, or pass --over" in refused.stderr
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == kept
-    assert run(here, *words, "data", "-o", "other.png", "--overwrite").returncode == 0
+    run(*words, "data", "-o", "other.png", "--overwrite", cwd=here)
     assert (here / "other.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_preprocess_show_refuses_inputs_that_dump_could_not_keep(here: Path) -> None:
     words = ("preprocess", "show", "net.onnx", "data", *WORDS)
-    assert run(here, *words, "--keep-inputs", "levels").returncode == 0
-    refused = run(here, *words, "--keep-inputs", "values")
-    assert refused.returncode == 2
+    run(*words, "--keep-inputs", "levels", cwd=here)
+    refused = run(*words, "--keep-inputs", "values", cwd=here, code=2)
     assert "Or use --keep-inputs levels" in refused.stderr

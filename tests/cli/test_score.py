@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from support.command import document, refused, run
 from support.recorded import Recorded, record_network
 
 import cnatool
-from cnatool.schemas import schema_text
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 ROWS = {"train": 300, "test": 150}
 
 
@@ -28,31 +23,6 @@ ROWS = {"train": 300, "test": 150}
 def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Recorded]]:
     folder = tmp_path_factory.mktemp("here")
     return folder, record_network(folder / "net.zarr", ROWS)
-
-
-def run(*words: object, cwd: Path) -> str:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def refused(*words: object, cwd: Path) -> str:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stderr
-
-
-def document(name: str, *words: object, cwd: Path) -> Any:
-    """The JSON of a command: valid, and without a NaN."""
-    text = run(name, "net.zarr", *words, "--json", cwd=cwd)
-    found = json.loads(text, parse_constant=lambda word: pytest.fail(word))
-    jsonschema.validate(found, json.loads(schema_text(name)))
-    return found
 
 
 def alpha_beta(one: Recorded) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +34,9 @@ def alpha_beta(one: Recorded) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_coefficient_and_group(here: tuple[Path, dict[str, Recorded]]) -> None:
     folder, truth = here
-    found = document("score", "--set", "cna_batch=50", "--set", "alpha_groups=4", cwd=folder)
+    found = document(
+        "score", "score", "net.zarr", "--set", "cna_batch=50", "--set", "alpha_groups=4", cwd=folder
+    )
     for split, one in truth.items():
         alpha, beta = alpha_beta(one)
         got = found["splits"][split]["coefficients"]
@@ -104,7 +76,7 @@ def test_the_convention_chooses_the_coefficient(
     form: str, here: tuple[Path, dict[str, Recorded]]
 ) -> None:
     words = ("--set", f"cna={form}", "--set", "resamples=50", "--set", "area_resamples=20")
-    found = document("score", *words, cwd=here[0])
+    found = document("score", "score", "net.zarr", *words, cwd=here[0])
     for split in found["splits"].values():
         assert split["cna"]["value"] == split["coefficients"][form]["value"]
         low, high = split["cna"]["interval"]
@@ -117,10 +89,10 @@ def test_the_convention_chooses_the_coefficient(
 
 def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> None:
     folder, _ = here
-    found = document("score", cwd=folder)
+    found = document("score", "score", "net.zarr", cwd=folder)
     short, long = (
-        run("score", "net.zarr", cwd=folder),
-        run("score", "net.zarr", "--all", cwd=folder),
+        run("score", "net.zarr", cwd=folder).stdout,
+        run("score", "net.zarr", "--all", cwd=folder).stdout,
     )
     assert "95 % interval" in short
     low, high = found["cna_area"]["interval"]
@@ -138,7 +110,8 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
         (row,) = (line for line in short.splitlines() if line.startswith(f"{name} "))
         assert row.endswith(f"  {bound}{split['cna']['p_value']:.2g}")
     for form, header in (("kendall", "p (spearman)"), ("smoothed", "p (pearson)")):
-        table = run("score", "net.zarr", "--set", f"cna={form}", "--set=resamples=0", cwd=folder)
+        words = ("score", "net.zarr", "--set", f"cna={form}", "--set=resamples=0")
+        table = run(*words, cwd=folder).stdout
         assert header in table
     assert "p (" not in short
     (line,) = (note for note in found["notes"] if note.startswith("CNA-A is above 0 by chance"))
@@ -160,22 +133,24 @@ def test_all_prints_what_json_says(here: tuple[Path, dict[str, Recorded]]) -> No
         assert all(f"{group['error']:.4f}" in long for group in split["alpha_groups"])
     assert "Kendall" not in short
     assert f"{found['gap_loss']['value']:.4f} (loss)" in long
-    ninety = run("score", "net.zarr", "--set", "level=0.9", cwd=folder)
+    ninety = run("score", "net.zarr", "--set", "level=0.9", cwd=folder).stdout
     assert "90 % interval" in ninety
 
 
 def test_alpha_by_compression(here: tuple[Path, dict[str, Recorded]]) -> None:
     folder, truth = here
-    found = document("score", "--set", "alpha=compression", cwd=folder)
+    found = document("score", "score", "net.zarr", "--set", "alpha=compression", cwd=folder)
     for split, one in truth.items():
         expected = [len(zlib.compress(x.tobytes(), 9)) / x.nbytes for x in one.x]
         assert found["splits"][split]["alpha"]["mean"] == pytest.approx(np.mean(expected))
     assert found["alpha_codec"] == f"zlib {zlib.ZLIB_RUNTIME_VERSION}, level 9"
-    assert document("score", cwd=folder)["alpha_codec"] is None
-    table = run("score", "net.zarr", "--set", "alpha=compression", "--set", "codec=png", cwd=folder)
+    assert document("score", "score", "net.zarr", cwd=folder)["alpha_codec"] is None
+    table = run(
+        "score", "net.zarr", "--set", "alpha=compression", "--set", "codec=png", cwd=folder
+    ).stdout
     assert table.startswith("convention paper+alpha=compression+codec=png\n")
     assert "\nα: PNG of Pillow " in table
-    layers = document("layers", "--set", "alpha=compression", cwd=folder)
+    layers = document("layers", "layers", "net.zarr", "--set", "alpha=compression", cwd=folder)
     assert layers["alpha_codec"] == found["alpha_codec"]
 
 
@@ -192,8 +167,8 @@ def test_codecs_for_pictures_refuse_others(tmp_path: Path) -> None:
         )
     words = ("score", "net.zarr", "--set", "alpha=compression", "--set")
     message = refused(*words, "codec=png", cwd=tmp_path)
-    assert "split 'train': codec=png takes 8-bit pictures, and the inputs are int64" in message
-    assert run(*words, "codec=zstd", cwd=tmp_path)
+    assert "split 'train': codec=png takes 8-bit images, and the inputs are int64" in message
+    assert run(*words, "codec=zstd", cwd=tmp_path).stdout
     assert "codec=gif: choose zlib, " in refused(*words, "codec=gif", cwd=tmp_path)
 
 
@@ -209,7 +184,7 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
                 outputs=rng.normal(size=(rows, 3)),
                 activations={"fc1": rng.normal(size=(rows, 5)), "fc2": np.ones((rows, 5))},
             )
-    found = document("score", cwd=tmp_path)
+    found = document("score", "score", "net.zarr", cwd=tmp_path)
     for split in found["splits"].values():
         assert split["cna"]["value"] is split["cna"]["interval"] is split["cna"]["p_value"] is None
         for name in ("pearson", "spearman", "kendall", "smoothed"):
@@ -223,14 +198,14 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
     assert found["cna_area_by_chance"]["reason"].startswith("CNA-A is undefined: a split has 20")
     assert not found["notes"]
     assert found["cna_area"]["interval"] is found["cna_margin"]["interval"] is None
-    text = run("score", "net.zarr", "--all", cwd=tmp_path)
+    text = run("score", "net.zarr", "--all", cwd=tmp_path).stdout
     assert "CNA of train: α is the same for all 20 samples" in text
     assert "CNA-A: a split has 20 samples, fewer than the window of 25" in text
     assert "\n  gap (loss): train and test: the split has no labels\n" in text
     assert "\n  error, loss of the groups of train: the split has no labels\n" in text
     assert "\n  groups 1, 2, 4, 5 of test: no samples, as equal α are never divided\n" in text
     assert "nan" not in text.lower()
-    text = run("layers", "net.zarr", cwd=tmp_path)
+    text = run("layers", "net.zarr", cwd=tmp_path).stdout
     assert "CNA of train: α is the same for all 20 samples" in text
     assert "fc1 of train: CNA is undefined: α is the same for all 20 samples\n" in text
     assert "group 1 of train: no samples\n" in text
@@ -240,7 +215,7 @@ def test_what_is_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
 
 def test_each_dash_has_its_reason(tmp_path: Path) -> None:
     record_network(tmp_path / "net.zarr", {"train": 20, "test": 24})
-    text = run("score", "net.zarr", "--all", "--set", "resamples=5", cwd=tmp_path)
+    text = run("score", "net.zarr", "--all", "--set", "resamples=5", cwd=tmp_path).stdout
     said = text.partition("undefined (–):")[2]
     for name, rows in (("train", 20), ("test", 24)):
         (line,) = (line for line in said.splitlines() if f"  smoothed of {name}: " in line)
@@ -251,20 +226,20 @@ def test_each_dash_has_its_reason(tmp_path: Path) -> None:
             f"  batches of 128 of {name}: {rows} samples do not fill a minibatch of 128\n" in said
         )
         assert f"  interval of CNA of {name}: an interval of 95 % needs at least 40 " in said
-    assert "smoothed of" not in run("score", "net.zarr", cwd=tmp_path)
+    assert "smoothed of" not in run("score", "net.zarr", cwd=tmp_path).stdout
 
 
 def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]) -> None:
     words = [f"--set={field}=0" for field in ("resamples", "area_resamples", "permutations")]
-    found = document("score", *words, cwd=here[0])
+    found = document("score", "score", "net.zarr", *words, cwd=here[0])
     for one in (found["splits"]["train"]["cna"], found["cna_area"], found["cna_margin"]):
         assert one["value"] is not None
         assert one["interval"] is None
         assert one["interval_reason"] == "no resamples are drawn"
     assert found["splits"]["train"]["cna"]["p_value"] is None
     assert found["cna_area_by_chance"]["reason"] == "no relabellings are drawn"
-    assert any("--set area_resamples=100 says how far" in note for note in found["notes"])
-    text = run("score", "net.zarr", *words, cwd=here[0])
+    assert any("--set area_resamples=100 estimates how far" in note for note in found["notes"])
+    text = run("score", "net.zarr", *words, cwd=here[0]).stdout
     assert "interval of CNA of train: no resamples are drawn" in text
     assert "p of CNA of train: no permutations are drawn" in text
     assert "interval of CNA-A: no resamples are drawn" in text
@@ -272,11 +247,11 @@ def test_no_resamples_and_no_permutations(here: tuple[Path, dict[str, Recorded]]
 
 def test_layers(here: tuple[Path, dict[str, Recorded]]) -> None:
     folder, _ = here
-    found = document("layers", "--sample", "5", cwd=folder)
+    found = document("layers", "layers", "net.zarr", "--sample", "5", cwd=folder)
     assert found == json.loads(
         cnatool.score_layers(folder / "net.zarr", samples=["5"]).to_json()
     ) | {"store": "net.zarr"}
-    text = run("layers", "net.zarr", "--sample", "5", cwd=folder)
+    text = run("layers", "net.zarr", "--sample", "5", cwd=folder).stdout
     assert text.startswith("convention paper\n\ntrain, 300 samples\n")
     for split in found["splits"].values():
         assert f"{split['cna']['value']:.4f}" in text
@@ -285,11 +260,11 @@ def test_layers(here: tuple[Path, dict[str, Recorded]]) -> None:
                 assert f"{part[field]:z.4f}" in text
         for group in split["groups"]:
             assert all(f"{value:.4f}" in text for value in group["z"])
-        (sample,) = split["samples"]
+        (sample,) = split["profiles"]
         assert f"5 (α {sample['alpha']:.2f})" in text
-    assert "--sample x: net.zarr has no sample of that id" in refused(
+    assert "--sample x: net.zarr has no sample with this id" in refused(
         "layers", "net.zarr", "--sample", "x", cwd=folder
     )
-    assert run("layers", "net.zarr", "--set", "depth=path", cwd=folder).startswith(
+    assert run("layers", "net.zarr", "--set", "depth=path", cwd=folder).stdout.startswith(
         "convention paper+depth=path\n"
     )

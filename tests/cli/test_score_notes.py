@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import run
 from support.networks import Builder, saved
 from support.recorded import record_network
 
 from cnatool.cli import console
 from cnatool.cli.console import ConsoleObserver
-
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    return result
 
 
 def branches(path: Path, names: str) -> Path:
@@ -50,7 +39,7 @@ def test_parallel_branches_are_told(tmp_path: Path) -> None:
     run("dump", "net.onnx", "train.npz", "-o", "net.zarr", cwd=tmp_path)
     text = (
         "layers lie on parallel branches (a and b): CNA with depth=index depends on the order of "
-        "nodes in the file, with --set depth=path it does not"
+        "nodes in the file; with --set depth=path it does not"
     )
     for command in ("score", "layers"):
         assert f"note: {text}\n" in run(command, "net.zarr", cwd=tmp_path).stdout
@@ -66,8 +55,8 @@ def test_rows_by_class_and_the_one_split(tmp_path: Path) -> None:
     branches(tmp_path / "net.onnx", "iabo")
     run("dump", "net.onnx", "data.npz", "-o", "net.zarr", cwd=tmp_path)
     said = run("score", "net.zarr", cwd=tmp_path).stdout
-    assert "note: rows of all come class by class" in said
-    assert "note: the one split is called all: gap, CNA-A and margin take train and test" in said
+    assert "note: rows of all are sorted by class" in said
+    assert "note: the only split is called all: gap, CNA-A and margin need train and test" in said
     mixed = run("score", "net.zarr", "--all", "--set", "cna_order=random", cwd=tmp_path).stdout
     assert "over minibatches in random order" in mixed
     assert "class by class" not in mixed
@@ -80,7 +69,7 @@ def test_a_store_is_not_its_own_test_split(tmp_path: Path) -> None:
     (tmp_path / "link.zarr").symlink_to("net.zarr")
     for name in ("net.zarr", "./net.zarr", "link.zarr"):
         said = run("score", "net.zarr", "--test", name, cwd=tmp_path, code=2).stderr
-        assert "that is the store itself" in said
+        assert "is the store itself" in said
 
 
 def test_an_archive_of_both_splits_is_told_from_one(tmp_path: Path) -> None:
@@ -109,7 +98,7 @@ def test_recorded_weights_without_a_beginning_name_what_the_api_takes(tmp_path: 
     found = json.loads(
         run("score", "net.zarr", "--json", "--set=include_output=true", cwd=tmp_path).stdout
     )["baselines"]
-    assert "give initial_weights= beside weights=" in found["distance"]["reason"]
+    assert "pass `initial_weights` beside `weights`" in found["distance"]["reason"]
 
 
 def test_progress_is_shown_of_what_takes_long(

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,21 +14,11 @@ import jsonschema
 import polars as pl
 import pytest
 import scipy.stats
+from support.command import COMMAND, python, run
 from support.families import dump_family
 
 import cnatool
 from cnatool.schemas import schema_text
-
-COMMAND = Path(sys.executable).parent / "cnatool"
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, "study", *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +30,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_table_json_and_files_say_the_same(here: Path) -> None:
     options = ("stores", "-o", "out", "--cluster", "run", "--by", "shape", "--resamples", 300)
-    first = run(*options, cwd=here)
+    first = run("study", *options, cwd=here)
     assert "networks: 12 of 12" in first.stderr
     assert "scores were there already" not in first.stderr
     assert first.stdout.startswith("convention paper\n12 networks, 6 clusters by run\n")
-    again = run(*options, "--json", cwd=here)
+    again = run("study", *options, "--json", cwd=here)
     assert "12 scores were there already" in again.stderr
     found = json.loads(again.stdout)
     jsonschema.validate(found, json.loads(schema_text("study")))
@@ -75,14 +64,14 @@ def test_table_json_and_files_say_the_same(here: Path) -> None:
             assert f"{one['pearson']['value']:.2f}" in first.stdout
             assert f"{low:.2f} … {high:.2f}" in first.stdout
     assert "train.cna.kendall" not in first.stdout
-    assert "train.cna.kendall" in run(*options, "--all", cwd=here).stdout
+    assert "train.cna.kendall" in run("study", *options, "--all", cwd=here).stdout
 
 
 def test_glob_of_stores_is_what_the_folder_is(here: Path) -> None:
     stores = sorted((here / "stores").iterdir())
     options = ("--resamples", 0, "--json")
-    by_name = run(*(path.relative_to(here) for path in stores), *options, cwd=here)
-    assert by_name.stdout == run("stores", *options, cwd=here).stdout
+    by_name = run("study", *(path.relative_to(here) for path in stores), *options, cwd=here)
+    assert by_name.stdout == run("study", "stores", *options, cwd=here).stdout
     assert by_name.stdout == cnatool_json(stores, here)
 
 
@@ -91,15 +80,14 @@ def cnatool_json(stores: list[Path], here: Path) -> str:
         "import sys, cnatool\n"
         "print(cnatool.study(sys.argv[1:], resamples=0).result.to_json(), end='')"
     )
-    words = [sys.executable, "-c", code, *(str(path.relative_to(here)) for path in stores)]
-    return subprocess.run(words, capture_output=True, text=True, check=True, cwd=here).stdout
+    return python(code, *(path.relative_to(here) for path in stores), cwd=here)
 
 
 def test_broken_stores_are_listed(here: Path, tmp_path: Path) -> None:
     shutil.copytree(here / "stores", tmp_path / "stores")
     for name in ("shape0-0", "shape0-1"):
         (tmp_path / f"stores/{name}.zarr/zarr.json").write_text("{")
-    result = run("stores", "gone.zarr", "--resamples", 0, cwd=tmp_path, code=1)
+    result = run("study", "stores", "gone.zarr", "--resamples", 0, cwd=tmp_path, code=1)
     assert "3 stores could not be used" in result.stderr
     assert "left out: gone.zarr: no such file or folder.\n" in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("left out: ")]
@@ -111,7 +99,7 @@ def test_broken_stores_are_listed(here: Path, tmp_path: Path) -> None:
     assert "no such file or folder" in text
     assert "10 networks" in result.stdout
     words = ("stores", "--resamples", 0)
-    found = json.loads(run(*words, "-o", "out", "--json", cwd=tmp_path, code=1).stdout)
+    found = json.loads(run("study", *words, "-o", "out", "--json", cwd=tmp_path, code=1).stdout)
     jsonschema.validate(found, json.loads(schema_text("study")))
     assert [one["path"] for one in found["not_scored"]] == [
         f"stores/shape0-{i}.zarr" for i in (0, 1)
@@ -121,57 +109,53 @@ def test_broken_stores_are_listed(here: Path, tmp_path: Path) -> None:
     whole = cnatool.study(sorted((tmp_path / "stores").iterdir())[2:], resamples=0)
     assert found["correlations"] == json.loads(whole.result.to_json())["correlations"]
     # Damage has another exit code than a path that holds nothing.
-    said = run(*words, "-o", "strict", "--strict", cwd=tmp_path, code=3).stderr
+    said = run("study", *words, "-o", "strict", "--strict", cwd=tmp_path, code=3).stderr
     assert "shape0-0.zarr" in said
     assert "shape0-1.zarr" not in said
     assert not (tmp_path / "strict/study.json").exists()
-    run("gone.zarr", *words, "--strict", cwd=tmp_path, code=2)
+    run("study", "gone.zarr", *words, "--strict", cwd=tmp_path, code=2)
     assert "no network could be scored. gone.zarr: no such" in (
-        run("gone.zarr", cwd=tmp_path, code=2).stderr
+        run("study", "gone.zarr", cwd=tmp_path, code=2).stderr
     )
 
 
 def test_columns_from_elsewhere(here: Path, tmp_path: Path) -> None:
     rows = [f"shape{a}-{b},{a + b * b}" for a in (0, 1) for b in range(6)]
     (tmp_path / "extra.csv").write_text("id,sharpness\n" + "\n".join(rows), "utf-8")
-    text = run(here / "stores", "--from", "extra.csv", "--resamples", 0, cwd=tmp_path).stdout
+    text = run(
+        "study", here / "stores", "--from", "extra.csv", "--resamples", 0, cwd=tmp_path
+    ).stdout
     assert "sharpness" in text
     compare = ("--compare", "sharpness,margin", "--json")
-    found = json.loads(run(here / "stores", "--from", "extra.csv", *compare, cwd=tmp_path).stdout)
+    found = json.loads(
+        run("study", here / "stores", "--from", "extra.csv", *compare, cwd=tmp_path).stdout
+    )
     assert {(d["first"], d["second"]) for d in found["differences"]} == {("sharpness", "margin")}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "there is nothing to study: give stores, or --from a frame."),
+        ((), "there is nothing to study: give STORE, or networks by --from."),
         (("stores", "--by", "x"), "--by x: no network has this tag; there are run, seed, shape."),
         (("stores", "--compare", "a"), "--compare a: write it as MEASURE,MEASURE."),
         (("stores", "--set", "x"), "--set x: write it as KEY=VALUE."),
         (("stores", "--convention", "x"), "No convention is called 'x'"),
         (("--from", "x.txt"), "--from x.txt: the name must end in .parquet or .csv."),
         (("--from", "x.csv"), "--from x.csv cannot be read"),
-        (("stores", "-o", "data/train.npz"), "-o data/train.npz: this is no folder."),
-        (("stores", "-o", "inner.zarr"), "-o inner.zarr: this is a Zarr store."),
+        (("stores", "-o", "data/train.npz"), "--output data/train.npz: not a folder."),
+        (("stores", "-o", "inner.zarr"), "--output inner.zarr: this is a Zarr store."),
         (("stores", "-o", "inner.zarr/new/st"), "inner.zarr is a store. Name a folder outside"),
     ],
 )
 def test_what_cannot_be_meant(here: Path, words: tuple[str, ...], message: str) -> None:
     if "inner.zarr" in "".join(words) and not (here / "inner.zarr").exists():
         shutil.copytree(next((here / "stores").glob("*.zarr")), here / "inner.zarr")
-    assert message in run(*words, cwd=here, code=2).stderr
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    words = [COMMAND, "demo", "-o", "demo"]
-    subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=300)
-    return folder
+    assert message in run("study", *words, cwd=here, code=2).stderr
 
 
 def test_family_of_the_demo(demo: Path) -> None:
-    result = run("demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
+    result = run("study", "demo", "--cluster", "run", "--by", "run", "--resamples", 50, cwd=demo)
     assert "36 networks, 4 clusters by run" in result.stdout
     assert "all: an interval needs at least 5 clusters, and there are 4" in result.stdout
     networks = cnatool.study(demo / "demo", resamples=0).networks
@@ -194,19 +178,16 @@ def test_interrupted_study_goes_on(demo: Path) -> None:
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "scores so far are in cut; the same command goes on from there" in said
-    again = run("demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
+    again = run("study", "demo", "-o", "cut", "--resamples", 0, "--json", cwd=demo)
     assert 3 <= int(re.search(r"(\d+) scores were there already", again.stderr)[1]) <= 36
-    assert again.stdout == run("demo", "--resamples", 0, "--json", cwd=demo).stdout
+    assert again.stdout == run("study", "demo", "--resamples", 0, "--json", cwd=demo).stdout
 
 
 def test_studying_needs_no_runtime(here: Path) -> None:
     code = (
         "import sys, cnatool\n"
         "cnatool.study('stores', resamples=0)\n"
-        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
+        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'sklearn') if n in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
-    )
-    assert result.stdout == "[]\n"
+    assert python(code, cwd=here) == "[]\n"
     assert callable(cnatool.study)

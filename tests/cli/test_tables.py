@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 from rich.cells import cell_len
 
 from cnatool.cli.console import say, say_each, shown_of
-from cnatool.cli.tables.table import print_table
-
-if TYPE_CHECKING:
-    from cnatool.cli.tables.table import Column
+from cnatool.cli.tables.table import Column, print_table
 
 _COLUMNS: list[Column] = [
     ("depth", "right"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,35 +11,24 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
+from support.command import python, run
 
 import cnatool
 from cnatool.schemas import schema_text
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 EPOCHS = [0, 1, 2, 3, 5, 8, 12, 20, 40]
 
 
-def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=cwd
-    )
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
-
-
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def here(demo: Path) -> Path:
     """The demo's stores, and one of its runs with whole activations."""
-    folder = tmp_path_factory.mktemp("here")
-    run("demo", "-o", "demo", cwd=folder)
     data = Path(str(files("cnatool.demo") / "data"))
-    (folder / "whole").mkdir()
+    (demo / "whole").mkdir()
     for model in sorted((data / "networks").glob("conv-epoch*.onnx")):
         tag = f"epoch={int(model.stem[-3:])}"
         store = f"whole/{model.stem}.h5"
-        run("dump", model, data / "digits", "-o", store, "--keep", "full", "--tag", tag, cwd=folder)
-    return folder
+        run("dump", model, data / "digits", "-o", store, "--keep", "full", "--tag", tag, cwd=demo)
+    return demo
 
 
 def numbers(line: str) -> list[str]:
@@ -109,11 +96,11 @@ def test_some_steps_could_not_be_scored(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("demo",), "several stores are at one epoch, and run tells them apart: --order epoch"),
+        (("demo",), "several stores have the same epoch, and run separates them: give --order"),
         (("demo", "--by", "x"), "--by x: no store has this tag; there are run, epoch, "),
         (("demo", "--by", "run", "--order", "x"), "--order x: no store has this tag"),
         (("gone.zarr",), "no network could be scored. gone.zarr: no such file or folder."),
-        (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "this is no folder"),
+        (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr/zarr.json"), "not a folder"),
         (("demo", "--by", "run", "-o", "demo/sgd-epoch000.zarr"), "this is a Zarr store"),
         (("demo", "--by", "run", "--set", "x=1"), "A convention has no field 'x'"),
     ],
@@ -174,7 +161,4 @@ def test_they_need_no_runtime(here: Path) -> None:
         "cnatool.landscape('whole', grid=2)\n"
         "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
-    )
-    assert result.stdout == "[]\n"
+    assert python(code, cwd=here) == "[]\n"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+from support.command import run
 
 import cnatool
 from cnatool.errors import MetricError, UsageError
@@ -134,7 +133,7 @@ def test_parallel_layers_in_another_order(tmp_path: Path) -> None:
         ("fc3", "/a"),
     ]
     assert "layers that run in another order" in found.notes[0]
-    assert "--set depth=path" in found.notes[0]
+    assert "`depth='path'`" in found.notes[0]
     assert all(t.activations.max_abs == 0 for t in found.splits["train"].tensors)
     assert not found.same  # β over the index sees another network
     assert {text.partition(":")[0] for text in found.differences} <= {s.name for s in found.scores}
@@ -277,7 +276,7 @@ def test_errors(tmp_path: Path) -> None:
         cnatool.compare(one, two)
     with pytest.raises(MetricError, match=r"a\.zarr has no split 'valid'; it has train, test\."):
         cnatool.compare(one, two, split="valid")
-    with pytest.raises(UsageError, match=r"--tolerance 0: a number above 0\."):
+    with pytest.raises(UsageError, match=r"`tolerance=0`: it must be above 0"):
         cnatool.compare(one, one, tolerance=0)
 
 
@@ -310,20 +309,9 @@ def test_the_command(tmp_path: Path) -> None:
     other["test"]["fc2"][7, 2] += 0.25
     one = written(tmp_path / "a.zarr", values())
     two = written(tmp_path / "b.zarr", other, ("/model/a", "/model/b", "/model/c", "output"))
-    same, differs, document = (
-        subprocess.run(
-            [Path(sys.executable).parent / "cnatool", "compare", *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        for words in (
-            (one, two, "--split", "train"),
-            (one, two, "--set", "aggregate=mean"),
-            (one, two, "--json"),
-        )
-    )
-    assert (same.returncode, differs.returncode, document.returncode) == (0, 1, 1), same.stderr
+    same = run("compare", one, two, "--split", "train")
+    differs = run("compare", one, two, "--set", "aggregate=mean", code=1)
+    document = run("compare", one, two, "--json", code=1)
     assert same.stdout.splitlines()[-1].startswith(
         "the same within 0.0001; layers matched by order"
     )

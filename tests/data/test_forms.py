@@ -17,11 +17,10 @@ import polars as pl
 import pytest
 import zarr
 from PIL import Image
+from support.command import run
 from support.networks import Builder, saved
-from typer.testing import CliRunner
 
 import cnatool
-from cnatool.cli.app import app
 from cnatool.data.detect import open_source
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -186,12 +185,6 @@ def network(folder: Path, size: int) -> Path:
     b.node("Relu", [b.gemm("active2", "last", 8, 8)], "active3")
     b.gemm("active3", "logits", 8, 10)
     return saved(b.model({"x": ("n", size)}, {"logits": ("n", 10)}), folder / "net.onnx")
-
-
-def run(*words: object) -> None:
-    # The command itself, without a process for each.
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0, (done.exception, done.output)
 
 
 def dumped(model: Path, data: Path, folder: Path) -> tuple[Any, ...]:

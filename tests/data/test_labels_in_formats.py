@@ -12,44 +12,14 @@ import polars as pl
 import pytest
 from PIL import Image
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
-from cnatool.data.labels import encode_labels, parse_whole_number
+from cnatool.data.labels import encode_labels
 from cnatool.errors import DataError
 
 NUMBERS = [10, 2, 0, 11, 7, 1]
-FORMS = ["{}", "{}.0", " {}", "{} ", "+{}", "0{}", "{}e0"]
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_whole_numbers_are_those_numbers(form: str) -> None:
-    values = [form.format(number) for number in NUMBERS]
-    found = encode_labels(values, "t.csv, column 'y',", "…")
-    assert found.classes is None
-    assert [found.numbers[value] for value in values] == NUMBERS
-
-
-@pytest.mark.parametrize("text", ["", "3.5", "three", "0x3", "1e400", "9223372036854775808", "٣"])
-def test_what_is_no_whole_number(text: str) -> None:
-    assert parse_whole_number(text) is None
-
-
-def test_names_count_in_alphabetical_order() -> None:
-    found = encode_labels(["b", " a ", "c", "a"], "t", "…")
-    assert found.classes == ("a", "b", "c")
-    assert [found.numbers[v] for v in ("b", " a ", "c", "a")] == [1, 0, 2, 0]
-    assert encode_labels(["True", "False"], "t", "…").numbers == {"True": 1, "False": 0}
-
-
-@pytest.mark.parametrize("values", [["0.25", "1.5"], ["1", "2.5", "3"], ["nan", "0.1"]])
-def test_real_numbers_are_targets(values: list[str]) -> None:
-    with pytest.raises(DataError, match="targets of a regression and not classes: do this"):
-        encode_labels(values, "t", "do this")
-
-
-def test_one_number_in_two_spellings_among_names_is_in_doubt() -> None:
-    with pytest.raises(DataError, match="same number and different names"):
-        encode_labels(["cat", "3", "3.0"], "t", "…")
+FORMS = ["{}", "{}.0", " {}", "{} ", "+{}", "0{}", "{}e0", "{}."]
 
 
 def test_a_name_among_numbers_that_keep_their_places() -> None:
@@ -146,29 +116,17 @@ def test_pictures_without_classes_have_no_accuracy(tmp_path: Path) -> None:
     assert found.samples == 30
 
 
-class Notes:
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def progress(self, *_: object) -> None: ...
-
-
 @pytest.mark.parametrize(
-    ("low", "advice"), [(1, "--label-offset -1 moves them to 0 … 3"), (-2, "")]
+    ("low", "advice"), [(1, "`label_offset=-1` moves them to 0 … 3"), (-2, "")]
 )
 def test_labels_that_the_model_has_no_score_for(tmp_path: Path, low: int, advice: str) -> None:
     labels = [low, low + 1, low + 2, low + (3 if advice else 5)]
     model = saved(mlp((3, 8, 4)), tmp_path / "m.onnx")
     data, notes = table(tmp_path, "npz", [str(label) for label in labels]), Notes()
     cnatool.dump(model, data, tmp_path / "s.zarr", observer=notes)  # type: ignore[arg-type]
-    [text] = (text for text in notes.said if "scores 4 classes" in text)
+    [text] = (text for text in notes.texts if "scores 4 classes" in text)
     assert text.startswith(f"labels of all go from {labels[0]} to {labels[-1]}")
-    assert ("--label-offset" in text) == bool(advice)
+    assert ("label_offset" in text) == bool(advice)
     assert advice in text
     if advice:
         store = cnatool.dump(model, data, tmp_path / "t.zarr", label_offset=-1)
@@ -198,13 +156,3 @@ def test_splits_are_found_in_names(
     store = cnatool.dump(model, tmp_path / "data", tmp_path / "s.zarr")
     assert sorted(store.splits) == splits
     assert sum(split.record.rows for split in store.splits.values()) == 2 * len(files)
-
-
-def test_a_file_that_names_no_split_beside_others_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    for name in ("train", "test", "extra"):
-        table(tmp_path, "parquet", ["0", "1"]).rename(tmp_path / f"data/{name}.parquet")
-    with pytest.raises(DataError, match="extra.parquet, whose name says no split.*--split NAME"):
-        cnatool.dump(
-            saved(mlp((3, 8, 4)), tmp_path / "m.onnx"), tmp_path / "data", tmp_path / "s.zarr"
-        )

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.data.formats.webdataset import open_webdataset
@@ -74,23 +75,10 @@ def test_a_dump_says_how_much_it_skipped(damaged: int, many: bool, tmp_path: Pat
         Image.fromarray(pixels).save(folder / f"{i:02}.png")
         if i >= 40 - damaged:
             (folder / f"{i:02}.png").write_bytes(b"x")
-    notes: list[str] = []
-
-    class Observer:
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            pass
-
-    cnatool.dump(
-        tmp_path / "net.onnx",
-        tmp_path / "d",
-        tmp_path / "s.zarr",
-        on_error="skip",
-        observer=Observer(),
-    )
-    [text] = (note for note in notes if "skipped" in note)
+    notes = Notes()
+    words = (tmp_path / "net.onnx", tmp_path / "d", tmp_path / "s.zarr")
+    cnatool.dump(*words, on_error="skip", observer=notes)
+    [text] = (note for note in notes.texts if "skipped" in note)
     assert ("only 10 of 40 samples are stored; 30 samples" in text) == many
     assert ("(75%)" in text) == many
     result = cnatool.score(tmp_path / "s.zarr")

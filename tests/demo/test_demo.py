@@ -3,53 +3,38 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
 import scipy.stats
+from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+from support.command import COMMAND, python, refused, run
+from support.notes import Notes
 
 import cnatool
 from cnatool.cli.commands.demo import _print_correlations, _print_networks
 from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
 from cnatool.metrics.estimate import Cna
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DATA = Path(cnatool.__file__).parent / "demo" / "data"
 NETWORKS = sorted((DATA / "networks").glob("*.onnx"))
-CNATOOL = Path(sys.executable).with_name("cnatool")
-
-
-class Recorder:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.seen: list[tuple[str, int, int]] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        self.seen.append((split, done, rows))
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DemoRow], Recorder]:
-    recorder = Recorder()
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DemoRow], Notes]:
+    recorder = Notes()
     return run_demo(tmp_path_factory.mktemp("demo"), recorder), recorder
 
 
 @pytest.fixture
-def rows(demo: tuple[list[DemoRow], Recorder]) -> list[DemoRow]:
+def rows(demo: tuple[list[DemoRow], Notes]) -> list[DemoRow]:
     return demo[0]
 
 
@@ -64,18 +49,6 @@ def outputs(
     feed = pictures[:, None].astype(np.float32) / np.float32(255)
     evaluator = ReferenceEvaluator(str(model))
     return list(evaluator.run(tensors, {evaluator.input_names[0]: feed}))
-
-
-def run(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
 
 
 def test_the_digits_are_those_of_scikit_learn() -> None:
@@ -97,8 +70,7 @@ def test_the_digits_are_those_of_scikit_learn() -> None:
 
 def test_the_conversion_writes_the_shipped_bytes(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    done = run(sys.executable, EXAMPLES / "convert_digits.py", "--output", tmp_path, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    python(EXAMPLES / "convert_digits.py", "--output", tmp_path, cwd=tmp_path)
     for split in ("train", "test"):
         path, shipped = tmp_path / f"{split}.npz", DATA / "digits" / f"{split}.npz"
         with np.load(path, allow_pickle=False) as arrays:
@@ -156,11 +128,11 @@ def test_cna_is_that_of_a_few_lines_of_numpy(rows: list[DemoRow], run: str) -> N
     assert row.test.cna.value == pytest.approx(np.corrcoef(alpha, beta)[0, 1], abs=1e-6)
 
 
-def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Recorder]) -> None:
+def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Notes]) -> None:
     recorder = demo[1]
-    done = [done for _, done, _ in recorder.seen]
-    assert recorder.notes == []
-    assert {(name, rows) for name, _, rows in recorder.seen} == {("36 networks", 36 * 1797)}
+    done = [done for _, done, _ in recorder.done]
+    assert recorder.texts == []
+    assert {(name, rows) for name, _, rows in recorder.done} == {("36 networks", 36 * 1797)}
     assert done == sorted(done)
     assert done[-1] == 36 * 1797
 
@@ -203,7 +175,7 @@ def test_what_is_undefined_is_left_out_and_said(
 
 def test_importing_the_demo_imports_no_runtime(tmp_path: Path) -> None:
     code = "import sys, cnatool.demo; print({'onnx', 'onnxruntime', 'zarr'} & set(sys.modules))"
-    assert run(sys.executable, "-c", code, cwd=tmp_path).stdout == "set()\n"
+    assert python(code, cwd=tmp_path) == "set()\n"
 
 
 def test_the_command_prints_a_row_a_network_and_leaves_nothing(
@@ -212,7 +184,15 @@ def test_the_command_prints_a_row_a_network_and_leaves_nothing(
     here, temporary, home = tmp_path / "here", tmp_path / "temporary", tmp_path / "home"
     for folder in (here, temporary, home):
         folder.mkdir()
-    done = run(CNATOOL, "demo", cwd=here, TMPDIR=str(temporary), HOME=str(home))
+    # In a process of its own, which finds its temporary folder anew.
+    environment = os.environ | {
+        "PYTHONIOENCODING": "utf-8",
+        "TMPDIR": str(temporary),
+        "HOME": str(home),
+    }
+    done = subprocess.run(
+        [COMMAND, "demo"], cwd=here, env=environment, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     # Run, epoch, and seven numbers.
     cells = [line.split() for line in done.stdout.splitlines()]
@@ -229,17 +209,13 @@ def test_the_command_prints_a_row_a_network_and_leaves_nothing(
 
 
 def test_output_keeps_the_stores_and_replaces_only_them(tmp_path: Path) -> None:
-    first = run(CNATOOL, "demo", "-o", "a folder/stores", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    first = run("demo", "-o", "a folder/stores", cwd=tmp_path)
     folder = tmp_path / "a folder" / "stores"
     assert sorted(path.stem for path in folder.iterdir()) == [path.stem for path in NETWORKS]
     (shown,) = re.findall(r"cnatool score '(a folder/.*)'", first.stdout)
-    scored = run(CNATOOL, "score", shown, cwd=tmp_path)
-    assert scored.returncode == 0, scored.stderr
-
+    run("score", shown, cwd=tmp_path)
     (folder / "note.txt").write_text("mine")
-    again = run(CNATOOL, "demo", "-o", folder, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    run("demo", "-o", folder, cwd=tmp_path)
     assert (folder / "note.txt").read_text() == "mine"
     assert len(list(folder.iterdir())) == len(NETWORKS) + 1
 
@@ -248,25 +224,19 @@ def test_output_that_is_taken_is_refused_before_anything_is_written(tmp_path: Pa
     foreign = tmp_path / "stores" / "sgd-epoch040.zarr"
     foreign.mkdir(parents=True)
     (foreign / "thesis.txt").write_text("mine")
-    refused = run(CNATOOL, "demo", "-o", "stores", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "sgd-epoch040.zarr is no cnatool store" in refused.stderr
-    assert refused.stdout == ""
+    assert "sgd-epoch040.zarr is no cnatool store" in refused("demo", "-o", "stores", cwd=tmp_path)
     assert list(foreign.parent.iterdir()) == [foreign]
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
-    file = run(CNATOOL, "demo", "-o", foreign / "thesis.txt", cwd=tmp_path)
-    assert file.returncode == 2
-    assert "this is no folder. Name another path." in file.stderr
+    message = refused("demo", "-o", foreign / "thesis.txt", cwd=tmp_path)
+    assert "this is no folder. Name another path." in message
 
 
 @pytest.mark.skipif(
     find_spec("torch") is None or find_spec("onnxscript") is None, reason="needs PyTorch"
 )
 def test_the_training_script_writes_networks_that_run(tmp_path: Path) -> None:
-    script = EXAMPLES / "train_demo_networks.py"
-    done = run(sys.executable, script, "--until", "1", "--output", tmp_path, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    python(EXAMPLES / "train_demo_networks.py", "--until", "1", "--output", tmp_path, cwd=tmp_path)
     models = sorted(tmp_path.iterdir())
     assert [path.name for path in models] == [
         f"{run}-epoch{epoch:03}.onnx"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
+from support.command import run
 from support.networks import Builder, saved
+from support.notes import Notes
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.inputs import ModelInput, make_constant
@@ -21,17 +22,6 @@ from cnatool.records.choices import Kept
 ROWS = 21
 
 
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
-
-
 def pictures(folder: Path, *shape: int, rows: int = ROWS) -> tuple[np.ndarray, Path]:
     x = np.random.default_rng(5).normal(size=(rows, *shape)).astype(np.float32)
     np.savez(folder / "data.npz", x=x)
@@ -39,17 +29,8 @@ def pictures(folder: Path, *shape: int, rows: int = ROWS) -> tuple[np.ndarray, P
 
 
 def alone(model: onnx.ModelProto, x: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Give every tensor that the nodes of a model make, for each sample in a run of its own."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [name for node in copy.graph.node for name in node.output if name]
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    evaluator = ReferenceEvaluator(copy)
-    return [
-        dict(zip(names, evaluator.run(None, {"x": x[i : i + 1]}), strict=True))
-        for i in range(len(x))
-    ]
+    """Compute every tensor of a model for each sample in a run of its own."""
+    return [made_values(model, {"x": x[i : i + 1]}) for i in range(len(x))]
 
 
 def check(store: cnatool.Store, truth: list[dict[str, np.ndarray]]) -> None:
@@ -188,18 +169,11 @@ def test_free_batch_of_which_only_one_runs(
 
 
 def in_batches(model: onnx.ModelProto, x: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """Give the tensors with rows of samples, the last batch filled up with its last sample."""
+    """Compute the tensors with rows of samples, the last batch padded with its last sample."""
     missing = -len(x) % size
     filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [name for node in copy.graph.node for name in node.output if name]
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    evaluator = ReferenceEvaluator(copy)
-    parts = [evaluator.run(None, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
-    joined = zip(names, zip(*parts, strict=True), strict=True)
-    return {name: np.concatenate(values)[: len(x)] for name, values in joined}
+    runs = [made_values(model, {"x": filled[i : i + size]}) for i in range(0, len(filled), size)]
+    return {name: np.concatenate([run[name] for run in runs])[: len(x)] for name in runs[0]}
 
 
 @pytest.mark.parametrize("keep", ["full", "statistics"])
@@ -246,7 +220,7 @@ def test_number_of_samples_that_fails_where_another_runs(tmp_path: Path) -> None
     model, shape = baked_model("reshape", 8)
     _, data = pictures(tmp_path, *shape)
     path = saved(model, tmp_path / "net.onnx")
-    with pytest.raises(UsageError, match=r"--batch-size 4: .* it runs with 8\."):
+    with pytest.raises(UsageError, match=r"`batch_size=4`: .* it runs with 8\."):
         cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=4)
 
 
@@ -323,7 +297,7 @@ def test_outputs_can_be_left_out(tmp_path: Path) -> None:
         assert [array.name for array in store.record.outputs] == outputs
         assert [tensor.name for tensor in store.tensors] == tensors
         check(store, truth)
-    with pytest.raises(UsageError, match="--tensors !none: .* has no such tensor"):
+    with pytest.raises(UsageError, match="`tensors='!none'`: .* has no such tensor"):
         cnatool.dump(path, data, tmp_path / "t.zarr", tensors="!none")
 
 
@@ -427,7 +401,7 @@ def test_constant_along_the_batch(state: str, tmp_path: Path) -> None:
         state, rng.normal(size=(1, 6, 4)).astype(np.float32)
     )
     if state == "differing":
-        with pytest.raises(UsageError, match=r"--constant h: .* axis 1 is that of the samples"):
+        with pytest.raises(UsageError, match=r"constant 'h': .* axis 1 is that of the samples"):
             cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
         return
     store = cnatool.dump(path, data, tmp_path / "s.zarr", constants={"h": given})
@@ -469,7 +443,7 @@ def test_batch_that_is_too_large(tmp_path: Path) -> None:
     b.node("Add", ["l1", "rows"], "y")
     path = saved(b.model({"x": ("n", 6)}, {"y": ("n", 5)}), tmp_path / "net.onnx")
     x, data = pictures(tmp_path, 6)
-    with pytest.raises(BackendError, match="It ran with 3 samples, so --batch-size 3 may do"):
+    with pytest.raises(BackendError, match="It ran with 3 samples, so `batch_size=3` may do"):
         cnatool.dump(path, data, tmp_path / "s.zarr")
     store = cnatool.dump(path, data, tmp_path / "s.zarr", batch_size=3)
     assert len(store.splits["all"]) == len(x)
@@ -479,12 +453,10 @@ def test_inspect_says_with_how_many_samples_a_model_runs(tmp_path: Path) -> None
     model, _ = baked_model("reshape", 8)
     path = saved(model, tmp_path / "net.onnx")
     assert inspect_model(path).batch == 8
-    command = [sys.executable, "-m", "cnatool", "inspect", str(path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "run with 8 samples at a time" in said.stdout
+    assert "run with 8 samples at a time" in run("inspect", path).stdout
 
 
 def test_number_for_a_constant_whose_shape_is_open() -> None:
     spec = ModelInput("ids", np.dtype(np.int64), ("n", "length"))
-    with pytest.raises(UsageError, match="whose shape is open, so one number does not say"):
+    with pytest.raises(UsageError, match="whose shape is open, so one number is not enough"):
         make_constant(spec, 1, "n")

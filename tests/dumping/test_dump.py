@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.notes import Notes
+from support.reference import made_values
 
 import cnatool
 from cnatool.errors import DataError, ModelError, NotAStoreError, UsageError
@@ -25,18 +26,6 @@ def digits(tmp_path: Path) -> Path:
         x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
         np.savez_compressed(folder / f"{name}.npz", x=x, y=rng.integers(0, 10, rows))
     return folder
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.done: list[tuple[str, int, int]] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        self.done.append((split, done, rows))
 
 
 def test_compression_changes_no_value(digits: Path, tmp_path: Path) -> None:
@@ -77,13 +66,8 @@ def test_everything_is_in_the_store(digits: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(split.labels[:], raw["y"])
         assert [str(i) for i in split.ids[:]] == [str(i) for i in range(len(raw["x"]))]
         feeds = {"x": raw["x"][:, None].astype(np.float32) / np.float32(255)}
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        del copy.graph.output[:]
-        names = [name for node in model.graph.node for name in node.output]
-        copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        truth = dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
-        assert [tensor.name for tensor in store.tensors] == names
+        truth = made_values(model, feeds)
+        assert [tensor.name for tensor in store.tensors] == list(truth)
         sums = split.statistics("sum")[:]
         for tensor in store.tensors:
             got = split.activations(tensor.name)[:]
@@ -196,7 +180,7 @@ def test_no_tensor_with_a_sample_axis(digits: Path, tmp_path: Path) -> None:
     model = b.model({"x": ("n", 64)}, {"out": ()})
     assert model.graph.output[0] == value
     path, notes = saved(model, tmp_path / "net.onnx"), Notes()
-    with pytest.raises(ModelError, match="With --batch-size 1 all that a run gives"):
+    with pytest.raises(ModelError, match="With `batch_size=1` all results of a run"):
         cnatool.dump(path, digits, tmp_path / "s.zarr", batch_size=4)
     store = cnatool.dump(path, digits, tmp_path / "s.zarr", scale=1.0, observer=notes)
     assert any("no tensor has one row per sample" in text for text in notes.texts)
@@ -282,11 +266,11 @@ def test_an_overwritten_store_comes_back_if_the_new_one_fails(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": "stats"}, "keep='stats': full or statistics"),
-        ({"dtype": "int8"}, "dtype='int8': float32 or float16"),
-        ({"codec": "brotli"}, "codec='brotli': lz4, zstd, gzip, none"),
-        ({"tags": {"epoch": 3}}, "tag 'epoch': 3: both must be text"),
-        ({"limit": 0}, "--limit 0: at least 1"),
+        ({"keep": "stats"}, "`keep='stats'`: full or statistics"),
+        ({"dtype": "int8"}, "`dtype='int8'`: float32 or float16"),
+        ({"codec": "brotli"}, "`codec='brotli'`: lz4 or zstd or gzip or none"),
+        ({"tags": {"epoch": 3}}, "`tags`: 'epoch'=3: both must be text"),
+        ({"limit": 0}, "`limit=0`: at least 1"),
     ],
 )
 def test_wrong_arguments_cost_nothing(
@@ -389,7 +373,7 @@ def test_what_is_fed_is_said(tmp_path: Path) -> None:
         )
         assert notes.texts[0].startswith(f"x (8, 8) {np.dtype(dtype).name} -> input 'x' (64,)")
         assert notes.texts[1] == "split all: 10 of 20 samples of data.npz, no labels found"
-        assert any("pass --scale 1/255" in text for text in notes.texts) == warned
+        assert any("pass `scale=1/255`" in text for text in notes.texts) == warned
 
 
 def test_interrupted_replacement_keeps_the_store_it_would_have_replaced(tmp_path: Path) -> None:

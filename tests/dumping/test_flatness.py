@@ -10,37 +10,23 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper
 from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.datasets import load_digits
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
+from cnatool.dumping.flatness import EVALUATIONS, Interval, largest_scale
 from cnatool.errors import UsageError
 from cnatool.records.weights import FlatnessRecord, NoiseRecord
-from cnatool.scoring.baselines import scored_flatness
+from cnatool.scoring.baselines import compute_flatness_baselines
 
 DIGITS, CLASSES = load_digits(return_X_y=True)
 DIGITS = (DIGITS / 16).astype(np.float32)
-
-
-class Notes:
-    """Keeps what is said; interrupts in one stage once it is so far."""
-
-    def __init__(self, stage: str = "", at: int = -1) -> None:
-        self.texts: list[str] = []
-        self.stages: dict[str, list[int]] = {}
-        self._stop = stage, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        assert done <= rows
-        self.stages.setdefault(split, []).append(done)
-        if split == self._stop[0] and done >= self._stop[1] >= 0:
-            raise KeyboardInterrupt
 
 
 def features(scale: float = 1.0, *, hidden: int = 60) -> onnx.ModelProto:
@@ -234,7 +220,7 @@ def test_what_cannot_fall_so_far(tmp_path: Path) -> None:
     assert found.accuracy < 0.1
     text = f"the accuracy without noise is {found.accuracy:g}, and cannot fall by 0.1"
     assert reasons(found) == (text, text)
-    scored = scored_flatness(found, 100, "")
+    scored = compute_flatness_baselines(found, 100, "")
     assert {one.reason for one in scored.values()} == {text}
 
 
@@ -255,7 +241,7 @@ def test_when_epsilon_alone_is_too_much(tmp_path: Path) -> None:
     assert found.plain is not None
     assert found.plain.sigma is not None
     assert found.magnitude is not None
-    assert found.magnitude.reason == "ε = 0.001 alone takes more than 0.1 off the accuracy"
+    assert found.magnitude.reason == "ε = 0.001 alone lowers accuracy by more than 0.1"
 
 
 def shuffling() -> onnx.ModelProto:
@@ -282,7 +268,7 @@ def regressing() -> onnx.ModelProto:
         (features(), None, "the samples of split train have no labels"),
         (features(), CLASSES + 5, "has the label 10, and the output scores 10 classes"),
         (shuffling(), CLASSES, "the model draws random numbers"),
-        (regressing(), CLASSES, "not one score a class"),
+        (regressing(), CLASSES, "not one score per class"),
         (linear(np.zeros((10, 64))), CLASSES, "the weights are all 0"),
         (linear(np.full((10, 64), np.nan)), CLASSES, "the weights are not finite"),
     ],
@@ -296,13 +282,13 @@ def test_what_cannot_be_measured_does_not_stop_the_dump(
     assert found.reason is not None
     assert text in found.reason
     assert f"flatness is not measured: {found.reason}" in notes.texts
-    scored = scored_flatness(found, 100, "")
+    scored = compute_flatness_baselines(found, 100, "")
     assert {one.reason for one in scored.values()} == {found.reason}
 
 
 def test_scores_say_what_they_lack() -> None:
-    scored = scored_flatness(None, 100, "")
-    text = "the store holds no flatness: dump with --flatness"
+    scored = compute_flatness_baselines(None, 100, "")
+    text = "the store holds no flatness: dump with `flatness=True`"
     assert {one.reason for one in scored.values()} == {text}
     found = FlatnessRecord(
         cnatool.Flatness(),
@@ -312,7 +298,7 @@ def test_scores_say_what_they_lack() -> None:
         magnitude=NoiseRecord(reason="none"),
         epsilon=1e-3,
     )
-    scored = scored_flatness(found, None, "no split called train")
+    scored = compute_flatness_baselines(found, None, "no split called train")
     initial = "the initial weights are not known: dump with --initial-model FILE"
     assert {name: (one.value, one.reason) for name, one in scored.items()} == {
         "pac_bayes_flatness": (4.0, None),
@@ -375,7 +361,7 @@ def test_samples_sorted_by_class_are_said(tmp_path: Path) -> None:
         tmp_path, features(), DIGITS[order], CLASSES[order], "s.zarr", settings, observer=notes
     )
     assert any("sorted by class and hold 3 of 10 classes" in text for text in notes.texts)
-    assert "take all with --flatness-samples 1797" in "\n".join(notes.texts)
+    assert "take all with `flatness.samples=1797`" in "\n".join(notes.texts)
 
 
 def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
@@ -385,7 +371,7 @@ def test_it_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
         "flatness: 2 kinds of noise × 14 scales × 4 draws × 500 samples, at most 56,000 through "
         "the model" in notes.texts
     )
-    done = notes.stages["flatness"]
+    done = [done for stage, done, _ in notes.done if stage == "flatness"]
     assert done == sorted(set(done))
     assert done[-1] == 2 * 14 * 4 * 500
 
@@ -403,7 +389,7 @@ def test_interrupted_it_leaves_nothing_and_resumed_it_is_not_measured_twice(
     monkeypatch.setattr("cnatool.backend.schedule._LARGEST_BLOCK", 48)
     with pytest.raises(KeyboardInterrupt):
         cnatool.dump(net, flatness=True, batch_size=16, observer=Notes("train", 700), **given)
-    monkeypatch.setattr("cnatool.dumping.dump.with_flatness", None)
+    monkeypatch.setattr("cnatool.dumping.model_record.measure_flatness", None)
     for other in (False, cnatool.Flatness(draws=3)):
         with pytest.raises(UsageError, match="flatness .* in the store and .* now"):
             cnatool.dump(net, flatness=other, resume=True, **given)
@@ -418,10 +404,10 @@ def test_interrupted_it_leaves_nothing_and_resumed_it_is_not_measured_twice(
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (cnatool.Flatness(samples=0), "--flatness-samples 0: at least 1."),
-        (cnatool.Flatness(draws=-1), "--flatness-draws -1: at least 1."),
-        (cnatool.Flatness(target=1.0), "--flatness-target 1: between 0 and 1."),
-        (cnatool.Flatness(seed=-1), "--seed -1: 0 or more."),
+        (cnatool.Flatness(samples=0), "`flatness.samples=0`: at least 1."),
+        (cnatool.Flatness(draws=-1), "`flatness.draws=-1`: at least 1."),
+        (cnatool.Flatness(target=1.0), "`flatness.target=1`: between 0 and 1."),
+        (cnatool.Flatness(seed=-1), "`seed=-1`: 0 or more."),
     ],
 )
 def test_settings_that_cannot_be_meant(
@@ -429,3 +415,42 @@ def test_settings_that_cannot_be_meant(
 ) -> None:
     with pytest.raises(UsageError, match=text):
         measured(tmp_path, features(), settings=settings)
+
+
+# --- the search for σ ---------------------------------------------------------------------------
+
+
+@given(
+    exponent=st.floats(-19.9, 7.9),
+    unit=st.floats(1e-6, 1e6),
+)
+def test_the_edge_is_found_within_half_a_percent(exponent: float, unit: float) -> None:
+    edge, tried = unit * 2**exponent, []
+
+    def tolerated(scale: float) -> bool:
+        tried.append(scale)
+        return scale <= edge
+
+    low, high = largest_scale(tolerated, unit)
+    assert low is not None
+    assert high is not None
+    assert low <= edge < high
+    assert high / low < 1.005
+    assert len(tried) == EVALUATIONS
+    assert {low, high} <= set(tried)
+
+
+def test_all_is_tolerated() -> None:
+    assert largest_scale(lambda _: True, 3.0) == Interval(768.0, None)
+
+
+def test_nothing_is_tolerated() -> None:
+    low, high = largest_scale(lambda _: False, 1.0)
+    assert low is None
+    assert high == pytest.approx(2**-20)
+
+
+def test_a_gap_is_left_at_one_of_its_edges() -> None:
+    low, high = largest_scale(lambda s: s < 0.01 or 0.1 < s < 0.2, 1.0)
+    assert low is not None
+    assert any(low <= edge <= (high or 0) for edge in (0.01, 0.1, 0.2))

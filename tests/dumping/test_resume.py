@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.dumps import commit_often, files, make_data, same_arrays
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.dumping import plan as planning
@@ -23,23 +24,6 @@ from cnatool.store.zarr import shard as shards
 
 TRAIN, TEST = 333, 150
 NAMES = ["s.zarr", "s.h5"]
-
-
-class Notes:
-    """Keeps what is said; interrupts once a split is so far."""
-
-    def __init__(self, split: str = "", at: int = -1) -> None:
-        self.texts: list[str] = []
-        self.done: list[tuple[str, int, int]] = []
-        self._stop = split, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        self.done.append((split, done, rows))
-        if split == self._stop[0] and done >= self._stop[1] >= 0:
-            raise KeyboardInterrupt
 
 
 class Here:
@@ -212,7 +196,7 @@ def test_what_is_not_a_store_is_left_alone(here: Here) -> None:
     here.refused(NotAStoreError, r"l\.zarr is a link\. Name the store", store="l.zarr")
     here.cut("u.h5")
     (here.folder / "u.h5").rename(here.folder / "u.zarr")
-    here.refused(NotAStoreError, r"u\.zarr is no \.zarr store", store="u.zarr")
+    here.refused(NotAStoreError, r"u\.zarr is not a \.zarr store", store="u.zarr")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,7 +213,7 @@ def test_a_complete_store_is_left_alone(name: str, here: Here) -> None:
 
 
 def test_resume_and_overwrite(here: Here) -> None:
-    with pytest.raises(UsageError, match="--resume goes on with a store and --overwrite begins"):
+    with pytest.raises(UsageError, match="`resume` continues a store and `overwrite` starts"):
         here.dump("s.zarr", resume=True, overwrite=True)
 
 
@@ -278,9 +262,10 @@ def test_other_options_are_refused(options: dict[str, Any], text: str | None, he
         return
     here.refused(
         UsageError,
-        r"s\.zarr was begun by another dump and cannot be resumed by this one: .*"
+        r"s\.zarr was started by another dump and cannot be resumed by this one: .*"
         + text
-        + r".* Give the options and files that it was begun with, or begin anew with --overwrite\.",
+        + r".* Pass the options and files that it was started with, or start anew with "
+        r"`overwrite=True`\.",
         **given,
     )
 
@@ -353,7 +338,7 @@ def test_other_data_are_refused(name: str, what: str, split: str, row: int, here
     np.savez(file, **data)
     here.refused(
         DataError,
-        re.escape(f"{path}, split '{split}': row {row} ({row}) has not the {what} that the dump"),
+        re.escape(f"{path}, split '{split}': row {row} ({row}) does not have the {what} that the"),
         store=name,
     )
 
@@ -368,7 +353,9 @@ def test_other_ids_are_refused(here: Here) -> None:
         Image.new("L", (8, 8)).save(pictures / f"{i:03}.png")
     here.cut("s.zarr", at=60)
     (pictures / "020.png").rename(pictures / "0205.png")
-    here.refused(DataError, r"row 20 \(class/0205\.png\) has not the ids that the dump was begun")
+    here.refused(
+        DataError, r"row 20 \(class/0205\.png\) does not have the ids that the dump was started"
+    )
 
 
 def test_rows_to_come_may_be_any(here: Here) -> None:
@@ -458,7 +445,7 @@ def test_an_interrupted_dump_says_how_to_go_on(name: str, here: Here) -> None:
     rows = len(cnatool.open(path).splits["train"])
     expected = (
         f"{path} is not finished: {rows} of {TRAIN + TEST} rows are safe in it. The same command "
-        "with --resume goes on from there"
+        "with `resume=True` continues from there"
     )
     assert notes.texts[-1] == expected
     # While it compares what is there, too.
@@ -520,7 +507,7 @@ def test_norms_of_weights_are_kept_and_their_last_digits_not_compared(
     here.refused(UsageError, text, store=name, initial_model=other)
     here.refused(UsageError, "initial initial.onnx in the store and none now", store=name)
     # Another build of the linear algebra would give other digits: the store's own stay.
-    monkeypatch.setattr("cnatool.dumping.dump.with_weights", None)
+    monkeypatch.setattr("cnatool.dumping.model_record.measure_weights", None)
     same_arrays(here.dump(name, resume=True, initial_model=initial).path, whole)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.command import run
 from support.dumps import commit_often, make_data
 from support.networks import mlp, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.dumping.sample_checks import SharedSamples, content_hashes
-
-COMMAND = Path(sys.executable).parent / "cnatool"
 
 # Few values, so that samples meet.
 samples = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12)
@@ -83,15 +81,7 @@ def test_bits_count_and_so_does_the_order_of_inputs() -> None:
 
 
 def dump(cwd: Path, *words: object) -> str:
-    done = subprocess.run(
-        [COMMAND, "dump", "net.onnx", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return run("dump", "net.onnx", *words, cwd=cwd).stderr
 
 
 def test_the_same_pictures_under_other_names(tmp_path: Path) -> None:
@@ -124,21 +114,6 @@ def test_rows_of_a_table_that_a_draw_has_parted(tmp_path: Path) -> None:
     shared = sorted(int(row) for row in test if int(row) % 50 in train)
     assert line.startswith(f"{len(shared)} of the 20 samples of split test have the raw input")
     assert f"first {shared[0]}: " in line
-
-
-class Notes:
-    """Keeps what is said; interrupts once a split is so far."""
-
-    def __init__(self, split: str = "", at: int = 0) -> None:
-        self.texts: list[str] = []
-        self._stop = split, at
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        if split == self._stop[0] and done >= self._stop[1]:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("at", [("train", 100), ("test", 1), ("test", 130)])

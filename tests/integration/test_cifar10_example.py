@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.command import python
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
@@ -18,14 +17,10 @@ SAMPLES = 1_500
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 in {CIFAR}")
 def test_the_same_accuracy_and_loss(tmp_path: Path) -> None:
-    words = [ROOT / "examples" / "train_cifar10_cnn.py", CIFAR, "--output", tmp_path]
-    words += ["--limit", SAMPLES, "--epochs", 2]
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
+    words = (CIFAR, "--output", tmp_path, "--limit", SAMPLES, "--epochs", 2)
+    printed = python(ROOT / "examples/train_cifar10_cnn.py", *words)
     rows = dict[str, list[str]]()
-    for line in done.stdout.splitlines():
+    for line in printed.splitlines():
         split, _, rest = line.partition(" ")
         if split in ("train", "test"):
             measure, *values = rest.split()

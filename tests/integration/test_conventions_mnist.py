@@ -1,6 +1,6 @@
-"""Every number of a score on MNIST networks, against METRICS.md written out a second time.
+"""Every number of a score on MNIST networks, against docs/metrics.md written out a second time.
 
-What is here follows the text of METRICS.md word by word, in loops, and shares nothing with the
+What is here follows the text of docs/metrics.md word by word, in loops, and shares nothing with the
 package: images and labels come from the IDX files, activations from the Zarr arrays or from torch.
 """
 
@@ -35,7 +35,7 @@ HIDDEN, LAST = ("fc1", "fc2", "fc3"), "fc4"
 
 @dataclass(frozen=True)
 class Settings:
-    """The table of METRICS.md, section "Conventions", as far as an MLP can tell."""
+    """The table of docs/metrics.md, section "Conventions", as far as an MLP can tell."""
 
     alpha: str
     include_output: bool
@@ -160,8 +160,13 @@ def test_training_is_visible(points: dict[str, Point]) -> None:
 
 
 def _score(point: Point, variant: str) -> cnatool.ScoreResult:
+    return _scored(point.store, variant)
+
+
+@cache
+def _scored(store: Path, variant: str) -> cnatool.ScoreResult:
     name, overrides = VARIANTS[variant]
-    return cnatool.score(point.store, convention=name, overrides=overrides)
+    return cnatool.score(store, convention=name, overrides=overrides)
 
 
 def _settings(variant: str) -> Settings:
@@ -201,11 +206,11 @@ def _assert_same(result: cnatool.ScoreResult, expected: dict[str, float], *, rel
     assert not wrong
 
 
-# What follows is METRICS.md a second time.
+# What follows is docs/metrics.md a second time.
 
 
 class Measured(NamedTuple):
-    """A split as METRICS.md speaks of it: labels y, outputs o, layer tensors z by module."""
+    """A split as docs/metrics.md speaks of it: labels y, outputs o, layer tensors z by module."""
 
     y: np.ndarray
     o: np.ndarray

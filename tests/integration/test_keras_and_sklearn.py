@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from support.command import run
 from support.layer_truth import Truth, assert_layers, dumped
 
 import cnatool
@@ -134,17 +133,13 @@ def test_sklearn_probabilities_behind_a_zipmap(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         network = MLPClassifier((8, 7), max_iter=3, random_state=0).fit(x, y)
     np.savez(tmp_path / "data.npz", x=x, y=y)
-    command = Path(sys.executable).parent / "cnatool"
     for options in ({}, {"zipmap": False}):
         exported = skl2onnx.to_onnx(network, x[:1], options=options)
         (tmp_path / "model.onnx").write_bytes(exported.SerializeToString())
         cnatool.dump(
             tmp_path / "model.onnx", tmp_path / "data.npz", tmp_path / "s.zarr", overwrite=True
         )
-        scored = subprocess.run(
-            [command, "score", tmp_path / "s.zarr"], capture_output=True, text=True, timeout=60
-        )
-        assert scored.returncode == 0, scored.stderr
+        scored = run("score", tmp_path / "s.zarr")
         hidden = "export it from scikit-learn with zipmap=False" in scored.stdout
         assert hidden == (not options)
 

@@ -76,20 +76,7 @@ class Tally:
     failed: list[str] = field(default_factory=list)
 
     def report(self, what: str, record: Any, *, done: str, models: int, equal: int) -> None:
-        """Put the counts into the test's output; fail where a model did, or where few got so far.
-
-        Parameters
-        ----------
-        what : str
-            What was done to which models.
-        record : function
-            pytest's record_property.
-        done : str
-            The state of a model that came through.
-        models, equal : int
-            Of hundred models, how many must have come through, and how many tensors must have been
-            compared and found equal.
-        """
+        """Put the counts into the test's output; fail where a model did, or few got so far."""
         text = ", ".join(
             f"{count} {state}"
             for counts in (self.models, self.tensors)
@@ -304,19 +291,7 @@ def test_every_tensor_is_exposed(kind: str, tmp_path: Path, record_property: Any
 
 
 def _with_one_input(case: Case, *, free: bool) -> tuple[onnx.ModelProto, str, np.ndarray] | None:
-    """Turn a case into a model of one input that takes samples, the other inputs into weights.
-
-    Parameters
-    ----------
-    case : Case
-    free : bool
-        Let the model take any number of samples, instead of those it is bound to.
-
-    Returns
-    -------
-    model, name, samples
-        The model, its input, and what to feed; None where no input can be one of samples.
-    """
+    """Turn a case into a model of one input that takes samples, the other inputs into weights."""
     tensors = {v.name for v in case.model.graph.input if v.type.HasField("tensor_type")}
     fit = [
         name

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support.command import python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDED = {
@@ -18,24 +17,13 @@ NEEDED = {
 }
 
 
-def run(name: str, folder: Path, *words: object) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, "--output", folder, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_recipe(name: str, tmp_path: Path) -> None:
     for module in NEEDED[name]:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     words = () if "sklearn" in name else ("--epochs", 1)
-    lines = run(name, tmp_path, *words).splitlines()
+    lines = python(EXAMPLES / name, "--output", tmp_path, *words).splitlines()
     found = {}
     for line, verdict in pairwise(lines):
         model, _, rest = line.partition(", ")
@@ -50,7 +38,7 @@ def test_a_recipe(name: str, tmp_path: Path) -> None:
 
 
 def test_jax(tmp_path: Path) -> None:
-    said = run("record_jax.py", tmp_path)
+    said = python(EXAMPLES / "record_jax.py", "--output", tmp_path)
     if importlib.util.find_spec("jax") is None:
         assert said == "JAX is not installed: python -m pip install jax\n"
     else:

@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import scipy.stats
+from support.command import python
 
 import cnatool
 
@@ -107,11 +108,9 @@ def test_a_small_collection(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
     words = "--quick --networks vgg --kinds standard,shuffled-50 --epochs 0,1,4 --seeds 1"
-    command = [sys.executable, FOLDER / "reproduce.py", *words.split()]
+    command = [FOLDER / "reproduce.py", *words.split()]
     command += ["--rows", "400", "--test-rows", "100", "-o", tmp_path / "out"]
-    first = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert first.returncode == 0, first.stderr
-    assert "training 2 runs" in first.stdout
+    assert "training 2 runs" in python(*command)
     results = tmp_path / "out/results"
     facts = json.loads((results / "collection.json").read_text())
     assert facts["networks_studied"] == 6
@@ -132,12 +131,11 @@ def test_a_small_collection(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.sort(labels[0]), np.sort(labels[1]))
     times = {store: store.stat().st_mtime_ns for store in stores}
     command += ["--until", "dump"]
-    second = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert second.returncode == 0, second.stderr
-    assert "training" not in second.stdout
+    assert "training" not in python(*command)
     assert {store: store.stat().st_mtime_ns for store in stores} == times
     # Another collection has no place in this folder.
-    third = subprocess.run([*command, "--seeds", "2"], capture_output=True, text=True, check=False)
+    command = [sys.executable, *command, "--seeds", "2"]
+    third = subprocess.run(command, capture_output=True, text=True, check=False)
     assert third.returncode == 1
     assert "is of another collection" in third.stderr
 
@@ -182,7 +180,4 @@ def test_training_that_was_cut_off_ends_in_the_same_weights(tmp_path: Path) -> N
     pytest.importorskip("torch", reason="the reproduction trains with PyTorch")
     pytest.importorskip("onnxscript", reason="PyTorch's exporter needs it")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
-    done = subprocess.run(
-        [sys.executable, "-c", _CUT, tmp_path], cwd=FOLDER, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    python(_CUT, tmp_path, cwd=FOLDER)

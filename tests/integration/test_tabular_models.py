@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +18,13 @@ from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from support.command import run
 
 import cnatool
 
 skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
 types = pytest.importorskip("skl2onnx.common.data_types", reason="skl2onnx is not installed")
 
-COMMAND = Path(sys.executable).with_name("cnatool")
 WINE = load_wine()
 NAMES = tuple(WINE.feature_names)
 # What both arithmetics can hold: scikit-learn's is double, its exports' single.
@@ -51,14 +49,6 @@ def csv(folder: Path) -> Path:
 def npz(folder: Path) -> Path:
     np.savez(folder / "wine.npz", x=X, y=Y)
     return folder / "wine.npz"
-
-
-def cnatool_(cwd: Path, *words: object) -> str:
-    done = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def fitted(pipeline: Pipeline, x: Any) -> Pipeline:
@@ -88,7 +78,9 @@ def same_figures(store: Path, expected: Any) -> None:
     [found] = [one for one in outputs if one.ndim == 2]
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
-    score = json.loads(cnatool_(store.parent, "score", store, "--json", "--set", "range=0:2000"))
+    score = json.loads(
+        run("score", store, "--json", "--set", "range=0:2000", cwd=store.parent).stdout
+    )
     assert score["splits"]["all"]["accuracy"] == np.mean(expected.argmax(axis=1) == Y)
     assert score["splits"]["all"]["loss"] == pytest.approx(log_loss(Y, expected), rel=1e-5)
 
@@ -98,14 +90,14 @@ def test_every_form_of_a_table(
     form: Callable[[Path], Path], model: tuple[Path, Any], tmp_path: Path
 ) -> None:
     path, expected = model
-    cnatool_(tmp_path, "dump", path, form(tmp_path), "-o", "s.zarr")
+    run("dump", path, form(tmp_path), "-o", "s.zarr", cwd=tmp_path)
     [split] = cnatool.open(tmp_path / "s.zarr").splits.values()
     assert split.inputs()[:].dtype == X.dtype
     assert split.inputs()[:].tobytes() == X.tobytes()
     assert split.labels[:].tobytes() == Y.tobytes()
     same_figures(tmp_path / "s.zarr", expected)
     # α by NumPy's own histogram.
-    cnatool_(tmp_path, "score", "s.zarr", "--set", "range=0:2000", "--samples", "s.parquet")
+    run("score", "s.zarr", "--set", "range=0:2000", "--samples", "s.parquet", cwd=tmp_path)
     found = pl.read_parquet(tmp_path / "s.parquet")["alpha"]
     for row, alpha in zip(X, found, strict=True):
         counts = np.histogram(row, 256, (0, 2000))[0]
@@ -126,5 +118,5 @@ def test_an_input_for_each_column(form: Callable[[Path], Path], tmp_path: Path) 
     words = ("dump", "wine.onnx", form(tmp_path), "-o", "s.zarr", "--labels", "target")
     # The exporter takes the slash out of a name.
     slash = next(name for name in NAMES if "/" in name)
-    cnatool_(tmp_path, *words, "--input", f"{slash.replace('/', '_')}={slash}")
+    run(*words, "--input", f"{slash.replace('/', '_')}={slash}", cwd=tmp_path)
     same_figures(tmp_path / "s.zarr", pipeline.predict_proba(x))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from support.command import run
 
 import cnatool
 
@@ -22,7 +21,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 nn = torch.nn
 
-COMMAND = Path(sys.executable).with_name("cnatool")
 SAMPLES, VOCABULARY, CLASSES = 90, 50, 3
 
 
@@ -90,12 +88,6 @@ def npz(path: Path, ids: Any, mask: Any, labels: Any) -> Path:
     return path / "d.npz"
 
 
-def run(cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-
-
 def arrays(store: Path) -> dict[str, Any]:
     opened = cnatool.open(store)
     [split] = opened.splits.values()
@@ -124,8 +116,7 @@ def test_two_inputs_of_tokens(length: int, model: tuple[Any, Path], tmp_path: Pa
     forms: tuple[Callable[..., Path], ...] = (parquet, npz)
     for form in forms:
         store = tmp_path / f"{form.__name__}.zarr"
-        done = run(tmp_path, "dump", path, form(tmp_path, ids, mask, labels), "-o", store)
-        assert done.returncode == 0, done.stderr
+        run("dump", path, form(tmp_path, ids, mask, labels), "-o", store, cwd=tmp_path)
         stores.append(arrays(store))
     one, other = stores
     assert one.keys() == other.keys()
@@ -139,8 +130,7 @@ def test_two_inputs_of_tokens(length: int, model: tuple[Any, Path], tmp_path: Pa
     with torch.no_grad():
         logits = network(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
     np.testing.assert_allclose(one["logits"], logits, rtol=1e-5, atol=2e-6)
-    done = run(tmp_path, "score", "npz.zarr", "--samples", "s.parquet")
-    assert done.returncode == 0, done.stderr
+    run("score", "npz.zarr", "--samples", "s.parquet", cwd=tmp_path)
     scored = pl.read_parquet(tmp_path / "s.parquet")
     # One bin a symbol, padding among them.
     expected = [literal_entropy(row) for row in ids.tolist()]
@@ -153,7 +143,7 @@ def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> 
     ids, mask, labels, bare = texts(12)
     columns = {"input_ids": bare, "attention_mask": [[1] * len(row) for row in bare]}
     pl.DataFrame(columns | {"label": labels}).write_parquet(tmp_path / "d.parquet")
-    done = run(tmp_path, "dump", path, "d.parquet", "-o", "s.zarr")
+    done = run("dump", path, "d.parquet", "-o", "s.zarr", cwd=tmp_path, code=None)
     row = next(i for i, row in enumerate(bare) if len(row) != len(bare[0]))
     assert done.returncode == 2
     assert (
@@ -167,7 +157,7 @@ def test_texts_of_different_lengths(model: tuple[Any, Path], tmp_path: Path) -> 
     names = {"frame": pl.read_parquet(tmp_path / "d.parquet"), "pl": pl}
     exec(padding, names)
     names["frame"].write_parquet(tmp_path / "d.parquet")
-    assert run(tmp_path, "dump", path, "d.parquet", "-o", "s.zarr").returncode == 0
+    run("dump", path, "d.parquet", "-o", "s.zarr", cwd=tmp_path)
     found = arrays(tmp_path / "s.zarr")
     width = max(map(len, bare))
     np.testing.assert_array_equal(found["ids"], ids[:, :width])

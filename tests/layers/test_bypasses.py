@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,13 @@ from cnatool.backend.graph.layers import find_layers
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-rule = pytest.importorskip("cnatool.recorders.layer_rule")
-torch_trace = pytest.importorskip("cnatool.recorders.torch.trace")
+
+
+def module(how: object) -> nn.Module:
+    """Make a convolution of channels and a kernel, a BatchNorm of channels, or what is called."""
+    if isinstance(how, int):
+        return nn.BatchNorm2d(how)
+    return conv(*how) if isinstance(how, tuple) else how()
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, **options: object) -> nn.Module:
@@ -24,10 +30,10 @@ def conv(inputs: int, outputs: int, kernel: int = 3, **options: object) -> nn.Mo
 class Net(nn.Module):
     """Modules by name, and a function that applies them."""
 
-    def __init__(self, forward: Callable[..., torch.Tensor], **modules: nn.Module) -> None:
+    def __init__(self, forward: Callable[..., torch.Tensor], **modules: object) -> None:
         super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
+        for name, how in modules.items():
+            setattr(self, name, module(how))
         self._forward = forward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -142,194 +148,114 @@ def also_read(net: Net, x: torch.Tensor) -> torch.Tensor:
 
 
 IMAGE, WIDE, SERIES = (3, 8, 8), (4, 8, 8), (3, 5)
-CASES = {
-    "preactivation": (
-        lambda: Net(
-            preactivation,
-            stem=conv(3, 4),
-            bn1=nn.BatchNorm2d(4),
-            a1=conv(4, 4),
-            a2=conv(4, 4),
-            bn2=nn.BatchNorm2d(4),
-            projection=conv(4, 6, 1),
-            b1=conv(4, 6),
-            b2=conv(6, 6),
-            fc=nn.Linear(6 * 64, 5),
-        ),
+PLAIN, POINT, WIDER = (4, 4), (4, 4, 1), (4, 6)
+# Networks, the shape of a sample, the layers that are shortcuts, and the modules.
+CASES: list[tuple[Callable[..., torch.Tensor], tuple[int, ...], set[str], dict[str, object]]] = [
+    (
+        preactivation,
         IMAGE,
         {"projection"},
+        {"stem": (3, 4), "bn1": 4, "a1": PLAIN, "a2": PLAIN, "bn2": 4, "projection": (4, 6, 1)}
+        | {"b1": WIDER, "b2": (6, 6), "fc": lambda: nn.Linear(6 * 64, 5)},
     ),
-    "two normalisations": (
-        lambda: Net(
-            two_normalisations,
-            stem=conv(3, 4),
-            bn1=nn.BatchNorm2d(4),
-            bn2=nn.BatchNorm2d(4),
-            a1=conv(4, 4),
-            a2=conv(4, 6),
-            projection=conv(4, 6, 1),
-        ),
+    (
+        two_normalisations,
         IMAGE,
         {"projection"},
+        {"stem": (3, 4), "bn1": 4, "bn2": 4, "a1": PLAIN, "a2": WIDER, "projection": (4, 6, 1)},
     ),
-    "linear bottlenecks": (
-        lambda: Net(
-            linear_bottlenecks,
-            first=conv(3, 4),
-            expand1=conv(4, 8, 1),
-            project1=conv(8, 4, 1),
-            expand2=conv(4, 8, 1),
-            deep2=conv(8, 8, 3, groups=8),
-            project2=conv(8, 4, 1),
-            head=conv(4, 5, 1),
-        ),
+    (
+        linear_bottlenecks,
         IMAGE,
         set(),
+        {"first": (3, 4), "expand1": (4, 8, 1), "project1": (8, 4, 1), "expand2": (4, 8, 1)}
+        | {"deep2": lambda: conv(8, 8, groups=8), "project2": (8, 4, 1), "head": (4, 5, 1)},
     ),
-    "transformer": (
-        lambda: Net(
-            transformer,
-            patch=nn.Conv2d(3, 8, 4, stride=4),
-            position=nn.Embedding(4, 8),
-            norm1=nn.LayerNorm(8),
-            norm2=nn.LayerNorm(8),
-            **{name: nn.Linear(8, 8) for name in ("q", "k", "v", "o", "mlp1", "mlp2")},
-            head=nn.Linear(8, 5),
-        ),
+    (
+        transformer,
         IMAGE,
         set(),
+        {"patch": lambda: nn.Conv2d(3, 8, 4, stride=4), "position": lambda: nn.Embedding(4, 8)}
+        | dict.fromkeys(("norm1", "norm2"), lambda: nn.LayerNorm(8))
+        | dict.fromkeys(("q", "k", "v", "o", "mlp1", "mlp2"), lambda: nn.Linear(8, 8))
+        | {"head": lambda: nn.Linear(8, 5)},
     ),
-    "pooled, then projected": (
-        lambda: Net(
-            pooled_projection,
-            stem=conv(3, 4),
-            a1=conv(4, 4),
-            a2=conv(4, 6, stride=2),
-            bn=nn.BatchNorm2d(6),
-            bn2=nn.BatchNorm2d(6),
-            projection=conv(4, 6, 1),
-        ),
+    (
+        pooled_projection,
         IMAGE,
         {"projection"},
+        {"stem": (3, 4), "a1": PLAIN, "a2": lambda: conv(4, 6, stride=2), "bn": 6, "bn2": 6}
+        | {"projection": (4, 6, 1)},
     ),
-    "projected, then pooled": (
-        lambda: Net(
-            pooled_behind,
-            stem=conv(3, 4),
-            a1=conv(4, 4),
-            a2=conv(4, 6, stride=2),
-            projection=conv(4, 6, 1),
-        ),
+    (
+        pooled_behind,
         IMAGE,
         {"projection"},
+        {"stem": (3, 4), "a1": PLAIN, "a2": lambda: conv(4, 6, stride=2), "projection": (4, 6, 1)},
     ),
-    "two on the bypass": (
-        lambda: Net(
-            two_on_the_bypass,
-            stem=conv(3, 4),
-            a1=conv(4, 4),
-            a2=conv(4, 4),
-            a3=conv(4, 6),
-            deep=conv(4, 4, groups=4),
-            bn=nn.BatchNorm2d(4),
-            point=conv(4, 6, 1),
-        ),
+    (
+        two_on_the_bypass,
         IMAGE,
         {"deep", "point"},
+        {"stem": (3, 4), "a1": PLAIN, "a2": PLAIN, "a3": WIDER, "bn": 4, "point": (4, 6, 1)}
+        | {"deep": lambda: conv(4, 4, groups=4)},
     ),
-    "equally long": (
-        lambda: Net(
-            equally_long,
-            stem=conv(3, 4),
-            a=conv(4, 4),
-            b=conv(4, 4, 1),
-            **{name: conv(4, 4) for name in ("c1", "c2", "d1", "d2")},
-        ),
+    (
+        equally_long,
         IMAGE,
         set(),
+        {"stem": (3, 4), "b": POINT} | dict.fromkeys(("a", "c1", "c2", "d1", "d2"), PLAIN),
     ),
-    "sum of sums": (
-        lambda: Net(
-            sum_of_sums,
-            stem=conv(3, 4),
-            projection=conv(4, 4, 1),
-            **{name: conv(4, 4) for name in ("a1", "a2", "b1", "b2")},
-        ),
+    (
+        sum_of_sums,
         IMAGE,
         {"projection"},
+        {"stem": (3, 4), "projection": POINT} | dict.fromkeys(("a1", "a2", "b1", "b2"), PLAIN),
     ),
-    "gated": (
-        lambda: Net(gated, a1=conv(4, 4), a2=conv(4, 4), gate=conv(4, 4, 1), carry=conv(4, 4, 1)),
-        WIDE,
-        set(),
-    ),
-    "squeeze and excite": (
-        lambda: Net(
-            squeeze_and_excite,
-            stem=conv(3, 4),
-            projection=conv(4, 6, 1),
-            a1=conv(4, 4),
-            a2=conv(4, 6),
-            down=conv(6, 2, 1),
-            up=conv(2, 6, 1),
-        ),
+    (gated, WIDE, set(), {"a1": PLAIN, "a2": PLAIN, "gate": POINT, "carry": POINT}),
+    (
+        squeeze_and_excite,
         IMAGE,
         {"projection"},
+        {"stem": (3, 4), "projection": (4, 6, 1), "a1": PLAIN, "a2": WIDER, "down": (6, 2, 1)}
+        | {"up": (2, 6, 1)},
     ),
-    "nested": (
-        lambda: Net(
-            nested,
-            stem=conv(3, 4),
-            outside=conv(4, 4, 1),
-            inside=conv(4, 4, 1),
-            **{name: conv(4, 4) for name in ("a1", "a2", "a3", "a4")},
-        ),
+    (
+        nested,
         IMAGE,
         {"outside", "inside"},
+        {"stem": (3, 4), "outside": POINT, "inside": POINT}
+        | dict.fromkeys(("a1", "a2", "a3", "a4"), PLAIN),
     ),
-    "lateral": (
-        lambda: Net(
-            lateral,
-            fine=conv(3, 4),
-            coarse=conv(4, 4, stride=2),
-            top=conv(4, 6, 1),
-            lateral=conv(4, 6, 1),
-            out=conv(6, 5),
-        ),
+    (
+        lateral,
         IMAGE,
         {"lateral"},
+        {"fine": (3, 4), "coarse": lambda: conv(4, 4, stride=2), "top": (4, 6, 1)}
+        | {"lateral": (4, 6, 1), "out": (6, 5)},
     ),
-    "recurrence": (
-        lambda: Net(recurrence, enter=nn.Linear(5, 4), again=nn.Linear(4, 4), out=nn.Linear(4, 2)),
+    (
+        recurrence,
         SERIES,
         set(),
+        {"enter": lambda: nn.Linear(5, 4), "again": lambda: nn.Linear(4, 4)}
+        | {"out": lambda: nn.Linear(4, 2)},
     ),
-    "concatenated": (
-        lambda: Net(concatenated, stem=conv(3, 4), a=conv(4, 4), b=conv(8, 4), out=conv(12, 5, 1)),
-        IMAGE,
-        set(),
-    ),
-    "also read by the main path": (
-        lambda: Net(
-            also_read,
-            projection=conv(3, 4, 1),
-            bn=nn.BatchNorm2d(4),
-            b1=conv(4, 4),
-            b2=conv(4, 4),
-        ),
-        IMAGE,
-        set(),
-    ),
-}
+    (concatenated, IMAGE, set(), {"stem": (3, 4), "a": PLAIN, "b": (8, 4), "out": (12, 5, 1)}),
+    (also_read, IMAGE, set(), {"projection": (3, 4, 1), "bn": 4, "b1": PLAIN, "b2": PLAIN}),
+]
 
 
 @pytest.mark.parametrize("fold", [False, True])
-@pytest.mark.parametrize("case", CASES)
-def test_shortcuts(case: str, fold: bool, tmp_path: Path) -> None:
-    build, shape, expected = CASES[case]
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
+def test_shortcuts(case: Any, fold: bool, tmp_path: Path) -> None:
+    from cnatool.recorders import layer_rule as rule
+    from cnatool.recorders.torch import trace as torch_trace
+
+    forward, shape, expected, modules = case
     torch.manual_seed(0)
-    net, x = build().eval(), torch.rand(4, *shape)
-    trace, _ = torch_trace.traced(net, (x,), {}, 4)
+    net, x = Net(forward, **modules).eval(), torch.rand(4, *shape)
+    trace, _ = torch_trace.trace_network(net, (x,), {}, 4)
     watched = rule.find_layers(trace.steps, trace.outputs.values())
     names = [
         next(place.module for made in layer.linear for place in trace.values[made].places)

@@ -12,7 +12,7 @@ from numcodecs.zstd import Zstd
 from PIL import Image
 
 from cnatool.errors import DataError, MetricError
-from cnatool.metrics.alpha_compression import codec_text, compressed, compressed_share
+from cnatool.metrics.alpha_compression import compress, compression_ratio, describe_codec
 from cnatool.metrics.convention import Codec
 
 CODECS: Any = get_args(Codec)
@@ -40,8 +40,8 @@ def test_share_is_what_the_library_makes_of_the_bytes(codec: Any, dtype: str) ->
     encode, decode = BYTES[codec]
     raw = [sample.astype(x.dtype.newbyteorder("<")).tobytes() for sample in x]
     expected = [len(encode(one)) / len(one) for one in raw]
-    assert compressed_share(x, codec).tolist() == expected
-    assert decode(compressed(x[3], codec)) == raw[3]
+    assert compression_ratio(x, codec).tolist() == expected
+    assert decode(compress(x[3], codec)) == raw[3]
 
 
 @pytest.mark.parametrize("codec", PICTURES)
@@ -61,7 +61,7 @@ def test_share_is_what_the_library_makes_of_the_bytes(codec: Any, dtype: str) ->
 )
 def test_pictures_are_kept_whole(codec: Any, shape: Any, axes: Any) -> None:
     x = pictures(3, *shape)
-    content = [compressed(sample, codec) for sample in x]
+    content = [compress(sample, codec) for sample in x]
     for sample, one in zip(x, content, strict=True):
         expected = np.transpose(sample, axes)
         found = np.asarray(Image.open(io.BytesIO(one)))
@@ -70,14 +70,14 @@ def test_pictures_are_kept_whole(codec: Any, shape: Any, axes: Any) -> None:
             found = found if found.ndim == 2 else found[..., 0]
         np.testing.assert_array_equal(found, expected)
     size = x[0].size
-    assert compressed_share(x, codec).tolist() == [len(one) / size for one in content]
+    assert compression_ratio(x, codec).tolist() == [len(one) / size for one in content]
 
 
 def test_png_is_pillows() -> None:
     x = pictures(2, 40, 30, 3)
     file = io.BytesIO()
     Image.fromarray(x[1]).save(file, "PNG", compress_level=9)
-    assert compressed_share(x, "png")[1] == len(file.getvalue()) / x[1].size
+    assert compression_ratio(x, "png")[1] == len(file.getvalue()) / x[1].size
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -87,17 +87,17 @@ def test_simple_pictures_are_smaller(codec: Any) -> None:
     half = noise.copy()
     half[..., 32:] = 9
     x = np.concatenate([flat, half, noise])
-    shares = compressed_share(x, codec)
+    shares = compression_ratio(x, codec)
     assert shares[0] < 0.05
     assert (np.diff(shares) > 0).all()
-    assert compressed_share(x[:0], codec).shape == (0,)
+    assert compression_ratio(x[:0], codec).shape == (0,)
     # A sample's share does not depend on the others, nor on how they lie in memory.
-    assert compressed_share(x[2:], codec)[0] == shares[2]
-    assert compressed_share(np.asfortranarray(x), codec).tolist() == shares.tolist()
+    assert compression_ratio(x[2:], codec)[0] == shares[2]
+    assert compression_ratio(np.asfortranarray(x), codec).tolist() == shares.tolist()
 
 
 def test_the_text_names_library_and_setting() -> None:
-    texts = {codec: codec_text(codec) for codec in CODECS}
+    texts = {codec: describe_codec(codec) for codec in CODECS}
     assert texts["zlib"] == f"zlib {zlib.ZLIB_RUNTIME_VERSION}, level 9"
     assert texts["lzma"] == "xz, preset 9"
     assert "level 19" in texts["zstd"]
@@ -106,23 +106,25 @@ def test_the_text_names_library_and_setting() -> None:
 
 
 def test_one_value_a_sample() -> None:
-    assert (compressed_share(np.arange(5.0), "zlib") > 1).all()
+    assert (compression_ratio(np.arange(5.0), "zlib") > 1).all()
 
 
 @pytest.mark.parametrize("codec", PICTURES)
 def test_what_is_no_picture(codec: Any) -> None:
-    with pytest.raises(MetricError, match=rf"codec={codec} takes 8-bit pictures, .* float32"):
-        compressed_share(np.zeros((2, 8, 8), np.float32), codec)
+    with pytest.raises(MetricError, match=rf"codec={codec} takes 8-bit images, .* float32"):
+        compression_ratio(np.zeros((2, 8, 8), np.float32), codec)
     for shape in ((8,), (8, 8, 2), (2, 3, 4, 5)):
-        with pytest.raises(MetricError, match="takes pictures of shape .*: --set codec=zlib"):
-            compressed_share(np.zeros((2, *shape), np.uint8), codec)
+        with pytest.raises(MetricError, match="takes images of shape .*: use `codec='zlib'`"):
+            compression_ratio(np.zeros((2, *shape), np.uint8), codec)
 
 
 def test_pictures_that_a_codec_refuses() -> None:
-    with pytest.raises(DataError, match=r"codec=webp does not take samples of shape \(17000, 2\)"):
-        compressed_share(np.zeros((1, 17000, 2), np.uint8), "webp")
+    with pytest.raises(
+        DataError, match=r"codec=webp cannot compress samples of shape \(17000, 2\)"
+    ):
+        compression_ratio(np.zeros((1, 17000, 2), np.uint8), "webp")
 
 
 def test_samples_without_values() -> None:
     with pytest.raises(DataError, match="there is nothing to compress"):
-        compressed_share(np.zeros((3, 0), np.uint8), "zlib")
+        compression_ratio(np.zeros((3, 0), np.uint8), "zlib")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnatool.metrics.area import curve_area
-from cnatool.metrics.smoothing import smoothed_curve
+from cnatool.metrics import sums
+from cnatool.metrics.area import curve_area, total_area
+from cnatool.metrics.smoothing import smooth_curve
 
 Curve = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -65,7 +66,7 @@ def dense(first: Curve, second: Curve, window: int) -> tuple[float, float]:
 
 
 def shoelace(first: Curve, second: Curve, window: int, points: int) -> float:
-    """Follow METRICS.md, `reference`, in plain Python."""
+    """Follow docs/metrics.md, `reference`, in plain Python."""
     curves = [smooth_by_loop(*first, window), smooth_by_loop(*second, window)]
     every = np.concatenate(curves, axis=1)
     low, span = every.min(axis=1), np.ptp(every, axis=1)
@@ -93,7 +94,7 @@ def noisy(seed: int, n: int, slope: float, decimals: int = 2) -> Curve:
 def test_smoothed_curve_is_the_running_mean_of_the_sorted(window: int, n: int) -> None:
     alpha, beta = noisy(1, n, 1.0, decimals=1)
     expected = smooth_by_loop(alpha, beta, window)
-    got = smoothed_curve(alpha, beta, window)
+    got = smooth_curve(alpha, beta, window)
     assert got[0].shape == got[1].shape == (n - window + 1,)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
     np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-13)
@@ -108,7 +109,7 @@ def test_a_curve_with_ties_is_the_mean_over_all_their_orders(window: int) -> Non
         order = np.array(rows)[np.argsort(alpha[list(rows)], kind="stable")]
         windows = np.lib.stride_tricks.sliding_window_view(beta[order], window)
         curves.append(windows.mean(axis=1))
-    got = smoothed_curve(alpha, beta, window)[1]
+    got = smooth_curve(alpha, beta, window)[1]
     np.testing.assert_allclose(got, np.mean(curves, axis=0), rtol=1e-13)
 
 
@@ -130,7 +131,7 @@ def test_smoothing_loses_no_digits_to_the_length() -> None:
     alpha = np.arange(300_000.0)
     beta = np.full(300_000, 0.1)
     beta[:1000] = 1e9
-    _, smoothed = smoothed_curve(alpha, beta, 25)
+    _, smoothed = smooth_curve(alpha, beta, 25)
     np.testing.assert_allclose(smoothed[1000:], 0.1, rtol=1e-14)
 
 
@@ -276,3 +277,22 @@ def test_any_two_splits_in_either_order(
         assert 0 <= there.value <= 1
     same = curve_area(first, first, form=form, window=window, points=20)  # type: ignore[arg-type]
     assert same.value is None or same.value == pytest.approx(0, abs=1e-12)
+
+
+def test_area_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    splits = [(np.round(rng.random(n), 3), rng.normal(size=n)) for n in (2000, 900)]
+    whole = curve_area(*splits, form="total", window=20, points=50)
+    assert whole.value is not None
+    monkeypatch.setattr(sums, "BLOCK", 64)
+    assert curve_area(*splits, form="total", window=20, points=50) == whole
+
+
+def test_area_overwrites_no_curve_of_its_caller() -> None:
+    rng = np.random.default_rng(2)
+    curves = [(np.sort(rng.random(50)), rng.random(50)) for _ in range(2)]
+    before = [values.copy() for curve in curves for values in curve]
+    total_area(*curves)
+    curve_area(*curves, form="total", window=1, points=10)
+    for one, other in zip(before, (v for curve in curves for v in curve), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
-from cnatool.metrics.beta import activation_sums, aggregated, slope_coefficients, slope_line, slopes
+from cnatool.metrics.beta import aggregate, slope_coefficients, slope_line, slopes, sum_activations
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint8, np.bool_])
@@ -18,24 +18,24 @@ def test_sums_are_exact_to_float64(dtype: Any, shape: tuple[int, ...]) -> None:
     x = (np.random.default_rng(1).normal(size=shape) * 60).clip(-100, 100)
     x = np.abs(x).astype(dtype) if dtype is np.uint8 else x.astype(dtype)
     expected = [math.fsum(map(float, row)) for row in x.reshape(shape[0], -1)]
-    got = activation_sums(x)
+    got = sum_activations(x)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-9)
 
 
 def test_half_precision_does_not_overflow_or_stall() -> None:
-    assert activation_sums(np.full((1, 5000), 100, np.float16)) == [500_000.0]
+    assert sum_activations(np.full((1, 5000), 100, np.float16)) == [500_000.0]
 
 
 def test_sums_of_a_transposed_block() -> None:
     x = np.random.default_rng(2).normal(size=(4, 5, 6)).astype(np.float32)
     np.testing.assert_allclose(
-        activation_sums(x.transpose(2, 0, 1)), x.astype(float).sum((0, 1)), rtol=1e-12
+        sum_activations(x.transpose(2, 0, 1)), x.astype(float).sum((0, 1)), rtol=1e-12
     )
 
 
 def test_sums_of_no_rows() -> None:
-    assert activation_sums(np.zeros((0, 3, 3), np.float32)).shape == (0,)
+    assert sum_activations(np.zeros((0, 3, 3), np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_sums_of_no_rows() -> None:
 )
 def test_aggregates(how: Any, shape: tuple[int, ...], divisor: int) -> None:
     sums = np.array([400.0, -8.0])
-    np.testing.assert_allclose(aggregated(sums, shape, how), sums / divisor, rtol=1e-15)
+    np.testing.assert_allclose(aggregate(sums, shape, how), sums / divisor, rtol=1e-15)
 
 
 def test_channel_mean_is_the_mean_over_axis_1_then_the_sum() -> None:
     x = np.random.default_rng(3).normal(size=(6, 4, 3, 2))
     expected = x.mean(axis=1).reshape(6, -1).sum(axis=1)
-    got = aggregated(activation_sums(x), x.shape[1:], "channel-mean")
+    got = aggregate(sum_activations(x), x.shape[1:], "channel-mean")
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
@@ -104,7 +104,7 @@ def test_layers_at_one_depth() -> None:
     with pytest.raises(MetricError) as caught:
         slopes(np.zeros((5, 3)), [0.1, 0.1, 0.1])
     assert str(caught.value) == (
-        "β needs layers at different depths, and all 3 are at depth 0.1: --set depth=index."
+        "β needs layers at different depths, and all 3 are at depth 0.1: use `depth='index'`."
     )
 
 
@@ -118,8 +118,8 @@ def test_beta_is_linear_in_the_activations(seed: int, one: float, other: float) 
     rng = np.random.default_rng(seed)
     depths = rng.permutation(8)[:5]
     first, second = rng.normal(size=(2, 4, 5, 6))  # samples, layers, elements
-    together = activation_sums((one * first + other * second).reshape(20, 6)).reshape(4, 5)
-    apart = [activation_sums(z.reshape(20, 6)).reshape(4, 5) for z in (first, second)]
+    together = sum_activations((one * first + other * second).reshape(20, 6)).reshape(4, 5)
+    apart = [sum_activations(z.reshape(20, 6)).reshape(4, 5) for z in (first, second)]
     expected = one * slopes(apart[0], depths) + other * slopes(apart[1], depths)
     np.testing.assert_allclose(slopes(together, depths), expected, rtol=1e-9, atol=1e-9)
 

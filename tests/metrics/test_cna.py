@@ -8,9 +8,9 @@ import pytest
 import scipy.stats
 
 from cnatool.metrics.area import curve_area
-from cnatool.metrics.area_resampling import resampled_areas, with_interval
+from cnatool.metrics.area_resampling import add_interval, resample_areas
 from cnatool.metrics.cna import cna
-from cnatool.metrics.correlation import kendall, pearson, smoothed, spearman
+from cnatool.metrics.correlation import kendall, pearson, smoothed_pearson, spearman
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.resampling import resample_counts
 
@@ -18,7 +18,7 @@ FORMS: Any = {
     "pearson": lambda a, b: scipy.stats.pearsonr(a, b).statistic,
     "spearman": lambda a, b: scipy.stats.spearmanr(a, b).statistic,
     "kendall": lambda a, b: scipy.stats.kendalltau(a, b).statistic,
-    "smoothed": lambda a, b: smoothed(a, b, window=5).value,
+    "smoothed": lambda a, b: smoothed_pearson(a, b, window=5).value,
 }
 DEFAULTS: dict[str, Any] = {
     "window": 5,
@@ -64,7 +64,7 @@ def test_fisher_and_p_value(form: Any) -> None:
     if form == "smoothed":
         assert got.interval is got.fisher is None
         assert got.interval_reason == (
-            "the points of a smoothed curve are not independent: --set interval=bootstrap"
+            "the points of a smoothed curve are not independent: use `interval='bootstrap'`"
         )
     else:
         assert got.interval == got.fisher == expected[form](a, b, level=0.8).interval
@@ -128,7 +128,7 @@ def test_intervals_cover_a_known_coefficient(form: Any, true: float, interval: A
 
 
 def test_intervals_of_the_smoothed_cna_cover_that_of_other_samples() -> None:
-    values = [smoothed(*normal(0.6, 300, run), window=25).value for run in range(400)]
+    values = [smoothed_pearson(*normal(0.6, 300, run), window=25).value for run in range(400)]
     mean = np.tanh(np.mean(np.arctanh(np.array(values, float))))
     settings = DEFAULTS | {"window": 25, "permutations": 0, "resamples": 60}
     hits = 0
@@ -148,7 +148,7 @@ def splits(seed: int, n: int, m: int) -> tuple[Any, Any]:
 def test_resampled_areas_are_those_of_the_rows_drawn(form: Any) -> None:
     first, second = splits(0, 90, 70)
     margins = np.random.default_rng(0).normal(size=90)
-    got = resampled_areas(
+    got = resample_areas(
         first,
         second,
         form=form,
@@ -178,7 +178,7 @@ def test_resampled_areas_are_those_of_the_rows_drawn(form: Any) -> None:
 
 
 def test_a_resample_without_a_margin_has_no_product() -> None:
-    got = resampled_areas(
+    got = resample_areas(
         *splits(0, 40, 40),
         form="total",
         window=5,
@@ -198,7 +198,7 @@ def test_area_intervals_cover_the_area_of_other_samples() -> None:
     hits = 0
     for seed in range(60):
         pair = splits(seed + 500, 400, 200)
-        values = resampled_areas(
+        values = resample_areas(
             *pair,
             **settings,
             margins=np.empty(400),
@@ -207,7 +207,7 @@ def test_area_intervals_cover_the_area_of_other_samples() -> None:
             seed=seed,
         ).area
         estimate = curve_area(*pair, **settings)
-        found = with_interval(estimate, values, 0.95, bounds=(0.0, 1.0))
+        found = add_interval(estimate, values, 0.95, bounds=(0.0, 1.0))
         assert found.interval is not None
         assert found.bias == pytest.approx(values.mean() - found.value)
         hits += found.interval[0] <= mean <= found.interval[1]
@@ -215,6 +215,6 @@ def test_area_intervals_cover_the_area_of_other_samples() -> None:
 
 
 def test_an_area_is_never_below_zero() -> None:
-    found = with_interval(Estimate(0.01), np.array([0.0, 0.1, 0.2] * 7), 0.95, bounds=(0.0, 1.0))
+    found = add_interval(Estimate(0.01), np.array([0.0, 0.1, 0.2] * 7), 0.95, bounds=(0.0, 1.0))
     assert found.interval is not None
     assert found.interval[0] == 0

@@ -6,7 +6,7 @@ import pytest
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import CONVENTIONS, Convention, ConventionFields
 
-# METRICS.md, section "Conventions", field for field.
+# docs/metrics.md, section "Conventions", field for field.
 PAPER = {
     "alpha": "entropy",
     "codec": "zlib",

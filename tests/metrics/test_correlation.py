@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
-from cnatool.metrics.correlation import kendall, minibatches, pearson, smoothed, spearman
+from cnatool.metrics import correlation
+from cnatool.metrics.correlation import (
+    is_constant,
+    kendall,
+    minibatch_pearson,
+    pearson,
+    smoothed_pearson,
+    spearman,
+)
 
 
 @pytest.mark.parametrize("n", [4, 5, 50, 10_000])
@@ -174,7 +183,7 @@ def test_smoothed_is_the_correlation_of_running_means(window: int) -> None:
         [np.mean(values[rows[i : i + window]]) for i in range(80 - window + 1)]
         for values in (a, of_ties)
     ]
-    got = smoothed(a, b, window=window)
+    got = smoothed_pearson(a, b, window=window)
     assert got.value == pytest.approx(scipy.stats.pearsonr(*means).statistic, rel=1e-10)
     assert got.interval is None
 
@@ -182,15 +191,15 @@ def test_smoothed_is_the_correlation_of_running_means(window: int) -> None:
 def test_smoothed_that_there_is_not() -> None:
     a, b = tied(3, 25, 2)
     few = "25 samples are too few for a curve by windows of 25: it needs 34"
-    assert smoothed(a, b, window=25).reason == few
+    assert smoothed_pearson(a, b, window=25).reason == few
     a, b = tied(3, 34, 2)
-    assert smoothed(a, b, window=25).value is not None
-    assert smoothed(a[:33], b[:33], window=25).value is None
+    assert smoothed_pearson(a, b, window=25).value is not None
+    assert smoothed_pearson(a[:33], b[:33], window=25).value is None
     a, b = a[:25], b[:25]
     zigzag = np.arange(26) % 2 * 1.0
-    got = smoothed(np.arange(26.0), zigzag, window=2)
+    got = smoothed_pearson(np.arange(26.0), zigzag, window=2)
     assert got.reason == "β is the same all along the smoothed curve"
-    assert smoothed(a, np.ones(25), window=2).reason == "β is the same for all 25 samples"
+    assert smoothed_pearson(a, np.ones(25), window=2).reason == "β is the same for all 25 samples"
 
 
 @pytest.mark.parametrize(("n", "rows"), [(128, 128), (1000, 128), (1000, 10), (9, 2)])
@@ -200,7 +209,7 @@ def test_minibatches_are_taken_in_row_order(n: int, rows: int) -> None:
         scipy.stats.pearsonr(a[i : i + rows], b[i : i + rows]).statistic
         for i in range(0, n - rows + 1, rows)
     ]
-    got = minibatches(a, b, rows=rows)
+    got = minibatch_pearson(a, b, rows=rows)
     assert got.mean == pytest.approx(np.mean(expected), rel=1e-10)
     if n // rows == 1:
         assert got.std is None
@@ -213,18 +222,18 @@ def test_minibatches_without_a_correlation_are_left_out_and_counted() -> None:
     a, b = tied(1, 40, 3)
     a[10:20] = 5
     b[30:] = 1e-200
-    got = minibatches(a, b, rows=10)
+    got = minibatch_pearson(a, b, rows=10)
     values = [scipy.stats.pearsonr(a[i : i + 10], b[i : i + 10]).statistic for i in (0, 20)]
     assert got.mean == pytest.approx(np.mean(values))
     assert (got.batches, got.undefined) == (2, 2)
-    none = minibatches(np.repeat([0.0, 1.0], 10), np.arange(20.0), rows=10)
+    none = minibatch_pearson(np.repeat([0.0, 1.0], 10), np.arange(20.0), rows=10)
     assert (none.mean, none.std, none.batches, none.undefined) == (None, None, 0, 2)
     assert none.reason == "α or β is the same all through each minibatch"
-    one = minibatches(a[:30], b[:30], rows=30)
+    one = minibatch_pearson(a[:30], b[:30], rows=30)
     assert (one.batches, one.std, one.reason) == (1, None, "one minibatch has no deviation")
     assert one.mean == pytest.approx(scipy.stats.pearsonr(a[:30], b[:30])[0])
-    assert minibatches(a, b, rows=41).reason == "40 samples do not fill a minibatch of 41"
-    assert minibatches(a, a * np.nan, rows=4).reason == "β is not finite for 40 of 40 samples"
+    assert minibatch_pearson(a, b, rows=41).reason == "40 samples do not fill a minibatch of 41"
+    assert minibatch_pearson(a, a * np.nan, rows=4).reason == "β is not finite for 40 of 40 samples"
 
 
 def test_random_minibatches_do_not_know_the_row_order() -> None:
@@ -232,10 +241,70 @@ def test_random_minibatches_do_not_know_the_row_order() -> None:
     labels = np.repeat(np.arange(10), 60)
     a = rng.normal(size=600)
     b = a + 20 * labels  # within a class a and b are one, over all of them they hardly correlate
-    assert minibatches(a, b, rows=60).mean == pytest.approx(1)
-    mixed = minibatches(a, b, rows=60, order="random", seed=3)
+    assert minibatch_pearson(a, b, rows=60).mean == pytest.approx(1)
+    mixed = minibatch_pearson(a, b, rows=60, order="random", seed=3)
     order = np.random.default_rng([3, 600]).permutation(600)
     expected = [scipy.stats.pearsonr(a[rows], b[rows])[0] for rows in order.reshape(10, 60)]
     assert mixed.mean == pytest.approx(np.mean(expected))
     assert mixed.std == pytest.approx(np.std(expected))
     assert mixed.mean < 0.3
+
+
+@pytest.mark.parametrize("order", ["rows", "random"])
+def test_minibatches_over_several_blocks(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha, beta = np.random.default_rng(0).normal(size=(2, 1037))
+    alpha[100:130] = 2.0  # a minibatch in row order has no correlation
+    whole = minibatch_pearson(alpha, beta, rows=10, order=order)
+    monkeypatch.setattr(correlation, "_BLOCK", 30)
+    assert minibatch_pearson(alpha, beta, rows=10, order=order) == whole
+    if order == "rows":
+        slow = [
+            np.corrcoef(alpha[i : i + 10], beta[i : i + 10])[0, 1]
+            for i in range(0, 1030, 10)
+            if i not in (100, 110, 120)
+        ]
+        assert (whole.undefined, whole.mean) == (3, pytest.approx(np.mean(slow), abs=1e-14))
+
+
+_ROWS = 64
+
+
+def exact_pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation in exact arithmetic up to the last root."""
+    x, y = (
+        [Fraction(float(one)) / Fraction(float(np.ptp(values))) for one in values]
+        for values in (a, b)
+    )
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    product = sum((p - mean_x) * (q - mean_y) for p, q in zip(x, y, strict=True))
+    squares = sum((p - mean_x) ** 2 for p in x) * sum((q - mean_y) ** 2 for q in y)
+    return float(product) / float(squares) ** 0.5
+
+
+@pytest.mark.parametrize("size", [1.0, -3.7, 1e12, 1e-200, 4e300])
+@pytest.mark.parametrize("share", [1e-13, 3e-14, 1e-12, 1e-9])
+def test_small_differences_count(size: float, share: float) -> None:
+    rng = np.random.default_rng(0)
+    a = size * (1 + share * rng.random(_ROWS))
+    b = rng.random(_ROWS) + np.arange(_ROWS) / _ROWS
+    expected = exact_pearson(a, b)
+    # the values themselves are rounded, their correlation is not
+    assert pearson(a, b).value == pytest.approx(expected, abs=1e-9)
+    assert pearson(b, a).value == pytest.approx(expected, abs=1e-9)
+    assert spearman(a, b).value is not None
+    assert kendall(a, b).value is not None
+
+
+@pytest.mark.parametrize("size", [1.0, 1e12, 1e-200, -7.3])
+def test_sums_in_another_order_are_the_same(size: float) -> None:
+    rng = np.random.default_rng(1)
+    parts = size * rng.random(256)
+    sums = np.array([sum(rng.permutation(parts).tolist()) for _ in range(_ROWS)])
+    assert np.ptp(sums) > 0
+    assert is_constant(sums)
+    assert pearson(sums, rng.random(_ROWS)).value is None
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, 5.0], [-0.0, 0.0], [1e308, 1e308]])
+def test_equal_values_are_constant(values: list[float]) -> None:
+    assert is_constant(np.array(values))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnatool.metrics.groups import in_blocks
+from cnatool.metrics.groups import lie_in_blocks
 
 SORTED = np.repeat(np.arange(5), 40)
 
@@ -22,4 +22,4 @@ SORTED = np.repeat(np.arange(5), 40)
     ],
 )
 def test_rows_that_come_class_by_class(labels: np.ndarray, found: bool) -> None:
-    assert in_blocks(labels) is found
+    assert lie_in_blocks(labels) is found

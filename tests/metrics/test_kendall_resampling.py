@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.metrics import kendall_resampling
 from cnatool.metrics.cna import cna
+from cnatool.metrics.correlation import kendall
 from cnatool.metrics.kendall_resampling import WeightedInversions, kendall_tau
 
 
@@ -62,3 +64,18 @@ def test_kendall_of_many_samples_has_the_same_bits(
     on_a_grid = score()
     monkeypatch.setattr(kendall_resampling, "_MOST", 10)
     assert score() == on_a_grid
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 9, 31, 32, 33, 100, 1000])
+@pytest.mark.parametrize("distinct", [3, 50, 10**6])
+def test_kendall_over_several_blocks(
+    n: int, distinct: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kendall_resampling, "_BLOCK", 8)
+    a, b = np.random.default_rng(n).integers(0, distinct, (2, n)).astype(float)
+    expected = scipy.stats.kendalltau(a, b).statistic
+    found = kendall(a, b).value
+    if found is None:
+        assert np.isnan(expected)
+    else:
+        assert found == expected

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from cnatool.errors import DataError, MetricError
 from cnatool.metrics.estimate import Estimate
-from cnatool.metrics.margin import margin_estimate, margin_rows, output_kind, probabilities
+from cnatool.metrics.margin import (
+    MarginColumns,
+    detect_output_kind,
+    margin_estimate,
+    margin_rows,
+    probabilities,
+)
 
 SETTINGS: dict[str, Any] = {
     "kind": "logits",
@@ -64,16 +70,16 @@ def case() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def test_output_kind_is_read_from_the_values() -> None:
     p = scipy.special.softmax(np.random.default_rng(2).normal(size=(20, 5)), axis=1)
-    assert output_kind(p) == "probabilities"
-    assert output_kind(p.astype(np.float16)) == "probabilities"
-    assert output_kind(p * 1.0005) == "probabilities"
-    assert output_kind(p * 1.002) == "logits"
-    assert output_kind(np.log(p)) == "logits"
-    assert output_kind(np.array([[1.5, -0.5]])) == "logits"
-    assert output_kind(np.array([[np.nan, 0.5]])) == "logits"
+    assert detect_output_kind(p) == "probabilities"
+    assert detect_output_kind(p.astype(np.float16)) == "probabilities"
+    assert detect_output_kind(p * 1.0005) == "probabilities"
+    assert detect_output_kind(p * 1.002) == "logits"
+    assert detect_output_kind(np.log(p)) == "logits"
+    assert detect_output_kind(np.array([[1.5, -0.5]])) == "logits"
+    assert detect_output_kind(np.array([[np.nan, 0.5]])) == "logits"
     q = p.copy()
     q[19] = 0.5
-    assert output_kind(q) == "logits"
+    assert detect_output_kind(q) == "logits"
 
 
 def test_probabilities_are_a_stable_softmax() -> None:
@@ -219,3 +225,21 @@ def test_a_label_that_is_no_class() -> None:
 def test_outputs_that_are_no_scores() -> None:
     with pytest.raises(MetricError, match=r"^The outputs have shape \(3, 1, 2\)"):
         gamma_of(np.zeros((3, 1, 2)), [0, 0, 0], form="paper", **SETTINGS)
+
+
+@pytest.mark.parametrize("form", ["paper", "percentile", "reference", "min", "mean", "median"])
+@pytest.mark.parametrize("least", [0.0, -np.inf])
+def test_margin_of_the_columns_that_a_form_needs(form: Any, least: float) -> None:
+    rng = np.random.default_rng(3)
+    logits, labels = rng.normal(size=(90, 4)), rng.integers(0, 3, 90)
+    logits[70, 3] += least  # no true class: the margin of this row is finite all the same
+    rows = margin_rows(logits, labels, form=form, kind="logits")
+    gathered = MarginColumns(90, form)
+    for start in range(0, 90, 25):
+        gathered.add(start, rows[start : start + 25])
+    settings = {"form": form, "kind": "logits", "fraction": 0.3, "seed": 0}
+    settings |= {"percentile": 10.0, "batch": 16}
+    assert margin_estimate(gathered.rows(), **settings) == margin_estimate(rows, **settings)
+    held = 2 if form == "reference" or (least and form != "paper") else 1
+    assert gathered.rows().shape == (90, held)
+    assert gathered.rows()[:, 0].tobytes() == np.ascontiguousarray(rows[:, 0]).tobytes()

@@ -63,4 +63,4 @@ def test_a_negative_measure_has_no_logarithm() -> None:
 
 def test_what_no_number_can_be() -> None:
     assert inverse_square(1e-200).value is None
-    assert plain_bound(1e300, 1e-10, 5).reason == "it is larger than a number can be"
+    assert plain_bound(1e300, 1e-10, 5).reason == "it is too large for float64"

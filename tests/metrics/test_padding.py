@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
-from cnatool._util.observer import Silent
 from cnatool.metrics.padding import padding_text
 
 RNG = np.random.default_rng(0)
@@ -18,14 +18,6 @@ LENGTHS = RNG.integers(3, 13, 40)
 KEPT = np.arange(16) < LENGTHS[:, None]
 IDS = np.where(KEPT, RNG.integers(5, 90, KEPT.shape), 0)
 SHARE = f"{1 - KEPT.mean():.0%} of the token positions are padding"
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +76,11 @@ def test_dump_and_score_say_it(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", input_ids=IDS, attention_mask=KEPT.astype(np.int64))
     notes = Notes()
     cnatool.dump(path, tmp_path / "d.npz", tmp_path / "s.zarr", observer=notes)
-    assert any(SHARE in line for line in notes.lines)
+    assert any(SHARE in line for line in notes.texts)
     assert any(SHARE in line for line in cnatool.score(tmp_path / "s.zarr").notes)
     # The same texts without padding have nothing to be said.
     np.savez(tmp_path / "d.npz", input_ids=FULL, attention_mask=np.ones_like(FULL))
     notes = Notes()
     cnatool.dump(path, tmp_path / "d.npz", tmp_path / "t.zarr", observer=notes)
-    assert not any("padding" in line for line in notes.lines)
+    assert not any("padding" in line for line in notes.texts)
     assert not any("padding" in line for line in cnatool.score(tmp_path / "t.zarr").notes)

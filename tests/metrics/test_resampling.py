@@ -12,8 +12,8 @@ from cnatool.metrics.resampling import (
     independence_test,
     percentile_interval,
     recentred_interval,
+    resample,
     resample_counts,
-    resampled,
 )
 
 
@@ -42,7 +42,7 @@ def test_a_resample_depends_on_seed_stream_and_number_alone() -> None:
 def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "_THREADS", threads)
     told: list[tuple[int, int]] = []
-    found = resampled(
+    found = resample(
         lambda numbers: [(number, -number) for number in numbers],
         5,
         part=2,

@@ -66,7 +66,7 @@ def test_single_samples_over_depth(store: Path) -> None:
     chart = spec(store, "depth-profile", sample=["3", "7"], split="test")
     split = cnatool.score_layers(store, samples=["3", "7"]).splits["test"]
     drawn = rows(chart, "z", "line")[0]
-    assert [row["z"] for row in drawn] == [z for one in split.samples for z in one.z]
+    assert [row["z"] for row in drawn] == [z for one in split.profiles for z in one.z]
     assert {row["profile"].partition(":")[0] for row in drawn} == {"3", "7"}
 
 
@@ -275,7 +275,7 @@ def test_more_networks_than_a_picture_takes() -> None:
         assert len(drawn) == 3000
         own = study.networks.select("id", "cna_area").rows()
         assert {(row["id"], row["v0"]) for row in drawn} <= set(own)
-        assert "n = 4,000 networks; drawn: 3,000 of them, by lot" in captions(chart)
+        assert "n = 4,000 networks; drawn: 3,000 of them, at random" in captions(chart)
     assert len(rows(spec(study, "bins", measure=["cna_area"]), "mean")[0]) == 160
 
 
@@ -293,7 +293,7 @@ def test_more_samples_than_a_picture_takes(tmp_path: Path) -> None:
     assert (len(points), len(curve)) == (2000, 600)
     samples = cnatool.score_samples(tmp_path / "s.zarr")
     assert {(p["alpha"], p["beta"]) for p in points} <= set(samples.select("alpha", "beta").rows())
-    assert "drawn: 2,000 samples of a split, by lot" in captions(chart)
+    assert "drawn: 2,000 samples of a split, at random" in captions(chart)
     assert any("n = 5,000" in text for text in texts(chart))
     assert chart == spec(tmp_path / "s.zarr", "alpha-beta")
 
@@ -302,7 +302,7 @@ def test_networks_without_tags_splits_or_intervals() -> None:
     study = many(4)
     caption = captions(spec(study, "measures"))
     assert "no intervals: no resamples are drawn" in caption
-    with pytest.raises(cnatool.UsageError, match=r"--by arch: no network has this tag"):
+    with pytest.raises(cnatool.UsageError, match=r"`by` arch: no network has this tag"):
         cnatool.plot(study, "gap", by="arch")
     with pytest.raises(cnatool.DataError, match="none of the measures train.cna, test.cna"):
         cnatool.plot(study, "bins")

@@ -239,10 +239,10 @@ def test_json_is_the_chart(study: cnatool.Study, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("a.gif", r"-o .*a.gif: the name must end in one of .png, .svg, .pdf, .html, .json\."),
+        ("a.gif", r"`path` .*a.gif: the name must end in one of .png, .svg, .pdf, .html, .json\."),
         ("a", "the name must end in"),
-        ("none/a.png", r"-o .*none/a.png: no such folder\."),
-        ("taken.png", r"-o .*taken.png: this is a folder\."),
+        ("none/a.png", r"`path` .*none/a.png: no such folder\."),
+        ("taken.png", r"`path` .*taken.png: this is a folder\."),
     ],
 )
 def test_where_no_picture_can_go(tmp_path: Path, path: str, message: str) -> None:

@@ -67,14 +67,16 @@ def test_a_beta_of_rounding_alone_is_undefined(tmp_path: Path, statistics: Any, 
     assert scored.cna_margin.value is None
     assert cnatool.score_samples(path)["beta"].null_count() == 150
     for layers in cnatool.score_layers(path, samples=["0"]).splits.values():
-        assert layers.cna.reason == f"β is the same for all {layers.rows} samples but for rounding"
+        assert (
+            layers.cna.reason == f"β is the same for all {layers.samples} samples but for rounding"
+        )
         assert layers.beta is None
         assert layers.beta_reason is not None
         assert [part.correlation for part in layers.layers] == [None] * 3
         assert {group.beta for group in layers.groups} == {None}
         full = {group.reason for group in layers.groups if group.samples}
         assert full == {layers.beta_reason}
-        assert {sample.beta for sample in layers.samples} <= {None}
+        assert {sample.beta for sample in layers.profiles} <= {None}
     found = cnatool.study([path], resamples=0)
     assert found.networks["train.beta.mean"].to_list() == [None]
     assert found.networks["train.cna"].to_list() == [None]

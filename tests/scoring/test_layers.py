@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from support.command import run
 from support.recorded import Recorded, record_network
 from support.stores import changed_attribute
 
@@ -52,7 +51,7 @@ def test_parts_are_those_of_the_formula(recorded: Path, split: str) -> None:
     c = (d - 2) / 2
     beta = np.polyfit(d, data.z.T, 1)[0]
     got = cnatool.score_layers(recorded).splits[split]
-    assert got.rows == len(alpha)
+    assert got.samples == len(alpha)
     for place, part in enumerate(got.layers):
         z = data.z[:, place]
         assert part.number == place + 1
@@ -87,15 +86,17 @@ def test_profiles_of_groups_and_samples(recorded: Path) -> None:
         assert group.z == pytest.approx(data.z[rows].mean(axis=0), rel=1e-6)
         assert group.beta == pytest.approx((data.z[rows, 2] - data.z[rows, 0]).mean() / 2, rel=1e-6)
     assert start == 260
-    assert [(one.id, one.row) for one in got.samples] == [("7", 7), ("200", 200)]
-    for one in got.samples:
+    assert [(one.id, one.row) for one in got.profiles] == [("7", 7), ("200", 200)]
+    for one in got.profiles:
         assert one.z == pytest.approx(data.z[one.row], rel=1e-5)
         assert one.alpha == pytest.approx(alpha[one.row], rel=1e-9)
-    assert [one.row for one in result.splits["test"].samples] == [7]
+    assert [one.row for one in result.splits["test"].profiles] == [7]
 
 
 def test_a_sample_that_there_is_not(recorded: Path) -> None:
-    with pytest.raises(UsageError, match=r"--sample 9999: .*net.zarr has no sample of that id"):
+    with pytest.raises(
+        UsageError, match=r"`samples=\['9999'\]`: .*net.zarr has no sample with this id"
+    ):
         cnatool.score_layers(recorded, samples=["9999"])
 
 
@@ -136,7 +137,7 @@ def test_constant_inputs_have_no_cna_and_a_reason(tmp_path: Path) -> None:
     assert {group.reason for group in split.groups} == {"no samples", broken}
     assert split.layers[0].mean is not None
     assert (split.layers[1].mean, split.layers[1].std, split.beta) == (None, None, None)
-    assert split.samples[0].z[1] is None
+    assert split.profiles[0].z[1] is None
     # All samples share one α, so that they are one group.
     assert sorted(group.samples for group in split.groups) == [0, 0, 0, 0, 30]
     json.loads(got.to_json(), parse_constant=lambda word: pytest.fail(word))
@@ -189,17 +190,16 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     )
     assert layers.notes == score.notes[: len(layers.notes)]
     split = layers.splits["test"]
-    assert (split.complete, split.rows, split.rows_wanted, split.skipped) == (True, 120, 120, 1)
+    assert (split.complete, split.samples, split.rows, split.skipped) == (True, 120, 120, 1)
 
 
 def test_an_unfinished_dump_is_said(tmp_path: Path) -> None:
     with changed(tmp_path) as attribute:
         attribute["splits"]["test"].update(committed=[], complete=False, checksums=None)
-    words = [Path(sys.executable).parent / "cnatool", "layers", tmp_path / "net.zarr"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    done = run("layers", tmp_path / "net.zarr")
     assert "split test: the dump is not finished; 0 of 120 rows are scored" in done.stderr
     split = cnatool.score_layers(tmp_path / "net.zarr").splits["test"]
-    assert (split.complete, split.rows, split.rows_wanted) == (False, 0, 120)
+    assert (split.complete, split.samples, split.rows) == (False, 0, 120)
     assert {part.reason for part in split.layers} == {"no samples"}
 
 

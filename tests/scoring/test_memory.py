@@ -16,10 +16,10 @@ import cnatool
 from cnatool.errors import StoreDamagedError
 from cnatool.metrics.convention import Convention
 from cnatool.scoring import beta as scored_sums
-from cnatool.scoring.beta import z_blocks
-from cnatool.scoring.layer_selection import scored_layers
+from cnatool.scoring.beta import read_z
+from cnatool.scoring.layer_selection import select_layers
 from cnatool.scoring.samples import sample_schema, write_frames
-from cnatool.scoring.score import score_all
+from cnatool.scoring.score import score_store
 from cnatool.store import stored_array
 
 _FEW, _MANY = 15_000, 60_000
@@ -93,7 +93,7 @@ def test_a_table_of_samples_is_written_in_bounded_memory(name: str, tmp_path: Pa
     few, many = 2 * _MANY, 6 * _MANY
     for rows in (few, many):
         path = write_store(tmp_path / f"{rows}.zarr", rows)
-        scored[path] = score_all(path, None, _UNRESAMPLED)
+        scored[path] = score_store(path, None, _UNRESAMPLED)
     peaks = []
     for one in (*scored.values(), *scored.values()):
         tracemalloc.start()
@@ -118,7 +118,7 @@ def test_ids_are_read_few_at_a_time(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["samples.csv", "samples.parquet"])
 def test_a_table_in_blocks_is_that_of_all_samples(kind: str, name: str, tmp_path: Path) -> None:
     path = write_store(tmp_path / f"s.{kind}", 20_000, ids=True)
-    scored = score_all(path, None, _UNRESAMPLED)
+    scored = score_store(path, None, _UNRESAMPLED)
     assert sum(1 for _ in scored.frames()) == 4
     target = tmp_path / name
     write_frames(scored.frames(), sample_schema(), target, convention="paper")
@@ -168,7 +168,7 @@ def test_a_table_in_blocks_is_that_of_all_samples(kind: str, name: str, tmp_path
 
 @pytest.mark.parametrize("name", ["samples.csv", "samples.parquet"])
 def test_an_id_that_cannot_be_read_leaves_no_table(name: str, tmp_path: Path) -> None:
-    scored = score_all(write_store(tmp_path / "s.zarr", 20_000), None, _UNRESAMPLED)
+    scored = score_store(write_store(tmp_path / "s.zarr", 20_000), None, _UNRESAMPLED)
 
     def broken() -> Any:
         yield next(scored.frames())
@@ -202,8 +202,8 @@ def test_sums_of_whole_activations_are_made_few_rows_at_a_time(
     monkeypatch.setattr(type(split), "has_statistic", lambda self, name: False)
     monkeypatch.setattr(scored_sums, "_SUM_BYTES", rows_held * 24)
     fields = Convention.named("paper", {"layers": "all", "include_output": True}).fields
-    layers = scored_layers(split.store, fields)
-    blocks = list(z_blocks(split, layers, fields))
+    layers = select_layers(split.store, fields)
+    blocks = list(read_z(split, layers, fields))
     assert [start for start, _ in blocks] == list(np.cumsum([0, *(len(z) for _, z in blocks[:-1])]))
     assert max(len(z) for _, z in blocks) <= rows_held
     numbers = [names.index(layer.tensor.name) for layer in layers]

@@ -79,7 +79,7 @@ def test_features_first_then_logits(tmp_path: Path) -> None:
     assert result.splits["test"].accuracy == pytest.approx(
         accuracy_score(labels, logits.argmax(axis=1))
     )
-    with pytest.raises(UsageError, match="--scores-output scores: .* It has relu2, logits."):
+    with pytest.raises(UsageError, match="`output='scores'`: .* It has relu2, logits."):
         cnatool.score(store, output="scores")
 
 

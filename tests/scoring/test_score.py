@@ -27,7 +27,7 @@ def test_splits_of_two_networks_are_not_compared(tmp_path: Path) -> None:
     for seed, split in ((1, "train"), (2, "test")):
         path = saved(mlp(seed=seed), tmp_path / "net.onnx")
         cnatool.dump(path, data / f"{split}.npz", tmp_path / f"{split}.zarr")
-    with pytest.raises(MetricError, match="cannot be compared: their models are not the same"):
+    with pytest.raises(MetricError, match="cannot be compared: their models differ"):
         cnatool.score(tmp_path / "train.zarr", tmp_path / "test.zarr")
 
 
@@ -54,7 +54,7 @@ def test_the_interval_of_an_area_ends_at_0_and_1(
 ) -> None:
     wide = np.array([-9.0, 9.0] * 20)
     monkeypatch.setattr(
-        scored_pairs, "resampled_areas", lambda *_, **__: ResampledAreas(wide, abs(wide))
+        scored_pairs, "resample_areas", lambda *_, **__: ResampledAreas(wide, abs(wide))
     )
     data = digits(tmp_path / "data", train=60, test=60)
     cnatool.dump(saved(mlp(), tmp_path / "net.onnx"), data, tmp_path / "s.zarr")
@@ -68,7 +68,7 @@ def test_splits_are_not_renamed(tmp_path: Path) -> None:
     for split in ("train", "test"):
         cnatool.dump(path, store=tmp_path / f"{split}.zarr", splits={split: data / f"{split}.npz"})
     cnatool.score(tmp_path / "train.zarr", tmp_path / "test.zarr")
-    with pytest.raises(UsageError, match="has the splits test, .* should have one called 'train'"):
+    with pytest.raises(UsageError, match="has the splits test; .* needs one called 'train'"):
         cnatool.score(tmp_path / "test.zarr", tmp_path / "train.zarr")
 
 

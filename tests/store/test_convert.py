@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.networks import mlp, saved
+from support.notes import Notes
 from support.stores import ROWS, append, arrays, changed_attribute, record, write_store
 
 import cnatool
@@ -116,18 +117,9 @@ def test_every_bit_is_kept(tmp_path: Path) -> None:
 
 
 def test_progress_is_told(dumped: Path, tmp_path: Path) -> None:
-    class Told:
-        def __init__(self) -> None:
-            self.done: list[tuple[str, int, int]] = []
-
-        def note(self, text: str) -> None:
-            raise AssertionError(text)
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            self.done.append((split, done, rows))
-
-    told = Told()
+    told = Notes()
     cnatool.convert(dumped / "net.zarr", tmp_path / "s.h5", observer=told)
+    assert told.texts == []
     assert [entry for entry in told.done if entry[1] == entry[2]] == [
         ("train", 300, 300),
         ("test", 200, 200),

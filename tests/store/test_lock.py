@@ -15,8 +15,8 @@ from cnatool.store.lock import lock_store
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cnatool.store.lock import locked
-with locked(Path(sys.argv[1])):
+from cnatool.store.lock import lock_store
+with lock_store(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
 """

@@ -7,8 +7,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from campaigns.processes import Commands
 from PIL import Image
-from support.dumps import command, commit_often, make_data
+from support.command import run
+from support.dumps import commit_often, make_data
 from support.networks import mlp, saved
 from support.stores import changed_attribute, forget_checksums
 
@@ -26,7 +27,6 @@ from cnatool._util.observer import Silent
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.scoring import alpha as scored_inputs
 
-COMMAND = Path(sys.executable).parent / "cnatool"
 TRAIN, TEST = 333, 150
 FORMATS = ["zarr", "h5"]
 OUTPUT = {"include_output": True}
@@ -67,16 +67,6 @@ def keys(path: Path) -> set[str]:
 def alpha(path: Path, split: str, **options: Any) -> np.ndarray:
     frame = cnatool.score_samples(path, **options)
     return frame.filter(split=split)["alpha"].to_numpy()
-
-
-def run(*words: object, cwd: Path, code: int = 0) -> str:
-    """Run the installed command; give what it prints, or says where it refuses."""
-    done = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr if code == 2 else done.stdout
 
 
 @pytest.mark.parametrize("keep", ["full", "statistics"])
@@ -288,7 +278,7 @@ def test_only_stores_are_opened(what: str, here: Path) -> None:
         (here / "folder").mkdir()
     with changed_attribute(path) as about:
         about["splits"]["train"]["inputs_from"]["store"] = ways.get(what, what)
-    said = run("score", "s.zarr", cwd=here, code=2)
+    said = run("score", "s.zarr", cwd=here, code=2).stderr
     assert "raw inputs of split 'train'" in said.replace("\n", " ")
     assert "root:" not in said
 
@@ -359,17 +349,17 @@ def test_resuming(form: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         later(here, own.name, resume=True)
 
 
-def test_killed(here: Path) -> None:
+def test_killed(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """As an own process that dies, and goes on by the same command."""
-    words = (here / "later.onnx", here / "data", "-o", here / "s.zarr", "--resume")
-    words += ("--inputs-from", here / "base.zarr", "--batch-size", 4)
-    for seconds in (1.0, 1.5):
-        with subprocess.Popen(command("dump", *words), stderr=subprocess.DEVNULL) as process:
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    subprocess.run(command("dump", *words), check=True, capture_output=True)
+    words = ("dump", "later.onnx", "data", "-o", "s.zarr", "--resume")
+    words += ("--inputs-from", "base.zarr", "--batch-size", 4)
+    with Commands(tmp_path_factory.mktemp("said")) as commands:
+        for seconds in (0.1, 0.15, 0.2):
+            running = commands.start(*words, cwd=here)
+            running.wait(seconds)
+            running.send(signal.SIGKILL)
+            running.ended()
+        assert commands.run(*words, cwd=here).code == 0
     assert cnatool.verify(here / "s.zarr").faults == ()
 
 
@@ -458,21 +448,25 @@ def test_series_and_pictures(here: Path) -> None:
 def test_commands(here: Path) -> None:
     (here / "runs").mkdir()
     words = ("dump", "later.onnx", "data", "-o", "runs/s.h5", "--inputs-from", "base.zarr")
-    assert "inputs/" not in run(*words, cwd=here)
-    assert "  raw inputs in ../base.zarr" in run("inspect", "runs/s.h5", cwd=here).splitlines()
-    expected = run("score", "runs/s.h5", cwd=here)
+    assert "inputs/" not in run(*words, cwd=here).stdout
+    assert (
+        "  raw inputs in ../base.zarr" in run("inspect", "runs/s.h5", cwd=here).stdout.splitlines()
+    )
+    expected = run("score", "runs/s.h5", cwd=here).stdout
     (here / "base.zarr").rename(here / "moved.zarr")
     for name in ("score", "layers", "study"):
-        said = run(name, "runs/s.h5", cwd=here, code=2)
+        said = run(name, "runs/s.h5", cwd=here, code=2).stderr
         text = re.sub(r"\s+", " ", said)
         assert "--inputs STORE" in text, said
         assert len(said.splitlines()) <= 5
-        found = run(name, "runs/s.h5", "--inputs", "moved.zarr", cwd=here)
+        found = run(name, "runs/s.h5", "--inputs", "moved.zarr", cwd=here).stdout
         assert found == expected or name != "score"
-    assert "2 faults" in run("verify", "runs/s.h5", cwd=here, code=1)
-    assert "nothing is wrong" in run("verify", "runs/s.h5", "--inputs", "moved.zarr", cwd=here)
+    assert "2 faults" in run("verify", "runs/s.h5", cwd=here, code=1).stdout
+    assert (
+        "nothing is wrong" in run("verify", "runs/s.h5", "--inputs", "moved.zarr", cwd=here).stdout
+    )
     run("convert", "runs/s.h5", "t.zarr", "--inputs", "moved.zarr", "--copy-inputs", cwd=here)
-    assert run("score", "t.zarr", cwd=here) == expected
+    assert run("score", "t.zarr", cwd=here).stdout == expected
 
 
 def test_dry_run_counts_no_inputs(here: Path) -> None:

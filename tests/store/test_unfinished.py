@@ -5,28 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command import run
 from support.dumps import command, make_data
+from support.notes import Notes
 
 import cnatool
 from cnatool.errors import CnatoolError
 
 ROWS = 60_000
-
-
-def run(here: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cnatool", *map(str, words)],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def committed(store: Path) -> int:
@@ -48,15 +39,14 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
                 time.sleep(0.01)
             # At whatever it does: it must not be done before it was looked at.
             dump.send_signal(signal.SIGSTOP)
-            again = run(tmp_path, "dump", "net.onnx", "data", "-o", name, "--overwrite")
-            assert again.returncode == 3
+            again = run("dump", "net.onnx", "data", "-o", name, "--overwrite", cwd=tmp_path, code=3)
             assert again.stderr == (
                 f"cnatool: {name} is being written by another process. Wait until it is done, or "
                 "name another path.\n"
             )
-            scored = run(tmp_path, "score", name)
-            inspected = run(tmp_path, "inspect", name)
-            verified = run(tmp_path, "verify", name)
+            scored = run("score", name, cwd=tmp_path, code=None)
+            inspected = run("inspect", name, cwd=tmp_path, code=None)
+            verified = run("verify", name, cwd=tmp_path, code=None)
             result = cnatool.score(store)
             dump.send_signal(signal.SIGCONT)
             went_on = time.monotonic()
@@ -78,13 +68,6 @@ def test_a_dump_that_is_running(name: str, tmp_path: Path) -> None:
 def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> None:
     make_data(tmp_path, 300, 100)
 
-    class Stops:
-        def note(self, text: str) -> None: ...
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            if split == "test" and done > 60:
-                raise KeyboardInterrupt
-
     with pytest.MonkeyPatch.context() as patch:
         from support.dumps import commit_often
 
@@ -95,7 +78,7 @@ def test_scores_are_those_of_the_committed_rows(name: str, tmp_path: Path) -> No
                 tmp_path / "net.onnx",
                 tmp_path / "data",
                 tmp_path / name,
-                observer=Stops(),
+                observer=Notes("test", 61),
                 **options,
             )
     rows = committed(tmp_path / name)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 import zarr
+from support.command import run
 from support.networks import Builder, residual_convnet, saved
 from support.stores import forget_checksums
 
 import cnatool
 from cnatool.errors import NotAStoreError
 from cnatool.schemas import schema_text
-
-COMMAND = Path(sys.executable).parent / "cnatool"
 
 
 @pytest.fixture
@@ -140,25 +137,17 @@ def test_an_array_of_another_type(made: Path) -> None:
 
 
 def test_the_command(made: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, "verify", str(made), *words], capture_output=True, text=True, timeout=60
-        )
-
-    sound = run()
-    assert sound.returncode == 0
+    sound = run("verify", made)
     assert sound.stdout.startswith(f"{made}: nothing is wrong (")
     assert "100 of 100" in sound.stderr
     split = split_of(made)
     for file in [p for p in (made / f"splits/{split}/labels").rglob("c*") if p.is_file()]:
         file.unlink()
-    broken = run("--json")
-    assert broken.returncode == 1
+    broken = run("verify", made, "--json", code=1)
     report = json.loads(broken.stdout)
     jsonschema.validate(report, json.loads(schema_text("verify")))
     assert [fault["where"] for fault in report["faults"]] == [f"splits/{split}/labels"]
-    assert run("-q").returncode == 1
-    assert run("-q").stderr == ""
+    assert run("verify", made, "-q", code=1).stderr == ""
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])
@@ -171,10 +160,7 @@ def test_a_fault_names_its_array_and_rows_once(form: str, tmp_path: Path) -> Non
     content = damaged.read_bytes()
     at = content.index((2 * x).tobytes()) + 5
     damaged.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    result = subprocess.run(
-        [COMMAND, "verify", str(store), "-q"], capture_output=True, text=True, timeout=60
-    )
-    assert result.returncode == 1
+    result = run("verify", store, "-q", code=1)
     fault = result.stdout.splitlines()[0]
     assert fault.startswith("splits/train/activations/0, rows 0 to 3: cannot be read (")
     assert fault.count("activations/0") == fault.count("rows") == 1

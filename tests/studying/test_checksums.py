@@ -91,7 +91,7 @@ def numbers(found: Any) -> bytes:
 def test_no_changed_byte_is_read(kind: Any, name: str, folder: Path) -> None:
     notes = Notes()
     whole = numbers(read_results(folder, kind, notes))
-    assert notes.said == []
+    assert notes.texts == []
     path = folder / name
     content = path.read_bytes()
     step = max(1, len(content) // 100)
@@ -107,7 +107,7 @@ def test_no_changed_byte_is_read(kind: Any, name: str, folder: Path) -> None:
                 continue
             with pytest.raises(DataError) as raised:
                 read_results(folder, kind)
-            assert f"Run `cnatool {kind} … -o {folder}` again." in str(raised.value)
+            assert f"Run `{kind}(..., folder={str(folder)!r})` again." in str(raised.value)
     for cut in (0, 1, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:cut])
         with pytest.raises(DataError):
@@ -147,8 +147,8 @@ def test_folders_without_a_list_are_read_with_a_note(kind: Any, folder: Path) ->
     (folder / f"{kind}.sha256").unlink()
     notes = Notes()
     assert numbers(read_results(folder, kind, notes)) == before
-    assert len(notes.said) == 1
-    assert f"has no {kind}.sha256, so its files are not checked" in notes.said[0]
+    assert len(notes.texts) == 1
+    assert f"has no {kind}.sha256, so its files are not checked" in notes.texts[0]
 
 
 @pytest.mark.parametrize("kind", READ)
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_old_result(
     def full(*words: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "checksum_list", full)
+    monkeypatch.setattr(files, "list_checksums", full)
     with pytest.raises(StoreWriteError, match="No space left on device"):
         cnatool.study(stores[1:4], folder=folder, resamples=0)
     assert numbers(read_results(folder, "study")) == old
@@ -235,7 +235,7 @@ def test_tables_of_a_study_are_checked_where_they_are_studied_again(
         broken = bytearray(content)
         broken[place] ^= 1
         (folder / name).write_bytes(broken)
-        with pytest.raises(DataError, match=f"--from .*{name}") as raised:
+        with pytest.raises(DataError, match=f"`frame` .*{name}") as raised:
             cnatool.study(frame=folder / name, resamples=0)
         assert "To use a file that you changed on purpose, give it another name" in str(
             raised.value
@@ -260,7 +260,7 @@ def test_no_changed_byte_of_a_kept_score_is_taken(stores: list[Path], tmp_path: 
         assert again.networks.equals(first.networks)
         assert (
             f"1 kept score did not match the checksum and was computed again (the first: {path})"
-            in (notes.said)
+            in (notes.texts)
         )
         assert path.read_bytes() == content
 
@@ -291,7 +291,7 @@ def test_kept_scores_in_each_other_s_place_are_not_taken(
     again = cnatool.study(stores[:2], folder=tmp_path, resamples=0, observer=notes)
     assert again.reused == 0
     assert again.networks.equals(first.networks)
-    assert any(text.startswith("2 kept scores did not match") for text in notes.said)
+    assert any(text.startswith("2 kept scores did not match") for text in notes.texts)
     # A score from before there were checksums is computed again as well.
     changed(one, lambda text: json.dumps(json.loads(text)["score"]).encode())
     assert cnatool.study(stores[:2], folder=tmp_path, resamples=0).reused == 1

@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 from support.families import dump_family
+from support.notes import Notes
 from support.recorded import record_network
 from support.stores import changed_attribute, forget_checksums
 
 import cnatool
 from cnatool.errors import DataError, UsageError
 from cnatool.studying import collect as collection
-from cnatool.studying.find import find_stores, store_ids
+from cnatool.studying.find import find_stores, name_stores
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,13 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """List the stores that are scored, whatever comes from kept scores."""
     names = []
-    score = collection.score
+    score = collection.score_store
 
     def counted(store: cnatool.Store, *words: object, **options: object) -> object:
         names.append(store.path.name)
         return score(store, *words, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collection, "score", counted)
+    monkeypatch.setattr(collection, "score_store", counted)
     return names
 
 
@@ -92,16 +93,8 @@ def test_scores_are_kept_and_taken(family: Path, tmp_path: Path, scored: list[st
 def test_a_study_that_was_cut_off_goes_on(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: list[str]
 ) -> None:
-    class Interrupting:
-        def note(self, text: str) -> None:
-            pass
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            if done == 3:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        cnatool.study(family, folder=tmp_path, observer=Interrupting())
+        cnatool.study(family, folder=tmp_path, observer=Notes(at=3))
     assert len(scored) == 3
     study = cnatool.study(family, folder=tmp_path)
     assert (len(scored), study.reused) == (8, 3)
@@ -205,7 +198,7 @@ def test_what_cannot_be_scored_is_told(family: Path, tmp_path: Path) -> None:
     assert reasons["empty"] == "no store is in this folder"
     assert "zarr.json cannot be read" in reasons["broken.zarr"]
     assert reasons["unfinished.zarr"].endswith(
-        "is not finished: split test has 40 of 60 rows. The same dump with --resume goes on."
+        "is not finished: split test has 40 of 60 rows. Finish it with `dump(..., resume=True)`."
     )
     assert "checksum" in reasons["flipped.zarr"]
     assert reasons["nowhere.zarr"] == "nowhere.zarr: no such file or folder."
@@ -267,7 +260,7 @@ def test_test_splits_in_stores_of_their_own(tmp_path: Path, family: Path) -> Non
     (missing,) = study.result.not_scored
     assert missing.path.endswith("train/net2.zarr")
     assert missing.reason.endswith("test/net2.zarr: no such file or folder.")
-    with pytest.raises(UsageError, match="this is no folder of stores"):
+    with pytest.raises(UsageError, match="not a folder of stores"):
         cnatool.study(tmp_path / "train", test=tmp_path / "nothing")
 
 
@@ -283,9 +276,9 @@ def test_folders_are_searched_and_ids_tell_apart(tmp_path: Path) -> None:
         "b/c/z.zarr.zip", "a/x.zarr", "a/y.h5", "b/x.h5", "b/x.zarr"
     ]  # fmt: skip
     assert empty == []
-    assert store_ids(stores) == ["z", "x", "y", "x.h5", "x.zarr"]
-    assert store_ids([stores[1], tmp_path / "b/x", stores[2]]) == ["a/x", "b/x", "y"]
-    assert len(set(store_ids(stores))) == len(stores)
+    assert name_stores(stores) == ["z", "x", "y", "x.h5", "x.zarr"]
+    assert name_stores([stores[1], tmp_path / "b/x", stores[2]]) == ["a/x", "b/x", "y"]
+    assert len(set(name_stores(stores))) == len(stores)
 
 
 def test_folders_that_link_to_each_other_or_cannot_be_read(

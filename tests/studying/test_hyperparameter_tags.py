@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cnatool.studying.hyperparameters import hyperparameter_tags
+from cnatool.studying.hyperparameters import select_hyperparameters
 
 
 def _grid(seeds: int = 2, epochs: int = 1) -> dict[str, list[str]]:
@@ -27,7 +27,7 @@ def _with(tags: dict[str, list[str]], name: str, *of: str) -> dict[str, list[str
 
 
 def test_a_grid() -> None:
-    found = hyperparameter_tags({**_grid(), "framework": ["torch"] * 12}, None)
+    found = select_hyperparameters({**_grid(), "framework": ["torch"] * 12}, None)
     assert found.names == ("lr", "width")
     assert found.others == {"seed": "a repetition", "framework": "the same for all networks"}
 
@@ -36,7 +36,7 @@ def test_a_grid() -> None:
 def test_repetitions(name: str) -> None:
     grid = _grid()
     grid[name] = grid.pop("seed")
-    found = hyperparameter_tags(grid, None)
+    found = select_hyperparameters(grid, None)
     assert found.names == ("lr", "width")
     assert found.others[name] == "a repetition"
 
@@ -45,7 +45,7 @@ def test_repetitions(name: str) -> None:
 def test_steps_of_training_are_held_fixed(name: str) -> None:
     grid = _grid(epochs=3)
     grid[name] = grid.pop("epoch")
-    found = hyperparameter_tags(grid, None)
+    found = select_hyperparameters(grid, None)
     assert found.names == ("lr", "width")
     assert found.held == (name,)
 
@@ -54,13 +54,13 @@ def test_steps_of_training_are_held_fixed(name: str) -> None:
 def test_names_that_only_look_like_steps_or_runs(name: str) -> None:
     grid = _grid()
     grid[name] = grid.pop("width")
-    assert hyperparameter_tags(grid, None).names == ("lr", name)
+    assert select_hyperparameters(grid, None).names == ("lr", name)
 
 
 def test_steps_that_each_network_stopped_at_are_not_held_fixed() -> None:
     grid = _grid()
     grid["epoch"] = [str(i // 2) for i in range(12)]
-    found = hyperparameter_tags(grid, None)
+    found = select_hyperparameters(grid, None)
     assert found.names == ("lr", "width")
     assert found.held == ()
     assert found.others["epoch"] == "a step of training"
@@ -69,7 +69,7 @@ def test_steps_that_each_network_stopped_at_are_not_held_fixed() -> None:
 @pytest.mark.parametrize("cluster", ["run", "experiment", "x"])
 def test_the_cluster_tag(cluster: str) -> None:
     grid = _with(_grid(seeds=2, epochs=3), cluster, "lr", "width", "seed")
-    found = hyperparameter_tags(grid, cluster)
+    found = select_hyperparameters(grid, cluster)
     assert found.names == ("lr", "width")
     assert found.others[cluster] == "the clusters"
 
@@ -77,13 +77,13 @@ def test_the_cluster_tag(cluster: str) -> None:
 @pytest.mark.parametrize("name", ["run", "run_id", "config", "experiment"])
 @pytest.mark.parametrize("of", [("lr", "width"), ("lr", "width", "seed")])
 def test_names_of_runs_and_of_configurations(name: str, of: tuple[str, ...]) -> None:
-    found = hyperparameter_tags(_with(_grid(epochs=3), name, *of), None)
+    found = select_hyperparameters(_with(_grid(epochs=3), name, *of), None)
     assert found.names == ("lr", "width")
     assert name in found.others
 
 
 def test_a_tag_that_names_each_network() -> None:
-    found = hyperparameter_tags({**_grid(), "file": [f"f{i}" for i in range(12)]}, None)
+    found = select_hyperparameters({**_grid(), "file": [f"f{i}" for i in range(12)]}, None)
     assert found.names == ("lr", "width")
     assert found.others["file"] == "different for every network"
 
@@ -96,7 +96,7 @@ def test_tags_that_follow_from_others() -> None:
     grid["parameters"] = [
         str((lr == "a") + int(width)) for lr, width in zip(grid["lr"], grid["width"], strict=True)
     ]
-    found = hyperparameter_tags(grid, None)
+    found = select_hyperparameters(grid, None)
     assert found.names == ("lr", "width")
     assert found.others["kind"] == "determined by width"
     assert found.others["lr_name"] == "goes with lr"
@@ -106,7 +106,7 @@ def test_tags_that_follow_from_others() -> None:
 def test_a_schedule_follows_from_the_step() -> None:
     grid = _grid(epochs=4)
     grid["current_lr"] = [{"0": "x", "1": "x", "2": "y", "3": "y"}[e] for e in grid["epoch"]]
-    found = hyperparameter_tags(grid, None)
+    found = select_hyperparameters(grid, None)
     assert found.names == ("lr", "width")
     assert found.others["current_lr"] == "determined by epoch"
 
@@ -115,7 +115,7 @@ def test_designs_that_are_no_grid_keep_their_hyperparameters() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 6, (3, 40))
     tags = {name: list(map(str, row)) for name, row in zip("abc", values, strict=True)}
-    assert hyperparameter_tags(tags, None).names == ("a", "b", "c")
+    assert select_hyperparameters(tags, None).names == ("a", "b", "c")
     square = list(itertools.product(range(3), range(3), range(2)))
     latin = {
         "a": [str(i) for i, _, _ in square],
@@ -123,7 +123,7 @@ def test_designs_that_are_no_grid_keep_their_hyperparameters() -> None:
         "c": [str((i + j) % 3) for i, j, _ in square],
         "seed": [str(k) for _, _, k in square],
     }
-    assert hyperparameter_tags(latin, None).names == ("a", "b", "c")
+    assert select_hyperparameters(latin, None).names == ("a", "b", "c")
 
 
 def tags(*names: str, rows: list[tuple]) -> dict[str, list]:
@@ -198,5 +198,5 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_hyperparameters_are_found_by_how_tags_vary(case: str) -> None:
     values, cluster, expected, left_out = CASES[case]
-    found = hyperparameter_tags(values, cluster)
+    found = select_hyperparameters(values, cluster)
     assert (found.names, found.others) == (expected, left_out)

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from cnatool.studying.statistics.granulated import coupled_pairs, granulated_kendall
-from cnatool.studying.statistics.information import conditional_information, least_information
+from cnatool.studying.statistics.granulated import find_coupled_pairs, granulated_kendall
+from cnatool.studying.statistics.information import conditional_information, normalised_information
 from cnatool.studying.statistics.sign_error import hoeffding_weight, sign_errors
 
 NAMES = ("lr", "width", "depth")
@@ -25,7 +25,7 @@ def grid(seeds: int = 1, noise: float = 1.0, seed: int = 0) -> tuple[np.ndarray,
 
 
 def axes(levels: np.ndarray) -> list:
-    return [coupled_pairs(levels, axis) for axis in range(levels.shape[1])]
+    return [find_coupled_pairs(levels, axis) for axis in range(levels.shape[1])]
 
 
 def ones(levels: np.ndarray) -> np.ndarray:
@@ -125,17 +125,17 @@ def test_information_knows_the_truth() -> None:
     rng = np.random.default_rng(0)
     _, gap, levels = grid(4)
     for measure in (gap, -3 * gap):
-        assert least_information(measure, gap, levels, NAMES).value == pytest.approx(1)
-    noise = least_information(rng.normal(size=len(gap)), gap, levels, NAMES)
+        assert normalised_information(measure, gap, levels, NAMES).value == pytest.approx(1)
+    noise = normalised_information(rng.normal(size=len(gap)), gap, levels, NAMES)
     assert noise.value < 0.05
     # The gap is what the learning rate makes it, and noise; so is the measure: K sees through it.
     lr = levels[:, 0]
     gap = lr + 0.1 * rng.normal(size=len(lr))
-    confounded = least_information(lr + 0.1 * rng.normal(size=len(lr)), gap, levels, NAMES)
+    confounded = normalised_information(lr + 0.1 * rng.normal(size=len(lr)), gap, levels, NAMES)
     assert confounded.unconditional > 0.3
     assert confounded.value < 0.05
     assert "lr" in confounded.given
-    assert least_information(gap, np.ones(len(gap)), levels, NAMES).value is None
+    assert normalised_information(gap, np.ones(len(gap)), levels, NAMES).value is None
 
 
 def literal_sign_errors(
@@ -230,7 +230,7 @@ class TestAnotherPackage:
         from mbe_eval import jiang_normalized_cmi
 
         one = frame  # type: ignore[assignment]
-        found = least_information(
+        found = normalised_information(
             one["m"].to_numpy(), one["gen.gap"].to_numpy(), one[list(NAMES)].to_numpy(), NAMES
         )
         expected, detail = jiang_normalized_cmi(one, "m", "gen.gap", NAMES)

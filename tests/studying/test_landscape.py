@@ -20,7 +20,7 @@ from support.networks import mlp, residual_convnet, saved
 
 import cnatool
 from cnatool.errors import DataError, MetricError, NotAStoreError, UsageError
-from cnatool.metrics.beta import activation_sums, aggregated
+from cnatool.metrics.beta import aggregate, sum_activations
 from cnatool.metrics.convention import Aggregate
 from cnatool.schemas import schema_text
 from cnatool.studying import minibatch
@@ -195,7 +195,7 @@ def test_every_aggregate_is_linear(how: Aggregate, shape: tuple[int, ...]) -> No
     one, other = rng.normal(size=(2, 9, *shape))
 
     def z(block: np.ndarray) -> np.ndarray:
-        return aggregated(activation_sums(block), shape, how)
+        return aggregate(sum_activations(block), shape, how)
 
     np.testing.assert_allclose(z(2.5 * one - 4 * other), 2.5 * z(one) - 4 * z(other), atol=1e-10)
 
@@ -230,7 +230,7 @@ def test_frames_and_files(perceptrons: Path, tmp_path: Path) -> None:
 def test_fewer_samples_than_asked_for_are_said(perceptrons: Path) -> None:
     found = cnatool.landscape(perceptrons, split="test", grid=2).result
     assert found.samples == 60
-    assert found.notes == ("split test has no more than 60 of the 100 samples that were asked for",)
+    assert found.notes == ("split test has only 60 of the 100 samples asked for",)
 
 
 def refused(error: type[Exception], *stores: Path, **options: Any) -> str:
@@ -242,14 +242,14 @@ def refused(error: type[Exception], *stores: Path, **options: Any) -> str:
 def test_what_is_no_landscape(perceptrons: Path, convnets: Path, tmp_path: Path) -> None:
     a, b, c = (perceptrons / f"{name}.zarr" for name in (9, 8, 7))
     assert "at least three checkpoints, and there are 2" in refused(MetricError, a, b)
-    assert "their layers are not the same" in refused(MetricError, a, b, convnets / "7.zarr")
+    assert "their layers differ" in refused(MetricError, a, b, convnets / "7.zarr")
     assert "gone.zarr: no such file" in refused(NotAStoreError, a, b, Path("gone.zarr"))
     (tmp_path / "empty").mkdir()
     assert "no store is in this folder" in refused(NotAStoreError, tmp_path / "empty")
     assert "no store is in this folder" in refused(DataError, tmp_path / "empty", strict=False)
     assert "has no such split; it has train, test" in refused(UsageError, a, b, c, split="x")
-    assert "--samples 1: at least 2 are needed" in refused(UsageError, a, b, c, samples=1)
-    assert "--grid 201: give from 2 to 200" in refused(UsageError, a, b, c, grid=201)
+    assert "`samples` 1: at least 2 are needed" in refused(UsageError, a, b, c, samples=1)
+    assert "`grid` 201: give from 2 to 200" in refused(UsageError, a, b, c, grid=201)
     assert "β needs at least two layers" in refused(
         MetricError, a, b, c, overrides={"layers": "fc1"}
     )
@@ -349,16 +349,16 @@ def test_several_runs_in_one_plane(tmp_path: Path) -> None:
     other = cnatool.landscape(stores[2::-1], by="run", grid=2).points
     for column in ("x", "y", "cna"):
         np.testing.assert_allclose(found.points[column], other[column], atol=1e-9)
-    assert "s.zarr: it has no tag run, which --by names." in (
+    assert "s.zarr: it has no tag run, which `by` names." in (
         refused(MetricError, *stores, by="run")
     )
     left_out = cnatool.landscape(stores, by="run", grid=2).result
     assert left_out.points == found.result.points
     assert [one.path for one in left_out.not_scored] == [str(stores[3])]
-    assert "--by x: no store has this tag" in refused(UsageError, *stores, by="x")
+    assert "`by` x: no store has this tag" in refused(UsageError, *stores, by="x")
     places = cnatool.landscape(stores, grid=2, samples=10).result
     assert [one.step for one in places.points] == [1, 2, 3, 4]
     assert places.notes == (
-        "no tag numbers the checkpoints: steps are the places in which they were given; "
-        "--order TAG",
+        "no tag numbers the checkpoints: steps are the positions in which they were given; name "
+        "a tag with `order`",
     )

@@ -11,8 +11,8 @@ import pytest
 from support.steps import ended_at_step, in_process, steps
 
 from cnatool.errors import DataError, StoreWriteError
-from cnatool.studying.frame import frame_from
-from cnatool.studying.read import results_of
+from cnatool.studying.frame import read_networks
+from cnatool.studying.read import list_results
 from cnatool.studying.write import check_folder, write_results
 
 # One in so many steps is tried; 1 is every one.
@@ -56,7 +56,7 @@ def kill_at_every_step(place: str) -> None:
             parts = [later, later | found]
             assert any(part == expected[run] for part in parts for run in runs), found.keys()
             with pytest.raises(DataError, match="was killed while it replaced the results"):
-                results_of(here)
+                list_results(here)
         else:
             assert any(found == expected[run] for run in of)
 
@@ -116,7 +116,7 @@ def test_a_folder_of_the_user_stays(held: list[str], tmp_path: Path) -> None:
         check_folder(tmp_path)
     assert contents(tmp_path) == before
     assert all((tmp_path / "study.new" / name).read_text() == "mine" for name in held)
-    assert results_of(tmp_path) == ["study"]
+    assert list_results(tmp_path) == ["study"]
 
 
 def test_no_frame_is_read_from_results_that_are_partly_replaced(tmp_path: Path) -> None:
@@ -126,4 +126,4 @@ def test_no_frame_is_read_from_results_that_are_partly_replaced(tmp_path: Path) 
         (tmp_path / name).rename(tmp_path / "study.new" / name)
     for name in ("networks.parquet", "networks.csv"):
         with pytest.raises(DataError, match="was killed while it replaced the results of a study"):
-            frame_from(tmp_path / name)
+            read_networks(tmp_path / name)

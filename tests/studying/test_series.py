@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnatool.errors import DataError, UsageError
-from cnatool.studying.series import series_of
+from cnatool.studying.series import order_checkpoints
 
 
 def tags(**columns: str) -> list[dict[str, str]]:
@@ -20,8 +20,8 @@ def found(
     some: list[dict[str, str]], order: str | None = None, by: str | None = None
 ) -> tuple[str | None, list[tuple[str | None, float, int]]]:
     names = [f"s{i}" for i in range(len(some))]
-    series = series_of(names, some, order=order, by=by)
-    return series.order, [tuple(one) for one in series.placed]
+    series = order_checkpoints(names, some, order=order, by=by)
+    return series.order, [tuple(one) for one in series.checkpoints]
 
 
 def test_the_only_number_that_differs_orders() -> None:
@@ -56,21 +56,22 @@ def test_places_where_no_tag_numbers_the_stores() -> None:
     ("some", "order", "by", "message"),
     [
         (tags(epoch="1 2", step="10 20"), None, None,
-         "each of the tags epoch and step could be the step: name one with --order."),
+         "each of the tags epoch and step could be the step: name one with `order`."),
         (tags(epoch="1 2 1", run="a a b"), None, None,
-         "several stores are at one epoch, and run tells them apart: --order epoch --by run."),
+         "several stores have the same epoch, and run separates them: give `order` epoch and `by` "
+         "run."),
         (tags(epoch="1 2 1", run="a a b"), "epoch", None,
-         "--order epoch: s0 and s2 are both at 1. Name the tag that tells runs apart with --by."),
+         "`order` epoch: s0 and s2 are both at 1. Name the tag that separates runs with `by`."),
         (tags(step="1000000.5 1000000.5"), "step", None, "s0 and s1 are both at 1000000.5."),
         (tags(epoch="1 1 1", run="a a b"), "epoch", "run",
-         "--order epoch: s0 and s1 of run a are both at 1. A run has one store at each step."),
-        (tags(epoch="1 2 -"), "epoch", None, "--order epoch: 1 stores do not have this tag (s2)."),
+         "`order` epoch: s0 and s1 of run a are both at 1. A run has one store at each step."),
+        (tags(epoch="1 2 -"), "epoch", None, "`order` epoch: 1 stores do not have this tag (s2)."),
         (tags(epoch="1 2 last"), "epoch", None,
-         "--order epoch: a number is needed, and s2 has 'last'."),
+         "`order` epoch: a number is needed, and s2 has 'last'."),
         (tags(epoch="1 2 nan"), "epoch", None, "a number is needed, and s2 has 'nan'."),
-        (tags(epoch="1 2"), "step", None, "--order step: no store has this tag; there are epoch."),
-        (tags(epoch="1 2"), None, "run", "--by run: no store has this tag; there are epoch."),
-        (tags(epoch="1 2", run="a -"), None, "run", "--by run: 1 stores do not have this tag (s1)"),
+        (tags(epoch="1 2"), "step", None, "`order` step: no store has this tag; there are epoch."),
+        (tags(epoch="1 2"), None, "run", "`by` run: no store has this tag; there are epoch."),
+        (tags(epoch="1 2", run="a -"), None, "run", "`by` run: 1 stores do not have this tag (s1)"),
     ],
 )  # fmt: skip
 def test_orders_that_are_not_clear(

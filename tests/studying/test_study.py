@@ -181,8 +181,8 @@ def test_clusters_make_intervals_wider() -> None:
     assert (alone.clusters, grouped.clusters) == (80, 8)
     widths = [np.diff(result.correlations[0].pearson.interval)[0] for result in (alone, grouped)]
     assert widths[1] > 2 * widths[0]
-    assert "--cluster" in alone.notes[0]
-    assert not any("--cluster" in note for note in grouped.notes)
+    assert "`cluster`" in alone.notes[0]
+    assert not any("`cluster`" in note for note in grouped.notes)
     few = cnatool.study(frame=frame[:40], cluster="run").result.correlations[0].pearson
     assert few.value is not None
     assert few.interval_reason == "an interval needs at least 5 clusters, and there are 4"
@@ -248,14 +248,14 @@ def test_frames_from_elsewhere(tmp_path: Path) -> None:
     [
         (
             pl.DataFrame({"gap": [1.0]}),
-            "--from has no column id, which names the networks; it has ",
+            "`frame` has no column id, which names the networks; it has ",
         ),
-        (pl.DataFrame({"id": ["a", "a"], "gap": [1.0, 2]}), "--from: the id a is there more than"),
-        (pl.DataFrame({"id": ["a", None], "gap": [1.0, 2]}), "--from: 1 rows have no id."),
-        (pl.DataFrame({"id": ["a"], "m": [[1]]}), "--from: column 'm' holds List"),
+        (pl.DataFrame({"id": ["a", "a"], "gap": [1.0, 2]}), "`frame`: the id a occurs more than"),
+        (pl.DataFrame({"id": ["a", None], "gap": [1.0, 2]}), "`frame`: 1 rows have no id."),
+        (pl.DataFrame({"id": ["a"], "m": [[1]]}), "`frame`: column 'm' holds List"),
         (
             pl.DataFrame({"id": ["a"], "run": ["x"], "tag.run": ["y"], "gap": [1.0]}),
-            "--from: the columns run and tag.run are both a tag, and the same one.",
+            "`frame`: the columns run and tag.run are the same tag.",
         ),
         (pl.DataFrame({"id": ["a"], "m": [1.0]}), "the networks have none of the columns test.acc"),
         (pl.DataFrame({"id": [], "gap": []}), "no network could be scored."),
@@ -270,10 +270,10 @@ def test_frames_that_cannot_be_used(frame: pl.DataFrame, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "arch"}, "--by arch: no network has this tag; there are lr, width, seed."),
-        ({"cluster": "x"}, "--cluster x: no network has this tag; there are lr, width, seed."),
-        ({"hyperparameters": ["lr", "x"]}, "--hyperparameters x: no network has this tag"),
-        ({"compare": [("same", "x")]}, "--compare same,x: no measure is called x; there are same,"),
+        ({"by": "arch"}, "`by` arch: no network has this tag; there are lr, width, seed."),
+        ({"cluster": "x"}, "`cluster` x: no network has this tag; there are lr, width, seed."),
+        ({"hyperparameters": ["lr", "x"]}, "`hyperparameters` x: no network has this tag"),
+        ({"compare": [("same", "x")]}, "`compare` same,x: no measure is called x; there are same,"),
         ({"resamples": -1}, "resamples and seed are at least 0"),
     ],
 )
@@ -287,10 +287,12 @@ def test_a_cluster_for_every_network() -> None:
     frame = collection().with_columns(
         pl.when(pl.col("id") != "net-0-0-0").then("tag.lr").alias("tag.run")
     )
-    with pytest.raises(UsageError, match=r"--cluster run: 1 networks do not have this tag \(net-0"):
+    with pytest.raises(UsageError, match=r"`cluster` run: 1 networks do not have this tag \(net-0"):
         cnatool.study(frame=frame, cluster="run")
 
 
 def test_nothing_to_study() -> None:
-    with pytest.raises(UsageError, match="there is nothing to study: give stores, or --from"):
+    with pytest.raises(
+        UsageError, match="there is nothing to study: give `stores`, or networks by `frame`"
+    ):
         cnatool.study()

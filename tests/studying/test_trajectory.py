@@ -106,9 +106,11 @@ def test_scores_are_those_that_a_study_keeps(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = []
-    score = collection.score
+    score = collection.score_store
     monkeypatch.setattr(
-        collection, "score", lambda store, *a, **k: scored.append(store) or score(store, *a, **k)
+        collection,
+        "score_store",
+        lambda store, *a, **k: scored.append(store) or score(store, *a, **k),
     )
     cnatool.study(runs, folder=tmp_path, resamples=0)
     assert len(scored) == 6
@@ -138,8 +140,8 @@ def test_stores_without_tags_are_in_the_order_given(tmp_path: Path) -> None:
     ]
     assert found.steps["run"].to_list() == [None, None]
     assert found.result.notes == (
-        "no tag numbers the checkpoints: steps are the places in which they were given; "
-        "--order TAG",
+        "no tag numbers the checkpoints: steps are the positions in which they were given; name "
+        "a tag with `order`",
     )
 
 
@@ -164,8 +166,8 @@ def test_what_is_not_one_network_over_the_same_data_is_said(runs: Path, tmp_path
     with changed_attribute(tmp_path / "a9.zarr") as attribute:
         attribute["layers"][0]["output"] = True
     assert cnatool.trajectory(tmp_path).result.notes == (
-        "the layers that β is over are not the same at all steps",
-        "the samples of split test are not the same at all steps",
+        "the layers behind β differ between steps",
+        "the samples of split test differ between steps",
     )
     assert cnatool.trajectory(runs, by="run").result.notes == ()
 
@@ -203,14 +205,14 @@ def test_a_test_split_of_its_own_store(tmp_path: Path) -> None:
     found = cnatool.trajectory(tmp_path / "train", test=tmp_path / "test")
     assert found.steps["test.samples"].to_list() == [60, 60]
     assert found.result.notes[1:] == ()
-    with pytest.raises(UsageError, match="--test nowhere: this is no folder"):
+    with pytest.raises(UsageError, match="`test` nowhere: not a folder"):
         cnatool.trajectory(tmp_path / "train", test="nowhere")
 
 
 def test_an_unclear_order_is_refused_before_anything_is_scored(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "score", None)
-    with pytest.raises(UsageError, match="--order epoch --by run"):
+    monkeypatch.setattr(collection, "score_store", None)
+    with pytest.raises(UsageError, match="`order` epoch and `by` run"):
         cnatool.trajectory(runs, folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["captions", "rows", "texts"]
-
 
 def rows(chart: dict[str, Any], *columns: str) -> list[list[dict[str, Any]]]:
     """Give the data of each view, in the chart's order, that has all these columns."""

@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CompletedProcess
+from typing import Any, NoReturn
 from unittest.mock import patch
 
-from cnatool.cli import main
+import jsonschema
 
+from cnatool.cli import main
+from cnatool.schemas import schema_text
+
+# The installed command, for what is about its process.
+COMMAND = Path(sys.executable).with_name("cnatool")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What Python ignores where nobody asks for it.
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 def run(
-    *words: object, cwd: Path | None = None, code: int | None = 0, **environment: str
-) -> CompletedProcess[str]:
+    *words: object,
+    cwd: Path | None = None,
+    code: int | None = 0,
+    terminal: bool = False,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
     """Run `cnatool` with these words in a folder, as a process would; check its exit code.
 
-    For what is about the process itself (signals, streams, imports), start one.
+    ``terminal`` says whether its output goes to one. For what is about the process itself
+    (signals, streams, imports), start one.
     """
     arguments = [str(word) for word in words]
-    stdout, stderr = _stream(), _stream()
+    stdout, stderr = _Stream(terminal), _Stream(False)
     ended: object = 0
     with (
         patch.object(sys, "argv", ["cnatool", *arguments]),
+        # By which click would see how these tests were started.
+        patch.object(sys.modules["__main__"], "__package__", None),
         patch.object(sys, "stdout", stdout),
         patch.object(sys, "stderr", stderr),
         patch.object(sys, "unraisablehook", sys.unraisablehook),
@@ -48,29 +62,58 @@ def run(
         except SystemExit as stop:
             ended = stop.code
     returned = ended if isinstance(ended, int) else int(ended is not None)
-    result = CompletedProcess(arguments, returned, _text(stdout), _text(stderr))
+    result = subprocess.CompletedProcess(arguments, returned, stdout.text(), stderr.text())
     if code is not None:
         assert result.returncode == code, result.stderr
         assert "Traceback" not in result.stderr
     return result
 
 
-def refused(*words: object, cwd: Path | None = None, code: int = 2) -> str:
-    """Run a command that must fail without output; return its message."""
+def python(code: str | Path, *words: object, cwd: Path | None = None) -> str:
+    """Run Python code, or a script, in a process of its own; return what it prints."""
+    script = [str(code)] if isinstance(code, Path) else ["-c", code]
+    arguments = [sys.executable, *script, *map(str, words)]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=600, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(*words: object, cwd: Path, code: int = 2) -> str:
+    """Run a command that must fail, print nothing and leave nothing behind; return its message."""
+    before = sorted(cwd.rglob("*"))
     result = run(*words, cwd=cwd, code=code)
     assert result.stdout == ""
     messages = [line for line in result.stderr.splitlines() if line.startswith("cnatool: ")]
     assert len(messages) == 1, result.stderr
+    assert sorted(cwd.rglob("*")) == before, "something was left behind"
     return messages[0]
 
 
-def _stream() -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+def document(schema: str, *words: object, cwd: Path) -> Any:
+    """Run a command with ``--json``; return its document, which is valid and has no NaN."""
+    found = json.loads(run(*words, "--json", cwd=cwd).stdout, parse_constant=_no_number)
+    jsonschema.validate(found, json.loads(schema_text(schema)))
+    assert found["schema"] == f"cnatool.{schema}/1"
+    return found
 
 
-def _text(stream: io.TextIOWrapper) -> str:
-    assert isinstance(stream.buffer, io.BytesIO)
-    return stream.buffer.getvalue().decode()
+def _no_number(word: str) -> NoReturn:
+    raise AssertionError(f"{word} in JSON")
+
+
+class _Stream(io.TextIOWrapper):
+    """What a command prints to, a terminal or not."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._bytes = io.BytesIO()
+        self._terminal = terminal
+        super().__init__(self._bytes, "utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def text(self) -> str:
+        return self._bytes.getvalue().decode()
 
 
 @contextmanager

@@ -12,24 +12,22 @@ import zarr
 
 import cnatool
 from cnatool.backend import schedule
-from cnatool.store import chunks as chunking
+from cnatool.store import chunks
 from support.networks import mlp, saved
-
-__all__ = ["COMMIT", "command", "commit_often", "files", "make_data", "make_small", "same_arrays"]
 
 # Rows between two commits: no whole number of blocks, nor of what a probe takes.
 COMMIT = 64
-_SMALL = {"_MOST_ROWS": COMMIT, "_LARGEST_CHUNK": 4096}
-_BLOCK = 48
+_SMALL = (
+    (chunks, "_MOST_ROWS", COMMIT),
+    (chunks, "_LARGEST_CHUNK", 4096),
+    (schedule, "_LARGEST_BLOCK", 48),
+)
 
 # The command with small chunks and blocks.
 _DRIVER = f"""
-import sys
-from cnatool.backend import schedule
-from cnatool.store import chunks
-for name, value in {_SMALL!r}.items():
-    setattr(chunks, name, value)
-schedule._LARGEST_BLOCK = {_BLOCK}
+import importlib, sys
+for module, name, value in {[(module.__name__, name, value) for module, name, value in _SMALL]!r}:
+    setattr(importlib.import_module(module), name, value)
 from cnatool.cli import main
 sys.argv[0] = "cnatool"
 main()
@@ -38,16 +36,14 @@ main()
 
 def commit_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the dumps of this process commit every 64 rows."""
-    for name, value in _SMALL.items():
-        monkeypatch.setattr(chunking, name, value)
-    monkeypatch.setattr(schedule, "_LARGEST_BLOCK", _BLOCK)
+    for module, name, value in _SMALL:
+        monkeypatch.setattr(module, name, value)
 
 
 def make_small() -> None:
     """Let the dumps of this process commit every 64 rows, for good."""
-    for module, values in ((chunking, _SMALL), (schedule, {"_LARGEST_BLOCK": _BLOCK})):
-        for name, value in values.items():
-            setattr(module, name, value)
+    for module, name, value in _SMALL:
+        setattr(module, name, value)
 
 
 def command(*words: object) -> list[str]:
@@ -55,14 +51,15 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-c", _DRIVER, *map(str, words)]
 
 
-def make_data(folder: Path, train: int, test: int) -> None:
-    """Make a small network and data for it in a folder."""
+def make_data(folder: Path, train: int = 60, test: int = 40) -> Path:
+    """Make a small network and data for it in a folder, which is returned."""
     rng = np.random.default_rng(1)
     saved(mlp(), folder / "net.onnx")
     (folder / "data").mkdir()
     for name, rows in (("train", train), ("test", test)):
         x = rng.integers(0, 256, (rows, 8, 8), np.uint8)
         np.savez(folder / f"data/{name}.npz", x=x, y=rng.integers(0, 10, rows))
+    return folder
 
 
 def same_arrays(store: Path, expected: Path) -> None:

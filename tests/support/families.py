@@ -9,8 +9,6 @@ import numpy as np
 import cnatool
 from support.networks import mlp, saved
 
-__all__ = ["dump_family", "make_pictures"]
-
 SIZES = ((64, 20, 16, 12, 10), (64, 12, 12, 10))
 
 

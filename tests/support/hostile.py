@@ -22,16 +22,6 @@ from cnatool.records.store import StoreRecord
 from cnatool.store.integrity import attribute_checksum
 from support.networks import mlp, saved
 
-__all__ = [
-    "changed_attributes",
-    "copied",
-    "described_store",
-    "full_attribute",
-    "little_memory",
-    "plain_attribute",
-    "put_attribute",
-]
-
 SCHEMA = mi.type_info(StoreRecord)
 # A number that JSON can write and no float is.
 _HUGE = "\ue000huge\ue000"

@@ -9,8 +9,6 @@ import numpy as np
 
 import cnatool
 
-__all__ = ["Recorded", "record_network"]
-
 
 class Recorded(NamedTuple):
     """One split: raw inputs x, labels y, logits o, and the sums of each hidden layer."""

@@ -20,15 +20,14 @@ def every_value(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]
         return dict(ReferenceEvaluator(model).run(None, feeds, intermediate=True))
 
 
-def difference(got: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> str | None:
-    """Say how two tensors differ; None where they are equal but for rounding.
+def made_values(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
+    """Compute every tensor that a node of the main graph makes, by name."""
+    values = every_value(model, feeds)
+    return {name: values[name] for node in model.graph.node for name in node.output if name}
 
-    Parameters
-    ----------
-    got, expected : ndarray, or a list of them
-        Booleans and integers must be the same; floating numbers may differ by ``atol`` times the
-        largest finite number of ``expected`` (or 1), and by ``rtol``.
-    """
+
+def difference(got: Any, expected: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> str | None:
+    """Say how two tensors differ; None where they are equal but for rounding."""
     if isinstance(expected, list | tuple):
         if not isinstance(got, list | tuple) or len(got) != len(expected):
             return "another sequence"

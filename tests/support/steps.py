@@ -13,8 +13,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["KILLED", "ended_at_step", "in_process", "steps"]
-
 KILLED = 77
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -24,11 +22,6 @@ def ended_at_step(work: Callable[[], object], step: int) -> int:
     """Do something in a process of its own, which ends before its step-th change; from 1 on.
 
     Renaming, removing, making and opening for writing count, and waiting for the disk.
-
-    Returns
-    -------
-    int
-        `KILLED`, 0 where there are fewer changes, or 1 after an error, which is printed.
     """
     child = os.fork()
     if not child:

@@ -17,17 +17,6 @@ from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
 from cnatool.store.store import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 
-__all__ = [
-    "ROWS",
-    "append",
-    "arrays",
-    "changed_attribute",
-    "check_rows",
-    "forget_checksums",
-    "record",
-    "write_store",
-]
-
 ROWS = 70
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.graph.linear_operators import LinearOperator
 
-# Behind a tensor's name: what an operator computes before it adds the tensor that is fused into it.
+# Suffixes of a tensor's name: what an operator computes before a fused addition, or activation.
 _BEFORE_SUM = "\0before the sum"
 _BEFORE_ACTIVATION = "\0before the activation"
 
@@ -35,8 +35,8 @@ def find_shortcut_layers(
     ends: Mapping[str, str],
 ) -> set[str]:
     """Find the linear operators that are projections on a residual bypass."""
-    found = find_shortcuts(list(_operations(graph, reads, linear, ends)))
-    return {name.partition("\0")[0] for name in found}
+    layers = find_shortcuts(list(_operations(graph, reads, linear, ends)))
+    return {name.partition("\0")[0] for name in layers}
 
 
 def _operations(
@@ -52,18 +52,18 @@ def _operations(
         if operator is not None:
             yield from _layer(graph, operator)
             continue
-        for made in node.output:
-            if not made or not dynamic:
+        for result in node.output:
+            if not result or not dynamic:
                 continue
-            if made in walked:
+            if result in walked:
                 # a normalisation may be written out in several nodes
-                yield Operation("linear", (walked[made],), made)
+                yield Operation("linear", (walked[result],), result)
             else:
-                yield _operation(graph, node, dynamic, made)
+                yield _operation(graph, node, dynamic, result)
 
 
 def _layer(graph: Graph, operator: LinearOperator) -> Iterator[Operation[str]]:
-    """Give a linear operator and what is fused into it as operations of their own."""
+    """Yield a linear operator and what is fused into it as separate operations."""
     result = operator.result
     activated = result if operator.nonlinearity is None else result + _BEFORE_ACTIVATION
     if operator.summand is None or operator.summand not in graph.dynamic:
@@ -77,21 +77,21 @@ def _layer(graph: Graph, operator: LinearOperator) -> Iterator[Operation[str]]:
 
 
 def _operation(
-    graph: Graph, node: onnx.NodeProto, dynamic: tuple[str, ...], made: str
+    graph: Graph, node: onnx.NodeProto, dynamic: tuple[str, ...], result: str
 ) -> Operation[str]:
     first = node.input[0] if node.input else ""
     if node.op_type in RESIDUAL_SUMS and len(dynamic) > 1:
-        return Operation("sum", dynamic, made)
+        return Operation("sum", dynamic, result)
     if node.op_type in RECURRENT:
-        return Operation("opaque", dynamic, made)
+        return Operation("opaque", dynamic, result)
     if node.op_type in SELECTIONS:
-        return Operation("part", dynamic, made)
+        return Operation("part", dynamic, result)
     if node.op_type in LINEAR_STEPS | SHAPE_CHANGES | QUANTIZATION and first in dynamic:
         clipped = node.op_type == "QuantizeLinear" and clips_at_zero(graph, node, 2)
-        return Operation("other" if clipped else "linear", (first,), made)
+        return Operation("other" if clipped else "linear", (first,), result)
     passed = next((name for name in dynamic if passes(graph, node, name)), None)
     return (
-        Operation("other", dynamic, made)
+        Operation("other", dynamic, result)
         if passed is None
-        else Operation("linear", (passed,), made)
+        else Operation("linear", (passed,), result)
     )

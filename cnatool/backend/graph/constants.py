@@ -11,8 +11,7 @@ from onnx import numpy_helper
 
 from cnatool._util.local_paths import real_path
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.kernel_taps import attributes
-from cnatool.backend.graph.linear_operators import constant_value
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.session import RunOptions, Session
 from cnatool.backend.tensor_sizes import check_constants
 from cnatool.errors import CnatoolError, ModelError
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
 
-# What gives the same numbers in another shape or order,
+# Operators that return the same numbers in another shape or order,
 _ARRANGED = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 # or in another type.
 _SAME_VALUES = _ARRANGED | {"Cast", "DequantizeLinear", "QuantizeLinear"}
@@ -42,48 +41,34 @@ _BYTES = int(onnx.TensorProto.UINT8)
 
 
 class Constants:
-    """What a graph computes without its inputs.
+    """The constants of a graph: initializers, and what nodes compute from them alone.
 
-    Parameters
-    ----------
-    graph : Graph
-        Kept as the attribute of this name.
-    custom_ops : tuple of Path
-        Libraries of custom operators that constants may need.
+    ``custom_ops`` are libraries of custom operators that they may need.
     """
 
     def __init__(self, graph: Graph, custom_ops: tuple[Path, ...] = ()) -> None:
         self.graph = graph
         self._run = RunOptions(custom_ops=custom_ops, optimization="ORT_DISABLE_ALL")
-        self._initializers: dict[str, onnx.TensorProto] = {
-            tensor.name: tensor for tensor in graph.model.graph.initializer
-        }
 
     def has(self, name: str) -> bool:
-        """Say whether a tensor is the same for every input."""
+        """Whether a tensor is the same for every input."""
         known = self.graph
         return bool(name) and name not in known.dynamic and name not in known.shape_arithmetic
 
     def value(self, name: str) -> NDArray[Any]:
-        """Give the value of a constant.
-
-        Raises
-        ------
-        ModelError
-            If it is none, or the file does not hold it.
-        """
+        """Return the value of a constant; a ModelError says why it cannot be read."""
         if not self.has(name):
             raise ModelError(f"{name!r} depends on the input")
         tensor = self._tensor(name)
         try:
-            return self._made(name) if tensor is None else self._array(tensor)
+            return self._compute_view(name) if tensor is None else self._array(tensor)
         except CnatoolError:
             raise
         except Exception as error:  # whatever a damaged tensor makes the libraries raise
             raise ModelError(f"constant {name!r} cannot be read: {error}") from error
 
     def source(self, name: str) -> str:
-        """Give the constant whose numbers another holds, in a shape or type of its own."""
+        """Return the constant that another one is a reshaped, cast or quantised copy of."""
         while (node := self.graph.producer.get(name)) is not None:
             if node.op_type not in _SAME_VALUES or not self.has(name):
                 break
@@ -91,12 +76,12 @@ class Constants:
         return name
 
     def size(self, name: str) -> int | None:
-        """Count the numbers of the `source` of a constant, unread; None where nodes compute it."""
+        """Count the numbers of a constant's `source`, unread; None where it is computed."""
         tensor = self._tensor(self.source(name))
         return None if tensor is None else math.prod(tensor.dims)
 
     def is_floating(self, name: str) -> bool:
-        """Say whether a constant holds weights: floats, or codes that are dequantised."""
+        """Whether a constant holds floats, or codes that are dequantised."""
         through = name
         while (node := self.graph.producer.get(through)) is not None:
             if node.op_type == "DequantizeLinear":
@@ -108,9 +93,9 @@ class Constants:
         return tensor is not None and tensor.data_type in _FLOATING
 
     def weights(self, name: str) -> str:
-        """Give the constant whose numbers another holds as they are, in a shape of its own.
+        """Return the constant that another one is a reshaped or cast copy of.
 
-        Where they are dequantised, or computed, that is the result.
+        For dequantised or computed weights that is the result.
         """
         while (node := self.graph.producer.get(name)) is not None:
             if node.op_type not in _ARRANGED | {"Cast"} or not self.has(name):
@@ -119,67 +104,61 @@ class Constants:
         return name
 
     def element_type(self, name: str) -> int:
-        """Give ONNX's number of a constant's element type; that of floats where it is not known."""
+        """Return ONNX's number of a constant's element type; FLOAT where it is unknown."""
         tensor = self._tensor(name)
         node = self.graph.producer.get(name)
         if tensor is not None:
             return int(tensor.data_type)
         if node is None:
             return int(onnx.TensorProto.FLOAT)
-        given = attributes(node)
+        settings = attributes(node)
         if node.op_type == "Cast":
-            return int(given["to"])
+            return int(settings["to"])
         if node.op_type == "QuantizeLinear":
             return self.element_type(node.input[2]) if len(node.input) > 2 else _BYTES
-        # Dequantised values are of the type of their scale; shapes and such say nothing.
+        # Dequantised values have the type of their scale; shapes and such do not matter.
         reads = node.input[1:2] if node.op_type == "DequantizeLinear" else node.input
-        kinds = [self.element_type(one) for one in reads if one]
+        kinds = [self.element_type(source) for source in reads if source]
         return next((kind for kind in kinds if kind in _FLOATING), int(onnx.TensorProto.FLOAT))
 
     def _tensor(self, name: str) -> onnx.TensorProto | None:
-        if name in self._initializers:
-            return self._initializers[name]
         node = self.graph.producer.get(name)
-        if node is None:
-            return None
-        if node.op_type == "Identity" and self.has(name):
+        if node is not None and node.op_type == "Identity" and self.has(name):
             return self._tensor(node.input[0])
-        if node.op_type != "Constant":
-            return None
-        return constant_value(node)
+        return self.graph.constants.get(name)
 
     def _array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             return numpy_helper.to_array(tensor)
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        # Where it lies was looked at when the model was read.
-        path = real_path(self.graph.path.parent) / told["location"]
-        offset = int(told.get("offset", 0))
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        # `load_graph` has checked where the file is.
+        path = real_path(self.graph.path.parent) / place["location"]
+        offset = int(place.get("offset", 0))
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         shape = tuple(tensor.dims)
         room = path.stat().st_size - offset
         if offset < 0 or min(shape, default=0) < 0 or not math.prod(shape):
-            raise ModelError(f"constant {tensor.name!r} has a place or a shape that cannot be")
+            raise ModelError(f"constant {tensor.name!r} has an impossible offset or shape")
         if dtype.isbuiltin == 1 and dtype.kind in "fiub":
             if room < math.prod(shape) * dtype.itemsize:
                 raise ModelError(f"constant {tensor.name!r} is longer than {path.name}")
             return np.asarray(np.memmap(path, dtype.newbyteorder("<"), "r", offset, shape))
         with path.open("rb") as file:
             file.seek(offset)
-            octets = file.read(int(told.get("length", room)))
+            octets = file.read(int(place.get("length", room)))
         inline = onnx.TensorProto(dims=shape, data_type=tensor.data_type, raw_data=octets)
         return numpy_helper.to_array(inline)
 
-    def _made(self, name: str) -> NDArray[Any]:
+    def _compute_view(self, name: str) -> NDArray[Any]:
         node = self.graph.producer.get(name)
         if node is None or node.op_type not in _ARRANGED:
-            return self._computed(name)
-        # No copy is made of what is only looked at in another way.
-        given = {one: self.value(one) for one in node.input if one}
-        return evaluate_node(node, given, self.graph)[name]
+            return self._compute(name)
+        # No copy is made of a view.
+        values = {source: self.value(source) for source in node.input if source}
+        return evaluate_node(node, values, self.graph)[name]
 
     def _type_of(self, name: str) -> int:
-        """Give the declared element type of a tensor that depends on the input; else of floats."""
+        """Return the declared element type of a tensor; FLOAT where none is declared."""
         graph = self.graph.model.graph
         declared = (
             value.type.tensor_type.elem_type
@@ -188,20 +167,20 @@ class Constants:
         )
         return next((kind for kind in declared if kind), int(onnx.TensorProto.FLOAT))
 
-    def _computed(self, name: str) -> NDArray[Any]:
-        """Let the runtime compute a constant, and it alone."""
+    def _compute(self, name: str) -> NDArray[Any]:
+        """Compute a constant with the runtime, without the rest of the graph."""
         whole = self.graph.model
         needed = {name}
         nodes: list[onnx.NodeProto] = []
         for node in reversed(whole.graph.node):
             if needed.intersection(node.output):
                 if node.op_type == "CastLike" and not self.has(node.input[1]):
-                    # Of its second input it takes the type alone, which no constant depends on.
+                    # It takes only the type of its second input, on which no constant depends.
                     kind = self._type_of(node.input[1])
                     node = onnx.helper.make_node("Cast", node.input[:1], node.output, to=kind)
                 needed.update(node.input)
                 nodes.insert(0, node)
-        initializers = [t for n, t in self._initializers.items() if n in needed]
+        initializers = [t for t in whole.graph.initializer if t.name in needed]
         double = any(t.data_type == onnx.TensorProto.DOUBLE for t in initializers)
         kind = onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
         result = "cnatool_constant"

@@ -1,4 +1,4 @@
-"""One node of a graph evaluate_node by itself, without the runtime."""
+"""One node of a graph, evaluated by ONNX's reference evaluator instead of the runtime."""
 
 from __future__ import annotations
 
@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 def evaluate_node(
     node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: Graph
 ) -> dict[str, NDArray[Any]]:
-    """Evaluate one node as ONNX's reference evaluator does.
-
-    Raises
-    ------
-    ModelError
-        If that fails.
-    """
+    """Evaluate one node with ONNX's reference evaluator."""
     names = [name for name in node.output if name]
-    any_type = onnx.TensorProto.FLOAT  # not looked at
+    any_type = onnx.TensorProto.FLOAT  # ignored by the evaluator
     alone = onnx.helper.make_graph(
         [node],
         "node",

@@ -12,19 +12,20 @@ from google.protobuf.message import DecodeError, Message
 
 from cnatool._util.local_paths import LFS_ADVICE, check_local, is_lfs_pointer, real_path
 from cnatool.backend.graph.model_formats import check_is_onnx, folder_text
+from cnatool.backend.graph.nodes import captured_names, constant_value, inner_nodes, subgraphs
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-# Of the default operators, where a model says no version: any that every runtime here knows.
+# Version of the default operators where a model declares none: one that every runtime knows.
 _OPSET = 17
-# Of the operators of other domains nothing is known.
+# Nothing is known of the operators of other domains.
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
-# Their results tell an input's shape, never its values.
+# Their results depend on an input's shape, never on its values.
 _SHAPE_OPERATORS = frozenset({"Shape", "Size"})
-# Their results have as many elements as the values of an input say.
+# The values of an input decide how many elements their results have.
 _DATA_SHAPED = frozenset(
     {
         "Compress",
@@ -38,7 +39,7 @@ _DATA_SHAPED = frozenset(
         "Unique",
     }
 )
-# So have these, where the input at this place, which says the shape, depends on values.
+# The same holds for these where the input at this place, the shape, depends on values.
 _SHAPE_INPUT = {
     "AffineGrid": 1,
     "BlackmanWindow": 0,
@@ -86,11 +87,13 @@ class Graph:
         That file and the files of external weights.
     model : onnx.ModelProto
         The model, external weights not loaded.
+    constants : dict of str to TensorProto
+        Initializers and the values of Constant nodes, unread, by name.
     producer : dict of str to NodeProto
-        The node that makes each tensor.
+        The node that computes each tensor.
     consumers : dict of str to list of NodeProto
-        The nodes that read each tensor, one entry a use; a node with a subgraph also reads what
-        that subgraph takes from outside.
+        The nodes that read each tensor, one entry per use; a node with a subgraph also reads what
+        the subgraph takes from outside.
     inputs : tuple of ValueInfoProto
         What a caller must feed: graph inputs without an initializer.
     dynamic : frozenset of str
@@ -105,6 +108,7 @@ class Graph:
     files: tuple[ModelFile, ...]
     model: onnx.ModelProto
     inputs: tuple[onnx.ValueInfoProto, ...]
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     producer: dict[str, onnx.NodeProto] = field(default_factory=dict)
     consumers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
@@ -117,7 +121,7 @@ class Graph:
         return list(self.model.graph.node)
 
     def every_node(self) -> Iterator[onnx.NodeProto]:
-        """Give the nodes, and those of their subgraphs."""
+        """Yield the nodes, and those of their subgraphs."""
         for node in self.nodes:
             yield node
             yield from inner_nodes(node)
@@ -133,13 +137,13 @@ class Graph:
         return next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
     def operator(self, tensor: str) -> str:
-        """Type of the operator that makes a tensor; ``Input`` for a graph input."""
+        """Type of the operator that computes a tensor; ``Input`` for a graph input."""
         node = self.producer.get(tensor)
         return "Input" if node is None else node.op_type
 
 
 def load_graph(path: Path) -> Graph:
-    """Read a model and analyse its main graph."""
+    """Read a model file and analyse its main graph."""
     if not path.exists():
         check_local(path)
         raise ModelError(f"{path}: no such model file.")
@@ -172,7 +176,7 @@ def load_graph(path: Path) -> Graph:
 
 
 def _import_domains(model: onnx.ModelProto) -> None:
-    """Import the default operators, which what is appended has, and every domain that is used."""
+    """Import the default operators, which appended nodes need, and every domain that is used."""
     imported = {"" if opset.domain == "ai.onnx" else opset.domain for opset in model.opset_import}
     if "" not in imported:
         model.opset_import.append(onnx.helper.make_opsetid("", _OPSET))
@@ -189,7 +193,7 @@ def _import_domains(model: onnx.ModelProto) -> None:
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     check_is_onnx(path, content)
     model = onnx.ModelProto()
-    # Some versions of protobuf refuse text that is no UTF-8 while parsing, others when it is read.
+    # Some versions of protobuf refuse text that is not UTF-8 while parsing, others when it is read.
     try:
         model.ParseFromString(content)
         damaged = _has_bytes_for_text(model)
@@ -209,7 +213,7 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
 
 
 def _has_bytes_for_text(message: Message) -> bool:
-    """Say whether a text in a message is no UTF-8: protobuf gives bytes for it, when it is read."""
+    """Whether a text field of a message is not UTF-8, for which protobuf returns bytes."""
     for kind, value in message.ListFields():
         if isinstance(value, Message):
             if _has_bytes_for_text(value):
@@ -225,9 +229,9 @@ def _has_bytes_for_text(message: Message) -> bool:
 
 
 def _sorted(graph: onnx.GraphProto) -> bool:
-    """Bring nodes into execution order, which ONNX demands and the runtime does not.
+    """Sort nodes into execution order, which ONNX demands and the runtime does not.
 
-    False where there is none, because a node reads what comes of it.
+    Return False for a graph with a cycle.
     """
     nodes = list(graph.node)
     made = {name for node in nodes for name in node.output if name}
@@ -290,21 +294,8 @@ def _external_files(path: Path, model: onnx.ModelProto) -> Iterator[ModelFile]:
         yield ModelFile(file, file.stat().st_size, digest)
 
 
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
-
-
-def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """Give the nodes of a node's subgraphs, and of theirs."""
-    for graph in _subgraphs(node):
-        for inner in graph.node:
-            yield inner
-            yield from inner_nodes(inner)
-
-
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Give every constant of a graph: initializers, attributes, and those of its subgraphs."""
+    """Yield every constant of a graph: initializers, attributes, and those of its subgraphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -315,13 +306,14 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             if attribute.HasField("sparse_tensor"):
                 yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from _tensors(inner)
 
 
 def analyse_graph(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelProto) -> Graph:
-    """Analyse the main graph of a model that was read before."""
+    """Analyse the main graph of a model that is already in memory."""
     initializers = {tensor.name for tensor in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     initializers.update(tensor.values.name for tensor in model.graph.sparse_initializer)
     inputs = tuple(value for value in model.graph.input if value.name not in initializers)
     producer: dict[str, onnx.NodeProto] = {}
@@ -337,7 +329,9 @@ def analyse_graph(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelPro
             consumers.setdefault(name, []).append(node)
         writes = [name for name in node.output if name]
         producer.update(dict.fromkeys(writes, node))
-        # of its second input it takes the type alone
+        if node.op_type == "Constant" and (value := constant_value(node)) is not None:
+            constants.setdefault(node.output[0], value)
+        # It takes only the type of its second input.
         values = reads[:1] if node.op_type == "CastLike" else reads
         if any(name in dynamic for name in values) and node.op_type not in _SHAPE_OPERATORS:
             dynamic.update(writes)
@@ -353,6 +347,7 @@ def analyse_graph(path: Path, files: tuple[ModelFile, ...], model: onnx.ModelPro
         files=files,
         model=model,
         inputs=inputs,
+        constants=constants,
         producer=producer,
         consumers=consumers,
         dynamic=frozenset(dynamic),
@@ -383,18 +378,3 @@ def _counts(
     if node.op_type in _SHAPE_OPERATORS:
         return any(name in data_shaped for name in reads)
     return any(name in counts for name in reads)
-
-
-def captured_names(node: onnx.NodeProto) -> Iterator[str]:
-    """Give the names that a node's subgraphs take from the graph around them."""
-    for graph in _subgraphs(node):
-        own = {tensor.name for tensor in graph.initializer}
-        own.update(value.name for value in graph.input)
-        own.update(name for inner in graph.node for name in inner.output)
-        for inner in graph.node:
-            for name in (*inner.input, *captured_names(inner)):
-                if name and name not in own:
-                    yield name
-        for output in graph.output:
-            if output.name and output.name not in own:
-                yield output.name

@@ -53,21 +53,15 @@ _NONLINEARITIES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LayerTable:
-    """The layers of a graph.
+    """The layers of a graph."""
 
-    Attributes
-    ----------
-    layers : tuple of LayerRecord
-        Its linear operators in execution order.
-    output_tensors : frozenset of str
-        Tensors of the last layer, from the linear operator up to the model's output.
-    """
-
+    # Its linear operators in execution order.
     layers: tuple[LayerRecord, ...]
+    # Tensors of the last layer, from the linear operator up to the model's output.
     output_tensors: frozenset[str]
 
     def role(self, name: str, operator: str, *, is_output: bool) -> Role:
-        """Say what a tensor is: part of the last layer, a hidden layer, an activation, or other."""
+        """Classify a tensor: part of the last layer, a hidden layer, an activation, or other."""
         if name in self.output_tensors:
             return "output"
         if any(name in (layer.linear, layer.preactivation) for layer in self.layers):
@@ -82,34 +76,34 @@ def find_layers(graph: Graph) -> LayerTable:
 
     A linear operator is a Conv, ConvTranspose, Gemm, MatMul or contracting Einsum, or a quantised
     or fused form of one, that multiplies a tensor which depends on the input by one which does
-    not. From its result the walk goes forward while one node alone reads it and that adds or
-    subtracts a constant, scales by one, normalises, casts, quantises, or changes the shape alone;
-    a normalisation may be written out in several nodes.
+    not. The walk goes forward from its result while a single node reads it that adds or subtracts
+    a constant, scales by one, normalises, casts, quantises, or only changes the shape; a
+    normalisation may be written out in several nodes.
 
-    An activation that is fused into an operator cannot be taken out again. The record's
-    ``operator`` then says so, as ``FusedConv+Relu``: both tensors hold what comes after it.
+    An activation that is fused into an operator cannot be separated again. The record's
+    ``operator`` names it, as in ``FusedConv+Relu``: both tensors hold values after it.
     """
     nodes = _Nodes(graph)
     depth = nodes.path_lengths(value.name for value in graph.inputs)
-    # Where a linear operator lies further down, a result that is also a model output is a hidden
-    # layer that somebody exposed, not the last one.
+    # A result that is also a model output is an exposed hidden layer, not the last one, where
+    # another linear operator follows.
     leads_on = nodes.ancestors(operator.data for operator in nodes.linear.values())
     layers = []
     output_tensors: set[str] = set()
     walks = {operator.result: walk(graph, operator) for operator in nodes.linear.values()}
     bypassing = find_shortcut_layers(
-        graph, nodes.reads, nodes.linear, {result: one.end for result, one in walks.items()}
+        graph, nodes.reads, nodes.linear, {result: path.end for result, path in walks.items()}
     )
     for number, operator in enumerate(nodes.linear.values(), start=1):
-        found = walks[operator.result]
+        path = walks[operator.result]
         tail = set() if operator.result in leads_on else _tail(graph, operator)
         output_tensors |= tail
         layers.append(
             LayerRecord(
                 number=number,
-                operator=operator.label(readers(graph, found.end)),
-                linear=found.linear,
-                preactivation=found.preactivation,
+                operator=operator.label(readers(graph, path.end)),
+                linear=path.linear,
+                preactivation=path.preactivation,
                 output=bool(tail),
                 shortcut=operator.result in bypassing,
                 path=depth[operator.result],
@@ -127,7 +121,7 @@ class _Nodes:
         self.linear: dict[str, LinearOperator] = {}
         self.reads: list[tuple[onnx.NodeProto, list[str]]] = []
         reads: dict[str, list[str]] = {}
-        # What a node's subgraphs take from outside is read as well.
+        # A node also reads what its subgraphs take from outside.
         for name, consumers in graph.consumers.items():
             for node in consumers:
                 reads.setdefault(_key(node), []).append(name)
@@ -148,12 +142,12 @@ class _Nodes:
         return lengths
 
     def ancestors(self, tensors: Iterable[str]) -> set[str]:
-        """Give ``tensors`` and every tensor on which they depend."""
-        found = set(tensors)
+        """Collect ``tensors`` and every tensor on which they depend."""
+        ancestors = set(tensors)
         for node, reads in reversed(self.reads):
-            if not found.isdisjoint(node.output):
-                found.update(reads)
-        return found
+            if not ancestors.isdisjoint(node.output):
+                ancestors.update(reads)
+        return ancestors
 
 
 def _key(node: onnx.NodeProto) -> str:
@@ -161,9 +155,9 @@ def _key(node: onnx.NodeProto) -> str:
 
 
 def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
-    """Give the tensors from a linear operator's result to a model output; empty if it reaches none.
+    """Return the tensors from a linear operator's result to a model output, if it reaches one.
 
-    A model may give its logits and their softmax, so every reader is followed.
+    A model may return its logits and their softmax, so every reader is followed.
     """
     reached = {operator.result: OutputPath()}
     for node in graph.nodes:
@@ -187,7 +181,7 @@ def _tail(graph: Graph, operator: LinearOperator) -> set[str]:
 def _behind(
     graph: Graph, node: onnx.NodeProto, tensor: str, reached: Mapping[str, OutputPath]
 ) -> OutputPath | None:
-    """Give the path behind a node that reads a tensor on it; None where the path ends."""
+    """Return the path behind a node that reads a tensor on it; None where the path ends."""
     path = reached[tensor]
     if node.op_type in OUTPUT_FUNCTIONS:
         return path.through_function()
@@ -201,8 +195,8 @@ def _behind(
         return path
     if not path.function:
         return None
-    # The probability of the other of two classes, and both side by side; and codes for
-    # probabilities, none of which is negative.
+    # The probability of the other of two classes, both side by side, and codes of probabilities,
+    # none of which is negative.
     if node.op_type in ("QuantizeLinear", "Sub"):
         return path
     parts = [other for other in node.input if other in graph.dynamic]
@@ -210,7 +204,7 @@ def _behind(
 
 
 def _is_pointwise(graph: Graph, operator: LinearOperator) -> bool:
-    """Say whether a linear operator is a 1×1 convolution."""
+    """Whether a linear operator is a 1×1 convolution."""
     if "Conv" not in operator.node.op_type:
         return False
     kernel = next((list(a.ints) for a in operator.node.attribute if a.name == "kernel_shape"), None)

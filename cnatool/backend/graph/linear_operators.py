@@ -1,13 +1,14 @@
-"""Which nodes are linear operators: something that depends on the input, times constant weights."""
+"""Which nodes are linear operators: a tensor that depends on the input, times constant weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
+
+from cnatool.backend.graph.nodes import input_name
 
 if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
@@ -32,18 +33,18 @@ _INPUTS: dict[str, tuple[int, int, int | None]] = {
     "QLinearConv": (0, 3, 8),
     "QLinearMatMul": (0, 3, None),
 }
-# Where the weights may stand left as well as right.
+# Operators whose weights may be the left operand as well as the right one.
 _PRODUCTS = frozenset(
     {"FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"}
 )
-# What ONNX Runtime adds to a convolution's result before the activation.
+# The input that ONNX Runtime adds to a convolution's result before the activation.
 _SUMMAND = {"Conv": 3, "FusedConv": 3, "NhwcFusedConv": 3}
-# Zero point of the result; an operator without it gives values.
+# The input with the zero point of the result; without it the result is values, not codes.
 _RESULT_ZERO_POINT = {"QGemm": 8, "QLinearConv": 7, "QLinearMatMul": 7}
 _INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
-# What the runtime may put into the operator after a linear one: that operator and its bias input.
+# Operators after a linear one into which the runtime may move its bias, and their bias input.
 _LATE_BIAS = {"BiasGelu": 1, "FastGelu": 1, "SkipLayerNormalization": 4}
-# By type of the zero point; quantisation to floats has no such code.
+# By type of the zero point; a quantisation to floats has no lowest code.
 _LOWEST_CODE: dict[int, int] = {
     onnx.TensorProto.INT4: -8,
     onnx.TensorProto.INT8: -128,
@@ -64,11 +65,11 @@ class LinearOperator:
     data, weights : str
         The operand that depends on the input, and the one that does not.
     bias : str
-        The bias that it adds by itself; empty where there is none.
+        The bias that it adds itself; empty where there is none.
     summand : str or None
         A tensor that is added to its result within the operator.
     nonlinearity : str or None
-        The activation that is fused into it: its result is no pre-activation.
+        The activation that is fused into it: its result is not a pre-activation.
     codes : bool
         Its result is integers that stand for values.
     """
@@ -83,17 +84,17 @@ class LinearOperator:
 
     @property
     def biased(self) -> bool:
-        """Whether it adds a bias by itself."""
+        """Whether it adds a bias itself."""
         return bool(self.bias)
 
     @property
     def result(self) -> str:
-        """The tensor that it makes."""
+        """The tensor that it computes."""
         name: str = self.node.output[0]
         return name
 
     def label(self, readers: list[onnx.NodeProto]) -> str:
-        """Name the operator, with what is fused into it and into the ``readers`` of its result."""
+        """Describe the operator, what is fused into it and into the ``readers`` of its result."""
         parts = [self.node.op_type]
         if self.summand is not None:
             parts.append("Add")
@@ -116,9 +117,9 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
     bias = _INPUTS[node.op_type][2] if node.op_type in _INPUTS else None
     summand = _SUMMAND.get(node.op_type)
     zero_point = _RESULT_ZERO_POINT.get(node.op_type)
-    quantised = zero_point is not None and bool(_input(node, zero_point))
+    quantised = zero_point is not None and bool(input_name(node, zero_point))
     nonlinearity = next(
-        (given.s.decode() for given in node.attribute if given.name == "activation"), None
+        (each.s.decode() for each in node.attribute if each.name == "activation"), None
     )
     if quantised and zero_point is not None and clips_at_zero(graph, node, zero_point):
         nonlinearity = "Relu"
@@ -126,37 +127,30 @@ def linear_operator(graph: Graph, node: onnx.NodeProto) -> LinearOperator | None
         node=node,
         data=operands[0],
         weights=operands[1],
-        bias="" if bias is None else _input(node, bias),
-        summand=None if summand is None else _input(node, summand) or None,
+        bias="" if bias is None else input_name(node, bias),
+        summand=None if summand is None else input_name(node, summand) or None,
         nonlinearity=nonlinearity or None,
         codes=quantised or node.op_type in _INTEGER,
     )
 
 
 def constant_shape(graph: Graph, name: str) -> tuple[int, ...] | None:
-    """Give the shape of an initializer or Constant; None for what nodes compute from such."""
-    tensor = _constant(graph, name)
+    """Return the shape of an initializer or Constant; None for a tensor that nodes compute."""
+    tensor = graph.constants.get(name)
     return None if tensor is None else tuple(tensor.dims)
 
 
 def clips_at_zero(graph: Graph, node: onnx.NodeProto, zero_point: int) -> bool:
-    """Say whether the quantisation of a node's result has no code for a negative value.
+    """Whether the quantisation of a node's result has no code for a negative value.
 
-    Quantisers leave out a Relu before such a quantisation, because it does the same.
-
-    Parameters
-    ----------
-    graph : Graph
-    node : NodeProto
-        A QuantizeLinear, or an operator that quantises its result.
-    zero_point : int
-        Number of the input that is the zero point.
+    Quantisers leave out a Relu before such a quantisation, which has the same effect.
+    ``zero_point`` is the number of the input with the zero point.
     """
-    name = _input(node, zero_point)
+    name = input_name(node, zero_point)
     if not name:
-        kinds = [given.i for given in node.attribute if given.name == "output_dtype" and given.i]
+        kinds = [each.i for each in node.attribute if each.name == "output_dtype" and each.i]
         return not kinds or _LOWEST_CODE.get(kinds[0]) == 0
-    code = _constant(graph, name)
+    code = graph.constants.get(name)
     if code is None or code.data_location == onnx.TensorProto.EXTERNAL:
         return False
     lowest = _LOWEST_CODE.get(code.data_type)
@@ -164,7 +158,7 @@ def clips_at_zero(graph: Graph, node: onnx.NodeProto, zero_point: int) -> bool:
 
 
 def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
-    """Give the names of data and weights; None if they are not that."""
+    """Return the names of data and weights; None if the node is no linear operator."""
     if node.op_type == "Einsum":
         if len(node.input) != 2 or not _contracts(node):
             return None
@@ -177,47 +171,17 @@ def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
     if node.op_type in _PRODUCTS or node.op_type == "Einsum":
         pairs.append((weights, data))
     for left, right in pairs:
-        names = _input(node, left), _input(node, right)
+        names = input_name(node, left), input_name(node, right)
         if names[0] in graph.dynamic and names[1] and names[1] not in graph.dynamic:
             return names
     return None
 
 
-def _constant(graph: Graph, name: str) -> onnx.TensorProto | None:
-    """Find an initializer or the value of a Constant."""
-    found = [tensor for tensor in graph.model.graph.initializer if tensor.name == name]
-    node = graph.producer.get(name)
-    if node is not None and node.op_type == "Constant":
-        found += filter(None, [constant_value(node)])
-    return found[0] if found else None
-
-
-def constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """Give the value of a Constant, in whichever attribute it is; None for a sparse one or text."""
-    for given in node.attribute:
-        if given.name == "value":
-            tensor: onnx.TensorProto = given.t
-            return tensor
-        if given.name in ("value_float", "value_floats"):
-            floats = np.float32(given.f) if given.name == "value_float" else given.floats
-            return numpy_helper.from_array(np.asarray(floats, np.float32))
-        if given.name in ("value_int", "value_ints"):
-            integers = given.i if given.name == "value_int" else given.ints
-            return numpy_helper.from_array(np.asarray(integers, np.int64))
-    return None
-
-
 def _contracts(node: onnx.NodeProto) -> bool:
-    """Say whether an Einsum of two tensors sums over an index that both have."""
+    """Whether an Einsum of two tensors sums over an index that both have."""
     equation = next(
-        (given.s.decode() for given in node.attribute if given.name == "equation"), ""
+        (each.s.decode() for each in node.attribute if each.name == "equation"), ""
     ).replace(" ", "")
     operands, _, result = equation.partition("->")
     left, _, right = operands.partition(",")
     return bool((set(left) & set(right) - {"."}) - set(result)) and "->" in equation
-
-
-def _input(node: onnx.NodeProto, number: int) -> str:
-    """Give the name of an input; empty where the node does not have it."""
-    name: str = node.input[number] if number < len(node.input) else ""
-    return name

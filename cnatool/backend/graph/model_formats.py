@@ -26,7 +26,7 @@ _TENSORFLOW = (
 )
 _TFLITE = "Convert it with tf2onnx: python -m tf2onnx.convert --tflite FILE --output model.onnx"
 _OTHER = "Give the .onnx file that it was made from, or export the network to ONNX"
-# How a file begins, what it is, and what to do.
+# Place and bytes of a signature, what the file is, and what to do.
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, LFS_SIGNATURE, "a Git LFS pointer, not the model that it stands for", LFS_ADVICE),
     (
@@ -102,7 +102,7 @@ def _zip(content: bytes) -> tuple[str, str]:
 
 
 def folder_text(path: Path) -> str:
-    """Say what a folder given as a model is, and what to give instead."""
+    """Describe a folder that is passed as a model, and what to pass instead."""
     if (path / "saved_model.pb").exists():
         return f"{path} is a TensorFlow SavedModel. {_TENSORFLOW.replace('FOLDER', str(path))}."
     models = sorted(file.name for file in path.glob("*.onnx"))

@@ -1,4 +1,4 @@
-"""Which tensors of a graph can be exposed, and the promotion of tensors to outputs."""
+"""Which tensors of a graph can be exposed, and how they become outputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.graph.random_operators import find_random_tensors
+from cnatool.records.skipped import CONSTANT, SHAPE_ARITHMETIC, random_reason, subgraph_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
 
-# Of the names of tensors and constants that are added to a graph.
+# Prefix of the names of tensors and constants that are added to a graph.
 PREFIX = "cnatool::"
 # Element types that NumPy has no arrays for, and the smallest one that holds all their values.
 _CASTS = {
@@ -37,7 +38,7 @@ _CASTS = {
 
 
 def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
-    """Sort every tensor of a graph into those that can be exposed and those that are left out."""
+    """List the tensors of a graph that can be exposed, and those that cannot."""
     names: list[str] = []
     skipped: list[SkippedTensor] = []
     random = find_random_tensors(graph)
@@ -48,33 +49,31 @@ def list_exposable(graph: Graph) -> tuple[list[str], list[SkippedTensor]]:
             if name in graph.dynamic:
                 names.append(name)
             elif name in graph.shape_arithmetic:
-                skipped.append(
-                    SkippedTensor(name, node.op_type, "depends on an input's shape alone")
-                )
+                skipped.append(SkippedTensor(name, node.op_type, SHAPE_ARITHMETIC))
             elif name in random:
-                reason = f"random ({random[name]}), whatever the input"
+                reason = random_reason(random[name])
                 skipped.append(SkippedTensor(name, node.op_type, reason))
             else:
-                skipped.append(SkippedTensor(name, node.op_type, "constant"))
+                skipped.append(SkippedTensor(name, node.op_type, CONSTANT))
         for inner in inner_nodes(node):
-            reason = f"inside {node.op_type}: cannot be an output of the graph"
+            reason = subgraph_reason(node.op_type)
             skipped.extend(
                 SkippedTensor(name, inner.op_type, reason) for name in inner.output if name
             )
-    made = {name for node in graph.nodes for name in node.output}
-    given = {value.name for value in graph.inputs}
+    computed = {name for node in graph.nodes for name in node.output}
+    inputs = {value.name for value in graph.inputs}
     for name in dict.fromkeys(graph.output_names):
-        if name in given:
+        if name in inputs:
             skipped.append(SkippedTensor(name, "Input", "a model input, returned unchanged"))
-        elif name not in made:
-            skipped.append(SkippedTensor(name, "Constant", "constant"))
+        elif name not in computed:
+            skipped.append(SkippedTensor(name, "Constant", CONSTANT))
     return names, skipped
 
 
 def add_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Copy a model with more outputs.
 
-    Outputs go in by name alone: the runtime infers type and shape, and a wrong one could not load.
+    Outputs are added by name alone: the runtime infers type and shape, and refuses wrong ones.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -85,36 +84,36 @@ def add_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto
 
 
 def _running_statistics(graph: onnx.GraphProto) -> list[str]:
-    """Name what a BatchNormalization in training mode gives beside its result.
+    """List the running statistics that a BatchNormalization in training mode returns.
 
-    As outputs of the graph they have memory of their own. Otherwise the runtime writes them over
-    the statistics that it reads, which may be the scale or the shift as well, and later runs then
-    compute with other weights.
+    As outputs of the graph they have memory of their own. Otherwise the runtime overwrites the
+    statistics that it reads, which may be the scale or the shift as well, and later runs compute
+    with other weights.
     """
-    found = []
+    names = []
     for number, node in enumerate(graph.node):
         if node.op_type != "BatchNormalization" or len(node.output) < 2:
             continue
         for place, name in enumerate(node.output[1:], 1):
             if not name:
-                # Without a name the runtime reads memory that is not there.
+                # Without a name the runtime reads memory that is not its own.
                 node.output[place] = f"{PREFIX}running statistics {number} {place}"
-        found += node.output[1:]
-    return found
+        names += node.output[1:]
+    return names
 
 
 @dataclass(frozen=True, slots=True)
 class ReadableModel:
-    """A model all of whose chosen tensors can be read as NumPy arrays.
+    """A model whose chosen tensors can all be read as NumPy arrays.
 
     Attributes
     ----------
     model : onnx.ModelProto
         The model with more outputs.
     outputs : tuple of str
-        What to fetch for each of the chosen tensors, in their order.
+        The output to fetch for each chosen tensor, in their order.
     casts : dict of str to str
-        Of the tensors that are cast, the output that stands for each.
+        The output that stands for each tensor that is cast.
     """
 
     model: onnx.ModelProto
@@ -125,15 +124,10 @@ class ReadableModel:
 def make_readable(
     model: onnx.ModelProto, names: Sequence[str], types: Mapping[str, str] = MappingProxyType({})
 ) -> ReadableModel:
-    """Promote tensors, through a Cast where NumPy has no arrays of their type.
+    """Make tensors outputs of a model, through a Cast where NumPy has no arrays of their type.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-    names : sequence of str
-        The tensors.
-    types : mapping of str to str
-        Element types, as in ``bfloat16`` or ``tensor(bfloat16)``; none is cast without.
+    ``types`` are element types such as ``bfloat16`` or ``tensor(bfloat16)``, by name; a tensor
+    without one is not cast.
     """
     kinds = {name: element_type(types.get(name, "")) for name in names}
     casts = {name: f"{PREFIX}cast {name}" for name in names if needs_cast(kinds[name])}
@@ -146,12 +140,12 @@ def make_readable(
 
 
 def needs_cast(kind: str) -> bool:
-    """Say whether NumPy has no arrays of an ONNX element type."""
+    """Whether NumPy has no arrays of an ONNX element type."""
     return element_type(kind) in _CASTS
 
 
 def array_dtype(kind: str) -> np.dtype[Any]:
-    """Give the type of the arrays in which tensors of an ONNX element type are read."""
+    """Return the dtype of the arrays in which tensors of an ONNX element type are read."""
     name = element_type(kind)
     names = {"float": "FLOAT", "double": "DOUBLE"}
     number = _CASTS.get(name) or onnx.TensorProto.DataType.Value(names.get(name, name.upper()))
@@ -159,5 +153,5 @@ def array_dtype(kind: str) -> np.dtype[Any]:
 
 
 def element_type(kind: str) -> str:
-    """Give the element type that ``tensor(…)`` names, ONNX Runtime's way of writing a type."""
+    """Return the element type in ``tensor(…)``, ONNX Runtime's way of writing a type."""
     return kind.removeprefix("tensor(").removesuffix(")")

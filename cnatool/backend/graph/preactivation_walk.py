@@ -44,8 +44,7 @@ _NORMALIZATIONS = frozenset(
         "SimplifiedLayerNormalization",
     }
 )
-# What a normalisation over the sample's own mean and deviation is written in where it is no
-# operator by itself.
+# Operators of a normalisation by the sample's own mean and deviation that is written out.
 _MEANS = frozenset({"GlobalAveragePool", "ReduceMean"})
 _QUOTIENTS = frozenset({"Div", "Reciprocal"})
 _MOMENTS = (
@@ -66,7 +65,7 @@ _MOMENTS = (
     }
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
-# More than the longest such spelling has.
+# More nodes than any such normalisation has.
 _MOST_MOMENT_NODES = 24
 FLOATS = frozenset(
     {
@@ -80,51 +79,38 @@ FLOATS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Where the walk from a linear operator leads.
+    """Where the walk from a linear operator leads."""
 
-    Attributes
-    ----------
-    linear : str
-        The operator's result with its bias, as values.
-    preactivation : str
-        What enters the nonlinearity or the residual addition, in the shape in which it was
-        computed: changes of shape at the end of the walk leave its sum as it is, but may merge
-        the sample axis with another or move the channels.
-    end : str
-        The tensor at which the walk stops, after those changes.
-    """
-
+    # The operator's result with its bias, as values.
     linear: str
+    # What enters the nonlinearity or the residual addition, in the shape in which it was computed:
+    # changes of shape at the end of the walk leave its sum unchanged, but may merge the sample axis
+    # with another or move the channels.
     preactivation: str
+    # The tensor at which the walk stops, after those changes.
     end: str
 
 
 def walk(graph: Graph, operator: LinearOperator) -> Walk:
-    """Follow a linear operator's result as far as it only shifts, scales, normalises or reshapes.
-
-    Parameters
-    ----------
-    graph : Graph
-    operator : LinearOperator
-    """
+    """Follow the result of a linear operator through shifts, scales, normalisations and shapes."""
     tensor = linear = preactivation = operator.result
     biased, codes = operator.biased, operator.codes
-    # Several samples' rows may lie along one axis while the operator runs; the reshaping before it
-    # and after it are one, and only after the second does the tensor have a sample axis.
+    # Samples may be merged with another axis while the operator runs; the reshapes before and after
+    # it belong together, and only after the second one does the tensor have a sample axis.
     source = graph.producer.get(operator.data)
     merged = source is not None and source.op_type == "Reshape"
     reshaped = False  # into another shape than it was computed in
     own = True  # nothing has changed the values since the operator and its bias
-    while (found := _next(graph, tensor)) is not None:
-        step, after = found
+    while (following := _next(graph, tensor)) is not None:
+        step, after = following
         if operator.nonlinearity is not None and not (codes or step == "ReorderOutput"):
             break
         if step in _ADDITIONS and _addend_shape(graph, after) == ():
-            # one number for all units: a hard sigmoid's, say
+            # one number for all units, such as that of a hard sigmoid
             break
         cut = reshaped and own and not codes and step in ("Div", "Mul")
         if cut and _is_by_one_number(graph, after):
-            # the temperature of an attention, whose heads have been split off
+            # the temperature of an attention, after its heads were split off
             break
         tensor = after
         restored = merged and step == "Reshape"
@@ -144,7 +130,7 @@ def walk(graph: Graph, operator: LinearOperator) -> Walk:
 
 
 def readers(graph: Graph, tensor: str) -> list[onnx.NodeProto]:
-    """Give the nodes that read a tensor's values, one entry a use."""
+    """List the nodes that read a tensor's values, one entry per use."""
     return [
         node
         for node in graph.consumers.get(tensor, [])
@@ -154,22 +140,14 @@ def readers(graph: Graph, tensor: str) -> list[onnx.NodeProto]:
 
 
 def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
-    """Say whether a node only shifts, scales, normalises or reshapes a tensor that it reads.
-
-    Parameters
-    ----------
-    graph : Graph
-    node : NodeProto
-    tensor : str
-        One of its inputs.
-    """
+    """Whether a node only shifts, scales, normalises or reshapes a tensor that it reads."""
     first = bool(node.input and node.input[0] == tensor)
     if node.op_type == "QuantizeLinear":
-        # Half of a pair only: what it gives by itself are codes, not values.
+        # Only as half of a pair: its own results are codes, not values.
         pair = [reader.op_type for reader in readers(graph, node.output[0])]
         return first and pair == ["DequantizeLinear"] and not clips_at_zero(graph, node, 2)
     if node.op_type == "Cast":
-        return any(given.name == "to" and given.i in FLOATS for given in node.attribute)
+        return any(each.name == "to" and each.i in FLOATS for each in node.attribute)
     if node.op_type in SHAPE_CHANGES | _NORMALIZATIONS | {"DequantizeLinear"}:
         return first
     if node.op_type == "QLinearAdd":
@@ -185,17 +163,17 @@ def passes(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
 
 
 def _next(graph: Graph, tensor: str) -> tuple[str, str] | None:
-    """Give the operator of the next step and the tensor it leads to; None where the walk ends."""
+    """Return the next operator and the tensor it leads to; None where the walk ends."""
     nodes = readers(graph, tensor)
     if len(nodes) == 1:
         node = nodes[0]
         return (node.op_type, node.output[0]) if passes(graph, node, tensor) else None
-    normalized = _normalized(graph, tensor) if nodes else None
+    normalized = _find_normalized(graph, tensor) if nodes else None
     return None if normalized is None else ("LayerNormalization", normalized)
 
 
 def _is_scale(graph: Graph, tensor: str) -> bool:
-    """Say whether a tensor is constant, or the scale with which a tensor was quantised."""
+    """Whether a tensor is constant, or the scale with which a tensor was quantised."""
     if tensor not in graph.dynamic:
         return True
     node = graph.producer.get(tensor)
@@ -207,7 +185,7 @@ def _is_scale(graph: Graph, tensor: str) -> bool:
 
 
 def _is_by_one_number(graph: Graph, product: str) -> bool:
-    """Say whether a tensor is the product of another with one number."""
+    """Whether a tensor is the product of another with one number."""
     constants = [name for name in graph.producer[product].input if name not in graph.dynamic]
     shapes = [constant_shape(graph, name) for name in constants]
     return any(
@@ -217,7 +195,7 @@ def _is_by_one_number(graph: Graph, product: str) -> bool:
 
 
 def _addend_shape(graph: Graph, total: str) -> tuple[int, ...] | None:
-    """Give the shape of the constant of which a tensor is the sum; None where it is not known."""
+    """Return the shape of the constant operand of a sum; None where it is not known."""
     node = graph.producer[total]
     operands = (0, 3) if node.op_type == "QLinearAdd" else (0, 1)
     constants = [node.input[i] for i in operands if node.input[i] not in graph.dynamic]
@@ -225,7 +203,7 @@ def _addend_shape(graph: Graph, total: str) -> tuple[int, ...] | None:
 
 
 def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
-    """Say whether the constant in a sum has one number a unit, as a position code has not."""
+    """Whether the constant in a sum has one number per unit, unlike a position embedding."""
     shape = _addend_shape(graph, total)
     if shape is None or operator.node.op_type == "Einsum" or sum(n > 1 for n in shape) <= 1:
         return True
@@ -233,11 +211,11 @@ def _is_bias(graph: Graph, operator: LinearOperator, total: str) -> bool:
     return weights is not None and math.prod(shape) == weights[-1]
 
 
-def _normalized(graph: Graph, tensor: str) -> str | None:
-    """Give what a normalisation written out in several nodes makes of a tensor, if it is one.
+def _find_normalized(graph: Graph, tensor: str) -> str | None:
+    """Find the result of a normalisation of a tensor that is written out in several nodes.
 
-    Those nodes read nothing else that depends on the input, take a mean and a square root, divide,
-    and meet again in one tensor.
+    Those nodes read nothing else that depends on the input, compute a mean and a square root,
+    divide, and meet again in one tensor.
     """
     inside = dict.fromkeys([tensor])
     passed: dict[str, str] = {}

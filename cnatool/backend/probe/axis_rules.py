@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
-
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.probe.counted_lengths import ALL, NONE, Axes, CountedLengths
 from cnatool.backend.probe.operator_shapes import (
     BROADCAST,
@@ -19,42 +16,32 @@ from cnatool.backend.probe.operator_shapes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import onnx
 
 
 class CountedRules(CountedLengths):
-    """The counted axes of each tensor, one node after another.
-
-    Parameters and attributes are those of `CountedLengths`.
-    """
+    """Finds the counted axes of each tensor, one node after another."""
 
     def add(self, node: onnx.NodeProto, captures: Sequence[str] = ()) -> None:
-        """Find the counted axes of what a node makes."""
-        if node.op_type == "Constant" and node.attribute:
-            value = onnx.helper.get_attribute_value(node.attribute[0])
-            if isinstance(value, onnx.TensorProto):
-                self._add_constant(node.output[0], value)
-            elif node.attribute[0].name in ("value_int", "value_ints"):
-                self._constants[node.output[0]] = np.asarray(value)
+        """Find the counted axes of a node's results."""
+        if node.op_type == "Constant":
             return
         self._count(node)
-        found = self._counted(node, captures)
-        for name, axes in zip(node.output, found, strict=False):
+        for name, axes in zip(node.output, self._result_axes(node, captures), strict=False):
             rank = len(self._shapes[name]) if name in self._shapes else len(ALL)
             if name and (kept := frozenset(axis for axis in axes if 0 <= axis < rank)):
                 self.axes[name] = kept
 
-    def _counted(self, node: onnx.NodeProto, captures: Sequence[str]) -> list[Axes]:
+    def _result_axes(self, node: onnx.NodeProto, captures: Sequence[str]) -> list[Axes]:
         """Return the counted axes of each of a node's results."""
         results = len(node.output)
-        rule: Callable[[onnx.NodeProto], Axes | list[Axes]] | None = getattr(
-            self, f"_{node.op_type.lower()}", None
-        )
         if node.op_type in ("If", "Loop", "Scan"):
             return [self._nested(node, captures, place) for place in range(results)]
-        if node.domain in ("", "ai.onnx") and rule is not None:
-            found = rule(node)
-            return found if isinstance(found, list) else [found] * results
+        if node.domain in ("", "ai.onnx") and node.op_type in _RULES:
+            axes = _RULES[node.op_type](self, node)
+            return axes if isinstance(axes, list) else [axes] * results
         operands = [self._of(node, place) for place in range(len(node.input))]
         if not any(operands) or node.op_type in ("Shape", "Size"):
             return [NONE] * results
@@ -91,13 +78,13 @@ class CountedRules(CountedLengths):
             rank = max(r for r in ranks if r is not None)
         if rank is None:
             return ALL
-        found = NONE
+        axes = NONE
         for name in counted:
             own = self._rank(name)
             if own is None:
                 return ALL
-            found |= frozenset(axis + rank - own for axis in self.axes[name])
-        return found
+            axes |= frozenset(axis + rank - own for axis in self.axes[name])
+        return axes
 
     def _reduced(self, node: onnx.NodeProto) -> Axes:
         counted = self._of(node, 0)
@@ -118,10 +105,10 @@ class CountedRules(CountedLengths):
 
     # Operators that count.
 
-    def _nonzero(self, node: onnx.NodeProto) -> Axes:
+    def _non_zero(self, node: onnx.NodeProto) -> Axes:
         return frozenset({1}) if self._varies(node) else NONE
 
-    def _nonmaxsuppression(self, node: onnx.NodeProto) -> Axes:
+    def _non_max_suppression(self, node: onnx.NodeProto) -> Axes:
         return frozenset({0}) if self._varies(node) else NONE
 
     def _compress(self, node: onnx.NodeProto) -> Axes:
@@ -156,7 +143,7 @@ class CountedRules(CountedLengths):
     def _range(self, node: onnx.NodeProto) -> Axes:
         return frozenset({0}) if any(self._value_counts(n) for n in node.input) else NONE
 
-    def _constantofshape(self, node: onnx.NodeProto) -> Axes:
+    def _constant_of_shape(self, node: onnx.NodeProto) -> Axes:
         return self._shape_axes(node, 0)
 
     def _expand(self, node: onnx.NodeProto) -> Axes:
@@ -167,8 +154,8 @@ class CountedRules(CountedLengths):
         length = self._length(node.input[1])
         if rank is None or own is None or length is None:
             return ALL
-        found = frozenset(axis + rank - own for axis in counted)
-        return found | frozenset(k + rank - length for k in places)
+        kept = frozenset(axis + rank - own for axis in counted)
+        return kept | frozenset(k + rank - length for k in places)
 
     def _tile(self, node: onnx.NodeProto) -> Axes:
         return self._of(node, 0) | self._shape_axes(node, 1)
@@ -183,13 +170,13 @@ class CountedRules(CountedLengths):
         sizes = self._shape_axes(node, 2) | self._shape_axes(node, 3)
         return self._of(node, 0) | (sizes if len(node.input) > 2 else NONE)
 
-    def _topk(self, node: onnx.NodeProto) -> Axes:
+    def _top_k(self, node: onnx.NodeProto) -> Axes:
         rank = self._rank(node.input[0])
         if not self._shape_axes(node, 1):
             return self._of(node, 0)
         return self._of(node, 0) | ({self._int(node, "axis", -1) % rank} if rank else ALL)
 
-    def _onehot(self, node: onnx.NodeProto) -> Axes:
+    def _one_hot(self, node: onnx.NodeProto) -> Axes:
         rank = self._rank(node.input[0])
         depth, counted = self._shape_axes(node, 1), self._of(node, 0)
         if not depth and not counted:
@@ -266,14 +253,13 @@ class CountedRules(CountedLengths):
         before, after = self._shapes.get(node.input[0]), self._shapes.get(node.output[0])
         if before is None or after is None or 0 in before or 0 in after:
             return ALL
-        found = frozenset(places)
-        if places:  # what is left for -1 depends on them
-            shape = self._ints(node, 1, "")
-            found = ALL if shape is None else found
+        axes = frozenset(places)
+        if places and self._ints(node, 1, "") is None:  # the axis with -1 depends on them
+            axes = ALL
         for old, new in pair_reshaped_axes(before, after):
             if counted & set(old):
-                found |= frozenset(new)
-        return found
+                axes |= frozenset(new)
+        return axes
 
     def _concat(self, node: onnx.NodeProto) -> Axes:
         return frozenset[int]().union(*(self._of(node, k) for k in range(len(node.input))))
@@ -292,7 +278,7 @@ class CountedRules(CountedLengths):
             | frozenset(k + width - 1 for k in data if k > axis)
         )
 
-    def _gathernd(self, node: onnx.NodeProto) -> Axes:
+    def _gather_nd(self, node: onnx.NodeProto) -> Axes:
         data, indices = self._of(node, 0), self._of(node, 1)
         if not data and not indices:
             return NONE
@@ -307,7 +293,7 @@ class CountedRules(CountedLengths):
             | frozenset(width + k - taken for k in data if k >= taken)
         )
 
-    def _gatherelements(self, node: onnx.NodeProto) -> Axes:
+    def _gather_elements(self, node: onnx.NodeProto) -> Axes:
         return self._of(node, 1)
 
     def _matmul(self, node: onnx.NodeProto) -> Axes:
@@ -322,18 +308,16 @@ class CountedRules(CountedLengths):
         kept |= {k + rank - second for k in right if k != second - 2}
         return frozenset(kept)
 
-    _matmulinteger = _matmul
-
     def _gemm(self, node: onnx.NodeProto) -> Axes:
         rows, columns = self._int(node, "transA", 0), 1 - self._int(node, "transB", 0)
-        found = {0} if rows in self._of(node, 0) else set()
-        found |= {1} if columns in self._of(node, 1) else set()
-        return frozenset(found)
+        axes = {0} if rows in self._of(node, 0) else set()
+        axes |= {1} if columns in self._of(node, 1) else set()
+        return frozenset(axes)
 
-    def _roialign(self, node: onnx.NodeProto) -> Axes:
+    def _roi_align(self, node: onnx.NodeProto) -> Axes:
         return self._of(node, 1) & {0} | self._of(node, 0) & {1}
 
-    def _lstm(self, node: onnx.NodeProto) -> list[Axes]:
+    def _recurrent(self, node: onnx.NodeProto) -> list[Axes]:
         counted, last = self._of(node, 0), self._int(node, "layout", 0)
         time, batch = (1, 0) if last else (0, 1)
         state = frozenset({0 if last else 1}) if batch in counted else NONE
@@ -342,14 +326,12 @@ class CountedRules(CountedLengths):
         whole |= frozenset({0 if last else 2}) if batch in counted else NONE
         return [whole, state, state]
 
-    _gru = _rnn = _lstm
-
     # Subgraphs.
 
     def _nested(self, node: onnx.NodeProto, captures: Sequence[str], place: int) -> Axes:
-        """Judge a result of a subgraph by the operators in it: one that counts makes all count."""
+        """Judge a result of a subgraph by its operators: one that counts makes all axes count."""
         outer = any(self.axes.get(name) for name in (*node.input, *captures) if name)
-        inner = any(one.op_type in COUNTING for one in inner_nodes(node))
+        inner = any(each.op_type in COUNTING for each in inner_nodes(node))
         if outer or inner:
             return ALL
         trips = node.op_type == "Loop" and any(
@@ -357,6 +339,40 @@ class CountedRules(CountedLengths):
         )
         carried = len(node.input) - 2
         return frozenset({0}) if trips and place >= carried else NONE
+
+
+_RULES: Mapping[str, Callable[[CountedRules, onnx.NodeProto], Axes | list[Axes]]] = {
+    "Compress": CountedRules._compress,
+    "Concat": CountedRules._concat,
+    "ConstantOfShape": CountedRules._constant_of_shape,
+    "Expand": CountedRules._expand,
+    "Flatten": CountedRules._flatten,
+    "GRU": CountedRules._recurrent,
+    "Gather": CountedRules._gather,
+    "GatherElements": CountedRules._gather_elements,
+    "GatherND": CountedRules._gather_nd,
+    "Gemm": CountedRules._gemm,
+    "LSTM": CountedRules._recurrent,
+    "MatMul": CountedRules._matmul,
+    "MatMulInteger": CountedRules._matmul,
+    "NonMaxSuppression": CountedRules._non_max_suppression,
+    "NonZero": CountedRules._non_zero,
+    "OneHot": CountedRules._one_hot,
+    "Pad": CountedRules._pad,
+    "RNN": CountedRules._recurrent,
+    "Range": CountedRules._range,
+    "Reshape": CountedRules._reshape,
+    "Resize": CountedRules._resize,
+    "RoiAlign": CountedRules._roi_align,
+    "Slice": CountedRules._slice,
+    "Split": CountedRules._split,
+    "Squeeze": CountedRules._squeeze,
+    "Tile": CountedRules._tile,
+    "TopK": CountedRules._top_k,
+    "Transpose": CountedRules._transpose,
+    "Unique": CountedRules._unique,
+    "Unsqueeze": CountedRules._unsqueeze,
+}
 
 
 def _convolved(operator: str, operands: Sequence[Axes]) -> Axes:

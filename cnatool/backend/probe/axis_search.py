@@ -1,4 +1,4 @@
-"""Sample axes, found by comparing what runs on different samples gave."""
+"""Sample axes, found by comparing the results of runs on different samples."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from cnatool.backend.probe.closeness import same_values
 from cnatool.backend.probe.sample_axis import SampleAxis
+from cnatool.records.skipped import no_axis_reason, no_fixed_axis_reason, no_single_axis_reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ _ORDERS: tuple[Merged, ...] = ("NT", "TN")
 
 
 def find_only_axis(shapes: Collection[tuple[int, ...]]) -> SampleAxis | str:
-    """Find the sample axis in what runs of one sample gave; none, where it was taken away."""
+    """Find the sample axis in runs of one sample: the first axis of length 1, or none."""
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
         return "its rank varies between samples"
@@ -37,11 +38,11 @@ def find_scaled_axis(
         return "its rank varies between batches"
     varying = [axis for axis in range(len(large)) if large[axis] != small[axis]]
     if not varying:
-        return f"no sample axis: shape {large} whatever the number of samples"
+        return no_axis_reason(large)
     factors = {axis: _factor(large[axis], small[axis], count) for axis in varying}
     scaling = [axis for axis, factor in factors.items() if factor]
     if len(scaling) != 1:
-        return f"no one sample axis: {large} for {count} samples, {small} for {count - 1}"
+        return no_single_axis_reason(large, small, count)
     (axis,) = scaling
     factor = factors[axis]
     if factor > 1 and len(varying) > 1:
@@ -49,23 +50,23 @@ def find_scaled_axis(
     return SampleAxis(axis, factor)
 
 
-def take_merged_order(found: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
+def take_merged_order(axis: SampleAxis, before: Sequence[SampleAxis]) -> SampleAxis | str:
     """Take the order of a merged axis from the input tensor, where values cannot show it."""
-    known = {reading.merged for reading in before if reading.factor == found.factor}
+    known = {reading.merged for reading in before if reading.factor == axis.factor}
     if len(known) == 1 and None not in known:
-        return replace(found, merged=known.pop())
+        return replace(axis, merged=known.pop())
     return "its order of samples cannot be determined"
 
 
 def find_merged_axis(
-    first: NDArray[Any], rolled: NDArray[Any], found: SampleAxis, before: Sequence[SampleAxis]
+    first: NDArray[Any], rolled: NDArray[Any], axis: SampleAxis, before: Sequence[SampleAxis]
 ) -> SampleAxis | str:
     """Determine how an axis is merged: in the right reading, results move as the samples do.
 
     Runs of different size cannot decide it where a sample's values depend on the others. Where
     both readings fit, as for a mask of equal values, the input tensor decides.
     """
-    readings = [SampleAxis(found.axis, found.factor, merged) for merged in _ORDERS]
+    readings = [SampleAxis(axis.axis, axis.factor, merged) for merged in _ORDERS]
     fitting = [
         reading
         for reading in readings
@@ -74,13 +75,13 @@ def find_merged_axis(
         )
     ]
     if len(fitting) > 1:
-        known = {reading.merged for reading in before if reading.factor == found.factor}
+        known = {reading.merged for reading in before if reading.factor == axis.factor}
         fitting = [reading for reading in fitting if {reading.merged} == known]
         if not fitting:
             return f"the order of samples along an axis cannot be determined: shape {first.shape}"
     if fitting:
         return fitting[0]
-    return f"samples are mixed along axis {found.axis}: shape {first.shape}"
+    return f"samples are mixed along axis {axis.axis}: shape {first.shape}"
 
 
 def _factor(large: int, small: int, count: int) -> int:
@@ -104,7 +105,7 @@ def find_rolled_axis(first: NDArray[Any], second: NDArray[Any], count: int) -> S
             return f"several axes may be the samples': shape {first.shape}"
         if fitting:
             return fitting[0]
-    return f"no sample axis: shape {first.shape} for the model's fixed batch of {count}"
+    return no_fixed_axis_reason(first.shape, count)
 
 
 def find_changed_axis(
@@ -112,7 +113,7 @@ def find_changed_axis(
 ) -> SampleAxis | None:
     """Find the axis along which the results changed in the one place where the samples did.
 
-    It is found where a sample's values depend on its place too, so that they do not move with it.
+    This works where a sample's values depend on its place too, so that they do not move with it.
     A recurrent operator that takes the samples for time changes behind that place, or before it.
     """
     if not changed or any(values.shape != first.shape for values in changed.values()):
@@ -128,7 +129,7 @@ def find_changed_axis(
 
 def _changed_rows(first: NDArray[Any], second: NDArray[Any]) -> list[int]:
     pairs = zip(first, second, strict=True)
-    return [i for i, (one, other) in enumerate(pairs) if not same_values(one, other)]
+    return [i for i, (before, after) in enumerate(pairs) if not same_values(before, after)]
 
 
 def _plain(value: NDArray[Any], count: int) -> Iterator[SampleAxis]:

@@ -1,4 +1,4 @@
-"""Equality of the values of two runs, but for rounding."""
+"""Equality of the values of two runs up to rounding."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def same_values(first: NDArray[Any], second: NDArray[Any]) -> bool:
-    """Say whether two arrays hold the same values, but for rounding."""
+    """Whether two arrays hold the same values up to rounding."""
     if first.shape != second.shape:
         return False
     if np.array_equal(first, second):
-        return True  # most are, and finding that out is cheap
+        return True  # the common case, and a cheap one
     if first.dtype.kind == "b" or (first.dtype.itemsize > 1 and first.dtype.kind in "iu"):
         return False
     if first.dtype.kind in "iu":

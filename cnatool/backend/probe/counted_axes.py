@@ -1,8 +1,8 @@
 """Axes whose length the values of an input decide, such as one that counts detections.
 
-Such an axis may be as long as there are samples, and its rows are still none of the samples'. From
-the operators that count (NonZero, Compress, Unique, NonMaxSuppression, a Range or Reshape to a
-computed length) it is followed through the graph until it is reduced away.
+Such an axis may happen to be as long as there are samples, and its rows are not samples. It is
+followed through the graph from the operators that count (NonZero, Compress, Unique,
+NonMaxSuppression, a Range or Reshape to a computed length) until it is reduced away.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.backend.graph.graph import captured_names
+from cnatool.backend.graph.nodes import captured_names
 from cnatool.backend.inputs import Samples
 from cnatool.backend.probe.axis_rules import CountedRules
 from cnatool.errors import BackendError
@@ -30,7 +30,7 @@ def find_counted_axes(
 ) -> dict[str, frozenset[int]]:
     """Find the axes of a graph's tensors whose length depends on the values of an input.
 
-    An operator of which nothing is known here passes them on to all axes of its results.
+    All axes of the results of an unknown operator count if one of its inputs has a counted axis.
     """
     if not graph.data_shaped:
         return {}
@@ -46,7 +46,7 @@ def provoke_shapes(
     rows: NDArray[np.intp],
     run: Callable[[NDArray[np.intp], Samples], Mapping[str, Any]],
 ) -> list[dict[str, tuple[int, ...]]]:
-    """Run a model on as many samples whose values are unlike the data's, where shapes may differ.
+    """Run a model on samples unlike the data's, where shapes may differ.
 
     Zeros and the negated samples change what is counted, also by operators of which nothing is
     known. The number of samples stays, and so must the length of a sample axis. There are no runs
@@ -54,14 +54,14 @@ def provoke_shapes(
     """
     if not graph.data_shaped:
         return []
-    found = []
+    shapes = []
     for provoke in (np.zeros_like, _negated):
         values = {name: provoke(value) for name, value in samples.values.items()}
         # Not every model takes such values.
         with suppress(BackendError):
-            given = run(rows, Samples(values, samples.constants))
-            found.append({name: np.shape(value) for name, value in given.items()})
-    return found
+            results = run(rows, Samples(values, samples.constants))
+            shapes.append({name: np.shape(value) for name, value in results.items()})
+    return shapes
 
 
 def _negated(value: NDArray[Any]) -> NDArray[Any]:

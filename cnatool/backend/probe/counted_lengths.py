@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from cnatool.backend.probe.operator_shapes import BROADCAST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cnatool.backend.graph.graph import Graph
 
@@ -26,33 +26,22 @@ _SMALL = 64
 class CountedLengths:
     """Which entries of the shapes that a graph computes depend on the values of an input.
 
-    Parameters
-    ----------
-    graph : Graph
-    shapes : mapping of str to tuple of int
-        Shapes that one run gave.
-
-    Attributes
-    ----------
-    axes : dict of str to frozenset of int
-        Counted axes of the tensors that were met.
+    ``shapes`` are those of tensors in one run.
     """
 
     def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        # Counted axes by tensor.
         self.axes: dict[str, Axes] = {}
         self._graph = graph
         self._shapes = dict(shapes)
         self._constants: dict[str, np.ndarray[Any, Any]] = {}
         # Places in a shape, or in what was computed from one, that hold a count.
         self._counts: dict[str, Axes] = {}
-        for tensor in graph.model.graph.initializer:
-            self._add_constant(tensor.name, tensor)
-
-    def _add_constant(self, name: str, tensor: onnx.TensorProto) -> None:
-        self._shapes.setdefault(name, tuple(tensor.dims))
-        external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if not external and int(np.prod(tensor.dims)) <= _SMALL:
-            self._constants[name] = numpy_helper.to_array(tensor)
+        for name, tensor in graph.constants.items():
+            self._shapes.setdefault(name, tuple(tensor.dims))
+            external = tensor.data_location == onnx.TensorProto.EXTERNAL
+            if not external and int(np.prod(tensor.dims)) <= _SMALL:
+                self._constants[name] = numpy_helper.to_array(tensor)
 
     def _of(self, node: onnx.NodeProto, place: int) -> Axes:
         return self.axes.get(node.input[place], NONE) if place < len(node.input) else NONE
@@ -62,9 +51,9 @@ class CountedLengths:
 
     def _ints(self, node: onnx.NodeProto, place: int, attribute: str) -> list[int] | None:
         """Return whole numbers that an attribute or a constant input holds; None where unknown."""
-        for given in node.attribute:
-            if given.name == attribute:
-                return [given.i] if given.type == given.INT else list(given.ints)
+        for each in node.attribute:
+            if each.name == attribute:
+                return [each.i] if each.type == each.INT else list(each.ints)
         if place < len(node.input) and node.input[place]:
             value = self._constants.get(node.input[place])
             return None if value is None else [int(i) for i in value.ravel()]
@@ -83,53 +72,54 @@ class CountedLengths:
 
     def _count(self, node: onnx.NodeProto) -> None:
         """Follow counts through the arithmetic of shapes."""
-        found: Axes
-        operator, inputs = node.op_type, [name for name in node.input if name]
-        counts = [self._value_counts(name) for name in inputs]
-        if operator == "Shape":
-            start, end = self._int(node, "start", 0), self._int(node, "end", len(ALL))
-            rank = self._rank(node.input[0])
-            if rank is not None:
-                start, end = (i + rank if i < 0 else i for i in (start, end))
-            elif start < 0 or end < 0:
-                start, end = 0, len(ALL)
-            found = frozenset(axis - start for axis in self._of(node, 0) if start <= axis < end)
-        elif operator == "Size":
-            found = ALL if self._of(node, 0) else NONE
-        elif not any(counts):
-            return
-        elif operator in ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"):
-            found = counts[0]
-        elif operator == "Gather" and node.input[1] in self._constants:
-            places = [int(i) for i in self._constants[node.input[1]].ravel()]
-            length = self._length(node.input[0])
-            if length is None and any(place < 0 for place in places):
-                found = ALL
-            else:
-                places = [place + (length or 0) if place < 0 else place for place in places]
-                found = frozenset(k for k, place in enumerate(places) if place in counts[0])
-        elif operator == "Slice" and (starts := self._ints(node, 1, "starts")) is not None:
-            steps = self._ints(node, 4, "steps")
-            plain = len(starts) == 1 and starts[0] >= 0 and steps in ([], [1])
-            found = frozenset(k - starts[0] for k in counts[0] if k >= starts[0]) if plain else ALL
-        elif operator == "Concat":
-            found, behind = NONE, 0
-            for name, counted in zip(inputs, counts, strict=True):
-                length = self._length(name)
-                if length is None:
-                    found = ALL
-                    break
-                found |= frozenset(behind + k for k in counted if k < length)
-                behind += length
-        elif operator in BROADCAST:
-            lengths = {self._length(name) for name in inputs}
-            found = frozenset[int]().union(*counts) if len(lengths) == 1 else ALL
-            if None in lengths:
-                found = ALL
+        counts = [self._value_counts(name) for name in node.input if name]
+        if node.op_type == "Shape":
+            places = self._shape_counts(node)
+        elif node.op_type == "Size":
+            places = ALL if self._of(node, 0) else NONE
+        elif any(counts):
+            places = self._arithmetic_counts(node, counts)
         else:
-            found = ALL
-        if found or any(counts):
-            self._counts.update((name, found) for name in node.output if name)
+            return
+        if places or any(counts):
+            self._counts.update((name, places) for name in node.output if name)
+
+    def _shape_counts(self, node: onnx.NodeProto) -> Axes:
+        start, end = self._int(node, "start", 0), self._int(node, "end", len(ALL))
+        rank = self._rank(node.input[0])
+        if rank is not None:
+            start, end = (i + rank if i < 0 else i for i in (start, end))
+        elif start < 0 or end < 0:
+            start, end = 0, len(ALL)
+        return frozenset(axis - start for axis in self._of(node, 0) if start <= axis < end)
+
+    def _arithmetic_counts(self, node: onnx.NodeProto, counts: Sequence[Axes]) -> Axes:
+        operator, inputs = node.op_type, [name for name in node.input if name]
+        lengths = [self._length(name) for name in inputs]
+        if operator in ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"):
+            return counts[0]
+        if operator == "Gather" and node.input[1] in self._constants:
+            places = [int(i) for i in self._constants[node.input[1]].ravel()]
+            if lengths[0] is None and any(place < 0 for place in places):
+                return ALL
+            places = [place + (lengths[0] or 0) if place < 0 else place for place in places]
+            return frozenset(k for k, place in enumerate(places) if place in counts[0])
+        if operator == "Slice" and (starts := self._ints(node, 1, "starts")) is not None:
+            steps = self._ints(node, 4, "steps")
+            if len(starts) != 1 or starts[0] < 0 or steps not in ([], [1]):
+                return ALL
+            return frozenset(k - starts[0] for k in counts[0] if k >= starts[0])
+        if operator == "Concat":
+            joined, before = NONE, 0
+            for length, counted in zip(lengths, counts, strict=True):
+                if length is None:
+                    return ALL
+                joined |= frozenset(before + k for k in counted if k < length)
+                before += length
+            return joined
+        if operator in BROADCAST and len(set(lengths)) == 1 and None not in lengths:
+            return frozenset[int]().union(*counts)
+        return ALL
 
     def _length(self, name: str) -> int | None:
         """Return the length of a vector of lengths, where it is known."""

@@ -17,26 +17,19 @@ if TYPE_CHECKING:
 
     from cnatool.backend.probe.sample_axis import SampleAxis
 
-# Of a larger batch no more samples than this are left out in turn.
+# At most so many samples are left out in turn.
 _LEFT_OUT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Regrouped:
-    """One run over some of the samples of a batch, in another company.
+    """One run over some of the samples of a batch, in another group or order."""
 
-    Attributes
-    ----------
-    rows : ndarray of int
-        The samples that the run was fed, as rows of the batch.
-    values : mapping of str to array
-        What it gave for each tensor.
-    compared : int
-        How many of the rows are compared, from the start.
-    """
-
+    # The samples of the run, as rows of the batch.
     rows: NDArray[np.intp]
+    # Each tensor in that run.
     values: Mapping[str, Any]
+    # How many of the rows are compared, from the start.
     compared: int
 
 
@@ -45,10 +38,10 @@ def run_regrouped(
 ) -> Iterator[Regrouped]:
     """Run the samples of a batch in other groups and another order.
 
-    Each sample alone shows every dependence on the others: on those before or after it, on a fixed
-    one, on extremes and means. A batch of one is special to some graphs, though, which refuse it or
-    drop its axis. For these, every sample is left out in turn, since an extreme is changed by one
-    sample only, and the order is rotated, in which no sample keeps its place or its predecessors.
+    A sample alone shows every dependence on the others: on those before or after it, on a fixed
+    one, on extremes and means. Some graphs refuse a batch of one, though, or drop its axis. For
+    these, samples are left out in turn, since a single sample may be the extreme, and the order is
+    rotated, so that no sample keeps its place or its predecessors.
     """
     every = np.arange(count)
     complete = True
@@ -83,7 +76,7 @@ def run_copies(
 def lies_along(name: str, axis: SampleAxis, rank: int, part: Regrouped) -> bool:
     """Whether an axis is as long as there are samples in another group.
 
-    A run of one sample may drop axes, which tells nothing.
+    A run of one sample may drop axes, which proves nothing.
     """
     shape = np.shape(part.values[name])
     dropped = len(part.rows) == 1 and len(shape) != rank
@@ -94,13 +87,13 @@ def depends_on_others(name: str, axis: SampleAxis, whole: NDArray[Any], part: Re
     """Whether a tensor's values for a sample differ between a batch and another group."""
     value = part.values[name]
     if np.ndim(value) != whole.ndim:
-        return False  # as where a batch of one loses an axis
-    given = axis.samples_first(value)[: part.compared]
+        return False  # a batch of one may lose an axis
+    values = axis.samples_first(value)[: part.compared]
     expected = axis.samples_first(whole)[part.rows[: part.compared]]
-    if given.shape != expected.shape:
-        # Where the shape depends on the data, sums are what is stored.
-        given, expected = _sums(given), _sums(expected)
-    return not same_values(expected, given)
+    if values.shape != expected.shape:
+        # Where the shape depends on the data, only sums are stored.
+        values, expected = _sums(values), _sums(expected)
+    return not same_values(expected, values)
 
 
 def _sums(rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Models bound to a small batch, run with a larger one where that gives the same."""
+"""Models bound to a small batch, run with a larger one where the values stay the same."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ BATCH = "cnatool_batch"
 def free_batch(
     graph: Graph, bound: int, samples: Samples, run: RunOptions, names: Collection[str]
 ) -> Graph | None:
-    """Free the batch axis of a model, if every tensor then still has the values that it had.
+    """Free the batch axis of a model; None where the values of a tensor would change.
 
-    A graph may have its batch written into reshapes as well: those that begin with it are freed
-    too. Where others remain the model fails with another batch or, worse, mixes samples; so its
-    results are compared with those of the model as it is.
+    A graph may also have its batch in the shapes of reshapes: those that begin with it are freed
+    too. Where others remain, the model fails with another batch or, worse, mixes samples; so its
+    results are compared with those of the original.
     """
     if not samples.distinct:
-        return None  # equal samples would look the same however they are mixed
-    freed = analyse_graph(graph.path, graph.files, _freed(graph.model, samples.values, bound))
+        return None  # equal samples look the same however they are mixed
+    freed = analyse_graph(graph.path, graph.files, _free_model(graph.model, samples.values, bound))
     try:
-        found = probe(freed, samples, bound=None, run=run)
-        read = [tensor.name for tensor in found.tensors]
-        types = {tensor.name: tensor.onnx_type for tensor in found.tensors}
+        result = probe(freed, samples, bound=None, run=run)
+        read = [tensor.name for tensor in result.tensors]
+        types = {tensor.name: tensor.onnx_type for tensor in result.tensors}
         exposed = make_readable(graph.model, read, types)
-        session = Session(exposed.model, graph.path, found.run)
+        session = Session(exposed.model, graph.path, result.run)
         groups = [
             session.run(exposed.outputs, samples.feeds(slice(start, start + bound)))
             for start in range(0, len(samples), bound)
         ]
     except (BackendError, ModelError):
         return None
-    rows = {tensor.name for tensor in found.tensors}
+    rows = {tensor.name for tensor in result.tensors}
     if not rows.issuperset(names):
         return None
-    if any(tensor.varies or not tensor.independent for tensor in found.tensors):
+    if any(tensor.varies or not tensor.independent for tensor in result.tensors):
         return None
-    for column, tensor in enumerate(found.tensors):
+    for column, tensor in enumerate(result.tensors):
         axis = SampleAxis.of(tensor.shape, tensor.batch_axis, tensor.merged)
         try:
             expected = np.concatenate([axis.samples_first(group[column]) for group in groups])
-        except ValueError:  # that axis is none of the samples' after all
+        except ValueError:  # that axis is not the samples' after all
             return None
-        if not same_values(axis.samples_first(found.values[tensor.name]), expected):
+        if not same_values(axis.samples_first(result.values[tensor.name]), expected):
             return None
     return freed
 
 
-def _freed(model: onnx.ModelProto, inputs: Iterable[str], bound: int) -> onnx.ModelProto:
-    """Copy a model whose inputs have a symbolic first axis, without what else it says of shapes."""
+def _free_model(model: onnx.ModelProto, inputs: Iterable[str], bound: int) -> onnx.ModelProto:
+    """Copy a model with a symbolic first axis of its inputs, and without other declared shapes."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     fed = set(inputs)
@@ -84,7 +84,7 @@ def _freed(model: onnx.ModelProto, inputs: Iterable[str], bound: int) -> onnx.Mo
 
 
 def _free_reshapes(graph: onnx.GraphProto, bound: int) -> None:
-    """Let reshapes to a constant shape that begins with the batch take the batch that comes."""
+    """Let reshapes to a constant shape that begins with the batch keep any batch."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -97,7 +97,7 @@ def _free_reshapes(graph: onnx.GraphProto, bound: int) -> None:
             continue
         shape = numpy_helper.to_array(constant).copy()
         if shape.ndim == 1 and shape.size and shape[0] == bound and (shape != 0).all():
-            shape[0] = 0  # as in the tensor that comes, unless zero may mean zero
+            shape[0] = 0  # the length of the input, unless allowzero is set
             kept = [a for a in node.attribute if a.name != "allowzero"]
             del node.attribute[:]
             node.attribute.extend(kept)

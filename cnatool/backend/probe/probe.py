@@ -1,9 +1,10 @@
-"""Small runs that tell each tensor's type, its shape for one sample, and its sample axis."""
+"""Small runs that show each tensor's type, its shape for one sample, and its sample axis."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,14 +27,20 @@ from cnatool.backend.probe.dependence import (
     run_copies,
     run_regrouped,
 )
-from cnatool.backend.probe.repeatability import UNOPTIMIZED, find_changes, unrepeatable_error
+from cnatool.backend.probe.repeatability import (
+    UNOPTIMIZED,
+    ChangedTensors,
+    find_changes,
+    unrepeatable_error,
+)
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import Session
 from cnatool.errors import BackendError
+from cnatool.records.skipped import counted_reason, not_numeric_reason, unknown_axis_reason
 from cnatool.records.store import SkippedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProbedTensor:
-    """What a probe found of one tensor.
+    """A tensor as a probe describes it.
 
     Attributes
     ----------
@@ -64,8 +71,7 @@ class ProbedTensor:
     varies : bool
         The rest of the shape depends on the data.
     independent : bool
-        A sample's values are the same whatever samples are beside it, as far as they are not
-        random.
+        A sample's values are the same whatever samples are beside it, apart from random ones.
     random : str or None
         The operator whose random numbers make its values differ from run to run.
     """
@@ -84,7 +90,7 @@ class ProbedTensor:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was found of a model, and what it gave.
+    """A model as a probe describes it, and the values of the first run.
 
     Attributes
     ----------
@@ -93,13 +99,13 @@ class Probe:
     skipped : list of SkippedTensor
         Tensors that cannot be stored a row a sample, with the reason.
     samples : Samples
-        What the first run was fed.
+        The input of the first run.
     values : dict of str to ndarray
-        What it gave for each tensor.
+        Each tensor in that run.
     run : RunOptions
-        How ONNX Runtime ran it: as asked, or not optimised where only that repeats itself.
+        How ONNX Runtime ran it: as asked, or unoptimised where only that is repeatable.
     counted : frozenset of str
-        Of ``skipped``, the tensors whose rows count what was found in the data.
+        Those of ``skipped`` whose rows count something in the data, such as detections.
     one_runs : bool
         The model was seen to run with one sample.
     """
@@ -123,158 +129,232 @@ def probe(
 ) -> Probe:
     """Run a model on two batches of different size and see what scales with the samples.
 
-    Parameters
-    ----------
-    graph : Graph
-    samples : Samples
-        Samples that all differ. The first run takes all, the second one less.
-    bound : int or None
-        The model accepts this number of samples only. With several, the second run takes them in
-        another order, and the sample axis is the one along which the results changed places. With
-        one, each sample has a run of its own, and all that a run gives belongs to its sample.
-    run : RunOptions
-        How ONNX Runtime runs it.
-    known : collection of str
-        Tensors that need no probe.
-
-    Raises
-    ------
-    ModelError, BackendError
-        If the model does not load or does not run.
+    All samples must differ. The first run takes all of them, the second one less. A model that is
+    bound to several takes them in another order instead, and the sample axis is the one along
+    which results changed places; with one, each sample has a run of its own, and all that a run
+    returns belongs to it. Tensors in ``known`` are left out.
     """
     names, skipped = list_exposable(graph)
     types, unreadable, session = read_types(graph, names, run)
     skipped += unreadable
     names = [name for name in types if name not in known]
-    count = len(samples)
+    first = samples.first(bound or len(samples))
     if not names:
-        return Probe([], skipped, samples.first(bound or count), {}, run)
+        return Probe([], skipped, first, {}, run)
     exposed = make_readable(graph.model, names, types)
     if exposed.casts or known:
         session = Session(exposed.model, graph.path, run)
-    rows = np.arange(count)
 
-    def ran(taken: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
-        values = session.run(exposed.outputs, fed.feeds(taken))
-        return dict(zip(names, values, strict=True))
+    def run_rows(rows: NDArray[np.intp], fed: Samples = samples) -> dict[str, Any]:
+        return dict(zip(names, session.run(exposed.outputs, fed.feeds(rows)), strict=True))
 
-    single, fixed_batch = bound == 1, bound is not None
-    fed_rows = rows[:1] if single else rows
-    large = ran(fed_rows)
-    # Of a model that takes one sample: the shapes that each of them gave.
-    singles = [_shapes(large), *(_shapes(ran(rows[i : i + 1])) for i in range(1, count * single))]
-    others = rows[:1] if single else np.roll(rows, 1) if fixed_batch else rows[: count - 1]
-    small = large if single else ran(others)
-    random = find_random_tensors(graph)
-    fed = samples.feeds(fed_rows)
-    counted = find_counted_axes(graph, _shapes(fed) | _shapes(large))
-    provoked = provoke_shapes(graph, samples, others, ran)
-    rolled: dict[str, Any] = {}
-    # Of a bound model: what it gives with one sample exchanged for another.
-    exchanged: list[dict[str, Any]] = []
-    places = (0, count - 1)
-    axes: dict[str, SampleAxis] = {}
-    # Tensors whose samples depend on each other.
-    mixed: set[str] = set()
-    # Tensors whose rows are no samples.
-    no_samples: set[str] = set()
-    varying: set[str] = set()
-    for name in names:
-        first, other = large[name], small[name]
-        operator = graph.operator(name)
-        if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
-            skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
-            continue
-        counting = counted.get(name, frozenset())
-        seen = (*singles, *(provoked if single else ()))
-        shapes = {given[name] for given in seen if name in given}
-        if single:
-            found = find_only_axis({_without(shape, counting) for shape in shapes})
-        elif fixed_batch:
-            found = find_rolled_axis(first, other, count)
-            if isinstance(found, str) and name not in random:
-                with suppress(BackendError):
-                    # The last sample in place of the first, then the first in place of the last.
-                    exchanged = exchanged or [
-                        ran(np.where(rows == place, count - 1 - place, rows)) for place in places
-                    ]
-                pairs = zip(places, (given[name] for given in exchanged), strict=False)
-                axis = find_changed_axis(first, dict(pairs), count)
-                if axis is not None:
-                    mixed.add(name)
-                    found = axis
-        else:
-            found = find_scaled_axis(
-                _without(first.shape, counting), _without(other.shape, counting), count
-            )
-        if isinstance(found, SampleAxis) and found.factor > 1 and found.merged is None:
-            rolled = rolled or ran(np.roll(rows, 1))
-            before = [axes[i] for i in graph.producer[name].input if i in axes]
-            if name in random:
-                found = take_merged_order(found, before)
-            else:
-                found = find_merged_axis(first, rolled[name], found, before)
-        if isinstance(found, SampleAxis):
-            rows_hold = single or all(found.holds(one[name], len(others)) for one in provoked)
-            if found.axis in counting or not rows_hold:
-                no_samples.add(name)
-        elif counting and name not in random:
-            no_samples.add(name)
-        elif name in random:
-            found = f"random ({random[name]}), so its sample axis is unknown: shape {first.shape}"
-        if isinstance(found, str) or name in no_samples:
-            reason = _counted_text(first.shape) if name in no_samples else str(found)
-            skipped.append(SkippedTensor(name, operator, reason))
-            continue
-        axes[name] = found
-        # Where each sample has a run of its own, the runs themselves have shown it.
-        rest = found.samples_first(first).shape[1:] != found.samples_first(other).shape[1:]
-        if rest or len(shapes) > 1 or (counting and not single):
-            varying.add(name)
-    del small, rolled, exchanged
-    one_runs = single
-    parts: Iterable[Regrouped] = ()
-    if not single:
-        parts = run_copies(count, ran) if fixed_batch else run_regrouped(count, large, ran)
-    for part in parts:
-        one_runs = one_runs or len(part.rows) == 1
-        for name, axis in axes.items():
-            if not lies_along(name, axis, large[name].ndim, part):
-                no_samples.add(name)
-            elif name not in mixed and depends_on_others(name, axis, large[name], part):
-                mixed.add(name)
-    # Values that the samples have alone as well are the same in every run.
-    repeated = single or fixed_batch or mixed or any(name in random for name in axes)
-    changed = find_changes(graph, large, ran(fed_rows) if repeated else large, random)
-    if changed.state:
+    runs = _Runs(graph, samples, bound, run_rows)
+    findings = _search_axes(runs, names)
+    runs.drop_comparisons()
+    one_runs = _compare_groups(runs, findings)
+    changes = _repeat(runs, findings)
+    if changes.state:
         if run.optimization == UNOPTIMIZED:
-            raise unrepeatable_error(graph, changed.state[0])
+            raise unrepeatable_error(graph, changes.state[0])
         run = replace(run, optimization=UNOPTIMIZED)
         return probe(graph, samples, bound=bound, run=run, known=known)
-    tensors: list[ProbedTensor] = []
-    for name, axis in axes.items():
-        operator = graph.operator(name)
-        if name in no_samples:
-            skipped.append(SkippedTensor(name, operator, _counted_text(large[name].shape)))
+    tensors = [
+        _describe_tensor(runs, findings, changes, name, types[name])
+        for name in findings.axes
+        if name not in findings.no_samples
+    ]
+    skipped += findings.skipped
+    skipped += [
+        _counted(graph, name, runs.large[name])
+        for name in findings.axes
+        if name in findings.no_samples
+    ]
+    return Probe(tensors, skipped, first, runs.large, run, frozenset(findings.no_samples), one_runs)
+
+
+class _Runs:
+    """The runs of a probe, and what they returned for each tensor."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        samples: Samples,
+        bound: int | None,
+        run: Callable[..., dict[str, Any]],
+    ) -> None:
+        self.graph = graph
+        self.run = run
+        self.count = len(samples)
+        # Each sample has a run of its own; the model is bound to a number of samples.
+        self.single, self.fixed = bound == 1, bound is not None
+        self.rows = np.arange(self.count)
+        self.first_rows = self.rows[:1] if self.single else self.rows
+        self.large = run(self.first_rows)
+        self._single_shapes = [
+            _shapes(self.large),
+            *(_shapes(run(self.rows[i : i + 1])) for i in range(1, self.count * self.single)),
+        ]
+        if self.single:
+            self.other_rows = self.rows[:1]
+        else:
+            self.other_rows = np.roll(self.rows, 1) if self.fixed else self.rows[:-1]
+        self.small = self.large if self.single else run(self.other_rows)
+        self.random = find_random_tensors(graph)
+        fed = samples.feeds(self.first_rows)
+        self.counted = find_counted_axes(graph, _shapes(fed) | _shapes(self.large))
+        self.provoked = provoke_shapes(graph, samples, self.other_rows, run)
+
+    @cached_property
+    def rolled(self) -> dict[str, Any]:
+        """What the samples give in another order."""
+        return self.run(np.roll(self.rows, 1))
+
+    @cached_property
+    def exchanged(self) -> dict[int, dict[str, Any]]:
+        """What a bound model gives with another sample at one place, by that place."""
+        last = self.count - 1
+        with suppress(BackendError):
+            return {
+                place: self.run(np.where(self.rows == place, last - place, self.rows))
+                for place in (0, last)
+            }
+        return {}
+
+    def shapes(self, name: str) -> set[tuple[int, ...]]:
+        """Return the shapes that a tensor had in runs of single samples."""
+        runs = (*self._single_shapes, *(self.provoked if self.single else ()))
+        return {shapes[name] for shapes in runs if name in shapes}
+
+    def drop_comparisons(self) -> None:
+        """Free the memory of what only the search for sample axes needs."""
+        self.small = {}
+        for name in ("rolled", "exchanged"):
+            self.__dict__.pop(name, None)
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the runs of a probe told, by name of a tensor."""
+
+    axes: dict[str, SampleAxis] = field(default_factory=dict)
+    # Tensors whose samples depend on each other.
+    mixed: set[str] = field(default_factory=set)
+    # Tensors whose rows are not samples.
+    no_samples: set[str] = field(default_factory=set)
+    # Tensors whose shape for one sample varies.
+    varying: set[str] = field(default_factory=set)
+    skipped: list[SkippedTensor] = field(default_factory=list)
+
+
+def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
+    """Search the sample axis of each tensor."""
+    findings = _Findings()
+    for name in names:
+        first, counting = runs.large[name], runs.counted.get(name, frozenset())
+        operator = runs.graph.operator(name)
+        if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
+            findings.skipped.append(SkippedTensor(name, operator, "no numeric tensor"))
             continue
-        draws = changed.random.get(name) or (random.get(name) if name in mixed else None)
-        tensors.append(
-            ProbedTensor(
-                name=name,
-                operator=operator,
-                onnx_type=element_type(types[name]),
-                dtype=large[name].dtype,
-                shape=axis.samples_first(large[name]).shape[1:],
-                batch_axis=axis.axis,
-                merged=axis.merged,
-                varies=name in varying,
-                independent=draws is not None or name not in mixed,
-                random=draws,
+        axis = _find_axis(runs, findings, name)
+        if isinstance(axis, SampleAxis):
+            rows_hold = runs.single or all(
+                axis.holds(shapes[name], len(runs.other_rows)) for shapes in runs.provoked
             )
-        )
-    return Probe(
-        tensors, skipped, samples.first(bound or count), large, run, frozenset(no_samples), one_runs
+            is_counted = axis.axis in counting or not rows_hold
+        else:
+            is_counted = bool(counting) and name not in runs.random
+        if is_counted:
+            findings.no_samples.add(name)
+            findings.skipped.append(_counted(runs.graph, name, first))
+        elif isinstance(axis, str):
+            if name in runs.random:
+                axis = unknown_axis_reason(runs.random[name], first.shape)
+            findings.skipped.append(SkippedTensor(name, operator, axis))
+        else:
+            findings.axes[name] = axis
+            # Where each sample has a run of its own, the runs themselves have shown it.
+            rest = axis.samples_first(first).shape[1:]
+            same = rest == axis.samples_first(runs.small[name]).shape[1:]
+            if not same or len(runs.shapes(name)) > 1 or (counting and not runs.single):
+                findings.varying.add(name)
+    return findings
+
+
+def _find_axis(runs: _Runs, findings: _Findings, name: str) -> SampleAxis | str:
+    """Find the sample axis of a tensor, or the reason why it has none."""
+    first, other = runs.large[name], runs.small[name]
+    counting = runs.counted.get(name, frozenset())
+    axis: SampleAxis | str
+    if runs.single:
+        axis = find_only_axis({_without(shape, counting) for shape in runs.shapes(name)})
+    elif runs.fixed:
+        axis = find_rolled_axis(first, other, runs.count)
+        if isinstance(axis, str) and name not in runs.random:
+            exchanged = {place: values[name] for place, values in runs.exchanged.items()}
+            changed = find_changed_axis(first, exchanged, runs.count)
+            if changed is not None:
+                findings.mixed.add(name)
+                axis = changed
+    else:
+        shape, smaller = _without(first.shape, counting), _without(other.shape, counting)
+        axis = find_scaled_axis(shape, smaller, runs.count)
+    if isinstance(axis, str) or axis.factor == 1 or axis.merged is not None:
+        return axis
+    rolled = runs.rolled[name]
+    before = [findings.axes[i] for i in runs.graph.producer[name].input if i in findings.axes]
+    if name in runs.random:
+        return take_merged_order(axis, before)
+    return find_merged_axis(first, rolled, axis, before)
+
+
+def _compare_groups(runs: _Runs, findings: _Findings) -> bool:
+    """Compare samples with what they are in other groups; whether one sample alone was run."""
+    one_runs = runs.single
+    groups: Iterable[Regrouped] = ()
+    if not runs.single:
+        compare = run_copies if runs.fixed else partial(run_regrouped, whole=runs.large)
+        groups = compare(runs.count, run=runs.run)
+    for group in groups:
+        one_runs = one_runs or len(group.rows) == 1
+        for name, axis in findings.axes.items():
+            if not lies_along(name, axis, runs.large[name].ndim, group):
+                findings.no_samples.add(name)
+            elif name not in findings.mixed and depends_on_others(
+                name, axis, runs.large[name], group
+            ):
+                findings.mixed.add(name)
+    return one_runs
+
+
+def _repeat(runs: _Runs, findings: _Findings) -> ChangedTensors:
+    """Run the same batch again, unless values that samples have alone as well make it needless."""
+    random = any(name in runs.random for name in findings.axes)
+    again = runs.single or runs.fixed or findings.mixed or random
+    second = runs.run(runs.first_rows) if again else runs.large
+    return find_changes(runs.graph, runs.large, second, runs.random)
+
+
+def _describe_tensor(
+    runs: _Runs, findings: _Findings, changes: ChangedTensors, name: str, onnx_type: str
+) -> ProbedTensor:
+    axis, value, is_mixed = findings.axes[name], runs.large[name], name in findings.mixed
+    random = changes.random.get(name) or (runs.random.get(name) if is_mixed else None)
+    return ProbedTensor(
+        name=name,
+        operator=runs.graph.operator(name),
+        onnx_type=element_type(onnx_type),
+        dtype=value.dtype,
+        shape=axis.samples_first(value).shape[1:],
+        batch_axis=axis.axis,
+        merged=axis.merged,
+        varies=name in findings.varying,
+        independent=random is not None or not is_mixed,
+        random=random,
     )
+
+
+def _counted(graph: Graph, name: str, value: NDArray[Any]) -> SkippedTensor:
+    return SkippedTensor(name, graph.operator(name), counted_reason(value.shape))
 
 
 def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...]:
@@ -282,14 +362,10 @@ def _without(shape: tuple[int, ...], counted: Collection[int]) -> tuple[int, ...
     return tuple(0 if axis in counted else size for axis, size in enumerate(shape))
 
 
-def _counted_text(shape: tuple[int, ...]) -> str:
-    return f"its rows count what was found in the data, not samples: shape {shape}"
-
-
 def read_types(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> tuple[dict[str, str], list[SkippedTensor], Session]:
-    """Ask the runtime for the types of tensors."""
+    """Read the types of tensors from the runtime; tensors that NumPy cannot hold come second."""
     session = Session(make_readable(graph.model, names).model, graph.path, run)
     types = session.types
     reasons = {name: _unreadable(types[name]) for name in names}
@@ -302,7 +378,7 @@ def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _unreadable(kind: str) -> str | None:
-    """Say why values of an ONNX type cannot be stored as an array; None where they can."""
+    """Describe why values of an ONNX type cannot be stored as an array; None where they can."""
     for start, word in (
         ("seq", "a sequence"),
         ("map", "a map"),
@@ -312,5 +388,5 @@ def _unreadable(kind: str) -> str | None:
         ("tensor(complex", "complex numbers"),
     ):
         if kind.startswith(start):
-            return f"{word}, not an array of numbers"
+            return not_numeric_reason(word)
     return None

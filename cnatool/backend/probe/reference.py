@@ -1,4 +1,4 @@
-"""Statistics of values that were read whole: what those computed in a graph are compared with."""
+"""Statistics of whole values, with which those computed in a graph are compared."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 def reference_statistics(
     values: NDArray[np.float32], statistics: Sequence[Statistic]
 ) -> dict[Statistic, NDArray[np.float64]]:
-    """Give those statistics of a tensor in which digits can be lost, and its absolute sum."""
-    found = _sums(values.reshape(len(values), -1), statistics)
-    if all(np.isfinite(sums).all() for sums in found.values()):
-        return found
-    # Pairwise float32 sums are fast and close enough, but reach no further than float32.
+    """Compute those statistics of a tensor in which digits can be lost, and its absolute sum."""
+    reference = _sums(values.reshape(len(values), -1), statistics)
+    if all(np.isfinite(sums).all() for sums in reference.values()):
+        return reference
+    # Pairwise float32 sums are fast and close enough, but have the range of float32.
     return _sums(values.reshape(len(values), -1).astype(np.float64), statistics)
 
 
 def _sums(
     rows: NDArray[np.floating[Any]], statistics: Sequence[Statistic]
 ) -> dict[Statistic, NDArray[np.float64]]:
-    found: dict[Statistic, NDArray[np.float64]] = {}
+    sums: dict[Statistic, NDArray[np.float64]] = {}
     with np.errstate(over="ignore", invalid="ignore"):
-        found["abs_sum"] = np.abs(rows).sum(axis=1).astype(np.float64)
+        sums["abs_sum"] = np.abs(rows).sum(axis=1).astype(np.float64)
         if "sum" in statistics:
-            found["sum"] = rows.sum(axis=1).astype(np.float64)
+            sums["sum"] = rows.sum(axis=1).astype(np.float64)
         if "positive_sum" in statistics:
-            found["positive_sum"] = np.maximum(rows, 0).sum(axis=1).astype(np.float64)
-    return found
+            sums["positive_sum"] = np.maximum(rows, 0).sum(axis=1).astype(np.float64)
+    return sums

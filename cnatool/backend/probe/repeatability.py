@@ -1,4 +1,4 @@
-"""Whether a model gives the same values each time that it runs on the same batch."""
+"""Whether a model computes the same values each time that it runs on the same batch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,11 @@ UNOPTIMIZED = "ORT_DISABLE_ALL"
 
 @dataclass(frozen=True, slots=True)
 class ChangedTensors:
-    """Tensors whose values differ between two runs on the same batch.
+    """Tensors whose values differ between two runs on the same batch."""
 
-    Attributes
-    ----------
-    random : dict of str to str
-        Those that depend on random numbers, or on operators of which nothing is known, with that
-        operator.
-    state : tuple of str
-        The others: the runtime carries something over from one run to the next.
-    """
-
+    # Those that depend on random numbers, or on an unknown operator, with that operator.
     random: dict[str, str]
+    # The others: the runtime carries state over from one run to the next.
     state: tuple[str, ...]
 
 
@@ -52,7 +45,7 @@ def find_changes(
 
 
 def unrepeatable_error(graph: Graph, name: str) -> ModelError:
-    """Make the error for a model that carries something over from one run to the next."""
+    """Make the error for a model that carries state over from one run to the next."""
     return ModelError(
         f"{graph.path}: tensor {name!r} ({graph.operator(name)}) has other values each time ONNX "
         "Runtime runs the model on the same batch, although no operator before it draws random "

@@ -1,4 +1,4 @@
-"""Where the samples are in an array, also where they are merged with another axis."""
+"""Where the samples are in an array, even merged with another axis."""
 
 from __future__ import annotations
 
@@ -15,40 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SampleAxis:
-    """A way of reading an array as samples.
+    """A way of reading an array as samples."""
 
-    Attributes
-    ----------
-    axis : int or None
-        Where the sample axis is; None for an array that is one sample, and has none.
-    factor : int
-        T, the length of the axis that it is merged with; 1 where it is not.
-    merged : {"NT", "TN"} or None
-        Which of the two is the outer one; None where it is not merged, or not known yet.
-    """
-
+    # None for an array that is one sample, without a sample axis.
     axis: int | None
+    # T, the length of the axis that it is merged with; 1 where it is not.
     factor: int = 1
+    # Which of the two is the outer one; None where it is not merged, or not known yet.
     merged: Merged | None = None
 
     @classmethod
     def of(cls, shape: tuple[int, ...], axis: int | None, merged: Merged | None) -> SampleAxis:
-        """Give the sample axis of a tensor by its shape for one sample."""
+        """Make the sample axis of a tensor from its shape for one sample."""
         return cls(axis, 1 if merged is None or axis is None else shape[axis], merged)
 
     def holds(self, shape: tuple[int, ...], samples: int) -> bool:
-        """Say whether an array of this shape holds so many samples."""
+        """Whether an array of this shape holds so many samples."""
         if self.axis is None:
             return samples == 1
         return len(shape) > self.axis and shape[self.axis] == samples * self.factor
 
     def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
-        """Give an array with the sample axis in front, apart from the one it was merged with.
+        """Move the sample axis to the front, split from the one that it is merged with.
 
-        Raises
-        ------
-        ValueError
-            If the axis is no multiple of ``factor``.
+        A ValueError is raised if the axis is no multiple of ``factor``.
         """
         if self.axis is None:
             return value[None]

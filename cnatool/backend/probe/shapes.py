@@ -1,7 +1,7 @@
-"""A probe that reads shapes instead of values wherever they tell enough, for a look at a model.
+"""A probe that reads shapes instead of values where these are enough, to inspect a model.
 
-Values of all tensors of three samples may take gigabytes; their shapes take nothing, and the
-runtime gives the memory of one tensor to the next.
+All tensors of three samples may take gigabytes; of their shapes the runtime keeps only a few
+numbers, and it reuses the memory of the tensors.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ if TYPE_CHECKING:
 def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunOptions) -> Probe:
     """Probe a model for its tensors' types, shapes and sample axes alone.
 
-    Values are read where shapes do not tell: of a model bound to several samples, of merged axes,
-    and where a shape depends on the data. ``values`` holds those, and tensors count as independent
-    whose values were not read.
+    Values are read where shapes are not enough: of a model bound to several samples, of merged
+    axes, and where a shape depends on the data. ``values`` holds those; other tensors count as
+    independent.
 
     Parameters and errors are those of `probe`.
     """
     if bound is not None and bound > 1:
         return probe(graph, samples, bound=bound, run=run)
     types, *_ = read_types(graph, list_exposable(graph)[0], run)
-    shapes = _shape_runs(graph, list(types), run)
+    read_shapes = _shape_runs(graph, list(types), run)
     if bound == 1:
-        ran = [shapes(samples, slice(i, i + 1)) for i in range(len(samples))]
+        runs = [read_shapes(samples, slice(i, i + 1)) for i in range(len(samples))]
     else:
-        ran = [shapes(samples, slice(count)) for count in (len(samples), len(samples) - 1)]
+        runs = [read_shapes(samples, slice(count)) for count in (len(samples), len(samples) - 1)]
     known: dict[str, ProbedTensor] = {}
     for name, kind in types.items():
-        seen = [one[name] for one in ran]
+        seen = [shapes[name] for shapes in runs]
         if bound == 1:
-            found = find_only_axis(seen)
+            axis = find_only_axis(seen)
         elif name in graph.data_shaped:
             continue
         else:
-            found = find_scaled_axis(seen[0], seen[1], len(samples))
-        if not isinstance(found, SampleAxis) or found.factor > 1:
+            axis = find_scaled_axis(seen[0], seen[1], len(samples))
+        if not isinstance(axis, SampleAxis) or axis.factor > 1:
             continue
-        rows = [[size for axis, size in enumerate(shape) if axis != found.axis] for shape in seen]
+        rows = [[size for i, size in enumerate(shape) if i != axis.axis] for shape in seen]
         known[name] = ProbedTensor(
             name=name,
             operator=graph.operator(name),
             onnx_type=element_type(kind),
             dtype=array_dtype(kind),
             shape=tuple(rows[0]),
-            batch_axis=found.axis,
+            batch_axis=axis.axis,
             varies=any(row != rows[0] for row in rows),
         )
     rest = probe(graph, samples, bound=bound, run=run, known=known)
@@ -80,7 +80,7 @@ def probe_shapes(graph: Graph, samples: Samples, *, bound: int | None, run: RunO
 def _shape_runs(
     graph: Graph, names: Sequence[str], run: RunOptions
 ) -> Callable[[Samples, slice], Mapping[str, tuple[int, ...]]]:
-    """Give what runs a model over some samples and gives the shapes of its tensors."""
+    """Make the function that runs a model on some samples and returns its tensors' shapes."""
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     # The runtime would believe shapes that are declared here.
@@ -94,10 +94,10 @@ def _shape_runs(
     model.graph.output.extend(onnx.ValueInfoProto(name=output) for output in outputs)
     session = Session(model, graph.path, run, frugal=True) if names else None
 
-    def shapes(samples: Samples, rows: slice) -> dict[str, tuple[int, ...]]:
+    def read_shapes(samples: Samples, rows: slice) -> dict[str, tuple[int, ...]]:
         if session is None:
             return {}
-        found: list[NDArray[np.int64]] = session.run(outputs, samples.feeds(rows))
-        return {name: tuple(map(int, shape)) for name, shape in zip(names, found, strict=True)}
+        shapes: list[NDArray[np.int64]] = session.run(outputs, samples.feeds(rows))
+        return {name: tuple(map(int, shape)) for name, shape in zip(names, shapes, strict=True)}
 
-    return shapes
+    return read_shapes

@@ -1,4 +1,4 @@
-"""A model that gives statistics, after they were compared with those of the probe's values."""
+"""A model that returns statistics, compared with those of the probe's values first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.probe.closeness import same_values
 from cnatool.backend.probe.repeatability import unrepeatable_error
 from cnatool.backend.statistics.exposed_model import ExposedModel
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Statistic
     from cnatool.records.store import TensorRecord
 
-# Of the absolute sum. Twice as much would still be what is promised, 1e-5.
+# Relative to the absolute sum; half of the promised 1e-5.
 _TOLERANCE = 5e-6
-# The others are taken in float64, or cannot lose digits.
+# The others are computed in float64, or cannot lose digits.
 _CHECKED: tuple[Statistic, ...] = ("sum", "abs_sum", "positive_sum")
 
 
@@ -36,52 +36,52 @@ def build_exposed_model(
     statistics: Sequence[Statistic],
     run: RunOptions,
 ) -> ExposedModel:
-    """Give a model whose statistics were compared with those of the probe's values.
+    """Build a model whose statistics were compared with those of the probe's values.
 
-    Sums in parts, and sums taken from other tensors, lose digits where large numbers cancel. A
+    Sums in parts, and sums computed from other tensors, lose digits where large numbers cancel. A
     tensor whose statistics differ from the reference is summed in float64 instead.
     """
     samples = probed.samples
-    inputs = {name: (value.dtype, value.shape[1:]) for name, value in samples.values.items()}
+    fed = next(iter(samples.values))
 
-    def built(exact: Sequence[str]) -> ExposedModel:
+    def build(exact: Sequence[str]) -> ExposedModel:
         return ExposedModel(
-            network.graph, tensors, outputs, probed.tensors, inputs, run, statistics, exact
+            network.graph, tensors, outputs, probed.tensors, fed, run, statistics, exact
         )
 
-    model = built(())
+    model = build(())
     count = len(samples)
     feeds = samples.feeds(np.arange(count))
-    found = model.run([feeds], count).statistics
+    results = model.run([feeds], count).statistics
     if any(map(_trains, network.graph.every_node())):
         again = model.run([feeds], count).statistics
         for tensor in tensors:
             if tensor.name not in probed.random and not all(
-                same_values(found[name][:, tensor.number], again[name][:, tensor.number])
-                for name in found
+                same_values(results[name][:, tensor.number], again[name][:, tensor.number])
+                for name in results
             ):
                 raise unrepeatable_error(network.graph, tensor.name)
     differing = [
         tensor.name
         for tensor in tensors
         if tensor.name in probed.reference
-        and not _agree(found, tensor.number, probed.reference[tensor.name])
+        and not _agree(results, tensor.number, probed.reference[tensor.name])
     ]
-    return built(differing) if differing else model
+    return build(differing) if differing else model
 
 
 def _agree(
-    found: Mapping[str, NDArray[np.float64]],
+    results: Mapping[str, NDArray[np.float64]],
     column: int,
     reference: Mapping[Statistic, NDArray[np.float64]],
 ) -> bool:
     for name in _CHECKED:
-        if name not in found or name not in reference:
+        if name not in results or name not in reference:
             continue
         scale = reference["abs_sum"]
         if not np.isfinite(scale).all():
             return False  # as a mask of -inf: it will be so in every batch
-        error = np.abs(found[name][:, column] - reference[name])
+        error = np.abs(results[name][:, column] - reference[name])
         if not (error <= _TOLERANCE * scale).all():
             return False
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,8 @@ from cnatool._util.names import exclusion
 from cnatool.backend.graph.outputs import PREFIX, make_readable, needs_cast
 from cnatool.backend.probe.sample_axis import SampleAxis
 from cnatool.backend.session import CPU, Session
-from cnatool.backend.statistics.graph_nodes import append_statistics
-from cnatool.backend.statistics.linear_sums import LinearSums
-from cnatool.backend.statistics.reductions import MeasuredTensor
+from cnatool.backend.statistics.channel_sums import ChannelSums
+from cnatool.backend.statistics.graph_nodes import MeasuredTensor, append_statistics
 from cnatool.errors import BackendError
 from cnatool.store.statistics import row_statistics
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What one run gave, sample axis first everywhere.
+    """The results of one run, sample axis first everywhere.
 
     Attributes
     ----------
@@ -54,14 +53,14 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one run gave: outputs and tensors kept whole, and statistics; (n, …) each."""
+    """The results of one batch: outputs and tensors kept whole, and statistics; (n, …) each."""
 
     whole: list[NDArray[Any]]
     statistics: dict[str, NDArray[np.float64]]
 
 
 class ExposedModel:
-    """A model ready to give chosen intermediates.
+    """A model that returns chosen intermediate tensors, or statistics of them.
 
     Parameters
     ----------
@@ -69,17 +68,16 @@ class ExposedModel:
     tensors : sequence of TensorRecord
         The tensors to expose: their statistics, and those with ``stored`` set whole as well.
     outputs : sequence of TensorRecord
-        The model's outputs, always given whole.
+        The model's outputs, always returned whole.
     probed : sequence of TensorRecord
-        All the model's tensors; sums may be taken from any.
-    inputs : mapping of str to (dtype, tuple of int)
-        Element type and shape of one sample of the model's inputs.
+        All the model's tensors; sums may be computed from any.
+    fed : str
+        An input with a row for each sample.
     run : RunOptions
-        How ONNX Runtime runs it.
     statistics : sequence of Statistic
         What is computed of each tensor.
     exact : collection of str
-        Tensors whose statistics must be taken in float64 throughout.
+        Tensors whose statistics must be computed in float64 throughout.
 
     Raises
     ------
@@ -93,12 +91,12 @@ class ExposedModel:
         tensors: Sequence[TensorRecord],
         outputs: Sequence[TensorRecord],
         probed: Sequence[TensorRecord],
-        inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+        fed: str,
         run: RunOptions,
         statistics: Sequence[Statistic] = ("sum",),
         exact: Collection[str] = (),
     ) -> None:
-        self._fed = next(iter(inputs))
+        self._fed = fed
         self._tensors = list(tensors)
         self._outputs = list(outputs)
         self._statistics = tuple(statistics)
@@ -107,19 +105,39 @@ class ExposedModel:
         names = {tensor.name for tensor in (*self._outputs, *self._whole)}
         # Within a graph the runtime may leave out the rounding to float16.
         rounded = [t for t in tensors if t.dtype == "float16" and not t.varies]
-        self._rounded = [tensor for tensor in rounded if tensor.name not in names]
-        self._fetched = [*self._outputs, *self._whole, *self._rounded]
-        names.update(tensor.name for tensor in self._rounded)
+        self._fetched = [
+            *self._outputs,
+            *self._whole,
+            *(tensor for tensor in rounded if tensor.name not in names),
+        ]
+        names.update(tensor.name for tensor in rounded)
         # What is fetched whole is measured here, where it costs less than in the graph.
         self._inside = [tensor for tensor in tensors if tensor.name not in names]
         types = {tensor.name: tensor.onnx_type or "" for tensor in (*outputs, *tensors)}
         read = dict.fromkeys(tensor.name for tensor in self._fetched)
-        exposed = make_readable(graph.model, [*read, *_only_cast(self._inside, types)], types)
+        cast_inside = [tensor.name for tensor in self._inside if needs_cast(types[tensor.name])]
+        exposed = make_readable(graph.model, [*read, *cast_inside], types)
         cast = exposed.casts
-        shapes = _plain_shapes(graph, probed, inputs)
+        # Elsewhere than on the CPU all sums are exact: a GPU may compute in less than float32.
+        shapes = _fixed_shapes(graph, probed) if run.provider == CPU else {}
+        channel_sums = ChannelSums(graph, shapes)
+        measured = []
+        for tensor in self._inside:
+            in_parts = tensor.name in shapes and tensor.name not in exact
+            planes = in_parts and len(tensor.shape) == 3
+            measured.append(
+                MeasuredTensor(
+                    name=cast.get(tensor.name, tensor.name),
+                    shape=tensor.shape,
+                    batch_axis=tensor.batch_axis,
+                    merged=tensor.merged,
+                    exact=not in_parts,
+                    sum=channel_sums.find(tensor.name) if planes else None,
+                )
+            )
         self._measures = append_statistics(
             exposed.model,
-            _measured(graph, self._inside, shapes, cast, run.provider, exact),
+            measured,
             statistics,
             shapes,
             graph.opset,
@@ -136,42 +154,30 @@ class ExposedModel:
             for number, tensor in enumerate(self._inside)
         ]
         self._make_exact = partial(
-            ExposedModel, graph, renumbered, (), probed, inputs, run, statistics,
+            ExposedModel, graph, renumbered, (), probed, fed, run, statistics,
             [tensor.name for tensor in renumbered],
         )  # fmt: skip
 
     def run(self, batches: Iterable[Mapping[str, NDArray[Any]]], samples: int) -> Results:
-        """Run a block of samples, one batch after another.
-
-        Parameters
-        ----------
-        batches : iterable of mapping of str to ndarray
-            What each run is fed.
-        samples : int
-            How many of the fed samples are real; the rest is padding and is dropped.
-
-        Raises
-        ------
-        BackendError
-            If an operator fails, or a tensor has another shape than in the probe.
-        """
-        runs = [self._one_batch(feeds) for feeds in batches]
+        """Run a block of samples, one batch after another; the first ``samples`` rows are kept."""
+        runs = [self._run_batch(feeds) for feeds in batches]
         arrays = [
-            _joined(parts)[:samples] for parts in zip(*(one.whole for one in runs), strict=True)
+            _concatenate(parts)[:samples]
+            for parts in zip(*(batch.whole for batch in runs), strict=True)
         ]
         count = len(self._outputs)
         return Results(
             outputs=tuple(arrays[:count]),
             activations={t.number: a for t, a in zip(self._whole, arrays[count:], strict=True)},
             statistics={
-                name: _joined([one.statistics[name] for one in runs])[:samples]
+                name: _concatenate([batch.statistics[name] for batch in runs])[:samples]
                 for name in runs[0].statistics
             },
         )
 
-    def _one_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
+    def _run_batch(self, feeds: Mapping[str, NDArray[Any]]) -> _Batch:
         samples = len(feeds[self._fed])
-        values = self._one_run(feeds, samples)
+        values = self._run_session(feeds, samples)
         measures = self._measures
         inside, rest = values[: len(measures.widths)], values[len(measures.widths) :]
         statistics: dict[str, NDArray[np.float64]] = {
@@ -179,14 +185,14 @@ class ExposedModel:
         }
         if self._inside:
             # Sums in parts reach no further than float32, and mix what is not finite with zeros.
-            found = (
+            inner = (
                 measures.read(inside)
                 if measures.finite(inside)
-                else self._exactly().run([feeds], samples).statistics
+                else self._exact_model().run([feeds], samples).statistics
             )
             numbers = [tensor.number for tensor in self._inside]
             for name in self._statistics:
-                statistics[name][:, numbers] = found[name]
+                statistics[name][:, numbers] = inner[name]
         if measures.counted is not None:
             statistics["count"] = self._element_counts(rest.pop(0), samples)
         whole = [
@@ -199,48 +205,47 @@ class ExposedModel:
             self._fetched[len(self._outputs) :], whole[len(self._outputs) :], strict=True
         )
         for tensor, value in measured:
-            for name, numbers_ in row_statistics(value, self._statistics).items():
-                statistics[name][:, tensor.number] = numbers_
+            for name, rows in row_statistics(value, self._statistics).items():
+                statistics[name][:, tensor.number] = rows
         return _Batch(whole[:kept], statistics)
 
-    def _exactly(self) -> ExposedModel:
-        """Give the model that takes all statistics in float64; it is seldom needed."""
+    def _exact_model(self) -> ExposedModel:
+        """Return the model that computes all statistics in float64; it is seldom needed."""
         with self._lock:
             if self._exact is None:
                 self._exact = self._make_exact()
             return self._exact
 
-    def _element_counts(self, found: NDArray[Any], samples: int) -> NDArray[np.float64]:
-        """Give the elements of each sample, (n, T), from those of the whole batch."""
+    def _element_counts(self, sizes: NDArray[Any], samples: int) -> NDArray[np.float64]:
+        """Count the elements of each sample, (n, T), from ``sizes`` of the whole batch."""
         counts = np.array([math.prod(tensor.shape) for tensor in self._tensors], np.float64)
-        counts[[tensor.number for tensor in self._varying]] = found / samples
+        counts[[tensor.number for tensor in self._varying]] = sizes / samples
         return np.repeat(counts[None], samples, axis=0)
 
-    def _one_run(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
+    def _run_session(self, feeds: Mapping[str, NDArray[Any]], samples: int) -> list[NDArray[Any]]:
         try:
             values: list[NDArray[Any]] = self._session.run(self._names, feeds)
         except BackendError as error:
             if PREFIX not in str(error):
                 raise
-            # One of our own nodes failed: what it joins is not equally long.
+            # An appended node failed: the parts that it concatenates differ in length.
             raise BackendError(
-                f"a tensor has not one row for each of {samples} samples, as it had in the first "
-                "batch: leave it out with --tensors '!NAME', or choose another --batch-size. "
+                f"a tensor does not have one row for each of {samples} samples, as in the first "
+                "batch: leave it out with `tensors='!NAME'`, or choose another `batch_size`. "
                 f"({error})"
             ) from error
         for (name, width), rows in zip(self._measures.widths.items(), values, strict=False):
             if rows.shape[1] != width:
                 raise BackendError(
                     f"the shape of a tensor in a batch of {samples} samples is not that of the "
-                    "first batch: leave it out with --tensors '!NAME', or choose another "
-                    "--batch-size. "
-                    f"({name.removeprefix(PREFIX)} sums)"
+                    "first batch: leave it out with `tensors='!NAME'`, or choose another "
+                    f"`batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
             if len(rows) != samples:
                 raise BackendError(
                     f"tensors have {len(rows)} rows for {samples} samples, and had as many as "
-                    "samples in the first batch: leave those out with --tensors '!NAME', or choose "
-                    f"another --batch-size. ({name.removeprefix(PREFIX)} sums)"
+                    "samples in the first batch: leave those out with `tensors='!NAME'`, or choose "
+                    f"another `batch_size`. ({name.removeprefix(PREFIX)} sums)"
                 )
         return values
 
@@ -252,7 +257,7 @@ class ExposedModel:
             raise BackendError(
                 f"tensor {tensor.name!r} has shape {value.shape} for {samples} samples, and had "
                 f"{tensor.shape} a sample in the first batch. Leave it out with "
-                f"{exclusion(tensor.name)}, or choose another --batch-size."
+                f"{exclusion(tensor.name)}, or choose another `batch_size`."
             )
         value = axis.samples_first(value)
         if value.shape[1:] != tensor.shape:
@@ -264,56 +269,20 @@ class ExposedModel:
         return value
 
 
-def _only_cast(tensors: Sequence[TensorRecord], types: Mapping[str, str]) -> list[str]:
-    """Give the tensors of which only statistics are taken, through a Cast."""
-    return [tensor.name for tensor in tensors if needs_cast(types[tensor.name])]
+def _fixed_shapes(graph: Graph, probed: Sequence[TensorRecord]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the float32 tensors that sums in parts suit: fixed, samples first."""
+    return {
+        tensor.name: tensor.shape
+        for tensor in probed
+        if tensor.dtype == "float32"
+        and tensor.onnx_type in (None, "float")
+        and tensor.batch_axis == 0
+        and tensor.merged is None
+        and not tensor.varies
+        and tensor.name not in graph.data_shaped
+        and math.prod(tensor.shape) > 0
+    }
 
 
-def _plain_shapes(
-    graph: Graph,
-    probed: Sequence[TensorRecord],
-    inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
-) -> dict[str, tuple[int, ...]]:
-    """Give the shapes for one sample of the tensors that sums can be taken from."""
-    shapes = {name: shape for name, (dtype, shape) in inputs.items() if dtype == np.float32}
-    for tensor in probed:
-        plain = tensor.dtype == "float32" and tensor.onnx_type in (None, "float")
-        first = tensor.batch_axis == 0 and tensor.merged is None
-        fixed = not tensor.varies and tensor.name not in graph.data_shaped
-        if plain and first and fixed and math.prod(tensor.shape) > 0:
-            shapes[tensor.name] = tensor.shape
-    return shapes
-
-
-def _measured(
-    graph: Graph,
-    tensors: Sequence[TensorRecord],
-    shapes: Mapping[str, tuple[int, ...]],
-    cast: Mapping[str, str],
-    provider: str,
-    exact: Collection[str],
-) -> list[MeasuredTensor]:
-    """Say of each tensor how it is summed.
-
-    Elsewhere than on the CPU it is exact: a GPU may multiply matrices in less than float32. And
-    where the shape may depend on the data, because a sum in parts counts on it.
-    """
-    linear = LinearSums(graph, shapes)
-    measured = []
-    for tensor in tensors:
-        one = MeasuredTensor(
-            name=cast.get(tensor.name, tensor.name),
-            dtype=np.dtype(tensor.dtype),
-            shape=tensor.shape,
-            batch_axis=tensor.batch_axis,
-            merged=tensor.merged,
-            exact=(provider != CPU or tensor.name not in shapes or tensor.name in exact),
-        )
-        if one.in_parts:
-            one = replace(one, sum=linear.of(tensor.name))
-        measured.append(one)
-    return measured
-
-
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _concatenate(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

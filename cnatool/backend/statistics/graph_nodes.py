@@ -1,96 +1,125 @@
-"""Per-sample statistics of tensors, computed inside the graph so that few numbers leave it."""
+"""Per-sample statistics of tensors, computed inside the graph so that few numbers leave it.
+
+Exact statistics are a Cast to float64 and a reduction. A float32 tensor with several axes is summed
+in parts instead: in float32 along a row or over a plane inside the graph, in float64 outside, so
+that rounding averages out (1e-6 of the absolute sum). Sums of all tensors take, times as long as
+inference alone (`benchmarks/statistics_speed.py`):
+
+====================  ========  =======  ===================
+network               in parts  float64  NumPy on the tensors
+====================  ========  =======  ===================
+MLP                       1.19     1.19                 1.17
+convnet                   1.55     2.29                 2.60
+ResNet-18                 1.05     1.12                 1.19
+transformer               1.55     1.99                 2.19
+====================  ========  =======  ===================
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from cnatool.backend.graph.outputs import PREFIX
-from cnatool.backend.statistics.reductions import ALWAYS_EXACT, MeasuredTensor, Reductions
-from cnatool.backend.statistics.sum_terms import Leaf, LinearSum, direct_sum, edges_from_planes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from cnatool.backend.statistics.channel_sums import ChannelSum
     from cnatool.records.choices import Statistic
+    from cnatool.records.store import Merged
 
 _EXACT = f"{PREFIX}exact"
 _PARTIAL = f"{PREFIX}partial"
 _COUNTS = f"{PREFIX}counts"
+# float32 sums of more numbers, one after another, drift: by 3e-5 for equal numbers on a plane of
+# 112 by 112. Rows first, then their sums, and those in float64 where the plane is large, keep the
+# error below 5e-6 for the widest plane, and below 1e-6 for most.
+_LONGEST_SUM = 1024
+_LARGEST_PLANE = 1 << 15
+_WIDEST_PLANE = 512
+# What is done to each element before the sum.
+_ELEMENTWISE: Final[Mapping[Statistic, str]] = {
+    "abs_sum": "Abs",
+    "positive_sum": "Relu",
+    "square_sum": "Mul",
+    "nonzero_count": "Cast",
+}
+_EXTREMES: Final[Mapping[Statistic, str]] = {"min": "ReduceMin", "max": "ReduceMax"}
+# Squares leave the range of float32 long before the values do.
+_ALWAYS_EXACT: Final = frozenset({*_EXTREMES, "square_sum"})
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredTensor:
+    """A tensor whose statistics are computed in the graph; attributes as of a TensorRecord.
+
+    ``exact`` asks for float64 throughout.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    batch_axis: int | None
+    merged: Merged | None
+    exact: bool
+    # What its sum is computed from, where that is not the tensor itself.
+    sum: ChannelSum | None = None
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether sums in float32 parts are good enough for it, and faster."""
+        wide = len(self.shape) == 3 and self.shape[-1] > _WIDEST_PLANE
+        return not self.exact and not wide and len(self.shape) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class _PartialSums:
+    """Numbers in the output of partial sums, from ``start`` on, and what they add to columns."""
+
+    start: int
+    columns: list[int]
+    weights: NDArray[np.float64]  # (numbers, columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """How to read statistics from what a model gives.
-
-    Attributes
-    ----------
-    statistics : tuple of Statistic
-        Which ones.
-    widths : dict of str to int
-        The outputs to fetch, with the columns that each has.
-    counted : str or None
-        The output that holds the numbers of elements in the batch of the tensors whose shape
-        varies; None where there are none.
-    """
+    """How to read statistics from what a model returns."""
 
     statistics: tuple[Statistic, ...]
+    # The outputs to fetch, with the columns that each has.
     widths: dict[str, int]
+    # The output with the sizes of the tensors whose shape varies; None where there are none.
     counted: str | None
     _exact: list[int]
+    # One for each statistic and tensor: what is added to every sample.
     _constants: NDArray[np.float64]
-    _partial: list[_Read]
+    _partial: list[_PartialSums]
 
     def finite(self, values: Sequence[NDArray[Any]]) -> bool:
-        """Say whether all partial sums are finite numbers; parameters as of `read`."""
-        given = dict(zip(self.widths, values, strict=True))
-        return _PARTIAL not in given or bool(np.isfinite(given[_PARTIAL]).all())
+        """Whether all partial sums are finite numbers; arguments as of `read`."""
+        outputs = dict(zip(self.widths, values, strict=True))
+        return _PARTIAL not in outputs or bool(np.isfinite(outputs[_PARTIAL]).all())
 
     def read(self, values: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-        """Give each statistic, (n, T), a column for each tensor in the order they were given.
-
-        Parameters
-        ----------
-        values : sequence of ndarray
-            What a run gave for the outputs in ``widths``.
-        """
-        given = dict(zip(self.widths, values, strict=True))
-        found = np.tile(self._constants, (len(values[0]), 1))
+        """Return each statistic, (n, T), from a run's values of the outputs in ``widths``."""
+        outputs = dict(zip(self.widths, values, strict=True))
+        columns = np.tile(self._constants, (len(values[0]), 1))
         if self._exact:
-            found[:, self._exact] = given[_EXACT]
-        if self._partial:
-            partial = given[_PARTIAL]
-            # What is not finite is a result like any other: nobody must be warned of it.
-            with np.errstate(invalid="ignore"):
-                for part in self._partial:
-                    taken = partial[:, part.start : part.start + len(part.weights)]
-                    found[:, part.columns] += taken.astype(np.float64) @ part.weights
-        columns = np.split(found, len(self.statistics), axis=1)
-        return dict(zip(self.statistics, columns, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Numbers in the output of partial sums, and what they add to which columns.
-
-    Attributes
-    ----------
-    start : int
-        The first of them.
-    columns : list of int
-        Statistic times tensors, plus tensor.
-    weights : ndarray, shape (numbers, columns)
-    """
-
-    start: int
-    columns: list[int]
-    weights: NDArray[np.float64]
+            columns[:, self._exact] = outputs[_EXACT]
+        # What is not finite is a result like any other: nobody must be warned of it.
+        with np.errstate(invalid="ignore"):
+            for part in self._partial:
+                numbers = outputs[_PARTIAL][:, part.start : part.start + len(part.weights)]
+                columns[:, part.columns] += numbers.astype(np.float64) @ part.weights
+        by_statistic = np.split(columns, len(self.statistics), axis=1)
+        return dict(zip(self.statistics, by_statistic, strict=True))
 
 
 def append_statistics(
@@ -101,96 +130,163 @@ def append_statistics(
     opset: int,
     counted: Sequence[str] = (),
 ) -> Measures:
-    """Make a model give statistics of each tensor over one sample's elements.
+    """Make a model return statistics of each tensor over one sample's elements.
 
-    Exact ones are taken in float64: a Cast and a reduction, which cost as much as a small layer.
-    Of a float32 tensor that needs no exact ones a few partial sums in float32 are taken instead: of
-    a channel's rows and columns, a token's features, a sixteenth of a flat layer. What is summed of
-    them outside the graph is summed in float64, so that their rounding averages out: some 1e-8 of
-    the absolute sum for flat layers, 1e-6 for pictures.
+    ``shapes`` are those of the tensors that channel sums name. Of the tensors in ``counted``,
+    whose shape varies, the model returns the number of elements as well.
     """
-    nodes = Reductions(opset)
+    nodes = _Nodes(opset)
     exact: dict[int, str] = {}
-    sums: dict[int, LinearSum] = {}
-    sizes = dict(shapes)
+    constants = np.zeros(len(statistics) * len(tensors))
+    # By tensor (C, H, W): the weights of its channel sums in each column.
+    planes: dict[str, dict[int, NDArray[np.float64]]] = {}
+    shapes = dict(shapes)
+    parts = _Parts()
     for number, statistic in enumerate(statistics):
         for place, tensor in enumerate(tensors):
             column = number * len(tensors) + place
-            if statistic in ALWAYS_EXACT or not tensor.in_parts:
-                exact[column] = nodes.exact(tensor, statistic)
-            elif statistic == "sum" and tensor.sum is not None:
-                sums[column] = tensor.sum
+            if statistic in _ALWAYS_EXACT or not tensor.in_parts:
+                exact[column] = nodes.reduce(tensor, statistic)
+                continue
+            if statistic == "sum" and tensor.sum is not None:
+                constants[column] = tensor.sum.constant
+                for name, weights in tensor.sum.terms.items():
+                    planes.setdefault(name, {})[column] = weights
+                continue
+            name = nodes.apply_elementwise(tensor.name, statistic, TensorProto.FLOAT)
+            if len(tensor.shape) == 3 and statistic != "nonzero_count":
+                shapes[name] = tensor.shape
+                planes.setdefault(name, {})[column] = np.ones(tensor.shape[0])
             else:
-                name = nodes.elementwise(tensor.name, statistic, TensorProto.FLOAT)
-                sizes[name] = tensor.shape
-                whole = statistic == "nonzero_count"
-                sums[column] = direct_sum(name, tensor.shape, whole=whole)
-    reads, parts, width = _partial_sums(nodes, sums, sizes, model)
+                parts.add(*nodes.sum_rows(name, tensor.shape), [column])
+    for name, by_column in planes.items():
+        channel_sums, scale = nodes.average_planes(name, shapes[name])
+        stacked = np.stack(list(by_column.values()), axis=-1)
+        weights = np.repeat(stacked * scale[0], len(scale) // len(stacked), axis=0)
+        parts.add(channel_sums, weights, list(by_column))
     widths = {}
     for output, results, size in (
         (_EXACT, list(exact.values()), len(exact)),
-        (_PARTIAL, parts, width),
+        (_PARTIAL, parts.names, parts.width),
     ):
         if results:
             widths[nodes.add("Concat", results, output, axis=1)] = size
     added = list(widths)
     if counted:
-        added.append(nodes.element_counts(counted, _COUNTS))
+        added.append(nodes.count_elements(counted, _COUNTS))
     model.graph.node.extend(nodes.nodes)
     model.graph.initializer.extend(nodes.constants.values())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
-    constants = np.zeros(len(statistics) * len(tensors))
-    for column, found in sums.items():
-        constants[column] = found.constant
     return Measures(
         statistics=tuple(statistics),
         widths=widths,
         counted=_COUNTS if counted else None,
         _exact=list(exact),
         _constants=constants,
-        _partial=reads,
+        _partial=parts.sums,
     )
 
 
-def _partial_sums(
-    nodes: Reductions,
-    sums: Mapping[int, LinearSum],
-    shapes: Mapping[str, tuple[int, ...]],
-    model: onnx.ModelProto,
-) -> tuple[list[_Read], list[str], int]:
-    """Add what sums are taken from, each once, and say how the sums follow."""
-    users: dict[Leaf, dict[int, NDArray[np.float64]]] = {}
-    edged = {leaf.tensor for one in sums.values() for leaf in one.terms if leaf.reading == "edges"}
-    for column, found in sums.items():
-        for leaf, weights in found.terms.items():
-            if leaf.reading == "planes" and leaf.tensor in edged:
-                # One reading serves both.
-                leaf = Leaf(leaf.tensor, "edges")
-                weights = edges_from_planes(weights, shapes[leaf.tensor])
-            columns = users.setdefault(leaf, {})
-            columns[column] = columns[column] + weights if column in columns else weights
-    convolutions = {node.output[0]: node for node in model.graph.node if node.op_type == "Conv"}
-    reads: list[_Read] = []
-    names: list[str] = []
-    start = 0
-    for leaf, by_column in users.items():
-        stacked = np.stack(list(by_column.values()), axis=-1)
-        shape = shapes[leaf.tensor]
-        if leaf.reading == "product":
-            name, weights = nodes.products(leaf.tensor, stacked)
-        elif leaf.reading == "windows":
-            name, weights = nodes.windows(leaf.tensor, stacked, convolutions[leaf.convolution])
-        elif leaf.reading == "edges":
-            name, scale = nodes.edges(leaf.tensor, shape)
-            weights = stacked * scale[:, None]
-        elif leaf.reading == "planes":
-            name, repeats = nodes.planes(leaf.tensor, shape)
-            weights = np.repeat(stacked * float(shape[1] * shape[2] // repeats), repeats, axis=0)
-        elif leaf.reading == "rows":
-            name, weights = nodes.row_sums(leaf.tensor, shape), stacked
+@dataclass(slots=True)
+class _Parts:
+    """Partial sums as they are lined up in one output."""
+
+    names: list[str] = field(default_factory=list)
+    sums: list[_PartialSums] = field(default_factory=list)
+    width: int = 0
+
+    def add(self, name: str, weights: NDArray[np.float64], columns: list[int]) -> None:
+        self.names.append(name)
+        self.sums.append(_PartialSums(self.width, columns, weights))
+        self.width += len(weights)
+
+
+@dataclass(slots=True)
+class _Nodes:
+    """Nodes to be appended to a model, each added by a method that returns its result's name."""
+
+    opset: int
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, TensorProto] = field(default_factory=dict)
+
+    def add(self, operator: str, inputs: list[str], output: str | None = None, **kw: Any) -> str:
+        output = output or f"{PREFIX}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **kw))
+        return output
+
+    def reduce(self, tensor: MeasuredTensor, statistic: Statistic) -> str:
+        """Add a statistic of a tensor in float64, (n, 1)."""
+        name = self.add("Cast", [self._split_samples(tensor)], to=TensorProto.DOUBLE)
+        if tensor.batch_axis is None:
+            axes = list(range(len(tensor.shape)))
         else:
-            name, weights = leaf.tensor, stacked
-        names.append(name)
-        reads.append(_Read(start, list(by_column), weights))
-        start += len(weights)
-    return reads, names, start
+            sample_axis = tensor.batch_axis + (tensor.merged == "TN")
+            axes = [axis for axis in range(len(tensor.shape) + 1) if axis != sample_axis]
+        if statistic not in _EXTREMES:
+            name = self.apply_elementwise(name, statistic, TensorProto.DOUBLE)
+        operator = _EXTREMES.get(statistic, "ReduceSum")
+        return self._columns(self._reduce(operator, name, axes) if axes else name, 1)
+
+    def sum_rows(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
+        """Add sums along the last axis, (n, rows), and return the weight of each, (rows, 1)."""
+        count = math.prod(shape[:-1])
+        rows = self._reduce("ReduceSum", name, [len(shape)])
+        return self._columns(rows, count), np.ones((count, 1))
+
+    def average_planes(self, name: str, shape: tuple[int, ...]) -> tuple[str, NDArray[np.float64]]:
+        """Add the mean of each channel, or of each of its rows where the plane is large.
+
+        The second result is how many elements each number is the mean of. The runtime keeps
+        results of convolutions in a blocked layout of its own. It pools in that layout; for a sum
+        it would first write the whole tensor anew.
+        """
+        channels, height, width = shape
+        if height * width > _LONGEST_SUM:
+            row = (1, width)
+            name = self.add("AveragePool", [name], kernel_shape=row, strides=row)
+        if height * width > _LARGEST_PLANE:
+            count, size = channels * height, width
+        else:
+            name = self.add("GlobalAveragePool", [name])
+            count, size = channels, height * width
+        return self._columns(name, count), np.full(count, float(size))
+
+    def count_elements(self, tensors: Sequence[str], output: str) -> str:
+        """Add the numbers of elements in the batch, (tensors,) int64."""
+        shape = self._constant("one number", np.array([1]))
+        sizes = [self.add("Reshape", [self.add("Size", [name]), shape]) for name in tensors]
+        return self.add("Concat", sizes, output, axis=0)
+
+    def apply_elementwise(self, name: str, statistic: Statistic, dtype: int) -> str:
+        """Add what is done to each element of a floating tensor before the sum."""
+        operator = _ELEMENTWISE.get(statistic)
+        if operator is None:
+            return name
+        if operator == "Cast":
+            return self.add("Cast", [self.add("Cast", [name], to=TensorProto.BOOL)], to=dtype)
+        return self.add(operator, [name] * (2 if operator == "Mul" else 1))
+
+    def _split_samples(self, tensor: MeasuredTensor) -> str:
+        """Return the tensor with its sample axis apart from the one that it is merged with."""
+        if tensor.merged is None or tensor.batch_axis is None:
+            return tensor.name
+        axis = tensor.batch_axis + (tensor.merged == "TN")
+        shape = np.insert(np.array(tensor.shape, np.int64), axis, -1)
+        return self.add("Reshape", [tensor.name, self._integers(shape)])
+
+    def _columns(self, name: str, width: int) -> str:
+        return self.add("Reshape", [name, self._integers(np.array([-1, width]))])
+
+    def _reduce(self, operator: str, name: str, axes: list[int]) -> str:
+        # Of sums the axes became an input with opset 13, of the others with 18.
+        if self.opset < (13 if operator == "ReduceSum" else 18):
+            return self.add(operator, [name], axes=axes, keepdims=0)
+        return self.add(operator, [name, self._integers(np.array(axes))], keepdims=0)
+
+    def _integers(self, value: NDArray[np.int64]) -> str:
+        return self._constant(f"constant {value.tolist()}", value)
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        name = PREFIX + name
+        self.constants.setdefault(name, numpy_helper.from_array(value, name))
+        return name

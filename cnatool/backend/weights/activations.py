@@ -68,7 +68,7 @@ _ELEMENTWISE = frozenset(
         "Where",
     }
 )
-# More than the longest activation has.
+# More than any activation has.
 _MOST_NODES = 32
 _FAR = 30.0  # where every activation is at its limit, and no exponential overflows float32
 _POINTS = np.array([-_FAR, -_FAR / 2, -2, -1, 0, 1, 2, _FAR / 2, _FAR], np.float32)
@@ -76,11 +76,11 @@ _NEAR = 1e-3
 
 
 def find_activation(graph: Graph, constants: Constants, node: onnx.NodeProto) -> set[str]:
-    """Find the activation of which a scale by one number is a part.
+    """Find the nodes of the activation of which a scale by one number is a part.
 
-    Its nodes apply one function to each element of one tensor, and that function is no scale: it is
-    not affine, and it goes to x, or to 1, as x grows. Changing the scale would make it another
-    function, and not one that weights could undo.
+    They apply one function to each element of one tensor, and that function is no scale: it is not
+    affine, and it goes to x, or to 1, as x grows. With another scale it would be another function,
+    which no weights could undo.
     """
     function = _Function(graph, constants)
     scaled = node.output[0]
@@ -93,15 +93,15 @@ def find_activation(graph: Graph, constants: Constants, node: onnx.NodeProto) ->
 
 
 def _behind(graph: Graph, tensor: str) -> list[str]:
-    """Give the nearest tensors that are computed from another element by element."""
-    found = [tensor]
-    for name in found:
+    """List tensors that are computed from another element by element, nearest first."""
+    reached = [tensor]
+    for name in reached:
         nodes = readers(graph, name)
         new = [node.output[0] for node in nodes if node.op_type in _ELEMENTWISE]
-        found += [made for made in dict.fromkeys(new) if made not in found]
-        if len(found) > _MOST_NODES:
+        reached += [result for result in dict.fromkeys(new) if result not in reached]
+        if len(reached) > _MOST_NODES:
             break
-    return found[1:]
+    return reached[1:]
 
 
 class _Function:
@@ -130,7 +130,7 @@ class _Function:
         return len(sources) == 1 and not waiting and self._source != tensor
 
     def is_closed(self, tensor: str) -> bool:
-        """Say whether nothing outside reads what lies between the two tensors."""
+        """Whether only nodes of the function read the tensors between its two ends."""
         inside = self.nodes.keys() - {tensor}
         return inside.isdisjoint(self._graph.output_names) and all(
             reader.output[0] in self.nodes
@@ -139,7 +139,7 @@ class _Function:
         )
 
     def is_activation(self, tensor: str) -> bool:
-        """Say whether the function is neither affine nor a scale of an activation."""
+        """Whether the function is neither affine nor a scale of an activation."""
         try:
             y = self._values(tensor)
         except (ModelError, ArithmeticError, TypeError, ValueError):
@@ -165,12 +165,12 @@ class _Function:
                 if node.op_type in ("Cast", "CastLike", "Expand", "Identity"):
                     arrays[node.output[0]] = arrays[node.input[0]]
                     continue
-                given = {
+                inputs = {
                     name: arrays[name] if name in arrays else self._number(name)
                     for name in node.input
                     if name
                 }
-                arrays.update(evaluate_node(node, given, self._graph))
+                arrays.update(evaluate_node(node, inputs, self._graph))
         return np.asarray(arrays[tensor], np.float64)
 
     def _number(self, name: str) -> NDArray[Any]:
@@ -182,7 +182,7 @@ class _Function:
         return [name for name in node.input if name in self._graph.dynamic]
 
     def _is_elementwise(self, node: onnx.NodeProto) -> bool:
-        """Say whether a node does the same to each element, with constants of one number."""
+        """Whether a node treats all elements alike, with constants of one number."""
         if node.op_type not in _ELEMENTWISE:
             return False
         if node.op_type in ("Cast", "CastLike", "Expand", "Identity"):

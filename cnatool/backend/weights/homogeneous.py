@@ -1,6 +1,6 @@
 """Operators f with f(a·x) = a·f(x) for a ≥ 0 and no weights, applied to non-negative arrays.
 
-They are what a network may have beside its linear operators for its path norm to mean something.
+A path norm is defined for a network that has only these beside its linear operators.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.windows import average_pool, max_pool
 from cnatool.errors import ModelError
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
 
-# Identities on what is not negative.
+# Identities on non-negative values.
 _RECTIFIERS = frozenset({"Abs", "Dropout", "Identity", "LeakyRelu", "PRelu", "Relu"})
-# Evaluated as ONNX's reference does; all that is not a setting depends on the input.
+# Evaluated by ONNX's reference evaluator; all inputs but settings depend on the model's input.
 _AS_THEY_ARE = frozenset(
     {
         "Add",
@@ -53,7 +53,7 @@ _AS_THEY_ARE = frozenset(
         "Unsqueeze",
     }
 )
-# All inputs of these are values, none is a setting.
+# All their inputs are values, none is a setting.
 _OF_VALUES_ALONE = frozenset({"Add", "Concat", "Max", "Mean", "Min", "Sum"})
 _CONSTANT = "takes a constant, and follows no linear operator into which it could be folded"
 _GATED = "multiplies two tensors that depend on the input"
@@ -72,12 +72,12 @@ _OTHERWISE = "is not positively homogeneous, or not known to be"
 def apply_homogeneous(
     node: onnx.NodeProto,
     arrays: Mapping[str, NDArray[np.float64]],
-    settings: Callable[[str], NDArray[Any]],
+    read: Callable[[str], NDArray[Any]],
     graph: Graph,
 ) -> dict[str, NDArray[np.float64]]:
-    """Apply a positively homogeneous operator."""
+    """Apply a positively homogeneous operator; ``read`` returns constants by name."""
     kind = node.op_type
-    given = attributes(node)
+    settings = attributes(node)
     others = {name for name in node.input if name and name not in arrays}
     why = _WHY.get(kind, _OTHERWISE)
     first = arrays.get(node.input[0])
@@ -91,43 +91,43 @@ def apply_homogeneous(
         why = "computes with more than one tensor that depends on the input"
     elif first is None:
         pass
-    elif _is_rectifier(node, given, settings):
+    elif _is_rectifier(node, settings, read):
         return {node.output[0]: first}
     elif kind == "Clip":
         why = "is bounded"
     elif kind == "MaxPool" and not any(node.output[1:]):
-        return {node.output[0]: max_pool(first, given)}
+        return {node.output[0]: max_pool(first, settings)}
     elif kind == "AveragePool":
-        return {node.output[0]: average_pool(first, given)}
-    elif kind in _AS_THEY_ARE or _is_weightless(node, given, settings):
-        return evaluate_node(node, {**{name: settings(name) for name in others}, **arrays}, graph)
+        return {node.output[0]: average_pool(first, settings)}
+    elif kind in _AS_THEY_ARE or _is_weightless(node, settings, read):
+        return evaluate_node(node, {**{name: read(name) for name in others}, **arrays}, graph)
     raise ModelError(f"{kind} (tensor {node.output[0]!r}) {why}")
 
 
 def _is_rectifier(
-    node: onnx.NodeProto, given: Mapping[str, Any], settings: Callable[[str], NDArray[Any]]
+    node: onnx.NodeProto, settings: Mapping[str, Any], read: Callable[[str], NDArray[Any]]
 ) -> bool:
-    """Say whether an operator gives back what is not negative, as a Clip does that has no top."""
+    """Whether an operator returns non-negative values as they are, as a Clip without maximum."""
     if node.op_type != "Clip":
-        return node.op_type in _RECTIFIERS or (node.op_type == "Cast" and given["to"] in FLOATS)
-    bounds = {"min": given.get("min", -np.inf), "max": given.get("max", np.inf)}
+        return node.op_type in _RECTIFIERS or (node.op_type == "Cast" and settings["to"] in FLOATS)
+    bounds = {"min": settings.get("min", -np.inf), "max": settings.get("max", np.inf)}
     for place, name in enumerate(bounds, start=1):
         if place < len(node.input) and node.input[place]:
-            bounds[name] = float(settings(node.input[place]).reshape(()))
+            bounds[name] = float(read(node.input[place]).reshape(()))
     # Exporters write the largest float for no bound.
     return bool(bounds["min"] <= 0 and bounds["max"] >= float(np.finfo(np.float32).max))
 
 
 def _is_weightless(
-    node: onnx.NodeProto, given: Mapping[str, Any], settings: Callable[[str], NDArray[Any]]
+    node: onnx.NodeProto, settings: Mapping[str, Any], read: Callable[[str], NDArray[Any]]
 ) -> bool:
-    """Say whether a Pad or a Resize makes nothing but means and copies of its input."""
+    """Whether a Pad or a Resize returns only means and copies of its input."""
     if node.op_type == "Pad":
-        value = float(given.get("value", 0.0))
+        value = float(settings.get("value", 0.0))
         if len(node.input) > 2 and node.input[2]:
-            value = float(settings(node.input[2]).reshape(()))
-        return value == 0 or given.get("mode", b"constant") != b"constant"
-    return node.op_type in ("Resize", "Upsample") and given.get("mode", b"nearest") in (
+            value = float(read(node.input[2]).reshape(()))
+        return value == 0 or settings.get("mode", b"constant") != b"constant"
+    return node.op_type in ("Resize", "Upsample") and settings.get("mode", b"nearest") in (
         b"linear",
         b"nearest",
     )

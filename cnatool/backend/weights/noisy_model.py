@@ -1,4 +1,4 @@
-"""A model whose weights are fed at each run, so that one session runs with noise on them."""
+"""A model whose weights are inputs, so that one session runs with any noise on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnatool.backend.session import RunOptions
     from cnatool.records.store import TensorRecord
 
-# What NumPy arrays feed; other floats are fed as float32 and cast in the graph.
+# Types that NumPy has; other floats are fed as float32 and cast in the graph.
 _FED = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 _FLOATS = (
     *_FED,
@@ -34,23 +34,14 @@ _FLOATS = (
     onnx.TensorProto.FLOAT8E4M3FN,
     onnx.TensorProto.FLOAT8E5M2,
 )
-# Numbers that are worked on at a time.
+# Numbers in memory at a time.
 _PART = 1 << 20
 
 
 class Weights:
     """The weights of a model's linear operators as its file has them, shared ones once.
 
-    Parameters
-    ----------
-    graph : Graph
-    custom_ops : tuple of Path
-        Libraries of custom operators that constants may need.
-
-    Raises
-    ------
-    ModelError
-        If some are not seen, or are codes of a quantised operator.
+    A ModelError is raised if some cannot be read, or are codes of a quantised operator.
     """
 
     def __init__(self, graph: Graph, custom_ops: tuple[Path, ...] = ()) -> None:
@@ -58,7 +49,7 @@ class Weights:
         unseen = find_unseen_weights(graph, constants)
         if unseen is not None:
             raise ModelError(unseen)
-        # The first layer that has each, counted from 0.
+        # The first layer with each, counted from 0.
         self.layers: dict[str, int] = {}
         self._names: list[str] = []
         self._forms: list[tuple[str, ...]] = []
@@ -85,34 +76,20 @@ class Weights:
 
     def of_layer(self, number: int, like: Weights) -> NDArray[Any]:
         """Read the weights of a layer, counted from 0, where another model keeps them alike."""
-        found = self.values(self._names[number])
+        values = self.values(self._names[number])
         shape = like.values(like._names[number]).shape
-        if self._forms[number] != like._forms[number] or found.shape != shape:
+        if self._forms[number] != like._forms[number] or values.shape != shape:
             raise ModelError(
                 f"{self._constants.graph.path} keeps the weights of layer {number + 1} in another "
                 f"form than {like._constants.graph.path}: export both in the same way"
             )
-        return found
+        return values
 
 
 class NoisyModel:
-    """A model ready to run with noise on its weights.
+    """A model ready to compute an output with noise on its weights.
 
     Beside the session it holds the weights twice: as they are, and with noise.
-
-    Parameters
-    ----------
-    graph : Graph
-    weights : Weights
-        Of the graph.
-    output : TensorRecord
-        The output to compute.
-    run : RunOptions
-
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime does not accept the model so.
     """
 
     def __init__(
@@ -133,11 +110,11 @@ class NoisyModel:
 
     @property
     def count(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return sum(value.size for value in self.values.values())
 
     def add_noise(self, seed: Sequence[int], sigma: float, epsilon: float | None = None) -> None:
-        """Run with this noise from now on."""
+        """Replace the noise on the weights."""
         rng = np.random.default_rng(list(seed))
         with np.errstate(over="ignore"):
             for name, value in self.values.items():
@@ -151,13 +128,7 @@ class NoisyModel:
                     np.add(part, noise, out=noisy, casting="same_kind")
 
     def run(self, feeds: Mapping[str, NDArray[Any]], *, noise: bool = True) -> NDArray[Any]:
-        """Give the output for a batch of samples, the sample axis first.
-
-        Raises
-        ------
-        BackendError
-            If the runtime fails.
-        """
+        """Compute the output for a batch of samples, the sample axis first."""
         values = self._noisy if noise else self.values
         fed = {self._fed[name]: value for name, value in values.items()}
         (result,) = self._session.run(self._outputs, {**feeds, **fed})
@@ -165,7 +136,7 @@ class NoisyModel:
 
 
 def _form(graph: Graph, operator: onnx.NodeProto, read: str, kept: str) -> tuple[str, ...]:
-    """Say what tells where an operator's weights are in the constant that holds them."""
+    """Describe how an operator reads its weights from the constant that holds them."""
     nodes = [operator]
     while read != kept:
         nodes.append(graph.producer[read])
@@ -174,14 +145,14 @@ def _form(graph: Graph, operator: onnx.NodeProto, read: str, kept: str) -> tuple
 
 
 def square_sum(value: NDArray[Any], less: NDArray[Any] | None = None) -> float:
-    """Give the sum of squares of numbers, or of their differences to others of the same shape."""
+    """Sum the squares of numbers, or of their differences to others of the same shape."""
     return math.fsum(float(np.square(part).sum()) for part in _exact(value, less))
 
 
 def log_sum(
     value: NDArray[Any], sigma: float, epsilon: float, less: NDArray[Any] | None = None
 ) -> float:
-    """Give Σ ln(ε² + σ²v²) over numbers v, or their differences to others of the same shape."""
+    """Compute Σ ln(ε² + σ²v²) over numbers v, or their differences to others of the same shape."""
     return math.fsum(
         float(np.log(epsilon**2 + np.square(sigma * part)).sum()) for part in _exact(value, less)
     )
@@ -207,7 +178,7 @@ def _with_weights_fed(
     types: Mapping[str, int],
     fed: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """Copy a model, but for its outputs, with constants as inputs; these are never copied."""
+    """Copy a model without its outputs, with constants as inputs, which are never copied."""
     model = onnx.ModelProto(ir_version=whole.ir_version)
     model.opset_import.extend(whole.opset_import)
     graph = model.graph
@@ -224,11 +195,11 @@ def _with_weights_fed(
         t for t in whole.graph.sparse_initializer if t.values.name not in values
     )
     for node in whole.graph.node:
-        made = set(node.output) - {""}
-        if made <= values.keys():
+        results = set(node.output) - {""}
+        if results <= values.keys():
             continue
         graph.node.append(node)
-        if made & values.keys():
+        if results & values.keys():
             kept = [f"{PREFIX}unused {n}" if n in values else n for n in node.output]
             del graph.node[-1].output[:]
             graph.node[-1].output.extend(kept)

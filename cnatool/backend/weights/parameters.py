@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.weights.fold import linear_operators
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.weights.fold import Fold
 
-# Their constants are settings, even where these are floating.
+# Their constants are settings, even floating ones.
 _SETTINGS = frozenset(
     {"Clip", "DequantizeLinear", "Pad", "QuantizeLinear", "Range", "Resize", "RoiAlign", "Upsample"}
 )
-# Of these the first inputs alone: behind them come running means, and states to begin with.
+# How many first inputs are parameters: running statistics and initial states follow.
 _PARAMETERS = {"BatchNormalization": 3, "GRU": 4, "LSTM": 4, "RNN": 4}
-# Linear operators inside, which the graph does not show.
+# Operators with linear operators inside, which the graph does not show.
 _CLOSED = frozenset({"Attention", "GRU", "LSTM", "QAttention", "RNN"})
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}) | _CLOSED
 
@@ -32,8 +32,8 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
 
     These are the weights of each layer, a shift for each of its units where there is a bias or
     something folded that adds one, and all other floating constants of more than one number that
-    meet what depends on the input: gains of normalisations, embeddings, slopes. Running means and
-    variances are none, and neither is a scale that is folded into weights.
+    are combined with tensors that depend on the input: gains of normalisations, embeddings, slopes.
+    Running means and variances do not count, nor does a scale that is folded into weights.
     """
     sizes: dict[str, int] = {}
     operators = {operator.result: operator for operator in linear_operators(graph)}
@@ -46,7 +46,7 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
             for name in added
             if name and not _is_no_bias(name, constants)
         }
-        # Several constants that are added make one shift.
+        # Several constants that are added are one shift.
         new = [name for name in biases if name not in sizes]
         sizes |= dict.fromkeys(new, 0)
         if new:
@@ -67,14 +67,14 @@ def count_parameters(graph: Graph, constants: Constants, folds: Mapping[str, Fol
 
 
 def _is_no_bias(name: str, constants: Constants) -> bool:
-    """Say whether a bias is zeros that the graph makes, where an exporter found none."""
+    """Whether a bias is zeros that the graph computes, as exporters write for no bias."""
     if not constants.has(name):
         return name in constants.graph.shape_arithmetic
     return constants.size(name) is None and not constants.value(name).any()
 
 
 def find_unseen_weights(graph: Graph, constants: Constants) -> str | None:
-    """Name the first operator with weights inside that belong to no layer; None without any."""
+    """Describe the first operator with weights that belong to no layer; None without any."""
     for node in graph.nodes:
         if node.output[0] not in graph.dynamic:
             continue

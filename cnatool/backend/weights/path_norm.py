@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.kernel_taps import attributes
+from cnatool.backend.graph.nodes import attributes, inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS, QUANTIZATION, SHAPE_CHANGES
 from cnatool.backend.weights.fold import along, fold_scales, linear_operators
 from cnatool.backend.weights.homogeneous import apply_homogeneous
@@ -46,13 +46,7 @@ class _Scaled:
 
     @classmethod
     def of(cls, values: NDArray[np.float64], exponent: int = 0) -> _Scaled:
-        """Bring the greatest value to the order of 1.
-
-        Raises
-        ------
-        ModelError
-            If a value is not finite.
-        """
+        """Scale the greatest value to the order of 1; a ModelError if one is not finite."""
         largest = float(values.max(initial=0.0))
         if not math.isfinite(largest):
             raise ModelError("a squared weight is not finite")
@@ -60,7 +54,7 @@ class _Scaled:
         return cls(np.ldexp(values, -shift), exponent + shift)
 
     def at(self, exponent: int) -> NDArray[np.float64]:
-        """Give the array for another power of two."""
+        """Return the array as a multiple of another power of two."""
         return np.ldexp(self.values, max(self.exponent - exponent, -(1 << 14)))
 
 
@@ -72,30 +66,15 @@ def compute_log_path_norm(
     ranks: Mapping[str, int],
     sizes: Mapping[str, int] | None = None,
 ) -> float:
-    """Give the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where all of it is zero.
+    """Compute the natural logarithm of sqrt(Σ_k f_{w²}(1)_k), -inf where the sum is zero.
 
     BatchNormalization and constant scales and shifts are first folded into the linear operator
     that they follow. The run is in float64, each tensor with an exponent of its own.
 
-    Parameters
-    ----------
-    graph : Graph
-    layers : LayerTable
-        Its layers: the sum is over the units of the one that leads to the output.
-    constants : Constants
-    shape : sequence of int
-        The input's, the sample axis first; all samples are the same.
-    ranks : mapping of str to int
-        Number of axes of tensors.
-    sizes : mapping of str to int, optional
-        Elements of tensors for one sample. Where they are given, a run must make as many of the
-        tensor that is summed over: a Reshape may hold another number of samples.
-
-    Raises
-    ------
-    ModelError
-        If the path norm is not defined for the network; the message is the reason, and names the
-        operator and its tensor.
+    ``shape`` is the input's, the sample axis first; all samples are the same. Where ``sizes`` are
+    given, the elements of tensors for one sample, a run must compute as many of the tensor that is
+    summed over: a Reshape may hold another number of samples. The message of a ModelError is the
+    reason why the path norm is not defined.
     """
     target = _target(graph, layers)
     size = None if sizes is None else sizes.get(target, -1)
@@ -103,7 +82,7 @@ def compute_log_path_norm(
 
 
 def _target(graph: Graph, layers: LayerTable) -> str:
-    """Give the tensor whose units are summed over: the scores before a softmax or the like."""
+    """Find the tensor whose units are summed over: the scores before a softmax or the like."""
     last = [layer for layer in layers.layers if layer.output]
     if len(last) > 1:
         names = ", ".join(layer.linear for layer in last[:3])
@@ -160,11 +139,11 @@ class _Run:
             for name in node.input:
                 if left[name] <= 0:
                     self._tensors.pop(name, None)
-        found = self._tensors[target]
-        if size is not None and found.values.size != size * shape[0]:
+        result = self._tensors[target]
+        if size is not None and result.values.size != size * shape[0]:
             raise ModelError(f"{target!r} is not of {shape[0]} samples")
-        total = float(found.values.sum()) / shape[0]
-        return 0.5 * (math.log(total) + found.exponent * math.log(2)) if total else -math.inf
+        total = float(result.values.sum()) / shape[0]
+        return 0.5 * (math.log(total) + result.exponent * math.log(2)) if total else -math.inf
 
     def _only_input(self) -> str:
         inputs = self._graph.inputs
@@ -175,17 +154,17 @@ class _Run:
         return str(inputs[0].name)
 
     def _needed(self, target: str) -> list[onnx.NodeProto]:
-        """Give the nodes on which a tensor depends, but for those that compute weights."""
+        """List the nodes on which a tensor depends, apart from those that compute weights."""
         wanted = {target}
         nodes: list[onnx.NodeProto] = []
         for node in reversed(self._graph.nodes):
             if wanted.isdisjoint(node.output):
                 continue
             nodes.insert(0, node)
-            if any(given.HasField("g") or given.graphs for given in node.attribute):
+            if any(inner_nodes(node)):
                 raise ModelError(_refusal(node, "has branches inside"))
             operator = self._linear.get(node.output[0])
-            # A bias may be made for the shape of the data, such as zeros where there is none.
+            # A bias may depend on the shape of the data, such as zeros where there is none.
             reads = node.input if operator is None else [operator.data, operator.bias]
             wanted.update(name for name in reads if name and not self._constants.has(name))
         return nodes
@@ -199,19 +178,21 @@ class _Run:
             raise ModelError(_refusal(node, "has more fused into it"))
         if operator.bias in self._graph.dynamic:
             raise ModelError(_refusal(node, "has a bias that depends on the input"))
-        found = linear_map(operator, self._constants)
-        fold = fold_scales(self._graph, operator, found, self._constants, self._ranks, until=target)
+        linear = linear_map(operator, self._constants)
+        fold = fold_scales(
+            self._graph, operator, linear, self._constants, self._ranks, until=target
+        )
         for name in fold.used:
             if self._graph.operator(name) in QUANTIZATION:
                 raise ModelError(_refusal(self._graph.producer[name], "is of a quantised graph"))
-        matrix = BlockMatrix(found.blocks, found.row_scale(fold.scale))
-        given = self._tensors[operator.data]
-        result = _Scaled.of(_applied(operator, matrix, found.shape, given.values), given.exponent)
-        result = _shifted(result, fold.shift, node)
+        matrix = BlockMatrix(linear.blocks, linear.row_scale(fold.scale))
+        data = self._tensors[operator.data]
+        result = _Scaled.of(_multiply(operator, matrix, linear.shape, data.values), data.exponent)
+        result = _add_shift(result, fold.shift, node)
         if operator.bias in self._graph.shape_arithmetic:
             bias = self._setting(operator.bias).astype(np.float64) * fold.scale
-            result = _shifted(result, along(bias, found.axis), node)
-        # Of those in between only the shape is ever asked for.
+            result = _add_shift(result, along(bias, linear.axis), node)
+        # Of the tensors in between only the shape is ever used.
         self._tensors.update(dict.fromkeys(fold.used, result))
 
     def _run_homogeneous(self, node: onnx.NodeProto) -> None:
@@ -224,7 +205,7 @@ class _Run:
             self._tensors[name] = _Scaled.of(np.asarray(values, np.float64), exponent)
 
     def _arrays(self, node: onnx.NodeProto) -> dict[str, NDArray[Any]]:
-        """Give the inputs of a node that computes with shapes or constants."""
+        """Read the inputs of a node that computes with shapes or constants."""
         return {
             name: self._tensors[name].values if name in self._tensors else self._setting(name)
             for name in node.input
@@ -232,7 +213,7 @@ class _Run:
         }
 
     def _setting(self, name: str) -> NDArray[Any]:
-        """Give what does not depend on the input's values: a shape, axes, indices, a bound."""
+        """Read what does not depend on the input's values: a shape, axes, indices, a bound."""
         if name not in self._settings:
             node = self._graph.producer.get(name)
             if node is None or node.op_type == "Constant" or not self._constants.has(name):
@@ -242,32 +223,32 @@ class _Run:
         return self._settings[name]
 
 
-def _applied(
+def _multiply(
     operator: LinearOperator,
     matrix: BlockMatrix,
     shape: tuple[int, ...],
     values: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Multiply by the squares of weights, which have this shape in the model."""
+    """Multiply by squared weights, which have this shape in the model."""
     node = operator.node
-    given = attributes(node)
+    settings = attributes(node)
     if node.op_type in ("Conv", "ConvTranspose"):
         transposed = node.op_type == "ConvTranspose"
-        automatic = given.get("auto_pad", b"NOTSET") != b"NOTSET"
-        if "output_shape" in given or (transposed and automatic):
+        automatic = settings.get("auto_pad", b"NOTSET") != b"NOTSET"
+        if "output_shape" in settings or (transposed and automatic):
             raise ModelError(_refusal(node, "has its padding left open"))
         group, rows, _ = matrix.blocks.shape
-        kernel = _squares(matrix).reshape(group, rows, -1, *shape[2:])
-        return (convolve_transposed if transposed else convolve)(values, kernel, given)
+        kernel = _square_weights(matrix).reshape(group, rows, -1, *shape[2:])
+        return (convolve_transposed if transposed else convolve)(values, kernel, settings)
     left = operator.weights == node.input[0]
-    if given.get("transB" if left else "transA", 0):
+    if settings.get("transB" if left else "transA", 0):
         values = values.T
     if len(shape) == 2:
-        # In parts: these may be the largest weights that there are.
+        # In parts, as these may be the largest weights of all.
         parts = (np.square(part[0]) for part in matrix.parts())
         products = [part @ values if left else values @ part.T for part in parts]
         return np.concatenate(products, axis=-2 if left and values.ndim > 1 else -1)
-    weights = _squares(matrix)
+    weights = _square_weights(matrix)
     if len(shape) == 1:
         whole = weights[0, 0]
     else:
@@ -277,13 +258,15 @@ def _applied(
     return product
 
 
-def _squares(matrix: BlockMatrix) -> NDArray[np.float64]:
+def _square_weights(matrix: BlockMatrix) -> NDArray[np.float64]:
     whole = matrix.blocks * matrix.scale[:, :, None]
     return np.square(whole, out=whole)
 
 
-def _shifted(result: _Scaled, values: NDArray[np.float64] | None, node: onnx.NodeProto) -> _Scaled:
-    """Add the squares of a shift."""
+def _add_shift(
+    result: _Scaled, values: NDArray[np.float64] | None, node: onnx.NodeProto
+) -> _Scaled:
+    """Add a squared shift."""
     if values is None:
         return result
     shift = _Scaled.of(np.square(values))

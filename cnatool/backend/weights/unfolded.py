@@ -1,10 +1,10 @@
-"""Scales and normalisations of the data that are part of no layer's weights."""
+"""Scales and normalisations of the data that are not part of a layer's weights."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.graph import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.activations import find_activation
 from cnatool.backend.weights.fold import find_scale_of_codes, linear_operators
@@ -35,7 +35,7 @@ _NORMALIZATIONS = frozenset(
     }
 )
 _SCALERS = frozenset({"ImageScaler", "Normalizer", "Scaler"})
-# What may lie between a root or a norm and the division by it.
+# Operators that may lie between a root or a norm and the division by it.
 _BEFORE_QUOTIENT = frozenset(
     {"Add", "Cast", "Clip", "Expand", "Identity", "Max", "Reshape", "Squeeze", "Unsqueeze"}
 )
@@ -43,11 +43,11 @@ _LENGTHS = frozenset({"Pow", "ReduceL1", "ReduceL2", "Sqrt"})
 
 
 def find_unfolded_scale(graph: Graph, constants: Constants, used: Collection[str]) -> str | None:
-    """Name the first scale or normalisation that no norm of a layer shows; None without any.
+    """Describe the first scale or normalisation that no norm of a layer shows; None without any.
 
-    One can be changed and the weights behind it divided by the same, and the network computes what
-    it did: products of norms then say nothing of it. Constant factors in front of the first layers
-    are taken for preprocessing, like those that are applied before the model.
+    It can be multiplied and the weights behind it divided by the same number without a change of
+    the network's values, so products of norms say nothing of it. Constant factors in front of the
+    first layers count as preprocessing, like those that are applied before the model.
     """
     behind = {operator.result for operator in linear_operators(graph)}
     layers = frozenset(behind)
@@ -75,7 +75,7 @@ def _normalizes(node: onnx.NodeProto) -> bool:
 
 
 def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:
-    """Say whether a node multiplies by a constant, or divides by a root or a length."""
+    """Whether a node multiplies by a constant, or divides by a root or a length."""
     kind = node.op_type
     if kind in _SCALERS:
         return True
@@ -93,7 +93,7 @@ def _scales(node: onnx.NodeProto, graph: Graph, constants: Constants) -> bool:
 
 
 def _is_length(name: str, graph: Graph) -> bool:
-    """Say whether a tensor is a root or a norm of what depends on the input."""
+    """Whether a tensor is a root or a norm of a tensor that depends on the input."""
     waiting, seen = [name], {name}
     while waiting:
         name = waiting.pop()

@@ -1,4 +1,4 @@
-"""The weights of a model measured: norms of each layer, path norm, number of parameters."""
+"""Measures of a model's weights: norms of each layer, path norm, number of parameters."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ def measure_weights(
     """Measure the weights of a model, one layer at a time.
 
     BatchNormalization, and constant scales, are folded into the linear operator that they follow,
-    so that a model exported with them folded and one exported without measure the same.
+    so that a model measures the same whether it was exported with or without them folded.
     """
     graph = network.graph
     # A merged sample axis is an axis of the graph, but none of the record's shape.
     ranks = {t.name: len(t.shape) + (t.merged is None) for t in tensors}
-    weighed = _Weighed(graph, Constants(graph, custom_ops), ranks)
+    matrices = _LayerMatrices(graph, Constants(graph, custom_ops), ranks)
     before = None
     if initial is not None:
         check_initial(network, initial)
-        before = _Weighed(initial.graph, Constants(initial.graph, custom_ops), ranks={})
-    layers = [weighed.layer(number, before) for number in range(len(weighed.operators))]
+        before = _LayerMatrices(initial.graph, Constants(initial.graph, custom_ops), ranks={})
+    layers = [matrices.layer(number, before) for number in range(len(matrices.operators))]
     sizes = {t.name: math.prod(t.shape) for t in tensors}
-    value, reason = _path_norm(network, weighed, shape, sizes)
+    value, reason = _path_norm(network, matrices, shape, sizes)
     return WeightsRecord(
         layers=tuple(layers),
-        parameters=count_parameters(graph, weighed.constants, weighed.folds),
+        parameters=count_parameters(graph, matrices.constants, matrices.folds),
         depth=max((layer.path for layer in network.layers.layers), default=0),
         log_path_norm=value,
         path_norm_reason=reason,
-        unseen=find_unseen_weights(graph, weighed.constants),
-        unfolded=_unfolded(weighed),
+        unseen=find_unseen_weights(graph, matrices.constants),
+        unfolded=_unfolded(matrices),
     )
 
 
 def check_initial(network: Network, initial: Network) -> None:
-    """Make sure that two models have as many layers."""
-    counts = [len(one.layers.layers) for one in (network, initial)]
+    """Refuse two models with different numbers of layers."""
+    counts = [len(each.layers.layers) for each in (network, initial)]
     if counts[0] != counts[1]:
         raise ModelError(
             f"{initial.graph.path} is no initial state of {network.graph.path}: it has "
@@ -72,10 +72,10 @@ def check_initial(network: Network, initial: Network) -> None:
 
 
 class _InitialError(ModelError):
-    """The initial weights are not those of the network."""
+    """The initial weights do not belong to the network."""
 
 
-class _Weighed:
+class _LayerMatrices:
     """The linear operators of a graph and the matrices of their weights."""
 
     def __init__(self, graph: Graph, constants: Constants, ranks: Mapping[str, int]) -> None:
@@ -83,19 +83,19 @@ class _Weighed:
         self.constants = constants
         self.ranks = ranks
         self.operators: list[LinearOperator] = linear_operators(graph)
-        # By the operator's result, of those that could be read.
+        # Of the operators that could be read, by result.
         self.folds: dict[str, Fold] = {}
         self._first: dict[str, int] = {}
 
     def matrix(self, number: int) -> BlockMatrix:
-        """Give the matrix of a layer, counted from 0, with its scale folded in."""
+        """Read the matrix of a layer, counted from 0, with its scale folded in."""
         operator = self.operators[number]
-        found = linear_map(operator, self.constants)
-        fold = fold_scales(self.graph, operator, found, self.constants, self.ranks)
+        linear = linear_map(operator, self.constants)
+        fold = fold_scales(self.graph, operator, linear, self.constants, self.ranks)
         self.folds[operator.result] = fold
-        return BlockMatrix(found.blocks, found.row_scale(fold.scale))
+        return BlockMatrix(linear.blocks, linear.row_scale(fold.scale))
 
-    def layer(self, number: int, before: _Weighed | None) -> LayerWeights:
+    def layer(self, number: int, before: _LayerMatrices | None) -> LayerWeights:
         """Measure a layer."""
         operator = self.operators[number]
         source = self.constants.source(operator.weights)
@@ -108,12 +108,12 @@ class _Weighed:
         except _InitialError:
             raise
         except Exception as error:
-            # The runtime takes more than is foreseen here, and a dump must not fail of it.
+            # The runtime accepts more than is foreseen here, and a dump must not fail for it.
             reason = f"layer {number + 1} ({operator.result!r}): {_reason(error)}"
             return LayerWeights(number + 1, operator.weights, None, reason=reason)
 
     def initial(self, number: int, trained: BlockMatrix, of: Graph) -> BlockMatrix:
-        """Give the matrix of a layer, which must be of the shape that it has after training."""
+        """Read the initial matrix of a layer, which must have the shape of the trained one."""
         try:
             matrix = self.matrix(number)
         except Exception as error:
@@ -130,12 +130,12 @@ class _Weighed:
         return matrix
 
 
-def _unfolded(weighed: _Weighed) -> str | None:
-    used = {name for fold in weighed.folds.values() for name in fold.used}
+def _unfolded(matrices: _LayerMatrices) -> str | None:
+    used = {name for fold in matrices.folds.values() for name in fold.used}
     try:
-        return find_unfolded_scale(weighed.graph, weighed.constants, used)
+        return find_unfolded_scale(matrices.graph, matrices.constants, used)
     except Exception as error:
-        # A dump must not fail of it.
+        # A dump must not fail for it.
         return f"a scale of the data cannot be read: {_reason(error)}"
 
 
@@ -145,18 +145,18 @@ def _text(matrix: BlockMatrix) -> str:
 
 
 def _path_norm(
-    network: Network, weighed: _Weighed, shape: Sequence[int], sizes: Mapping[str, int]
+    network: Network, matrices: _LayerMatrices, shape: Sequence[int], sizes: Mapping[str, int]
 ) -> tuple[float | None, str | None]:
-    graph, layers, constants = network.graph, network.layers, weighed.constants
+    graph, layers, constants = network.graph, network.layers, matrices.constants
     value = None
     if shape[0] > 1:
-        # All samples are the same, so one is enough unless a constant holds their number.
+        # All samples are equal, so one is enough unless a constant holds their number.
         with suppress(Exception):
-            one = (1, *shape[1:])
-            value = compute_log_path_norm(graph, layers, constants, one, weighed.ranks, sizes)
+            single = (1, *shape[1:])
+            value = compute_log_path_norm(graph, layers, constants, single, matrices.ranks, sizes)
     try:
         if value is None:
-            value = compute_log_path_norm(graph, layers, constants, shape, weighed.ranks)
+            value = compute_log_path_norm(graph, layers, constants, shape, matrices.ranks)
     except Exception as error:
         return None, _reason(error)
     if not math.isfinite(value):

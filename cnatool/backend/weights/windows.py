@@ -1,12 +1,16 @@
-"""Convolution and pooling of non-negative arrays in float64, which the runtime does not offer."""
+"""Convolution and pooling of non-negative arrays in float64, which the runtime does not offer.
+
+ONNX's reference evaluator offers both, but a convolution takes it 2 to 24 times as long, a pooling
+of 28×28 to 112×112 elements in 64 channels 12 to 1,700 times.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,147 +19,130 @@ if TYPE_CHECKING:
 
 
 class _Windows:
-    """Where the windows of a convolution or a pooling lie along each spatial axis."""
+    """The windows of a convolution or a pooling along the spatial axes of an array."""
 
     def __init__(
-        self, given: Mapping[str, Any], lengths: Sequence[int], kernel: Sequence[int]
+        self, settings: Mapping[str, Any], lengths: Sequence[int], kernel: Sequence[int]
     ) -> None:
         axes = len(lengths)
-        self.kernel = tuple(kernel)
-        self.strides = tuple(given.get("strides") or [1] * axes)
-        self.dilations = tuple(given.get("dilations") or [1] * axes)
-        pads = tuple(given.get("pads") or [0] * (2 * axes))
-        automatic = given.get("auto_pad", b"NOTSET")
-        whole = math.ceil if given.get("ceil_mode", 0) else math.floor
-        self.before: list[int] = []
-        self.after: list[int] = []
+        self.strides = tuple(settings.get("strides") or [1] * axes)
+        self.dilations = tuple(settings.get("dilations") or [1] * axes)
+        self.extents = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilations, strict=True)]
+        pads = tuple(settings.get("pads") or [0] * (2 * axes))
+        automatic = settings.get("auto_pad", b"NOTSET")
+        up = bool(settings.get("ceil_mode", 0))
+        self.padding: list[tuple[int, int]] = []
         self.counts: list[int] = []
         for axis, length in enumerate(lengths):
-            extent, step = (kernel[axis] - 1) * self.dilations[axis] + 1, self.strides[axis]
+            extent, step = self.extents[axis], self.strides[axis]
             if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
                 count = math.ceil(length / step)
                 missing = max(0, (count - 1) * step + extent - length)
-                smaller = missing // 2
-                before = smaller if automatic == b"SAME_UPPER" else missing - smaller
+                smaller, larger = missing // 2, missing - missing // 2
+                before = smaller if automatic == b"SAME_UPPER" else larger
                 after = missing - before
             else:
                 before, after = (0, 0) if automatic == b"VALID" else (pads[axis], pads[axes + axis])
-                count = whole((length + before + after - extent) / step) + 1
-                if whole is math.ceil and (count - 1) * step >= length + before:
+                room = (length + before + after - extent) / step
+                count = (math.ceil(room) if up else math.floor(room)) + 1
+                if up and (count - 1) * step >= length + before:
                     count -= 1  # a window that would lie in the padding alone
-            self.before.append(before)
-            self.after.append(after)
+            self.padding.append((before, after))
             self.counts.append(count)
 
-    def padded(self, values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
-        # Rounding up may need more than the padding says.
-        room = [
-            max(after, (count - 1) * step + (taps - 1) * dilation + 1 - length - before)
-            for after, count, step, taps, dilation, length, before in zip(
-                self.after,
-                self.counts,
-                self.strides,
-                self.kernel,
-                self.dilations,
-                values.shape[2:],
-                self.before,
-                strict=True,
+    def pad(self, values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
+        """Pad an array; rounding up may need more than the padding that is asked for."""
+        needed = [
+            max(after, (count - 1) * step + extent - length - before)
+            for (before, after), count, step, extent, length in zip(
+                self.padding, self.counts, self.strides, self.extents, values.shape[2:], strict=True
             )
         ]
-        widths = [(0, 0), (0, 0), *zip(self.before, room, strict=True)]
-        return np.pad(values, widths, constant_values=fill)
+        widths = [(before, end) for (before, _), end in zip(self.padding, needed, strict=True)]
+        return np.pad(values, [(0, 0), (0, 0), *widths], constant_values=fill)
 
-    def taps(self) -> Iterator[tuple[slice, ...]]:
-        """Give for each tap of the kernel the places of the padded input that it meets."""
-        for tap in itertools.product(*map(range, self.kernel)):
-            starts = [t * d for t, d in zip(tap, self.dilations, strict=True)]
-            ends = [
-                start + (count - 1) * step + 1
-                for start, count, step in zip(starts, self.counts, self.strides, strict=True)
-            ]
-            places = map(slice, starts, ends, self.strides)
-            yield (slice(None), slice(None), *places)
+    def taps(self, padded: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        """Yield views of a padded array: the elements that each tap of the kernel meets."""
+        spatial = tuple(range(2, padded.ndim))
+        view = sliding_window_view(padded, self.extents, spatial, writeable=True)
+        places = tuple(
+            slice(0, (count - 1) * step + 1, step)
+            for count, step in zip(self.counts, self.strides, strict=True)
+        )
+        dilated = tuple(slice(None, None, step) for step in self.dilations)
+        windows = view[(slice(None), slice(None), *places, *dilated)]
+        for tap in np.ndindex(windows.shape[padded.ndim :]):
+            yield windows[(..., *tap)]
 
 
 def convolve(
-    values: NDArray[np.float64], kernel: NDArray[np.float64], given: Mapping[str, Any]
+    values: NDArray[np.float64], kernel: NDArray[np.float64], settings: Mapping[str, Any]
 ) -> NDArray[np.float64]:
-    """Convolve as the operator Conv does."""
+    """Compute the operator Conv with a kernel (groups, out, in, …)."""
     group, rows, channels, *taps = kernel.shape
-    windows = _Windows(given, values.shape[2:], taps)
-    padded = windows.padded(values, 0.0)
+    windows = _Windows(settings, values.shape[2:], taps)
     total = np.zeros((len(values), group, rows, math.prod(windows.counts)))
-    for weights, places in zip(_by_tap(kernel), windows.taps(), strict=True):
-        total += weights @ padded[places].reshape(len(values), group, channels, -1)
+    for weights, part in zip(_by_tap(kernel), windows.taps(windows.pad(values, 0.0)), strict=True):
+        total += weights @ part.reshape(len(values), group, channels, -1)
     return total.reshape(len(values), group * rows, *windows.counts)
 
 
 def convolve_transposed(
-    values: NDArray[np.float64], kernel: NDArray[np.float64], given: Mapping[str, Any]
+    values: NDArray[np.float64], kernel: NDArray[np.float64], settings: Mapping[str, Any]
 ) -> NDArray[np.float64]:
-    """Do what the operator ConvTranspose does, where its padding is given and not to be found."""
+    """Compute the operator ConvTranspose, with a padding that is set."""
     group, rows, channels, *taps = kernel.shape
     axes = len(taps)
-    pads = list(given.get("pads") or [0] * (2 * axes))
-    extra = list(given.get("output_padding") or [0] * axes)
-    # The places that a window meets when the result is convolved are those that it adds to here.
-    windows = _Windows({**given, "pads": None}, taps, taps)
+    pads = list(settings.get("pads") or [0] * (2 * axes))
+    extra = list(settings.get("output_padding") or [0] * axes)
+    # The elements that a window meets when the result is convolved are those that it adds to here.
+    windows = _Windows({**settings, "pads": None}, taps, taps)
     windows.counts = list(values.shape[2:])
-    extents = [
-        (count - 1) * step + (size - 1) * dilation + 1
-        for count, step, size, dilation in zip(
-            windows.counts, windows.strides, taps, windows.dilations, strict=True
+    lengths = [
+        (count - 1) * step + extent + more
+        for count, step, extent, more in zip(
+            windows.counts, windows.strides, windows.extents, extra, strict=True
         )
     ]
-    longer = [n + more for n, more in zip(extents, extra, strict=True)]
-    total = np.zeros((len(values), group * rows, *longer))
+    total = np.zeros((len(values), group * rows, *lengths))
     flat = values.reshape(len(values), group, channels, -1)
-    for weights, places in zip(_by_tap(kernel), windows.taps(), strict=True):
-        spread = weights @ flat
-        total[places] += spread.reshape(len(values), group * rows, *windows.counts)
-    inside = (slice(pads[i], longer[i] - pads[axes + i]) for i in range(axes))
+    for weights, part in zip(_by_tap(kernel), windows.taps(total), strict=True):
+        part += (weights @ flat).reshape(part.shape)
+    inside = (slice(pads[i], lengths[i] - pads[axes + i]) for i in range(axes))
     return total[(slice(None), slice(None), *inside)]
 
 
-def _by_tap(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Arrange a kernel as (taps, g, out, c)."""
-    flat = kernel.reshape(*kernel.shape[:3], -1)
-    return np.ascontiguousarray(np.moveaxis(flat, -1, 0))
-
-
-def max_pool(values: NDArray[np.float64], given: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Do what the operator MaxPool does, for its values."""
-    windows = _Windows(given, values.shape[2:], given["kernel_shape"])
-    padded = windows.padded(values, -np.inf)
-    first, *others = windows.taps()
-    total = padded[first].copy()
-    for places in others:
-        np.maximum(total, padded[places], out=total)
+def max_pool(values: NDArray[np.float64], settings: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Compute the values of the operator MaxPool."""
+    windows = _Windows(settings, values.shape[2:], settings["kernel_shape"])
+    first, *others = windows.taps(windows.pad(values, -np.inf))
+    total = first.copy()
+    for part in others:
+        np.maximum(total, part, out=total)
     return total
 
 
-def average_pool(values: NDArray[np.float64], given: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Do what the operator AveragePool does."""
-    windows = _Windows(given, values.shape[2:], given["kernel_shape"])
-    padded = windows.padded(values, 0.0)
+def average_pool(values: NDArray[np.float64], settings: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Compute the operator AveragePool."""
+    windows = _Windows(settings, values.shape[2:], settings["kernel_shape"])
     # Padding counts where the operator says so; what only rounding up adds never does.
-    inside = np.zeros((1, 1, *padded.shape[2:]))
-    counted = bool(given.get("count_include_pad", 0))
-    inside[
-        (
-            slice(None),
-            slice(None),
-            *(
-                slice(0 if counted else before, before + length + (after if counted else 0))
-                for before, after, length in zip(
-                    windows.before, windows.after, values.shape[2:], strict=True
-                )
-            ),
-        )
-    ] = 1
-    total: Any = 0.0
-    count: Any = 0.0
-    for places in windows.taps():
-        total, count = total + padded[places], count + inside[places]
-    result: NDArray[np.float64] = total / count
-    return result
+    inside = np.ones((1, 1, *values.shape[2:]))
+    if settings.get("count_include_pad", 0):
+        inside = np.pad(inside, [(0, 0), (0, 0), *windows.padding], constant_values=1)
+        ends = [(0, 0)] * len(windows.padding)
+    else:
+        ends = windows.padding
+    padded = windows.pad(values, 0.0)
+    room = [
+        (before, size - length - before)
+        for (before, _), size, length in zip(ends, padded.shape[2:], inside.shape[2:], strict=True)
+    ]
+    counted = np.pad(inside, [(0, 0), (0, 0), *room])
+    total: NDArray[np.float64] = sum(windows.taps(padded)) / sum(windows.taps(counted))  # type: ignore[assignment]
+    return total
+
+
+def _by_tap(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Arrange a kernel as (taps, groups, out, in)."""
+    flat = kernel.reshape(*kernel.shape[:3], -1)
+    return np.ascontiguousarray(np.moveaxis(flat, -1, 0))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnatool.cli.console import ConsoleObserver, note_next, print_path
-from cnatool.cli.options import CodecOption, InputsOption
+from cnatool.cli.dump_options import with_dump_options
+from cnatool.cli.options import InputsOption
 from cnatool.errors import UsageError
 
 
+@with_dump_options(names=("codec",))
 def convert(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="A finished store of any format.")],
     target: Annotated[
@@ -22,7 +24,8 @@ def convert(
         Path | None,
         typer.Option("-o", "--output", metavar="STORE2", help="The new store, instead of STORE2."),
     ] = None,
-    codec: CodecOption = None,
+    *,
+    options: dict[str, Any],
     inputs: InputsOption = None,
     copy_inputs: Annotated[
         bool,
@@ -47,7 +50,7 @@ def convert(
         made = convert_store(
             store,
             target or output or Path(),
-            codec=codec.value if codec else None,
+            **options,
             inputs=inputs or (),
             copy_inputs=copy_inputs,
             overwrite=overwrite,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnatool._util.text import bytes_text, classes_text, name_with_operator, printable
 from cnatool.cli.console import print_json, say, say_each, shown_of
-from cnatool.cli.options import ConstantOption, CustomOpsOption, read_constants
+from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.parameter_names import with_options
 from cnatool.dumping.left_out import left_out_lines, needs_no_storing
 from cnatool.errors import UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _LISTED = 5
 
 
+@with_dump_options(names=("constants", "custom_ops"))
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store.")],
     input_shapes: Annotated[
@@ -36,8 +37,8 @@ def inspect(
             help="Shape of one sample, where the model does not fix it.",
         ),
     ] = None,
-    constants: ConstantOption = None,
-    custom_ops: CustomOpsOption = None,
+    *,
+    options: dict[str, Any],
     layers: Annotated[
         bool,
         typer.Option("--layers", help="List the layers: which tensor stands for each, and why."),
@@ -70,12 +71,7 @@ def inspect(
         return
     from cnatool.dumping.inspect import inspect_model
 
-    found = inspect_model(
-        path,
-        _shapes(input_shapes or ()),
-        constants=read_constants(constants or ()),
-        custom_ops=custom_ops or (),
-    )
+    found = inspect_model(path, _shapes(input_shapes or ()), **options)
     record = found.network.record
     if json:
         print_json(found.document(path).to_json())

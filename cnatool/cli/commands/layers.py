@@ -42,7 +42,7 @@ def layers(
 ) -> None:
     """Show z over depth, and what each layer contributes to β and CNA."""
     from cnatool.scoring.layers import score_layers
-    from cnatool.scoring.notes import unfinished
+    from cnatool.scoring.notes import unfinished_text
 
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
         scores = score_layers(
@@ -56,15 +56,15 @@ def layers(
         )
     for name, split in scores.splits.items():
         if not split.complete:
-            note(unfinished(name, split.rows, split.rows_wanted))
+            note(unfinished_text(name, split.samples, split.rows))
     if json:
         print_json(scores.to_json())
         return
     say(f"convention {scores.convention}")
     for name, split in shown_of(list(scores.splits.items()), "splits"):
-        say(f"\n{name}, {split.rows} samples\n")
+        say(f"\n{name}, {split.samples} samples\n")
         _print_parts(scores, split)
-        say(f"\nmean z by quantiles of α{', and of single samples' if split.samples else ''}\n")
+        say(f"\nmean z by quantiles of α{', and of single samples' if split.profiles else ''}\n")
         _print_profiles(scores, split)
         say_reasons(
             "undefined (–)",
@@ -131,8 +131,8 @@ def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
         else "no samples"
         for group in split.groups
     ]
-    headers += [f"{one.id} (α {number(one.alpha, 2)})" for one in split.samples]
-    columns: list[GroupProfile | SampleProfile] = [*split.groups, *split.samples]
+    headers += [f"{one.id} (α {number(one.alpha, 2)})" for one in split.profiles]
+    columns: list[GroupProfile | SampleProfile] = [*split.groups, *split.profiles]
     rows = [
         [str(layer.depth), layer.name, *(number(column.z[place]) for column in columns)]
         for place, layer in enumerate(scores.layers)

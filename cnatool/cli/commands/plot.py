@@ -96,7 +96,7 @@ def plot(
     ] = 2,
 ) -> None:
     """Draw a figure of stores, a study, a trajectory or a landscape: PNG, SVG or a page."""
-    from cnatool.plotting.files import check_picture_path, need_converter, write_picture
+    from cnatool.plotting.files import check_picture_path, import_converter, write_picture
     from cnatool.plotting.plot import not_scored
     from cnatool.plotting.plot import plot as draw
 
@@ -104,7 +104,7 @@ def plot(
     if not 0 < scale <= 20:
         raise UsageError(f"--scale {scale:g}: give pixels a pixel, up to 20.")
     if path.suffix != ".json":
-        need_converter()
+        import_converter()
     observer = ConsoleObserver()
     chart = draw(
         source,

@@ -10,37 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool._util.local_paths import real_path
-from cnatool.cli.console import key_values, note, print_path, say
-from cnatool.cli.options import (
-    EXIT_CODES,
-    ColourOption,
-    ConstantOption,
-    CropOption,
-    DataArgument,
-    FollowLinksOption,
-    FormatOption,
-    HoldoutOption,
-    InputOption,
-    InterpolationOption,
-    KeepInputsOption,
-    LabelsOption,
-    LayoutOption,
-    LimitOption,
-    MeanOption,
-    ModelArgument,
-    OnError,
-    OnErrorOption,
-    PreprocessOption,
-    ResizeOption,
-    ScaleOption,
-    SeedOption,
-    SplitColumnOption,
-    SplitOption,
-    StdOption,
-    prepared_by,
-    read_constants,
-)
+from cnatool.cli.console import note, print_path, say
+from cnatool.cli.dump_options import with_dump_options
+from cnatool.cli.options import EXIT_CODES, DataArgument, ModelArgument
 from cnatool.cli.parsing import Command
+from cnatool.dumping.options import DATA, PREPROCESSING, DumpOptions
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -68,8 +42,10 @@ def _group() -> None:
 
 
 @app.command("show", cls=Command, epilog=EXIT_CODES)
+@with_dump_options(DATA, PREPROCESSING, names=("keep_inputs",))
 def show(
     model: ModelArgument,
+    options: dict[str, Any],
     data: DataArgument = None,
     output: Annotated[
         Path | None,
@@ -90,27 +66,6 @@ def show(
         _Order | None,
         typer.Option(help="In which order flat samples hold their three channels."),
     ] = None,
-    preprocess: PreprocessOption = None,
-    resize: ResizeOption = None,
-    crop: CropOption = None,
-    interpolation: InterpolationOption = None,
-    colour: ColourOption = None,
-    scale: ScaleOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    layout: LayoutOption = None,
-    splits: SplitOption = None,
-    format_: FormatOption = None,
-    labels: LabelsOption = None,
-    split_column: SplitColumnOption = None,
-    holdout: HoldoutOption = None,
-    seed: SeedOption = 0,
-    on_error: OnErrorOption = OnError.stop,
-    follow_links: FollowLinksOption = False,
-    keep_inputs: KeepInputsOption = None,
-    limit: LimitOption = None,
-    inputs: InputOption = None,
-    constants: ConstantOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing picture.")
     ] = False,
@@ -122,32 +77,11 @@ def show(
     """
     from cnatool.dumping.preview import preview
 
-    split_paths = key_values("--split", splits or (), "NAME=PATH")
     if output is not None:
-        sources = [one for one in (model, data, *split_paths.values()) if one is not None]
+        split_paths = options.get("splits", {}).values()
+        sources = [source for source in (model, data, *split_paths) if source is not None]
         _check_output(output, sources, overwrite=overwrite)
-    prepared = prepared_by(
-        preprocess, resize, crop, interpolation, colour, scale, mean, std, layout
-    )
-    found = preview(
-        model,
-        data,
-        samples=samples,
-        split=split,
-        splits=split_paths,
-        format=format_,
-        labels=labels,
-        split_column=split_column,
-        holdout=holdout,
-        seed=seed,
-        on_error=on_error.value,
-        follow_links=follow_links,
-        keep_inputs=keep_inputs.value if keep_inputs else None,
-        limit=limit,
-        inputs=key_values("--input", inputs or (), "INPUT=ARRAY"),
-        constants=read_constants(constants or ()),
-        **prepared,
-    )
+    found = preview(model, data, DumpOptions(**options), samples=samples, split=split)
     for line in found.notes:
         say(line)
     for made in found.inputs:

@@ -68,14 +68,14 @@ def score(
     """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
     from cnatool.cli.tables.score import print_baselines, print_score
     from cnatool.metrics.convention import Convention
-    from cnatool.scoring.notes import unfinished
+    from cnatool.scoring.notes import unfinished_text
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
-    from cnatool.scoring.score import score_all
+    from cnatool.scoring.score import score_store
 
     if samples is not None:
         check_frame_path(samples)
     with ConsoleObserver(unit="", patience=PATIENCE) as observer:
-        scored = score_all(
+        scored = score_store(
             store,
             test,
             Convention.named(convention, key_values("--set", overrides or ())),
@@ -86,7 +86,7 @@ def score(
         result = scored.result(observer)
     for name, split in result.splits.items():
         if not split.complete:
-            note(unfinished(name, split.samples, split.rows))
+            note(unfinished_text(name, split.samples, split.rows))
     if samples is not None:
         named = str(result.convention)
         write_frames(scored.frames(), sample_schema(), samples, convention=named)

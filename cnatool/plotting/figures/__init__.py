@@ -1,1 +1,1 @@
-"""One module for each figure, and what they share."""
+"""One module per figure, and what they share."""

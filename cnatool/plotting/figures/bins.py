@@ -1,32 +1,25 @@
-"""CNA and test accuracy over networks, in bins by accuracy (paper Fig. 7)."""
+"""Test accuracy over measures of networks, with means over bins by accuracy (paper Fig. 7)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnatool.errors import DataError
+import altair as alt
+import polars as pl
+
 from cnatool.plotting.figures.of_networks import (
-    axis_of,
-    chosen_measures,
-    correlation_of,
-    drawn_networks,
-    group_marks,
-    interval_note,
-    networks_text,
+    axis_format,
+    describe_intervals,
+    describe_networks,
+    encode_groups,
+    find_correlation,
+    select_measures,
+    select_networks,
 )
-from cnatool.plotting.style import (
-    FAINT,
-    INK,
-    coefficient_text,
-    finished,
-    free_scale,
-    measure_name,
-    panel_title,
-    side_by_side,
-    spread,
-)
+from cnatool.plotting.marks import line, page, panel, panel_title, points, x_axis, y_axis
+from cnatool.plotting.style import FAINT, INK, coefficient_text, measure_name
 from cnatool.studying.columns import TARGETS
-from cnatool.studying.statistics.curves import parabola
+from cnatool.studying.statistics.curves import evaluate_fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,105 +32,90 @@ if TYPE_CHECKING:
 _USUAL = ("train.cna", "test.cna")
 _COLUMNS = 2
 _ACCURACY = TARGETS[0]
-# A fit that explains less of the variance must not look like a finding.
+# A fit with a smaller R² is drawn thin, so that it does not look like a finding.
 _WEAK = 0.25
-_LINE: Mapping[str, Any] = {"strokeWidth": 1.4}
-_THIN: Mapping[str, Any] = {"strokeWidth": 0.7, "strokeDash": [3, 3], "opacity": 0.6}
+_LINE: Mapping[str, Any] = {"width": 1.4}
+_THIN_LINE: Mapping[str, Any] = {"width": 0.7, "strokeDash": [3, 3], "opacity": 0.6}
 
 
 def bins(studies: Sequence[Study], options: Options) -> Chart:
-    """Draw test accuracy over a measure: networks, means of bins, and the quadratic fit."""
+    """Draw test accuracy over a measure: networks, means over bins, and the quadratic fit."""
     (study,) = studies
-    measures = chosen_measures(study, options.measure, _USUAL)
-    panels = [_panel(study, measure, options) for measure in measures]
-    sizes = [one.networks for one in study.result.bins] or [0]
+    measures = select_measures(study, options.measure, _USUAL)
+    correlations = [find_correlation(study, _ACCURACY, measure) for measure in measures]
+    sizes = [row.networks for row in study.result.bins] or [0]
     size = f"{sizes[0]} networks" + (f" (the last {sizes[-1]})" if sizes[-1] != sizes[0] else "")
-    columns = min(_COLUMNS, len(panels))
-    return finished(
-        side_by_side(panels, columns, color="shared", shape="shared"),
+    fit = "line: quadratic fit over all networks"
+    if any(map(_is_weak, correlations)):
+        fit += f", thin and dashed where R² < {_WEAK}"
+    return page(
+        [_draw_panel(study, row, options) for row in correlations],
+        _COLUMNS,
         "Test accuracy over many networks",
         (
-            *networks_text(study),
+            *describe_networks(study),
             f"large: means over bins of {size} by rising test accuracy",
-            _fit_text([_correlation(study, measure) for measure in measures]),
-            interval_note(study, "[ ]", [_correlation(study, measure) for measure in measures]),
+            fit,
+            describe_intervals(study, "[ ]", correlations),
         ),
-        width=spread(columns, options.width),
+        options,
+        color="shared",
+        shape="shared",
     )
 
 
-def _is_weak(found: MeasureCorrelation) -> bool:
-    r_squared = found.quadratic.r_squared
+def _is_weak(correlation: MeasureCorrelation) -> bool:
+    r_squared = correlation.quadratic.r_squared
     return r_squared is not None and r_squared < _WEAK
 
 
-def _fit_text(found: Sequence[MeasureCorrelation]) -> str:
-    text = "line: quadratic fit over all networks"
-    return f"{text}, thin and dashed where R² < {_WEAK}" if any(map(_is_weak, found)) else text
-
-
-def _correlation(study: Study, measure: str) -> MeasureCorrelation:
-    return correlation_of(study, _ACCURACY, measure)
-
-
-def _panel(study: Study, measure: str, options: Options) -> Any:
-    import altair as alt
-    import polars as pl
-
-    found = _correlation(study, measure)
-    networks = drawn_networks(study, (measure, _ACCURACY), options.by)
-    if not len(networks):
-        raise DataError(f"no network has both {measure} and {_ACCURACY}.")
+def _draw_panel(study: Study, correlation: MeasureCorrelation, options: Options) -> Any:
+    measure = correlation.measure
+    networks = select_networks(study, (measure, _ACCURACY), options.by)
     means = pl.DataFrame(
         [
-            (one.means[measure], one.accuracy, one.networks)
-            for one in study.result.bins
-            if one.means[measure] is not None
+            (row.means[measure], row.accuracy, row.networks)
+            for row in study.result.bins
+            if row.means[measure] is not None
         ],
         schema={"mean": pl.Float64, "accuracy": pl.Float64, "networks": pl.Int64},
         orient="row",
     )
     values = study.networks[measure].drop_nulls().to_list()
-    at, fitted = parabola(found.quadratic, min(values), max(values))
+    at, fitted = evaluate_fit(correlation.quadratic, min(values), max(values))
     fit = pl.DataFrame({"measure": at, "fit": fitted})
-    y_axis = axis_of(study, _ACCURACY)
-    points = (
-        alt.Chart(networks)
-        .mark_point(filled=True, size=22, opacity=0.75)
-        .encode(
-            x=alt.X(
-                "v0:Q", title=measure_name(measure), scale=free_scale(), axis=alt.Axis(tickCount=6)
+    scattered = alt.Chart(networks).encode(
+        x=x_axis("v0", measure_name(measure), tickCount=6),
+        y=y_axis("v1", "test accuracy", **axis_format(study, _ACCURACY)),
+        tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
+        **encode_groups(networks, options.by, FAINT),
+    )
+    r, r_squared = correlation.pearson, correlation.quadratic.r_squared
+    return panel(
+        points(scattered, 22, opacity=0.75),
+        line(
+            alt.Chart(fit).encode(x=alt.X("measure:Q"), y=alt.Y("fit:Q")),
+            color=INK,
+            clip=True,
+            **(_THIN_LINE if _is_weak(correlation) else _LINE),
+        ),
+        points(
+            alt.Chart(means).encode(
+                x="mean:Q", y="accuracy:Q", tooltip=["networks:Q", "mean:Q", "accuracy:Q"]
             ),
-            y=alt.Y("v1:Q", title="test accuracy", scale=free_scale(), axis=y_axis),
-            tooltip=["id:N", "v0:Q", alt.Tooltip("v1:Q", format=".2%")],
-            **group_marks(networks, options.by, FAINT),
-        )
-    )
-    line = (
-        alt.Chart(fit)
-        .mark_line(color=INK, clip=True, **(_THIN if _is_weak(found) else _LINE))
-        .encode(x=alt.X("measure:Q"), y=alt.Y("fit:Q"))
-    )
-    bin_points = (
-        alt.Chart(means)
-        .mark_point(filled=True, size=110, color=INK, stroke="white", strokeWidth=1, opacity=1)
-        .encode(x="mean:Q", y="accuracy:Q", tooltip=["networks:Q", "mean:Q", "accuracy:Q"])
-    )
-    r = found.pearson
-    told = (
-        f"r = {coefficient_text(r.value, r.interval)}"
-        if r.value is not None
-        else f"r undefined: {r.reason}"
-    )
-    r2 = found.quadratic.r_squared
-    return alt.layer(points, line, bin_points).properties(
-        width=options.width,
-        height=options.height,
+            110,
+            color=INK,
+            stroke="white",
+            strokeWidth=1,
+        ),
+        options=options,
         title=panel_title(
             measure_name(measure),
-            told,
-            f"fit R² = {coefficient_text(r2)}, n = {found.networks:,}"
-            if r2 is not None
-            else f"n = {found.networks:,}",
+            f"r = {coefficient_text(r.value, r.interval)}"
+            if r.value is not None
+            else f"r undefined: {r.reason}",
+            f"fit R² = {coefficient_text(r_squared)}, n = {correlation.networks:,}"
+            if r_squared is not None
+            else f"n = {correlation.networks:,}",
         ),
     )

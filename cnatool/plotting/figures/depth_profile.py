@@ -1,41 +1,42 @@
-"""z over depth for samples of different α, with the slope β (paper Fig. 1)."""
+"""z over depth by quantiles of α, with the slope β (paper Fig. 1)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import altair as alt
+import polars as pl
+
 from cnatool._util.text import printable
 from cnatool.errors import MetricError
 from cnatool.metrics.beta import slope_line
 from cnatool.plotting.figures.of_stores import (
-    chosen_splits,
     convention_text,
     depth_title,
-    store_names,
+    select_splits,
+    title_stores,
     z_title,
 )
-from cnatool.plotting.style import (
-    COLOURS,
-    SHAPES,
-    finished,
-    free_scale,
-    number_text,
+from cnatool.plotting.marks import (
+    categorise,
+    line,
+    page,
+    panel,
     panel_title,
-    ramp,
-    side_by_side,
-    spread,
-    told_apart,
+    points,
+    x_axis,
+    y_axis,
 )
+from cnatool.plotting.style import COLOURS, make_unique, number_text, ramp
+from cnatool.scoring.layer_results import GroupProfile
 from cnatool.scoring.layers import score_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import altair as alt
-
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
-    from cnatool.scoring.layer_results import GroupProfile, LayerScores, SampleProfile, SplitLayers
+    from cnatool.scoring.layer_results import LayerScores, SampleProfile, SplitLayers
     from cnatool.store.store import Store
 
 
@@ -44,7 +45,7 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
     panels = []
     columns = 1
     convention = None
-    for store, name in zip(stores, store_names(stores), strict=True):
+    for store, name in zip(stores, title_stores(stores), strict=True):
         scores = score_layers(
             store,
             options.test,
@@ -53,38 +54,35 @@ def depth_profile(stores: Sequence[Store], options: Options) -> Chart:
             samples=options.sample,
         )
         convention = scores.convention
-        splits = chosen_splits(scores.splits, options.split)
+        splits = select_splits(scores.splits, options.split)
         if options.sample:
-            splits = [split for split in splits if scores.splits[split].samples]
+            splits = [split for split in splits if scores.splits[split].profiles]
         columns = len(splits)
         for split in splits:
             title = split if len(stores) == 1 else f"{name}, {split}"
-            panels.append(_panel(scores, scores.splits[split], title, options))
+            panels.append(_draw_panel(scores, scores.splits[split], title, options))
     if not panels or convention is None:
-        raise MetricError("--sample: none of these samples is in the split that is drawn.")
+        raise MetricError("`sample`: none of these samples is in the split that is drawn.")
     lines = "single samples" if options.sample else "means over samples by quantiles of α"
-    return finished(
-        side_by_side(panels, columns, color="independent", shape="independent"),
-        "Activation over depth",
-        (convention_text(convention), lines, "dashed: the least-squares line, whose slope is β"),
-        width=spread(columns, options.width),
+    caption = (
+        convention_text(convention),
+        lines,
+        "dashed: the least-squares line, whose slope is β",
     )
+    separate: dict[str, Any] = {"color": "independent", "shape": "independent"}
+    return page(panels, columns, "Activation over depth", caption, options, **separate)
 
 
-def _panel(scores: LayerScores, split: SplitLayers, title: str, options: Options) -> Any:
-    import altair as alt
-    import polars as pl
-
-    profiles: Sequence[GroupProfile | SampleProfile] = split.samples or split.groups
-    labels = _labels(profiles)
-    rows = [
-        row
-        for profile, label in zip(profiles, labels, strict=True)
-        if label is not None
-        for row in _rows(scores, profile, label)
-    ]
+def _draw_panel(scores: LayerScores, split: SplitLayers, title: str, options: Options) -> Any:
+    profiles: Sequence[GroupProfile | SampleProfile] = split.profiles or split.groups
+    defined = [p for p in profiles if p.beta is not None and None not in p.z]
+    labels = make_unique(map(_label, defined))
     frame = pl.DataFrame(
-        rows,
+        [
+            row
+            for profile, label in zip(defined, labels, strict=True)
+            for row in _list_rows(scores, profile, label)
+        ],
         schema={
             "profile": pl.String,
             "number": pl.Int64,
@@ -95,68 +93,35 @@ def _panel(scores: LayerScores, split: SplitLayers, title: str, options: Options
         },
         orient="row",
     )
-    shown = [label for label in labels if label is not None]
-    colour, shape = _marks(shown, ordered=not split.samples)
-    base = alt.Chart(frame).encode(
-        x=alt.X(
-            "depth:Q",
-            title=depth_title(scores.convention.fields),
-            axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-            scale=free_scale(),
-        ),
-        order="number:O",
-        tooltip=["profile:N", "layer:N", "depth:Q", "z:Q"],
-        color=colour,
-    )
-    y = alt.Y("z:Q", title=z_title(scores.convention.fields), scale=free_scale())
-    chart = alt.layer(
-        base.mark_line(strokeWidth=1.2, strokeDash=[4, 3], opacity=0.75).encode(
-            y=alt.Y("line:Q", title=z_title(scores.convention.fields))
-        ),
-        base.mark_line(strokeWidth=1.6).encode(y=y),
-        base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=shape),
-    )
-    return chart.properties(
-        width=options.width,
-        height=options.height,
-        title=panel_title(f"{printable(title)}, n = {split.rows:,}"),
-    )
-
-
-def _marks(shown: list[str], *, ordered: bool) -> tuple[alt.Color, alt.Shape]:
-    """Tell the profiles by colour and by shape, in one legend under the panel."""
-    import altair as alt
-
-    colours = ramp(len(shown)) if ordered else [COLOURS[i % 8] for i in range(len(shown))]
-    shapes = [SHAPES[i % len(SHAPES)] for i in range(len(shown))]
-    legend = alt.Legend(
+    ordered = not split.profiles
+    color, shape = categorise(
+        "profile",
+        labels,
+        colours=ramp(len(labels)) if ordered else COLOURS,
         title="α of the group" if ordered else None,
         orient="bottom",
         direction="vertical",
         columns=2 if ordered else 1,
     )
-    return (
-        alt.Color(
-            "profile:N", scale=alt.Scale(domain=shown, range=colours), sort=None, legend=legend
-        ),
-        alt.Shape(
-            "profile:N", scale=alt.Scale(domain=shown, range=shapes), sort=None, legend=legend
-        ),
+    fields = scores.convention.fields
+    base = alt.Chart(frame).encode(
+        x=x_axis("depth", depth_title(fields), tickMinStep=1, format="d", grid=False),
+        order="number:O",
+        tooltip=["profile:N", "layer:N", "depth:Q", "z:Q"],
+        color=color,
     )
-
-
-def _labels(profiles: Sequence[GroupProfile | SampleProfile]) -> list[str | None]:
-    """Name what is drawn; None where there is nothing to draw."""
-    there = [profile.beta is not None and None not in profile.z for profile in profiles]
-    texts = iter(
-        told_apart(_label(one) for one, drawn in zip(profiles, there, strict=True) if drawn)
+    measured = base.encode(y=y_axis("z", z_title(fields)))
+    fitted = base.encode(y=alt.Y("line:Q", title=z_title(fields)))
+    return panel(
+        line(fitted, 1.2, strokeDash=[4, 3], opacity=0.75),
+        line(measured, 1.6),
+        points(measured.encode(shape=shape), 42),
+        options=options,
+        title=panel_title(f"{printable(title)}, n = {split.rows:,}"),
     )
-    return [next(texts) if drawn else None for drawn in there]
 
 
 def _label(profile: GroupProfile | SampleProfile) -> str:
-    from cnatool.scoring.layer_results import GroupProfile
-
     beta = number_text(profile.beta)
     if isinstance(profile, GroupProfile):
         low, high = (number_text(a) for a in (profile.alpha_min, profile.alpha_max))
@@ -164,11 +129,11 @@ def _label(profile: GroupProfile | SampleProfile) -> str:
     return f"{printable(profile.id)}: α = {number_text(profile.alpha, 2)}, β = {beta}"
 
 
-def _rows(
+def _list_rows(
     scores: LayerScores, profile: GroupProfile | SampleProfile, label: str
 ) -> Iterator[tuple[object, ...]]:
     depths = [layer.depth for layer in scores.layers]
-    z = [0.0 if one is None else one for one in profile.z]  # none is None, see `_labels`
-    line = slope_line(z, depths, profile.beta or 0.0)
-    for layer, here, fitted in zip(scores.layers, z, line, strict=True):
-        yield label, layer.number, layer.depth, printable(layer.name), here, float(fitted)
+    z = [value or 0.0 for value in profile.z]  # none is None
+    fit = slope_line(z, depths, profile.beta or 0.0)
+    for layer, value, fitted in zip(scores.layers, z, fit, strict=True):
+        yield label, layer.number, layer.depth, printable(layer.name), value, float(fitted)

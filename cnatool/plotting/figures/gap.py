@@ -1,30 +1,22 @@
-"""Measures against the generalisation gap, network by network (paper Fig. 8)."""
+"""The generalisation gap over measures of networks (paper Fig. 8)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnatool.errors import DataError
+import altair as alt
+
 from cnatool.plotting.figures.of_networks import (
-    axis_of,
-    chosen_measures,
-    correlation_of,
-    drawn_networks,
-    group_marks,
-    interval_note,
-    networks_text,
+    axis_format,
+    describe_intervals,
+    describe_networks,
+    encode_groups,
+    find_correlation,
+    select_measures,
+    select_networks,
 )
-from cnatool.plotting.style import (
-    COLOURS,
-    coefficient_text,
-    finished,
-    free_scale,
-    gap_title,
-    measure_name,
-    panel_title,
-    side_by_side,
-    spread,
-)
+from cnatool.plotting.marks import page, panel, panel_title, points, x_axis, y_axis
+from cnatool.plotting.style import COLOURS, coefficient_text, gap_title, measure_name
 from cnatool.studying.columns import TARGETS
 
 if TYPE_CHECKING:
@@ -32,6 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
+    from cnatool.studying.results import MeasureCorrelation
     from cnatool.studying.study import Study
 
 _USUAL = (
@@ -52,38 +45,39 @@ _GAP = TARGETS[1]
 
 
 def gap(studies: Sequence[Study], options: Options) -> Chart:
-    """Draw the gap over each measure, a panel each."""
+    """Draw the gap over each measure, one panel each."""
     (study,) = studies
-    measures = chosen_measures(study, options.measure, _USUAL)
+    measures = select_measures(study, options.measure, _USUAL)
     if not options.measure:
         measures = measures[:_MOST]
     columns = min(_COLUMNS, len(measures))
-    panels = [
-        _panel(study, measure, place % columns == 0, options)
-        for place, measure in enumerate(measures)
-    ]
-    found = [correlation_of(study, _GAP, measure) for measure in measures]
-    return finished(
-        side_by_side(panels, columns, y="shared", color="shared", shape="shared"),
+    correlations = [find_correlation(study, _GAP, measure) for measure in measures]
+    return page(
+        [
+            _draw_panel(study, row, place % columns == 0, options)
+            for place, row in enumerate(correlations)
+        ],
+        columns,
         "Measures against the generalisation gap",
         (
-            *networks_text(study),
+            *describe_networks(study),
             gap_title(study.result.convention),
             "r: Pearson, ρ: Spearman",
-            interval_note(study, "[ ]", found),
+            describe_intervals(study, "[ ]", correlations),
         ),
-        width=spread(columns, options.width, beside=20),
+        options,
+        beside=20,
+        y="shared",
+        color="shared",
+        shape="shared",
     )
 
 
-def _panel(study: Study, measure: str, first: bool, options: Options) -> Any:
-    import altair as alt
-
-    found = correlation_of(study, _GAP, measure)
-    networks = drawn_networks(study, (measure, _GAP), options.by)
-    if not len(networks):
-        raise DataError(f"no network has both {measure} and {_GAP}.")
-    r, rho = found.pearson, found.spearman
+def _draw_panel(
+    study: Study, correlation: MeasureCorrelation, first: bool, options: Options
+) -> Any:
+    networks = select_networks(study, (correlation.measure, _GAP), options.by)
+    r, rho = correlation.pearson, correlation.spearman
     lines = (
         (
             f"r = {coefficient_text(r.value, r.interval)}",
@@ -92,28 +86,21 @@ def _panel(study: Study, measure: str, first: bool, options: Options) -> Any:
         if r.value is not None
         else (f"r undefined: {r.reason}",)
     )
-    return (
-        alt.Chart(networks)
-        .mark_point(filled=True, size=26, opacity=0.7)
-        .encode(
-            x=alt.X(
-                "v0:Q",
-                title=None,
-                scale=free_scale(),
-                axis=alt.Axis(tickCount=4, grid=False, labelOverlap=True),
-            ),
-            y=alt.Y(
-                "v1:Q",
-                title="generalisation gap" if first else None,
-                scale=free_scale(),
-                axis=axis_of(study, _GAP, labels=first, ticks=first, domain=first),
-            ),
-            tooltip=["id:N", "v0:Q", "v1:Q"],
-            **group_marks(networks, options.by, COLOURS[0]),
-        )
-        .properties(
-            width=options.width,
-            height=options.height,
-            title=panel_title(measure_name(measure), *lines),
-        )
+    scattered = alt.Chart(networks).encode(
+        x=x_axis("v0", None, tickCount=4, grid=False, labelOverlap=True),
+        y=y_axis(
+            "v1",
+            "generalisation gap" if first else None,
+            **axis_format(study, _GAP),
+            labels=first,
+            ticks=first,
+            domain=first,
+        ),
+        tooltip=["id:N", "v0:Q", "v1:Q"],
+        **encode_groups(networks, options.by, COLOURS[0]),
+    )
+    return panel(
+        points(scattered, 26, opacity=0.7),
+        options=options,
+        title=panel_title(measure_name(correlation.measure), *lines),
     )

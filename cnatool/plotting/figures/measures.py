@@ -1,27 +1,25 @@
-"""How each measure goes with test accuracy and with the gap, side by side (paper Fig. 9)."""
+"""Correlation of each measure with test accuracy and with the gap (paper Fig. 9)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
+import altair as alt
+import polars as pl
+
 from cnatool.errors import DataError, UsageError
-from cnatool.plotting.figures.of_networks import chosen_measures, interval_note, networks_text
-from cnatool.plotting.style import (
-    COEFFICIENT_NAMES,
-    COLOURS,
-    SHAPES,
-    finished,
-    gap_title,
-    measure_name,
-    panel_title,
-    side_by_side,
-    spread,
+from cnatool.plotting.figures.of_networks import (
+    describe_intervals,
+    describe_networks,
+    select_measures,
 )
+from cnatool.plotting.marks import categorise, interval, page, panel, panel_title, points, rule
+from cnatool.plotting.style import COEFFICIENT_NAMES, COLOURS, SHAPES, gap_title, measure_name
 from cnatool.studying.columns import TARGETS, is_variant
 from cnatool.studying.results import MeasureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from cnatool.studying.study import Study
 
 _KINDS = {"measure": "measure", "norm": "norm of the weights", "trivial": "trivial baseline"}
-_ROW = 17  # pixels a measure, where no height is asked for
+_ROW = 17  # pixels per measure, if no height is given
 
 
 def measures(studies: Sequence[Study], options: Options) -> Chart:
@@ -37,137 +35,110 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
     (study,) = studies
     coefficient = options.coefficient or "pearson"
     if coefficient not in COEFFICIENT_NAMES:
-        raise UsageError(f"--coefficient {coefficient}: there are {', '.join(COEFFICIENT_NAMES)}.")
+        raise UsageError(f"`coefficient` {coefficient}: there are {', '.join(COEFFICIENT_NAMES)}.")
     usual = dict.fromkeys(
-        one.measure for one in study.result.correlations if not is_variant(one.measure)
+        row.measure for row in study.result.correlations if not is_variant(row.measure)
     )
-    wanted = chosen_measures(study, options.measure, list(usual))
-    found = {
-        (one.target, one.measure): one
-        for one in study.result.correlations
-        if one.group is None and one.measure in wanted
+    names = select_measures(study, options.measure, list(usual))
+    correlations = {
+        (row.target, row.measure): row
+        for row in study.result.correlations
+        if row.group is None and row.measure in names
     }
-    targets = [t for t in TARGETS if any((t, m) in found for m in wanted)]
-    shown = _ordered(found, wanted, targets, coefficient)
-    if not shown:
+    targets = [t for t in TARGETS if any((t, name) in correlations for name in names)]
+    names = _sort_measures(correlations, names, targets, coefficient)
+    if not names:
         raise DataError(
             "no measure of the study has a correlation to draw: its networks are too few, or they "
             "do not vary."
         )
     panels = [
-        _panel(study, found, target, shown, coefficient, place == 0, options)
-        for place, target in enumerate(targets)
+        _draw_panel(study, target, [correlations[target, n] for n in names], coefficient, options)
+        for target in targets
     ]
-    return finished(
-        side_by_side(panels, len(panels), color="shared", shape="shared"),
-        "What goes with generalisation",
-        (
-            *networks_text(study),
-            interval_note(study, "bars", found.values(), coefficient),
-        ),
-        width=spread(len(panels), options.width),
+    caption = (
+        *describe_networks(study),
+        describe_intervals(study, "bars", correlations.values(), coefficient),
     )
+    title = "What goes with generalisation"
+    return page(panels, len(panels), title, caption, options, color="shared", shape="shared")
 
 
-def _ordered(
-    found: dict[tuple[str, str], MeasureCorrelation],
-    wanted: Sequence[str],
+def _sort_measures(
+    correlations: Mapping[tuple[str, str], MeasureCorrelation],
+    names: Sequence[str],
     targets: Sequence[str],
     coefficient: str,
 ) -> list[str]:
-    """Give the measures that have a value, kind by kind, by falling coefficient."""
+    """Return the measures that have a value, by kind and falling coefficient."""
     kinds = get_args(MeasureKind)
 
-    def place(name: str) -> tuple[int, float]:
-        one = found[targets[0], name]
-        value = getattr(one, coefficient).value
-        return kinds.index(one.kind), 2.0 if value is None else -value
+    def value(target: str, name: str) -> float | None:
+        number: float | None = getattr(correlations[target, name], coefficient).value
+        return number
 
-    there = [
-        name
-        for name in wanted
-        if any(getattr(found[t, name], coefficient).value is not None for t in targets)
-    ]
-    return sorted(there, key=place)
+    def key(name: str) -> tuple[int, float]:
+        first = value(targets[0], name)
+        return kinds.index(correlations[targets[0], name].kind), 2.0 if first is None else -first
+
+    defined = [name for name in names if any(value(t, name) is not None for t in targets)]
+    return sorted(defined, key=key)
 
 
-def _panel(
+def _draw_panel(
     study: Study,
-    found: dict[tuple[str, str], MeasureCorrelation],
     target: str,
-    shown: Sequence[str],
+    correlations: Sequence[MeasureCorrelation],
     coefficient: str,
-    first: bool,
     options: Options,
 ) -> Any:
-    import altair as alt
-    import polars as pl
-
-    names = {name: measure_name(name) for name in shown}
     rows = []
-    for name in shown:
-        one = found[target, name]
-        estimate = getattr(one, coefficient)
+    for row in correlations:
+        estimate = getattr(row, coefficient)
         low, high = estimate.interval or (None, None)
-        rows.append((names[name], _KINDS[one.kind], estimate.value, low, high, one.networks))
-    frame = pl.DataFrame(
-        rows,
-        schema={
-            "measure": pl.String,
-            "kind": pl.String,
-            "value": pl.Float64,
-            "low": pl.Float64,
-            "high": pl.Float64,
-            "networks": pl.Int64,
-        },
-        orient="row",
+        kind = _KINDS[row.kind]
+        rows.append((measure_name(row.measure), kind, estimate.value, low, high, row.networks))
+    numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
+    schema = {"measure": pl.String, "kind": pl.String, **numbers, "networks": pl.Int64}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    places = [place for place, kind in enumerate(_KINDS.values()) if kind in frame["kind"]]
+    color, shape = categorise(
+        "kind",
+        [list(_KINDS.values())[place] for place in places],
+        colours=[COLOURS[place] for place in places],
+        shapes=[SHAPES[place] for place in places],
+        title=None,
+        orient="bottom",
+        symbolSize=60,
     )
-    kinds = [kind for kind in _KINDS.values() if kind in frame["kind"]]
-    legend = alt.Legend(title=None, orient="bottom", symbolSize=60)
-    places = [list(_KINDS.values()).index(kind) for kind in kinds]
-    title = f"with {'test accuracy' if target == TARGETS[0] else 'the gap'}"
-    x_scale = alt.Scale(domain=[-1, 1])
+    first = target == study.result.settings.targets[0]
     base = alt.Chart(frame).encode(
         y=alt.Y(
             "measure:N",
             sort=None,
-            scale=alt.Scale(domain=list(names.values())),
+            scale=alt.Scale(domain=[row[0] for row in rows]),
             title=None,
             axis=alt.Axis(labels=first, ticks=False, domain=False, grid=True, labelLimit=220),
         ),
-        color=alt.Color(
-            "kind:N",
-            sort=None,
-            scale=alt.Scale(domain=kinds, range=[COLOURS[p] for p in places]),
-            legend=legend,
-        ),
+        color=color,
         tooltip=["measure:N", "value:Q", "low:Q", "high:Q", "networks:Q"],
     )
-    zero = (
-        alt.Chart(pl.DataFrame({"zero": [0.0]}))
-        .mark_rule(color="#888888", strokeWidth=1)
-        .encode(x=alt.X("zero:Q", scale=x_scale))
+    scale = alt.Scale(domain=[-1, 1])
+    x = alt.X(
+        "value:Q",
+        title=COEFFICIENT_NAMES[coefficient],
+        scale=scale,
+        axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], format="~", grid=False),
     )
-    bars = base.mark_rule(strokeWidth=1.6, opacity=0.8).encode(
-        x=alt.X("low:Q", scale=x_scale), x2="high:Q"
-    )
-    points = base.mark_point(filled=True, size=48, opacity=1).encode(
-        x=alt.X(
-            "value:Q",
-            title=COEFFICIENT_NAMES[coefficient],
-            scale=x_scale,
-            axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1], format="~", grid=False),
+    of_accuracy = target == TARGETS[0]
+    return panel(
+        rule("zero", pl.DataFrame({"zero": [0.0]}), scale),
+        interval(base, "low", "high", scale),
+        points(base.encode(x=x, shape=shape), 48),
+        options=options,
+        title=panel_title(
+            f"with {'test accuracy' if of_accuracy else 'the gap'}",
+            ("" if of_accuracy else gap_title(study.result.convention)) or " ",
         ),
-        shape=alt.Shape(
-            "kind:N",
-            sort=None,
-            scale=alt.Scale(domain=kinds, range=[SHAPES[p] for p in places]),
-            legend=legend,
-        ),
-    )
-    form = "" if target == TARGETS[0] else gap_title(study.result.convention)
-    return alt.layer(zero, bars, points).properties(
-        width=options.width,
-        height=options.height or _ROW * len(shown),
-        title=panel_title(title, form or " "),
+        height=options.height or _ROW * len(rows),
     )

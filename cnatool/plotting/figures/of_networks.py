@@ -1,22 +1,23 @@
-"""What the figures of a study have in common: networks, tags, the choice of measures."""
+"""What the figures of studies and trajectories share: networks, tags, measures and steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import altair as alt
+import polars as pl
+
 from cnatool._util.text import list_names, printable
 from cnatool.errors import DataError, UsageError
 from cnatool.plotting.figures.of_stores import convention_text
-from cnatool.plotting.style import COLOURS, SHAPES, drawn_rows, inert, is_share, level_text
+from cnatool.plotting.marks import PERCENT, categorise
+from cnatool.plotting.style import COLOURS, is_share, level_text, safe_title, sample_rows
 from cnatool.studying.columns import TAG, tag_column
-from cnatool.studying.series import series_of
+from cnatool.studying.series import order_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import altair as alt
-    import polars
 
     from cnatool.plotting.figure import Options
     from cnatool.studying.results import MeasureCorrelation
@@ -24,27 +25,27 @@ if TYPE_CHECKING:
     from cnatool.studying.trajectory import Trajectory
 
 NO_VALUE = "none"  # the tag of networks that do not have it
-_NETWORKS = 3000
+_MOST_NETWORKS = 3000
 
 
-def networks_text(study: Study) -> list[str]:
-    """Say of how many networks a figure is, by which convention, and what was left out."""
+def describe_networks(study: Study) -> list[str]:
+    """Describe the networks of a figure: their convention and number, and how many are drawn."""
     result = study.result
     clusters = (
         f" in {result.clusters} clusters by {printable(result.settings.cluster)}"
         if result.settings.cluster is not None
         else ""
     )
-    drawn = f"drawn: {_NETWORKS:,} of them, by lot" if result.networks > _NETWORKS else ""
+    sampled = result.networks > _MOST_NETWORKS
     return [
         convention_text(result.convention),
         f"n = {result.networks:,} networks{clusters}",
-        drawn,
+        f"drawn: {_MOST_NETWORKS:,} of them, at random" if sampled else "",
     ]
 
 
-def chosen_measures(study: Study, wanted: Sequence[str], usual: Sequence[str]) -> list[str]:
-    """Give the measures to draw: those that were named, or the usual ones that there are.
+def select_measures(study: Study, named: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """Return the measures to draw: those that were named, or the usual ones that the study has.
 
     Raises
     ------
@@ -53,57 +54,58 @@ def chosen_measures(study: Study, wanted: Sequence[str], usual: Sequence[str]) -
     DataError
         If it has none of the usual ones.
     """
-    there = list(dict.fromkeys(one.measure for one in study.result.correlations))
-    for name in wanted:
-        if name not in there:
+    available = list(dict.fromkeys(row.measure for row in study.result.correlations))
+    for name in named:
+        if name not in available:
             raise UsageError(
-                f"--measure {name}: the study has no such measure; it has {list_names(there)}."
+                f"`measure` {name}: the study has no such measure; it has {list_names(available)}."
             )
-    if wanted:
-        return list(dict.fromkeys(wanted))
-    found = [name for name in usual if name in there and study.networks[name].count()]
-    if not found:
+    if named:
+        return list(dict.fromkeys(named))
+    measures = [name for name in usual if name in available and study.networks[name].count()]
+    if not measures:
         raise DataError(
-            f"the study has none of the measures {list_names(usual)}: name others with --measure. "
-            f"It has {list_names(there)}."
+            f"the study has none of the measures {list_names(usual)}: name others with `measure`. "
+            f"It has {list_names(available)}."
         )
-    return found
+    return measures
 
 
-def correlation_of(study: Study, target: str, measure: str) -> MeasureCorrelation:
-    """Give how a measure goes with a target over all networks.
+def find_correlation(study: Study, target: str, measure: str) -> MeasureCorrelation:
+    """Find the correlation of a measure with a target over all networks.
 
     Raises
     ------
     DataError
-        If the study has not looked at this target.
+        If the study does not have this target.
     """
-    for one in study.result.correlations:
-        if (one.target, one.measure, one.group) == (target, measure, None):
-            return one
+    for row in study.result.correlations:
+        if (row.target, row.measure, row.group) == (target, measure, None):
+            return row
     raise DataError(
-        f"the study's networks have no {target}, which this figure is of; it has "
+        f"the study's networks have no {target}, which this figure draws; they have "
         f"{list_names(study.result.settings.targets)}."
     )
 
 
-def interval_note(
-    study: Study, mark: str, found: Iterable[MeasureCorrelation], coefficient: str = "pearson"
+def describe_intervals(
+    study: Study,
+    mark: str,
+    correlations: Iterable[MeasureCorrelation],
+    coefficient: str = "pearson",
 ) -> str:
-    """Say what the intervals are that a mark shows, or why there are none."""
-    estimates = [getattr(one, coefficient) for one in found]
-    if all(one.interval is None for one in estimates):
-        reasons = (one.interval_reason for one in estimates if one.interval_reason)
+    """Describe the intervals that a mark shows, or explain why there are none."""
+    estimates = [getattr(row, coefficient) for row in correlations]
+    if all(estimate.interval is None for estimate in estimates):
+        reasons = (row.interval_reason for row in estimates if row.interval_reason)
         return f"no intervals: {next(reasons, 'nothing is defined')}"
     settings = study.result.settings
-    of = "clusters resampled" if settings.cluster else "networks taken as independent"
-    return f"{mark}: {level_text(settings.level)}, {of}"
+    units = "clusters resampled" if settings.cluster else "networks taken as independent"
+    return f"{mark}: {level_text(settings.level)}, {units}"
 
 
-def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> polars.DataFrame:
-    """Give networks that have all these columns, under short names."""
-    import polars as pl
-
+def select_networks(study: Study, columns: Sequence[str], by: str | None) -> pl.DataFrame:
+    """Select networks that have all these columns, named ``v0``, ``v1``, …."""
     tag = pl.lit(None, pl.String)
     if by is not None:
         _check_tag(study, by)
@@ -113,52 +115,40 @@ def drawn_networks(study: Study, columns: Sequence[str], by: str | None) -> pola
         tag.fill_null(NO_VALUE).alias("by"),
         *(pl.col(name).alias(f"v{place}") for place, name in enumerate(columns)),
     ).drop_nulls()
-    return frame[drawn_rows(len(frame), _NETWORKS)]
+    if not len(frame):
+        raise DataError(f"no network has both {' and '.join(columns)}.")
+    return frame[sample_rows(len(frame), _MOST_NETWORKS)]
 
 
 def _check_tag(study: Study, by: str) -> None:
     tags = [name.removeprefix(TAG) for name in study.networks.columns if name.startswith(TAG)]
     if by not in tags:
-        raise UsageError(f"--by {by}: no network has this tag; there are {list_names(tags)}.")
+        raise UsageError(f"`by` {by}: no network has this tag; there are {list_names(tags)}.")
     values = study.networks[tag_column(by)].n_unique()
     if values > len(COLOURS):
         raise UsageError(
-            f"--by {by}: this tag has {values} values, and a reader can tell {len(COLOURS)} "
-            "colours apart. Name another tag."
+            f"`by` {by}: this tag has {values} values, but a reader can distinguish only "
+            f"{len(COLOURS)} colours. Name another tag."
         )
 
 
-def group_marks(frame: polars.DataFrame, by: str | None, plain: str) -> dict[str, Any]:
-    """Give the encodings that tell the values of a tag apart; without one, the plain colour."""
-    import altair as alt
-
+def encode_groups(frame: pl.DataFrame, by: str | None, plain: str) -> dict[str, Any]:
+    """Encode the values of a tag by colour and shape; without a tag, use the plain colour."""
     if by is None:
         return {"color": alt.value(plain)}
-    values = sorted(frame["by"].unique())
-    legend = alt.Legend(title=inert(by), orient="bottom", columns=4, symbolOpacity=1)
-    return {
-        "color": alt.Color(
-            "by:N",
-            sort=None,
-            scale=alt.Scale(domain=values, range=list(COLOURS[: len(values)])),
-            legend=legend,
-        ),
-        "shape": alt.Shape(
-            "by:N",
-            sort=None,
-            scale=alt.Scale(domain=values, range=list(SHAPES[: len(values)])),
-            legend=legend,
-        ),
-    }
+    return categorise(
+        "by",
+        sorted(frame["by"].unique()),
+        title=safe_title(by),
+        orient="bottom",
+        columns=4,
+        symbolOpacity=1,
+    )._asdict()
 
 
-def axis_of(study: Study, column: str, **more: Any) -> alt.Axis:
-    """Give an axis for a column, in per cent where it is a share."""
-    import altair as alt
-
-    if is_share(column, study.result.convention):
-        return alt.Axis(format="~%", **more)
-    return alt.Axis(**more)
+def axis_format(study: Study, column: str) -> dict[str, Any]:
+    """Return the options of a column's axis: in per cent if it is a share."""
+    return PERCENT if is_share(column, study.result.convention) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,41 +158,33 @@ class Steps:
     Attributes
     ----------
     frame : polars.DataFrame
-        A row a checkpoint: ``run``, null where there is but one, ``step``, and the columns of a
-        study's networks; run by run, by rising step.
-    axis : str
-        What the steps count.
-    by : str or None
-        What tells runs apart.
-    convention : str
-        By which the numbers were made.
+        One row per checkpoint: ``run``, null where there is a single run, ``step``, and the
+        columns of a study's networks; run by run, by rising step.
     """
 
-    frame: polars.DataFrame
-    axis: str
-    by: str | None
+    frame: pl.DataFrame
+    axis: str  # title
+    by: str | None  # the tag that separates runs
     convention: str
 
 
-def steps_of_trajectory(found: Trajectory) -> Steps:
+def read_trajectory_steps(trajectory: Trajectory) -> Steps:
     """Take the checkpoints of a trajectory."""
-    result = found.result
+    result = trajectory.result
     return Steps(
-        _with_printable_runs(found.steps),
-        "checkpoint" if result.order is None else inert(result.order),
-        None if result.by is None else inert(result.by),
+        _escape_runs(trajectory.steps),
+        "checkpoint" if result.order is None else safe_title(result.order),
+        None if result.by is None else safe_title(result.by),
         convention_text(result.convention),
     )
 
 
-def steps_of_study(study: Study, options: Options) -> Steps:
-    """Take a study's networks for checkpoints, by their tags."""
-    import polars as pl
-
+def read_study_steps(study: Study, options: Options) -> Steps:
+    """Take a study's networks as checkpoints, ordered by their tags."""
     networks = study.networks
     tags = [name.removeprefix(TAG) for name in networks.columns if name.startswith(TAG)]
     by = options.by or study.result.settings.cluster
-    series = series_of(
+    series = order_checkpoints(
         networks["id"].to_list(),
         [
             {tag: value for tag in tags if (value := row[tag_column(tag)]) is not None}
@@ -213,21 +195,19 @@ def steps_of_study(study: Study, options: Options) -> Steps:
     )
     if series.order is None:
         raise UsageError(
-            f"no tag numbers the checkpoints: name one with --order; there are {list_names(tags)}."
+            f"no tag numbers the checkpoints: name one with `order`; there are {list_names(tags)}."
         )
-    frame = networks[[one.number for one in series.placed]].with_columns(
-        pl.Series("run", [one.run for one in series.placed], pl.String),
-        pl.Series("step", [one.step for one in series.placed], pl.Float64),
+    frame = networks[[checkpoint.number for checkpoint in series.checkpoints]].with_columns(
+        pl.Series("run", [checkpoint.run for checkpoint in series.checkpoints], pl.String),
+        pl.Series("step", [checkpoint.step for checkpoint in series.checkpoints], pl.Float64),
     )
     return Steps(
-        _with_printable_runs(frame),
-        inert(series.order),
-        None if by is None else inert(by),
+        _escape_runs(frame),
+        safe_title(series.order),
+        None if by is None else safe_title(by),
         convention_text(study.result.convention),
     )
 
 
-def _with_printable_runs(frame: polars.DataFrame) -> polars.DataFrame:
-    import polars as pl
-
+def _escape_runs(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col("run").map_elements(printable, pl.String))

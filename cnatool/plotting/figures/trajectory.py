@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import altair as alt
+import polars as pl
+
 from cnatool.errors import DataError, UsageError
-from cnatool.plotting.figures.of_networks import steps_of_study, steps_of_trajectory
-from cnatool.plotting.style import COLOURS, SHAPES, finished, free_scale, side_by_side, spread
+from cnatool.plotting.figures.of_networks import read_study_steps, read_trajectory_steps
+from cnatool.plotting.marks import PERCENT, categorise, line, page, panel, points, x_axis, y_axis
+from cnatool.plotting.style import COLOURS, SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import polars
 
     from cnatool.plotting.figure import Options
     from cnatool.plotting.figures.of_networks import Steps
@@ -20,42 +22,44 @@ if TYPE_CHECKING:
     from cnatool.studying.trajectory import Trajectory
 
 _COLUMNS = 2
+_PAIR = "train and test"  # what CNA-M is of
+_DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 
 
-class _Panel(NamedTuple):
-    """One panel: its axis, and the columns that it draws, of any split or of one."""
+class _Quantity(NamedTuple):
+    """What a panel draws."""
 
-    axis: str
+    title: str
     column: str
-    of_split: bool
-    per_cent: bool
+    of_splits: bool  # of each split, or of train and test together
+    axis: dict[str, Any]
 
 
-_PANELS = (
-    _Panel("CNA", "cna", True, False),
-    _Panel("CNA-M", "cna_margin", False, False),
-    _Panel("loss (nats)", "loss", True, False),
-    _Panel("accuracy", "accuracy", True, True),
+_QUANTITIES = (
+    _Quantity("CNA", "cna", True, {}),
+    _Quantity("CNA-M", "cna_margin", False, {}),
+    _Quantity("loss (nats)", "loss", True, {}),
+    _Quantity("accuracy", "accuracy", True, PERCENT),
 )
 
 
-def of_study(studies: Sequence[Study], options: Options) -> Chart:
+def draw_study(studies: Sequence[Study], options: Options) -> Chart:
     """Draw a study whose networks are checkpoints."""
-    return _over_training(steps_of_study(studies[0], options), options)
+    return _draw(read_study_steps(studies[0], options), options)
 
 
-def of_trajectory(found: Sequence[Trajectory], options: Options) -> Chart:
+def draw_trajectory(trajectories: Sequence[Trajectory], options: Options) -> Chart:
     """Draw a trajectory."""
-    return _over_training(steps_of_trajectory(found[0]), options)
+    return _draw(read_trajectory_steps(trajectories[0]), options)
 
 
-def _over_training(steps: Steps, options: Options) -> Chart:
-    """Draw what is known of each step of training, run by run."""
+def _draw(steps: Steps, options: Options) -> Chart:
+    """Draw each quantity over the steps, run by run."""
     runs = list(dict.fromkeys(steps.frame["run"].drop_nulls()))
     if len(runs) > len(COLOURS):
         raise UsageError(
-            f"there are {len(runs)} runs, and a reader can tell {len(COLOURS)} colours apart: "
-            "study fewer, or tell them by another tag with --by."
+            f"there are {len(runs)} runs, but a reader can distinguish only {len(COLOURS)} "
+            "colours: draw fewer runs, or separate them by another tag with `by`."
         )
     splits = [
         name.removesuffix(".cna")
@@ -63,37 +67,26 @@ def _over_training(steps: Steps, options: Options) -> Chart:
         if name.endswith(".cna") and options.split in (None, name.removesuffix(".cna"))
     ]
     if not splits:
-        raise UsageError(f"--split {options.split}: the networks have no such split.")
+        raise UsageError(f"`split` {options.split}: the networks have no such split.")
     panels = []
-    for panel in _PANELS:
-        frame = _long(steps.frame, panel, splits)
+    for quantity in _QUANTITIES:
+        frame = _select_values(steps.frame, quantity, splits)
         if len(frame):
-            panels.append(_drawn(frame, panel, runs, splits, steps, options))
+            panels.append(_draw_panel(frame, quantity, runs, splits, steps, options))
     if not panels:
         raise DataError("no step has a number to draw.")
-    columns = min(_COLUMNS, len(panels))
-    return finished(
-        side_by_side(
-            panels, columns, x="shared", color="shared", shape="shared", strokeDash="shared"
-        ),
-        "Over training",
-        (
-            steps.convention,
-            f"n = {len(steps.frame):,} checkpoints"
-            + (f" of {len(runs)} runs" if len(runs) > 1 else ""),
-        ),
-        width=spread(columns, options.width),
-    )
+    count = f"n = {len(steps.frame):,} checkpoints"
+    caption = (steps.convention, f"{count} of {len(runs)} runs" if len(runs) > 1 else count)
+    shared: dict[str, Any] = dict.fromkeys(("x", "color", "shape", "strokeDash"), "shared")
+    return page(panels, _COLUMNS, "Over training", caption, options, **shared)
 
 
-def _long(frame: polars.DataFrame, panel: _Panel, splits: Sequence[str]) -> polars.DataFrame:
-    """Give run, step, split and value, a row each, of what a panel draws."""
-    import polars as pl
-
+def _select_values(frame: pl.DataFrame, quantity: _Quantity, splits: Sequence[str]) -> pl.DataFrame:
+    """Return a quantity as rows of run, step, split and value."""
     columns = (
-        {f"{split}.{panel.column}": split for split in splits}
-        if panel.of_split
-        else {panel.column: None}
+        {f"{split}.{quantity.column}": split for split in splits}
+        if quantity.of_splits
+        else {quantity.column: _PAIR}
     )
     parts = [
         frame.select(
@@ -108,73 +101,43 @@ def _long(frame: polars.DataFrame, panel: _Panel, splits: Sequence[str]) -> pola
     return pl.concat(parts).drop_nulls("value") if parts else pl.DataFrame()
 
 
-def _drawn(
-    frame: polars.DataFrame,
-    panel: _Panel,
+def _draw_panel(
+    frame: pl.DataFrame,
+    quantity: _Quantity,
     runs: Sequence[str],
     splits: Sequence[str],
     steps: Steps,
     options: Options,
 ) -> Any:
-    import altair as alt
-    import polars as pl
-
-    frame = frame.with_columns(pl.col("split").fill_null("train and test"))
-    many = len(runs) > 1
-    lines = [*splits, "train and test"]
-    dashes = [[1, 0], [5, 3], [2, 2], [8, 3, 2, 3]]
-    told: dict[str, Any] = {}
     dash: dict[str, Any] = {}
-    shape: dict[str, Any] = {}
-    if many:
-        legend = alt.Legend(title=steps.by, orient="bottom", columns=4, padding=8)
-        told["color"] = alt.Color(
-            "run:N",
-            sort=None,
-            scale=alt.Scale(domain=list(runs), range=list(COLOURS[: len(runs)])),
-            legend=legend,
-        )
-        shape["shape"] = alt.Shape(
-            "run:N",
-            sort=None,
-            scale=alt.Scale(domain=list(runs), range=list(SHAPES[: len(runs)])),
-            legend=legend,
-        )
+    if len(runs) > 1:
+        category = categorise("run", runs, title=steps.by, orient="bottom", columns=4, padding=8)
+        dashes = [_DASHES[i % len(_DASHES)] for i in range(len(splits))]
         dash["strokeDash"] = alt.StrokeDash(
             "split:N",
             sort=None,
-            scale=alt.Scale(domain=list(splits), range=[dashes[i % 4] for i in range(len(splits))]),
+            scale=alt.Scale(domain=list(splits), range=dashes),
             legend=alt.Legend(title="split", orient="bottom", padding=8),
         )
     else:
-        legend = alt.Legend(title=None, orient="bottom")
         places = [i % len(COLOURS) for i in range(len(splits))]
-        told["color"] = alt.Color(
-            "split:N",
-            sort=None,
-            scale=alt.Scale(domain=lines, range=[*(COLOURS[i] for i in places), "#000000"]),
-            legend=legend,
+        category = categorise(
+            "split",
+            [*splits, _PAIR],
+            colours=[*(COLOURS[i] for i in places), "#000000"],
+            shapes=[*(SHAPES[i] for i in places), SHAPES[5]],
+            title=None,
+            orient="bottom",
         )
-        shape["shape"] = alt.Shape(
-            "split:N",
-            sort=None,
-            scale=alt.Scale(domain=lines, range=[*(SHAPES[i] for i in places), SHAPES[5]]),
-            legend=legend,
-        )
-    y_axis = alt.Axis(format="~%", tickCount=5) if panel.per_cent else alt.Axis(tickCount=5)
     base = alt.Chart(frame).encode(
-        x=alt.X(
-            "step:Q",
-            title=steps.axis,
-            axis=alt.Axis(grid=False, tickMinStep=1, tickCount=6),
-            scale=free_scale(),
-        ),
-        y=alt.Y("value:Q", title=panel.axis, axis=y_axis, scale=free_scale()),
+        x=x_axis("step", steps.axis, grid=False, tickMinStep=1, tickCount=6),
+        y=y_axis("value", quantity.title, tickCount=5, **quantity.axis),
         detail="run:N",
         tooltip=["run:N", "split:N", "step:Q", "value:Q"],
-        **told,
+        color=category.color,
     )
-    return alt.layer(
-        base.mark_line(strokeWidth=1.6).encode(**dash),
-        base.mark_point(filled=True, size=20, opacity=1).encode(**shape),
-    ).properties(width=options.width, height=options.height)
+    return panel(
+        line(base.encode(**dash), 1.6),
+        points(base.encode(shape=category.shape), 20),
+        options=options,
+    )

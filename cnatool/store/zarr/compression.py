@@ -1,4 +1,4 @@
-"""Compression of a chunk's bytes, by the names of `cnatool.store.format.Codec`."""
+"""Compression of a chunk's bytes, by the names of `cnatool.records.choices.Codec`."""
 
 from __future__ import annotations
 

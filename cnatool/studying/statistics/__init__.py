@@ -1,1 +1,1 @@
-"""Statistics of networks: weighted coefficients, conditional mutual information, curves."""
+"""Statistics over networks."""

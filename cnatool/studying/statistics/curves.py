@@ -1,4 +1,4 @@
-"""What Fig. 7 of the paper draws: a quadratic fit, and bins of networks by test accuracy."""
+"""Quadratic fit, and bins of networks by test accuracy (paper Fig. 7)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BIN = 25  # networks
-# Networks that do not fill two bins are divided into so many smaller ones.
+# Networks that do not fill two bins are divided into this many smaller ones.
 _SMALL_BINS = 5
 _TERMS = 3
 
 
 class QuadraticFit(msgspec.Struct, frozen=True):
-    """The least-squares parabola of a target over a measure, or why there is none.
+    """The least-squares parabola of a target over a measure, or the reason why there is none.
 
     Attributes
     ----------
     coefficients : (float, float, float) or None
         c0, c1, c2 of target = c0 + c1 · measure + c2 · measure².
     r_squared : float or None
-        Share of the target's variance that it explains.
+        Share of the target's variance that the fit explains.
     reason : str or None
         Why there is no fit; None where there is one.
     """
@@ -49,21 +49,21 @@ def quadratic_fit(measure: NDArray[np.float64], target: NDArray[np.float64]) -> 
     if is_constant(measure) or is_constant(target):
         return QuadraticFit(None, None, "the measure or the target does not vary")
     fit = np.polynomial.Polynomial.fit(measure, target, deg=2)
+    terms = fit.convert().coef
     coefficients = np.zeros(_TERMS)
-    found = fit.convert().coef
-    coefficients[: len(found)] = found
+    coefficients[: len(terms)] = terms
     if not np.isfinite(coefficients).all():
         return QuadraticFit(None, None, "the values are too large for a parabola")
-    rest = float(((target - fit(measure)) ** 2).sum())
-    around = float(((target - target.mean()) ** 2).sum())
+    residual = float(((target - fit(measure)) ** 2).sum())
+    total = float(((target - target.mean()) ** 2).sum())
     c0, c1, c2 = map(float, coefficients)
-    return QuadraticFit((c0, c1, c2), 1 - rest / around)
+    return QuadraticFit((c0, c1, c2), 1 - residual / total)
 
 
-def parabola(
+def evaluate_fit(
     fit: QuadraticFit, low: float, high: float, points: int = 60
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the points of a fit between two values of the measure; none where there is no fit."""
+    """Evaluate a fit at points between two values of the measure; none if there is no fit."""
     if fit.coefficients is None:
         return np.empty(0), np.empty(0)
     measure = np.linspace(low, high, points)
@@ -71,12 +71,12 @@ def parabola(
     return measure, c0 + measure * (c1 + measure * c2)
 
 
-def networks_a_bin(networks: int) -> int:
-    """Return the size of bins: 25 as in the paper, or what makes five bins of less than 50."""
+def bin_size(networks: int) -> int:
+    """Return the size of bins: 25 as in the paper, or a fifth of fewer than 50 networks."""
     return BIN if networks >= 2 * BIN else max(1, -(-networks // _SMALL_BINS))
 
 
-def bins_by(order: NDArray[np.float64], size: int = BIN) -> list[NDArray[np.intp]]:
-    """Give the networks of each bin, by rising `order`; equal ones keep their order."""
+def split_into_bins(order: NDArray[np.float64], size: int = BIN) -> list[NDArray[np.intp]]:
+    """Return the indices of each bin, by rising `order`; equal values keep their order."""
     ordered = np.argsort(order, kind="stable")
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]

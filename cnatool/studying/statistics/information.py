@@ -1,7 +1,10 @@
-"""Conditional mutual information K (Jiang et al. 2019).
+"""Conditional mutual information K between the orders of a measure and of a target.
 
-Whether what a measure says of two networks' order still tells something when it is known how
-their hyperparameters differ.
+It tells whether the order of two networks by a measure still informs about their order by the
+target once their hyperparameters are known.
+
+Source: Jiang, Neyshabur, Mobahi, Krishnan and Bengio, Fantastic Generalization Measures and Where
+to Find Them, ICLR 2020, arXiv 1912.02178, "conditional independence test".
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ class ConditionalInformation(msgspec.Struct, frozen=True):
         Least of I(V_μ; V_g | U_S) / H(V_g | U_S) over sets S of at most two hyperparameters, from
         0 to 1.
     given : tuple of str or None
-        The set S that it is least for.
+        The set S at which it is least.
     unconditional : float or None
         The same quotient for the empty set.
     reason : str or None
@@ -42,14 +45,14 @@ class ConditionalInformation(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-def least_information(
+def normalised_information(
     measure: NDArray[np.float64],
     target: NDArray[np.float64],
     levels: NDArray[np.intp],
     names: tuple[str, ...],
 ) -> ConditionalInformation:
-    """Return K of a measure."""
-    found: dict[tuple[str, ...], float] = {}
+    """Compute K = min over S of I(V_μ; V_g | U_S) / H(V_g | U_S), |S| ≤ 2 (Jiang et al. 2020)."""
+    quotients: dict[tuple[str, ...], float] = {}
     for size in range(min(_MOST_CONDITIONS, len(names)) + 1):
         for columns in combinations(range(len(names)), size):
             information, entropy = conditional_information(
@@ -57,40 +60,41 @@ def least_information(
             )
             if entropy > 0:
                 # Rounding must not make an information of 0 negative.
-                found[tuple(names[c] for c in columns)] = max(0.0, information / entropy)
-    if not found:
+                quotients[tuple(names[c] for c in columns)] = max(0.0, information / entropy)
+    if not quotients:
         return ConditionalInformation(None, reason="the target is the same for all networks")
-    given = min(found, key=lambda names: found[names])
-    return ConditionalInformation(found[given], given, found.get(()))
+    least = min(quotients, key=quotients.__getitem__)
+    return ConditionalInformation(quotients[least], least, quotients.get(()))
 
 
 def conditional_information(
-    measure: NDArray[np.float64], target: NDArray[np.float64], given: NDArray[np.intp]
+    measure: NDArray[np.float64], target: NDArray[np.float64], conditions: NDArray[np.intp]
 ) -> tuple[float, float]:
-    """Return I(V_μ; V_g | U_S) and H(V_g | U_S), in nats, over all ordered pairs of networks.
+    """Compute I(V_μ; V_g | U_S) and H(V_g | U_S), in nats, over all ordered pairs of networks.
 
     V_μ and V_g are the signs of the differences of the measure and of the target between the two
-    networks of a pair, U_S the values of the hyperparameters S of both.
+    networks of a pair; U_S holds the values of the hyperparameters S, `conditions`, (n, S), of
+    both.
     """
     n = len(measure)
-    if given.shape[1]:
-        codes = np.unique(given, axis=0, return_inverse=True)[1].ravel()
+    if conditions.shape[1]:
+        codes = np.unique(conditions, axis=0, return_inverse=True)[1].ravel()
     else:
         codes = np.zeros(n, np.intp)
     number = int(codes.max()) + 1
     information = entropy = 0.0
-    # One value of the first network at a time: memory depends on n and not on n².
+    # One value of the first network at a time, so that memory grows with n and not with n².
     for code in range(number):
         rows = np.flatnonzero(codes == code)
         counts = np.zeros(number * 9)
         step = max(1, _ELEMENTS // n)
         for start in range(0, len(rows), step):
-            some = rows[start : start + step, None]
+            first = rows[start : start + step, None]
             symbols = (
-                3 * (np.sign(measure[some] - measure) + 1) + np.sign(target[some] - target) + 1
+                3 * (np.sign(measure[first] - measure) + 1) + np.sign(target[first] - target) + 1
             )
             keys = codes * 9 + symbols.astype(np.intp)
-            counts += np.bincount(keys[some != np.arange(n)], minlength=number * 9)
+            counts += np.bincount(keys[first != np.arange(n)], minlength=number * 9)
         table = counts.reshape(number, 3, 3)
         information += _entropy_sum(table.sum(axis=2)) + _entropy_sum(table.sum(axis=1))
         information -= _entropy_sum(table.reshape(number, 9))
@@ -103,6 +107,6 @@ def conditional_information(
 
 
 def _entropy_sum(counts: NDArray[np.float64]) -> float:
-    """Give −Σ c ln c."""
+    """Compute −Σ c ln c."""
     present = counts[counts > 0]
     return -float((present * np.log(present)).sum())

@@ -1,10 +1,10 @@
 """Principal components of few points in very many dimensions, from their products alone.
 
-K points v_k with mean μ have the Gram matrix G of the v_k − μ, K × K. With G = U S² Uᵀ the j-th
-principal axis is p_j = Σ_k (U_kj / s_j) (v_k − μ), the coordinate of v_k along it s_j U_kj, and the
-variance along it goes as s_j². That is the singular value decomposition itself and no approximation
-of it, it reads the points once, and it never holds an axis, which is as long as a point. A
-randomised decomposition would read them several times, to be spared a K × K eigenproblem.
+K points v_k with mean μ have the Gram matrix G = U S² Uᵀ, K × K, of the v_k − μ. The j-th principal
+axis is p_j = Σ_k (U_kj / s_j) (v_k − μ), the coordinate of v_k along it is s_j U_kj, and the
+variance along it is proportional to s_j². This is the exact singular value decomposition; it reads
+the points once and never holds an axis, which is as long as a point. A randomised decomposition
+would read them several times only to avoid a K × K eigenproblem.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Axes of the plane.
 _AXES = 2
-# An axis whose standard deviation is less, relative to the first one's, is rounding: products have
-# twice the digits of what they are of.
+# An axis whose standard deviation, relative to that of the first, is smaller than this is rounding:
+# the Gram matrix holds squares, so half of the digits are lost.
 _FLAT = 1e-7
 
 
@@ -33,9 +33,10 @@ class Plane(NamedTuple):
     shares : (K − 1,) float64 array
         Share of the variance along each component, the largest first.
     coordinates : (K, 2) float64 array
-        Of each point, from the mean.
+        Coordinates of each point, from the mean.
     weights : (2, K) float64 array
-        p_j = Σ_k weights[j, k] (v_k − μ); so for any linear f, f(p_j) is this sum of f(v_k) − f(μ).
+        p_j = Σ_k weights[j, k] (v_k − μ), so that f(p_j) = Σ_k weights[j, k] (f(v_k) − f(μ)) for
+        any linear f.
     captured : (K,) float64 array
         Share of each point's squared distance from the mean that lies in the plane; NaN for a
         point that is the mean.
@@ -47,39 +48,33 @@ class Plane(NamedTuple):
     captured: NDArray[np.float64]
 
     def images(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """Give f(μ), f(p_1) and f(p_2) for a linear f, from its values at the points.
-
-        Parameters
-        ----------
-        values : (K, …) float64 array
-            f(v_k).
-        """
+        """Compute f(μ), f(p_1) and f(p_2) for a linear f from its `values` f(v_k), (K, …)."""
         mean = values.mean(axis=0)
         return mean, *np.tensordot(self.weights, values - mean, axes=1)
 
 
 def check_points(points: int) -> None:
-    """Refuse points that are too few for a plane."""
+    """Raise `MetricError` if there are too few points for a plane."""
     if points <= _AXES:
         raise MetricError(f"a plane needs at least three checkpoints, and there are {points}.")
 
 
-def centred_products(block: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the part that some columns have in the Gram matrix of the centred points."""
+def centred_gram(block: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute what some columns of the points, (K, columns), add to the centred Gram matrix."""
     with np.errstate(invalid="ignore", over="ignore"):
         block -= block.mean(axis=0)
         return block @ block.T
 
 
 def principal_plane(gram: NDArray[np.float64]) -> Plane:
-    """Return the plane of the first two principal components.
+    """Compute the plane of the first two principal components.
 
-    An axis points to where the coordinate that is largest in magnitude is positive.
+    The sign of an axis is such that the coordinate of the largest magnitude is positive.
     """
     points = len(gram)
     check_points(points)
     values, vectors = np.linalg.eigh(gram)
-    # Of K centred points no more than K − 1 are independent.
+    # At most K − 1 of K centred points are independent.
     squares, vectors = np.maximum(values[:0:-1], 0), vectors[:, :0:-1]
     deviations = np.sqrt(squares)
     if not deviations[0] > 0:

@@ -1,7 +1,10 @@
-"""Robust sign error (Dziugaite et al. 2020): how often a measure orders two networks wrongly.
+"""Robust sign error: how often a measure orders two networks wrongly, in the worst environments.
 
-Not on average over all pairs, but in the worst environments: an environment is two configurations
-that differ in one hyperparameter, and its pairs are all networks of one with all of the other.
+An environment is two configurations that differ in one hyperparameter; its pairs are all networks
+of one with all of the other.
+
+Source: Dziugaite, Drouin, Neal, Rajkumar, Caballero, Wang, Mitliagkas and Roy, In Search of Robust
+Measures of Generalization, NeurIPS 2020, arXiv 2010.11924.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ _PERCENTILE = 90
 class SignError(msgspec.Struct, frozen=True):
     """The sign error over environments, or the reason why there is none.
 
-    0 is a measure that rises with the target in every pair, 1 one that falls with it, ½ chance.
+    A measure that rises with the target in every pair has 0, one that falls with it 1, chance ½.
 
     Attributes
     ----------
@@ -48,9 +51,10 @@ class SignError(msgspec.Struct, frozen=True):
 
 
 def hoeffding_weight(difference: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
-    """Return how sure it is that two accuracies or gaps differ as measured, from 0 to 1.
+    """Compute the confidence that two accuracies, or gaps, differ as measured, from 0 to 1.
 
-    max(0, 1 − 2 exp(−2 n (Δ/2)²))², by Hoeffding's inequality for each of the two.
+    max(0, 1 − 2 exp(−2 n (Δ/2)²))² for n samples, by Hoeffding's inequality for each of the two
+    (Dziugaite et al. 2020).
     """
     phi = 2 * np.exp(-2 * samples * (difference / 2) ** 2)
     weight: NDArray[np.float64] = np.maximum(0, 1 - phi) ** 2
@@ -66,26 +70,27 @@ def sign_errors(
     samples: int | None,
     least_pairs: float,
 ) -> dict[str | None, SignError]:
-    """Return the sign error over all environments, under None, and over those of each axis.
+    """Compute the sign error over all environments, under None, and over those of each axis.
 
     The sign error of a pair is (1 − sgn Δmeasure · sgn Δtarget) / 2; that of an environment is
     the mean over its pairs, each with weight max(0, w − ½), w the `hoeffding_weight`. An
-    environment counts where (Σ weight)² / Σ weight² is at least `least_pairs`.
+    environment counts where its effective number of pairs, (Σ weight)² / Σ weight², is at least
+    `least_pairs`.
     """
     losses: dict[str | None, NDArray[np.float64]] = {}
     left_out: dict[str | None, int] = {}
-    named = levels[:, : len(axes)]
-    configurations = np.unique(named, axis=0, return_inverse=True)[1].ravel()
+    hyperparameters = levels[:, : len(axes)]
+    configurations = np.unique(hyperparameters, axis=0, return_inverse=True)[1].ravel()
     for name, pairs in axes.items():
-        losses[name], left_out[name] = _losses(
+        losses[name], left_out[name] = _environment_losses(
             measure, target, configurations, pairs, samples, least_pairs
         )
     losses[None] = np.concatenate([np.empty(0), *losses.values()])
     left_out[None] = sum(left_out.values())
-    return {name: _summary(losses[name], left_out[name], least_pairs) for name in (None, *axes)}
+    return {name: _summarise(losses[name], left_out[name], least_pairs) for name in (None, *axes)}
 
 
-def _losses(
+def _environment_losses(
     measure: NDArray[np.float64],
     target: NDArray[np.float64],
     configurations: NDArray[np.intp],
@@ -93,8 +98,8 @@ def _losses(
     samples: int | None,
     least_pairs: float,
 ) -> tuple[NDArray[np.float64], int]:
-    """Give the sign error of each environment of an axis, and how many have too few pairs."""
-    if not pairs.starts.size:
+    """Return the sign error of each environment of an axis, and how many have too few pairs."""
+    if not len(pairs):
         return np.empty(0), 0
     gap = target[pairs.first] - target[pairs.second]
     error = (1 - np.sign(measure[pairs.first] - measure[pairs.second]) * np.sign(gap)) / 2
@@ -114,7 +119,7 @@ def _losses(
     return wrong[enough] / total[enough], int(np.count_nonzero(~enough))
 
 
-def _summary(losses: NDArray[np.float64], left_out: int, least_pairs: float) -> SignError:
+def _summarise(losses: NDArray[np.float64], left_out: int, least_pairs: float) -> SignError:
     if not losses.size:
         reason = (
             f"none of {2 * left_out} environments has {least_pairs:g} effective pairs of networks"
@@ -122,7 +127,7 @@ def _summary(losses: NDArray[np.float64], left_out: int, least_pairs: float) -> 
             else "no two networks differ in one hyperparameter alone"
         )
         return SignError(None, None, None, 0, 2 * left_out, reason)
-    # Each in both directions, as the paper counts; it moves the percentile a little.
+    # Each in both directions, as in the paper; this moves the percentile a little.
     both = np.repeat(losses, 2)
     return SignError(
         float(both.mean()),

@@ -1,16 +1,17 @@
-"""Correlation coefficients of weighted networks, for many weightings at a time.
+"""Correlation coefficients of weighted networks, and the bootstrap over clusters of networks.
 
-A bootstrap resample is a weighting: how often each network is in it. All coefficients of all
-resamples come from a few matrix products.
+A bootstrap resample is a weighting of the networks by their multiplicity. The coefficients of all
+resamples follow from a few matrix products.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+
+from cnatool.metrics.resampling import quantile_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 Coefficient = Literal["pearson", "spearman", "kendall_a", "kendall_b"]
 
-_SAME = 1e-12  # variance of what varies by rounding only, where that of all networks is about 1
+_SAME = 1e-12  # variance due to rounding alone, relative to that of all networks
 _ELEMENTS = 1 << 22  # of a block of signs or weights
+LEAST_CLUSTERS = 5
+_MOST_UNDEFINED = 0.05  # share of resamples
 
 
 class WeightedCoefficients(NamedTuple):
@@ -39,12 +42,13 @@ COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "kendall_a", "ke
 def weighted_coefficients(
     a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> WeightedCoefficients:
-    """Return the correlation coefficients of `a` and `b` under each weighting.
+    """Compute the correlation coefficients of `a` and `b`, (n,), under each row of weights, (B, n).
 
-    They are those of the networks repeated so many times, but for Kendall's τ-a: there a network
-    makes no pair with its own repetition, which would count as a tie and pull τ-a towards 0.
+    They are those of the networks repeated as often as the weights say, except for Kendall's τ-a:
+    there a network forms no pair with its own repetition, which would count as a tie and pull τ-a
+    towards 0.
 
-    Spearman's ρ takes midranks. With C concordant and D discordant pairs of networks, τ-a is
+    Spearman's ρ uses midranks. With C concordant and D discordant pairs of networks, τ-a is
     (C − D) over all pairs, τ-b (C − D) / sqrt(P_a P_b) with P_a, P_b the pairs that differ in `a`
     and in `b`.
     """
@@ -76,14 +80,14 @@ def _pearson(
     weights: NDArray[np.float64],
     size: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    first, second = _scaled(a), _scaled(b)
+    first, second = _standardise(a), _standardise(b)
     products = np.stack([first, second, first**2, second**2, first * second], axis=1)
     mean_a, mean_b, square_a, square_b, product = (weights @ products / size[:, None]).T
     return _correlation(square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b)
 
 
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre, and scale to a deviation of 1; scaled before, so that no square overflows."""
+def _standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standardise; scale by the maximum first, so that no square overflows."""
     scaled: NDArray[np.float64] = values / np.abs(values).max()
     scaled -= scaled.mean()
     scaled /= np.abs(scaled).max()
@@ -127,19 +131,10 @@ def _group_sums(groups: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArr
 def concordance(
     a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return twice C − D, concordant less discordant pairs of networks, under each weighting.
+    """Compute 2 (C − D), C concordant and D discordant pairs of networks, under each weighting.
 
-    Parameters
-    ----------
-    a, b : (n,) float64 array
-        One finite value a network.
-    weights : (B, n) float64 array
-        Whole numbers.
-
-    Returns
-    -------
-    (B,) float64 array
-        Exact while no row of `weights` sums to 2^24 or more.
+    `a` and `b` are finite, (n,); `weights` are whole numbers, (B, n). The result, (B,), is exact
+    if each row of `weights` sums to less than 2^24.
     """
     total = np.zeros(len(weights))
     single = weights.astype(np.float32)
@@ -151,18 +146,13 @@ def concordance(
     return total
 
 
-LEAST_CLUSTERS = 5
-_MOST_BROKEN = 0.05  # share of resamples
-_HALVINGS = 60
-
-
-def cluster_weights(
+def draw_cluster_weights(
     clusters: NDArray[np.intp], *, resamples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Give how often each network is in each resample, in blocks of resamples.
+    """Yield how often each network is in each resample, in blocks of resamples.
 
     A resample draws as many clusters as there are, with replacement, and takes all networks of
-    each. What is drawn depends on the seed and on the number of clusters alone.
+    each. The draws depend on the seed and on the number of clusters alone.
     """
     generator = np.random.default_rng(seed)
     number = int(clusters.max()) + 1
@@ -174,54 +164,25 @@ def cluster_weights(
         yield counts.reshape(len(draws), number)[:, clusters].astype(np.float64)
 
 
-def percentile_interval(
+def expanded_interval(
     values: NDArray[np.float64], *, clusters: int, level: float
 ) -> tuple[tuple[float, float] | None, str | None]:
     """Return the interval of resampled values, or the reason why there is none.
 
-    The expanded percentile interval (Hesterberg 2015): percentiles Φ(±t sqrt(k / (k − 1))) in
-    place of Φ(±z), with k clusters and t of Student's distribution with k − 1 degrees of freedom.
-    The plain one is too short where clusters are few.
+    The expanded percentile interval (Hesterberg 2015) has the tail probability Φ(−t sqrt(k / (k −
+    1))), with k clusters and t of Student's distribution with k − 1 degrees of freedom, in place
+    of Φ(−z): the plain one is too short for few clusters.
     """
+    from scipy.special import ndtr, stdtrit  # takes a tenth of a second to import
+
     if clusters < LEAST_CLUSTERS:
         return (
             None,
             f"an interval needs at least {LEAST_CLUSTERS} clusters, and there are {clusters}",
         )
     defined = values[~np.isnan(values)]
-    broken = values.size - defined.size
-    if defined.size < 2 or broken > _MOST_BROKEN * values.size:
-        return None, f"it is undefined in {broken} of {values.size} resamples"
-    edge = student_quantile((1 + level) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1))
-    tail = NormalDist().cdf(-edge)
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return (float(low), float(high)), None
-
-
-def student_quantile(probability: float, freedom: int) -> float:
-    """Return the quantile of Student's distribution, by halving."""
-    low, high = 0.0, 1.0
-    while _student_within(high, freedom) < 2 * probability - 1:
-        high *= 2
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if _student_within(middle, freedom) < 2 * probability - 1:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _student_within(t: float, freedom: int) -> float:
-    """Give the probability of (−t, t) (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    orders = np.arange(1 + odd, freedom - 1, 2, dtype=np.float64)
-    factors = orders / (orders + 1) * math.cos(angle) ** 2
-    first = math.cos(angle) if odd else 1.0
-    terms = first * np.cumprod(np.concatenate([[1.0], factors]))
-    if not odd:
-        return math.sin(angle) * float(terms.sum())
-    if freedom == 1:
-        return 2 * angle / math.pi
-    return 2 / math.pi * (angle + math.sin(angle) * float(terms.sum()))
+    undefined = values.size - defined.size
+    if defined.size < 2 or undefined > _MOST_UNDEFINED * values.size:
+        return None, f"it is undefined in {undefined} of {values.size} resamples"
+    edge = stdtrit(clusters - 1, (1 + level) / 2) * math.sqrt(clusters / (clusters - 1))
+    return quantile_interval(defined, float(ndtr(-edge))), None

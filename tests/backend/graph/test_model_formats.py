@@ -124,7 +124,7 @@ def test_custom_operator_without_its_library(imported: bool, tmp_path: Path) -> 
         model.opset_import.append(onnx.helper.make_opsetid("my.ops", 1))
     network = open_network(saved(model, tmp_path / "net.onnx"))
     samples = Samples({"x": np.zeros((3, 4), np.float32)})
-    with pytest.raises(ModelError, match=r"Blur.*name its library with --custom-ops FILE\."):
+    with pytest.raises(ModelError, match=r"Blur.*name its library with `custom_ops=\[FILE\]`\."):
         network.probe(samples, bound=None, run=RunOptions())
 
 

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.backend.inputs import Samples
@@ -210,18 +211,10 @@ def test_dump_and_score_leave_layers_of_detections_out(kind: str, tmp_path: Path
     x[30, :2] = 1, 1.3
     labels = np.random.default_rng(0).integers(0, 3, 40)
     np.savez(tmp_path / "data.npz", x=x, y=labels)
-    texts: list[str] = []
-
-    class Notes:
-        def note(self, text: str) -> None:
-            texts.append(text)
-
-        def progress(self, split: str, done: int, rows: int) -> None:
-            pass
-
+    notes = Notes()
     path = saved(model, tmp_path / "net.onnx")
-    store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", observer=Notes())
-    assert any("2 layers, first 'head1', work on what is found" in text for text in texts)
+    store = cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", observer=notes)
+    assert any("2 layers, first 'head1', work on what is found" in text for text in notes.texts)
     assert [layer.per_sample for layer in store.layers] == [False, False, True, True, True]
     expected = ReferenceEvaluator(model).run(["y"], {"x": x})[0]
     np.testing.assert_allclose(store.splits["all"].outputs()[:], expected, rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.notes import Notes
 
 import cnatool
 from cnatool.backend.inputs import Samples
@@ -22,17 +23,6 @@ from cnatool.backend.session import RunOptions
 from cnatool.errors import ModelError
 
 WIDTH = 4
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def probe_model(
@@ -257,7 +247,7 @@ def test_dump_says_so_and_one_sample_a_run_is_exact(kind: str, tmp_path: Path) -
         )
         texts[size] = [text for text in notes.texts if "on the other samples of a batch" in text]
     assert len(texts[4]) == 1
-    assert "for batches of 4 in this order; --batch-size 1 runs each sample alone" in texts[4][0]
+    assert "for batches of 4 in this order; `batch_size=1` runs each sample alone" in texts[4][0]
     assert not texts[1]
     alone = np.concatenate([values(model, "y", x[i : i + 1]) for i in range(6)])
     np.testing.assert_allclose(store.splits["all"].outputs()[:], alone, rtol=1e-4, atol=1e-5)
@@ -269,7 +259,7 @@ def test_no_advice_where_one_sample_does_not_run(tmp_path: Path) -> None:
     path = saved(network(DEPENDENT["less the second"]), tmp_path / "net.onnx")
     cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr", observer=notes)
     (text,) = [text for text in notes.texts if "on the other samples of a batch" in text]
-    assert "--batch-size" not in text
+    assert "batch_size" not in text
 
 
 @pytest.mark.parametrize("largest", [0, 1, 2])

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, mlp, residual_convnet, saved
+from support.reference import made_values
 
 import cnatool
 from cnatool.backend.inputs import Samples
@@ -21,15 +21,6 @@ from cnatool.backend.statistics.exposed_model import ExposedModel, Results
 from cnatool.errors import BackendError, ModelError, UsageError
 from cnatool.records.choices import Kept, Statistic
 from cnatool.records.store import TensorRecord
-
-
-def reference_values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [name for node in copy.graph.node for name in node.output if name]
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
 
 
 def exposed(
@@ -46,9 +37,9 @@ def exposed(
     probed = network.probe(Samples(small), bound=fixed, run=RunOptions()).tensors
     tensors = select_tensors(network, probed, ["all"], keep=keep, dtype=None)
     outputs = select_outputs(network, probed)
-    inputs = {name: (value.dtype, value.shape[1:]) for name, value in feeds.items()}
+    fed = next(iter(feeds))
     run = ExposedModel(
-        network.graph, tensors, outputs, probed, inputs, RunOptions(threads=1), statistics
+        network.graph, tensors, outputs, probed, fed, RunOptions(threads=1), statistics
     )
     return network, tensors, run.run([feeds], count)
 
@@ -65,7 +56,7 @@ def test_every_tensor_and_sum(
     model: onnx.ModelProto, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     feeds = {"x": np.random.default_rng(1).normal(size=(7, *shape)).astype(np.float32)}
-    truth = reference_values(model, feeds)
+    truth = made_values(model, feeds)
     _, tensors, results = exposed(model, tmp_path, feeds)
     _, _, fast = exposed(model, tmp_path, feeds, keep="statistics")
     assert [tensor.name for tensor in tensors] == list(truth)
@@ -301,8 +292,7 @@ def test_shape_that_depends_on_the_data(tmp_path: Path) -> None:
         Samples({"x": np.ones((3, 4), np.float32)}), bound=None, run=RunOptions()
     ).tensors
     tensors = select_tensors(network, probed, ["all"], keep="full", dtype=None)
-    inputs = {"x": (np.dtype(np.float32), (5,))}
-    run = ExposedModel(network.graph, tensors, tensors, probed, inputs, RunOptions(threads=1))
+    run = ExposedModel(network.graph, tensors, tensors, probed, "x", RunOptions(threads=1))
     with pytest.raises(BackendError, match=r"tensor 'y' has shape \(5,\) for a sample"):
         run.run([{"x": np.ones((3, 5), np.float32)}], 3)
 
@@ -322,7 +312,7 @@ def test_choice_by_glob_name_and_group(tmp_path: Path) -> None:
     assert names("layers") == ["fc1", "fc2", "fc3", "logits"]
     assert names("relu[12]", "logits") == ["relu1", "relu2", "logits"]
     assert names("all") == ["fc1", "relu1", "fc2", "relu2", "fc3", "relu3", "logits"]
-    with pytest.raises(UsageError, match="--tensors conv: .* has no such tensor"):
+    with pytest.raises(UsageError, match="`tensors='conv'`: .* has no such tensor"):
         names("fc1", "conv")
 
 
@@ -338,7 +328,7 @@ def test_narrowing_never_widens(tmp_path: Path) -> None:
 
 def test_provider_that_is_not_there() -> None:
     assert provider_name("cpu") == provider_name("CPUExecutionProvider") == CPU
-    with pytest.raises(UsageError, match="--provider warp: the installed ONNX Runtime"):
+    with pytest.raises(UsageError, match="`provider='warp'`: the installed ONNX Runtime"):
         provider_name("warp")
 
 

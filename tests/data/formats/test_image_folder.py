@@ -4,7 +4,8 @@ import os
 import struct
 import tracemalloc
 import zlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,6 @@ from PIL import Image
 from cnatool.data.formats.image_folder import open_image_folder, open_image_table
 from cnatool.data.source import ImageOptions
 from cnatool.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 RGB = np.arange(36, dtype=np.uint8).reshape(3, 4, 3) * 7

@@ -5,7 +5,8 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,6 @@ from hypothesis import strategies as st
 
 from cnatool.data.formats.npy import open_npy, open_npz
 from cnatool.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 X = np.arange(11 * 6, dtype=np.float32).reshape(11, 2, 3)
 Y = np.arange(11) % 4

@@ -31,84 +31,37 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 BYTE = 0.00392156862745098
 
 
-def published(norm: Any, **fields: Any) -> dict[str, Any]:
+def published(norm: Any, name: str, resample: int, size: Any, **fields: Any) -> dict[str, Any]:
+    kind = "feature_extractor" if name.endswith("Extractor") else "image_processor"
+    fields |= {f"{kind}_type": name, "resample": resample, "size": size}
+    if kind == "image_processor" and not name.endswith("Fast"):
+        fields = {"do_rescale": True, "rescale_factor": BYTE} | fields
     mean, std = norm
-    return {"do_resize": True, "do_normalize": True, "image_mean": mean, "image_std": std, **fields}
+    return {"do_resize": True, "do_normalize": True, "image_mean": mean, "image_std": std} | fields
 
 
-CROPPED = {"do_center_crop": True, "crop_size": {"height": 224, "width": 224}}
+def pixels(height: int, width: int | None = None) -> dict[str, int]:
+    return {"height": height, "width": width or height}
+
+
+CROPPED = {"do_center_crop": True, "crop_size": pixels(224)}
+CROP = {"do_center_crop": True, "crop_size": 224}
+EDGE = {"shortest_edge": 256}
 MODELS = {
-    "vit-base-patch16-224": published(
-        HALF, feature_extractor_type="ViTFeatureExtractor", resample=2, size=224
-    ),
-    "vit-base-patch16-224, newer": published(
-        HALF,
-        image_processor_type="ViTImageProcessor",
-        do_rescale=True,
-        rescale_factor=BYTE,
-        resample=2,
-        size={"height": 224, "width": 224},
-    ),
-    "swin-tiny": published(
-        IMAGENET, image_processor_type="ViTImageProcessorFast", resample=3, size=224, do_pad=None
-    ),
+    "vit-base-patch16-224": published(HALF, "ViTFeatureExtractor", 2, 224),
+    "vit-base-patch16-224, newer": published(HALF, "ViTImageProcessor", 2, pixels(224)),
+    "swin-tiny": published(IMAGENET, "ViTImageProcessorFast", 3, 224, do_pad=None),
     "resnet-50": published(
-        IMAGENET,
-        feature_extractor_type="ConvNextFeatureExtractor",
-        crop_pct=0.875,
-        resample=3,
-        size={"shortest_edge": 224},
+        IMAGENET, "ConvNextFeatureExtractor", 3, {"shortest_edge": 224}, crop_pct=0.875
     ),
-    "convnext-base-384": published(
-        IMAGENET,
-        feature_extractor_type="ConvNextFeatureExtractor",
-        crop_pct=0.95,
-        resample=3,
-        size=384,
-    ),
-    "clip-vit-base-patch32": published(
-        CLIP,
-        feature_extractor_type="CLIPFeatureExtractor",
-        crop_size=224,
-        do_center_crop=True,
-        resample=3,
-        size=224,
-    ),
+    "convnext-base-384": published(IMAGENET, "ConvNextFeatureExtractor", 3, 384, crop_pct=0.95),
+    "clip-vit-base-patch32": published(CLIP, "CLIPFeatureExtractor", 3, 224, **CROP),
     "dinov2-base": published(
-        IMAGENET,
-        image_processor_type="BitImageProcessor",
-        do_convert_rgb=True,
-        do_rescale=True,
-        rescale_factor=BYTE,
-        resample=3,
-        size={"shortest_edge": 256},
-        **CROPPED,
+        IMAGENET, "BitImageProcessor", 3, EDGE, do_convert_rgb=True, **CROPPED
     ),
-    "deit-base": published(
-        IMAGENET,
-        feature_extractor_type="DeiTFeatureExtractor",
-        crop_size=224,
-        do_center_crop=True,
-        resample=3,
-        size=256,
-    ),
-    "siglip-base": published(
-        HALF,
-        image_processor_type="SiglipImageProcessor",
-        do_rescale=True,
-        rescale_factor=BYTE,
-        resample=3,
-        size={"height": 224, "width": 224},
-    ),
-    "mobilenet_v2": published(
-        HALF,
-        image_processor_type="MobileNetV2ImageProcessor",
-        do_rescale=True,
-        rescale_factor=BYTE,
-        resample=2,
-        size={"shortest_edge": 256},
-        **CROPPED,
-    ),
+    "deit-base": published(IMAGENET, "DeiTFeatureExtractor", 3, 256, **CROP),
+    "siglip-base": published(HALF, "SiglipImageProcessor", 3, pixels(224)),
+    "mobilenet_v2": published(HALF, "MobileNetV2ImageProcessor", 2, EDGE, **CROPPED),
     "mobilevit-small": {
         "feature_extractor_type": "MobileViTFeatureExtractor",
         "crop_size": 256,
@@ -118,89 +71,59 @@ MODELS = {
         "resample": 2,
         "size": 288,
     },
-    "levit-128S": published(
-        IMAGENET,
-        feature_extractor_type="LevitFeatureExtractor",
-        crop_size=224,
-        do_center_crop=True,
-        resample=3,
-        size=224,
-    ),
+    "levit-128S": published(IMAGENET, "LevitFeatureExtractor", 3, 224, **CROP),
     "poolformer_s12": published(
-        IMAGENET,
-        feature_extractor_type="PoolFormerFeatureExtractor",
-        crop_pct=0.9,
-        crop_size=224,
-        do_center_crop=True,
-        resample=3,
-        size=224,
+        IMAGENET, "PoolFormerFeatureExtractor", 3, 224, crop_pct=0.9, **CROP
     ),
     "efficientnet-b0": published(
         (IMAGENET[0], (0.47853944, 0.4732864, 0.47434163)),
-        image_processor_type="EfficientNetImageProcessor",
+        "EfficientNetImageProcessor",
+        0,
+        pixels(224),
         do_center_crop=False,
-        crop_size={"height": 289, "width": 289},
-        do_rescale=True,
+        crop_size=pixels(289),
         include_top=True,
-        resample=0,
-        rescale_factor=BYTE,
         rescale_offset=False,
-        size={"height": 224, "width": 224},
     ),
     "align-base": published(
         HALF,
-        image_processor_type="EfficientNetImageProcessor",
+        "EfficientNetImageProcessor",
+        2,
+        pixels(346),
         do_normalize=False,
         do_center_crop=True,
-        crop_size={"height": 289, "width": 289},
-        do_rescale=True,
+        crop_size=pixels(289),
         include_top=False,
-        resample=2,
-        rescale_factor=0.00784313725490196,
+        rescale_factor=2 * BYTE,
         rescale_offset=True,
-        size={"height": 346, "width": 346},
     ),
 }
 SQUARE = (224, 224)
 OPTIONS = {norm: PreprocessOptions(1 / 255, *norm) for norm in (IMAGENET, HALF, CLIP)}
+
+
+def bicubic(resize: Any, **more: Any) -> Geometry:
+    return Geometry(resize=resize, interpolation="bicubic", **more)
+
+
+DOWN: Any = {"crop": SQUARE, "offset": "down"}
 EXPECTED = {
     "vit-base-patch16-224": (Geometry(resize=SQUARE), OPTIONS[HALF]),
     "vit-base-patch16-224, newer": (Geometry(resize=SQUARE), OPTIONS[HALF]),
-    "swin-tiny": (Geometry(resize=SQUARE, interpolation="bicubic"), OPTIONS[IMAGENET]),
-    "resnet-50": (
-        Geometry(resize=256, interpolation="bicubic", crop=SQUARE, offset="down"),
-        OPTIONS[IMAGENET],
-    ),
-    "convnext-base-384": (
-        Geometry(resize=(384, 384), interpolation="bicubic"),
-        OPTIONS[IMAGENET],
-    ),
-    "clip-vit-base-patch32": (
-        Geometry(resize=224, interpolation="bicubic", crop=SQUARE, offset="down"),
-        OPTIONS[CLIP],
-    ),
-    "dinov2-base": (
-        Geometry(resize=256, interpolation="bicubic", crop=SQUARE, offset="down", colour="rgb"),
-        OPTIONS[IMAGENET],
-    ),
-    "deit-base": (
-        Geometry(resize=(256, 256), interpolation="bicubic", crop=SQUARE, offset="down"),
-        OPTIONS[IMAGENET],
-    ),
-    "siglip-base": (Geometry(resize=SQUARE, interpolation="bicubic"), OPTIONS[HALF]),
-    "mobilenet_v2": (Geometry(resize=256, crop=SQUARE, offset="down"), OPTIONS[HALF]),
+    "swin-tiny": (bicubic(SQUARE), OPTIONS[IMAGENET]),
+    "resnet-50": (bicubic(256, **DOWN), OPTIONS[IMAGENET]),
+    "convnext-base-384": (bicubic((384, 384)), OPTIONS[IMAGENET]),
+    "clip-vit-base-patch32": (bicubic(224, **DOWN), OPTIONS[CLIP]),
+    "dinov2-base": (bicubic(256, colour="rgb", **DOWN), OPTIONS[IMAGENET]),
+    "deit-base": (bicubic((256, 256), **DOWN), OPTIONS[IMAGENET]),
+    "siglip-base": (bicubic(SQUARE), OPTIONS[HALF]),
+    "mobilenet_v2": (Geometry(resize=256, **DOWN), OPTIONS[HALF]),
     "mobilevit-small": (
         Geometry(resize=288, crop=(256, 256), offset="down", colour="bgr"),
         PreprocessOptions(1 / 255),
     ),
-    "levit-128S": (
-        Geometry(resize=256, interpolation="bicubic", crop=SQUARE, offset="down"),
-        OPTIONS[IMAGENET],
-    ),
-    "poolformer_s12": (
-        Geometry(resize=248, interpolation="bicubic", crop=SQUARE, offset="down"),
-        OPTIONS[IMAGENET],
-    ),
+    "levit-128S": (bicubic(256, **DOWN), OPTIONS[IMAGENET]),
+    "poolformer_s12": (bicubic(248, **DOWN), OPTIONS[IMAGENET]),
     "align-base": (
         Geometry(resize=(346, 346), crop=(289, 289), offset="down"),
         PreprocessOptions(1 / 127.5, (1.0,)),
@@ -323,7 +246,9 @@ def test_what_transformers_does_and_we_do_not(
 
 
 def test_without_a_class_all_must_be_said(tmp_path: Path) -> None:
-    said = published(HALF, resample=1, size={"height": 9, "width": 8}, do_center_crop=False)
+    said = published(HALF, "?", 1, pixels(9, 8), do_center_crop=False)
+    for name in ("image_processor_type", "do_rescale", "rescale_factor"):
+        del said[name]
     recipe = read(tmp_path, said)
     assert recipe.geometry() == Geometry(resize=(9, 8), interpolation="lanczos")
     for field, text in (("resample", "resample must"), ("do_center_crop", "do_center_crop must")):

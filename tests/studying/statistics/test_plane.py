@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
-from cnatool.studying.statistics.plane import Plane, centred_products, principal_plane
+from cnatool.studying.statistics.plane import Plane, centred_gram, principal_plane
 
 
 def plane_of(points: np.ndarray, pieces: int = 1) -> Plane:
     blocks = np.array_split(points, pieces, axis=1)
-    return principal_plane(sum(centred_products(block.copy()) for block in blocks))
+    return principal_plane(sum(centred_gram(block.copy()) for block in blocks))
 
 
 @given(

@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 import cnatool
-from cnatool.studying.hyperparameters import tag_levels
-from cnatool.studying.statistics.granulated import coupled_pairs, granulated_kendall
-from cnatool.studying.statistics.information import least_information
+from cnatool.studying.hyperparameters import encode_levels
+from cnatool.studying.statistics.granulated import find_coupled_pairs, granulated_kendall
+from cnatool.studying.statistics.information import normalised_information
 from cnatool.studying.statistics.sign_error import sign_errors
-from cnatool.studying.statistics.ties import without_rounding
+from cnatool.studying.statistics.ties import merge_rounding
 
 
 def _exact_levels(exact: list[Fraction]) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_values_that_differ_by_rounding_are_ties(
 ) -> None:
     exact, floats = _gaps(0, samples, scale)
     assert len(set(floats)) > len(set(exact))
-    mended = without_rounding(floats, is_share=column == "gap")
+    mended = merge_rounding(floats, is_share=column == "gap")
     assert _exact_levels([Fraction(value) for value in mended]) == pytest.approx(
         _exact_levels(exact)
     )
@@ -72,17 +72,17 @@ def test_values_that_differ_by_rounding_are_ties(
     ],
 )
 def test_values_that_truly_differ_stay_apart(values: list[float]) -> None:
-    assert without_rounding(np.array(values)).tolist() == values
+    assert merge_rounding(np.array(values)).tolist() == values
 
 
 def test_gaps_of_large_splits_stay_apart() -> None:
     gaps = np.array([a / 1281167 - b / 50000 for a in range(900, 1100) for b in (30, 31, 32)])
-    assert len(set(without_rounding(gaps, is_share=True))) == len(gaps)
+    assert len(set(merge_rounding(gaps, is_share=True))) == len(gaps)
 
 
 def test_missing_and_infinite_values_stay() -> None:
     values = np.array([np.nan, np.inf, 0.3, 0.1 + 0.2, -np.inf, np.nan])
-    found = without_rounding(values)
+    found = merge_rounding(values)
     assert found[2] == found[3]
     assert np.isnan(found[[0, 5]]).all()
     assert found[[1, 4]].tolist() == [np.inf, -np.inf]
@@ -108,8 +108,8 @@ def test_study_is_that_of_exact_gaps(seed: int, samples: tuple[int, int], scale:
     )
     study = cnatool.study(frame=frame, resamples=0, least_pairs=1)
     gap = _exact_levels(exact)
-    levels = np.stack([tag_levels(values) for values in tags.values()], axis=1)
-    pairs = {tag: coupled_pairs(levels, axis) for axis, tag in enumerate(tags)}
+    levels = np.stack([encode_levels(values) for values in tags.values()], axis=1)
+    pairs = {tag: find_coupled_pairs(levels, axis) for axis, tag in enumerate(tags)}
     for name in ("measure", "other"):
         (one,) = (c for c in study.result.correlations if c.measure == name)
         assert one.spearman.value == pytest.approx(stats.spearmanr(measure, gap).statistic)
@@ -118,7 +118,7 @@ def test_study_is_that_of_exact_gaps(seed: int, samples: tuple[int, int], scale:
         assert more.psi.value == pytest.approx(
             granulated_kendall(measure, gap, levels, np.ones((1, 48)))[0][0]
         )
-        information = least_information(measure, gap, levels, tuple(tags))
+        information = normalised_information(measure, gap, levels, tuple(tags))
         assert more.information.value == pytest.approx(information.value)
         error = sign_errors(measure, gap, levels, pairs, samples=None, least_pairs=1)[None]
         assert more.sign_error.mean == pytest.approx(error.mean)
@@ -170,16 +170,16 @@ def test_gaps_that_are_equal_as_fractions_are_ties() -> None:
 def test_what_one_sample_changes_is_no_tie() -> None:
     counts = np.arange(999_999_900, 1_000_000_000)
     for is_share in (True, False):
-        assert len(np.unique(without_rounding(counts / 1e9, is_share=is_share))) == 100
+        assert len(np.unique(merge_rounding(counts / 1e9, is_share=is_share))) == 100
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
 def test_ties_are_relative_where_values_are_no_differences(size: float) -> None:
     values = size * np.array([3, 1, 1 + 2e-16, 3 * (1 - 4e-16), 2, 1 + 1e-9])
-    assert len(np.unique(without_rounding(values))) == 4
+    assert len(np.unique(merge_rounding(values))) == 4
 
 
 def test_numbers_that_are_not_there() -> None:
     values = np.array([np.nan, 1.0, np.inf, -np.inf, np.nan, 1.0])
-    np.testing.assert_array_equal(without_rounding(values), values)
-    assert without_rounding(np.empty(0)).size == 0
+    np.testing.assert_array_equal(merge_rounding(values), values)
+    assert merge_rounding(np.empty(0)).size == 0

@@ -9,8 +9,9 @@ import onnx
 import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from support.networks import Builder, saved
+from support.notes import Notes
+from support.reference import every_value
 
 import cnatool
 from cnatool.dumping.inspect import inspect_model
@@ -18,17 +19,6 @@ from cnatool.errors import DataError, ModelError, UsageError
 from cnatool.records.choices import Kept
 
 ROWS = 40
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
 
 
 def typed_model(
@@ -55,11 +45,8 @@ def typed_model(
 def reference(
     model: onnx.ModelProto, names: list[str], feeds: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, ReferenceEvaluator(copy).run(None, feeds), strict=True))
+    values = every_value(model, feeds)
+    return {name: values[name] for name in names}
 
 
 # --- several inputs -----------------------------------------------------------------------------
@@ -164,8 +151,8 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"constants": {"speed": 1}}, "--constant speed: .* has no such input. It takes 'ids' int"),
-        ({"inputs": {"speed": "x"}}, "--input speed: .* has no such input"),
+        ({"constants": {"speed": 1}}, "`constants`: .* has no input 'speed'. It takes 'ids' int"),
+        ({"inputs": {"speed": "x"}}, "`inputs`: .* has no input 'speed'"),
         (
             {"inputs": {"ids": "token"}, "constants": {"rate": 1, "state": 0}},
             "an array called token and holds ids, mask",
@@ -173,21 +160,21 @@ def test_parquet_columns_under_other_names(tmp_path: Path) -> None:
         ({"constants": {"rate": 1}}, "no array for 1 of the model's 3 inputs: state"),
         (
             {"constants": {"rate": [1, 2], "state": 0}},
-            r"--constant rate: its shape is \(2,\), and the model takes 'rate' float32 \(\)",
+            r"constant 'rate': its shape is \(2,\), and the model takes 'rate' float32 \(\)",
         ),
-        ({"constants": {"rate": "fast", "state": 0}}, "--constant rate: <U4 is no number"),
+        ({"constants": {"rate": "fast", "state": 0}}, "constant 'rate': <U4 is no number"),
         ({"constants": {"rate": 1e300, "state": 0}}, "does not fit float32"),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 0.5}},
-            "--constant ids: the value does not fit int64",
+            "constant 'ids': the value does not fit int64",
         ),
         (
             {"constants": {"rate": 1, "state": 0, "ids": 1, "mask": 1}},
-            "every input is a --constant",
+            "`constants` sets every input",
         ),
         (
             {"constants": {"rate": 1, "state": 0}, "scale": 2.0},
-            "one floating input, or its one picture, and this one has 0 floating",
+            "only floating input of a model, or to its only image, and this one has 0",
         ),
     ],
 )
@@ -205,7 +192,7 @@ def test_scalar_input_asks_for_a_constant(tmp_path: Path) -> None:
     inputs = {"x": (TensorProto.FLOAT, ("n", 4)), "rate": (TensorProto.FLOAT, ())}
     path = saved(typed_model(b, inputs, {"y": TensorProto.FLOAT}), tmp_path / "net.onnx")
     np.savez(tmp_path / "data.npz", x=np.ones((5, 4), np.float32), rate=np.ones(5, np.float32))
-    with pytest.raises(ModelError, match="Say what it is with --constant rate=VALUE"):
+    with pytest.raises(ModelError, match="Set it with `constants={'rate': VALUE}`"):
         cnatool.dump(path, tmp_path / "data.npz", tmp_path / "s.zarr")
 
 
@@ -214,9 +201,9 @@ def test_inspect_with_open_shapes(tmp_path: Path) -> None:
     found = inspect_model(path, {"ids": (5,), "mask": (5,)}, constants={"rate": 1.0, "state": 0.0})
     shapes = {tensor.name: tensor.shape for tensor in found.tensors}
     assert shapes["embedded"] == (5, 8)
-    with pytest.raises(ModelError, match="'ids' leaves its shape open"):
+    with pytest.raises(ModelError, match="'ids' has an open shape"):
         inspect_model(path, constants={"rate": 1.0, "state": 0.0})
-    with pytest.raises(UsageError, match="Say which is meant"):
+    with pytest.raises(UsageError, match="Name the one that is meant"):
         inspect_model(path, (5,), constants={"rate": 1.0, "state": 0.0})
 
 
@@ -604,9 +591,9 @@ def test_custom_operators_run_only_from_a_library_that_is_named(tmp_path: Path) 
     model.opset_import.append(helper.make_opsetid("ai.onnx.contrib", 1))
     path = saved(model, tmp_path / "net.onnx")
     x, data = digits(tmp_path)
-    with pytest.raises(ModelError, match="name its library with --custom-ops FILE"):
+    with pytest.raises(ModelError, match=r"name its library with `custom_ops=\[FILE\]`"):
         cnatool.dump(path, data, tmp_path / "s.zarr")
-    with pytest.raises(UsageError, match=r"--custom-ops .*nothing.so"):
+    with pytest.raises(UsageError, match=r"`custom_ops=.*nothing.so"):
         cnatool.dump(path, data, tmp_path / "s.zarr", custom_ops=[tmp_path / "nothing.so"])
     store = cnatool.dump(
         path, data, tmp_path / "s.zarr", custom_ops=[extensions.get_library_path()]

@@ -9,10 +9,10 @@ import pytest
 
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import (
+    add_interval,
     chance_area,
-    relabelled_areas,
-    resampled_areas,
-    with_interval,
+    relabel_areas,
+    resample_areas,
 )
 
 SETTINGS: dict[str, Any] = {"form": "total", "window": 25, "points": 100}
@@ -33,7 +33,7 @@ def test_relabelled_areas_are_those_of_all_ways_to_deal_the_samples_out(form: An
         inside = np.isin(np.arange(9), chosen)
         pair = (alpha[inside], beta[inside]), (alpha[~inside], beta[~inside])
         every.append(curve_area(*pair, **settings).value)
-    got = relabelled_areas(
+    got = relabel_areas(
         (alpha[:5], beta[:5]), (alpha[5:], beta[5:]), **settings, relabellings=3000, seed=1
     )
     # Some have no α in common.
@@ -53,15 +53,15 @@ def test_noise_has_an_interval_above_0_and_no_small_p() -> None:
         pair = noise(seed, 300), noise(seed + 1000, 120)
         area = curve_area(*pair, **SETTINGS).value
         assert area is not None
-        values = relabelled_areas(*pair, **SETTINGS, relabellings=39, seed=seed)
+        values = relabel_areas(*pair, **SETTINGS, relabellings=39, seed=seed)
         found.append(chance_area(area, values).p_value)
     for level in (0.05, 0.2, 0.5):
         share = np.mean(np.array(found, float) <= level + 1e-9)
         assert share == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 150))
-    resampled = resampled_areas(
+    resampled = resample_areas(
         *pair, **SETTINGS, margins=np.empty(300), margin=lambda rows: 1.0, resamples=60, seed=0
     ).area
-    interval = with_interval(curve_area(*pair, **SETTINGS), resampled, 0.95).interval
+    interval = add_interval(curve_area(*pair, **SETTINGS), resampled, 0.95).interval
     assert interval is not None
     assert interval[0] > 0
 
@@ -81,7 +81,7 @@ def test_rows_by_class_are_no_difference(form: Any, orders: tuple[int, int]) -> 
             pair.append((alpha, alpha + classes + rng.normal(size=n)))
         area = curve_area(*pair, **settings).value
         assert area is not None
-        values = relabelled_areas(*pair, **settings, relabellings=19, seed=seed)
+        values = relabel_areas(*pair, **settings, relabellings=19, seed=seed)
         found.append(chance_area(area, values).p_value)
     for level in (0.05, 0.2, 0.5):
         share = np.mean(np.array(found, float) <= level + 1e-9)
@@ -92,7 +92,7 @@ def test_a_difference_has_the_least_p() -> None:
     pair = noise(1, 300), noise(2, 200, shift=2)
     area = curve_area(*pair, **SETTINGS).value
     assert area is not None
-    values = relabelled_areas(*pair, **SETTINGS, relabellings=49, seed=0)
+    values = relabel_areas(*pair, **SETTINGS, relabellings=49, seed=0)
     found = chance_area(area, values)
     assert found.p_value == found.p_least == 1 / 50
     assert found.relabellings == 49
@@ -100,7 +100,7 @@ def test_a_difference_has_the_least_p() -> None:
     assert found.std == pytest.approx(values.std())
     assert found.excess == pytest.approx(area - values.mean())
     assert found.excess > 3 * found.std
-    again = relabelled_areas(*pair, **SETTINGS, relabellings=49, seed=0)
+    again = relabel_areas(*pair, **SETTINGS, relabellings=49, seed=0)
     assert again.tolist() == values.tolist()
 
 

@@ -122,7 +122,7 @@ def test_interrupted_at_any_moment(form: str, number: signal.Signals, here: Here
             said += f"{safe} of 4700 rows are safe in it. The same command with --resume" in errors
             told = (
                 f"{safe} of 4700 rows are safe in it" in errors
-                or f"{store} is as it was: {safe} rows are safe in it" in errors
+                or f"{store} is unchanged: {safe} rows are safe in it" in errors
             )
             # Of a finished one there is nothing to tell.
             assert told == (here.folder / store).exists() or here.complete(store), errors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from support.networks import Builder, saved
 
 import cnatool
 from cnatool.cli.console import key_values
-from cnatool.cli.options import constants
+from cnatool.cli.dump_options import read_constants
 from cnatool.errors import DataError, UsageError
 
 
@@ -72,15 +71,15 @@ def test_the_advice_for_missing_inputs_works(tmp_path: Path, suffix: str, batch:
     with pytest.raises(DataError) as caught:
         cnatool.dump(path, data, tmp_path / "s.zarr")
     message = str(caught.value)
-    words = shlex.split(message[message.index("--constant ") :])[1::2]
-    assert [word.partition("=")[0] for word in words] == [
+    given = eval(message.partition("`constants=")[2].rstrip("`"), {"np": np})
+    assert list(given) == [
         "attention_mask",
         "token_type_ids",
         *(f"past_{i}.key" for i in range(10)),
         "state",
     ]
-    assert "past_3.key=0:1x0x6" in words
-    cnatool.dump(path, data, tmp_path / "s.zarr", constants=constants(words))
+    assert given["past_3.key"].shape == (1, 0, 6)
+    cnatool.dump(path, data, tmp_path / "s.zarr", constants=given)
     found = cnatool.open(tmp_path / "s.zarr").splits["all"].outputs()[:]
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     hidden = weights["table"][ids].sum(axis=1) @ weights["fc1.weight"].T + weights["fc1.bias"]
@@ -89,19 +88,22 @@ def test_the_advice_for_missing_inputs_works(tmp_path: Path, suffix: str, batch:
 
 
 def test_a_number_and_a_shape() -> None:
-    found = constants(["a=0:1x2x0x4", "b=1.5:3", "c=true:2x1"])
+    found = read_constants(["a=0:1x2x0x4", "b=1.5:3", "c=true:2x1"])
     assert found["a"].shape == (1, 2, 0, 4)
     assert found["b"].tolist() == [1.5] * 3
     assert found["c"].tolist() == [[True], [True]]
     assert key_values("--constant", ["a=0:1x2"], "INPUT=VALUE") == {"a": "0:1x2"}
     for word in ("a=0:", "a=0:1x", "a=x:1", "a=0:-1", "a=0:1x2:3", "a=:3"):
         with pytest.raises(UsageError, match="a number and a shape as in"):
-            constants([word])
+            read_constants([word])
 
 
 def test_an_open_length_is_asked_for(tmp_path: Path) -> None:
     path = saved(with_pasts(1), tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", input_ids=np.ones((4, 5), np.int64))
     given = {"attention_mask": 1, "token_type_ids": 0, "past_0.key": 0, "state": 0}
-    with pytest.raises(UsageError, match=r"as in --constant past_0\.key=0:1xNx6 with numbers for"):
+    with pytest.raises(
+        UsageError,
+        match=r"as in `constants={'past_0\.key': np\.full\(\(1, N, 6\), 0\)}` with numbers for",
+    ):
         cnatool.dump(path, tmp_path / "d.npz", tmp_path / "s.zarr", constants=given)

@@ -1,0 +1,306 @@
+"""The options of a dump on the command line: `DumpOptions`, and what a shell spells otherwise."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field, dataclass, fields
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from cnatool._util.local_paths import check_downloaded, check_local
+from cnatool.cli.console import key_values
+from cnatool.dumping.options import DumpOptions, choices_of
+from cnatool.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """How the command line spells an option, where that does not follow from the record."""
+
+    metavar: str | None = None
+    type: Any = None
+    flag: str | None = None
+    min: int | None = None
+    help: str = ""
+    read: Callable[[Any], Any] = lambda value: value
+
+
+def _read_pairs(option: str, form: str = "KEY=VALUE") -> Callable[[list[str]], dict[str, str]]:
+    return lambda words: key_values(option, words, form)
+
+
+def read_constants(words: Sequence[str]) -> dict[str, Any]:
+    """Read ``INPUT=VALUE`` words: numbers with commas, a number and a shape, or ``FILE.npy``."""
+    return {
+        name: _value(name, text)
+        for name, text in key_values("--constant", words, "INPUT=VALUE").items()
+    }
+
+
+def _value(name: str, text: str) -> Any:
+    import numpy as np
+
+    if text.endswith(".npy"):
+        check_local(text)
+        check_downloaded(Path(text))
+        try:
+            return np.load(Path(text), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"--constant {name}={text}: cannot be read ({error}).") from None
+    try:
+        number, colon, shape = text.partition(":")
+        if colon:
+            # A view of one number: an array of this shape may not fit into memory.
+            return np.broadcast_to(_number(number), [_length(word) for word in shape.split("x")])
+        numbers = [_number(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--constant {name}={text}: a number, numbers with commas between them, a number and "
+            "a shape as in 0:1x8x64, or FILE.npy."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _length(word: str) -> int:
+    if not word.isdecimal() or int(word) > 1 << 24:
+        raise ValueError
+    return int(word)
+
+
+def _number(word: str) -> float | int | bool:
+    known = {"true": True, "false": False}
+    if word.strip().lower() in known:
+        return known[word.strip().lower()]
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
+def _read_image(name: str) -> Callable[[str], Any]:
+    """Return a reader of an option of images."""
+
+    def read(text: str) -> Any:
+        # It needs Pillow, for which no help should wait.
+        from cnatool.data.images import transform
+
+        return getattr(transform, f"parse_{name}")(text)
+
+    return read
+
+
+def _read_fraction(text: str) -> float:
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--scale {text}: a number, or a fraction as in 1/255.") from None
+
+
+def _read_numbers(option: str) -> Callable[[str], tuple[float, ...]]:
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            return tuple(float(word) for word in text.split(","))
+        except ValueError:
+            raise UsageError(f"{option} {text}: numbers with commas between them.") from None
+
+    return read
+
+
+# Typed so that mypy leaves alone an enumeration that is made at run time.
+_make_enum: Callable[..., Any] = StrEnum
+_TYPES = {"int": int, "float": float, "str": str, "str | Path": Path}
+_SPELLINGS = {
+    "splits": _Spelling(
+        "NAME=PATH", list[str], "--split", read=_read_pairs("--split", "NAME=PATH")
+    ),
+    "format": _Spelling("NAME"),
+    "labels": _Spelling("NAME"),
+    "label_offset": _Spelling("N"),
+    "split_column": _Spelling("NAME"),
+    "holdout": _Spelling("SHARE"),
+    "seed": _Spelling("N", min=0),
+    "limit": _Spelling("N", min=1),
+    "inputs": _Spelling(
+        "INPUT=ARRAY", list[str], "--input", read=_read_pairs("--input", "INPUT=ARRAY")
+    ),
+    "constants": _Spelling(
+        "INPUT=VALUE",
+        list[str],
+        "--constant",
+        help="A value is a number, numbers with commas, a number and a shape (0:1x8x64), or "
+        "FILE.npy.",
+        read=read_constants,
+    ),
+    "preprocess": _Spelling("FILE.json|yaml|toml"),
+    "resize": _Spelling("SIDE|HxW", str, read=_read_image("resize")),
+    "crop": _Spelling("SIDE|HxW", str, read=_read_image("crop")),
+    "interpolation": _Spelling("NAME", str, read=_read_image("interpolation")),
+    "colour": _Spelling("as-is|rgb|bgr|grey", str, read=_read_image("colour")),
+    "scale": _Spelling("S|1/N", str, read=_read_fraction),
+    "mean": _Spelling("M[,M…]", str, read=_read_numbers("--mean")),
+    "std": _Spelling("S[,S…]", str, read=_read_numbers("--std")),
+    "layout": _Spelling("[FROM->]TO"),
+    "tensors": _Spelling("all|layers|GLOB|!GLOB", list[str]),
+    "statistics": _Spelling("NAME|all", list[str]),
+    "inputs_from": _Spelling("STORE"),
+    "initial_model": _Spelling("FILE"),
+    "tags": _Spelling("KEY=VALUE", list[str], "--tag", read=_read_pairs("--tag")),
+    "batch_size": _Spelling("N", min=1),
+    "provider": _Spelling("NAME"),
+    "threads": _Spelling("N", min=0),
+    "custom_ops": _Spelling("FILE", list[Path]),
+}
+# How flatness is measured; in Python, the fields of one record.
+_FLATNESS = {
+    "samples": (int, "N", "Training samples for --flatness; default 2000."),
+    "draws": (int, "N", "Noise samples for --flatness; default 10."),
+    "target": (float, "SHARE", "Loss of accuracy that --flatness allows; default 0.1."),
+}
+# What only a program can pass.
+_PYTHON_ONLY = {"observer"}
+
+
+def with_dump_options(
+    *panels: str, names: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of a dump to a command, in place of its parameter ``options``.
+
+    ``options`` receives those that were given, as keyword arguments of `DumpOptions`. By default
+    all are added, else those of some panels of the help, and others by name, in no panel.
+    """
+    declared = [
+        one
+        for one in fields(DumpOptions)
+        if one.name not in _PYTHON_ONLY
+        and (not (panels or names) or one.metadata["panel"] in panels or one.name in names)
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+        added = [
+            parameter
+            for one in declared
+            for parameter in _parameters(one, None if one.name in names else one.metadata["panel"])
+        ]
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {one.name: values.pop(one.name) for one in added}
+            command(**values, options=_read(given))
+
+        parameters: list[inspect.Parameter] = []
+        for parameter in own.parameters.values():
+            if parameter.name == "options":
+                parameters += added
+            else:
+                keyword = parameter.replace(
+                    kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]
+                )
+                parameters.append(keyword)
+        wrapped: Any = run
+        wrapped.__signature__ = own.replace(parameters=parameters, return_annotation=None)
+        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Parameter]:
+    spelling, words = _SPELLINGS.get(declared.name, _Spelling()), choices_of(declared)
+    summary, default = declared.metadata["summary"], declared.default
+    flag = spelling.flag or f"--{declared.name.replace('_', '-')}"
+    annotation = spelling.type
+    if isinstance(default, bool):
+        annotation = bool
+    elif annotation is not None:
+        default = None
+        if annotation in (list[str], list[Path]):
+            summary = " ".join(filter(None, (summary, spelling.help, "Repeatable.")))
+    elif words:
+        annotation = _make_enum(declared.name, {word: word for word in words})
+        default = None if default is None else annotation(default)
+    else:
+        annotation = _TYPES[str(declared.type).removesuffix(" | None")]
+    yield _parameter(
+        declared.name,
+        annotation,
+        default,
+        typer.Option(
+            flag,
+            metavar=spelling.metavar,
+            min=spelling.min,
+            help=_with_options(summary),
+            rich_help_panel=panel,
+        ),
+    )
+    if declared.name == "flatness":
+        for name, (kind, metavar, text) in _FLATNESS.items():
+            yield _parameter(
+                f"flatness_{name}",
+                kind,
+                None,
+                typer.Option(
+                    f"--flatness-{name}", metavar=metavar, help=text, rich_help_panel=panel
+                ),
+            )
+
+
+def _parameter(name: str, annotation: Any, default: Any, declaration: Any) -> inspect.Parameter:
+    optional = annotation | None if default is None else annotation
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[optional, declaration],
+    )
+
+
+def _with_options(text: str) -> str:
+    """Replace names of parameters in backquotes by what the command line calls them."""
+
+    def spell(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in ("model", "data"):
+            return name.upper()
+        spelling = _SPELLINGS.get(name, _Spelling())
+        return spelling.flag or f"--{name.replace('_', '-')}"
+
+    return re.sub(r"`(\w+)`", spell, text)
+
+
+def _read(given: dict[str, Any]) -> dict[str, Any]:
+    """Read the values of options that were given."""
+    options = {
+        name: _SPELLINGS.get(name, _Spelling()).read(
+            value.value if isinstance(value, StrEnum) else value
+        )
+        for name, value in given.items()
+        if value not in (None, []) and not name.startswith("flatness")
+    }
+    if "flatness" in given:
+        settings = {name: given[f"flatness_{name}"] for name in _FLATNESS}
+        options["flatness"] = _read_flatness(
+            {name: value for name, value in settings.items() if value is not None},
+            options["seed"],
+            measured=given["flatness"],
+        )
+    return options
+
+
+def _read_flatness(settings: dict[str, Any], seed: int, *, measured: bool) -> Any:
+    if settings and not measured:
+        raise UsageError(f"--flatness-{next(iter(settings))}: pass --flatness too.")
+    if not measured:
+        return False
+    import msgspec
+
+    from cnatool.records.weights import Flatness
+
+    return msgspec.convert({**settings, "seed": seed}, Flatness)

@@ -1,0 +1,150 @@
+"""Opening the samples of a dump: which arrays feed the model, and how they are read."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from cnatool._util.text import printable
+from cnatool.backend.inputs import neutral_values
+from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
+from cnatool.data.source import ArraySelection, ImageOptions
+from cnatool.data.splits import ReaderOptions, open_splits
+from cnatool.errors import DataError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from cnatool.backend.network import Network
+    from cnatool.data.source import Source
+    from cnatool.dumping.options import DumpOptions
+
+
+def read_preprocessing(options: DumpOptions) -> Recipe:
+    """Read the preprocessing file, whose fields the other options override."""
+    path = options.preprocess
+    recipe = Recipe("cnatool.preprocess/1") if path is None else read_recipe(path)
+    overrides: dict[str, Any] = {
+        "resize": options.resize,
+        "crop": options.crop,
+        "interpolation": options.interpolation,
+        "colour": options.colour,
+        "layout": options.layout,
+        "scale": options.scale,
+        "mean": tuple(map(float, options.mean)) or None,
+        "std": tuple(map(float, options.std)) or None,
+    }
+    fields = {name: value for name, value in overrides.items() if value is not None}
+    if "resize" in fields:
+        fields["fit"] = None
+    recipe = replace_fields(recipe, fields)
+    if "interpolation" in fields and recipe.resize is None:
+        raise UsageError("`interpolation` has no effect without `resize`.")
+    return recipe
+
+
+def select_arrays(
+    network: Network, arrays: Mapping[str, str], constants: Iterable[str]
+) -> ArraySelection:
+    """Select the arrays of the data that feed the inputs of a model which are not constant.
+
+    ``arrays`` names the array of an input where their names differ.
+    """
+    names = [target.name for target in network.inputs]
+    constants = set(constants)
+    for parameter, inputs in (("inputs", arrays), ("constants", constants)):
+        for name in inputs:
+            if name not in names:
+                raise UsageError(
+                    f"`{parameter}`: {network.graph.path} has no input {name!r}. It takes "
+                    f"{', '.join(map(str, network.inputs))}."
+                )
+    both = sorted(constants.intersection(arrays))
+    if both:
+        raise UsageError(f"`constants` and `inputs` both name input {both[0]!r}: leave one out.")
+    fed = tuple(name for name in names if name not in constants)
+    if not fed:
+        raise UsageError("`constants` sets every input, so there is nothing to run the model over.")
+    texts = {
+        target.name: tuple(1 if size is None else size for size in target.shape)
+        for target in network.inputs
+        if target.name in fed and target.dtype == object
+    }
+    numbers = [name for name in fed if name not in texts]
+    if texts and numbers:
+        raise ModelError(
+            f"{network.graph.path} takes texts ({', '.join(texts)}) beside numbers "
+            f"({', '.join(numbers)}), which cannot be fed together. Set one kind with `constants`, "
+            "or export the part of the model behind its encoding of texts."
+        )
+    for name, shape in texts.items():
+        if math.prod(shape) != 1:
+            raise ModelError(
+                f"{network.graph.path}: input {name!r} takes {shape} texts per sample, and only "
+                "one can be fed. Export the part of the model behind its encoding of texts."
+            )
+    return ArraySelection(
+        fed,
+        dict(arrays),
+        constant_advice=neutral_values(network.inputs),
+        text_shapes=texts,
+    )
+
+
+def open_sources(
+    data: str | Path | None,
+    options: DumpOptions,
+    selection: ArraySelection,
+    recipe: Recipe,
+    note: Callable[[str], None],
+) -> dict[str, Source]:
+    """Open the samples of each split, which must be of one form and have the same classes."""
+    reading = ReaderOptions(
+        format=options.format,
+        labels=options.labels,
+        label_offset=options.label_offset,
+        split_column=options.split_column,
+        holdout=options.holdout,
+        seed=options.seed,
+        images=ImageOptions(
+            recipe.geometry(),
+            options.keep_inputs,
+            options.on_error == "skip",
+            recipe.axes(),
+            options.follow_links,
+        ),
+    )
+    sources = open_splits(data, options.splits or {}, selection, reading, note)
+    (first, reference), *others = sources.items()
+    for name, source in others:
+        if _forms(source) != _forms(reference):
+            raise DataError(
+                f"splits {first!r} and {name!r} hold different samples: "
+                f"{_describe_inputs(reference)} and {_describe_inputs(source)}. "
+                "One store holds samples of one shape and type."
+            )
+    labelled = {name: source for name, source in sources.items() if source.labelled}
+    for first, name in pairwise(labelled):
+        mine, theirs = labelled[first].classes, labelled[name].classes
+        if mine != theirs:
+            raise DataError(
+                f"splits {first!r} and {name!r} have different classes, so one label would mean "
+                f"two things: {_describe_difference(mine, theirs)}. Give both the same classes, or "
+                "each a store of its own."
+            )
+    return sources
+
+
+def _forms(source: Source) -> list[tuple[object, ...]]:
+    return [(i.shape, i.dtype, i.for_model.shape, i.for_model.dtype) for i in source.inputs]
+
+
+def _describe_inputs(source: Source) -> str:
+    return ", ".join(f"{i.for_model.shape} {i.for_model.dtype}" for i in source.inputs)
+
+
+def _describe_difference(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> str:
+    names = sorted(set(first or ()) ^ set(second or ()))
+    return f"only one of them has {', '.join(map(printable, names[:5]))}"

@@ -1,0 +1,97 @@
+"""Why a tensor is not stored: the kinds of reasons, and their wording, which stores record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cnatool.records.store import SkippedTensor
+
+SkipKind = Literal[
+    "random",
+    "constant",
+    "shape arithmetic",
+    "no sample axis",
+    "counted",
+    "in a subgraph",
+    "not numeric",
+    "other",
+]
+
+# Operators that draw random numbers.
+RANDOM_OPERATORS = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Sampling",
+    }
+)
+CONSTANT = "constant"
+SHAPE_ARITHMETIC = "depends on an input's shape alone"
+_NO_AXIS = "no sample axis"
+_NO_SINGLE_AXIS = "no one sample axis"
+_COUNTED = "its rows count"
+_INSIDE = "inside "
+_NOT_NUMERIC = ", not an array of numbers"
+
+
+def skip_kind(tensor: SkippedTensor) -> SkipKind:
+    """Classify the reason for which a tensor is not stored."""
+    reason = tensor.reason
+    if tensor.operator in RANDOM_OPERATORS or "random" in reason:
+        return "random"
+    if reason == CONSTANT:
+        return "constant"
+    if reason == SHAPE_ARITHMETIC:
+        return "shape arithmetic"
+    if reason.startswith((_NO_AXIS, _NO_SINGLE_AXIS)):
+        return "no sample axis"
+    if reason.startswith(_COUNTED):
+        return "counted"
+    if reason.startswith(_INSIDE):
+        return "in a subgraph"
+    return "not numeric" if _NOT_NUMERIC in reason else "other"
+
+
+def random_reason(operator: str) -> str:
+    """Describe a tensor that depends on random numbers alone."""
+    return f"random ({operator}), whatever the input"
+
+
+def unknown_axis_reason(operator: str, shape: tuple[int, ...]) -> str:
+    """Describe a random tensor, in which samples cannot be compared."""
+    return f"random ({operator}), so its sample axis is unknown: shape {shape}"
+
+
+def subgraph_reason(operator: str) -> str:
+    """Describe a tensor inside an operator such as If or Loop."""
+    return f"{_INSIDE}{operator}: cannot be an output of the graph"
+
+
+def counted_reason(shape: tuple[int, ...]) -> str:
+    """Describe a tensor whose rows count something in the data, such as detections."""
+    return f"{_COUNTED} what was found in the data, not samples: shape {shape}"
+
+
+def not_numeric_reason(kind: str) -> str:
+    """Describe a tensor of a kind that NumPy arrays of numbers do not hold."""
+    return f"{kind}{_NOT_NUMERIC}"
+
+
+def no_axis_reason(shape: tuple[int, ...]) -> str:
+    """Describe a tensor whose shape is the same whatever the number of samples."""
+    return f"{_NO_AXIS}: shape {shape} whatever the number of samples"
+
+
+def no_fixed_axis_reason(shape: tuple[int, ...], batch: int) -> str:
+    """Describe a tensor of a model with a fixed batch none of whose axes follows the samples."""
+    return f"{_NO_AXIS}: shape {shape} for the model's fixed batch of {batch}"
+
+
+def no_single_axis_reason(large: tuple[int, ...], small: tuple[int, ...], count: int) -> str:
+    """Describe a tensor several of whose axes scale with the samples, or in no fixed ratio."""
+    return f"{_NO_SINGLE_AXIS}: {large} for {count} samples, {small} for {count - 1}"

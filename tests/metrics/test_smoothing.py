@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnatool.metrics import smoothing
+from cnatool.metrics.smoothing import average_ties, running_mean
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 64, 500, 999, 1000])
+def test_running_mean_over_several_blocks(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(window).normal(size=1000)
+    whole = running_mean(values, window)
+    monkeypatch.setattr(smoothing, "_BLOCK", 16)
+    assert running_mean(values, window).tobytes() == whole.tobytes()
+    slow = [values[i : i + window].mean() for i in range(1000 - window + 1)]
+    np.testing.assert_allclose(whole, slow, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 40, 400])
+def test_tied_means_over_several_blocks(distinct: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(distinct)
+    alpha = np.sort(rng.integers(0, distinct, 1000)).astype(float)
+    beta = rng.normal(size=1000)
+    whole = average_ties(alpha, beta)
+    monkeypatch.setattr(smoothing, "_BLOCK", 16)
+    assert average_ties(alpha, beta).tobytes() == whole.tobytes()
+    slow = [beta[alpha == one].mean() for one in alpha]
+    np.testing.assert_allclose(whole, slow, rtol=0, atol=1e-13)

@@ -1,0 +1,104 @@
+"""The rules of the tree that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cnatool
+
+PACKAGE = Path(cnatool.__file__).parent
+TESTS = Path(__file__).parent
+TOP = {"__init__", "__main__", "_version", "errors", "schemas"}
+# Public import paths, and a package whose function the command line and the tests call.
+SPEAKING = {
+    "__init__.py": "the public API",
+    "recorders/torch/__init__.py": "the public import path of the recorders for PyTorch",
+    "recorders/keras/__init__.py": "the public import path of the recorders for Keras",
+    "cli/__init__.py": "the entry point, which answers signals before anything is imported",
+    "demo/__init__.py": "the demo, beside its data",
+}
+# Folders of tests that belong to no single package.
+APART = {"campaigns", "fixtures", "integration", "support"}
+# Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
+OPTIONS_NAMED = {
+    *("_util", "backend", "data", "dumping", "records", "schemas", "scoring", "store"),
+}
+GIVING = {
+    *("_util", "backend", "cli", "data", "errors", "layers", "recorders", "recording", "records"),
+    "store",
+}
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0].removesuffix(".py")
+
+
+def docstrings(tree: ast.Module) -> Iterator[str]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield text
+
+
+def test_no_module_stands_at_the_top() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} == TOP
+
+
+def test_packages_hold_a_docstring_only() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        inside = path.relative_to(PACKAGE).as_posix()
+        body = ast.parse(path.read_text("utf-8")).body
+        assert ast.get_docstring(ast.Module(body, [])), f"{inside} says nothing of its subject"
+        assert len(body) == 1 or inside in SPEAKING, f"{inside} holds more than a docstring"
+
+
+def test_names_are_exported_by_public_modules_only() -> None:
+    for path in modules():
+        names = [
+            target.id
+            for node in ast.parse(path.read_text("utf-8")).body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        ]
+        inside = path.relative_to(PACKAGE).as_posix()
+        assert "__all__" not in names or inside in SPEAKING, f"{inside} has __all__"
+
+
+def test_tests_mirror_the_tree() -> None:
+    for path in TESTS.rglob("test_*.py"):
+        inside = path.parent.relative_to(TESTS)
+        if inside.parts and inside.parts[0] not in APART:
+            assert (PACKAGE / inside / "__init__.py").exists(), f"there is no package for {path}"
+
+
+def test_docstrings_open_with_what_is_done() -> None:
+    opened = {
+        (path.relative_to(PACKAGE).as_posix(), text.splitlines()[0])
+        for path in modules()
+        if room(path) not in GIVING
+        for text in docstrings(ast.parse(path.read_text("utf-8")))
+        if re.match(r"(Give|Say)\b", text)
+    }
+    assert opened == set()
+
+
+def test_options_are_named_by_the_command_line_only() -> None:
+    named = {
+        (path.relative_to(PACKAGE).as_posix(), option)
+        for path in modules()
+        if room(path) not in {"cli", *OPTIONS_NAMED}
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for option in OPTION.findall(node.value)
+    }
+    assert named == set()
