@@ -71,7 +71,7 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __str__(self) -> str:
         """Describe the transform."""
-        done = [] if self.colour == "as-is" else [f"turned into {self.colour.upper()}"]
+        done = [] if self.colour == "as-is" else [f"converted to {self.colour.upper()}"]
         if self.resize is not None:
             if isinstance(self.resize, tuple):
                 how = {"cover": "to cover ", "contain": "to lie within "}.get(self.fit or "", "to ")
@@ -81,8 +81,8 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 size = f"to a {side} side of {self.resize}"
             done.append(f"resized {size} ({self.interpolation})")
         if self.crop is not None:
-            done.append(f"cut to the middle {self.crop[0]}×{self.crop[1]}")
-        return "pictures " + ", ".join(done or ["as they are"])
+            done.append(f"cropped to the centre {self.crop[0]}×{self.crop[1]}")
+        return "images " + ", ".join(done or ["as they are"])
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Compute height and width after resizing and before cropping.

@@ -68,6 +68,4 @@ def update_digests(
 
 def combine_digests(digests: Sequence[Digest]) -> str:
     """Compute the fingerprint from its digests, in hexadecimal."""
-    return hashlib.sha256(
-        b"".join(digest.digest() for digest in digests)
-    ).hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

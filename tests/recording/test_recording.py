@@ -218,7 +218,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         ({"tensors": []}, "tensors: a list of names"),
         ({"tensors": ["a", "a"]}, "each once"),
         ({"tensors": "a"}, "tensors: a list of names"),
-        ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is none of the tensors"),
+        ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is not one of the tensors"),
         ({"tensors": [1]}, "tensors: 1 is no text"),
         ({"tensors": {"a": None}}, "operators: None is no text"),
         ({"tensors": ["a"], "tags": {"epoch": 3}}, "tags: 3 is no text"),
@@ -236,7 +236,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
 
     def use() -> None:
         with recording:
-            with pytest.raises(UsageError, match="is no name of a split"):
+            with pytest.raises(UsageError, match="is not a valid name of a split"):
                 recording.append("../x", **batches(10, 10)[0])
             other = cnatool.create_store(path, tensors=NAMES, overwrite=True)
             with pytest.raises(StoreInUseError), other:
@@ -280,7 +280,7 @@ def test_a_refused_first_batch_decides_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     (batch,) = batches(10, 10)
     with cnatool.create_store(path, tensors=NAMES, outputs=["logits"]) as recording:
-        with pytest.raises(UsageError, match="is no name of a split"):
+        with pytest.raises(UsageError, match="is not a valid name of a split"):
             recording.append("no name", **batch | {"outputs": np.zeros((10, 7))})
         recording.append("train", **batch)
     assert cnatool.open(path).record.outputs[0].shape == (10,)

@@ -103,7 +103,7 @@ def test_a_journal_that_nobody_wrote(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 30) + b"abc"
     journal_path(path).write_bytes(sealed(body))
-    with pytest.raises(StoreDamagedError, match="s.h5.journal is no journal that cnatool wrote"):
+    with pytest.raises(StoreDamagedError, match="s.h5.journal is not a journal that cnatool wrote"):
         JournaledFile.open(path)
 
 
