@@ -1,7 +1,7 @@
-"""Which compressor, and which size of chunk, suits what a ReLU gives?
+"""Which compressor, and which size of chunk, suits the output of a ReLU?
 
-Chunks of made-up activations are compressed and decompressed in one thread that is not the main
-one, as while a store is written or read: in the main thread Blosc would use threads of its own.
+Chunks of synthetic activations are compressed and decompressed in one thread that is not the main
+thread, as when a store is written or read: in the main thread, Blosc would use its own threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numcodecs import Blosc, GZip
 from numpy.typing import NDArray
-from store_speed import ROW_BYTES, fields
+from store_speed import ROW_BYTES, make_fields
 from timing import seconds
 
 SHUFFLES = {"no shuffle": Blosc.NOSHUFFLE, "bytes": Blosc.SHUFFLE, "bits": Blosc.BITSHUFFLE}
@@ -23,19 +23,19 @@ CODECS = {
     for name, level in (("lz4", 1), ("lz4", 5), ("zstd", 1), ("zstd", 3))
     for shuffle, number in SHUFFLES.items()
 } | {"gzip 1": GZip(1)}
-# The compressors that a store may have.
-CHOSEN = ("lz4 5, no shuffle", "zstd 1, no shuffle", "gzip 1")
+# The compressors of stores.
+STORE_CODECS = ("lz4 5, no shuffle", "zstd 1, no shuffle", "gzip 1")
 MIB = 1 << 20
 
 
-def line(
+def measure_codec(
     codec: Blosc | GZip,
     values: NDArray[np.float32],
     chunk: int,
     rounds: int,
-    timed: Callable[[Callable[[], object]], float],
+    measure: Callable[[Callable[[], object]], float],
 ) -> str:
-    """Measure one compressor and size of chunk; give the cells of a table."""
+    """Measure one compressor and size of chunk; return the cells of a table row."""
     rows = max(1, chunk // ROW_BYTES)
     parts = [values[start : start + rows] for start in range(0, len(values), rows)]
     out = np.empty_like(parts[0])
@@ -50,30 +50,33 @@ def line(
             codec.decode(data, out)
 
     rates = [
-        values.nbytes / statistics.median(timed(call) for _ in range(rounds)) / 1e6
+        values.nbytes / statistics.median(measure(call) for _ in range(rounds)) / 1e6
         for call in (encode, decode)
     ]
     return f"{values.nbytes / sum(map(len, encoded)):.2f} | {rates[0]:.0f} | {rates[1]:.0f}"
 
 
 def main() -> None:
-    """Print a table of compressors at 4 MiB a chunk, then one of sizes."""
+    """Print a table of compressors with chunks of 4 MiB, and one of chunk sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    values = fields(512, 0)
+    values = make_fields(512, 0)
     with ThreadPoolExecutor(1) as thread:
 
-        def timed(call: Callable[[], object]) -> float:
+        def measure(call: Callable[[], object]) -> float:
             return thread.submit(seconds, call).result()
 
-        print("| 4 MiB a chunk | times smaller | MB/s in | MB/s out |\n|---|---|---|---|")
+        print("| chunks of 4 MiB | times smaller | MB/s in | MB/s out |\n|---|---|---|---|")
         for name, codec in CODECS.items():
-            print(f"| {name} | {line(codec, values, 4 * MIB, options.rounds, timed)} |", flush=True)
+            print(
+                f"| {name} | {measure_codec(codec, values, 4 * MIB, options.rounds, measure)} |",
+                flush=True,
+            )
         print("\n| chunk | times smaller | MB/s in | MB/s out |\n|---|---|---|---|")
-        for name in CHOSEN:
+        for name in STORE_CODECS:
             for size in (MIB // 16, MIB // 4, MIB, 4 * MIB, 16 * MIB):
-                cells = line(CODECS[name], values, size, options.rounds, timed)
+                cells = measure_codec(CODECS[name], values, size, options.rounds, measure)
                 print(f"| {name}, {size // 1024} KiB | {cells} |", flush=True)
 
 

@@ -1,6 +1,6 @@
 """How long do `cnatool --help` and `cnatool score` take, beyond starting the interpreter?
 
-The store holds the statistics, raw inputs and outputs of 60,000 + 10,000 pictures of MNIST's size.
+The store holds the statistics, raw inputs and outputs of 60,000 + 10,000 images of MNIST's size.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ COMMAND = Path(sys.executable).parent / "cnatool"
 
 
 def run(*words: object) -> None:
-    """Run a command and throw away what it prints."""
+    """Run a command and discard its output."""
     subprocess.run(list(map(str, words)), check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
-    """Print a line a command."""
+    """Print one line per command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

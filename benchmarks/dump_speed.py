@@ -1,8 +1,8 @@
 """How much longer than plain ONNX Runtime inference does a dump of statistics take?
 
-Both sides read the same gzipped IDX file, divide by 255, and run the same batches; the dump also
-stores raw inputs, labels, ids, outputs and the sums of every tensor. Rounds take turns, so that a
-machine whose speed drifts does not favour one side.
+Both read the same gzipped IDX file, divide by 255, and run the same batches; the dump also stores
+raw inputs, labels, ids, outputs and the sums of every tensor. Rounds alternate, so that a machine
+whose speed drifts favours neither.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from timing import compare
 import cnatool
 
 
-def plain_inference(model: Path, images: Path, shape: tuple[int, ...], size: int) -> None:
-    """Run the model over the pictures as a user would without any tool."""
+def run_inference(model: Path, images: Path, shape: tuple[int, ...], size: int) -> None:
+    """Run the model over the images as a user would without any tool."""
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     with gzip.open(images) as stream:
         pixels = np.frombuffer(stream.read(), np.uint8, offset=16).reshape(-1, *shape)
@@ -33,12 +33,12 @@ def plain_inference(model: Path, images: Path, shape: tuple[int, ...], size: int
 
 
 def dump_statistics(model: Path, images: Path, tensors: str, size: int, folder: Path) -> None:
-    """Dump into a store that is not there yet."""
+    """Dump into a new store."""
     store = folder / f"{uuid4()}.zarr"
     cnatool.dump(model, images, store, keep="statistics", tensors=tensors, batch_size=size)
 
 
-# Title, network, shape of a sample, pictures, and the batch that cnatool chooses by itself.
+# Title, network, shape of a sample, images, and the batch that cnatool chooses by itself.
 NETWORKS = (
     ("MLP 784-500-500-500-10", mlp, (784,), 60_000, 256),
     ("convnet 16-32-64", convnet, (1, 28, 28), 60_000, 32),
@@ -47,7 +47,7 @@ NETWORKS = (
 
 
 def main() -> None:
-    """Print a line a network and choice of tensors."""
+    """Print one line per network and selection of tensors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
@@ -58,8 +58,8 @@ def main() -> None:
             images = write_digits(folder, rows)
             for tensors in ("all", "layers"):
                 compare(
-                    f"{title} over {rows} pictures, sums of {tensors}",
-                    ("plain inference", partial(plain_inference, model, images, shape, batch)),
+                    f"{title} over {rows} images, sums of {tensors}",
+                    ("plain inference", partial(run_inference, model, images, shape, batch)),
                     ("dump", partial(dump_statistics, model, images, tensors, batch, folder)),
                     options.rounds,
                 )

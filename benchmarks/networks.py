@@ -1,4 +1,4 @@
-"""Networks and data that the benchmarks run on: the shapes of MNIST, made with a fixed seed."""
+"""Networks and data of the benchmarks: shapes of MNIST, random with a fixed seed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-__all__ = ["convnet", "mlp", "resnet18", "write_digits"]
 
 
 def mlp(path: Path) -> Path:
@@ -29,7 +28,7 @@ def mlp(path: Path) -> Path:
         if i < len(sizes) - 1:
             nodes.append(helper.make_node("Relu", [tensor], [f"relu{i}"]))
             tensor = f"relu{i}"
-    return _written(path, nodes, weights, ("n", 784), tensor)
+    return _save(path, nodes, weights, ("n", 784), tensor)
 
 
 def convnet(path: Path) -> Path:
@@ -51,11 +50,11 @@ def convnet(path: Path) -> Path:
     nodes.append(helper.make_node("Flatten", [tensor], ["flat"]))
     weights += [_weights(rng, "w4", (64 * 49, 10), 64 * 49), _weights(rng, "b4", (10,), 64 * 49)]
     nodes.append(helper.make_node("Gemm", ["flat", "w4", "b4"], ["logits"]))
-    return _written(path, nodes, weights, ("n", 1, 28, 28), "logits")
+    return _save(path, nodes, weights, ("n", 1, 28, 28), "logits")
 
 
 def resnet18(path: Path) -> Path:
-    """Write a ResNet-18 for MNIST-sized pictures, as exporters give it: BatchNorm folded."""
+    """Write a ResNet-18 for images of MNIST's size, with BatchNorm folded as exporters do."""
     net = _Graph(np.random.default_rng(0))
     tensor, channels = net.relu(net.conv("x", 1, 64, 3)), 64
     for stage, width in enumerate((64, 128, 256, 512)):
@@ -67,11 +66,44 @@ def resnet18(path: Path) -> Path:
             channels = width
     flat = net.node("Flatten", [net.node("GlobalAveragePool", [tensor])])
     logits = net.node("Gemm", [flat, net.weight(channels, 10), net.weight(10)])
-    return _written(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+    return _save(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
+
+
+def transformer(path: Path, width: int = 128, blocks: int = 4, heads: int = 4) -> Path:
+    """Write a small vision transformer as exporters give it: 16 patches of 7 by 7, GELU by Erf."""
+    net = _Graph(np.random.default_rng(0))
+    patches = [net.weight(width, 1, 7, 7), net.weight(width)]
+    grid = net.node("Conv", ["x", *patches], strides=[7, 7])
+    rows = net.node("Reshape", [grid, net.constant([0, width, 16])])
+    tokens = net.node("Transpose", [rows], perm=[0, 2, 1])
+    tensor = net.node("Add", [tokens, net.weight(16, width)])
+    for _ in range(blocks):
+        normed = net.norm(tensor, width)
+        shape, whole = net.constant([0, 0, heads, width // heads]), net.constant([0, 0, width])
+        query, key, value = (
+            net.node("Reshape", [net.linear(normed, width, width), shape]) for _ in range(3)
+        )
+        query = net.node("Transpose", [query], perm=[0, 2, 1, 3])
+        key = net.node("Transpose", [key], perm=[0, 2, 3, 1])
+        value = net.node("Transpose", [value], perm=[0, 2, 1, 3])
+        scores = net.node(
+            "Mul", [net.node("MatMul", [query, key]), net.constant((width // heads) ** -0.5)]
+        )
+        mixed = net.node("MatMul", [net.node("Softmax", [scores], axis=-1), value])
+        mixed = net.node("Reshape", [net.node("Transpose", [mixed], perm=[0, 2, 1, 3]), whole])
+        tensor = net.node("Add", [net.linear(mixed, width, width), tensor])
+        hidden = net.linear(net.norm(tensor, width), width, 4 * width)
+        erf = net.node("Erf", [net.node("Div", [hidden, net.constant(2.0**0.5)])])
+        gate = net.node("Mul", [hidden, net.node("Add", [erf, net.constant(1.0)])])
+        gelu = net.node("Mul", [gate, net.constant(0.5)])
+        tensor = net.node("Add", [net.linear(gelu, 4 * width, width), tensor])
+    pooled = net.node("ReduceMean", [net.norm(tensor, width)], axes=[1], keepdims=0)
+    logits = net.node("Gemm", [pooled, net.weight(width, 10), net.weight(10)])
+    return _save(path, net.nodes, net.weights, ("n", 1, 28, 28), logits)
 
 
 class _Graph:
-    """Collects nodes and random weights, names made up."""
+    """Collects nodes and random weights under generated names."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -89,6 +121,19 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
+    def constant(self, value: float | list[int]) -> str:
+        name = f"c{len(self.weights)}"
+        dtype = np.int64 if isinstance(value, list) else np.float32
+        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def linear(self, tensor: str, fan_in: int, fan_out: int) -> str:
+        product = self.node("MatMul", [tensor, self.weight(fan_in, fan_out)])
+        return self.node("Add", [product, self.weight(fan_out)])
+
+    def norm(self, tensor: str, width: int) -> str:
+        return self.node("LayerNormalization", [tensor, self.weight(width), self.weight(width)])
+
     def relu(self, tensor: str) -> str:
         return self.node("Relu", [tensor])
 
@@ -98,12 +143,17 @@ class _Graph:
         return self.node("Conv", names, pads=pads, strides=strides)
 
 
-def write_digits(folder: Path, rows: int) -> Path:
-    """Write a gzipped IDX pair of pictures as sparse as MNIST's; give the images file."""
-    rng = np.random.default_rng(0)
+def make_digits(rows: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Make images, (n, 28, 28), as sparse as MNIST's, of whose pixels a fifth are not zero."""
     images = np.zeros((rows, 28, 28), np.uint8)
-    # A stroke of grey and white amid black: a fifth of MNIST's pixels are not zero.
     images[:, 8:21, 8:20] = rng.integers(1, 500, (rows, 13, 12)).clip(max=255)
+    return images
+
+
+def write_digits(folder: Path, rows: int) -> Path:
+    """Write a gzipped IDX pair of images as sparse as MNIST's; return the file of images."""
+    rng = np.random.default_rng(0)
+    images = make_digits(rows, rng)
     path = folder / "digits-images-idx3-ubyte.gz"
     with gzip.open(path, "wb", 6) as stream:
         stream.write(struct.pack(">I3I", 0x803, *images.shape) + images.tobytes())
@@ -120,7 +170,7 @@ def _weights(
     return numpy_helper.from_array(values, name)
 
 
-def _written(
+def _save(
     path: Path,
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],

@@ -1,12 +1,12 @@
-"""What does a full dump cost beside the ways people look inside a network today?
+"""What does a full dump cost beside other ways to look inside a network?
 
-Every intermediate tensor of a network, whole, by cnatool and by its peers, over the same pictures
-in the same batches. Times are taken in turn, in one process, and given as ratios to cnatool's;
-Polygraphy is a command, so it is compared with cnatool's command. Peak memory is that of whole
-processes over two numbers of rows (Linux only).
+Every intermediate tensor of a network, whole, by cnatool and by its peers, over the same images in
+the same batches. Times alternate in one process and are shown as ratios to cnatool's; Polygraphy is
+a command, so it is compared with cnatool's command. Peak memory is that of whole processes over two
+numbers of rows (Linux only).
 
-The goal: a full dump takes at most 1.25 times the longer of two parts that it cannot do without:
-inference that gives every tensor, and NumPy writing as many bytes. Memory must not grow with rows.
+The goal: a full dump takes at most 1.25 times the longer of two parts that it needs: inference that
+outputs every tensor, and NumPy writing as many bytes. Memory must not grow with rows.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from uuid import uuid4
 import numpy as np
 import onnx
 import onnxruntime as ort
-from dump_memory import peak_megabytes
-from networks import convnet, mlp, resnet18
+from networks import convnet, make_digits, mlp, resnet18
 from numpy.typing import NDArray
+from processes import run_process
 from timing import seconds
 
 import cnatool
@@ -43,14 +43,14 @@ NETWORKS = {
     "convnet": ("convnet 16-32-64", convnet, (1, 28, 28), 4_096, 32),
     "resnet18": ("ResNet-18", resnet18, (1, 28, 28), 256, 8),
 }
-# They take many times as long as the others, so that one round must do.
+# They take many times as long as the others, so they run one round only.
 SLOW = ("PyTorch hooks to HDF5", "Polygraphy, command")
 INPUT = "x"
 PROVIDERS = ["CPUExecutionProvider"]
 
 
 class Case:
-    """A network, its pictures, and a folder to write into."""
+    """A network, its images, and a folder for output."""
 
     def __init__(self, name: str, folder: Path, rows: int) -> None:
         self.title, write, self.shape, _, self.batch = NETWORKS[name]
@@ -60,7 +60,8 @@ class Case:
         if not self.model.exists():
             write(self.model)
         if not self.data.exists():
-            np.save(self.data, pictures(rows, self.shape))
+            images = make_digits(rows, np.random.default_rng(0))
+            np.save(self.data, images.reshape(rows, *self.shape))
 
     def batches(self) -> Iterator[NDArray[np.float32]]:
         """Read and preprocess as a user's loop would."""
@@ -68,52 +69,44 @@ class Case:
         for start in range(0, self.rows, self.batch):
             yield data[start : start + self.batch].astype(np.float32) / np.float32(255)
 
-    def fresh(self, suffix: str = "") -> Path:
-        """Name a path that is not there yet."""
+    def new_path(self, suffix: str = "") -> Path:
+        """Return a new path."""
         return self.folder / f"out-{uuid4()}{suffix}"
 
 
 Contestant = Callable[[Case], float | None]
 
 
-def pictures(rows: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Make pictures as sparse as MNIST's."""
-    rng = np.random.default_rng(0)
-    images = np.zeros((rows, 28, 28), np.uint8)
-    images[:, 8:21, 8:20] = rng.integers(1, 500, (rows, 13, 12)).clip(max=255)
-    return images.reshape(rows, *shape)
-
-
-def all_outputs(model: Path) -> onnx.ModelProto:
-    """Give a model every tensor of which is an output."""
+def expose_tensors(model: Path) -> onnx.ModelProto:
+    """Return the model with every tensor as an output."""
     loaded = onnx.load(model)
     names = [name for node in loaded.graph.node for name in node.output]
-    there = {output.name for output in loaded.graph.output}
-    loaded.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in there)
+    outputs = {output.name for output in loaded.graph.output}
+    loaded.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in outputs)
     return loaded
 
 
-def plain(case: Case) -> None:
-    """Run the model and keep nothing."""
+def run_inference(case: Case) -> None:
+    """Run the model and discard the results."""
     session = ort.InferenceSession(case.model, providers=PROVIDERS)
     for batch in case.batches():
         session.run(None, {INPUT: batch})
 
 
-def fetched(case: Case) -> None:
-    """Run the model, fetch every tensor, and keep none."""
-    model = all_outputs(case.model).SerializeToString()
+def run_all_outputs(case: Case) -> None:
+    """Run the model, fetch every tensor, and discard the results."""
+    model = expose_tensors(case.model).SerializeToString()
     session = ort.InferenceSession(model, providers=PROVIDERS)
     for batch in case.batches():
         session.run(None, {INPUT: batch})
 
 
-def written(case: Case) -> float:
-    """Write as many bytes as the tensors have, a file a tensor; give the seconds of that alone."""
-    model = all_outputs(case.model).SerializeToString()
+def write_files(case: Case) -> float:
+    """Write as many bytes as the tensors have, one file per tensor; return the time of writing."""
+    model = expose_tensors(case.model).SerializeToString()
     session = ort.InferenceSession(model, providers=PROVIDERS)
     arrays = session.run(None, {INPUT: next(case.batches())})
-    folder = case.fresh()
+    folder = case.new_path()
     folder.mkdir()
 
     def write() -> None:
@@ -126,18 +119,18 @@ def written(case: Case) -> float:
     return seconds(write)
 
 
-def cnatool_full(case: Case) -> None:
+def dump_store(case: Case) -> None:
     """Dump into a store."""
-    cnatool.dump(case.model, case.data, case.fresh(".zarr"), scale=1 / 255)
+    cnatool.dump(case.model, case.data, case.new_path(".zarr"), scale=1 / 255)
 
 
-def cnatool_command(case: Case) -> None:
-    """Dump by the command, interpreter and imports included."""
+def run_cnatool(case: Case) -> None:
+    """Dump with the command, including interpreter and imports."""
     command = Path(sys.executable).parent / "cnatool"
-    _quiet(command, "dump", case.model, case.data, "-o", case.fresh(".zarr"), "--scale", "1/255")
+    _quiet(command, "dump", case.model, case.data, "-o", case.new_path(".zarr"), "--scale", "1/255")
 
 
-def qdq_loss_debug(case: Case) -> None:
+def collect_with_runtime(case: Case) -> None:
     """Collect with ONNX Runtime's helpers, whose result stays in memory."""
     from onnxruntime.quantization import CalibrationDataReader, qdq_loss_debug
 
@@ -149,18 +142,18 @@ def qdq_loss_debug(case: Case) -> None:
             batch = next(self._batches, None)
             return None if batch is None else {INPUT: batch}
 
-    augmented = case.fresh(".onnx")
+    augmented = case.new_path(".onnx")
     qdq_loss_debug.modify_model_output_intermediate_tensors(str(case.model), str(augmented))
     qdq_loss_debug.collect_activations(str(augmented), Reader(), execution_providers=PROVIDERS)
 
 
-def torch_hooks(case: Case) -> None:
+def record_hooks(case: Case) -> None:
     """Run the network in PyTorch, with hooks that append every output to HDF5."""
     import h5py
     import torch
-    from torch_twin import twin
+    from torch_twin import build_twin
 
-    model = twin(case.model)
+    model = build_twin(case.model)
     caught: dict[str, Any] = {}
 
     def catch(name: str, module: object, inputs: object, output: Any) -> None:
@@ -169,7 +162,7 @@ def torch_hooks(case: Case) -> None:
     for name, module in model.named_modules():
         if not any(module.children()):
             module.register_forward_hook(partial(catch, name))
-    with h5py.File(case.fresh(".h5"), "w") as file, torch.no_grad():
+    with h5py.File(case.new_path(".h5"), "w") as file, torch.no_grad():
         for batch in case.batches():
             caught.clear()
             model(torch.from_numpy(batch))
@@ -182,9 +175,9 @@ def torch_hooks(case: Case) -> None:
                 dataset[-len(values) :] = values
 
 
-def polygraphy(case: Case, python: Path) -> None:
-    """Run Polygraphy's command over all batches, as its users do."""
-    loader = case.fresh(".py")
+def run_polygraphy(case: Case, python: Path) -> None:
+    """Run Polygraphy's command over all batches."""
+    loader = case.new_path(".py")
     loader.write_text(
         "import numpy as np\n"
         "def load_data():\n"
@@ -196,7 +189,7 @@ def polygraphy(case: Case, python: Path) -> None:
     _quiet(
         python.parent / "polygraphy", "run", case.model, "--onnxrt",
         "--onnx-outputs", "mark", "all", "--data-loader-script", loader,
-        "--save-outputs", case.fresh(".json"),
+        "--save-outputs", case.new_path(".json"),
     )  # fmt: skip
 
 
@@ -206,45 +199,45 @@ def _quiet(*words: object) -> None:
     )
 
 
-def contestants(
+def find_contestants(
     venv: Path | None,
 ) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Give what can run here, and why the others cannot."""
+    """Return the contestants that can run here, and why the others cannot."""
     calls: dict[str, Contestant] = {
-        "inference": plain,
-        "inference, all outputs": fetched,
-        "NumPy writes the bytes": written,
-        "cnatool": cnatool_full,
-        "qdq_loss_debug": qdq_loss_debug,
+        "inference": run_inference,
+        "inference, all outputs": run_all_outputs,
+        "NumPy writes the bytes": write_files,
+        "cnatool": dump_store,
+        "qdq_loss_debug": collect_with_runtime,
     }
     missing = {}
     if all(importlib.util.find_spec(name) for name in ("torch", "h5py")):
-        calls["PyTorch hooks to HDF5"] = torch_hooks
+        calls["PyTorch hooks to HDF5"] = record_hooks
     else:
         missing["PyTorch hooks to HDF5"] = "torch and h5py are not both installed"
     python = venv / "bin" / "python" if venv else Path(sys.executable)
     if (python.parent / "polygraphy").exists():
-        calls["cnatool, command"] = cnatool_command
-        calls["Polygraphy, command"] = partial(polygraphy, python=python)
+        calls["cnatool, command"] = run_cnatool
+        calls["Polygraphy, command"] = partial(run_polygraphy, python=python)
     else:
         missing["Polygraphy"] = (
-            "no polygraphy command; `pip install polygraphy onnxruntime onnx` in an environment of "
-            "its own, and name that with --polygraphy"
+            "no polygraphy command; `pip install polygraphy onnxruntime onnx` in a separate "
+            "environment, and name that with --polygraphy"
         )
     return calls, missing
 
 
-def timed(case: Case, calls: dict[str, Contestant], rounds: int) -> None:
-    """Print what each takes, and how many times cnatool's time that is."""
+def measure_times(case: Case, calls: dict[str, Contestant], rounds: int) -> None:
+    """Print the time of each contestant, and its ratio to cnatool's."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(rounds + 1):
         for name, call in calls.items():
             if name in SLOW and round_ != 1:
                 continue
             start = time.perf_counter()
-            taken = call(case) or time.perf_counter() - start
+            duration = call(case) or time.perf_counter() - start
             if round_:
-                times[name].append(taken)
+                times[name].append(duration)
             for path in case.folder.glob("out-*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     print(f"{case.title}, {case.rows} rows:")
@@ -264,18 +257,18 @@ def timed(case: Case, calls: dict[str, Contestant], rounds: int) -> None:
     )
 
 
-def memory(name: str, folder: Path, calls: list[str], options: argparse.Namespace) -> None:
-    """Print the peak memory of a process for each over two numbers of rows."""
+def measure_memory(name: str, folder: Path, calls: list[str], options: argparse.Namespace) -> None:
+    """Print the peak memory of a process per contestant, over two numbers of rows."""
     rows = NETWORKS[name][3]
     print(f"{NETWORKS[name][0]}, peak memory:")
-    for call in ("", *calls):  # the first makes the files
+    for call in ("", *calls):  # the first creates the files
         peaks = {}
         for count in (rows // 4, rows):
             asked = json.dumps([name, str(folder), count, call])
             words = [sys.executable, __file__, "--alone", asked]
             if options.polygraphy:
                 words += ["--polygraphy", options.polygraphy]
-            peaks[count] = peak_megabytes(*words)
+            peaks[count] = run_process(*words).megabytes
             for path in folder.glob("out-*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not call:
@@ -292,24 +285,23 @@ def main() -> None:
     parser.add_argument("--polygraphy", type=Path, help="a virtual environment that holds it")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    calls, missing = contestants(options.polygraphy)
+    calls, missing = find_contestants(options.polygraphy)
     if options.alone:
         name, folder, rows, call = json.loads(options.alone)
-        # The system counts the larger of this process and a command that it starts.
+        # The measured peak is the larger of this process and a command that it starts.
         case = Case(name, Path(folder), rows)
         if call:
             calls[call](case)
         return
     for name, reason in missing.items():
         print(f"{name} left out: {reason}")
-    # A process starts with the peak memory of the one that starts it, so this comes while that is
-    # small.
+    # The peak of a process includes that of its parent, so memory is measured while that is small.
     for name in options.networks:
         with tempfile.TemporaryDirectory() as folder:
-            memory(name, Path(folder), list(calls), options)
+            measure_memory(name, Path(folder), list(calls), options)
     for name in options.networks:
         with tempfile.TemporaryDirectory() as folder:
-            timed(Case(name, Path(folder), NETWORKS[name][3]), calls, options.rounds)
+            measure_times(Case(name, Path(folder), NETWORKS[name][3]), calls, options.rounds)
 
 
 if __name__ == "__main__":

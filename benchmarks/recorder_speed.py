@@ -1,7 +1,7 @@
 """What does recording statistics in a training loop cost beside the same loop without it?
 
-The other peer is what people write by hand: a hook on each of the same modules that copies the
-activations to the CPU. Networks train on made-up pictures, on a GPU where there is one.
+The other peer is handwritten: a hook on each of the same modules that copies the activations to the
+CPU. Networks train on random images, on a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLASSES = 10
 
 
 def mlp() -> nn.Module:
-    """Build the paper's network, for pictures of three channels."""
+    """Build the paper's network, for images of three channels."""
     sizes = (3072, 500, 500, 500)
     parts: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes):
@@ -56,13 +56,13 @@ class Loop:
         self.raw = torch.randint(0, 256, (BATCH, 3, 32, 32), generator=generator).to(torch.uint8)
         self.labels = torch.randint(0, CLASSES, (BATCH,), generator=generator)
 
-    def run(self, around: Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]]) -> None:
-        """Train; ``around`` gives, for a network, what is called in its place."""
+    def run(self, wrap: Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]]) -> None:
+        """Train; `wrap` returns, for a network, the function that is called in its place."""
         torch.manual_seed(0)
         network = self._build().to(self.device).train()
         optimizer = torch.optim.SGD(network.parameters(), 0.01)
         labels = self.labels.to(self.device)
-        call = around(network)
+        call = wrap(network)
         for _ in range(self._steps):
             optimizer.zero_grad()
             x = self.raw.to(self.device).float() / 255
@@ -72,19 +72,19 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def plain(self) -> None:
-        """Train alone."""
+    def train(self) -> None:
+        """Train without a recorder."""
         self.run(lambda network: network)
 
-    def recorded(self) -> None:
+    def train_and_record(self) -> None:
         """Train and record statistics of every layer at every step."""
         with tempfile.TemporaryDirectory() as folder:
-            self._recorded(Path(folder))
+            self._record(Path(folder))
 
-    def _recorded(self, folder: Path) -> None:
+    def _record(self, folder: Path) -> None:
         recorders: list[Recorder] = []
 
-        def around(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        def wrap(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
             recorder = Recorder(network, folder / "store.zarr")
             recorders.append(recorder)
             recorder.__enter__()
@@ -96,13 +96,13 @@ class Loop:
 
             return call
 
-        self.run(around)
+        self.run(wrap)
         recorders[0].__exit__(None, None, None)
 
-    def copied(self) -> None:
-        """Train, with hooks that copy what the same modules give to the CPU."""
+    def train_and_copy(self) -> None:
+        """Train with hooks that copy the outputs of the same modules to the CPU."""
 
-        def around(network: nn.Module) -> nn.Module:
+        def wrap(network: nn.Module) -> nn.Module:
             seen: dict[str, torch.Tensor] = {}
 
             def hook(_: nn.Module, __: object, output: torch.Tensor, name: str) -> None:
@@ -113,11 +113,11 @@ class Loop:
                     module.register_forward_hook(partial(hook, name=name))
             return network
 
-        self.run(around)
+        self.run(wrap)
 
 
 def main() -> None:
-    """Compare for each network."""
+    """Print one line per network and peer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
@@ -125,9 +125,9 @@ def main() -> None:
     for title, build in (("MLP 3072-500-500-500-10", mlp), ("convnet, 6 layers", convnet)):
         loop = Loop(build, options.steps)
         title = f"{title}, {options.steps} steps of {BATCH} on the {loop.device.type}"
-        plain, copied = ("without", loop.plain), ("copied", loop.copied)
-        recorded = ("recorded", loop.recorded)
-        # A GPU's work is no processor time.
+        plain, copied = ("without", loop.train), ("copied", loop.train_and_copy)
+        recorded = ("recorded", loop.train_and_record)
+        # Processor time does not include the work of a GPU.
         on_cpu = loop.device.type == "cpu"
         clock = time.process_time if on_cpu else time.perf_counter
         title += ", processor time" if on_cpu else ""

@@ -1,24 +1,18 @@
 """How many bytes of memory does each command take for each sample of a store?
 
-Whole processes over stores of statistics with two numbers of samples: what the second takes beyond
-the first, divided by the samples that it has more. Linux only: a child's peak resident memory comes
-from the operating system.
+Whole processes over stores of statistics with two numbers of samples: the difference in memory,
+divided by the difference in samples. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from processes import call_in_child, run_process
 
 _BATCH = 8192
 _CLASSES = 10
@@ -26,15 +20,8 @@ _LEVELS = 64  # values in one input
 _NO_RESAMPLES = ("--set", "resamples=0", "--set", "area_resamples=0", "--set", "permutations=0")
 
 
-class Taken(NamedTuple):
-    """What a command took."""
-
-    megabytes: float
-    seconds: float
-
-
 def write_store(path: Path, rows: int, layers: int, seed: int) -> Path:
-    """Write a store of statistics with ``rows`` samples, half of them train and half test."""
+    """Write a store of statistics of so many samples, half of them train and half test."""
     import cnatool
 
     names = [f"layer{number}" for number in range(layers)]
@@ -68,28 +55,8 @@ def write_store(path: Path, rows: int, layers: int, seed: int) -> Path:
     return path
 
 
-def apart(path: Path, rows: int, layers: int, seed: int = 0) -> Path:
-    """Write a store in another process: a child's peak begins as that of its parent."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(write_store, path, rows, layers, seed).result()
-
-
-def run(*words: object, accepted: tuple[int, ...] = (0,)) -> Taken:
-    """Run a command, and give its peak resident memory and its time."""
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "cnatool", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in accepted:
-        raise SystemExit(f"{' '.join(command)} failed: {said.decode()}")
-    return Taken(usage.ru_maxrss / 1000, time.perf_counter() - start)
-
-
-def commands(folder: Path, store: Path, other: Path) -> dict[str, list[object]]:
-    """Name the commands, each with its arguments."""
+def list_commands(folder: Path, store: Path, other: Path) -> dict[str, list[object]]:
+    """Return the arguments of each command."""
     return {
         "inspect": ["inspect", store],
         "verify": ["verify", store],
@@ -113,32 +80,33 @@ def commands(folder: Path, store: Path, other: Path) -> dict[str, list[object]]:
 
 
 def main() -> None:
-    """Print a line a command."""
+    """Print one line per command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs=2, default=[200_000, 1_000_000])
     parser.add_argument("--layers", type=int, default=10)
     parser.add_argument("--only", nargs="*", default=None, help="names of commands")
-    parser.add_argument("--folder", type=Path, help="where stores go, and stay")
-    given = parser.parse_args()
+    parser.add_argument("--folder", type=Path, help="where stores are kept")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = given.folder or Path(name)
+        folder = options.folder or Path(name)
         folder.mkdir(exist_ok=True)
         stores = {}
-        for rows in given.rows:
-            stores[rows] = [folder / f"{rows}-{given.layers}-{seed}.zarr" for seed in (0, 1)]
+        for rows in options.rows:
+            stores[rows] = [folder / f"{rows}-{options.layers}-{seed}.zarr" for seed in (0, 1)]
             for seed, path in enumerate(stores[rows]):
                 if not path.exists():
-                    apart(path, rows, given.layers, seed)
-        for title in commands(folder, folder, folder):
-            if given.only and title not in given.only:
+                    call_in_child(write_store, path, rows, options.layers, seed)
+        for title in list_commands(folder, folder, folder):
+            if options.only and title not in options.only:
                 continue
-            taken = [
-                run(*commands(folder, *stores[rows])[title], accepted=(0, 1)) for rows in given.rows
-            ]
-            more = taken[1].megabytes - taken[0].megabytes
-            slope = 1e6 * more / (given.rows[1] - given.rows[0])
-            each = " ".join(f"{one.megabytes:6.0f} MB {one.seconds:6.1f} s" for one in taken)
-            print(f"{title:30} {each}  {slope:6.0f} bytes a sample", flush=True)
+            usages = []
+            for rows in options.rows:
+                words = list_commands(folder, *stores[rows])[title]
+                usages.append(run_process(sys.executable, "-m", "cnatool", *words, accept=(0, 1)))
+            difference = usages[1].megabytes - usages[0].megabytes
+            slope = 1e6 * difference / (options.rows[1] - options.rows[0])
+            each = " ".join(f"{u.megabytes:6.0f} MB {u.seconds:6.1f} s" for u in usages)
+            print(f"{title:30} {each}  {slope:6.0f} bytes per sample", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast are scores of up to a million samples, and does their memory grow out of bounds?
+"""How fast are scores of up to a million samples, and how much memory do they need?
 
 The stores hold statistics of 8 layers, raw 28×28 inputs, labels and outputs, and no activations.
 """
@@ -6,17 +6,14 @@ The stores hold statistics of 8 layers, raw 28×28 inputs, labels and outputs, a
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import scipy.stats
+from processes import call_in_child, run_process
 from timing import compare
 
 import cnatool
@@ -26,14 +23,14 @@ from cnatool.metrics.correlation import kendall, spearman
 COMMAND = Path(sys.executable).parent / "cnatool"
 LAYERS = [f"fc{number}" for number in range(1, 9)]
 BATCH = 10_000
-# What `score` computes beside the coefficients.
+# Without what `score` computes besides the coefficients.
 WITHOUT = ("--set=resamples=0", "--set=area_resamples=0", "--set=permutations=0")
 
 
 def record(path: Path, train: int, test: int) -> Path:
-    """Record made-up digits, sums that follow how full they are, and logits."""
+    """Record random images, sums that depend on their density, and logits."""
     rng = np.random.default_rng(0)
-    # 20,000 pictures' worth of noise, of which each picture takes a share of its own.
+    # Noise for 20,000 images, of which each image takes a random share.
     noise = rng.integers(0, 256, (20_000, 28, 28), np.uint8)
     with cnatool.create_store(
         path, tensors=[*LAYERS, "logits"], outputs=["logits"], keep="statistics"
@@ -57,16 +54,6 @@ def record(path: Path, train: int, test: int) -> Path:
     return path
 
 
-def peak_megabytes(*words: object) -> float:
-    """Run a command and give its peak resident memory."""
-    with subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{words} failed")
-    return usage.ru_maxrss / 1000
-
-
 def print_commands(path: Path, rows: int) -> None:
     """Print time and peak memory of the commands over a store."""
     for title, words in (
@@ -74,22 +61,14 @@ def print_commands(path: Path, rows: int) -> None:
         ("score without intervals and p-values", ("score", path, *WITHOUT)),
         ("layers", ("layers", path)),
     ):
-        taken = []
-        for _ in range(3):
-            start = time.perf_counter()
-            peak = peak_megabytes(COMMAND, *words)
-            taken.append((time.perf_counter() - start, peak))
-        (_, peak), middle = max(taken, key=lambda one: one[1]), sorted(taken)[1][0]
-        print(f"{title}, {rows:,} samples: {middle:.2f} s, {peak:.0f} MB", flush=True)
+        usages = [run_process(COMMAND, *words) for _ in range(3)]
+        peak = max(usage.megabytes for usage in usages)
+        median = sorted(usage.seconds for usage in usages)[1]
+        print(f"{title}, {rows:,} samples: {median:.2f} s, {peak:.0f} MB", flush=True)
 
 
 def compare_with_scipy(rounds: int) -> None:
     """Print ratios to SciPy's coefficients, bootstrap and permutation test."""
-    try:
-        import scipy.stats
-    except ImportError:
-        print("SciPy is not installed: left out")
-        return
     rng = np.random.default_rng(0)
     a = rng.normal(size=60_000)
     b = 0.6 * a + rng.normal(size=60_000)
@@ -123,7 +102,7 @@ def compare_with_scipy(rounds: int) -> None:
 
 
 def main() -> None:
-    """Print a line a figure."""
+    """Print one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=[60_000, 1_000_000])
@@ -131,9 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for rows in options.rows:
             path = Path(name) / f"{rows}.zarr"
-            # In another process: the system counts this one's peak as its children's, too.
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                pool.submit(record, path, rows, rows // 6).result()
+            call_in_child(record, path, rows, rows // 6)
             print_commands(path, rows + rows // 6)
     compare_with_scipy(options.rounds)
 

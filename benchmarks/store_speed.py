@@ -1,10 +1,9 @@
 """How fast is a store written and read, beside plain files, plain zarr and plain HDF5?
 
-One array, (rows, 64, 16, 16) float32, of what a ReLU gives for smooth fields. Everybody gets it in
-batches of 256 rows, as a dump hands it over, and everybody's files are synced before the clock
-stops, as a commit does. What is read is read from the operating system's cache first, and then
-from the disk. cnatool stores ids and a small raw input beside the array, as every store has.
-Peaks of memory are those of whole processes. Linux only.
+The array, (rows, 64, 16, 16) float32, is the output of a ReLU for smooth fields. Each writer gets
+it in batches of 256 rows, as in a dump, and its files are synced before the clock stops, as in a
+commit. Reading is measured from the operating system's cache, and from the disk. cnatool also
+stores ids and a small raw input. Peaks of memory are those of whole processes. Linux only.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from typing import Any, get_args
 
 import numpy as np
 import zarr
-from dump_memory import peak_megabytes
 from numpy.typing import NDArray
+from processes import run_process
 from timing import seconds
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
 
@@ -36,7 +35,7 @@ from cnatool.store.writer import SplitWriter, StoreWriter
 ROW = (64, 16, 16)
 ROW_BYTES = 4 * 64 * 16 * 16
 BATCH = 256
-CHUNK = 64  # rows of 4 MiB, as cnatool's chunks
+CHUNK = 64  # rows in 4 MiB, as in cnatool's chunks
 ZARR_CODECS: dict[Codec, list[Any]] = {
     "lz4": [BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")],
     "zstd": [BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
@@ -47,8 +46,8 @@ ZARR_CODECS: dict[Codec, list[Any]] = {
 Calls = dict[str, Callable[[], object]]
 
 
-def fields(rows: int, seed: int) -> NDArray[np.float32]:
-    """Make what a ReLU gives for smooth random fields; more than half of it is zero."""
+def make_fields(rows: int, seed: int) -> NDArray[np.float32]:
+    """Make the output of a ReLU for smooth random fields; more than half of it is zero."""
     rng = np.random.default_rng(seed)
     spectrum = np.fft.rfft2(rng.normal(size=(rows, *ROW)).astype(np.float32))
     frequency = np.hypot(np.fft.fftfreq(ROW[1])[:, None], np.fft.rfftfreq(ROW[2])[None])
@@ -57,11 +56,11 @@ def fields(rows: int, seed: int) -> NDArray[np.float32]:
     return np.maximum(smooth, 0).astype(np.float32)
 
 
-def made(rows: int) -> NDArray[np.float32]:
-    """Make the array, some rows at a time."""
+def make_array(rows: int) -> NDArray[np.float32]:
+    """Make the whole array, in batches."""
     values = np.empty((rows, *ROW), np.float32)
     for start in range(0, rows, BATCH):
-        values[start : start + BATCH] = fields(min(BATCH, rows - start), start)
+        values[start : start + BATCH] = make_fields(min(BATCH, rows - start), start)
     return values
 
 
@@ -73,7 +72,7 @@ def sync_all(path: Path) -> None:
         os.close(descriptor)
 
 
-def described(tensors: int, shape: tuple[int, ...]) -> StoreRecord:
+def describe_store(tensors: int, shape: tuple[int, ...]) -> StoreRecord:
     """Describe a store of so many float32 tensors."""
     return StoreRecord(
         schema="cnatool.store/1",
@@ -94,7 +93,7 @@ def described(tensors: int, shape: tuple[int, ...]) -> StoreRecord:
 
 def write_cnatool(path: Path, values: NDArray[np.float32], rows: int, codec: Codec) -> None:
     """Write a store; ``values`` is repeated until there are enough rows."""
-    record = described(1, ROW)
+    record = describe_store(1, ROW)
     split = StoreWriter(path, record, codec).split("all", rows, source="made", labels=False)
     for start in range(0, rows, BATCH):
         part = values[start % len(values) :][: min(BATCH, rows - start)]
@@ -103,7 +102,7 @@ def write_cnatool(path: Path, values: NDArray[np.float32], rows: int, codec: Cod
 
 
 def append(split: SplitWriter, tensors: int, start: int, part: NDArray[np.float32]) -> None:
-    """Add the same rows to every tensor of a split."""
+    """Append the same rows to every tensor of a split."""
     split.append(
         StoreRows(
             ids=[str(row) for row in range(start, start + len(part))],
@@ -124,29 +123,16 @@ def write_numpy(path: Path, values: NDArray[np.float32]) -> None:
     sync_all(path)
 
 
-def write_zarr(path: Path, values: NDArray[np.float32], codec: Codec) -> None:
-    """Write chunks of 4 MiB with zarr, a file each, which is how it writes fastest."""
+def write_zarr(
+    path: Path, values: NDArray[np.float32], codec: Codec, shards: tuple[int, ...] | None = None
+) -> None:
+    """Write chunks of 4 MiB with zarr: one file each, its fastest way, or in shards."""
     array = zarr.create_array(
         path,
         shape=values.shape,
         dtype=values.dtype,
         chunks=(CHUNK, *ROW),
-        compressors=[*ZARR_CODECS[codec], Crc32cCodec()],
-        config={"write_empty_chunks": True},
-    )
-    for start in range(0, len(values), BATCH):
-        array[start : start + BATCH] = values[start : start + BATCH]
-    sync_all(path)
-
-
-def write_zarr_shards(path: Path, values: NDArray[np.float32], codec: Codec) -> None:
-    """Write shards of one batch with zarr, which cannot append to a shard."""
-    array = zarr.create_array(
-        path,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(CHUNK, *ROW),
-        shards=(BATCH, *ROW),
+        shards=shards,
         compressors=[*ZARR_CODECS[codec], Crc32cCodec()],
         config={"write_empty_chunks": True},
     )
@@ -184,13 +170,13 @@ def read_cnatool(path: Path) -> Any:
 
 
 def sum_blocks(path: Path) -> float:
-    """Go through the array of a store as scoring does."""
+    """Sum the array of a store in blocks, as scoring does."""
     blocks = open_store(path).splits["all"].activations("relu0").blocks()
     return sum(float(block.sum(dtype=np.float64)) for _, block in blocks)
 
 
 def sum_zarr(path: Path) -> float:
-    """Go through an array with zarr, 32 MiB at a time."""
+    """Sum an array with zarr, 32 MiB at a time."""
     array = zarr.open_array(path, mode="r")
     step = 8 * CHUNK
     parts = (np.asarray(array[i : i + step]) for i in range(0, array.shape[0], step))
@@ -198,7 +184,7 @@ def sum_zarr(path: Path) -> float:
 
 
 def sum_file(path: Path) -> float:
-    """Go through a plain file, 32 MiB at a time."""
+    """Sum a plain file, 32 MiB at a time."""
     total = 0.0
     with path.open("rb") as file:
         while (part := np.fromfile(file, np.float32, 8 << 20)).size:
@@ -206,10 +192,12 @@ def sum_file(path: Path) -> float:
     return total
 
 
-def rounds(title: str, calls: Calls, size: int, count: int, clear: Callable[[], None]) -> None:
-    """Time calls in turn; print medians, rates, and ratios to the first within a round.
+def measure_rounds(
+    title: str, calls: Calls, size: int, count: int, clear: Callable[[], None]
+) -> None:
+    """Time calls alternately; print medians, rates, and ratios to the first within a round.
 
-    Each round begins with another call: whoever comes first finds memory and disk in another state.
+    Each round begins with another call, since the first one finds memory and disk in another state.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls.items())
@@ -217,21 +205,21 @@ def rounds(title: str, calls: Calls, size: int, count: int, clear: Callable[[], 
         order = order[1:] + order[:1]
         for name, call in order:
             clear()
-            taken = seconds(call)
+            duration = seconds(call)
             if round_:
-                times[name].append(taken)
+                times[name].append(duration)
     first = next(iter(times.values()))
     print(f"\n{title}\n")
     print("| | s | MB/s | rate to cnatool's |\n|---|---|---|---|")
-    for name, taken in times.items():
-        ratios = [ours / theirs for ours, theirs in zip(first, taken, strict=True)]
-        middle, ratio = statistics.median(taken), statistics.median(ratios)
+    for name, durations in times.items():
+        ratios = [ours / theirs for ours, theirs in zip(first, durations, strict=True)]
+        median, ratio = statistics.median(durations), statistics.median(ratios)
         each = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"| {name} | {middle:.2f} | {size / middle / 1e6:.0f} | {each} |", flush=True)
+        print(f"| {name} | {median:.2f} | {size / median / 1e6:.0f} | {each} |", flush=True)
 
 
 def evict(path: Path) -> None:
-    """Make the operating system forget all files at or below a path."""
+    """Drop all files at or below a path from the operating system's cache."""
     for file in [path, *path.rglob("*")]:
         descriptor = os.open(file, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -239,24 +227,25 @@ def evict(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of all files at or below a path."""
+    """Return the bytes of all files at or below a path."""
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def compare(folder: Path, values: NDArray[np.float32], codec: Codec, count: int) -> None:
-    """Print tables for one codec: writing, reading, going through."""
+    """Print tables for one codec: writing, reading, summing."""
     writes: Mapping[str, tuple[str, Callable[[Path], None]]] = {
         f"**cnatool, {codec}**": (
             "ours.zarr",
             partial(write_cnatool, values=values, rows=len(values), codec=codec),
         ),
-        f"zarr, {codec}, a file a chunk": (
+        f"zarr, {codec}, one file per chunk": (
             "theirs.zarr",
             partial(write_zarr, values=values, codec=codec),
         ),
         f"zarr, {codec}, shards": (
             "shards.zarr",
-            partial(write_zarr_shards, values=values, codec=codec),
+            # A batch each, since zarr cannot append to a shard.
+            partial(write_zarr, values=values, codec=codec, shards=(BATCH, *ROW)),
         ),
         "numpy.tofile": ("plain.bin", partial(write_numpy, values=values)),
     }
@@ -281,13 +270,13 @@ def compare(folder: Path, values: NDArray[np.float32], codec: Codec, count: int)
             else:
                 path.unlink(missing_ok=True)
 
-    def forget() -> None:
+    def evict_all() -> None:
         for path in paths.values():
             evict(path)
 
     size = values.nbytes
     calls: Calls = {name: partial(write, paths[name]) for name, (_, write) in writes.items()}
-    rounds(f"Writing {size / 1e6:.0f} MB", calls, size, count, clear)
+    measure_rounds(f"Writing {size / 1e6:.0f} MB", calls, size, count, clear)
     for name, call in calls.items():
         call()
         print(f"{name}: {size / size_of(paths[name]):.2f} times smaller")
@@ -304,23 +293,23 @@ def compare(folder: Path, values: NDArray[np.float32], codec: Codec, count: int)
     }
     for name, call in reads.items():
         assert np.array_equal(np.asarray(call()).reshape(values.shape), values), name
-    rounds("Reading into one array, from the cache", reads, size, count, lambda: None)
-    rounds("Reading into one array, from the disk", reads, size, count, forget)
+    measure_rounds("Reading into one array, from the cache", reads, size, count, lambda: None)
+    measure_rounds("Reading into one array, from the disk", reads, size, count, evict_all)
     sums: Calls = {
         ours: partial(sum_blocks, paths[ours]),
         theirs: partial(sum_zarr, paths[theirs]),
         "numpy.fromfile, summed": partial(sum_file, paths[plain]),
         "numpy.fromfile, only read": partial(np.fromfile, paths[plain], np.float32),
     }
-    title = "Going through it a block at a time, float64 sums"
-    rounds(f"{title}, from the cache", sums, size, count, lambda: None)
-    rounds(f"{title}, from the disk", sums, size, count, forget)
+    title = "Summing in blocks, in float64"
+    measure_rounds(f"{title}, from the cache", sums, size, count, lambda: None)
+    measure_rounds(f"{title}, from the disk", sums, size, count, evict_all)
 
 
-def many(folder: Path, tensors: int) -> None:
-    """Print what thousands of arrays cost: to make, to fill with a chunk each, to open."""
+def measure_many_arrays(folder: Path, tensors: int) -> None:
+    """Print the time of thousands of arrays: to create, to fill with a chunk each, to open."""
     path = folder / "many.zarr"
-    writer = StoreWriter(path, described(tensors, (100,)))
+    writer = StoreWriter(path, describe_store(tensors, (100,)))
     rows = np.zeros((BATCH, 100), np.float32)
     splits: list[SplitWriter] = []
 
@@ -349,24 +338,24 @@ def many(folder: Path, tensors: int) -> None:
     print(f"opens ours in {seconds(partial(zarr.open_consolidated, path)):.2f} s")
 
 
-def memory(folder: Path, rows: int) -> None:
-    """Print peaks of writing and of going through, for a quarter of the rows and all of them."""
-    for what in ("write", "sum"):
+def measure_memory(folder: Path, rows: int) -> None:
+    """Print peaks of writing and of summing, for a quarter of the rows and all of them."""
+    for action in ("write", "sum"):
         peaks = {
-            n: peak_megabytes(
+            n: run_process(
                 sys.executable,
                 __file__,
                 "--only",
-                what,
+                action,
                 "--rows",
                 n,
                 "--folder",
                 folder / f"{n}.zarr",
-            )
+            ).megabytes
             for n in (rows // 4, rows)
         }
         each = ", ".join(f"{peak:.0f} MB for {n} rows" for n, peak in peaks.items())
-        print(f"peak memory, {what}: {each}; ratio {peaks[rows] / peaks[rows // 4]:.2f}")
+        print(f"peak memory, {action}: {each}; ratio {peaks[rows] / peaks[rows // 4]:.2f}")
 
 
 def main() -> None:
@@ -375,20 +364,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8192, help="64 KiB each")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--codec", choices=get_args(Codec), default="lz4")
-    parser.add_argument("--folder", type=Path, help="where the files go; else a temporary folder")
+    parser.add_argument("--folder", type=Path, help="default: a temporary folder")
     parser.add_argument("--only", choices=("write", "sum"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
         if options.only == "write":
-            write_cnatool(options.folder, fields(BATCH, 0), options.rows, options.codec)
+            write_cnatool(options.folder, make_fields(BATCH, 0), options.rows, options.codec)
         else:
             sum_blocks(options.folder)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        # First: a child's peak counts what its parent held when it started.
-        memory(Path(name), options.rows)
-        many(Path(name), 4000)
-        compare(Path(name), made(options.rows), options.codec, options.rounds)
+        # First, since the peak of a child includes that of its parent.
+        measure_memory(Path(name), options.rows)
+        measure_many_arrays(Path(name), 4000)
+        compare(Path(name), make_array(options.rows), options.codec, options.rounds)
 
 
 if __name__ == "__main__":

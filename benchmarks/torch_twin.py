@@ -9,8 +9,6 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-__all__ = ["twin"]
-
 
 class _Add(nn.Module):
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -18,7 +16,7 @@ class _Add(nn.Module):
 
 
 class _Twin(nn.Module):
-    """Runs the nodes in order, each a module of its own, as hooks need it."""
+    """Runs the nodes in order; each is a module, so that hooks can be attached."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
@@ -27,7 +25,7 @@ class _Twin(nn.Module):
         self._steps = []
         for node in model.graph.node:
             constants = [torch.tensor(weights[name]) for name in node.input if name in weights]
-            self.add_module(node.output[0], _module(node, constants))
+            self.add_module(node.output[0], _make_module(node, constants))
             inputs = [name for name in node.input if name not in weights]
             self._steps.append((node.output[0], inputs))
 
@@ -38,16 +36,16 @@ class _Twin(nn.Module):
         return values[self._output]
 
 
-def _module(node: onnx.NodeProto, constants: list[torch.Tensor]) -> nn.Module:
+def _make_module(node: onnx.NodeProto, constants: list[torch.Tensor]) -> nn.Module:
     if node.op_type == "Gemm":
         weight, bias = constants
-        return _filled(nn.Linear(*weight.shape), weight.T, bias)
+        return _fill(nn.Linear(*weight.shape), weight.T, bias)
     if node.op_type == "Conv":
-        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         weight, bias = constants
         fan_out, fan_in, *size = weight.shape
-        conv = nn.Conv2d(fan_in, fan_out, size, given["strides"], given["pads"][:2])
-        return _filled(conv, weight, bias)
+        conv = nn.Conv2d(fan_in, fan_out, size, options["strides"], options["pads"][:2])
+        return _fill(conv, weight, bias)
     simple = {
         "Add": _Add,
         "Flatten": nn.Flatten,
@@ -57,17 +55,11 @@ def _module(node: onnx.NodeProto, constants: list[torch.Tensor]) -> nn.Module:
     return simple[node.op_type]()
 
 
-def _filled(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> nn.Module:
+def _fill(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> nn.Module:
     module.weight.data, module.bias.data = weight.contiguous(), bias
     return module
 
 
-def twin(path: Path) -> nn.Module:
-    """Build the twin of a model of `networks`.
-
-    Parameters
-    ----------
-    path : Path
-        An ONNX file with the operators Add, Conv, Flatten, Gemm, GlobalAveragePool and Relu.
-    """
+def build_twin(path: Path) -> nn.Module:
+    """Build the twin of an ONNX model of `networks`."""
     return _Twin(onnx.load(path)).eval()

@@ -1,7 +1,7 @@
 """Convert the UCI digits to the two files that `cnatool demo` reads.
 
-The samples are the 1797 8×8 pictures of `sklearn.datasets.load_digits`, in a seeded order, cut
-into 1297 for training and 500 for testing. Running this twice writes the same bytes.
+The samples are the 1797 8×8 images of `sklearn.datasets.load_digits`, in a seeded order, split
+into 1297 for training and 500 for testing. Each run writes the same bytes.
 
     python examples/convert_digits.py [--output FOLDER]
 """
@@ -23,33 +23,27 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parents[1] / "cnatool" / "demo" / "data" / "digits"
 TRAINING_SAMPLES = 1297
 SEED = 0
-LARGEST = 16  # of the values 0, 1, …, 16 in the source
+LARGEST = 16  # the values in the source are 0, 1, …, 16
 
-# The first date that a zip archive can hold. `numpy.savez` writes the current one.
+# The earliest date that a zip archive can hold; `numpy.savez` writes the current one.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 
 
 def convert(folder: Path) -> None:
-    """Write ``train.npz`` and ``test.npz``: x, (n, 8, 8) uint8; y, (n,) int64.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to; made where there is none.
-    """
-    pictures, labels = load_digits(return_X_y=True)
-    pictures = np.round(pictures * 255 / LARGEST).astype(np.uint8).reshape(-1, 8, 8)
+    """Write ``train.npz`` and ``test.npz``: x, (n, 8, 8) uint8; y, (n,) int64."""
+    images, labels = load_digits(return_X_y=True)
+    images = np.round(images * 255 / LARGEST).astype(np.uint8).reshape(-1, 8, 8)
     labels = labels.astype(np.int64)
-    order = np.random.default_rng(SEED).permutation(len(pictures))
+    order = np.random.default_rng(SEED).permutation(len(images))
     parts = {"train": order[:TRAINING_SAMPLES], "test": order[TRAINING_SAMPLES:]}
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in parts.items():
-        write_npz(folder / f"{name}.npz", x=pictures[rows], y=labels[rows])
+        write_npz(folder / f"{name}.npz", x=images[rows], y=labels[rows])
 
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write what `numpy.savez_compressed` would, but nothing that depends on when or where."""
+    """Write as `numpy.savez_compressed`, but the same bytes on every day and machine."""
     with ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             member = ZipInfo(f"{name}.npy", date_time=_NO_TIME)

@@ -16,27 +16,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf2onnx
-from recipes import DIGITS, batches, dump_and_compare
+from recipes import DIGITS, dump_and_compare, read_batches
 
 from cnatool.recorders.keras import record
 
 
-def network() -> Any:
-    """Build a convolution, a residual block, and a linear layer on its averages."""
-    use = keras.layers
-    picture = keras.Input((8, 8))
-    x = use.Reshape((8, 8, 1))(picture)
-    x = use.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x)
-    x = use.ReLU()(use.BatchNormalization(name="stem_bn")(x))
-    y = use.Conv2D(16, 3, padding="same", use_bias=False, name="one")(x)
-    y = use.ReLU()(use.BatchNormalization(name="one_bn")(y))
-    y = use.Conv2D(16, 3, padding="same", use_bias=False, name="two")(y)
-    x = use.ReLU()(use.Add()([x, use.BatchNormalization(name="two_bn")(y)]))
-    return keras.Model(picture, use.Dense(10, name="classes")(use.GlobalAveragePooling2D()(x)))
+def build_network() -> Any:
+    """Build a convolution, a residual block, and a linear layer on the channels' means."""
+    layers = keras.layers
+    image = keras.Input((8, 8))
+    x = layers.Reshape((8, 8, 1))(image)
+    x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x)
+    x = layers.ReLU()(layers.BatchNormalization(name="stem_bn")(x))
+    y = layers.Conv2D(16, 3, padding="same", use_bias=False, name="one")(x)
+    y = layers.ReLU()(layers.BatchNormalization(name="one_bn")(y))
+    y = layers.Conv2D(16, 3, padding="same", use_bias=False, name="two")(y)
+    x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization(name="two_bn")(y)]))
+    return keras.Model(image, layers.Dense(10, name="classes")(layers.GlobalAveragePooling2D()(x)))
 
 
-def prepared(raw: Any) -> Any:
-    """Make what the network takes, as the dump does by itself."""
+def prepare(raw: Any) -> Any:
+    """Convert raw images to the input of the network, as the dump does."""
     return raw.astype(np.float32) / np.float32(255)
 
 
@@ -48,13 +48,13 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
-    model = network()
+    model = build_network()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss)
     data = np.load(DIGITS / "train.npz")
-    model.fit(prepared(data["x"]), data["y"], batch_size=64, epochs=options.epochs, verbose=0)
+    model.fit(prepare(data["x"]), data["y"], batch_size=64, epochs=options.epochs, verbose=0)
     recorded = options.output / "keras.zarr"
-    record(model, recorded, batches(), prepare=prepared, keep="activations", overwrite=True)
+    record(model, recorded, read_batches(), prepare=prepare, keep="activations", overwrite=True)
 
     path = options.output / "keras-export.onnx"
     model.export(str(path), format="onnx", verbose=False)

@@ -1,8 +1,8 @@
-"""Export a network from scikit-learn, and compare it with what scikit-learn's weights give.
+"""Export a network from scikit-learn, and compare it with scikit-learn itself.
 
-Trains an ``MLPClassifier`` on the digits that ship with cnatool, writes what its layers give into a
-store through the writing API, exports it with skl2onnx, dumps and scores the export, and compares
-the two. Needs skl2onnx. Writes ``OUTPUT/sklearn.zarr``, ``OUTPUT/skl2onnx.onnx`` and
+Trains an ``MLPClassifier`` on the digits that ship with cnatool, writes the outputs of its layers
+to a store through the writing API, exports it with skl2onnx, dumps and scores the export, and
+compares the two. Needs skl2onnx. Writes ``OUTPUT/sklearn.zarr``, ``OUTPUT/skl2onnx.onnx`` and
 ``OUTPUT/skl2onnx.zarr``.
 """
 
@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 import skl2onnx
-from recipes import DIGITS, batches, dump_and_compare
+from recipes import DIGITS, dump_and_compare, read_batches
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.neural_network import MLPClassifier
 
 import cnatool
 
 
-def prepared(raw: Any) -> Any:
-    """Make what the network takes, as the dump does by itself."""
+def prepare(raw: Any) -> Any:
+    """Convert raw images to the input of the network, as the dump does."""
     return raw.reshape(len(raw), -1).astype(np.float32) / np.float32(255)
 
 
 def record(network: MLPClassifier, path: Path) -> None:
-    """Write every layer's result into a store."""
+    """Write the output of every layer to a store."""
     names = [f"layer{number}" for number in range(1, len(network.coefs_) + 1)]
     layers = [cnatool.Layer(name, operator="Gemm", output=name == names[-1]) for name in names]
     with cnatool.create_store(
@@ -38,13 +38,13 @@ def record(network: MLPClassifier, path: Path) -> None:
         weights=dict(zip(names, (w.T for w in network.coefs_), strict=True)),
         overwrite=True,
     ) as store:
-        for split, parts in batches().items():
+        for split, parts in read_batches().items():
             for raw, labels in parts:
-                values, results = prepared(raw), {}
+                values, results = prepare(raw), {}
                 for name, w, b in zip(names, network.coefs_, network.intercepts_, strict=True):
                     results[name] = (values @ w + b).astype(np.float32)
                     values = np.maximum(results[name], 0)
-                probabilities = network.predict_proba(prepared(raw)).astype(np.float32)
+                probabilities = network.predict_proba(prepare(raw)).astype(np.float32)
                 store.append(
                     split,
                     inputs=raw,
@@ -62,7 +62,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     data = np.load(DIGITS / "train.npz")
     network = MLPClassifier((64, 32), max_iter=200, random_state=0)
-    network.fit(prepared(data["x"]), data["y"])
+    network.fit(prepare(data["x"]), data["y"])
     recorded = options.output / "sklearn.zarr"
     record(network, recorded)
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipes import DIGITS, batches, dump_and_compare
+from recipes import DIGITS, dump_and_compare, read_batches
 from torch import nn
 
 from cnatool.recorders.torch import record
 
-# Whether of the newer exporter, and its options.
+# Whether to use the newer exporter, and its options.
 RECIPES: dict[str, tuple[bool, dict[str, Any]]] = {
     "folded": (False, {}),
     "kept": (False, {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}),
@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[bool, dict[str, Any]]] = {
 
 
 class Network(nn.Module):
-    """A convolution, a residual block, and a linear layer on its averages."""
+    """A convolution, a residual block, and a linear layer on the channels' means."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,22 +40,22 @@ class Network(nn.Module):
         self.classes = nn.Linear(16, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give logits of pictures, (n, 1, 8, 8)."""
+        """Compute the logits of images, (n, 1, 8, 8)."""
         x = torch.relu(self.stem_bn(self.stem(x)))
         y = self.two_bn(self.two(torch.relu(self.one_bn(self.one(x)))))
         logits: torch.Tensor = self.classes(torch.relu(x + y).mean(dim=(2, 3)))
         return logits
 
 
-def prepared(raw: Any) -> torch.Tensor:
-    """Make what the network takes, as the dump does by itself."""
+def prepare(raw: Any) -> torch.Tensor:
+    """Convert raw images to the input of the network, as the dump does."""
     return torch.from_numpy(raw).unsqueeze(1) / 255
 
 
 def train(network: nn.Module, epochs: int) -> None:
-    """Train by Adam."""
+    """Train with Adam."""
     data = np.load(DIGITS / "train.npz")
-    x, y = prepared(data["x"]), torch.from_numpy(data["y"])
+    x, y = prepare(data["x"]), torch.from_numpy(data["y"])
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(epochs):
         for rows in torch.randperm(len(x)).split(64):
@@ -65,14 +65,14 @@ def train(network: nn.Module, epochs: int) -> None:
 
 
 def export(network: nn.Module, path: Path, *, dynamo: bool, options: dict[str, Any]) -> None:
-    """Export with the batch axis free."""
+    """Export with a free batch axis."""
     if dynamo:
         options = options | {"dynamic_shapes": ({0: torch.export.Dim("n")},), "verbose": False}
     else:
         names = {"input_names": ["x"], "output_names": ["logits"]}
         options = options | names | {"dynamic_axes": {"x": {0: "n"}, "logits": {0: "n"}}}
     with warnings.catch_warnings():
-        # The older exporter says that it is the older one.
+        # The older exporter warns that it is deprecated.
         warnings.simplefilter("ignore")
         example = torch.zeros(2, 1, 8, 8)
         torch.onnx.export(network.eval(), (example,), str(path), dynamo=dynamo, **options)
@@ -89,12 +89,12 @@ def main() -> None:
     network = Network()
     train(network, options.epochs)
     recorded = options.output / "torch.zarr"
-    record(network, recorded, batches(), prepare=prepared, keep="activations", overwrite=True)
-    for name, (dynamo, how) in RECIPES.items():
+    record(network, recorded, read_batches(), prepare=prepare, keep="activations", overwrite=True)
+    for name, (dynamo, arguments) in RECIPES.items():
         path = options.output / f"{name}.onnx"
-        export(network, path, dynamo=dynamo, options=how)
+        export(network, path, dynamo=dynamo, options=arguments)
         dump_and_compare(path, recorded)
-        # Only where BatchNorm was kept is there a convolution's own result.
+        # Only if BatchNorm is kept does the model have the output of the convolution itself.
         dump_and_compare(path, recorded, convention="reference")
 
 

@@ -1,8 +1,7 @@
 """Write a store from JAX through the writing API, for which no exporter is needed.
 
-Trains a small network on the digits that ship with cnatool and records what its layers give;
-with Flax it is the same, with ``capture_intermediates=True`` where the layers' results are gathered
-here. Needs JAX, and says so where it is not installed. Writes ``OUTPUT/jax.zarr``.
+Trains a small network on the digits that ship with cnatool, and records the outputs of its layers.
+With Flax, ``capture_intermediates=True`` collects them. Needs JAX. Writes ``OUTPUT/jax.zarr``.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recipes import DIGITS, batches
+from recipes import DIGITS, read_batches
 
 import cnatool
 
@@ -35,12 +34,12 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
 
     def layers(weights: Any, x: Any) -> dict[str, Any]:
-        """Give what every linear layer gives, by name."""
-        found = {}
+        """Compute the output of every linear layer, by name."""
+        outputs = {}
         for name, (w, b) in zip(NAMES, weights, strict=True):
-            found[name] = x @ w + b
-            x = jax.nn.relu(found[name])
-        return found
+            outputs[name] = x @ w + b
+            x = jax.nn.relu(outputs[name])
+        return outputs
 
     def loss(weights: Any, x: Any, y: Any) -> Any:
         scores = jax.nn.log_softmax(layers(weights, x)["logits"])
@@ -69,10 +68,10 @@ def main() -> None:
         initial_weights={name: w.T for name, (w, _) in zip(NAMES, initial, strict=True)},
         overwrite=True,
     ) as store:
-        for split, parts in batches().items():
+        for split, parts in read_batches().items():
             for raw, labels in parts:
-                found = run(weights, raw.reshape(-1, 64) / np.float32(255))
-                arrays = {name: np.asarray(value) for name, value in found.items()}
+                outputs = run(weights, raw.reshape(-1, 64) / np.float32(255))
+                arrays = {name: np.asarray(value) for name, value in outputs.items()}
                 logits = arrays.pop("logits")
                 store.append(split, inputs=raw, labels=labels, outputs=logits, activations=arrays)
     for name, split in cnatool.score(path).splits.items():

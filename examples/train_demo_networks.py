@@ -1,9 +1,9 @@
 """Train the small networks of `cnatool demo` on its digits, and export them at several epochs.
 
-Four runs. Three are the same perceptron, trained by SGD, by Adam, and by SGD on labels half of
-which are drawn at random; the fourth is a small convolutional network. The seeds are 0, 1, 2 and 3
-in this order: neither they nor the networks were chosen by what they score. On the same machine
-with the same PyTorch, the weights are the same each time.
+There are four runs. Three train the same perceptron, with SGD, with Adam, and with SGD on labels
+half of which are random; the fourth trains a small convolutional network. The seeds are 0, 1, 2 and
+3 in this order: neither they nor the networks were chosen by their scores. On the same machine with
+the same PyTorch, the weights are the same each time.
 
     python examples/train_demo_networks.py [--output FOLDER] [--until EPOCH] [--seed FIRST]
 """
@@ -31,8 +31,8 @@ CLASSES = 10
 OPSET = 18
 
 
-def perceptron() -> nn.Module:
-    """Three hidden layers of 48."""
+def build_perceptron() -> nn.Module:
+    """Build three hidden layers of 48 units."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(64, 48),
@@ -45,8 +45,8 @@ def perceptron() -> nn.Module:
     )
 
 
-def convolutional() -> nn.Module:
-    """Three convolutions, the first two followed by pooling."""
+def build_convnet() -> nn.Module:
+    """Build three convolutions, the first two followed by pooling."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.ReLU(),
@@ -61,19 +61,19 @@ def convolutional() -> nn.Module:
     )
 
 
-def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD with momentum."""
+def make_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make SGD with momentum."""
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
 
 
-def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam with its usual step."""
+def make_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make Adam with its default step."""
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network, what trains it, and the share of its training labels drawn at random."""
+    """A network, its optimizer, and the share of its training labels that are random."""
 
     network: Callable[[], nn.Module]
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -81,63 +81,52 @@ class Run:
 
 
 RUNS = {
-    "sgd": Run(perceptron, sgd),
-    "adam": Run(perceptron, adam),
-    "noisy-labels": Run(perceptron, sgd, random_labels=0.5),
-    "conv": Run(convolutional, adam),
+    "sgd": Run(build_perceptron, make_sgd),
+    "adam": Run(build_perceptron, make_adam),
+    "noisy-labels": Run(build_perceptron, make_sgd, random_labels=0.5),
+    "conv": Run(build_convnet, make_adam),
 }
 
 
 def train(name: str, run: Run, seed: int, folder: Path, until: int) -> None:
-    """Train one run and export it at each of `EPOCHS` up to `until`.
+    """Train one run and export it as ``<name>-epoch<EEE>.onnx`` at each of `EPOCHS`.
 
-    Parameters
-    ----------
-    name : str
-        Of the run, and so of the files: ``<name>-epoch<EEE>.onnx``.
-    run : Run
-        What to train.
-    seed : int
-        Of everything random: first weights, order of samples, labels.
-    folder : Path
-        Where the files go.
-    until : int
-        The last epoch.
+    `seed` decides initial weights, order of samples and random labels; `until` is the last epoch.
     """
     torch.manual_seed(seed)
     network = run.network()
-    inputs, labels = digits()
-    labels = with_random_labels(labels, run.random_labels)
+    inputs, labels = read_digits()
+    labels = randomise_labels(labels, run.random_labels)
     optimizer = run.optimizer(network.parameters())
     for epoch in range(until + 1):
         if epoch:
-            one_epoch(network, optimizer, inputs, labels)
+            train_epoch(network, optimizer, inputs, labels)
         if epoch in EPOCHS:
             export(network, folder / f"{name}-epoch{epoch:03}.onnx")
 
 
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the training pictures as `cnatool dump` feeds them, divided by 255, and their labels."""
+def read_digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the training images as `cnatool dump` feeds them, divided by 255, and their labels."""
     with np.load(DATA / "digits" / "train.npz", allow_pickle=False) as arrays:
         inputs = torch.from_numpy(arrays["x"]).unsqueeze(1).float() / 255
         return inputs, torch.from_numpy(arrays["y"])
 
 
-def with_random_labels(labels: torch.Tensor, share: float) -> torch.Tensor:
-    """Draw this share of the labels anew from all classes, the right one among them."""
+def randomise_labels(labels: torch.Tensor, share: float) -> torch.Tensor:
+    """Replace this share of the labels by random ones from all classes."""
     replaced = torch.randperm(len(labels))[: round(share * len(labels))]
     labels = labels.clone()
     labels[replaced] = torch.randint(CLASSES, replaced.shape)
     return labels
 
 
-def one_epoch(
+def train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: torch.Tensor,
     labels: torch.Tensor,
 ) -> None:
-    """Go through all samples once, in a new order."""
+    """Train on all samples once, in random order."""
     network.train()
     for rows in torch.randperm(len(inputs)).split(BATCH):
         optimizer.zero_grad()
@@ -159,8 +148,7 @@ def export(network: nn.Module, path: Path) -> None:
         verbose=False,
     )
     model = program.model_proto
-    # The exporter notes beside each node which source line it came from, with the path of the
-    # machine that trained it.
+    # The exporter records the source line of each node, with a path of this machine.
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (model, graph, *graph.node, *values):
@@ -177,13 +165,13 @@ def main() -> None:
     parser.add_argument("--until", type=int, default=EPOCHS[-1], metavar="EPOCH")
     parser.add_argument("--seed", type=int, default=0, metavar="FIRST")
     arguments = parser.parse_args()
-    # Sums in another order round differently: one thread makes the weights the same each time.
+    # Sums in another order round differently, so several threads would vary the weights.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    # Else each export reports that torchvision, which is not needed, is not there.
+    # Otherwise each export reports that torchvision, which is not needed, is missing.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    # A seed a run: with one for all, the perceptrons would be one network at epoch 0.
+    # One seed per run: otherwise, the perceptrons would be the same network at epoch 0.
     for seed, (name, run) in enumerate(RUNS.items(), arguments.seed):
         train(name, run, seed, arguments.output, arguments.until)
         print(name)

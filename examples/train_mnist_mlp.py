@@ -1,4 +1,4 @@
-"""Train a perceptron on MNIST, 784-500-500-500-10, and export it at several points of training.
+"""Train a perceptron on MNIST, 784-500-500-500-10, and export it at several steps of training.
 
 Needs PyTorch and MNIST's four IDX files. Writes ``OUTPUT/mnist-step<SSSSS>.onnx``.
 """
@@ -41,7 +41,7 @@ def export(network: nn.Module, path: Path) -> None:
 
 
 def main() -> None:
-    """Train by plain SGD, and export at each of `STEPS`."""
+    """Train with SGD without momentum, and export at each of `STEPS`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mnist", type=Path, help="folder with train-images-idx3-ubyte.gz, …")
     parser.add_argument("-o", "--output", type=Path, default=Path())

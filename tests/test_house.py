@@ -24,7 +24,7 @@ SPEAKING = {
 APART = {"campaigns", "fixtures", "integration", "support"}
 # Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
 OPTIONS_NAMED = {
-    *("_util", "backend", "data", "dumping", "records", "schemas", "scoring", "store"),
+    *("_util", "backend", "data", "records", "schemas", "store"),
 }
 GIVING = {
     *("_util", "backend", "cli", "data", "errors", "layers", "recorders", "recording", "records"),

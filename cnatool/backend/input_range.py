@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.nodes import attributes
+from cnatool.backend.graph.nodes import attributes, operator_set
 from cnatool.backend.session import RunOptions, Session
 from cnatool.errors import CnatoolError
 
@@ -38,34 +38,10 @@ _UNIT = 1.01
 # Larger inputs are not run.
 _MOST_ELEMENTS = 1 << 26
 
-_ONE_INPUT = frozenset(
-    {
-        "AveragePool",
-        "Cast",
-        "CastLike",
-        "CenterCropPad",
-        "DepthToSpace",
-        "Dropout",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GlobalAveragePool",
-        "Identity",
-        "ImageScaler",
-        "MaxPool",
-        "Pad",
-        "Reshape",
-        "Resize",
-        "Scaler",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Upsample",
-    }
+_ONE_INPUT = operator_set(
+    "AveragePool Cast CastLike CenterCropPad DepthToSpace Dropout Expand Flatten Gather "
+    "GlobalAveragePool Identity ImageScaler MaxPool Pad Reshape Resize Scaler Slice "
+    "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Upsample"
 )
 _SUMS = frozenset({"Add", "Concat", "Sub", "Sum"})
 _LINEAR = frozenset({"Conv", "Gemm", "MatMul"})

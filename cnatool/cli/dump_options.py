@@ -24,15 +24,11 @@ class _Spelling:
     """How the command line spells an option, where that does not follow from the record."""
 
     metavar: str | None = None
-    type: Any = None
+    type: Any = None  # a dict is read from KEY=VALUE words
     flag: str | None = None
     min: int | None = None
     help: str = ""
     read: Callable[[Any], Any] = lambda value: value
-
-
-def _read_pairs(option: str, form: str = "KEY=VALUE") -> Callable[[list[str]], dict[str, str]]:
-    return lambda words: key_values(option, words, form)
 
 
 def read_constants(words: Sequence[str]) -> dict[str, Any]:
@@ -117,9 +113,7 @@ def _read_numbers(option: str) -> Callable[[str], tuple[float, ...]]:
 _make_enum: Callable[..., Any] = StrEnum
 _TYPES = {"int": int, "float": float, "str": str, "str | Path": Path}
 _SPELLINGS = {
-    "splits": _Spelling(
-        "NAME=PATH", list[str], "--split", read=_read_pairs("--split", "NAME=PATH")
-    ),
+    "splits": _Spelling("NAME=PATH", dict, "--split"),
     "format": _Spelling("NAME"),
     "labels": _Spelling("NAME"),
     "label_offset": _Spelling("N"),
@@ -127,9 +121,7 @@ _SPELLINGS = {
     "holdout": _Spelling("SHARE"),
     "seed": _Spelling("N", min=0),
     "limit": _Spelling("N", min=1),
-    "inputs": _Spelling(
-        "INPUT=ARRAY", list[str], "--input", read=_read_pairs("--input", "INPUT=ARRAY")
-    ),
+    "inputs": _Spelling("INPUT=ARRAY", dict, "--input"),
     "constants": _Spelling(
         "INPUT=VALUE",
         list[str],
@@ -151,7 +143,7 @@ _SPELLINGS = {
     "statistics": _Spelling("NAME|all", list[str]),
     "inputs_from": _Spelling("STORE"),
     "initial_model": _Spelling("FILE"),
-    "tags": _Spelling("KEY=VALUE", list[str], "--tag", read=_read_pairs("--tag")),
+    "tags": _Spelling("KEY=VALUE", dict, "--tag"),
     "batch_size": _Spelling("N", min=1),
     "provider": _Spelling("NAME"),
     "threads": _Spelling("N", min=0),
@@ -216,7 +208,7 @@ def _parameters(declared: Field[Any], panel: str | None) -> Iterator[inspect.Par
     spelling, words = _SPELLINGS.get(declared.name, _Spelling()), choices_of(declared)
     summary, default = declared.metadata["summary"], declared.default
     flag = spelling.flag or f"--{declared.name.replace('_', '-')}"
-    annotation = spelling.type
+    annotation = list[str] if spelling.type is dict else spelling.type
     if isinstance(default, bool):
         annotation = bool
     elif annotation is not None:
@@ -278,9 +270,7 @@ def _with_options(text: str) -> str:
 def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Read the values of options that were given."""
     options = {
-        name: _SPELLINGS.get(name, _Spelling()).read(
-            value.value if isinstance(value, StrEnum) else value
-        )
+        name: _read_value(name, value)
         for name, value in given.items()
         if value not in (None, []) and not name.startswith("flatness")
     }
@@ -292,6 +282,13 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
             measured=given["flatness"],
         )
     return options
+
+
+def _read_value(name: str, value: Any) -> Any:
+    spelling = _SPELLINGS.get(name, _Spelling())
+    if spelling.type is dict:
+        return key_values(str(spelling.flag), value, str(spelling.metavar))
+    return spelling.read(value.value if isinstance(value, StrEnum) else value)
 
 
 def _read_flatness(settings: dict[str, Any], seed: int, *, measured: bool) -> Any:

@@ -1,7 +1,7 @@
-"""The demo: small networks, each at several epochs of training, dumped and scored over digits.
+"""The demo: small networks at several epochs of training, dumped and scored over digits.
 
-Networks and digits lie in ``data``. `examples/train_demo_networks.py` and
-`examples/convert_digits.py` wrote them, so that the demo needs no training framework.
+The networks and digits in ``data`` were written by `examples/train_demo_networks.py` and
+`examples/convert_digits.py`; the demo needs no training framework.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from cnatool.metrics.estimate import Cna, Estimate, ResampledEstimate
     from cnatool.scoring.results import ScoreResult, SplitResult
 
-__all__ = ["CONVENTION", "MEASURES", "DemoCorrelation", "DemoRow", "correlations", "run_demo"]
+__all__ = ["CONVENTION", "MEASURES", "DemoCorrelation", "DemoRow", "correlate_measures", "run_demo"]
 
 CONVENTION = "paper"
-# The demo's tables have no room for them, and most of the time would be theirs.
+# The tables of the demo do not show intervals, which would take most of the time.
 _WITHOUT_INTERVALS = {"resamples": "0", "area_resamples": "0", "permutations": "0"}
-# Each run differs from another one in one of these alone.
+# Each run differs from another in only one of these.
 _HYPERPARAMETERS = {
     run: {"architecture": architecture, "optimizer": optimizer, "random_labels": share}
     for run, architecture, optimizer, share in (
@@ -38,16 +38,16 @@ _HYPERPARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class DemoRow:
-    """One network: a run at one of its epochs, its store, and what the store scores.
+    """One network: a run at one of its epochs, its store, and its score.
 
     Attributes
     ----------
     run : str
         Name of the run.
     epoch : int
-        Epochs of training behind it.
+        Epochs of training.
     store : Path
-        Where its activation sums were stored.
+        Store of its activation sums.
     score : ScoreResult
         Splits ``train`` and ``test``, by the convention `CONVENTION`, without intervals.
     """
@@ -70,9 +70,9 @@ class DemoRow:
 
 @dataclass(frozen=True, slots=True)
 class DemoCorrelation:
-    """How a measure and test accuracy go together over some of the networks.
+    """Correlation of a measure with test accuracy over some of the networks.
 
-    No interval comes with it: epochs of one run are not independent.
+    It has no interval, since epochs of one run are not independent.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class DemoCorrelation:
     run : str or None
         The run, or None for all networks.
     networks : int
-        Networks that have both numbers; the others are left out.
+        Networks that have both numbers.
     pearson, spearman : Estimate
         The coefficients.
     """
@@ -112,7 +112,7 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     folder : Path
         An existing folder. Stores of the same names in it are replaced.
     observer : Observer
-        Told of the progress through all networks together.
+        Receives the progress through all networks together.
 
     Returns
     -------
@@ -122,9 +122,9 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     Raises
     ------
     NotAStoreError
-        If something that is no store has a store's name in `folder`.
+        If something that is not a store has a store's name in `folder`.
     StoreWriteError
-        If the disk is full or refuses.
+        If a store cannot be written.
     """
     from cnatool.data.detect import open_source
     from cnatool.data.splits import find_splits
@@ -139,9 +139,9 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
         samples = sum(open_source(split).rows for split in splits.values())
         stores = {model: folder / f"{model.stem}.zarr" for model in models}
         for store in stores.values():
-            # Before the first one is replaced.
+            # All are checked before the first one is replaced.
             check_free(store, overwrite=True)
-        progress = _Together(observer, f"{len(models)} networks", len(models) * samples)
+        progress = _TotalProgress(observer, f"{len(models)} networks", len(models) * samples)
         for model, path in stores.items():
             run, _, epoch = model.stem.rpartition("-epoch")
             dumped = dump(
@@ -158,28 +158,17 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
     return rows
 
 
-def correlations(rows: Sequence[DemoRow]) -> list[DemoCorrelation]:
-    """Correlate each measure with test accuracy, over all networks and within each run.
-
-    Parameters
-    ----------
-    rows : sequence of DemoRow
-        What `run_demo` returned.
-
-    Returns
-    -------
-    list of DemoCorrelation
-        Measure by measure; for each, all networks and then every run.
-    """
+def correlate_measures(rows: Sequence[DemoRow]) -> list[DemoCorrelation]:
+    """Correlate each measure with test accuracy, over all networks and within each run."""
     runs = dict.fromkeys(row.run for row in rows)
     return [
-        _correlated(measure, run, [row for row in rows if run in (None, row.run)])
+        _correlate(measure, run, [row for row in rows if run in (None, row.run)])
         for measure in MEASURES
         for run in (None, *runs)
     ]
 
 
-def _correlated(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoCorrelation:
+def _correlate(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoCorrelation:
     from cnatool.metrics.correlation import pearson, spearman
     from cnatool.metrics.estimate import Estimate
 
@@ -202,8 +191,8 @@ def _correlated(measure: str, run: str | None, rows: Sequence[DemoRow]) -> DemoC
     )
 
 
-class _Together:
-    """Makes one progress of many dumps, one after the other, and drops what each has to say."""
+class _TotalProgress:
+    """Observer that adds up the progress of consecutive dumps, and ignores their notes."""
 
     def __init__(self, observer: Observer, name: str, rows: int) -> None:
         self._observer = observer

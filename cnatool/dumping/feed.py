@@ -174,7 +174,7 @@ def _plan_input(
     if fed is not raw and options.layout is not None:
         # The layout of the stored arrays; images are height, width, channels by now.
         options = replace(options, layout=options.layout.rpartition("->")[2])
-    # Of a model that declares no shape every axis is free.
+    # Every axis is free in a model that declares no shape.
     model_input = (
         replace(target, dims=(None,) * (1 + len(fed.shape))) if target.dims is None else target
     )

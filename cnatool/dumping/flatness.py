@@ -53,7 +53,7 @@ def measure_flatness(plan: DumpPlan) -> FlatnessRecord | None:
     try:
         return _Measurement(plan, asked.settings).record()
     except Exception as error:
-        # A dump must not fail of what the runtime meets here.
+        # An unforeseen failure of the runtime must not end the dump.
         known = isinstance(error, CnatoolError)
         reason = str(error) if known else f"it cannot be measured ({type(error).__name__}: {error})"
         plan.observer.note(f"flatness is not measured: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -130,13 +131,10 @@ def _run_block(
 def _with_advice(error: BackendError, plan: DumpPlan) -> BackendError:
     """Add the batch size that the probe ran with to an error of the runtime."""
     probed = len(plan.probed.samples)
-    if plan.bound is not None or plan.schedule.batch <= probed or _names_batch_size(error):
+    named = re.search("batch[-_]size", str(error))
+    if plan.bound is not None or plan.schedule.batch <= probed or named:
         return error
     return BackendError(f"{error} It ran with {probed} samples, so `batch_size={probed}` may do.")
-
-
-def _names_batch_size(error: BackendError) -> bool:
-    return any(name in str(error) for name in ("batch_size", "--batch-size"))
 
 
 def _compared(blocks: Iterable[Block], same: SampleComparison) -> Generator[Block]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool._util.observer import Progress
-    from cnatool.metrics.convention import CnaForm, IntervalForm
+    from cnatool.metrics.convention import CnaForm, ConventionFields
     from cnatool.metrics.estimate import Correlation, PStatistic
 
 _Vector: TypeAlias = "NDArray[np.float64]"
@@ -50,36 +50,29 @@ _FLAT = 1e-12  # of the variance of the whole split: a resample with less is con
 def cna(
     alpha: NDArray[np.float64],
     beta: NDArray[np.float64],
+    fields: ConventionFields,
     *,
-    form: CnaForm,
-    window: int,
-    interval: IntervalForm,
-    level: float,
-    resamples: int,
-    permutations: int,
-    seed: int,
-    stream: int,
+    stream: int = 0,
     progress: Progress = ignore_progress,
 ) -> Cna:
-    """Return CNA in one of its forms, with its interval and the p-value of a permutation test.
+    """Return CNA in a convention's form, with its interval and the p-value of a permutation test.
 
     `alpha` and `beta` are (n,) float64 arrays. The interval is Fisher's, or that of resamples:
-    their percentiles, for ``smoothed`` their deviation around the value. 0 `resamples` or
-    `permutations` give no bootstrap interval and no p-value. `stream` numbers the split, as of
-    `resample_counts`. Undefined, with the reason, as the form's own function is.
+    their percentiles, for ``smoothed`` their deviation around the value. `stream` numbers the
+    split, as of `resample_counts`. Undefined, with the reason, as the form's own function is.
     """
-    shape = _FORMS[form]
-    correlation = shape.value(alpha, beta, window, level)
+    shape, level, seed = _FORMS[fields.cna], fields.level, fields.resample_seed
+    correlation = shape.value(alpha, beta, fields.window, level)
     if correlation.value is None:
         return Cna(None, reason=correlation.reason)
     edges, reason = correlation.interval, None
-    if interval == "bootstrap":
+    if fields.interval == "bootstrap":
         edges, reason = None, "no resamples are drawn"
-        if resamples:
-            statistic = shape.prepare(alpha, beta, window)
+        if fields.resamples:
+            statistic = shape.prepare(alpha, beta, fields.window)
             values = resample(
                 partial(_drawn, statistic, alpha.size, seed, stream),
-                resamples,
+                fields.resamples,
                 part=ROWS,
                 progress=progress,
             )
@@ -87,11 +80,11 @@ def cna(
     elif edges is None:
         reason = shape.without_fisher
     test = Cna(correlation.value, edges, reason, correlation.interval)
-    if not permutations:
+    if not fields.permutations:
         return test
     scores = _SCORES[shape.tested]
     p_value, done = independence_test(
-        scores(alpha), scores(beta), permutations=permutations, seed=seed
+        scores(alpha), scores(beta), permutations=fields.permutations, seed=seed
     )
     return msgspec.structs.replace(
         test,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from cnatool.metrics.convention import MarginForm
+    from cnatool.metrics.convention import ConventionFields, MarginForm
     from cnatool.metrics.performance import OutputKind
 
 _SUM_TOLERANCE = 1e-3  # a float16 softmax over many classes is this far from 1
@@ -108,50 +108,35 @@ class MarginColumns:
 
 
 def margin_estimate(
-    rows: NDArray[np.float64],
-    *,
-    form: MarginForm,
-    kind: OutputKind,
-    fraction: float,
-    seed: int,
-    percentile: float,
-    batch: int,
+    rows: NDArray[np.float64], kind: OutputKind, fields: ConventionFields
 ) -> Estimate:
     """Return γ of a split from the `margin_rows` of all its rows, made for the same form.
 
-    ``paper``: the greatest margin, in probabilities, of a random `fraction` of the split. All
-    others are in logits: a percentile, the least, the mean or the median, or what the released code
-    returns for batches of `batch` rows. `rows` needs no second column for forms other than
-    ``reference`` if that is finite.
+    ``paper``: the greatest margin, in probabilities, of a random fraction of the split. All others
+    are in logits: a percentile, the least, the mean or the median, or what the released code
+    returns. `rows` needs no second column for forms other than ``reference`` if that is finite.
 
     Undefined, with the reason, for no samples, for outputs that are not finite, and for a form in
     logits of a model that outputs probabilities.
     """
     if not len(rows):
         return Estimate.undefined("a margin needs at least one sample, and there is none")
-    if kind == "probabilities" and form != "paper":
+    if kind == "probabilities" and fields.margin != "paper":
         return Estimate.undefined(
-            f"the margin {form!r} is taken from logits, and the model outputs probabilities"
+            f"the margin {fields.margin!r} needs logits, and the model outputs probabilities"
         )
     finite = np.isfinite(rows)
     if not finite.all():
         broken = len(rows) - int(np.count_nonzero(finite.all(axis=1)))
         return Estimate.undefined(f"the outputs are not finite for {broken} of {len(rows)} samples")
-    return Estimate(float(_FORMS[form](rows, _Settings(fraction, seed, percentile, batch))))
+    return Estimate(float(_FORMS[fields.margin](rows, fields)))
 
 
-class _Settings(NamedTuple):
-    fraction: float
-    seed: int
-    percentile: float
-    batch: int
-
-
-def _paper(rows: NDArray[np.float64], settings: _Settings) -> float:
+def _paper(rows: NDArray[np.float64], fields: ConventionFields) -> float:
     """γ = max γ_i over a random subset of the split."""
     n = len(rows)
-    size = max(1, round(settings.fraction * n))
-    return float(rows[_drawn(n, size, settings.seed), 0].max())
+    size = max(1, round(fields.margin_fraction * n))
+    return float(rows[_drawn(n, size, fields.margin_seed), 0].max())
 
 
 @lru_cache(maxsize=1)
@@ -160,7 +145,7 @@ def _drawn(n: int, size: int, seed: int) -> NDArray[np.int64]:
     return drawn
 
 
-def _reference(rows: NDArray[np.float64], settings: _Settings) -> float:
+def _reference(rows: NDArray[np.float64], fields: ConventionFields) -> float:
     """γ of the released code, which overwrites a batch row by row and looks at all of it each time.
 
     Row i of a batch of B is seen i times as it was, s[y] − max_j s[j], and B − i times with its
@@ -168,10 +153,12 @@ def _reference(rows: NDArray[np.float64], settings: _Settings) -> float:
     """
     gamma, overwritten = rows.T
     row = np.arange(len(rows))
-    place = row % settings.batch
-    batch = np.minimum(settings.batch, len(rows) - (row - place))  # the last may be shorter
+    place = row % fields.margin_batch
+    batch = np.minimum(fields.margin_batch, len(rows) - (row - place))  # the last may be shorter
     values = np.concatenate([np.minimum(gamma, 0), overwritten])
-    return _weighted_percentile(values, np.concatenate([place, batch - place]), settings.percentile)
+    return _weighted_percentile(
+        values, np.concatenate([place, batch - place]), fields.margin_percentile
+    )
 
 
 def _weighted_percentile(
@@ -187,12 +174,12 @@ def _weighted_percentile(
     return float(low + (high - low) * (position - index))
 
 
-_FORMS: Mapping[str, Callable[[NDArray[np.float64], _Settings], float]] = {
+_FORMS: Mapping[MarginForm, Callable[[NDArray[np.float64], ConventionFields], float]] = {
     "paper": _paper,
     # q = 5: Neyshabur; q = 10: Jiang et al. 2019.
-    "percentile": lambda rows, settings: float(np.percentile(rows[:, 0], settings.percentile)),
+    "percentile": lambda rows, fields: float(np.percentile(rows[:, 0], fields.margin_percentile)),
     "reference": _reference,
-    "min": lambda rows, settings: float(rows[:, 0].min()),
-    "mean": lambda rows, settings: float(rows[:, 0].mean()),
-    "median": lambda rows, settings: float(np.median(rows[:, 0])),
+    "min": lambda rows, fields: float(rows[:, 0].min()),
+    "mean": lambda rows, fields: float(rows[:, 0].mean()),
+    "median": lambda rows, fields: float(np.median(rows[:, 0])),
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
 
-_BESIDE = 60  # pixels of the axis, its labels and the space between two panels
+_SPACING = 60  # pixels of the axis, its labels and the space between two panels
 PERCENT = {"format": "~%"}
 
 
@@ -139,21 +139,21 @@ def page(
     caption: Iterable[str],
     options: Options,
     *,
-    beside: float = _BESIDE,
+    spacing: float = _SPACING,
     **resolve: Any,
 ) -> Chart:
     """Arrange panels in rows, with a title and a caption above them.
 
-    `beside` is the space between two panels in pixels, and `resolve` that of `concat_panels`.
+    `spacing` is the space between two panels in pixels, and `resolve` that of `concat_panels`.
     """
     columns = min(columns, len(panels))
     chart = concat_panels(panels, columns, **resolve)
-    return finish(chart, title, caption, width=panels_width(columns, options, beside))
+    return finish(chart, title, caption, width=panels_width(columns, options, spacing))
 
 
-def panels_width(columns: int, options: Options, beside: float = _BESIDE) -> float:
+def panels_width(columns: int, options: Options, spacing: float = _SPACING) -> float:
     """Return the width of so many panels with what is between them, in pixels."""
-    return columns * options.width + (columns - 1) * beside
+    return columns * options.width + (columns - 1) * spacing
 
 
 def finish(chart: Chart, title: str, caption: Iterable[str], *, width: float) -> Chart:

@@ -53,13 +53,12 @@ def score(
     convention : {"paper", "reference", "legacy"}
         Which definitions to follow.
     overrides : mapping of str to object
-        Fields of the convention to set, typed or as one writes them for ``--set``.
+        Fields of the convention to set, typed or as text: ``{"bins": 64}`` or ``{"bins": "64"}``.
     output : str, optional
-        The model output that holds the class scores. By default, of those that are no whole
-        numbers, the first that the last layer leads to and that has one score a class.
+        The model output that holds the class scores. By default the first output of floats that
+        the last layer leads to and that has one score per class.
     inputs : str, Path or iterable of these
-        Stores that hold the raw inputs of those that refer to another store for them, where they
-        are not where that says.
+        Stores that hold the raw inputs of others, if they have moved since those were dumped.
 
     Returns
     -------
@@ -68,9 +67,9 @@ def score(
     Raises
     ------
     NotAStoreError, StoreDamagedError
-        If there is no store, or it is broken.
+        If there is no store, or it is damaged.
     MetricError
-        If the store lacks what the convention needs, or refers to raw inputs that are not there.
+        If the store lacks what the convention needs, or refers to raw inputs that are missing.
     UsageError
         If the convention, a field or the output does not exist.
     DataError

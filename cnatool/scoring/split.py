@@ -96,21 +96,14 @@ class ScoredSplit:
 
     def result(self, fields: ConventionFields, stream: int, observer: Observer) -> SplitResult:
         """Compute the scores of the split; random draws come from the stream of this number."""
-        progress = partial(observer.progress, f"interval of CNA, {self.split.name}")
         alpha, beta = self.alpha, self.beta
         no_cna = self.split_beta.no_cna(alpha)
         correlation = cna(
             alpha,
             beta,
-            form=fields.cna,
-            window=fields.window,
-            interval=fields.interval,
-            level=fields.level,
-            resamples=fields.resamples,
-            permutations=fields.permutations,
-            seed=fields.resample_seed,
+            fields,
             stream=stream,
-            progress=progress,
+            progress=partial(observer.progress, f"interval of CNA, {self.split.name}"),
         )
         batches = minibatch_pearson(
             alpha, beta, rows=fields.cna_batch, order=fields.cna_order, seed=fields.resample_seed

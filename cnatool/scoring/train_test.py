@@ -126,19 +126,7 @@ def _margin(splits: Mapping[str, ScoredSplit], fields: ConventionFields) -> Esti
         return Estimate.undefined(f"no split called {fields.margin_split}")
     if split.margins is None or split.kind is None:
         return Estimate.undefined(split.performance_reason or split.scores_reason or "no outputs")
-    return _margin_of(split.margins, split.kind, fields)
-
-
-def _margin_of(rows: NDArray[np.float64], kind: OutputKind, fields: ConventionFields) -> Estimate:
-    return margin_estimate(
-        rows,
-        form=fields.margin,
-        kind=kind,
-        fraction=fields.margin_fraction,
-        seed=fields.margin_seed,
-        percentile=fields.margin_percentile,
-        batch=fields.margin_batch,
-    )
+    return margin_estimate(split.margins, split.kind, fields)
 
 
 def _product(margin: Estimate, area: Estimate) -> Estimate:
@@ -221,4 +209,4 @@ def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
 def _margin_value(
     kind: OutputKind | None, fields: ConventionFields, rows: NDArray[np.float64]
 ) -> float | None:
-    return _margin_of(rows, kind, fields).value if kind is not None and rows.size else None
+    return margin_estimate(rows, kind, fields).value if kind is not None and rows.size else None

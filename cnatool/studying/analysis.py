@@ -1,4 +1,4 @@
-"""How measures go with test accuracy and with the gap, over a frame of networks."""
+"""Correlations of measures with test accuracy and with the gap, over a frame of networks."""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnatool._util.observer import Silent
 from cnatool.errors import MetricError, UsageError
 from cnatool.metrics.cna import cna
-from cnatool.metrics.convention import NO_OVERRIDES, Convention
+from cnatool.metrics.convention import NO_OVERRIDES, NO_RESAMPLES, Convention
 from cnatool.metrics.estimate import Estimate
 from cnatool.scoring.split import finite_or_none
 from cnatool.scoring.split_selection import layer_results
@@ -240,18 +241,7 @@ def _estimate_cna(
     alpha: NDArray[np.float64], beta: NDArray[np.float64], fields: ConventionFields
 ) -> Estimate:
     """Compute CNA without interval and test."""
-    estimate = cna(
-        alpha,
-        beta,
-        form=fields.cna,
-        window=fields.window,
-        interval=fields.interval,
-        level=fields.level,
-        resamples=0,
-        permutations=0,
-        seed=fields.resample_seed,
-        stream=0,
-    )
+    estimate = cna(alpha, beta, msgspec.structs.replace(fields, **NO_RESAMPLES))
     return Estimate(estimate.value, estimate.reason)
 
 

@@ -1,4 +1,4 @@
-"""Which networks a collection holds, where its files are, and its training."""
+"""A collection of networks: its settings, its files and its training."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from datasets import Data, of_kind, read_data, write_data
+from datasets import Data, read_data, vary_data, write_data
 from networks import Exporter
-from training import Run, is_trained, seconds, train
+from training import Run, estimate_seconds, is_trained, train
 
 
 @dataclass(frozen=True)
 class Collection:
-    """All settings of a collection; they are kept beside its results.
+    """The settings of a collection, which are kept with its results.
 
     Attributes
     ----------
     datasets, kinds, networks : tuple of str
         Every combination is trained.
     seeds : int
-        So many times each, with the seeds 0, 1, ….
+        Number of seeds, 0, 1, …, of each combination.
     epochs : tuple of int
-        After which there is a checkpoint.
+        Epochs with a checkpoint.
     rows, test_rows : int or None
         Samples of each split; None for all.
     """
@@ -40,7 +40,7 @@ class Collection:
     test_rows: int | None = None
 
     def runs(self) -> list[Run]:
-        """List the runs; all combinations come once before any comes with a second seed."""
+        """List the runs, all combinations with one seed before those with the next."""
         return [
             Run(dataset, kind, network, seed, self.epochs)
             for seed in range(self.seeds)
@@ -75,16 +75,16 @@ FULL = Collection(
 
 
 class Workplace:
-    """The folder in which a collection is made.
+    """The folder of a collection.
 
     Parameters
     ----------
     folder : Path
         Holds ``models``, ``data``, ``stores`` and ``study``.
     collection : Collection
-        Must be the one that the folder was begun with.
+        Must be the one with which the folder was created.
     folders : dict of str to Path
-        Where datasets are.
+        Folders of the datasets.
     """
 
     def __init__(self, folder: Path, collection: Collection, folders: dict[str, Path]) -> None:
@@ -97,33 +97,33 @@ class Workplace:
         settings = json.dumps(asdict(collection), indent=1) + "\n"
         path = folder / "collection.json"
         if path.exists() and path.read_text() != settings:
-            raise SystemExit(f"{path} is of another collection: name another folder with -o.")
+            raise SystemExit(f"{path} is of another collection: name another folder with --output.")
         path.write_text(settings)
 
     @cached_property
     def models(self) -> Path:
-        """Where networks are, a folder a run."""
+        """Folder of the networks, with one folder per run."""
         return self.folder / "models"
 
     @cached_property
     def stores(self) -> Path:
-        """Where stores are, a folder a run."""
+        """Folder of the stores, with one folder per run."""
         return self.folder / "stores"
 
     @cached_property
     def results(self) -> Path:
-        """Where the small files are that `tables.py` makes tables from."""
+        """Folder of the small files from which `tables.py` makes tables."""
         return self.folder / "results"
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each stage took up to now, all attempts together."""
+        """Time of each stage so far, over all attempts."""
         path = self.folder / "seconds.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add to the time of a stage, however it ends."""
+    def measure_time(self, stage: str) -> Iterator[None]:
+        """Add the time of the body to that of a stage, even if it fails."""
         start = time.perf_counter()
         try:
             yield
@@ -132,40 +132,40 @@ class Workplace:
             spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - start
             (self.folder / "seconds.json").write_text(json.dumps(spent, indent=1) + "\n")
 
-    def data(self, run: Run) -> Data:
-        """Give the data of a run."""
+    def read_data(self, run: Run) -> Data:
+        """Read the data of a run."""
         if run.dataset not in self._read:
             most = self.collection.rows, self.collection.test_rows
             self._read[run.dataset] = read_data(run.dataset, self._folders.get(run.dataset), *most)
-        return of_kind(self._read[run.dataset], run.dataset, run.kind)
+        return vary_data(self._read[run.dataset], run.dataset, run.kind)
 
-    def data_folder(self, run: Run) -> Path:
-        """Write the data of a run where `cnatool dump` reads them, and give that folder."""
+    def write_data(self, run: Run) -> Path:
+        """Write the data of a run for `cnatool dump`, and return their folder."""
         folder = self.folder / "data" / f"{run.dataset}-{run.kind}"
-        write_data(self.data(run), folder)
+        write_data(self.read_data(run), folder)
         return folder
 
     def train_all(self) -> None:
-        """Train what is not trained yet, and say beforehand how long it will take."""
+        """Train the runs that are not trained yet, and print an estimate of the time."""
         runs = [run for run in self.collection.runs() if not is_trained(run, self.models)]
         if not runs:
             return
         each = {
-            (run.dataset, run.network): seconds(run, self.data(run))
+            (run.dataset, run.network): estimate_seconds(run, self.read_data(run))
             for run in {(run.dataset, run.network): run for run in runs}.values()
         }
-        left = sum(each[run.dataset, run.network] for run in runs)
-        print(f"training {len(runs)} runs: about {_duration(left)}", flush=True)
-        judged = done = 0.0
+        total = sum(each[run.dataset, run.network] for run in runs)
+        print(f"training {len(runs)} runs: about {_duration(total)}", flush=True)
+        estimated = done = 0.0
         for number, run in enumerate(runs, start=1):
             start = time.perf_counter()
             exporter = self._exporters.setdefault(
-                (run.dataset, run.network), Exporter(self.data(run).shape)
+                (run.dataset, run.network), Exporter(self.read_data(run).shape)
             )
-            train(run, self.data(run), exporter, self.models)
+            train(run, self.read_data(run), exporter, self.models)
             done += time.perf_counter() - start
-            judged += each[run.dataset, run.network]
-            rest = (left - judged) * done / judged
+            estimated += each[run.dataset, run.network]
+            rest = (total - estimated) * done / estimated
             print(f"{number} of {len(runs)} {run.name}: {_duration(rest)} left", flush=True)
 
 

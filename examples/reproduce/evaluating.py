@@ -1,4 +1,4 @@
-"""From trained networks to results: dumps, scores, studies, pictures, and the small files kept."""
+"""Results of trained networks: dumps, studies, figures, and the small files that are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training import Run, is_trained
 
 import cnatool
 
-# The measures that the tables show, in this order where nothing sorts them.
+# The measures in the tables, in the order of unsorted ones.
 MEASURES = (
     "train.cna",
     "test.cna",
@@ -40,39 +40,36 @@ _KEPT = ("test.accuracy", "test.loss", "gap", *MEASURES)
 _TAGS = ("dataset", "network", "kind", "seed", "run", "epoch")
 _COEFFICIENTS = ("pearson", "spearman", "kendall_b", "quadratic_r2")
 _GOOD = 0.7
-# PyTorch and ONNX Runtime add in different orders: a sample in a thousand may fall on another side.
+# PyTorch and ONNX Runtime sum in different orders: one prediction in a thousand may differ.
 _TOLERATED = 0.001
 _FIGURES = ("bins", "gap", "measures")
 
 
 def dump_all(place: Workplace) -> None:
-    """Dump every checkpoint, with sums instead of activations; stores of equal inputs share them.
-
-    Goes on where it was cut off.
-    """
+    """Dump statistics of every checkpoint, or continue; stores of the same inputs share them."""
     bases: dict[tuple[str, bool], Path] = {}
     runs = place.collection.runs()
     for number, run in enumerate(runs, start=1):
-        data = place.data_folder(run)
+        data = place.write_data(run)
         for epoch in run.epochs:
             store = place.stores / run.name / f"epoch{epoch:03}.zarr"
             store.parent.mkdir(parents=True, exist_ok=True)
             base = bases.setdefault((run.dataset, run.kind == "noise"), store)
             cnatool.dump(
-                run.checkpoint(place.models, epoch),
+                run.checkpoint_path(place.models, epoch),
                 data,
                 store,
                 keep="statistics",
-                initial_model=run.checkpoint(place.models, 0),
+                initial_model=run.checkpoint_path(place.models, 0),
                 inputs_from=None if base == store else base,
-                tags=_tags(run, epoch),
+                tags=_make_tags(run, epoch),
                 resume=True,
             )
         if number % 5 == 0 or number == len(runs):
             print(f"dumped {number} of {len(runs)} runs", flush=True)
 
 
-def _tags(run: Run, epoch: int) -> dict[str, str]:
+def _make_tags(run: Run, epoch: int) -> dict[str, str]:
     return {
         "dataset": run.dataset,
         "network": run.network,
@@ -86,8 +83,8 @@ def _tags(run: Run, epoch: int) -> dict[str, str]:
 def study_all(place: Workplace) -> None:
     """Study all networks, those of more than 70 % test accuracy, and those at the end of training.
 
-    All by the convention `paper`, and CNA by `legacy` too, as the authors' older scripts have it.
-    Writes the small files that `tables.py` makes tables from, and draws.
+    The convention is `paper`, and for CNA also `legacy`, that of the authors' older scripts. Writes
+    the small files from which `tables.py` makes tables, and the figures.
     """
     several = len(place.collection.datasets) > 1
     by = "dataset" if several else "network"
@@ -99,13 +96,13 @@ def study_all(place: Workplace) -> None:
         "above 70 %": networks.filter(good),
         "trained": networks.filter(pl.col("tag.epoch") == str(place.collection.epochs[-1])),
     }
-    found = list(_correlations("all", whole))
+    correlations = list(_list_correlations("all", whole))
     for name, part in subsets.items():
         if part.is_empty():
             continue
-        found += _correlations(name, _studied_again(place, name.split()[0], part, by))
-    again = _studied_again(place, "kinds", networks, "kind")
-    found += [row for row in _correlations("kinds", again) if row["group"] is not None]
+        correlations += _list_correlations(name, _study_part(place, name.split()[0], part, by))
+    again = _study_part(place, "kinds", networks, "kind")
+    correlations += [row for row in _list_correlations("kinds", again) if row["group"] is not None]
     legacy = place.folder / "study-legacy"
     _study(legacy, by, place.stores, "--convention", "legacy")
     folders = {"paper": whole, "legacy": legacy}
@@ -113,15 +110,15 @@ def study_all(place: Workplace) -> None:
     if not others.is_empty():
         folders |= {
             "paper, above 70 %": place.folder / "study-above",
-            "legacy, above 70 %": _studied_again(place, "legacy-above", others, by),
+            "legacy, above 70 %": _study_part(place, "legacy-above", others, by),
         }
     for name, folder in folders.items():
-        rows = (row for row in _correlations("conventions", folder) if row["group"] is None)
-        found += [row | {"group": name} for row in rows if row["measure"] in _OF_CNA]
+        rows = (row for row in _list_correlations("conventions", folder) if row["group"] is None)
+        correlations += [row | {"group": name} for row in rows if row["measure"] in _OF_CNA]
     place.results.mkdir(exist_ok=True)
-    _write_csv(place.results / "correlations.csv", found)
-    _write_csv(place.results / "networks.csv", _rows(networks))
-    _write_csv(place.results / "bins.csv", _bins(whole))
+    _write_csv(place.results / "correlations.csv", correlations)
+    _write_csv(place.results / "networks.csv", _list_networks(networks))
+    _write_csv(place.results / "bins.csv", _list_bins(whole))
     facts = {
         **asdict(place.collection),
         "networks_studied": len(networks),
@@ -129,20 +126,20 @@ def study_all(place: Workplace) -> None:
         "above_70_percent": len(subsets["above 70 %"]),
         "versions": {"cnatool": cnatool.__version__, "torch": torch.__version__.partition("+")[0]},
         "seconds": {stage: round(value) for stage, value in place.seconds.items()},
-        "accuracy_differs_from_pytorch_by": _difference(place, networks),
+        "accuracy_differs_from_pytorch_by": _compare_accuracy(place, networks),
     }
     (place.results / "collection.json").write_text(json.dumps(facts, indent=1) + "\n")
     draw(whole, place.folder / "figures")
 
 
 def _study(folder: Path, by: str, *words: object) -> None:
-    # One comparison instead of one with each baseline, which would take most of the time.
-    compared = ("--compare", "cna_margin,margin")
-    _cnatool("study", *words, "-o", folder, "--cluster", "run", "--by", by, *compared)
+    # A single comparison, since that with each baseline would take most of the time.
+    comparison = ("--compare", "cna_margin,margin")
+    _cnatool("study", *words, "-o", folder, "--cluster", "run", "--by", by, *comparison)
 
 
-def _studied_again(place: Workplace, name: str, networks: pl.DataFrame, by: str) -> Path:
-    """Study some of the networks, and give the folder of that study."""
+def _study_part(place: Workplace, name: str, networks: pl.DataFrame, by: str) -> Path:
+    """Study some of the networks, and return the folder of that study."""
     folder = place.folder / f"study-{name}"
     folder.mkdir(exist_ok=True)
     networks.write_parquet(folder / "chosen.parquet")
@@ -155,37 +152,37 @@ def _cnatool(*words: object) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def _correlations(subset: str, folder: Path) -> Iterable[dict[str, object]]:
-    """Give a row for each measure, group and target, with all coefficients of the tables."""
+def _list_correlations(subset: str, folder: Path) -> Iterable[dict[str, object]]:
+    """Return a row per measure, group and target, with all coefficients of the tables."""
     frame = pl.read_parquet(folder / "correlations.parquet").filter(
         pl.col("measure").is_in(MEASURES) & pl.col("coefficient").is_in(_COEFFICIENTS)
     )
     rows: dict[tuple[object, ...], dict[str, object]] = {}
-    for one in frame.iter_rows(named=True):
-        head = {key: one[key] for key in ("group", "target", "measure", "kind", "networks")}
+    for line in frame.iter_rows(named=True):
+        head = {key: line[key] for key in ("group", "target", "measure", "kind", "networks")}
         row = rows.setdefault(tuple(head.values()), {"subset": subset, **head})
-        row["clusters"] = one["clusters"]
-        row[one["coefficient"]] = _digits(one["value"])
-        if one["coefficient"] == "pearson":
-            row |= {"low": _digits(one["low"]), "high": _digits(one["high"])}
+        row["clusters"] = line["clusters"]
+        row[line["coefficient"]] = _round(line["value"])
+        if line["coefficient"] == "pearson":
+            row |= {"low": _round(line["low"]), "high": _round(line["high"])}
     return rows.values()
 
 
-def _rows(networks: pl.DataFrame) -> Iterable[dict[str, object]]:
-    for one in networks.iter_rows(named=True):
-        tags = {name: one[f"tag.{name}"] for name in _TAGS}
-        # To the last digit: of rounded numbers some would be equal, and their ranks others.
-        yield tags | {name: one.get(name) for name in _KEPT}
+def _list_networks(networks: pl.DataFrame) -> Iterable[dict[str, object]]:
+    for row in networks.iter_rows(named=True):
+        tags = {name: row[f"tag.{name}"] for name in _TAGS}
+        # Not rounded, since rounding would make some numbers equal and change their ranks.
+        yield tags | {name: row.get(name) for name in _KEPT}
 
 
-def _bins(folder: Path) -> Iterable[dict[str, object]]:
-    """Give the means over 25 networks each, by rising test accuracy (paper Fig. 7)."""
-    for one in pl.read_parquet(folder / "bins.parquet").iter_rows(named=True):
-        means = {name: _digits(one.get(name)) for name in ("test.accuracy", *_OF_CNA)}
-        yield {"networks": one["networks"], **means}
+def _list_bins(folder: Path) -> Iterable[dict[str, object]]:
+    """Yield the means over 25 networks each, by rising test accuracy (paper Fig. 7)."""
+    for row in pl.read_parquet(folder / "bins.parquet").iter_rows(named=True):
+        means = {name: _round(row.get(name)) for name in ("test.accuracy", *_OF_CNA)}
+        yield {"networks": row["networks"], **means}
 
 
-def _digits(value: float | None) -> str | None:
+def _round(value: float | None) -> str | None:
     return None if value is None else f"{value:.6g}"
 
 
@@ -197,31 +194,31 @@ def _write_csv(path: Path, rows: Iterable[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def _difference(place: Workplace, networks: pl.DataFrame) -> float:
-    """Give by how much accuracy of the stores differs from PyTorch's at most.
+def _compare_accuracy(place: Workplace, networks: pl.DataFrame) -> float:
+    """Return the largest difference between accuracies of stores and of PyTorch.
 
     Raises
     ------
     RuntimeError
-        If that is more than rounding explains.
+        If rounding does not explain it.
     """
-    found = {(one["tag.run"], int(one["tag.epoch"])): one for one in networks.iter_rows(named=True)}
+    rows = {(row["tag.run"], int(row["tag.epoch"])): row for row in networks.iter_rows(named=True)}
     most = 0.0
     for run in place.collection.runs():
         assert is_trained(run, place.models)
         for record in json.loads((place.models / run.name / "training.json").read_text()):
-            one = found[run.name, int(record["epoch"])]
+            row = rows[run.name, int(record["epoch"])]
             for column in ("train.accuracy", "test.accuracy"):
-                most = max(most, abs(one[column] - record[column]))
+                most = max(most, abs(row[column] - record[column]))
     if most > _TOLERATED:
         raise RuntimeError(f"accuracy differs from PyTorch's by {most:.4f}")
     return most
 
 
 def draw(study: Path, folder: Path) -> None:
-    """Draw the figures of a study, where what `cnatool plot` takes is installed."""
+    """Draw the figures of a study, if the packages for `cnatool plot` are installed."""
     if not all(map(find_spec, ("altair", "vl_convert"))):
-        print("no pictures: they need `python -m pip install 'cnatool[plot]'`")
+        print("no figures: they need `python -m pip install 'cnatool[plot]'`")
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

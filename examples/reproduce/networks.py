@@ -1,4 +1,4 @@
-"""The networks of the collection, and how they become ONNX files."""
+"""The networks of a collection, and their export to ONNX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]
 
 
 def perceptron(shape: Shape) -> nn.Module:
-    """Five hidden layers of 500."""
+    """Build five hidden layers of 500 units."""
     layers: list[nn.Module] = [nn.Flatten()]
     width = shape[0] * shape[1] * shape[2]
     for _ in range(5):
@@ -30,7 +30,7 @@ def perceptron(shape: Shape) -> nn.Module:
 
 
 def vgg(shape: Shape) -> nn.Module:
-    """Five convolutions with batch normalisation in three blocks, and two linear layers."""
+    """Build five convolutions with batch normalisation in three blocks, and two linear layers."""
     layers: list[nn.Module] = []
     channels = shape[0]
     for block in ((16,), (32, 32), (64, 64)):
@@ -48,7 +48,7 @@ def vgg(shape: Shape) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Two convolutions beside a bypass, which is a projection where the shape changes."""
+    """Two convolutions and a bypass, which is a projection if the shape changes."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Residual(nn.Module):
 
 
 def resnet(shape: Shape) -> nn.Module:
-    """Give a convolution, three residual blocks, and a linear layer on channels' means."""
+    """Build a convolution, three residual blocks, and a linear layer on the channels' means."""
     return nn.Sequential(
         nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
@@ -91,8 +91,8 @@ NETWORKS: dict[str, Callable[[Shape], nn.Module]] = {
 RATES = {"mlp": 0.02, "vgg": 0.05, "resnet": 0.05}
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """Give a copy for inference, each batch normalisation folded into its convolution."""
+def fold_norms(network: nn.Module) -> nn.Module:
+    """Copy a network for inference, with batch normalisation folded into the convolutions."""
     result = copy.deepcopy(network).eval()
     for module in result.modules():
         if isinstance(module, Residual):
@@ -101,9 +101,9 @@ def folded(network: nn.Module) -> nn.Module:
             module.first_norm = module.second_norm = nn.Identity()
         elif isinstance(module, nn.Sequential):
             for place in range(len(module) - 1):
-                one, following = module[place], module[place + 1]
-                if isinstance(one, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                    module[place] = fuse_conv_bn_eval(one, following)
+                layer, norm = module[place], module[place + 1]
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[place] = fuse_conv_bn_eval(layer, norm)
                     module[place + 1] = nn.Identity()
     return result
 
@@ -111,13 +111,13 @@ def folded(network: nn.Module) -> nn.Module:
 class Exporter:
     """Writes checkpoints of one architecture.
 
-    The graph is exported once; of every other checkpoint only the weights are put in, which takes
+    The graph is exported once; for all other checkpoints only the weights are replaced, which takes
     milliseconds instead of seconds.
 
     Parameters
     ----------
     shape : (int, int, int)
-        Channels, height and width of a picture.
+        Channels, height and width of an input.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -126,26 +126,26 @@ class Exporter:
 
     def write(self, network: nn.Module, path: Path) -> None:
         """Write a network as one ONNX file with a free batch axis."""
-        plain = folded(network)
+        plain = fold_norms(network)
         weights = dict(plain.named_parameters())
         if self._graph is None:
-            self._graph = self._exported(copy.deepcopy(plain))
+            self._graph = self._export(copy.deepcopy(plain))
         model = self._graph
-        there = [tensor for tensor in model.graph.initializer if tensor.name in weights]
-        if len(there) != len(weights):
+        exported = [tensor for tensor in model.graph.initializer if tensor.name in weights]
+        if len(exported) != len(weights):
             raise RuntimeError("the exported graph does not have the network's own weights")
-        for tensor in there:
+        for tensor in exported:
             values = weights[tensor.name].detach().numpy()
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         partial = path.with_name(f".{path.name}.partial")
         partial.write_bytes(model.SerializeToString(deterministic=True))
         partial.replace(path)
 
-    def _exported(self, network: nn.Module) -> onnx.ModelProto:
-        # Weights that are equal, as biases of 0 are before training, would become one.
+    def _export(self, network: nn.Module) -> onnx.ModelProto:
+        # Equal weights, such as biases of 0 before training, would be merged.
         for weights in network.parameters():
             nn.init.normal_(weights)
-        # Else each export reports that torchvision, which is not needed, is not there.
+        # Otherwise each export reports that torchvision, which is not needed, is missing.
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             network,

@@ -1,4 +1,4 @@
-"""Training: one run, its checkpoints along the way, and how long it will take."""
+"""Training of one run, with its checkpoints, and an estimate of its time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Run:
     dataset, kind, network : str
         Of `DATASETS`, `KINDS` and `NETWORKS`.
     seed : int
-        Of first weights and order of samples.
+        Seed of initial weights and order of samples.
     epochs : tuple of int
-        After which a checkpoint is kept; 0 is the network before training.
+        Epochs with a checkpoint; 0 is the network before training.
     """
 
     dataset: str
@@ -38,15 +38,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its name, and so that of its folders."""
+        """Name of the run and of its folders."""
         return f"{self.dataset}-{self.network}-{self.kind}-seed{self.seed}"
 
-    def checkpoint(self, folder: Path, epoch: int) -> Path:
-        """Where the network after an epoch is."""
+    def checkpoint_path(self, folder: Path, epoch: int) -> Path:
+        """Return the path of the network after an epoch."""
         return folder / self.name / f"epoch{epoch:03}.onnx"
 
 
-def _begun(run: Run, data: Data) -> tuple[nn.Module, torch.optim.Optimizer, torch.Generator]:
+def _start(run: Run, data: Data) -> tuple[nn.Module, torch.optim.Optimizer, torch.Generator]:
     torch.manual_seed(run.seed)
     network = NETWORKS[run.network](data.shape)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATES[run.network], momentum=0.9)
@@ -54,19 +54,19 @@ def _begun(run: Run, data: Data) -> tuple[nn.Module, torch.optim.Optimizer, torc
 
 
 def is_trained(run: Run, folder: Path) -> bool:
-    """Whether all checkpoints are there."""
+    """Whether all checkpoints exist."""
     return (folder / run.name / "training.json").exists()
 
 
 def train(run: Run, data: Data, exporter: Exporter, folder: Path) -> None:
-    """Train a run, from its last checkpoint where it was cut off.
+    """Train a run, or continue it from its last checkpoint.
 
-    Writes each checkpoint as ONNX, and ``training.json`` with PyTorch's own accuracy and loss at
-    each, when all are there.
+    Writes each checkpoint as ONNX and, at the end, ``training.json`` with PyTorch's accuracy and
+    loss at each of them.
     """
     own = folder / run.name
     own.mkdir(parents=True, exist_ok=True)
-    network, optimizer, order = _begun(run, data)
+    network, optimizer, order = _start(run, data)
     inputs, labels = torch.from_numpy(data.inputs("train")), _labels(data, "train")
     records: list[dict[str, float]] = []
     state = own / "state.pt"
@@ -79,13 +79,13 @@ def train(run: Run, data: Data, exporter: Exporter, folder: Path) -> None:
     first = int(records[-1]["epoch"]) + 1 if records else 0
     for epoch in range(first, run.epochs[-1] + 1):
         if epoch:
-            _one_epoch(network, optimizer, inputs, labels, order)
+            _train_epoch(network, optimizer, inputs, labels, order)
         if epoch not in run.epochs:
             continue
-        exporter.write(network, run.checkpoint(folder, epoch))
+        exporter.write(network, run.checkpoint_path(folder, epoch))
         record = {"epoch": float(epoch)}
         for split in ("train", "test"):
-            accuracy, loss = performance(network, data, split)
+            accuracy, loss = evaluate(network, data, split)
             record |= {f"{split}.accuracy": accuracy, f"{split}.loss": loss}
         records.append(record)
         partial = own / ".state.partial"
@@ -103,7 +103,7 @@ def train(run: Run, data: Data, exporter: Exporter, folder: Path) -> None:
     state.unlink()
 
 
-def _one_epoch(
+def _train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: torch.Tensor,
@@ -112,7 +112,7 @@ def _one_epoch(
 ) -> None:
     network.train()
     for rows in torch.randperm(len(inputs), generator=order).split(BATCH):
-        # Batch normalisation takes no single sample.
+        # Batch normalisation fails for a single sample.
         if len(rows) > 1:
             _step(network, optimizer, inputs[rows], labels[rows])
 
@@ -126,18 +126,18 @@ def _step(
 
 
 @torch.no_grad()
-def performance(network: nn.Module, data: Data, split: str) -> tuple[float, float]:
-    """Give accuracy and mean loss on a split, as PyTorch has them."""
+def evaluate(network: nn.Module, data: Data, split: str) -> tuple[float, float]:
+    """Compute accuracy and mean loss on a split with PyTorch."""
     network.eval()
     inputs, labels = torch.from_numpy(data.inputs(split)), _labels(data, split)
     scores = torch.cat([network(part) for part in inputs.split(512)])
-    right = (scores.argmax(1) == labels).double().mean().item()
-    return right, nn.functional.cross_entropy(scores.double(), labels).item()
+    accuracy = (scores.argmax(1) == labels).double().mean().item()
+    return accuracy, nn.functional.cross_entropy(scores.double(), labels).item()
 
 
-def seconds(run: Run, data: Data) -> float:
-    """Judge how long a run will take to train, by a few steps of it."""
-    network, optimizer, _ = _begun(run, data)
+def estimate_seconds(run: Run, data: Data) -> float:
+    """Estimate the time of training a run from a few steps."""
+    network, optimizer, _ = _start(run, data)
     network.train()
     inputs = torch.from_numpy(data.inputs("train")[:BATCH])
     labels = _labels(data, "train")[:BATCH]

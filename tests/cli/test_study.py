@@ -16,6 +16,7 @@ import pytest
 import scipy.stats
 from support.command import COMMAND, python, run
 from support.families import dump_family
+from support.fixtures import difference
 
 import cnatool
 from cnatool.schemas import schema_text
@@ -38,7 +39,9 @@ def test_table_json_and_files_say_the_same(here: Path) -> None:
     assert "12 scores were there already" in again.stderr
     found = json.loads(again.stdout)
     jsonschema.validate(found, json.loads(schema_text("study")))
-    assert (here / "out/study.json").read_text("utf-8") == again.stdout
+    # The file names parameters where the command names options.
+    written = json.loads((here / "out/study.json").read_text("utf-8"))
+    assert difference(written, found, exact=True) is None
     networks = pl.read_parquet(here / "out/networks.parquet")
     assert networks["id"].to_list() == [f"shape{a}-{b}" for a in (0, 1) for b in range(6)]
     table = pl.read_csv(here / "out/correlations.csv", infer_schema_length=None)
@@ -72,7 +75,8 @@ def test_glob_of_stores_is_what_the_folder_is(here: Path) -> None:
     options = ("--resamples", 0, "--json")
     by_name = run("study", *(path.relative_to(here) for path in stores), *options, cwd=here)
     assert by_name.stdout == run("study", "stores", *options, cwd=here).stdout
-    assert by_name.stdout == cnatool_json(stores, here)
+    by_python = json.loads(cnatool_json(stores, here))
+    assert difference(by_python, json.loads(by_name.stdout), exact=True) is None
 
 
 def cnatool_json(stores: list[Path], here: Path) -> str:
@@ -187,7 +191,7 @@ def test_studying_needs_no_runtime(here: Path) -> None:
     code = (
         "import sys, cnatool\n"
         "cnatool.study('stores', resamples=0)\n"
-        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'sklearn') if n in sys.modules])"
+        "print([n for n in ('onnx', 'onnxruntime', 'torch', 'scipy') if n in sys.modules])"
     )
     assert python(code, cwd=here) == "[]\n"
     assert callable(cnatool.study)

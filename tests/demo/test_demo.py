@@ -19,7 +19,7 @@ from support.notes import Notes
 
 import cnatool
 from cnatool.cli.commands.demo import _print_correlations, _print_networks
-from cnatool.demo import MEASURES, DemoRow, correlations, run_demo
+from cnatool.demo import MEASURES, DemoRow, correlate_measures, run_demo
 from cnatool.metrics.estimate import Cna
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -138,7 +138,7 @@ def test_one_progress_for_all_networks(demo: tuple[list[DemoRow], Notes]) -> Non
 
 
 def test_correlations_are_scipys(rows: list[DemoRow]) -> None:
-    found = correlations(rows)
+    found = correlate_measures(rows)
     runs = [None, "adam", "conv", "noisy-labels", "sgd"]
     assert [(one.measure, one.run) for one in found] == [(m, r) for m in MEASURES for r in runs]
     for one in found:
@@ -161,7 +161,7 @@ def test_what_is_undefined_is_left_out_and_said(
         )
         score = msgspec.structs.replace(broken[place].score, splits=splits)
         broken[place] = DemoRow("sgd", broken[place].epoch, broken[place].store, score)
-    found = correlations(broken)
+    found = correlate_measures(broken)
     _print_networks(broken)
     _print_correlations(broken, found)
     printed = capsys.readouterr().out
@@ -231,7 +231,7 @@ def test_output_that_is_taken_is_refused_before_anything_is_written(tmp_path: Pa
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
     message = refused("demo", "-o", foreign / "thesis.txt", cwd=tmp_path)
-    assert "this is no folder. Name another path." in message
+    assert "not a folder. Name another path." in message
 
 
 @pytest.mark.skipif(

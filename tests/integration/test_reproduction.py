@@ -44,10 +44,10 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_the_docs_have_the_tables_of_the_result_files(tables: ModuleType) -> None:
     text = tables.DOCS.read_text("utf-8")
-    assert list(tables.collections()) == RESULTS != []
-    assert tables.with_tables(text, RESULTS) == text
+    assert list(tables.list_collections()) == RESULTS != []
+    assert tables.insert_tables(text, RESULTS) == text
     for folder in RESULTS:
-        assert tables.rendered(folder) in text
+        assert tables.render(folder) in text
 
 
 def chosen(row: dict[str, str], networks: list[dict[str, str]], by: str) -> list[dict[str, str]]:
@@ -144,7 +144,7 @@ _CUT = """
 import sys
 from pathlib import Path
 import torch
-from datasets import of_kind, read_data
+from datasets import read_data, vary_data
 from networks import Exporter
 from training import Run, train
 
@@ -167,12 +167,12 @@ try:
 except KeyboardInterrupt:
     train(run, data, Exporter(data.shape), cut)
 for epoch in run.epochs:
-    one, other = (run.checkpoint(folder, epoch).read_bytes() for folder in (whole, cut))
+    one, other = (run.checkpoint_path(folder, epoch).read_bytes() for folder in (whole, cut))
     assert one == other, epoch
-assert run.checkpoint(cut, 0).read_bytes() != run.checkpoint(cut, 3).read_bytes()
-noise = of_kind(data, "digits", "noise")
-assert abs(noise.pictures["train"].mean() - data.pictures["train"].mean()) < 30
-assert (noise.pictures["train"][:50] != noise.pictures["test"]).any()
+assert run.checkpoint_path(cut, 0).read_bytes() != run.checkpoint_path(cut, 3).read_bytes()
+noise = vary_data(data, "digits", "noise")
+assert abs(noise.images["train"].mean() - data.images["train"].mean()) < 30
+assert (noise.images["train"][:50] != noise.images["test"]).any()
 """
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from cnatool.metrics import cna as cna_module
 from cnatool.metrics.area import curve_area
 from cnatool.metrics.area_resampling import add_interval, resample_areas
-from cnatool.metrics.cna import cna
+from cnatool.metrics.convention import ConventionFields
 from cnatool.metrics.correlation import kendall, pearson, smoothed_pearson, spearman
-from cnatool.metrics.estimate import Estimate
+from cnatool.metrics.estimate import Cna, Estimate
 from cnatool.metrics.resampling import resample_counts
 
 FORMS: Any = {
@@ -29,6 +30,11 @@ DEFAULTS: dict[str, Any] = {
     "seed": 4,
     "stream": 1,
 }
+
+
+def cna(a: Any, b: Any, *, form: Any, seed: int, stream: int, **settings: Any) -> Cna:
+    fields = ConventionFields(cna=form, resample_seed=seed, **settings)
+    return cna_module.cna(np.asarray(a), np.asarray(b), fields, stream=stream)
 
 
 def normal(rho: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cnatool.metrics import kendall_resampling
 from cnatool.metrics.cna import cna
+from cnatool.metrics.convention import ConventionFields
 from cnatool.metrics.correlation import kendall
 from cnatool.metrics.kendall_resampling import WeightedInversions, kendall_tau
 
@@ -56,10 +57,10 @@ def test_kendall_of_many_samples_has_the_same_bits(
     b = np.round(0.5 * a + rng.normal(size=700), decimals)
 
     def score() -> object:
-        return cna(
-            a, b, form="kendall", window=5, interval="bootstrap", level=0.9, resamples=50,
-            permutations=0, seed=2, stream=3,
-        )  # fmt: skip
+        fields = ConventionFields(
+            cna="kendall", level=0.9, resamples=50, permutations=0, resample_seed=2
+        )
+        return cna(a, b, fields, stream=3)
 
     on_a_grid = score()
     monkeypatch.setattr(kendall_resampling, "_MOST", 10)

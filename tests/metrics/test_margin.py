@@ -9,14 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnatool.errors import DataError, MetricError
+from cnatool.metrics import margin as margin_module
+from cnatool.metrics.convention import ConventionFields
 from cnatool.metrics.estimate import Estimate
 from cnatool.metrics.margin import (
     MarginColumns,
     detect_output_kind,
-    margin_estimate,
     margin_rows,
     probabilities,
 )
+
+
+def margin_estimate(rows: Any, *, form: Any, kind: Any, **settings: Any) -> Estimate:
+    named = {f"margin_{name}": value for name, value in settings.items()}
+    return margin_module.margin_estimate(rows, kind, ConventionFields(margin=form, **named))
+
 
 SETTINGS: dict[str, Any] = {
     "kind": "logits",
@@ -191,9 +198,7 @@ def test_probabilities_have_no_logits(form: Any) -> None:
         np.full((3, 2), 0.5), [0, 1, 0], form=form, **SETTINGS | {"kind": "probabilities"}
     )
     assert got.value is None
-    assert got.reason == (
-        f"the margin '{form}' is taken from logits, and the model outputs probabilities"
-    )
+    assert got.reason == (f"the margin '{form}' needs logits, and the model outputs probabilities")
 
 
 @pytest.mark.parametrize("form", ["paper", "percentile", "reference", "min", "mean", "median"])

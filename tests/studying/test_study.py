@@ -274,7 +274,7 @@ def test_frames_that_cannot_be_used(frame: pl.DataFrame, message: str) -> None:
         ({"cluster": "x"}, "`cluster` x: no network has this tag; there are lr, width, seed."),
         ({"hyperparameters": ["lr", "x"]}, "`hyperparameters` x: no network has this tag"),
         ({"compare": [("same", "x")]}, "`compare` same,x: no measure is called x; there are same,"),
-        ({"resamples": -1}, "resamples and seed are at least 0"),
+        ({"resamples": -1}, "`resamples` and `seed` must be at least 0"),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict, message: str) -> None:

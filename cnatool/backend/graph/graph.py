@@ -12,7 +12,13 @@ from google.protobuf.message import DecodeError, Message
 
 from cnatool._util.local_paths import LFS_ADVICE, check_local, is_lfs_pointer, real_path
 from cnatool.backend.graph.model_formats import check_is_onnx, folder_text
-from cnatool.backend.graph.nodes import captured_names, constant_value, inner_nodes, subgraphs
+from cnatool.backend.graph.nodes import (
+    captured_names,
+    constant_value,
+    inner_nodes,
+    operator_set,
+    subgraphs,
+)
 from cnatool.errors import ModelError
 
 if TYPE_CHECKING:
@@ -26,18 +32,8 @@ KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.mi
 # Their results depend on an input's shape, never on its values.
 _SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 # The values of an input decide how many elements their results have.
-_DATA_SHAPED = frozenset(
-    {
-        "Compress",
-        "If",
-        "Loop",
-        "NonMaxSuppression",
-        "NonZero",
-        "Scan",
-        "SequenceAt",
-        "StringSplit",
-        "Unique",
-    }
+_DATA_SHAPED = operator_set(
+    "Compress If Loop NonMaxSuppression NonZero Scan SequenceAt StringSplit Unique"
 )
 # The same holds for these where the input at this place, the shape, depends on values.
 _SHAPE_INPUT = {

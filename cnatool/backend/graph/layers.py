@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnatool.backend.graph.branches import find_shortcut_layers
 from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape, linear_operator
+from cnatool.backend.graph.nodes import operator_set
 from cnatool.backend.graph.preactivation_walk import passes, readers, walk
 from cnatool.layers.output_paths import MEAN_POOLING, OUTPUT_FUNCTIONS, RECTIFIERS, OutputPath
 from cnatool.records.store import LayerRecord, Role
@@ -19,35 +20,10 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.graph.linear_operators import LinearOperator
 
-_NONLINEARITIES = frozenset(
-    {
-        "BiasGelu",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "FastGelu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "LogSoftmax",
-        "Mish",
-        "PRelu",
-        "QLinearLeakyRelu",
-        "QLinearSigmoid",
-        "QLinearSoftmax",
-        "QuickGelu",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softmax",
-        "Softplus",
-        "Softsign",
-        "Swish",
-        "Tanh",
-        "ThresholdedRelu",
-    }
+_NONLINEARITIES = operator_set(
+    "BiasGelu Celu Clip Elu Erf FastGelu Gelu HardSigmoid HardSwish LeakyRelu LogSoftmax Mish "
+    "PRelu QLinearLeakyRelu QLinearSigmoid QLinearSoftmax QuickGelu Relu Selu Sigmoid Softmax "
+    "Softplus Softsign Swish Tanh ThresholdedRelu"
 )
 
 

@@ -158,7 +158,7 @@ def clips_at_zero(graph: Graph, node: onnx.NodeProto, zero_point: int) -> bool:
 
 
 def _operands(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
-    """Return the names of data and weights; None if the node is no linear operator."""
+    """Return the names of data and weights; None if the node is not a linear operator."""
     if node.op_type == "Einsum":
         if len(node.input) != 2 or not _contracts(node):
             return None

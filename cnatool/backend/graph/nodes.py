@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def operator_set(names: str) -> frozenset[str]:
+    """Make a set of operators from their names, with spaces between them."""
+    return frozenset(names.split())
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return the attributes of a node by name."""
     return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}

@@ -9,27 +9,15 @@ from typing import TYPE_CHECKING
 import onnx
 
 from cnatool.backend.graph.linear_operators import clips_at_zero, constant_shape
+from cnatool.backend.graph.nodes import operator_set
 
 if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
     from cnatool.backend.graph.linear_operators import LinearOperator
 
-SHAPE_CHANGES = frozenset(
-    {
-        "Cast",
-        "CastLike",
-        "DepthToSpace",
-        "Dropout",
-        "Flatten",
-        "Identity",
-        "ReorderInput",
-        "ReorderOutput",
-        "Reshape",
-        "SpaceToDepth",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
+SHAPE_CHANGES = operator_set(
+    "Cast CastLike DepthToSpace Dropout Flatten Identity ReorderInput ReorderOutput Reshape "
+    "SpaceToDepth Squeeze Transpose Unsqueeze"
 )
 QUANTIZATION = frozenset({"DequantizeLinear", "QuantizeLinear"})
 _ADDITIONS = frozenset({"Add", "QLinearAdd", "Sub"})
@@ -50,20 +38,9 @@ _QUOTIENTS = frozenset({"Div", "Reciprocal"})
 _MOMENTS = (
     _MEANS
     | _QUOTIENTS
-    | {
-        "Add",
-        "Cast",
-        "CastLike",
-        "Expand",
-        "Identity",
-        "Mul",
-        "Neg",
-        "Pow",
-        "Reshape",
-        "Sqrt",
-        "Sub",
-    }
-    | {"Squeeze", "Transpose", "Unsqueeze"}
+    | operator_set(
+        "Add Cast CastLike Expand Identity Mul Neg Pow Reshape Sqrt Squeeze Sub Transpose Unsqueeze"
+    )
 )
 # More nodes than any such normalisation has.
 _MOST_MOMENT_NODES = 24

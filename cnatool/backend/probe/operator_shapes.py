@@ -2,136 +2,33 @@
 
 from __future__ import annotations
 
+from cnatool.backend.graph.nodes import operator_set
+
 # The results have the shape of the first input.
-SAME = frozenset(
-    {
-        "BatchNormalization",
-        "Bernoulli",
-        "Cast",
-        "CastLike",
-        "Celu",
-        "Clip",
-        "CumSum",
-        "DequantizeLinear",
-        "Dropout",
-        "DynamicQuantizeLinear",
-        "EyeLike",
-        "Gelu",
-        "GroupNormalization",
-        "Hardmax",
-        "Identity",
-        "InstanceNormalization",
-        "LRN",
-        "LayerNormalization",
-        "LogSoftmax",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-        "QuantizeLinear",
-        "RMSNormalization",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "ReverseSequence",
-        "RotaryEmbedding",
-        "Scatter",
-        "ScatterElements",
-        "ScatterND",
-        "SimplifiedLayerNormalization",
-        "Softmax",
-        "Trilu",
-    }
+SAME = operator_set(
+    "BatchNormalization Bernoulli Cast CastLike Celu Clip CumSum DequantizeLinear Dropout "
+    "DynamicQuantizeLinear EyeLike Gelu GroupNormalization Hardmax Identity "
+    "InstanceNormalization LRN LayerNormalization LogSoftmax LpNormalization "
+    "MeanVarianceNormalization QuantizeLinear RMSNormalization RandomNormalLike "
+    "RandomUniformLike ReverseSequence RotaryEmbedding Scatter ScatterElements ScatterND "
+    "SimplifiedLayerNormalization Softmax Trilu"
 )
 # The second axis of the result is that of the channels.
-CONVOLVING = frozenset(
-    {
-        "AveragePool",
-        "Conv",
-        "ConvInteger",
-        "ConvTranspose",
-        "DeformConv",
-        "GlobalAveragePool",
-        "GlobalLpPool",
-        "GlobalMaxPool",
-        "LpPool",
-        "MaxPool",
-        "QLinearConv",
-    }
+CONVOLVING = operator_set(
+    "AveragePool Conv ConvInteger ConvTranspose DeformConv GlobalAveragePool GlobalLpPool "
+    "GlobalMaxPool LpPool MaxPool QLinearConv"
 )
 # One input, whose shape the result has.
-UNARY = frozenset(
-    {
-        "Abs",
-        "Acos",
-        "Acosh",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atanh",
-        "BitwiseNot",
-        "Ceil",
-        "Cos",
-        "Cosh",
-        "Elu",
-        "Erf",
-        "Exp",
-        "FastGelu",
-        "Floor",
-        "HardSigmoid",
-        "HardSwish",
-        "IsInf",
-        "IsNaN",
-        "LeakyRelu",
-        "Log",
-        "Mish",
-        "Neg",
-        "Not",
-        "QuickGelu",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Shrink",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Sinh",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Swish",
-        "Tan",
-        "Tanh",
-        "ThresholdedRelu",
-    }
+UNARY = operator_set(
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Cos Cosh Elu Erf Exp FastGelu Floor "
+    "HardSigmoid HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not QuickGelu Reciprocal Relu "
+    "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh "
+    "ThresholdedRelu"
 )
 # The result has the shape that the inputs broadcast to.
-BROADCAST = UNARY | frozenset(
-    {
-        "Add",
-        "And",
-        "BiasGelu",
-        "BitShift",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Div",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Mean",
-        "Min",
-        "Mod",
-        "Mul",
-        "Or",
-        "PRelu",
-        "Pow",
-        "Sub",
-        "Sum",
-        "Where",
-        "Xor",
-    }
+BROADCAST = UNARY | operator_set(
+    "Add And BiasGelu BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater "
+    "GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor"
 )
 # One axis or all are reduced away; Reduce… are more of them.
 REDUCING = frozenset({"ArgMax", "ArgMin"})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cnatool.backend.graph.graph import Graph
 
-# ONNX Runtime's name of the level at which it runs the graph as it is.
+# ONNX Runtime's name of the level at which it runs the graph unchanged.
 UNOPTIMIZED = "ORT_DISABLE_ALL"
 
 

@@ -38,7 +38,7 @@ class SampleAxis:
     def samples_first(self, value: NDArray[Any]) -> NDArray[Any]:
         """Move the sample axis to the front, split from the one that it is merged with.
 
-        A ValueError is raised if the axis is no multiple of ``factor``.
+        A ValueError is raised if the axis is not a multiple of ``factor``.
         """
         if self.axis is None:
             return value[None]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnatool.backend.graph.constants import Constants
-from cnatool.backend.graph.nodes import attributes
+from cnatool.backend.graph.nodes import attributes, operator_set
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
@@ -29,22 +29,8 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.graph import Graph
 
 # What the runtime fuses with the linear operator before: the value between them never exists.
-_FUSED = frozenset(
-    [
-        "Add",
-        "BatchNormalization",
-        "Clip",
-        "Div",
-        "Elu",
-        "HardSigmoid",
-        "LeakyRelu",
-        "Mul",
-        "Relu",
-        "Sigmoid",
-        "Sub",
-        "Sum",
-        "Tanh",
-    ]
+_FUSED = operator_set(
+    "Add BatchNormalization Clip Div Elu HardSigmoid LeakyRelu Mul Relu Sigmoid Sub Sum Tanh"
 )
 # Their sums need nothing that is not read anyway.
 _FREE = frozenset({"BatchNormalization", "Concat", "Dropout", "Identity"})

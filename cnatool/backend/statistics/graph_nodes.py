@@ -113,7 +113,7 @@ class Measures:
         columns = np.tile(self._constants, (len(values[0]), 1))
         if self._exact:
             columns[:, self._exact] = outputs[_EXACT]
-        # What is not finite is a result like any other: nobody must be warned of it.
+        # A value that is not finite is a result like any other, and no reason for a warning.
         with np.errstate(invalid="ignore"):
             for part in self._partial:
                 numbers = outputs[_PARTIAL][:, part.start : part.start + len(part.weights)]

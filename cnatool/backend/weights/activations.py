@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.evaluate import evaluate_node
+from cnatool.backend.graph.nodes import operator_set
 from cnatool.backend.graph.preactivation_walk import readers
 from cnatool.errors import ModelError
 
@@ -19,54 +20,11 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.constants import Constants
     from cnatool.backend.graph.graph import Graph
 
-_ELEMENTWISE = frozenset(
-    {
-        "Abs",
-        "Add",
-        "And",
-        "Cast",
-        "CastLike",
-        "Celu",
-        "Clip",
-        "Div",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Expand",
-        "Gelu",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mish",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "PRelu",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-    }
+_ELEMENTWISE = operator_set(
+    "Abs Add And Cast CastLike Celu Clip Div Elu Equal Erf Exp Expand Gelu Greater "
+    "GreaterOrEqual HardSigmoid HardSwish Identity LeakyRelu Less LessOrEqual Log Max Min "
+    "Mish Mul Neg Not Or PRelu Pow Reciprocal Relu Selu Sigmoid Sign Softplus Softsign Sqrt "
+    "Sub Sum Tanh ThresholdedRelu Where"
 )
 # More than any activation has.
 _MOST_NODES = 32

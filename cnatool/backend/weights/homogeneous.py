@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnatool.backend.graph.evaluate import evaluate_node
-from cnatool.backend.graph.nodes import attributes
+from cnatool.backend.graph.nodes import attributes, operator_set
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.windows import average_pool, max_pool
 from cnatool.errors import ModelError
@@ -26,32 +26,10 @@ if TYPE_CHECKING:
 # Identities on non-negative values.
 _RECTIFIERS = frozenset({"Abs", "Dropout", "Identity", "LeakyRelu", "PRelu", "Relu"})
 # Evaluated by ONNX's reference evaluator; all inputs but settings depend on the model's input.
-_AS_THEY_ARE = frozenset(
-    {
-        "Add",
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Max",
-        "Mean",
-        "Min",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceSum",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Sum",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
+_AS_THEY_ARE = operator_set(
+    "Add Concat DepthToSpace Expand Flatten Gather GlobalAveragePool GlobalMaxPool Max Mean "
+    "Min ReduceMax ReduceMean ReduceSum Reshape Slice SpaceToDepth Split Squeeze Sum Tile "
+    "Transpose Unsqueeze"
 )
 # All their inputs are values, none is a setting.
 _OF_VALUES_ALONE = frozenset({"Add", "Concat", "Max", "Mean", "Min", "Sum"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnatool.backend.graph.nodes import inner_nodes
+from cnatool.backend.graph.nodes import inner_nodes, operator_set
 from cnatool.backend.graph.preactivation_walk import FLOATS
 from cnatool.backend.weights.activations import find_activation
 from cnatool.backend.weights.fold import find_scale_of_codes, linear_operators
@@ -17,22 +17,11 @@ if TYPE_CHECKING:
     from cnatool.backend.graph.constants import Constants
     from cnatool.backend.graph.graph import Graph
 
-_NORMALIZATIONS = frozenset(
-    {
-        "BatchNormalization",
-        "EmbedLayerNormalization",
-        "GroupNorm",
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-        "RMSNormalization",
-        "SimplifiedLayerNormalization",
-        "SkipGroupNorm",
-        "SkipLayerNormalization",
-        "SkipSimplifiedLayerNormalization",
-    }
+_NORMALIZATIONS = operator_set(
+    "BatchNormalization EmbedLayerNormalization GroupNorm GroupNormalization "
+    "InstanceNormalization LayerNormalization LpNormalization MeanVarianceNormalization "
+    "RMSNormalization SimplifiedLayerNormalization SkipGroupNorm SkipLayerNormalization "
+    "SkipSimplifiedLayerNormalization"
 )
 _SCALERS = frozenset({"ImageScaler", "Normalizer", "Scaler"})
 # Operators that may lie between a root or a norm and the division by it.

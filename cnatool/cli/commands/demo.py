@@ -38,7 +38,7 @@ def demo(
     ] = None,
 ) -> None:
     """Dump and score small networks over handwritten digits, as they learn."""
-    from cnatool.demo import CONVENTION, correlations, run_demo
+    from cnatool.demo import CONVENTION, correlate_measures, run_demo
 
     with _folder(output) as folder, ConsoleObserver() as observer:
         rows = run_demo(folder, observer)
@@ -50,7 +50,7 @@ def demo(
     say(f"convention {CONVENTION}; `cnatool score` also gives intervals\n")
     _print_networks(rows)
     say("\ncorrelation with test accuracy\n")
-    _print_correlations(rows, correlations(rows))
+    _print_correlations(rows, correlate_measures(rows))
     _print_next(None if output is None else rows[-1].store)
 
 

@@ -66,7 +66,7 @@ def gap(studies: Sequence[Study], options: Options) -> Chart:
             describe_intervals(study, "[ ]", correlations),
         ),
         options,
-        beside=20,
+        spacing=20,
         y="shared",
         color="shared",
         shape="shared",

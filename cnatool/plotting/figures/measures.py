@@ -60,7 +60,7 @@ def measures(studies: Sequence[Study], options: Options) -> Chart:
         *describe_networks(study),
         describe_intervals(study, "bars", correlations.values(), coefficient),
     )
-    title = "What goes with generalisation"
+    title = "Correlations with generalisation"
     return page(panels, len(panels), title, caption, options, color="shared", shape="shared")
 
 

@@ -1,4 +1,4 @@
-"""How fast is a folder of pictures read, beside a loop over Pillow and PyTorch's DataLoader?"""
+"""How fast is a folder of images read, beside a loop over Pillow and PyTorch's DataLoader?"""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Case:
-    """What the pictures are like, and what becomes of them.
+    """Size and format of the images, and how they are transformed.
 
-    ``spread`` is by what factor sides differ at most; ``geometry`` says how they are made alike.
+    ``spread`` is the largest ratio of a side to ``side``, and of ``side`` to it.
     """
 
     side: int
@@ -37,15 +37,15 @@ class Case:
         size = f"{self.side}×{self.side}"
         return size if self.geometry is None else f"about {size}, cut to 224×224"
 
-    def made(self, picture: Image.Image) -> Image.Image:
-        """Do with Pillow what torchvision's Resize and CenterCrop do."""
+    def transform(self, image: Image.Image) -> Image.Image:
+        """Resize and crop with Pillow as torchvision's Resize and CenterCrop do."""
         if self.geometry is None:
-            return picture
-        w, h = picture.size
+            return image
+        w, h = image.size
         short = min(w, h)
-        picture = picture.resize((int(256 * w / short), int(256 * h / short)), BILINEAR)
-        left, top = round((picture.width - 224) / 2), round((picture.height - 224) / 2)
-        return picture.crop((left, top, left + 224, top + 224))
+        image = image.resize((int(256 * w / short), int(256 * h / short)), BILINEAR)
+        left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
+        return image.crop((left, top, left + 224, top + 224))
 
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -59,7 +59,7 @@ CASES = (
 
 
 def write_folder(folder: Path, count: int, case: Case) -> None:
-    """Write smooth pictures with some noise, which compress about as photographs do."""
+    """Write smooth images with some noise, which compress about as well as photographs."""
     rng = np.random.default_rng(0)
     for number in range(count):
         h, w = (int(case.side * rng.uniform(1 / case.spread, case.spread)) for _ in "hw")
@@ -71,53 +71,55 @@ def write_folder(folder: Path, count: int, case: Case) -> None:
         Image.fromarray((np.asarray(smooth) // 2 + noise).astype(np.uint8)).save(path)
 
 
-def files(folder: Path) -> list[Path]:
-    """List the pictures in cnatool's order."""
+def list_files(folder: Path) -> list[Path]:
+    """List the images in cnatool's order."""
     return sorted(folder.rglob("*.*"))
 
 
-def by_cnatool(folder: Path, case: Case) -> int:
-    """Sum all pixels, so that they are really there."""
+def sum_by_cnatool(folder: Path, case: Case) -> int:
+    """Read a folder with cnatool, and sum all pixels, so that they are decoded."""
     blocks = open_image_folder(folder, ImageOptions(case.geometry)).blocks(BLOCK)
     return sum(int(block.for_model[0].sum()) for block in blocks)
 
 
-def by_loop(folder: Path, case: Case) -> int:
-    """Do the same as a script would."""
+def sum_by_loop(folder: Path, case: Case) -> int:
+    """Read a folder as a script would."""
     total = 0
-    paths = files(folder)
+    paths = list_files(folder)
     for start in range(0, len(paths), BLOCK):
         part = paths[start : start + BLOCK]
-        total += int(np.stack([np.asarray(case.made(Image.open(path))) for path in part]).sum())
+        total += int(
+            np.stack([np.asarray(case.transform(Image.open(path))) for path in part]).sum()
+        )
     return total
 
 
 class Folder:
-    """The least that a DataLoader takes."""
+    """A minimal data set for a DataLoader."""
 
     def __init__(self, folder: Path, case: Case) -> None:
-        self.paths = files(folder)
+        self.paths = list_files(folder)
         self.case = case
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> Any:
-        # A copy: what Pillow gives cannot be written to, of which PyTorch warns.
-        return np.array(self.case.made(Image.open(self.paths[row])))
+        # A copy, since PyTorch warns of Pillow's read-only arrays.
+        return np.array(self.case.transform(Image.open(self.paths[row])))
 
 
-def by_loader(folder: Path, case: Case, workers: int) -> int:
-    """Do the same with worker processes, which hand over arrays in shared memory."""
+def sum_by_loader(folder: Path, case: Case, workers: int) -> int:
+    """Read a folder with worker processes that return arrays in shared memory."""
     from torch.utils.data import DataLoader
 
-    pictures: Any = Folder(folder, case)
-    loader: Any = DataLoader(pictures, BLOCK, num_workers=workers)
+    images: Any = Folder(folder, case)
+    loader: Any = DataLoader(images, BLOCK, num_workers=workers)
     return sum(int(block.numpy().sum()) for block in loader)
 
 
 def main() -> None:
-    """Print the ratios, after making sure that all read the same pixels."""
+    """Check that all read the same pixels, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=1_000)
@@ -132,16 +134,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_folder(folder, options.count, case)
-            peers = [("Pillow, a loop", partial(by_loop, folder, case))]
+            peers = [("Pillow, a loop", partial(sum_by_loop, folder, case))]
             if workers:
                 title = f"DataLoader, {workers} workers"
-                peers.append((title, partial(by_loader, folder, case, workers)))
+                peers.append((title, partial(sum_by_loader, folder, case, workers)))
             for peer in peers:
-                assert peer[1]() == by_cnatool(folder, case)
+                assert peer[1]() == sum_by_cnatool(folder, case)
                 compare(
                     f"{options.count} of {case}, {case.ending}",
                     peer,
-                    ("cnatool", partial(by_cnatool, folder, case)),
+                    ("cnatool", partial(sum_by_cnatool, folder, case)),
                     options.rounds,
                 )
 
