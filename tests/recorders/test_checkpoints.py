@@ -90,7 +90,7 @@ def test_every_second_step(tmp_path: Path) -> None:
 def test_errors(options: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         Series(tmp_path, {}, **options)
-    with pytest.raises(UsageError, match="it can be read once only"):
+    with pytest.raises(UsageError, match="an iterator can be read only once"):
         Series(tmp_path, {"train": iter([])})
     with pytest.raises(UsageError, match="checkpoints count epochs: give epoch="):
         Series(tmp_path, {}).record(lambda *_: None, 3, None)
