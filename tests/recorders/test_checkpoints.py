@@ -82,9 +82,9 @@ def test_every_second_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, "every=0: a whole number from 1 on"),
-        ({"unit": "batch"}, "unit='batch': step or epoch"),
-        ({"run": "a/b"}, "run='a/b': a name that can begin a file's name"),
+        ({"every": 0}, "every=0: use a positive integer"),
+        ({"unit": "batch"}, "unit='batch': use 'step' or 'epoch'"),
+        ({"run": "a/b"}, "run='a/b': use a name"),
     ],
 )
 def test_errors(options: Any, message: str, tmp_path: Path) -> None:

@@ -186,12 +186,18 @@ def test_after_an_exception_what_was_committed_is_left(suffix: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inputs": np.zeros((9, 8, 8), np.uint8)}, "output 'logits': shape is .*, but there are 9"),
+        (
+            {"inputs": np.zeros((9, 8, 8), np.uint8)},
+            "output 'logits': its shape is .*, but there are",
+        ),
         ({"activations": {"first": np.zeros((10, 5), np.float32)}}, "'second' is missing"),
         ({"activations": {"third": np.zeros((10, 5), np.float32)}}, "'third' is none of"),
         ({"labels": None}, "this batch has none, but those before had labels"),
         ({"labels": np.zeros(10)}, "labels: expected 10 integers, got float64"),
-        ({"outputs": np.zeros((10, 11), np.float32)}, r"output 'logits': float32 \(11,\) per sample"),
+        (
+            {"outputs": np.zeros((10, 11), np.float32)},
+            r"output 'logits': float32 \(11,\) per sample",
+        ),
         ({"outputs": np.zeros((10, 10), np.float64)}, "but float32 .* in the first batch"),
         ({"outputs": np.array(["a"] * 10)}, "expected numbers or booleans, got <U1"),
         ({"outputs": np.zeros((10, 10), np.longdouble)}, "expected numbers or booleans, got float"),

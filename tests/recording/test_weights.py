@@ -139,9 +139,15 @@ def test_a_layer_without_weights_takes_the_products_away(tmp_path: Path) -> None
     ("given", "message"),
     [
         ({"weights": {"third": np.ones((2, 2))}}, "weights: 'third' is not a layer"),
-        ({"weights": {"first": np.ones(3)}}, r"weights\['first'\]: expected numbers of shape \(out, in"),
-        ({"weights": {"first": [[1, 2], [3]]}}, r"weights\['first'\]: expected numbers of shape \(out, in"),
-        ({"weights": {"first": [["a"]]}}, r"weights\['first'\]: numbers of shape"),
+        (
+            {"weights": {"first": np.ones(3)}},
+            r"weights\['first'\]: expected numbers of shape \(out, in",
+        ),
+        (
+            {"weights": {"first": [[1, 2], [3]]}},
+            r"weights\['first'\]: expected numbers of shape \(out, in",
+        ),
+        ({"weights": {"first": [["a"]]}}, r"weights\['first'\]: expected numbers of shape"),
         (
             {"weights": WEIGHTS, "initial_weights": {"first": WEIGHTS["first"]}},
             "initial_weights: the weights of layer 'second' are missing",
