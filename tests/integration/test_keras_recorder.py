@@ -326,7 +326,7 @@ def test_several_inputs_and_outputs(keras: Any, tmp_path: Path) -> None:
             recorder.batch("all", given | {"more": given["left"]})
         with pytest.raises(DataError, match="a batch without samples"):
             recorder.batch("all", {name: array[:0] for name, array in given.items()})
-    assert recorder.left_out == {"output mean": "its result has no axis for the samples alone"}
+    assert recorder.left_out == {"output mean": "its result has no axis for samples only"}
     store = cnatool.open(tmp_path / "s.zarr")
     assert [one.name for one in store.record.inputs] == ["left", "right"]
     (scores,) = outputs.values()

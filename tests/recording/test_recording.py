@@ -222,7 +222,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     for options, message in (
         ({"tensors": []}, "tensors: pass a list of distinct names"),
-        ({"tensors": ["a", "a"]}, "each once"),
+        ({"tensors": ["a", "a"]}, "distinct names"),
         ({"tensors": "a"}, "tensors: pass a list of distinct names"),
         ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is not one of the tensors"),
         ({"tensors": [1]}, "tensors: 1 is no text"),

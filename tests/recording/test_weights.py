@@ -210,7 +210,7 @@ def test_units_are_those_of_the_tensor(
     [
         ({"spectral": -1.0}, "a norm of layer 1 is negative"),
         ({"frobenius": None}, "norms of layer 1 are missing without a reason"),
-        ({"number": 7}, "it has 4 layers, and norms of the weights of others"),
+        ({"number": 7}, "it has 4 layers, but norms of the weights of others"),
         ({"shape": [0, 3]}, "have the impossible shape"),
     ],
 )

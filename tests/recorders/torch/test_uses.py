@@ -109,7 +109,7 @@ def test_a_loss_beside_the_scores(tmp_path: Path) -> None:
     net, labels = Net(), torch.tensor([0, 1, 2, 0, 1])
     with Recorder(net, tmp_path / "net.zarr") as recorder, recorder.batch("test", labels=labels):
         result = net(fed(5, 4), labels=labels)
-    assert recorder.left_out == {"output loss": "its result has no axis for the samples alone"}
+    assert recorder.left_out == {"output loss": "its result has no axis for samples only"}
     store = cnatool.open(tmp_path / "net.zarr")
     np.testing.assert_array_equal(
         store.splits["test"].outputs(0)[:], result["logits"].detach().numpy()
