@@ -120,8 +120,8 @@ def compare(
         scores=tuple(scores),
         scores_reason=reason,
         notes=(
-            *(_other_splits(first, second) if split is None else ()),
-            *(_other_samples(splits) if differences else ()),
+            *(_note_other_splits(first, second) if split is None else ()),
+            *(_note_other_samples(splits) if differences else ()),
             *_notes(match, first, second, named.fields),
         ),
     )
@@ -164,7 +164,7 @@ def _compare_split(split: Split, split2: Split, match: Match) -> SplitCompared:
                 layer2=pair.layer2,
                 stands_for=pair.stands_for,
                 statistics=differences,
-                activations=_activations(split, split2, pair, rows),
+                activations=_compare_activations(split, split2, pair, rows),
             )
             for pair, differences in zip(match.pairs, statistics, strict=True)
         ),
@@ -196,7 +196,7 @@ def _match_outputs(
     return sorted(pairs.items())
 
 
-def _activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
+def _compare_activations(split: Split, split2: Split, pair: Pair, rows: int) -> Difference:
     for each, tensor in ((split, pair.first), (split2, pair.second)):
         if tensor.stored is None and tensor.output is None:
             return Difference(
@@ -252,14 +252,14 @@ def _structural_differences(
             yield f"split {name}: no tensor could be matched"
 
 
-def _other_splits(first: Store, second: Store) -> Iterator[str]:
+def _note_other_splits(first: Store, second: Store) -> Iterator[str]:
     for store, other in ((first, second), (second, first)):
         alone = [name for name in store.splits if name not in other.splits]
         if alone:
             yield f"{store.path} alone has {', '.join(alone)}, which is not compared"
 
 
-def _other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
+def _note_other_samples(splits: Mapping[str, SplitCompared]) -> Iterator[str]:
     """Yield notes on splits whose differences may come from the data, not the network."""
     for name, split in splits.items():
         if split.rows == split.rows2 and split.same_data is False:
@@ -275,20 +275,20 @@ def _notes(match: Match, first: Store, second: Store, fields: ConventionFields) 
         yield "CNA-A of the form reference is left out: rounding alone moves it by percents"
     if match.codes:
         yield (
-            f"{_listed(match.codes)}: one store holds quantised codes and the other values, so "
-            "these layers are not compared. An export with QuantizeLinear and DequantizeLinear "
+            f"{_first_names(match.codes)}: one store holds quantised codes and the other values, "
+            "so these layers are not compared. An export with QuantizeLinear and DequantizeLinear "
             "(QuantFormat.QDQ) has values for both"
         )
     if match.ambiguous:
         yield (
-            f"{_listed(match.ambiguous)}: several layers of {second.path} have the same size and "
-            "place in the network, neither names nor values tell which is which, and none is "
+            f"{_first_names(match.ambiguous)}: several layers of {second.path} have the same size "
+            "and place in the network, neither names nor values tell which is which, and none is "
             "compared. Export both models with the same names of weights"
         )
     if match.reordered:
         yield (
-            f"layers that run in another order in {second.path}: {_listed(match.reordered)}. For "
-            "depths by index this is another network; for `depth='path'` it is not"
+            f"layers that run in another order in {second.path}: {_first_names(match.reordered)}. "
+            "For depths by index this is another network; for `depth='path'` it is not"
         )
     for names, where in ((match.folded2, second), (match.folded, first)):
         if names:
@@ -300,7 +300,7 @@ def _notes(match: Match, first: Store, second: Store, fields: ConventionFields) 
             )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     """List the first eight names, and count the rest."""
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more
@@ -316,16 +316,16 @@ def compare_scores(
         results = [score_store(each, None, convention).result() for each in (store, store2)]
     except (DataError, MetricError) as error:
         return [], str(error)
-    numbers, numbers2 = (dict(_scores(result, splits)) for result in results)
+    numbers, numbers2 = (dict(_list_scores(result, splits)) for result in results)
     return [
-        ScoreCompared(name, value, value2, _relative(value, value2, max(scale, scale2)))
+        ScoreCompared(name, value, value2, _relative_difference(value, value2, max(scale, scale2)))
         for (name, (value, scale)), (value2, scale2) in zip(
             numbers.items(), numbers2.values(), strict=True
         )
     ], None
 
 
-def _scores(
+def _list_scores(
     result: ScoreResult, splits: Sequence[str]
 ) -> Iterator[tuple[str, tuple[float | None, float]]]:
     """Yield each score with the least scale of its relative difference."""
@@ -348,7 +348,7 @@ def _scores(
     yield "cna_margin", (result.cna_margin.value, 0.0)
 
 
-def _relative(first: float | None, second: float | None, least: float) -> float | None:
+def _relative_difference(first: float | None, second: float | None, least: float) -> float | None:
     if first is None or second is None:
         return 0.0 if first is second else None
     scale = max(abs(first), abs(second), least)

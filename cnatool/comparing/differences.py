@@ -163,7 +163,7 @@ class _Scale:
         if self._sums is not None:
             return self._sums.column(start, stop, self._column)
         if self._values is not None:
-            blocks = _blocks(self._values, start, stop)
+            blocks = _read_blocks(self._values, start, stop)
             return np.concatenate([row_statistics(rows, ["abs_sum"])["abs_sum"] for rows in blocks])
         if self.name == "elements":
             return np.full(len(first), self._elements)
@@ -187,7 +187,7 @@ def compare_values(first: StoredArray, second: StoredArray, rows: int) -> Differ
     moves = [
         (axis, axis2)
         for axis, axis2 in ((1, 1), (-1, 1), (1, -1))
-        if _moved(shape, axis, axis2) == shape2
+        if _move_axis(shape, axis, axis2) == shape2
     ]
     smallest: Difference | None = None
     # Where all axes are as long as each other, only the values tell.
@@ -202,7 +202,7 @@ def compare_values(first: StoredArray, second: StoredArray, rows: int) -> Differ
     return smallest
 
 
-def _moved(shape: tuple[int, ...], axis: int, axis2: int) -> tuple[int, ...]:
+def _move_axis(shape: tuple[int, ...], axis: int, axis2: int) -> tuple[int, ...]:
     """Return a sample's shape with an axis moved; axes count that of samples."""
     return tuple(np.moveaxis(np.empty((0, *shape)), axis, axis2).shape[1:]) if shape else shape
 
@@ -245,8 +245,8 @@ def share_of_same_predictions(first: StoredArray, second: StoredArray, rows: int
     return same / rows
 
 
-def _blocks(array: StoredArray, start: int, stop: int) -> Iterator[NDArray[Any]]:
-    step = _step([array])
+def _read_blocks(array: StoredArray, start: int, stop: int) -> Iterator[NDArray[Any]]:
+    step = _rows_at_once([array])
     for first in range(start, stop, step):
         yield array[first : min(first + step, stop)]
 
@@ -255,13 +255,13 @@ def _side_by_side(
     first: StoredArray, second: StoredArray, rows: int
 ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
     """Yield the first rows of two arrays, a block at a time."""
-    step = _step([first, second])
+    step = _rows_at_once([first, second])
     for start in range(0, rows, step):
         stop = min(start + step, rows)
         yield start, first[start:stop], second[start:stop]
 
 
-def _step(arrays: Sequence[StoredArray]) -> int:
+def _rows_at_once(arrays: Sequence[StoredArray]) -> int:
     """Return how many rows to read at once: whole chunks, some megabytes."""
     widest = max(array.row_bytes for array in arrays)
     chunk = max(array.chunk_rows for array in arrays)

@@ -87,8 +87,10 @@ def align_layers(
         return agree(layers[i].preactivation, layers2[j].preactivation)
 
     named: dict[int, int] = {}
-    for names, names2 in zip(_names(store, layers), _names(store2, layers2), strict=True):
-        for i, j in _shared(names, names2):
+    for names, names2 in zip(
+        _layer_names(store, layers), _layer_names(store2, layers2), strict=True
+    ):
+        for i, j in _shared_names(names, names2):
             same_path = layers[i].path == layers2[j].path
             certain = same_path or not _NUMBERED.match(names[i])
             if i not in named and j not in named.values() and kinds[i] == kinds2[j] and certain:
@@ -98,12 +100,12 @@ def align_layers(
     keys = {i: (*kinds[i], layers[i].path) for i in left}
     keys2 = {j: (*kinds2[j], layers2[j].path) for j in left2}
     if Counter(keys.values()) == Counter(keys2.values()):
-        loose, doubtful = _by_key(keys, keys2)
+        loose, doubtful = _pair_by_key(keys, keys2)
     else:
-        loose, doubtful = _in_order(
+        loose, doubtful = _pair_by_order(
             left, left2, [kinds[i] for i in left], [kinds2[j] for j in left2]
         )
-    loose = _untangled(loose, sizes, alike)
+    loose = _untangle(loose, sizes, alike)
     ambiguous = [i for i, j in loose if i in doubtful and not alike(i, j)]
     pairs = [*named.items(), *((i, j) for i, j in loose if i not in ambiguous)]
     return AlignedLayers(
@@ -113,7 +115,7 @@ def align_layers(
     )
 
 
-def _names(store: Store, layers: Sequence[LayerRecord]) -> list[list[str]]:
+def _layer_names(store: Store, layers: Sequence[LayerRecord]) -> list[list[str]]:
     """Return three names of each layer: of its weights, its pre-activation, its own result."""
     weights = store.record.weights
     known = {} if weights is None else {layer.number: layer.name for layer in weights.layers}
@@ -124,7 +126,7 @@ def _names(store: Store, layers: Sequence[LayerRecord]) -> list[list[str]]:
     ]
 
 
-def _shared(names: Sequence[str], names2: Sequence[str]) -> Iterable[Place]:
+def _shared_names(names: Sequence[str], names2: Sequence[str]) -> Iterable[Place]:
     counts, counts2 = Counter(names), Counter(names2)
     places = {name: j for j, name in enumerate(names2)}
     for i, name in enumerate(names):
@@ -132,7 +134,7 @@ def _shared(names: Sequence[str], names2: Sequence[str]) -> Iterable[Place]:
             yield i, places[name]
 
 
-def _by_key(
+def _pair_by_key(
     keys: Mapping[int, Hashable], keys2: Mapping[int, Hashable]
 ) -> tuple[list[Place], set[int]]:
     """Pair places of the same key in order; name those whose key several have."""
@@ -144,21 +146,21 @@ def _by_key(
     return pairs, {i for i, key in keys.items() if counts[key] > 1}
 
 
-def _in_order(
+def _pair_by_order(
     left: Sequence[int],
     left2: Sequence[int],
     kinds: Sequence[Hashable],
     kinds2: Sequence[Hashable],
 ) -> tuple[list[Place], set[int]]:
     """Pair by a longest common subsequence; name the places that another one pairs otherwise."""
-    first = _aligned(kinds, kinds2)
-    backwards = _aligned(kinds[::-1], kinds2[::-1])
+    first = _align(kinds, kinds2)
+    backwards = _align(kinds[::-1], kinds2[::-1])
     last = {(len(kinds) - 1 - i, len(kinds2) - 1 - j) for i, j in backwards}
     doubtful = {left[i] for i, j in first if (i, j) not in last}
     return [(left[i], left2[j]) for i, j in first], doubtful
 
 
-def _aligned(kinds: Sequence[Hashable], kinds2: Sequence[Hashable]) -> list[Place]:
+def _align(kinds: Sequence[Hashable], kinds2: Sequence[Hashable]) -> list[Place]:
     """Return the longest common subsequence, as places in both."""
     rows, columns = len(kinds), len(kinds2)
     longest = [[0] * (columns + 1) for _ in range(rows + 1)]
@@ -182,7 +184,7 @@ def _aligned(kinds: Sequence[Hashable], kinds2: Sequence[Hashable]) -> list[Plac
     return pairs
 
 
-def _untangled(
+def _untangle(
     aligned: Sequence[Place], sizes: Sequence[int], alike: Callable[[int, int], bool]
 ) -> list[Place]:
     """Exchange partners among pairs that do not agree, where others of their size do."""

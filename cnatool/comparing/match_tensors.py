@@ -109,10 +109,10 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
         own, own2 = _has_own(store, first), _has_own(store2, second)
         sized = _same_size(store, store2, first.linear, second.linear)
         if own and own2 and sized and _same_kind(store, store2, first.linear, second.linear):
-            pairs.append(_pair(store, store2, first, second, "linear"))
+            pairs.append(_make_pair(store, store2, first, second, "linear"))
         elif own != own2:
             (folded2 if own else folded).append(first.preactivation)
-        pairs.append(_pair(store, store2, first, second, "preactivation"))
+        pairs.append(_make_pair(store, store2, first, second, "preactivation"))
     matched = {pair.first.name for pair in pairs}
     pairs += [
         Pair(t, store2.tensor(t.name), None, None, "tensor")
@@ -122,11 +122,11 @@ def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]
     return Match(
         by=by,
         pairs=sorted(pairs, key=lambda pair: pair.first.number),
-        left=_unmatched(layers, [number for number, _ in aligned]),
-        left2=_unmatched(layers2, [number for _, number in aligned]),
+        left=_list_unmatched(layers, [number for number, _ in aligned]),
+        left2=_list_unmatched(layers2, [number for _, number in aligned]),
         folded=folded,
         folded2=folded2,
-        reordered=_reordered(layers, aligned),
+        reordered=_list_reordered(layers, aligned),
         ambiguous=ambiguous,
         codes=codes,
     )
@@ -158,7 +158,7 @@ def _same_size(store: Store, store2: Store, name: str, name2: str) -> bool:
     return both and tensor_size(store, name) == tensor_size(store2, name2)
 
 
-def _pair(
+def _make_pair(
     store: Store,
     store2: Store,
     first: LayerRecord,
@@ -172,7 +172,7 @@ def _pair(
     return Pair(tensor, tensor2, first.number, second.number, rule)
 
 
-def _reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]) -> list[str]:
+def _list_reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]) -> list[str]:
     """List the layers that run before another in one store and after it in the other."""
     return [
         layers[i].preactivation
@@ -181,5 +181,5 @@ def _reordered(layers: Sequence[LayerRecord], aligned: Sequence[tuple[int, int]]
     ]
 
 
-def _unmatched(layers: Sequence[LayerRecord], matched: Sequence[int]) -> list[str]:
+def _list_unmatched(layers: Sequence[LayerRecord], matched: Sequence[int]) -> list[str]:
     return [layer.preactivation for number, layer in enumerate(layers) if number not in matched]

@@ -216,7 +216,7 @@ class DumpOptions:
             )
         if self.dtype is not None and self.keep == "statistics":
             raise UsageError(
-                f"`dtype={self.dtype}` narrows activations, and `keep=statistics` stores none: "
+                f"`dtype={self.dtype!r}` narrows activations, and `keep='statistics'` stores none: "
                 "leave one of them out."
             )
         for name, count in (("batch_size", self.batch_size), ("limit", self.limit)):
@@ -230,7 +230,7 @@ class DumpOptions:
         unknown = sorted({*self._statistics} - {"all", *get_args(Statistic)})
         if unknown:
             known = ", ".join(get_args(Statistic))
-            raise UsageError(f"`statistics={unknown[0]}`: there are {known}, and all.")
+            raise UsageError(f"`statistics={unknown[0]!r}`: there are {known}, and all.")
         if self.preprocess is not None and not isinstance(self.preprocess, str | Path):
             raise UsageError(f"`preprocess={self.preprocess!r}`: the path of a file.")
         for name, values in (("mean", self.mean), ("std", self.std)):

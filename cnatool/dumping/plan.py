@@ -297,7 +297,7 @@ def _check_memory(schedule: Schedule, held_bytes: int) -> None:
             f"{schedule.runs} run{'s' * (schedule.runs != 1)} of {schedule.batch:,} "
             f"sample{'s' * (schedule.batch != 1)} at a time hold{'s' * (schedule.runs == 1)} "
             f"{bytes_text(batches)}, and {bytes_text(available)} of memory are available. Use "
-            "`batch_size=N`, `tensors=layers`, or `keep=statistics`."
+            "`batch_size=N`, `tensors='layers'`, or `keep='statistics'`."
         )
 
 

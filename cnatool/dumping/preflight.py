@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,20 +101,11 @@ class Preflight:
 
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
         """Convert to the JSON document of a dry run."""
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         return PreflightResult(
+            **{**values, "store": str(self.store)},
             schema="cnatool.preflight/1",
-            store=str(self.store),
             fits=self.fits,
-            samples=self.samples,
-            committed=self.committed,
-            tensors=self.tensors,
-            sample_bytes=self.sample_bytes,
-            disk_bytes=self.disk_bytes,
-            free_bytes=self.free_bytes,
-            seconds=self.seconds,
-            memory_bytes=self.memory_bytes,
-            available_bytes=self.available_bytes,
-            ways=self.ways,
             notes=tuple(notes),
         )
 
@@ -271,9 +262,9 @@ def _ways(plan: DumpPlan, stored: Mapping[str, float], free: int) -> Iterator[st
         for t in whole
     }
     row = {
-        "`keep=statistics`": rest,
-        "`tensors=layers`": rest + sum(size for name, size in sizes.items() if name in layers),
-        "`dtype=float16`": rest + sum(narrow.values()),
+        "`keep='statistics'`": rest,
+        "`tensors='layers'`": rest + sum(size for name, size in sizes.items() if name in layers),
+        "`dtype='float16'`": rest + sum(narrow.values()),
     }
     for way, size in row.items():
         if size < rest + sum(sizes.values()) and rows * size * _MARGIN <= free:

@@ -184,5 +184,5 @@ def _narrow(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
             largest = np.abs(values).max()
             raise DataError(
                 f"tensor {tensor.name!r} reaches {largest:.6g}, which {tensor.stored} cannot hold. "
-                f"Use `dtype=float32`, or leave the tensor out with {exclusion(tensor.name)}."
+                f"Use `dtype='float32'`, or leave the tensor out with {exclusion(tensor.name)}."
             ) from None

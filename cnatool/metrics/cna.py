@@ -71,7 +71,7 @@ def cna(
         if fields.resamples:
             statistic = shape.prepare(alpha, beta, fields.window)
             values = resample(
-                partial(_drawn, statistic, alpha.size, seed, stream),
+                partial(_compute_resamples, statistic, alpha.size, seed, stream),
                 fields.resamples,
                 part=ROWS,
                 progress=progress,
@@ -95,7 +95,7 @@ def cna(
     )
 
 
-def _drawn(
+def _compute_resamples(
     statistic: _Statistic, n: int, seed: int, stream: int, numbers: Sequence[int]
 ) -> list[tuple[float]]:
     drawn = (resample_counts(n, seed, stream, number) for number in numbers)
@@ -116,7 +116,7 @@ class _Form(NamedTuple):
     without_fisher: str
 
 
-def _pearson_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+def _prepare_pearson(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     """Prepare Pearson's correlation of a resample: counts times moments."""
     moments = np.empty((5, alpha.size))
     for row, values in enumerate((alpha, beta)):
@@ -134,7 +134,7 @@ def _pearson_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic
     return _each(statistic)
 
 
-def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+def _prepare_spearman(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     """Prepare Spearman's ρ of a resample: a rank is a sum of the counts below it."""
     groups = [dense_ranks(values) for values in (alpha, beta)]
     middle = (alpha.size + 1) / 2
@@ -163,7 +163,7 @@ def _spearman_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statisti
     return _each(statistic)
 
 
-def _smoothed_of_counts(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
+def _prepare_smoothed(alpha: _Vector, beta: _Vector, window: int) -> _Statistic:
     """Prepare the correlation of a resample's smoothed curve."""
     order = curve_order(alpha, beta)
     first, second = alpha[order], beta[order]
@@ -186,13 +186,13 @@ def _ratio(covariance: float, first: float, second: float) -> float:
     return min(1.0, max(-1.0, covariance / math.sqrt(first) / math.sqrt(second)))
 
 
-def _percentiles(
+def _percentile_edges(
     value: float, resamples: _Vector, level: float
 ) -> tuple[tuple[float, float] | None, str | None]:
     return percentile_interval(resamples, level)
 
 
-def _recentred(
+def _recentred_edges(
     value: float, resamples: _Vector, level: float
 ) -> tuple[tuple[float, float] | None, str | None]:
     """Spread the resamples' deviation around the value, on Fisher's scale.
@@ -205,12 +205,12 @@ def _recentred(
     return None if edges is None else (math.tanh(edges[0]), math.tanh(edges[1])), reason
 
 
-def _as_they_are(values: _Vector) -> _Vector:
+def _identity(values: _Vector) -> _Vector:
     return values
 
 
 _SCORES: Mapping[PStatistic, Callable[[_Vector], _Vector]] = {
-    "pearson": _as_they_are,
+    "pearson": _identity,
     "spearman": midranks,
 }
 _FEW = "too few samples for Fisher's interval"
@@ -218,29 +218,29 @@ _FEW = "too few samples for Fisher's interval"
 _FORMS: Mapping[CnaForm, _Form] = {
     "pearson": _Form(
         lambda alpha, beta, window, level: pearson(alpha, beta, level=level),
-        _pearson_of_counts,
-        _percentiles,
+        _prepare_pearson,
+        _percentile_edges,
         "pearson",
         _FEW,
     ),
     "spearman": _Form(
         lambda alpha, beta, window, level: spearman(alpha, beta, level=level),
-        _spearman_of_counts,
-        _percentiles,
+        _prepare_spearman,
+        _percentile_edges,
         "spearman",
         _FEW,
     ),
     "kendall": _Form(
         lambda alpha, beta, window, level: kendall(alpha, beta, level=level),
         lambda alpha, beta, window: prepare_kendall(alpha, beta),
-        _percentiles,
+        _percentile_edges,
         "spearman",
         _FEW,
     ),
     "smoothed": _Form(
         lambda alpha, beta, window, level: smoothed_pearson(alpha, beta, window=window),
-        _smoothed_of_counts,
-        _recentred,
+        _prepare_smoothed,
+        _recentred_edges,
         "pearson",
         "the points of a smoothed curve are not independent: use `interval='bootstrap'`",
     ),

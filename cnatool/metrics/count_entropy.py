@@ -87,11 +87,11 @@ def density_entropy_of_counts(
 def c_log2_c(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
     """Return c log2 c for counts up to `most`, in fixed point; 0 log2 0 = 0."""
     if most > _TABLE:  # few large samples: the table would be longer than what it saves
-        return _computed(counts, most)
+        return _compute_fixed(counts, most)
     return np.take(_table(most), counts)
 
 
-def _computed(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
+def _compute_fixed(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
     values = np.asarray(counts, np.float64) * np.log2(np.maximum(counts, 1))
     result: NDArray[np.int64] = np.rint(np.ldexp(values, fraction_bits(most))).astype(np.int64)
     return result
@@ -99,7 +99,7 @@ def _computed(counts: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=8)
 def _table(most: int) -> NDArray[np.int64]:
-    return _computed(np.arange(most + 1), most)
+    return _compute_fixed(np.arange(most + 1), most)
 
 
 def fraction_bits(most: int) -> int:

@@ -45,7 +45,7 @@ def prepare_kendall(
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
     if a.size > _MOST:
-        return _kendall_of_many(order, first, second)
+        return _prepare_by_scipy(order, first, second)
     # Equal `b` rise by place, so that they make no inversion, as equal `a` make none.
     ranks = np.empty_like(order)
     ranks[np.argsort(second, kind="stable")] = np.arange(order.size)
@@ -75,7 +75,7 @@ def prepare_kendall(
     return statistic
 
 
-def _kendall_of_many(
+def _prepare_by_scipy(
     order: NDArray[np.int64],
     first: NDArray[np.signedinteger[Any]],
     second: NDArray[np.signedinteger[Any]],

@@ -136,11 +136,11 @@ def _paper(rows: NDArray[np.float64], fields: ConventionFields) -> float:
     """γ = max γ_i over a random subset of the split."""
     n = len(rows)
     size = max(1, round(fields.margin_fraction * n))
-    return float(rows[_drawn(n, size, fields.margin_seed), 0].max())
+    return float(rows[_draw_rows(n, size, fields.margin_seed), 0].max())
 
 
 @lru_cache(maxsize=1)
-def _drawn(n: int, size: int, seed: int) -> NDArray[np.int64]:
+def _draw_rows(n: int, size: int, seed: int) -> NDArray[np.int64]:
     drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(n, size, replace=False)
     return drawn
 

@@ -13,7 +13,7 @@ from cnatool.metrics.norms import Baseline
 
 def inverse_square(sigma: float) -> Baseline:
     """Return the flatness 1/σ², of the largest noise σ > 0 that is tolerated."""
-    return _signed(1 / sigma / sigma)
+    return _signed_baseline(1 / sigma / sigma)
 
 
 def plain_bound(square_sum: float, sigma: float, samples: int) -> Baseline:
@@ -22,7 +22,7 @@ def plain_bound(square_sum: float, sigma: float, samples: int) -> Baseline:
     `square_sum` is ‖v‖², of v = w − w⁰ for the distance from the initial weights, or v = w from the
     origin; σ > 0 the deviation of the noise on each weight, m > 0 the training samples.
     """
-    return _signed(square_sum / sigma / sigma / 4 + math.log(samples / sigma) + 10)
+    return _signed_baseline(square_sum / sigma / sigma / 4 + math.log(samples / sigma) + 10)
 
 
 def magnitude_bound(
@@ -37,10 +37,10 @@ def magnitude_bound(
     # Without squares, which may be larger or smaller than a number can be.
     root = math.sqrt(square_sum / weights)
     above = 2 * weights * math.log(math.hypot(epsilon, sigma * root, root))
-    return _signed(0.25 * (above - log_sum) + math.log(samples / sigma) + 10)
+    return _signed_baseline(0.25 * (above - log_sum) + math.log(samples / sigma) + 10)
 
 
-def _signed(value: float) -> Baseline:
+def _signed_baseline(value: float) -> Baseline:
     """Return a measure that may be negative."""
     if not math.isfinite(value):
         return Baseline.undefined("it is too large for float64")

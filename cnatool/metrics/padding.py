@@ -38,13 +38,13 @@ def padding_text(inputs: Mapping[str, NDArray[Any]]) -> str | None:
         if values.dtype.kind in "iu" and values.max() > 1
     }
     for name, values in rows.items():
-        share = _masked(name, values, list(tokens.values()))
+        share = _mask_share(name, values, list(tokens.values()))
         if share:
             return _text(share, f"{name!r} is 0 there")
     for name, values in tokens.items():
-        found = _padded_tail(values)
-        if found is not None:
-            share, value = found
+        tail = _padded_tail(values)
+        if tail is not None:
+            share, value = tail
             return _text(share, f"rows of {name!r} end in {value}")
     return None
 
@@ -58,7 +58,7 @@ def _text(share: float, how: str) -> str:
     )
 
 
-def _masked(name: str, values: NDArray[Any], tokens: list[NDArray[Any]]) -> float:
+def _mask_share(name: str, values: NDArray[Any], tokens: list[NDArray[Any]]) -> float:
     """Return the share of zeros of a mask; 0 for an array that is no mask."""
     zeros = values == 0
     if not zeros.any() or zeros.all() or not (zeros | (values == 1)).all():

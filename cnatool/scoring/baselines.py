@@ -40,8 +40,8 @@ def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None)
     else:
         # A store without a runtime was written by a recording.
         absent = _NONE_RECORDED if record.runtime is None else _NO_INITIAL
-        measures = _of_layers(weights, margin, samples, absent) | {
-            "l2_path": _path(weights, margin),
+        measures = _layer_baselines(weights, margin, samples, absent) | {
+            "l2_path": _path_baseline(weights, margin),
             "parameters": Baseline.undefined("the number of parameters is not known")
             if weights.parameters is None
             else plain(weights.parameters),
@@ -53,7 +53,7 @@ def compute_baselines(store: Store, margin: Estimate, train: ScoredSplit | None)
         initial=None if record.initial is None else record.initial.name,
         **measures,
         flatness=None if record.flatness is None else record.flatness.settings,
-        **compute_flatness_baselines(record.flatness, samples, _no_samples(samples)),
+        **compute_flatness_baselines(record.flatness, samples, _no_samples_text(samples)),
     )
 
 
@@ -69,17 +69,17 @@ _OF_LAYERS = (
 _MEASURES = (*_OF_LAYERS, "l2_path", "parameters", "depth")
 
 
-def _no_samples(samples: int | None) -> str:
+def _no_samples_text(samples: int | None) -> str:
     return "no split called train" if samples is None else "the training split has no samples"
 
 
-def _path(weights: WeightsRecord, margin: Estimate) -> Baseline:
+def _path_baseline(weights: WeightsRecord, margin: Estimate) -> Baseline:
     if weights.log_path_norm is None:
         return Baseline.undefined(weights.path_norm_reason or "there is no path norm")
     return divide_by_margin(weights.log_path_norm, margin)
 
 
-def _of_layers(
+def _layer_baselines(
     weights: WeightsRecord, margin: Estimate, samples: int | None, no_initial: str
 ) -> dict[str, Baseline]:
     """Compute the measures that are products or sums over all layers."""
@@ -106,7 +106,7 @@ def _of_layers(
         if weights.unfolded is not None:
             return Baseline.undefined(weights.unfolded)
         if not samples:
-            return Baseline.undefined(_no_samples(samples))
+            return Baseline.undefined(_no_samples_text(samples))
         if not all(spectral):
             number = spectral.index(0.0) + 1
             return Baseline.undefined(f"the weights of layer {number} are all 0")

@@ -94,7 +94,7 @@ def measure_rounding(
     """Bound the rounding errors of β and z; 0 where the store holds no magnitudes."""
     rounding = Rounding(
         slope_coefficients([layer.depth for layer in layers]),
-        np.array([_share(split, layer) for layer in layers]),
+        np.array([_rounding_share(split, layer) for layer in layers]),
     )
     for magnitudes in read_magnitudes(split, layers, fields):
         rounding.add(magnitudes)
@@ -120,7 +120,7 @@ def resolve_rounding(beta: NDArray[np.float64], rounding: Rounding) -> SplitBeta
     return SplitBeta(np.full_like(beta, mean) if deviation else beta, bound)
 
 
-def _share(split: Split, layer: ScoredLayer) -> float:
+def _rounding_share(split: Split, layer: ScoredLayer) -> float:
     """Return the share of a layer's absolute sum by which rounding can move its sum."""
     tensor = layer.tensor
     known = "bfloat16" if tensor.onnx_type == "bfloat16" else tensor.dtype
@@ -145,7 +145,7 @@ def read_z(
             f"the shape of layer {varying[0].tensor.name!r} depends on the data, so "
             f"aggregate={fields.aggregate} is not defined for it: use `aggregate='sum'`."
         )
-    for start, z in _sums(split, layers):
+    for start, z in _read_sums(split, layers):
         _aggregate(split, layers, fields, start, z)
         yield start, z
 
@@ -194,7 +194,9 @@ def _aggregate(
             sums[:, column] = aggregate(sums[:, column], layer.tensor.shape, fields.aggregate)
 
 
-def _sums(split: Split, layers: Sequence[ScoredLayer]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _read_sums(
+    split: Split, layers: Sequence[ScoredLayer]
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield the sums over each layer's elements, as `read_z` does."""
     if split.has_statistic("sum"):
         columns = [layer.tensor.number for layer in layers]

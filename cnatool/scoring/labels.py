@@ -283,8 +283,8 @@ def _map_by_position(
 ) -> ClassMapping:
     """Take columns in order where labels count classes; else there is neither loss nor margin."""
     ranges = (
-        f"the model's own label output {own!r} gives {_listed(values)} and the labels are "
-        f"{_listed(set(labels.tolist()))}"
+        f"the model's own label output {own!r} gives {_list_values(values)} and the labels are "
+        f"{_list_values(set(labels.tolist()))}"
     )
     ordered = [table[place] for place in sorted(table)]
     if len(labels) and labels.min() >= 0 and labels.max() < width and ordered == sorted(ordered):
@@ -314,6 +314,6 @@ def _columns_text(
     return f"columns of {name!r} by the model's own label output {own!r}: {pairs}{more}"
 
 
-def _listed(values: set[int]) -> str:
+def _list_values(values: set[int]) -> str:
     shown = ", ".join(map(str, sorted(values)[:_LISTED]))
     return f"{shown}, …" if len(values) > _LISTED else shown

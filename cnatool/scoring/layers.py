@@ -83,7 +83,7 @@ def score_layers(
     named = Convention.named(convention, overrides)
     fields = named.fields
     selected = select_splits(store, test, fields, inputs)
-    rows = {name: _rows(split, samples) for name, (split, _) in selected.splits.items()}
+    rows = {name: _find_rows(split, samples) for name, (split, _) in selected.splits.items()}
     for sample in samples:
         if not any(sample in named_rows.values() for named_rows in rows.values()):
             raise UsageError(
@@ -92,7 +92,7 @@ def score_layers(
             )
     with suggest_range(selected):
         splits = {
-            name: _split_layers(split, layers, fields, rows[name], observer or Silent())
+            name: _score_split_layers(split, layers, fields, rows[name], observer or Silent())
             for name, (split, layers) in selected.splits.items()
         }
     return LayerScores(
@@ -111,7 +111,7 @@ def score_layers(
     )
 
 
-def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
+def _find_rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
     """Find the rows that have one of these ids."""
     if not samples:
         return {}
@@ -124,7 +124,7 @@ def _rows(split: Split, samples: Sequence[str]) -> dict[int, str]:
     }
 
 
-def _split_layers(
+def _score_split_layers(
     split: Split,
     layers: Sequence[ScoredLayer],
     fields: ConventionFields,
@@ -155,8 +155,8 @@ def _split_layers(
         beta=_mean(beta) if no_beta is None else None,
         beta_reason=split_beta.no_moments(),
         cna=Estimate(cna.value, no_cna),
-        layers=tuple(_parts(sums, rounding, alpha, beta, no_cna)),
-        groups=tuple(_groups(sums, groups, alpha, beta, no_beta)),
+        layers=tuple(_layer_parts(sums, rounding, alpha, beta, no_cna)),
+        groups=tuple(_group_profiles(sums, groups, alpha, beta, no_beta)),
         profiles=tuple(
             SampleProfile(
                 id=rows[row],
@@ -170,7 +170,7 @@ def _split_layers(
     )
 
 
-def _parts(
+def _layer_parts(
     sums: LayerSums,
     rounding: Rounding,
     alpha: NDArray[np.float64],
@@ -220,7 +220,7 @@ def _part_reason(part: LayerPart, broken: int, n: int, undefined: str | None) ->
     return _TOO_LARGE if part.cna is None else None
 
 
-def _groups(
+def _group_profiles(
     sums: LayerSums,
     groups: NDArray[np.int64],
     alpha: NDArray[np.float64],

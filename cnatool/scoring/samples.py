@@ -55,16 +55,16 @@ def sample_frames(splits: Mapping[str, ScoredSplit]) -> Iterator[polars.DataFram
             columns = {
                 "split": [name] * len(ids),
                 "id": [str(value) for value in ids],
-                "label": _part(split.labels, rows, np.int64),
-                "prediction": _part(split.predictions, rows, np.int64),
-                "alpha": _part(split.alpha, rows, np.float64),
-                "beta": _part(beta, rows, np.float64),
-                "margin": _part(margins, rows, np.float64),
+                "label": _column_part(split.labels, rows, np.int64),
+                "prediction": _column_part(split.predictions, rows, np.int64),
+                "alpha": _column_part(split.alpha, rows, np.float64),
+                "beta": _column_part(beta, rows, np.float64),
+                "margin": _column_part(margins, rows, np.float64),
             }
             yield pl.DataFrame(columns, schema=sample_schema()).with_columns(finite)
 
 
-def _part(
+def _column_part(
     values: NDArray[Any] | None, rows: slice, kind: type[np.number[Any]]
 ) -> NDArray[Any] | list[None]:
     """Return some rows of a column in its type; nulls if there is no such column."""
@@ -87,7 +87,7 @@ def write_frames(
         if source.error is not None:
             raise source.error from None
         why = error.strerror if isinstance(error, OSError) else None
-        raise _refused(path, why or one_line(error)) from error
+        raise _write_error(path, why or one_line(error)) from error
 
 
 class _Source:
@@ -135,8 +135,8 @@ def check_frame_path(path: Path) -> None:
     try:
         check_replaceable(path)
     except OSError as error:
-        raise _refused(path, error.strerror or str(error)) from error
+        raise _write_error(path, error.strerror or str(error)) from error
 
 
-def _refused(path: Path, why: str) -> StoreWriteError:
+def _write_error(path: Path, why: str) -> StoreWriteError:
     return StoreWriteError(f"{path} cannot be written: {why}. Choose another path.")

@@ -124,10 +124,10 @@ class ScoredSplit:
             beta_reason=self.split_beta.no_moments(),
             cna=_with_reason(correlation, no_cna),
             coefficients=Coefficients(
-                pearson=_estimate(_with_reason(pearson(alpha, beta), no_cna)),
-                spearman=_estimate(_with_reason(spearman(alpha, beta), no_cna)),
-                kendall=_estimate(_with_reason(kendall(alpha, beta), no_cna)),
-                smoothed=_estimate(
+                pearson=_as_estimate(_with_reason(pearson(alpha, beta), no_cna)),
+                spearman=_as_estimate(_with_reason(spearman(alpha, beta), no_cna)),
+                kendall=_as_estimate(_with_reason(kendall(alpha, beta), no_cna)),
+                smoothed=_as_estimate(
                     _with_reason(smoothed_pearson(alpha, beta, window=fields.window), no_cna)
                 ),
                 minibatches=_with_reason(batches, no_cna),
@@ -164,7 +164,7 @@ def score_split(
     with locate_errors(split):
         alpha = compute_alpha(split, fields, observer)
         beta = compute_beta(split, layers, fields)
-        return _with_performance(split, alpha, beta, fields, output, classes)
+        return _add_performance(split, alpha, beta, fields, output, classes)
 
 
 @contextmanager
@@ -176,7 +176,7 @@ def locate_errors(split: Split) -> Iterator[None]:
         raise type(error)(f"{split.path}, split {split.name!r}: {error}") from error
 
 
-def _with_performance(
+def _add_performance(
     split: Split,
     alpha: NDArray[np.float64],
     beta: SplitBeta,
@@ -205,7 +205,7 @@ def _with_performance(
         return ScoredSplit(split, alpha, beta, labels, kind, predicted, None, None, both, unread)
     losses, margins = np.empty(rows), MarginColumns(rows, fields.margin)
     try:
-        for start, block in _small_blocks(stored):
+        for start, block in _read_small_blocks(stored):
             part, scores = slice(start, start + len(block)), output.scores(block)
             losses[part] = cross_entropy(scores, places[part], kind, first_row=start)
             margins.add(
@@ -235,7 +235,7 @@ def _predictions(
     )
 
 
-def _small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
+def _read_small_blocks(stored: StoredArray) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield rows in parts of which several float64 copies fit the processor's cache."""
     step = max(1, _ELEMENTS // max(1, math.prod(stored.shape[1:])))
     for start, block in stored.blocks():
@@ -260,7 +260,7 @@ def _with_reason(measure: _Undefinable, reason: str | None) -> _Undefinable:
     return measure if reason is None else msgspec.structs.replace(measure, reason=reason)
 
 
-def _estimate(correlation: Correlation) -> Estimate:
+def _as_estimate(correlation: Correlation) -> Estimate:
     return Estimate(correlation.value, correlation.reason)
 
 

@@ -72,7 +72,7 @@ def score_train_test(
         )
     area = _area(train, test, fields)
     product = _product(margin, area)
-    area_interval, product_interval = _with_intervals(train, test, area, product, fields, observer)
+    area_interval, product_interval = _add_intervals(train, test, area, product, fields, observer)
     return TrainTestScores(
         gaps={form: _gap(train, test, form) for form in _GAPS},
         area=area_interval,
@@ -142,7 +142,7 @@ def _without_interval(estimate: Estimate) -> ResampledEstimate:
     return ResampledEstimate(estimate.value, interval_reason=reason, reason=estimate.reason)
 
 
-def _with_intervals(
+def _add_intervals(
     train: ScoredSplit,
     test: ScoredSplit,
     area: Estimate,
@@ -172,7 +172,10 @@ def _with_intervals(
         _without_interval(product)
         if product.value is None
         else add_interval(
-            product, values.area_and_margin, fields.level, bounds=_bounds(values.area_and_margin)
+            product,
+            values.area_and_margin,
+            fields.level,
+            bounds=_sign_bounds(values.area_and_margin),
         ),
     )
 
@@ -201,7 +204,7 @@ def _chance(
     return chance_area(area.value, values)
 
 
-def _bounds(products: NDArray[np.float64]) -> tuple[float, float]:
+def _sign_bounds(products: NDArray[np.float64]) -> tuple[float, float]:
     """Bound an interval by 0 if all resamples have one sign, which is the margin's."""
     return -math.inf if (products < 0).any() else 0.0, math.inf if (products > 0).any() else 0.0
 

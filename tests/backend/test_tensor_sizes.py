@@ -112,7 +112,7 @@ def test_a_huge_batch_size(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=x, y=np.arange(20) % 3)
     with little_memory():
-        dumped = cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", batch_size=10**8)
+        dumped = cnatool.dump(model, tmp_path / "d.npz", tmp_path / "s.zarr", batch_size=10**7)
     assert len(dumped.splits["all"]) == 20
 
 

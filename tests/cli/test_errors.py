@@ -95,11 +95,11 @@ def test_places_that_cannot_be_written(here: Path) -> None:
         message = refused(*words, cwd=here, code=3)
         # Which of the two the system says depends on the user.
         why = "(No such file or directory|Permission denied)"
-        assert re.search(rf" cannot be written: {why}\. Name another path\.$", message)
+        assert re.search(rf" cannot be written: {why}\. (Name|Choose) another path\.$", message)
     (here / "folder.csv").mkdir()
     message = refused("score", "net.zarr", "--samples", "folder.csv", cwd=here, code=3)
     assert message == (
-        "cnatool: --samples folder.csv cannot be written: Is a directory. Name another path."
+        "cnatool: folder.csv cannot be written: Is a directory. Choose another path."
     )
     assert "/proc/x cannot be written: " in refused("demo", "-o", "/proc/x", cwd=here, code=3)
     assert "net.onnx/x cannot be written: Not a directory" in refused(
@@ -199,7 +199,7 @@ def test_label_that_is_no_class_leaves_what_needs_no_labels(here: Path) -> None:
         (["--set", "colour=red"], "no field 'colour'"),
         (["--set", "bins=many"], "bins=many: expected a whole number"),
         (["--set", "depth=up"], "depth=up: choose index or path"),
-        (["--set", "layers=conv*"], "--set layers=conv*: net.zarr has no such tensor"),
+        (["--set", "layers=conv*"], "--set layers='conv*': net.zarr has no such tensor"),
         (["--convention", "other"], "choose paper, reference or legacy"),
         (["--samples", "frame.xls"], "must end in .parquet or .csv"),
         (["--samples", "no/frame.csv"], "no such folder"),
@@ -277,12 +277,10 @@ def test_interrupted(here: Path) -> None:
     assert "cnatool: interrupted." in errors
 
 
-def test_what_fails_behind_an_interruption_is_part_of_it() -> None:
-    interrupted = """
-import os, signal
-from cnatool import cli
-from cnatool.cli import app
-
+# What happens in a command, and how it ends: exit code, output, message.
+INTERRUPTED = {
+    "what fails behind it is part of it": (
+        """
 def run():
     try:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -290,21 +288,12 @@ def run():
         raise RuntimeError("cannot release un-acquired lock")
 
 app.app = run
-cli.main()
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60
-    )
-    assert (process.returncode, process.stderr) == (143, "cnatool: terminated.\n")
-
-
-def test_interrupted_where_no_exception_leaves() -> None:
+""",
+        (143, "", "cnatool: terminated.\n"),
+    ),
     # A finaliser runs wherever the interpreter likes, and what is raised in it is dropped.
-    interrupted = """
-import os, signal, time
-from cnatool import cli
-from cnatool.cli import app
-
+    "where no exception leaves": (
+        """
 class Dropped:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
@@ -316,13 +305,32 @@ def run():
     time.sleep(30)
 
 app.app = run
-cli.main()
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60
-    )
-    assert (process.returncode, process.stdout) == (130, "after\n")
-    assert process.stderr == "cnatool: interrupted.\n"
+""",
+        (130, "after\n", "cnatool: interrupted.\n"),
+    ),
+    "while it is imported": (
+        """
+del sys.modules["cnatool.cli.app"]
+
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == "cnatool.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+""",
+        (130, "", "cnatool: interrupted.\n"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INTERRUPTED)
+def test_interruptions(case: str) -> None:
+    happens, expected = INTERRUPTED[case]
+    code = f"import os, signal, sys, time\nfrom cnatool.cli import app, main\n{happens}\nmain()"
+    words = [sys.executable, "-c", code]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == expected
 
 
 def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
@@ -341,25 +349,6 @@ def test_names_that_are_not_utf_8(here: Path) -> None:
     assert refused("dump", name, "data", "-o", "s.zarr", cwd=here) == (
         "cnatool: n\\udce9t.onnx: this name is not UTF-8. Give another."
     )
-
-
-def test_interrupted_while_it_is_imported(here: Path) -> None:
-    interrupted = """
-import os, signal, sys
-from cnatool import cli
-
-class Interrupts:
-    def find_spec(self, name, path, target=None):
-        if name == "cnatool.cli.app":
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupts())
-cli.main()
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60, cwd=here
-    )
-    assert (process.returncode, process.stderr) == (130, "cnatool: interrupted.\n")
 
 
 def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:

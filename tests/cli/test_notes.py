@@ -91,7 +91,7 @@ def test_no_layer_leads_to_an_output(here: Path) -> None:
     b.node("Exp", ["relu2"], "out")
     saved(b.model({"x": ("n", 64)}, {"out": ("n", 12)}), here / "odd.onnx")
     run("dump", "odd.onnx", "data", cwd=here)
-    said = ["note: no layer leads to an output, so all count as hidden ones (inspect --layers)"]
+    said = ["note: no layer leads to an output, so all count as hidden (inspect lists the layers)"]
     assert notes(run("score", "odd.zarr", cwd=here).stdout) == said
     text = run("score", "odd.zarr", "--set", "include_output=true", cwd=here).stdout
     assert notes(text) == []
@@ -104,7 +104,7 @@ def test_inputs_outside_the_range_are_all_told(here: Path) -> None:
     low = min(x.min() for x in splits.values())
     high = max(x.max() for x in splits.values())
     assert f"go from {low:g} to {high:g}" in message
-    around = re.search(r"--set (range=(\S+):(\S+)) takes in", message)
+    around = re.search(r"--set (range=(\S+):(\S+)) includes", message)
     assert float(around[2]) <= low < float(around[2]) + 0.02
     assert float(around[3]) - 0.02 < high <= float(around[3])
     assert message.index("range=") < message.index("clip")
@@ -135,7 +135,7 @@ def test_a_range_takes_all_in(low: float, high: float, text: str) -> None:
 def test_pixels_outside_the_range_are_told_as_fractions(here: Path) -> None:
     run("dump", "net.onnx", "data", cwd=here)
     message = run("score", "net.zarr", "--set", "range=0:0.5", cwd=here, code=2).stderr
-    assert "go from 0 to 1, which --set range=0:1 takes in" in message
+    assert "go from 0 to 1, which --set range=0:1 includes" in message
 
 
 def test_what_is_not_finite_is_said(here: Path) -> None:

@@ -299,7 +299,7 @@ def test_scores_say_what_they_lack() -> None:
         epsilon=1e-3,
     )
     scored = compute_flatness_baselines(found, None, "no split called train")
-    initial = "the initial weights are not known: dump with --initial-model FILE"
+    initial = "the initial weights are not known: dump with `initial_model=FILE`"
     assert {name: (one.value, one.reason) for name, one in scored.items()} == {
         "pac_bayes_flatness": (4.0, None),
         "pac_bayes_init": (None, initial),

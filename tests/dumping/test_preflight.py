@@ -102,9 +102,9 @@ def test_what_would_not_fit_is_refused_with_what_would(
 ) -> None:
     words = here / "net.onnx", here / "data"
     sizes = {
-        "`keep=statistics`": size(cnatool.dump(*words, here / "a.zarr", keep="statistics").path),
-        "`tensors=layers`": size(cnatool.dump(*words, here / "b.zarr", tensors="layers").path),
-        "`dtype=float16`": size(cnatool.dump(*words, here / "c.zarr", dtype="float16").path),
+        "`keep='statistics'`": size(cnatool.dump(*words, here / "a.zarr", keep="statistics").path),
+        "`tensors='layers'`": size(cnatool.dump(*words, here / "b.zarr", tensors="layers").path),
+        "`dtype='float16'`": size(cnatool.dump(*words, here / "c.zarr", dtype="float16").path),
     }
     whole = size(cnatool.dump(*words, here / "d.zarr").path)
     for share in (0.01, 0.3, 0.6, 0.9):

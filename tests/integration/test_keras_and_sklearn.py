@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from support.command import run
 from support.layer_truth import Truth, assert_layers, dumped
+from support.peers import keras_of_tests
 
 import cnatool
 
@@ -19,15 +20,8 @@ ROWS = 5
 
 
 @pytest.fixture
-def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
-        keras = pytest.importorskip("keras", reason="Keras is not installed")
-    keras.utils.set_random_seed(3)
-    return keras
+def keras() -> Any:
+    return keras_of_tests("tf2onnx")
 
 
 # What exporters warn of is theirs; what comes out is compared.

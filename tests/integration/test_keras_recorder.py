@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.peers import keras_of_tests
+from support.recorded import write_levels
 
 import cnatool
 from cnatool.errors import DataError, UsageError
@@ -19,14 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
-def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-        keras = pytest.importorskip("keras", reason="Keras is not installed")
-    keras.utils.set_random_seed(3)
-    return keras
+def keras() -> Any:
+    return keras_of_tests()
 
 
 def mlp(keras: Any) -> Any:
@@ -72,16 +67,7 @@ MODELS = {"mlp": mlp, "resnet": resnet, "transformer": transformer}
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    rng = np.random.default_rng(2)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    found = {}
-    for name, rows in ROWS.items():
-        levels = rng.integers(2, 257, (rows, 1, 1))
-        x = (rng.integers(0, levels, (rows, 8, 8)) * 255 // (levels - 1)).astype(np.uint8)
-        found[name] = x, rng.integers(0, 5, rows)
-        np.savez(folder / f"{name}.npz", x=x, y=found[name][1])
-    return found
+    return write_levels(tmp_path / "data", ROWS)
 
 
 def varied(model: Any) -> Any:

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import jsonschema
 
 from cnatool.cli import main
+from cnatool.cli.parameter_names import with_options
 from cnatool.schemas import schema_text
 
 # The installed command, for what is about its process.
@@ -93,8 +94,17 @@ def document(schema: str, *words: object, cwd: Path) -> Any:
     """Run a command with ``--json``; return its document, which is valid and has no NaN."""
     found = json.loads(run(*words, "--json", cwd=cwd).stdout, parse_constant=_no_number)
     jsonschema.validate(found, json.loads(schema_text(schema)))
-    assert found["schema"] == f"cnatool.{schema}/1"
+    assert found["schema"].startswith(f"cnatool.{schema}/")
     return found
+
+
+def with_options_in(document: Any) -> Any:
+    """Replace the parameters that a document of the library names by the command's options."""
+    if isinstance(document, dict):
+        return {key: with_options_in(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [with_options_in(value) for value in document]
+    return with_options(document) if isinstance(document, str) else document
 
 
 def _no_number(word: str) -> NoReturn:

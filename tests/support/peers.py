@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import Any
 
 import pytest
+
+
+def keras_of_tests(*modules: str) -> Any:
+    """Import Keras over TensorFlow, quietly, or skip."""
+    with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
+        patched.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        warnings.simplefilter("ignore")
+        for name in ("tensorflow", *modules):
+            pytest.importorskip(name, reason=f"{name} is not installed")
+        keras = pytest.importorskip("keras", reason="keras is not installed")
+    keras.utils.set_random_seed(3)
+    return keras
 
 
 def peer(name: str) -> Any:

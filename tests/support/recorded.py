@@ -19,6 +19,19 @@ class Recorded(NamedTuple):
     z: np.ndarray
 
 
+def write_levels(folder: Path, rows: dict[str, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Write pictures of random numbers of levels, and labels, as one file for each split."""
+    rng = np.random.default_rng(2)
+    folder.mkdir()
+    found = {}
+    for name, count in rows.items():
+        levels = rng.integers(2, 257, (count, 1, 1))
+        x = (rng.integers(0, levels, (count, 8, 8)) * 255 // (levels - 1)).astype(np.uint8)
+        found[name] = x, rng.integers(0, 5, count)
+        np.savez(folder / f"{name}.npz", x=x, y=found[name][1])
+    return found
+
+
 def record_network(
     path: Path, rows: dict[str, int], *, keep: Literal["full", "statistics"] = "full"
 ) -> dict[str, Recorded]:

@@ -13,6 +13,7 @@ from cnatool.backend.probe.operator_shapes import (
     REDUCING,
     SAME,
     UNARY,
+    pair_reshaped_axes,
 )
 
 if TYPE_CHECKING:
@@ -384,25 +385,3 @@ def _convolved(operator: str, operands: Sequence[Axes]) -> Axes:
         for axis in operands[0]
         if axis == 0 or (axis == 1 and pooling) or (axis > 1 and not everywhere)
     )
-
-
-def pair_reshaped_axes(
-    before: Sequence[int], after: Sequence[int]
-) -> Iterable[tuple[list[int], list[int]]]:
-    """Pair the axes of a reshaped tensor: runs of axes that hold the same elements."""
-    i = j = 0
-    while i < len(before) or j < len(after):
-        old, new = [], []
-        left = right = 1
-        while True:
-            if i < len(before) and (left <= right or j >= len(after)):
-                left *= before[i]
-                old.append(i)
-                i += 1
-            elif j < len(after):
-                right *= after[j]
-                new.append(j)
-                j += 1
-            if (left == right and old and new) or (i >= len(before) and j >= len(after)):
-                break
-        yield old, new

@@ -1,8 +1,13 @@
-"""Operators by the shape of their results."""
+"""Operators by the shape of their results, and the axes that a reshape keeps together."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cnatool.backend.graph.nodes import operator_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 # The results have the shape of the first input.
 SAME = operator_set(
@@ -34,3 +39,25 @@ BROADCAST = UNARY | operator_set(
 REDUCING = frozenset({"ArgMax", "ArgMin"})
 # The values of the inputs decide how many elements there are.
 COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+
+
+def pair_reshaped_axes(
+    before: Sequence[int], after: Sequence[int]
+) -> Iterable[tuple[list[int], list[int]]]:
+    """Pair the axes of a reshaped tensor: runs of axes that hold the same elements."""
+    i = j = 0
+    while i < len(before) or j < len(after):
+        old, new = [], []
+        left = right = 1
+        while True:
+            if i < len(before) and (left <= right or j >= len(after)):
+                left *= before[i]
+                old.append(i)
+                i += 1
+            elif j < len(after):
+                right *= after[j]
+                new.append(j)
+                j += 1
+            if (left == right and old and new) or (i >= len(before) and j >= len(after)):
+                break
+        yield old, new

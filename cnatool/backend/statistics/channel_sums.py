@@ -2,9 +2,9 @@
 
 A sum need not read the tensor itself: through a normalisation, a concatenation, an addition or a
 1×1 convolution it is linear in the channel sums of the inputs. The runtime is then free to fuse
-the operators of the chain, as it does in plain inference, and less is read. A dump of the sums of
-all tensors takes 1.09 instead of 1.47 times as long as inference of DenseNet-121, and of
-ResNet-50 1.05 instead of 1.18 times; networks with normalisations folded in gain nothing
+the operators of the chain, as it does in plain inference, and less is read. Sums of all tensors
+take 1.10 instead of 1.47 times as long as inference of DenseNet-121, and 1.08 instead of 1.17
+times as long for ResNet-50; networks with normalisations folded in gain nothing
 (`benchmarks/statistics_speed.py`).
 """
 

@@ -5,14 +5,15 @@ in parts instead: in float32 along a row or over a plane inside the graph, in fl
 that rounding averages out (1e-6 of the absolute sum). Sums of all tensors take, times as long as
 inference alone (`benchmarks/statistics_speed.py`):
 
-====================  ========  =======  ===================
-network               in parts  float64  NumPy on the tensors
-====================  ========  =======  ===================
-MLP                       1.19     1.19                 1.17
-convnet                   1.55     2.29                 2.60
-ResNet-18                 1.05     1.12                 1.19
-transformer               1.55     1.99                 2.19
-====================  ========  =======  ===================
+====================  ========  =======  ======================
+network               in parts  float64  NumPy on whole tensors
+====================  ========  =======  ======================
+MLP                       1.21     1.21                    1.20
+convnet                   1.58     2.52                    2.65
+ResNet-18                 1.04     1.12                    1.17
+transformer               1.52     2.00                    2.23
+DenseNet-121              1.10     2.17                    2.30
+====================  ========  =======  ======================
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from support.notes import Notes
 import cnatool
 from cnatool.backend.inputs import Samples
 from cnatool.backend.network import ProbedNetwork, open_network
-from cnatool.backend.probe.axis_rules import pair_reshaped_axes
+from cnatool.backend.probe.operator_shapes import pair_reshaped_axes
 from cnatool.backend.session import RunOptions
 from cnatool.errors import MetricError
 

@@ -122,7 +122,7 @@ def test_texts_whose_splits_name_other_classes_are_refused(tmp_path: Path) -> No
 def test_compression_says_why_not(tmp_path: Path) -> None:
     model, _ = network(1)
     cnatool.dump(saved(model, tmp_path / "m.onnx"), written(tmp_path, "csv"), tmp_path / "s.zarr")
-    with pytest.raises(CnatoolError, match="depends on the order"):
+    with pytest.raises(CnatoolError, match="depends on their order"):
         cnatool.score(tmp_path / "s.zarr", overrides={"alpha": "compression"})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.mnist import Mlp, exported, nn, torch
+from support.recorded import write_levels
 
 import cnatool
 from cnatool.errors import DataError, UsageError
@@ -79,16 +80,7 @@ SAMPLES = {"mlp": (64,), "resnet": (1, 8, 8), "transformer": (8, 8)}
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    rng = np.random.default_rng(2)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    found = {}
-    for name, rows in ROWS.items():
-        levels = rng.integers(2, 257, (rows, 1, 1))
-        x = (rng.integers(0, levels, (rows, 8, 8)) * 255 // (levels - 1)).astype(np.uint8)
-        found[name] = x, rng.integers(0, 5, rows)
-        np.savez(folder / f"{name}.npz", x=x, y=found[name][1])
-    return found
+    return write_levels(tmp_path / "data", ROWS)
 
 
 def network(name: str) -> nn.Module:

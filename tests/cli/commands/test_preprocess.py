@@ -144,7 +144,7 @@ def test_levels_give_the_same_alpha_bit_for_bit(here: Path) -> None:
     compression = ("--set", "alpha=compression", "--set", "codec=png")
     run("score", "values.zarr", *compression, cwd=here)
     refused = run("score", "levels.zarr", *compression, cwd=here, code=2)
-    assert "only how often each level occurs is stored of the inputs" in refused.stderr
+    assert "the store holds only how often each level occurs in an input" in refused.stderr
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])

@@ -84,5 +84,5 @@ def test_options_that_cannot_be_meant(here: Path, words: tuple[str, ...], text: 
 
 
 def test_every_format_is_in_the_docs() -> None:
-    text = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
     assert [form.name for form in FORMATS if f"| `{form.name}` |" not in text] == []
