@@ -199,7 +199,7 @@ def test_units_are_those_of_the_tensor(
         write()
         assert cnatool.verify(tmp_path / "s.zarr").faults == ()
         return
-    told = r"tensor 'a' (has 64|is \(8, 6, 8\) for a sample): pass weights as \(out, in, …\)\.$"
+    told = r"but tensor 'a' (has 64|is \(8, 6, 8\) for a sample): pass weights as \(out, in, …\)\.$"
     with pytest.raises(UsageError, match=r"weights\['a'\] has 6 units, " + told):
         write()
     assert not (tmp_path / "s.zarr").exists()
