@@ -19,7 +19,7 @@ from campaigns.damage import Folder
 from campaigns.samples import FORMS, Form, Read
 from campaigns.trees import changed_json
 from cnatool.data.detect import open_source
-from cnatool.data.source import ArraySelection, ImageOptions
+from cnatool.data.selection import ArraySelection, ImageOptions
 
 _MEMORY = 64 << 20
 

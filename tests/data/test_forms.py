@@ -27,7 +27,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 REAL = 1_000
 
 
-def picture(x: Any, form: str = "png") -> bytes:
+def image(x: Any, form: str = "png") -> bytes:
     file = io.BytesIO()
     Image.fromarray(x).save(file, form, **({"lossless": True} if form == "webp" else {}))
     return file.getvalue()
@@ -55,7 +55,7 @@ def idx(folder: Path, x: Any, y: Any) -> Path:
 def parquet(folder: Path, x: Any, y: Any) -> Path:
     half = len(x) // 2
     for i, rows in enumerate((slice(0, half), slice(half, None))):
-        images = [{"bytes": picture(p), "path": ""} for p in x[rows]]
+        images = [{"bytes": image(p), "path": ""} for p in x[rows]]
         frame = pl.DataFrame({"image": images, "label": y[rows]})
         frame.write_parquet(folder / f"{i}.parquet", row_group_size=100)
     return folder
@@ -96,7 +96,7 @@ def zarr_(folder: Path, x: Any, y: Any) -> Path:
 def webdataset(folder: Path, x: Any, y: Any) -> Path:
     with tarfile.open(folder / "d.tar.gz", "w:gz", compresslevel=1) as archive:
         for row, pixels in enumerate(x):
-            for ending, content in (("png", picture(pixels)), ("cls", b"%d" % y[row])):
+            for ending, content in (("png", image(pixels)), ("cls", b"%d" % y[row])):
                 info = tarfile.TarInfo(f"{row:06}.{ending}")
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
@@ -112,10 +112,10 @@ def cifar10(folder: Path, x: Any, y: Any) -> Path:
     return folder / "data_batch_1.bin"
 
 
-def pictures(folder: Path, x: Any, y: Any) -> Path:
+def images(folder: Path, x: Any, y: Any) -> Path:
     for row, pixels in enumerate(x):
         (folder / f"class {y[row]}").mkdir(exist_ok=True)
-        (folder / f"class {y[row]}" / f"{row:04}.png").write_bytes(picture(pixels))
+        (folder / f"class {y[row]}" / f"{row:04}.png").write_bytes(image(pixels))
     return folder
 
 
@@ -139,7 +139,7 @@ def listed(folder: Path, x: Any, y: Any) -> Path:
     lines = ["filename,label"]
     for row, pixels in enumerate(x):
         name = f"{row}.{forms[row % 4]}"
-        (folder / name).write_bytes(picture(pixels, forms[row % 4]))
+        (folder / name).write_bytes(image(pixels, forms[row % 4]))
         lines.append(f"{name},{y[row]}")
     (folder / "labels.csv").write_text("\n".join(lines))
     return folder
@@ -147,7 +147,7 @@ def listed(folder: Path, x: Any, y: Any) -> Path:
 
 FORMS: tuple[Callable[[Path, Any, Any], Path], ...] = (
     *(npy, idx, parquet, parquet_lists, parquet_columns, csv, safetensors, hdf5, zarr_),
-    *(webdataset, cifar10, pictures, listed),
+    *(webdataset, cifar10, images, listed),
 )
 
 
@@ -231,7 +231,7 @@ def test_every_form_gives_the_same_store(
     assert found[0].dtype == (np.int64 if form is csv else np.uint8)
     if form in (csv, parquet_columns):
         x = x.reshape(len(x), -1)
-    if form is not pictures:
+    if form is not images:
         np.testing.assert_array_equal(found[0], x)
         np.testing.assert_array_equal(found[1], y)
         np.testing.assert_allclose(found[2], alpha, rtol=0, atol=1e-12 if form is csv else 0)

@@ -16,7 +16,7 @@ CHANNELS = 4
 
 
 def bias(b: Builder, kind: str, value: float) -> list[str]:
-    """Give the name of a bias with one value for all channels, or none."""
+    """Return the names of a bias with one value for all channels, or none."""
     if kind == "none":
         return []
     if kind == "given":

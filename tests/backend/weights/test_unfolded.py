@@ -63,7 +63,7 @@ def test_one_function_has_no_two_products_of_norms(tmp_path: Path) -> None:
 
 
 def spelled(how: str) -> tuple[onnx.ModelProto, str | None]:
-    """Give a network of two layers with something between, and the tensor that scales."""
+    """Return a network of two layers with something between, and the tensor that scales."""
     b = Builder()
     b.gemm("x", "a", 6, 6)
     gain = b.constant("gain", np.linspace(1, 2, 6, dtype=np.float32))
