@@ -15,7 +15,7 @@ from PIL import Image
 from timing import compare
 
 from cnatool.data.formats.image_folder import open_image_folder
-from cnatool.data.source import ImageOptions
+from cnatool.data.selection import ArraySelection, ImageOptions
 from cnatool.records.image_transform import Geometry
 
 BLOCK = 64
@@ -78,7 +78,8 @@ def list_files(folder: Path) -> list[Path]:
 
 def sum_by_cnatool(folder: Path, case: Case) -> int:
     """Read a folder with cnatool, and sum all pixels, so that they are decoded."""
-    blocks = open_image_folder(folder, ImageOptions(case.geometry)).blocks(BLOCK)
+    selection = ArraySelection(images=ImageOptions(case.geometry))
+    blocks = open_image_folder(folder, selection).blocks(BLOCK)
     return sum(int(block.for_model[0].sum()) for block in blocks)
 
 

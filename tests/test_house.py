@@ -24,10 +24,10 @@ SPEAKING = {
 APART = {"campaigns", "fixtures", "integration", "support"}
 # Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
 OPTIONS_NAMED = {
-    *("_util", "backend", "data", "records", "schemas", "store"),
+    *("_util", "backend", "records", "schemas", "store"),
 }
 GIVING = {
-    *("_util", "backend", "cli", "data", "errors", "layers", "recorders", "recording", "records"),
+    *("_util", "backend", "cli", "errors", "layers", "recorders", "recording", "records"),
     "store",
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")

@@ -1,9 +1,9 @@
-"""Blocks of samples cut and joined, where what is read does not come in the asked-for sizes."""
+"""Cutting and joining blocks of samples."""
 
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,32 +16,26 @@ if TYPE_CHECKING:
 
 
 def regroup_blocks(pieces: Iterable[Block], ranges: Iterable[tuple[int, int]]) -> Iterator[Block]:
-    """Give blocks as long as each of some ranges, from pieces of any lengths.
+    """Yield a block for each range of rows, from pieces of any lengths.
 
-    No more is held than what a block and the piece that ends it take.
-
-    Parameters
-    ----------
-    pieces : iterable of Block
-        As many samples as the ranges have together, or more.
-    ranges : iterable of (int, int)
-        Half-open and one after the other.
+    The ranges are half-open and follow each other. No more is held in memory than a block and the
+    piece that ends it.
     """
     pieces = iter(pieces)
     held: list[Block] = []
-    there = 0
+    count = 0
     for start, stop in ranges:
         size = stop - start
-        while there < size:
+        while count < size:
             held.append(next(pieces))
-            there += len(held[-1].ids)
-        whole = _joined(held)
+            count += len(held[-1].ids)
+        whole = _join(held)
         yield take_rows(whole, slice(size))
-        held, there = [take_rows(whole, slice(size, there))], there - size
+        held, count = [take_rows(whole, slice(size, count))], count - size
 
 
 def take_rows(block: Block, rows: slice | NDArray[np.int64]) -> Block:
-    """Give some rows of a block."""
+    """Return some rows of a block."""
     numbers = range(len(block.ids))[rows] if isinstance(rows, slice) else rows
     return Block(
         [block.ids[row] for row in numbers],
@@ -54,8 +48,8 @@ def take_rows(block: Block, rows: slice | NDArray[np.int64]) -> Block:
     )
 
 
-def _joined(blocks: list[Block]) -> Block:
-    # Of the last block, nothing may be left.
+def _join(blocks: list[Block]) -> Block:
+    # Nothing may be left of the last block.
     blocks = [block for block in blocks if block.ids] or blocks[:1]
     if len(blocks) == 1:
         return blocks[0]
@@ -63,14 +57,16 @@ def _joined(blocks: list[Block]) -> Block:
     starts = accumulate((len(block.ids) for block in blocks), initial=0)
     return Block(
         [id_ for block in blocks for id_ in block.ids],
-        tuple(np.concatenate(parts) for parts in zip(*(b.inputs for b in blocks), strict=True)),
+        _concatenate(block.inputs for block in blocks),
         np.concatenate(labels) if labels else None,
-        tuple(
-            np.concatenate(parts) for parts in zip(*(b.transformed for b in blocks), strict=True)
-        ),
+        _concatenate(block.transformed for block in blocks),
         {
             start + row: text
             for start, block in zip(starts, blocks, strict=False)
             for row, text in block.faults.items()
         },
     )
+
+
+def _concatenate(blocks: Iterable[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:
+    return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))

@@ -1,4 +1,4 @@
-"""The meaning of the values in a column of labels, for every data format."""
+"""Class numbers of the values in a column or array of labels, in every data format."""
 
 from __future__ import annotations
 
@@ -14,44 +14,50 @@ from cnatool.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# More different values than this are no classes.
 MAX_CLASSES = 100_000
-# What ``--labels`` takes for data whose labels are not wanted.
+# The value of the option for labels that ignores labels.
 NO_LABELS = "none"
-LABELS_ADVICE = (
-    "say which column holds the labels with --labels NAME, or leave them out with --labels none."
-)
+LABELS_ADVICE = "name the column of labels with `labels=NAME`, or ignore labels with `labels=none`."
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})(e[+-]?\d{1,3})?", re.ASCII | re.I)
 _NOT_FINITE = frozenset({"inf", "+inf", "-inf", "infinity"})
-# How tables write that a value is missing.
+# How tables write a missing value.
 _MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none", "?", "-"})
 
 
 @dataclass(frozen=True, slots=True)
 class LabelEncoding:
-    """The class number of each value of a column of labels.
+    """The class number of each value in a column of labels.
 
     Attributes
     ----------
     numbers : dict of str to int
-        By the value as it is written. A value that is missing here is no label.
+        By the value as it is written; other values are no labels.
     classes : tuple of str or None
-        Names of the classes 0, 1, …; None where the values are class numbers themselves.
+        Names of the classes 0, 1, …; None if the values are class numbers.
     """
 
     numbers: dict[str, int]
     classes: tuple[str, ...] | None = None
 
 
-def encode_labels(
-    values: Iterable[str], where: str, advice: str, *, mixed: bool = False
-) -> LabelEncoding:
-    """Decide what the values of a column of labels mean.
+def check_class_count(where: str, values: set[str]) -> None:
+    """Refuse a column with more different values than there are classes in any data."""
+    if len(values) > MAX_CLASSES:
+        raise DataError(
+            f"{where} has more than {MAX_CLASSES:,} different values, too many for classes: "
+            f"{LABELS_ADVICE}"
+        )
 
-    Values that are all whole numbers are class numbers, however each is written (``3``, ``3.0``,
-    `` +3``, ``03``, ``3e0``). Other values are names of classes, which count from 0 in the order
-    of their code points. Space around a value is no part of it.
+
+def encode_labels(
+    values: Iterable[str], where: str, advice: str = LABELS_ADVICE, *, mixed: bool = False
+) -> LabelEncoding:
+    """Decide which class each value of a column of labels stands for.
+
+    If all values are whole numbers, they are class numbers, however each is written (``3``,
+    ``3.0``, `` +3``, ``03``, ``3e0``). Otherwise they are names of classes, which are numbered from
+    0 in the order of their code points. Space around a value is ignored.
 
     Parameters
     ----------
@@ -60,27 +66,26 @@ def encode_labels(
     where : str
         File and column, for messages.
     advice : str
-        What to do about labels that are no classes.
+        What to do if the values are no classes.
     mixed : bool
-        Whether a few names among many numbers are meant, as of folders.
+        Whether to accept a few names among many numbers, as in names of folders.
 
     Raises
     ------
     DataError
-        If the values are real numbers, which are targets of a regression and not classes; if most
-        are whole numbers and some are names; or if names are mixed with two spellings of a number.
+        If the values are real numbers, which are targets of a regression; if most are whole numbers
+        and some are names; or if names are mixed with two spellings of one number.
     """
-    held = list(values)
-    texts = {value: value.strip() for value in held}
+    texts = {value: value.strip() for value in values}
     present = {text for text in texts.values() if text.lower() not in _MISSING}
-    read = {text: parse_whole_number(text) for text in present}
-    whole = {text: number for text, number in read.items() if number is not None}
+    numbers = {text: parse_whole_number(text) for text in present}
+    whole = {text: number for text, number in numbers.items() if number is not None}
     real = [text for text in present if text not in whole and _is_real(text)]
     names = present.difference(whole, real)
     if real and (not names or 2 * len(real) > len(present)):
         raise DataError(
-            f"{where} holds real numbers ({_some(real)}), which are targets of a regression and "
-            f"not classes: {advice}"
+            f"{where} holds real numbers ({_examples(real)}), which are targets of a regression "
+            f"and not classes: {advice}"
         )
     if not names and not real:
         return LabelEncoding({value: whole[text] for value, text in texts.items() if text in whole})
@@ -95,21 +100,20 @@ def encode_labels(
     moved = sorted(text for text, number in whole.items() if place[text] != number)
     if moved and len(whole) > len(names) and not mixed:
         raise DataError(
-            f"{where} holds whole numbers, and {_some(names)} among them, which would make names "
-            f"of classes of them all, of which {moved[0]} is number {place[moved[0]]}: correct "
-            f"these labels, or {advice}"
+            f"{where} holds whole numbers, but also {_examples(names)}, so all would be names of "
+            f"classes, and {moved[0]} would be class number {place[moved[0]]}: correct these "
+            f"labels, or {advice}"
         )
-    return LabelEncoding(
-        {value: place[text] for value, text in texts.items() if text}, tuple(classes)
-    )
+    encoded = {value: place[text] for value, text in texts.items() if text}
+    return LabelEncoding(encoded, tuple(classes))
 
 
 def parse_whole_number(text: str) -> int | None:
-    """Read a whole number of 64 bits, however it is written; None where it is none.
+    """Parse a whole number of 64 bits, however it is written; None if it is none.
 
     Examples
     --------
-    >>> [whole_number(text) for text in ("3.0", " +3", "03", "3e0", "3.5", "three")]
+    >>> [parse_whole_number(text) for text in ("3.0", " +3", "03", "3e0", "3.5", "three")]
     [3, 3, 3, 3, None, None]
     """
     text = text.strip()
@@ -126,20 +130,18 @@ def _is_real(text: str) -> bool:
 
 
 def _check_spelling(whole: dict[str, int], where: str) -> None:
-    """Refuse one number in two spellings among names: one class or two is in doubt."""
-    spelled: dict[int, list[str]] = defaultdict(list)
+    """Refuse one number in two spellings among names, which may be one class or two."""
+    spellings: dict[int, list[str]] = defaultdict(list)
     for text, number in whole.items():
-        spelled[number].append(text)
-    for texts in spelled.values():
+        spellings[number].append(text)
+    for texts in spellings.values():
         if len(texts) > 1:
             raise DataError(
-                f"{where} holds names of classes, and among them {_some(texts)}, which are the "
-                "same number and different names: write one class in one way."
+                f"{where} holds names of classes, and among them {_examples(texts)}, which are the "
+                "same number but different names: write each class in one way."
             )
 
 
-def _some(texts: Iterable[str]) -> str:
-    found = sorted(texts)
-    return ", ".join(printable(repr(text))[:40] for text in found[:2]) + (
-        ", …" if len(found) > 2 else ""
-    )
+def _examples(texts: Iterable[str]) -> str:
+    shown = [printable(repr(text))[:40] for text in sorted(texts)]
+    return ", ".join(shown if len(shown) < 3 else [*shown[:2], "…"])

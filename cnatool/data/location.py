@@ -1,4 +1,4 @@
-"""Where the samples of one split lie: a path, several files of it, or an array inside it."""
+"""The location of the samples of one split: a path, several files, or an array inside a file."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from cnatool.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What the user gave, or a part of it.
+    """The location of samples.
 
     Attributes
     ----------
     path : Path
         A file, or a folder.
     array : str or None
-        Name of what is meant inside it: what follows ``::``.
+        The name that follows ``::``, of an array inside the file or folder.
     files : tuple of Path
-        Which files of the folder are meant, where these are not all.
+        The files of the folder that are meant; empty if all are.
     """
 
     path: Path
     array: str | None = None
     files: tuple[Path, ...] = ()
 
-    def pieces(self, *endings: str) -> tuple[Path, ...]:
-        """Give the files of this location that have one of these endings, in order of name."""
+    def files_ending_in(self, *endings: str) -> tuple[Path, ...]:
+        """List the visible files that have one of some endings, sorted by name."""
         if self.files:
-            found = list(self.files)
+            files = list(self.files)
         elif self.path.is_dir():
-            found = sorted(self.path.iterdir())
+            files = sorted(self.path.iterdir())
         else:
-            found = [self.path]
+            files = [self.path]
         return tuple(
             file
-            for file in found
+            for file in files
             if file.name.lower().endswith(endings) and file.name[0] != "." and file.is_file()
         )
 
@@ -45,28 +45,20 @@ class Location:
         return str(self.path) if self.array is None else f"{self.path}::{self.array}"
 
 
-def locate(given: str | Path) -> Location:
-    """Take a path apart from what is meant inside it.
-
-    Raises
-    ------
-    DataError
-        If there is nothing at the path, or no path.
-    UsageError
-        If it is a URL.
-    """
-    if not str(given):
-        raise DataError("DATA is empty: name a file or a folder, or . for the current folder.")
-    path, array = Path(given), None
+def locate(text: str | Path) -> Location:
+    """Split a text into an existing path and, behind ``::``, the name of an array inside it."""
+    if not str(text):
+        raise DataError("`data` is empty: name a file or a folder, or . for the current folder.")
+    path, array = Path(text), None
     try:
-        there = path.exists()
-        if not there and "::" in str(given):
-            before, _, array = str(given).partition("::")
+        exists = path.exists()
+        if not exists and "::" in str(text):
+            before, _, array = str(text).partition("::")
             path = Path(before)
-            there = bool(before) and path.exists()
+            exists = bool(before) and path.exists()
     except (OSError, ValueError) as error:
-        raise DataError(f"{given} cannot be read ({error}).") from error
-    if not there:
-        check_local(given)
+        raise DataError(f"{text} cannot be read ({error}).") from error
+    if not exists:
+        check_local(text)
         raise DataError(f"no such file or folder: {path}")
     return Location(path, array)

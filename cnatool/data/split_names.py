@@ -1,4 +1,4 @@
-"""Split names in the names of files and folders."""
+"""Names of splits in the names of files and folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What splits are called, in the names of files and folders and in columns.
+# The split by its name, in names of files and folders and in columns.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -27,28 +27,27 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 _NUMBERED = re.compile(
     rf"(?P<split>{'|'.join(SPLIT_NAMES)})\d+|(?P<set>{'|'.join(SPLIT_NAMES)})(?:set|data)"
 )
-# At the end of a file's name: a digest that a hub puts there.
+# A digest at the end of a file's name, as data hubs add it.
 _DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{8,}")
-# A hub's numbered files name their split, whatever it is.
-_SHARD = re.compile(r"(?P<split>[A-Za-z]\w*)-\d{5}-of-\d{5}(-[0-9a-f]{8,})?")
-# The name of a numbered file, which tells how many there are.
-_PIECE = re.compile(r"(?P<before>.*?)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<after>.*)")
-# Placeholder for the number; no file name contains it.
+# In the numbered files of a data hub, the first word is the split, whatever it is.
+_HUB_SHARD = re.compile(r"(?P<split>[A-Za-z]\w*)-\d{5}-of-\d{5}(-[0-9a-f]{8,})?")
+_SHARD = re.compile(r"(?P<before>.*?)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<after>.*)")
+# Stands for the number in a pattern; no file name contains it.
 _NUMBER = "\0"
-# Higher numbers are not looked for.
-_MOST_PIECES = 10_000
+# Higher numbers are not searched for.
+_MAX_SHARDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class SplitName:
-    """What a name says.
+    """The splits that a name contains.
 
     Attributes
     ----------
     splits : frozenset of str
-        Splits that it names: none, one, or several that contradict each other.
+        None, one, or several that contradict each other.
     rest : str
-        Its other words in lower case, without numbers and digests.
+        The other words of the name, in lower case, without numbers and digests.
     """
 
     splits: frozenset[str]
@@ -56,61 +55,60 @@ class SplitName:
 
     @property
     def split(self) -> str | None:
-        """The one split that it names."""
+        """The split, if there is exactly one."""
         return next(iter(self.splits)) if len(self.splits) == 1 else None
 
 
 def parse_split_name(stem: str) -> SplitName:
-    """Read a file's name without its ending, or a folder's name.
+    """Find the splits in the name of a folder, or of a file without its ending.
 
-    Every word of letters and digits that is a split's name counts, so that ``cifar10-train``
-    and ``train-00000-of-00002-0f1e2d3c`` both name train, and ``train-test`` contradicts itself.
+    Every word of letters and digits that is the name of a split counts: ``cifar10-train`` and
+    ``train-00000-of-00002-0f1e2d3c`` both name train, and ``train-test`` contradicts itself.
 
     Examples
     --------
-    >>> read_name("digits_Training_01").split, read_name("digits_Training_01").rest
+    >>> parse_split_name("digits_Training_01").split, parse_split_name("digits_Training_01").rest
     ('train', 'digits')
     """
-    if (shard := _SHARD.fullmatch(stem)) and not _splits_in(shard["split"]):
+    words = [word.lower() for word in _WORD.findall(stem)]
+    splits = frozenset(split for split in map(_parse_word, words) if split)
+    if (shard := _HUB_SHARD.fullmatch(stem)) and not any(
+        map(_parse_word, _WORD.findall(shard["split"].lower()))
+    ):
         return SplitName(frozenset({shard["split"]}), "")
     rest = [
         word
-        for word in map(str.lower, _WORD.findall(stem))
-        if not (_split(word) or word.isdigit() or word == "of" or _DIGEST.fullmatch(word))
+        for word in words
+        if not (_parse_word(word) or word.isdigit() or word == "of" or _DIGEST.fullmatch(word))
     ]
-    return SplitName(_splits_in(stem), "-".join(rest))
+    return SplitName(splits, "-".join(rest))
 
 
 def list_missing_shards(names: Sequence[str]) -> list[str]:
-    """List the numbered files that are missing beside files of these names.
+    """List the files that are missing from sets of numbered files.
 
-    A digest that follows the number is left out, as it is unknown for a missing file.
+    The digest that may follow the number is left out, as it is unknown for a missing file.
 
     Examples
     --------
-    >>> missing_pieces(["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"])
+    >>> list_missing_shards(["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"])
     ['train-00001-of-00003.parquet']
     """
-    found: dict[tuple[str, str], dict[int, str]] = {}
+    present: dict[tuple[str, str], set[int]] = {}
     for name in names:
-        if piece := _PIECE.fullmatch(name):
-            ending = re.sub(r"^-[0-9a-f]{8,}", "", piece["after"])
-            key = (f"{piece['before']}{_NUMBER}-of-{piece['count']}{ending}", piece["count"])
-            found.setdefault(key, {})[int(piece["number"])] = name
+        if shard := _SHARD.fullmatch(name):
+            ending = re.sub(r"^-[0-9a-f]{8,}", "", shard["after"])
+            pattern = f"{shard['before']}{_NUMBER}-of-{shard['count']}{ending}"
+            present.setdefault((pattern, shard["count"]), set()).add(int(shard["number"]))
     return [
         pattern.replace(_NUMBER, f"{number:05d}")
-        for (pattern, count), numbers in found.items()
-        for number in range(min(int(count), _MOST_PIECES))
+        for (pattern, count), numbers in present.items()
+        for number in range(min(int(count), _MAX_SHARDS))
         if number not in numbers
     ]
 
 
-def _splits_in(text: str) -> frozenset[str]:
-    found = (_split(word) for word in map(str.lower, _WORD.findall(text)))
-    return frozenset(split for split in found if split)
-
-
-def _split(word: str) -> str | None:
+def _parse_word(word: str) -> str | None:
     if word in SPLIT_NAMES:
         return SPLIT_NAMES[word]
     match = _NUMBERED.fullmatch(word)

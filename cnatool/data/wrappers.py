@@ -1,4 +1,4 @@
-"""Some of the rows of a source, in their order, as a source of its own."""
+"""Sources that wrap another: some of its rows, or those that can be read."""
 
 from __future__ import annotations
 
@@ -23,107 +23,111 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SourceWrapper:
-    """A source described as the one that it wraps; what reads it gives blocks of its own.
-
-    Attributes
-    ----------
-    source : Source
-        The wrapped source.
-    """
+    """A source with the properties of the one that it wraps; subclasses add ``blocks``."""
 
     source: Source
 
     @property
     def name(self) -> str:
-        """As of the source."""
+        """As in the source."""
         return self.source.name
 
     @property
     def rows(self) -> int:
-        """As of the source."""
+        """As in the source."""
         return self.source.rows
 
     @property
     def id_bytes(self) -> int:
-        """As of the source."""
+        """As in the source."""
         return self.source.id_bytes
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
-        """As of the source."""
+        """As in the source."""
         return self.source.inputs
 
     @property
     def labelled(self) -> bool:
-        """As of the source."""
+        """As in the source."""
         return self.source.labelled
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """As of the source."""
+        """As in the source."""
         return self.source.classes
+
+    @property
+    def numbered_by_name(self) -> bool:
+        """As in the source."""
+        return self.source.numbered_by_name
+
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """As in the source."""
+        return self.source.empty_classes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As in the source."""
+        return self.source.notes
 
 
 @dataclass(frozen=True, slots=True)
 class RowSubset(SourceWrapper):
-    """A source that reads another and passes on some rows of it, under the ids that they have.
+    """Some rows of a source, under their ids.
 
     Attributes
     ----------
     source : Source
     name : str
-        What was selected, for messages and provenance.
-    chosen : ndarray of int64
+        What the rows are, for messages and provenance.
+    indices : ndarray of int64
         Numbers of the rows, ascending.
     """
 
     name: str = field()
-    chosen: NDArray[np.int64]
+    indices: NDArray[np.int64]
 
     @property
     def rows(self) -> int:
-        """Number of rows that were chosen."""
-        return len(self.chosen)
+        """Number of rows in the subset."""
+        return len(self.indices)
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Give blocks of ``rows`` chosen samples in order, ``limit`` in all."""
+        """Yield blocks of ``rows`` samples of the subset in order, ``limit`` samples in all."""
         ranges = list(row_ranges(self.rows, rows, limit))
-        if not ranges:
-            return
-        yield from regroup_blocks(
-            self._pieces(rows, int(self.chosen[ranges[-1][1] - 1]) + 1), ranges
-        )
+        if ranges:
+            last_row = int(self.indices[ranges[-1][1] - 1])
+            yield from regroup_blocks(self._pieces(rows, last_row + 1), ranges)
 
     def _pieces(self, rows: int, limit: int) -> Iterator[Block]:
-        """Give what is chosen of each block among the first rows of the source."""
+        """Yield the part of the subset in each block of the source."""
         start = 0
         for block in self.source.blocks(rows, limit):
             stop = start + len(block.ids)
-            first, end = np.searchsorted(self.chosen, (start, stop))
+            first, end = np.searchsorted(self.indices, (start, stop))
             if first < end:
-                yield take_rows(block, self.chosen[first:end] - start)
+                yield take_rows(block, self.indices[first:end] - start)
             start = stop
 
 
-# A source of which more cannot be read is not one with a few damaged samples; and all are listed.
+# More unreadable samples mean that more is wrong than a few damaged ones; and all are recorded.
 MOST_SKIPPED = 10_000
-# Samples that are read, and seconds spent, to count unreadable ones for the message.
+# To count unreadable samples for the message, read so many samples for at most so many seconds.
 _COUNTED = 1000
 _COUNTED_BLOCK = 64
 _COUNTED_SECONDS = 2.0
-# Above this share, unreadable samples are not merely a few damaged ones.
+# Above this share, unreadable samples are more than a few.
 _FEW = 0.1
 
 
 def read_first_block(source: Source, rows: int) -> Block:
-    """Give the first samples of a source: as many as are asked for, or can be read.
+    """Read the first samples of a source: ``rows``, or as many as can be read.
 
-    Raises
-    ------
-    DataError
-        If there are none, or none can be read.
+    Raises a DataError if there are none.
     """
-    # Those that cannot be read come on top of the limit; a source without such reads no further.
+    # Samples that cannot be read come on top of a limit; other sources need not read further.
     limit = None if isinstance(source, ReadableSamples) else rows
     blocks = source.blocks(rows, limit)
     with closing(cast("Generator[Block]", blocks)):
@@ -137,23 +141,19 @@ def read_first_block(source: Source, rows: int) -> Block:
 class ReadableSamples(SourceWrapper):
     """The samples of a source that can be read.
 
-    How many these are shows as they are read: ``rows`` counts all, and ``blocks`` says what it
-    left out.
+    Their number is known only once they are read: ``rows`` counts all, and ``blocks`` lists those
+    that it skips.
     """
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Give blocks of ``rows`` samples that can be read, from the first ``limit`` of all.
+        """Yield blocks of ``rows`` samples that can be read, from the first ``limit`` of all.
 
-        The last one is shorter; there is none without a sample.
-
-        Raises
-        ------
-        DataError
-            If more than `MOST_SKIPPED` samples cannot be read, or all of them.
+        The last one may be shorter; none is empty. Raises a DataError if more than `MOST_SKIPPED`
+        samples cannot be read, or all of them.
         """
-        # What is left out behind the last block goes with it, so it waits for the next.
+        # Samples skipped behind the last block are listed with it, so it waits for the next.
         waiting: Block | None = None
-        for block in self._filled(rows, limit):
+        for block in self._full_blocks(rows, limit):
             if waiting is not None and not block.ids:
                 waiting = replace(waiting, skipped=(*waiting.skipped, *block.skipped))
                 continue
@@ -168,37 +168,37 @@ class ReadableSamples(SourceWrapper):
             )
         yield waiting
 
-    def _filled(self, rows: int, limit: int | None) -> Iterator[Block]:
-        """Give full blocks, and then one that is not, which may be empty."""
+    def _full_blocks(self, rows: int, limit: int | None) -> Iterator[Block]:
+        """Yield full blocks, and then one that is not full and may be empty."""
         held: list[Block] = []
-        there = found = 0
+        samples = unreadable = 0
         skipped: list[SkippedRow] = []
         for block in self.source.blocks(rows, limit):
             skipped += [SkippedRow(block.ids[row], text) for row, text in block.faults.items()]
-            found += len(block.faults)
-            if found > MOST_SKIPPED:
+            unreadable += len(block.faults)
+            if unreadable > MOST_SKIPPED:
                 raise DataError(
                     f"{self.name}: over {MOST_SKIPPED:,} samples cannot be read, the last because "
                     f"{skipped[-1].reason}"
                 )
-            good = _good(block)
+            good = _drop_unreadable(block)
             if not held and not skipped and len(good.ids) == rows:
                 yield good
                 continue
             held.append(good)
-            there += len(good.ids)
-            if there >= rows:
-                whole, rest = regroup_blocks(held, [(0, rows), (rows, there)])
+            samples += len(good.ids)
+            if samples >= rows:
+                whole, rest = regroup_blocks(held, [(0, rows), (rows, samples)])
                 yield replace(whole, skipped=tuple(skipped))
-                held, there, skipped = [rest] if rest.ids else [], len(rest.ids), []
-        if there:
-            [last] = regroup_blocks(held, [(0, there)])
+                held, samples, skipped = [rest] if rest.ids else [], len(rest.ids), []
+        if samples:
+            [last] = regroup_blocks(held, [(0, samples)])
             yield replace(last, skipped=tuple(skipped))
         elif skipped:
             yield Block([], (), None, skipped=tuple(skipped))
 
 
-def _good(block: Block) -> Block:
+def _drop_unreadable(block: Block) -> Block:
     if not block.faults:
         return block
     return take_rows(block, np.setdiff1d(np.arange(len(block.ids)), list(block.faults)))
@@ -206,25 +206,19 @@ def _good(block: Block) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class StrictSource(SourceWrapper):
-    """A source that stops at a sample which cannot be read, and says how many others cannot.
+    """A source that stops at the first sample that cannot be read and counts others like it.
 
     Attributes
     ----------
     source : Source
-    reopened : callable
-        Opens the same samples such that their blocks list what cannot be read.
+    reopen : callable
+        Opens the same samples so that blocks list those that cannot be read.
     """
 
-    reopened: Callable[[], Source]
+    reopen: Callable[[], Source]
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
-        """Give the source's blocks.
-
-        Raises
-        ------
-        SampleError
-            At the first sample that cannot be read.
-        """
+        """Yield the blocks of the source; raise a SampleError at the first unreadable sample."""
         done = 0
         try:
             for block in self.source.blocks(rows, limit):
@@ -234,11 +228,11 @@ class StrictSource(SourceWrapper):
             # After so many readable samples, unreadable ones are few.
             if done >= _COUNTED:
                 raise
-            raise count_unreadable(error, lambda: (self.reopened(),)) from error
+            raise count_unreadable(error, lambda: (self.reopen(),)) from error
 
 
 def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]) -> SampleError:
-    """Return the error, with the share of unreadable samples where they are not few."""
+    """Return the error, with the share of unreadable samples if they are more than a few."""
     samples = unreadable = 0
     until = time.monotonic() + _COUNTED_SECONDS
     try:
@@ -249,7 +243,7 @@ def count_unreadable(error: SampleError, sources: Callable[[], Iterable[Source]]
                 if samples >= _COUNTED or time.monotonic() > until:
                     break
     except DataError:
-        # A source that fails again while counting: the first error is the message.
+        # If the source fails again while counting, the first error is the message.
         return error
     few = unreadable <= max(1, _FEW * samples)
     return error if few else ManySamplesError(error, unreadable, samples)

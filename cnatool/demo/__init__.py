@@ -127,7 +127,7 @@ def run_demo(folder: Path, observer: Observer) -> list[DemoRow]:
         If a store cannot be written.
     """
     from cnatool.data.detect import open_source
-    from cnatool.data.splits import find_splits
+    from cnatool.data.find_splits import find_splits
     from cnatool.dumping.dump import dump
     from cnatool.scoring.score import score
     from cnatool.store.replace import check_free

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cnatool.backend.inputs import ModelInput
     from cnatool.backend.network import Network
     from cnatool.data.preprocess.recipe import Recipe
-    from cnatool.data.source import ArraySelection, Block, InputSpec, Source
+    from cnatool.data.selection import ArraySelection
+    from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
     from cnatool.records.store import Preprocessing
 

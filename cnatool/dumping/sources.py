@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnatool._util.text import printable
 from cnatool.backend.inputs import neutral_values
 from cnatool.data.preprocess.recipe import Recipe, read_recipe, replace_fields
-from cnatool.data.source import ArraySelection, ImageOptions
+from cnatool.data.selection import ArraySelection, ImageOptions
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError, ModelError, UsageError
 

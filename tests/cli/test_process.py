@@ -349,7 +349,7 @@ def test_one_pointer_among_pictures(here: Path) -> None:
         Image.fromarray(pixels).save(here / "p" / "a" / f"{name}.png")
     (here / "p" / "a" / "2.png").write_text(POINTER)
     errors = run("dump", "net.onnx", "p", cwd=here).stderr.decode()
-    assert "2.png is a Git LFS pointer, not a picture" in errors
+    assert "2.png is a Git LFS pointer, not an image" in errors
     assert "git lfs pull" in errors
 
 

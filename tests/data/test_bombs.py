@@ -38,7 +38,7 @@ from pathlib import Path
 import h5py, numpy, polars, zarr
 from PIL import Image
 from cnatool.data.detect import open_source
-from cnatool.data.formats import columns, csv, hdf5, image_folder, parquet, webdataset, zarr as _
+from cnatool.data.formats import csv, hdf5, image_folder, parquet, webdataset, zarr as _
 from cnatool.errors import DataError
 
 def size():
@@ -107,7 +107,7 @@ def safetensors_that_promise(folder: Path) -> Path:
     return path
 
 
-def picture(folder: Path) -> Path:
+def image(folder: Path) -> Path:
     content = io.BytesIO()
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(content, "png")
     broad = struct.pack(">2I5B", 60_000, 60_000, 8, 0, 0, 0, 0)
@@ -180,9 +180,9 @@ BOMBS: dict[Callable[[Path], Path], str] = {
     large_samples: "read 64",
     sample_of_many_axes: "refused .* has samples of 98 axes; the limit is 32",
     npz_of_spaces: "refused .* the limit is 10000",
-    npy_that_promises: "refused .* is cut short: it promises 1099511627776 rows and holds 0",
-    safetensors_that_promise: "refused .* promises .* bytes and it has",
-    picture: "refused .* is too large to be decoded safely",
+    npy_that_promises: "refused .* its header declares 1099511627776 rows, and it holds 0",
+    safetensors_that_promise: "refused .* declares .* bytes and it has",
+    image: "refused .* is too large to be decoded safely",
     tar_member: "refused .* has 943718400 bytes; the limit is 268435456",
     tar_header: r"refused .*\(a header of 943718400 bytes\)",
     tar_array_that_promises: "refused .* is no array that NumPy wrote|refused .* the limit is",

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from cnatool.data.detect import open_source
+from cnatool.data.find_splits import find_splits
 from cnatool.data.location import Location
-from cnatool.data.source import ArraySelection
-from cnatool.data.splits import find_splits
+from cnatool.data.selection import ArraySelection
 from cnatool.errors import DataError, UsageError
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (2, 2)).save(path)
 
@@ -33,7 +33,7 @@ def idx(path: Path, rows: int = 2) -> Path:
 def test_open_source_looks_at_the_path(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.NPZ.npz", x=np.zeros((3, 2)))
     np.save(tmp_path / "a.npy", np.zeros((4, 2)))
-    picture(tmp_path / "p" / "cat" / "1.png")
+    image(tmp_path / "p" / "cat" / "1.png")
     idx(tmp_path / "pair" / "train-images-idx3-ubyte", 5)
     idx(tmp_path / "named-by-content", 6)
     rows = {
@@ -48,7 +48,7 @@ def test_open_source_says_what_is_understood(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("a.txt", "empty"):
         with pytest.raises(
-            DataError, match=r"not a f.* Understood are a \.npz archive, .*, IDX \(MNIST's files"
+            DataError, match=r"not a f.* Known formats are a \.npz archive, .*, IDX \(MNIST's files"
         ) as caught:
             open_source(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
@@ -61,7 +61,7 @@ def test_open_source_says_what_is_understood(tmp_path: Path) -> None:
 
 def test_labels_by_name_where_they_have_none_say_where_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
-    with pytest.raises(UsageError, match="Leave --labels out: .* NAME_labels.npy beside"):
+    with pytest.raises(UsageError, match="Leave `labels` out: .* NAME_labels.npy beside"):
         open_source(tmp_path / "x.npy", ArraySelection(labels="labels.csv"))
 
 
@@ -75,14 +75,14 @@ def test_several_idx_files_are_no_single_source(tmp_path: Path) -> None:
 def test_a_file_and_a_plain_folder_are_one_split(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     assert find_splits(tmp_path / "a.npy", {}) == {"all": Location(tmp_path / "a.npy")}
-    picture(tmp_path / "p" / "cat" / "1.png")
+    image(tmp_path / "p" / "cat" / "1.png")
     assert find_splits(tmp_path / "p", {}) == {"all": Location(tmp_path / "p")}
     idx(tmp_path / "i" / "images-idx3-ubyte")
     assert find_splits(tmp_path / "i", {}) == {"all": Location(tmp_path / "i")}
 
 
 def test_parts_as_folders_and_files(tmp_path: Path) -> None:
-    picture(tmp_path / "test" / "cat" / "1.png")
+    image(tmp_path / "test" / "cat" / "1.png")
     idx(tmp_path / "train" / "train-images-idx3-ubyte")
     np.save(tmp_path / "val.npy", np.zeros(3))
     np.save(tmp_path / "val_labels.npy", np.zeros(3, int))
@@ -112,13 +112,15 @@ def test_mnist_names(tmp_path: Path) -> None:
 def test_a_part_that_is_there_twice(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=np.zeros(3))
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match=r"train twice, as train\.npz and train: .*--split train="):
+    with pytest.raises(
+        DataError, match=r"train twice, as train\.npz and train: .*`splits={'train': PATH}`"
+    ):
         find_splits(tmp_path, {})
 
 
-def test_train_is_a_class_where_pictures_lie_in_it(tmp_path: Path) -> None:
+def test_train_is_a_class_where_images_lie_in_it(tmp_path: Path) -> None:
     for name in ("bus", "train"):
-        picture(tmp_path / name / "1.png")
+        image(tmp_path / name / "1.png")
     assert find_splits(tmp_path, {}) == {"all": Location(tmp_path)}
     assert open_source(tmp_path).classes == ("bus", "train")
 
@@ -137,9 +139,9 @@ def test_names_that_splits_cannot_have(tmp_path: Path, name: str) -> None:
 
 
 def test_data_or_splits(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="DATA and --split were both given"):
+    with pytest.raises(UsageError, match="`data` and `splits` were both given"):
         find_splits(tmp_path, {"train": tmp_path})
-    with pytest.raises(UsageError, match="give DATA, or --split NAME=PATH"):
+    with pytest.raises(UsageError, match="give `data`, or `splits={'NAME': PATH}`"):
         find_splits(None, {})
     with pytest.raises(DataError, match="no such file or folder"):
         find_splits(tmp_path / "nowhere", {})

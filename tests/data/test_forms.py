@@ -17,7 +17,7 @@ import pytest
 import zarr
 from PIL import Image
 from support.command import run
-from support.files import as_idx, write_tar
+from support.files import as_idx
 from support.networks import Builder, saved
 
 import cnatool
@@ -27,7 +27,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 REAL = 1_000
 
 
-def picture(x: Any, form: str = "png") -> bytes:
+def image(x: Any, form: str = "png") -> bytes:
     file = io.BytesIO()
     Image.fromarray(x).save(file, form, **({"lossless": True} if form == "webp" else {}))
     return file.getvalue()
@@ -53,7 +53,7 @@ def idx(folder: Path, x: Any, y: Any) -> Path:
 def parquet(folder: Path, x: Any, y: Any) -> Path:
     half = len(x) // 2
     for i, rows in enumerate((slice(0, half), slice(half, None))):
-        images = [{"bytes": picture(p), "path": ""} for p in x[rows]]
+        images = [{"bytes": image(p), "path": ""} for p in x[rows]]
         frame = pl.DataFrame({"image": images, "label": y[rows]})
         frame.write_parquet(folder / f"{i}.parquet", row_group_size=100)
     return folder
@@ -94,7 +94,7 @@ def zarr_(folder: Path, x: Any, y: Any) -> Path:
 def webdataset(folder: Path, x: Any, y: Any) -> Path:
     members = []
     for row, pixels in enumerate(x):
-        members += [(f"{row:06}.png", picture(pixels)), (f"{row:06}.cls", b"%d" % y[row])]
+        members += [(f"{row:06}.png", image(pixels)), (f"{row:06}.cls", b"%d" % y[row])]
     return write_tar(folder / "d.tar.gz", members, "w:gz", compresslevel=1)
 
 
@@ -107,10 +107,10 @@ def cifar10(folder: Path, x: Any, y: Any) -> Path:
     return folder / "data_batch_1.bin"
 
 
-def pictures(folder: Path, x: Any, y: Any) -> Path:
+def images(folder: Path, x: Any, y: Any) -> Path:
     for row, pixels in enumerate(x):
         (folder / f"class {y[row]}").mkdir(exist_ok=True)
-        (folder / f"class {y[row]}" / f"{row:04}.png").write_bytes(picture(pixels))
+        (folder / f"class {y[row]}" / f"{row:04}.png").write_bytes(image(pixels))
     return folder
 
 
@@ -134,7 +134,7 @@ def listed(folder: Path, x: Any, y: Any) -> Path:
     lines = ["filename,label"]
     for row, pixels in enumerate(x):
         name = f"{row}.{forms[row % 4]}"
-        (folder / name).write_bytes(picture(pixels, forms[row % 4]))
+        (folder / name).write_bytes(image(pixels, forms[row % 4]))
         lines.append(f"{name},{y[row]}")
     (folder / "labels.csv").write_text("\n".join(lines))
     return folder
@@ -142,7 +142,7 @@ def listed(folder: Path, x: Any, y: Any) -> Path:
 
 FORMS: tuple[Callable[[Path, Any, Any], Path], ...] = (
     *(npy, idx, parquet, parquet_lists, parquet_columns, csv, safetensors, hdf5, zarr_),
-    *(webdataset, cifar10, pictures, listed),
+    *(webdataset, cifar10, images, listed),
 )
 
 
@@ -226,7 +226,7 @@ def test_every_form_gives_the_same_store(
     assert found[0].dtype == (np.int64 if form is csv else np.uint8)
     if form in (csv, parquet_columns):
         x = x.reshape(len(x), -1)
-    if form is not pictures:
+    if form is not images:
         np.testing.assert_array_equal(found[0], x)
         np.testing.assert_array_equal(found[1], y)
         np.testing.assert_allclose(found[2], alpha, rtol=0, atol=1e-12 if form is csv else 0)

@@ -134,7 +134,7 @@ def mutated(content: bytes, changes: list[tuple[str, float, bytes]]) -> bytes:
 def tried(path: Path, form: str, most: int = 64 << 20) -> None:
     tracemalloc.start()
     try:
-        source = open_source(path, form=form)
+        source = open_source(path, format_name=form)
         blocks = list(source.blocks(4))
     except CnatoolError as error:
         text = str(error)
@@ -251,7 +251,7 @@ def test_changed_metadata_of_zarr(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
 )
 @given(changes=mutations())
-def test_changed_pictures(tmp_path: Path, form: str, changes: Any) -> None:
+def test_changed_images(tmp_path: Path, form: str, changes: Any) -> None:
     folder = tmp_path / "pictures"
     (folder / "a").mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8)

@@ -10,7 +10,8 @@ from cnatool.data.formats.csv import open_csv
 from cnatool.data.formats.csv_text import scan_table
 from cnatool.data.labels import encode_labels, parse_whole_number
 from cnatool.data.relabel import RelabelledSource
-from cnatool.data.source import SINGLE_INPUT, Source
+from cnatool.data.selection import SINGLE_INPUT
+from cnatool.data.source import Source
 from cnatool.data.split_names import parse_split_name
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
@@ -56,10 +57,10 @@ def test_names_count_in_order_and_without_space_around() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["0.25", "1.75"], "real numbers .* not classes: .* --labels none"),
+        (["0.25", "1.75"], "real numbers .* not classes: .* `labels=none`"),
         (["0", "1", "0.5"], "targets of a regression and not classes"),
         (["1e-3", "nan"], "real numbers"),
-        (["3", "3.0", "cat"], "same number and different names"),
+        (["3", "3.0", "cat"], "same number but different names"),
     ],
 )
 def test_columns_that_are_no_labels(tmp_path: Path, words: list[str], text: str) -> None:
@@ -88,7 +89,9 @@ def test_a_split_with_fewer_classes_takes_their_numbers_by_name(tmp_path: Path) 
     splits, said = opened(tmp_path)
     assert labels(splits["test"]) == [2, 0]
     assert splits["test"].classes == ("ant", "bee", "cat")
-    assert said == ["split test has 2 of the 3 classes of train and takes their numbers by name"]
+    assert said == [
+        "split test has 2 of the 3 classes of train, whose numbers it takes, matched by name"
+    ]
     csv(tmp_path / "test.csv", ["cat", "dog"])
     with pytest.raises(DataError, match="without 'dog'"):
         opened(tmp_path)
@@ -123,7 +126,7 @@ def test_numbered_tables_are_parts_of_their_split(tmp_path: Path) -> None:
     assert {name: source.rows for name, source in splits.items()} == {"train": 4, "test": 4}
     assert said == []
     csv(tmp_path / "more.csv", ["0"])
-    with pytest.raises(DataError, match=r"beside them more\.csv, whose name says no split"):
+    with pytest.raises(DataError, match=r"also more\.csv, whose name contains no split"):
         opened(tmp_path)
 
 
@@ -142,7 +145,7 @@ def test_tables_in_other_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "t.csv").write_bytes("a,b,label\n1,2,é\n2,1,z\n\n".encode(encoding))
     source = open_csv([tmp_path / "t.csv"])
     assert (source.classes, labels(source)) == (("z", "é"), [1, 0])
-    assert scan_table(tmp_path / "t.csv")[0].collect().columns == ["a", "b", "label"]
+    assert scan_table(tmp_path / "t.csv").collect().columns == ["a", "b", "label"]
 
 
 def test_decimal_commas(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ FORMS = ["{}", "{}.0", " {}", "{} ", "+{}", "0{}", "{}e0", "{}."]
 def test_a_name_among_numbers_that_keep_their_places() -> None:
     found = encode_labels([*"0123", "other"], "t", "…")
     assert found.classes == ("0", "1", "2", "3", "other")
-    with pytest.raises(DataError, match="'x' among them.* of which 10 is number 2: correct"):
+    with pytest.raises(DataError, match="but also 'x'.* 10 would be class number 2: correct"):
         encode_labels([*map(str, range(11)), "x"], "t", "…")
 
 

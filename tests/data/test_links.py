@@ -13,14 +13,14 @@ from PIL import Image
 
 from cnatool._util.local_paths import real_path
 from cnatool.data.detect import open_source
-from cnatool.data.source import SINGLE_INPUT
+from cnatool.data.selection import SINGLE_INPUT
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 
 
-def pictures(folder: Path) -> Path:
+def images(folder: Path) -> Path:
     for name in "ab":
         (folder / name).mkdir(parents=True)
         for i in range(3):
@@ -46,8 +46,8 @@ CASES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_among_pictures(name: str, tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "pictures")
+def test_among_images(name: str, tmp_path: Path) -> None:
+    folder = images(tmp_path / "pictures")
     assert rows(folder) == 6
     CASES[name](folder / name)
     with pytest.raises(DataError, match=str(tmp_path)):
@@ -55,7 +55,7 @@ def test_among_pictures(name: str, tmp_path: Path) -> None:
 
 
 def test_a_split_that_is_a_link_in_a_circle_is_not_left_out(tmp_path: Path) -> None:
-    pictures(tmp_path / "train")
+    images(tmp_path / "train")
     (tmp_path / "test").symlink_to("test")
     with pytest.raises(DataError, match=r"test is a symbolic link that leads in a circle"):
         rows(tmp_path)

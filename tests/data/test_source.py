@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cnatool._util.text import printable
-from cnatool.data.source import check_sample, is_image, row_ranges
+from cnatool.data.file_names import is_image
+from cnatool.data.source import check_sample, row_ranges
 from cnatool.errors import DataError, UsageError
 
 
@@ -18,7 +19,7 @@ def test_spans_cover_the_rows_and_stop_at_the_limit() -> None:
 def test_spans_refuse_what_cannot_be_meant() -> None:
     with pytest.raises(UsageError, match="blocks of 0 samples cannot be read: ask for at least 1"):
         list(row_ranges(10, 0, None))
-    with pytest.raises(UsageError, match="a limit of -1 samples cannot be meant"):
+    with pytest.raises(UsageError, match="a limit of -1 samples is negative"):
         list(row_ranges(10, 1, -1))
 
 
@@ -29,7 +30,7 @@ def test_plain_numbers_pass(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["c8", "U3", "S3", "M8[s]", "m8[s]", "V2", [("a", "f4")]])
 def test_other_dtypes_are_refused(dtype: str) -> None:
-    with pytest.raises(DataError, match=r"^f has dtype .* is not understood: save (it as|numbers)"):
+    with pytest.raises(DataError, match=r"^f has dtype .* is not supported: save (it as|numbers)"):
         check_sample("f", np.dtype(dtype), (3,))
 
 

@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from cnatool.data.detect import open_source
-from cnatool.data.source import SINGLE_INPUT, Source
-from cnatool.data.splits import ReaderOptions, find_splits, open_splits
+from cnatool.data.find_splits import find_splits
+from cnatool.data.selection import SINGLE_INPUT
+from cnatool.data.source import Source
+from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.data.wrappers import RowSubset
 from cnatool.errors import DataError, UsageError
 
@@ -50,7 +52,7 @@ def test_the_names_that_splits_have(tmp_path: Path) -> None:
         saved(tmp_path / f"{name}.npz")
     assert list(find_splits(tmp_path, {})) == ["train", "val", "test"]
     saved(tmp_path / "valid.npz")
-    with pytest.raises(DataError, match=r"split val twice, as valid.* and valid.*: say which"):
+    with pytest.raises(DataError, match=r"split val twice, as valid.* and valid.*: choose one"):
         find_splits(tmp_path, {})
 
 
@@ -76,12 +78,12 @@ def test_two_readings_are_said_and_chosen(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     Image.new("L", (2, 2)).save(tmp_path / "cat" / "1.png")
     parquet(tmp_path / "more.parquet")
-    text = "as .parquet files or as a folder of pictures by class: say .*parquet or --format pic"
+    text = "as .parquet files or as a folder of images by class: choose .*parquet` or `format=pic"
     with pytest.raises(DataError, match=text):
         opened(tmp_path)
     assert opened(tmp_path, format="pictures")[0]["all"].classes == ("cat",)
     assert opened(tmp_path, format="parquet")[0]["all"].rows == 4
-    with pytest.raises(UsageError, match="--format exe: there are npz, npy, parquet"):
+    with pytest.raises(UsageError, match="`format=exe`: choose from npz, npy, parquet"):
         opened(tmp_path, format="exe")
 
 
@@ -97,14 +99,14 @@ def test_a_name_that_hides_the_format(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npz").rename(tmp_path / "a.bin.backup")
     with pytest.raises(DataError, match="not a file of samples"):
         open_source(path)
-    assert open_source(path, form="npz").rows == 4
+    assert open_source(path, format_name="npz").rows == 4
 
 
 @pytest.mark.parametrize("name", ["data_batch_1", "a.pkl", "a.pt"])
 def test_pickles_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04")
     for path in (tmp_path, tmp_path / name):
-        with pytest.raises(DataError, match=r"never unpickled: (take CIFAR's binary|save the arr)"):
+        with pytest.raises(DataError, match=r"never unpickled: (use CIFAR's binary|save the arr)"):
             open_source(path)
 
 
@@ -127,7 +129,7 @@ def test_a_split_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        (["train", None], "column 'part', row 1, says no split"),
+        (["train", None], "column 'part', row 1, names no split"),
         (["val", "valid"], "calls the split val by two names"),
         (["a b", "a b"], "a split cannot be called 'a b'"),
     ],
@@ -136,12 +138,12 @@ def test_split_columns_that_cannot_be_meant(tmp_path: Path, values: Any, text: s
     path = parquet(tmp_path / "a.parquet", 2, part=values)
     with pytest.raises((DataError, UsageError), match=text):
         opened(path, split_column="part")
-    with pytest.raises(DataError, match=r"--split-column z: .* has no such column"):
+    with pytest.raises(DataError, match=r"`split_column` z: .* has no such column"):
         opened(path, split_column="z")
 
 
 def test_a_split_column_needs_one_table(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--split-column a: .* is no \.parquet or \.csv file"):
+    with pytest.raises(UsageError, match=r"`split_column=a`: .* is no \.parquet or \.csv file"):
         opened(saved(tmp_path / "a.npz"), split_column="a")
     for name in ("train", "test"):
         parquet(tmp_path / "d" / f"{name}.parquet", part=["a"] * 4)
@@ -179,7 +181,7 @@ def test_a_holdout_beside_a_test_split_is_val(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1, float("nan"), 0.01])
 def test_shares_that_cannot_be_held_out(tmp_path: Path, share: float) -> None:
-    with pytest.raises(UsageError, match="--holdout"):
+    with pytest.raises(UsageError, match="`holdout"):
         opened(saved(tmp_path / "a.npz", 10), holdout=share)
 
 
@@ -188,7 +190,7 @@ def test_samples_in_two_splits_are_counted(tmp_path: Path) -> None:
     (tmp_path / "link.npz").symlink_to(path)
     _, said = opened(None, {"train": path, "test": tmp_path / "link.npz"})
     assert said == [
-        "splits train and test share 7 samples, which are read from the same files for both: "
+        "splits train and test share 7 samples, which are read from the same files: "
         "their scores are not independent"
     ]
     for name in ("1", "2"):
@@ -201,7 +203,7 @@ def test_samples_in_two_splits_are_counted(tmp_path: Path) -> None:
 
 def test_labels_cannot_be_named_everywhere(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(UsageError, match=r"--labels z: .*a\.npy is a \.npy file, where labels"):
+    with pytest.raises(UsageError, match=r"`labels=z`: .*a\.npy is a \.npy file, in which labels"):
         opened(tmp_path / "a.npy", labels="z")
     with pytest.raises(DataError, match=r"a\.npy::x: a \.npy file has no arrays to choose with ::"):
         open_splits(f"{tmp_path}/a.npy::x", {}, SINGLE_INPUT, ReaderOptions(), print)
@@ -218,7 +220,7 @@ def test_selected_rows_of_no_label(tmp_path: Path) -> None:
 def test_numbered_files_of_which_some_are_missing(tmp_path: Path) -> None:
     for number in (0, 2):
         parquet(tmp_path / f"train-{number:05d}-of-00003-0f1e2d3c4b5a6978.parquet")
-    lacking = r"lacks 1 of the numbered files of split train, as train-00001-of-00003.parquet"
+    lacking = r"lacks 1 of the numbered files of split train, such as train-00001-of-00003.parquet"
     with pytest.raises(DataError, match=lacking):
         opened(tmp_path)
     with pytest.raises(DataError, match=lacking):

@@ -15,7 +15,8 @@ from support.notes import Notes
 
 import cnatool
 from cnatool.data.formats.webdataset import open_webdataset
-from cnatool.data.source import SINGLE_INPUT, ImageOptions, Source
+from cnatool.data.selection import SINGLE_INPUT, ImageOptions
+from cnatool.data.source import Source
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
@@ -46,7 +47,7 @@ def test_padding_comes_first_where_most_samples_would_go(tmp_path: Path) -> None
     text = message(opened(path))
     assert "pad all lists to one length" in text
     assert f"{lost} of the first 200 samples ({lost / 200:.0%}) cannot be read" in text
-    assert text.index("pad all lists") < text.index("--on-error skip")
+    assert text.index("pad all lists") < text.index("`on_error=skip`")
 
 
 @pytest.mark.parametrize(("ragged_rows", "rows"), [(1, 10), (1, 200), (20, 200), (21, 200)])
@@ -55,14 +56,14 @@ def test_skipping_is_advised_where_the_share_is_small(
 ) -> None:
     lengths = [4] * (rows - ragged_rows) + [5] * ragged_rows
     text = message(opened(ragged(tmp_path / "d.parquet", lengths)))
-    assert "--on-error skip leaves such samples out" in text
+    assert "`on_error=skip` leaves such samples out" in text
     small = ragged_rows == 1 or ragged_rows <= 0.1 * rows
     assert ("of the first" in text) != small
 
 
 def test_samples_far_behind_are_few(tmp_path: Path) -> None:
     text = message(opened(ragged(tmp_path / "d.parquet", [4] * 1200 + [5] * 800)))
-    assert text.endswith("--on-error skip leaves such samples out.")
+    assert text.endswith("`on_error=skip` leaves such samples out.")
 
 
 @pytest.mark.parametrize(("damaged", "many"), [(1, False), (30, True)])
@@ -99,7 +100,9 @@ def test_members_apart_are_refused(first: str, skip: bool, tmp_path: Path) -> No
     second = {"png": "cls", "cls": "png"}[first]
     contents = {"png": png, "cls": lambda i: str(i % 3).encode()}
     members = [(f"{i:03}.{e}", contents[e](i)) for e in (first, second) for i in range(6)]
-    with pytest.raises(DataError, match=r"members of the sample 000 in two places.*--sort=name"):
+    with pytest.raises(
+        DataError, match=r"members of the sample 000 in two places.*order of names: find"
+    ):
         open_splits(
             write_tar(tmp_path / "t.tar", members), {}, SINGLE_INPUT,
             ReaderOptions(images=ImageOptions(skip_unreadable=skip)), lambda _: None,

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from cnatool._util.text import one_line, printable
+from cnatool.data.read_errors import describe_error
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A line of a table; what is longer is some other file.
+# Bytes of a line; what is longer is no table.
 _MAX_LINE = 1 << 26
-# Columns of a table; what has more is some other file, and no memory holds that many names.
+# What has more columns is no table, and no memory holds that many names.
 _MAX_COLUMNS = 1 << 21
 _PIECE = 1 << 20
 # Characters of a row that a message quotes.
-_SHOWN = 40
-# By the bytes that such a file starts with; the longer mark first.
+_QUOTED = 40
+# By the byte order mark at the start of the file; longer ones first.
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -35,14 +36,25 @@ _ENCODINGS = (
 )
 
 
-def scan_table(path: Path) -> tuple[pl.LazyFrame, str]:
+def table_error(path: Path, error: BaseException | str, advice: str = "") -> DataError:
+    """Return the error that a file cannot be read as a table."""
+    reason = error if isinstance(error, str) else describe_error(error)
+    # polars advises arguments of its own.
+    reason = reason.partition("Consider setting")[0].strip()
+    advice = advice or (
+        "Rows need as many cells as the line of names, in UTF-8 or UTF-16; a cell that contains "
+        "the separator is enclosed in double quotes."
+    )
+    return DataError(f"{path} cannot be read as a table ({reason}). {advice}")
+
+
+def scan_table(path: Path) -> pl.LazyFrame:
     """Open a table with a line of names at its head."""
-    text = open_text(path)
-    return scan_text(text), text.separator
+    return scan_text(open_text(path))
 
 
 def scan_text(text: TableText) -> pl.LazyFrame:
-    """Open a table for polars; all cells are text, and rows without a value are left out."""
+    """Open a table in polars; all cells are text, and rows without a value are left out."""
     frame = pl.scan_csv(text.text, infer_schema=False, separator=text.separator, glob=False)
     names = frame.collect_schema().names()
     if len(names) > 1:
@@ -72,10 +84,7 @@ class TableText(NamedTuple):
     def lines(self) -> Iterator[bytes]:
         """Yield the rows, column names first, without line ends; quoted cells may hold line breaks.
 
-        Raises
-        ------
-        DataError
-            If a quotation mark is never closed.
+        Raises a DataError if a quotation mark is never closed.
         """
         held: list[bytes] = []
         marks = length = 0
@@ -95,20 +104,14 @@ class TableText(NamedTuple):
                 elif length > _MAX_LINE:
                     break
         if held:
-            raise DataError(
-                f"{self.path} cannot be read as a table (a quotation mark is not closed). Close "
-                "it, or get a whole copy of the file."
-            )
+            advice = "Close it, or get a whole copy of the file."
+            raise table_error(self.path, "a quotation mark is not closed", advice)
 
     def cells(self, line: bytes) -> list[str]:
         """Split a row.
 
-        Raises
-        ------
-        UnicodeDecodeError
-            If it is not UTF-8.
-        DataError
-            If a quotation mark is neither at the edge of a cell nor doubled.
+        Raises a UnicodeDecodeError if it is not UTF-8, and a DataError if a quotation mark is
+        neither at the edge of a cell nor doubled.
         """
         text = line.decode()
         if '"' not in text:
@@ -120,32 +123,22 @@ class TableText(NamedTuple):
             # Stray marks may make several rows look like one.
             (cells,) = reader
         except (csv.Error, ValueError):
-            raise DataError(
-                f"{self.path} cannot be read as a table (misplaced quotation mark in the row that "
-                f"begins {printable(text[:_SHOWN])}). Enclose a cell that contains quotation "
-                "marks in quotation marks, and double those inside it."
+            raise table_error(
+                self.path,
+                f"misplaced quotation mark in the row that begins {printable(text[:_QUOTED])}",
+                "Enclose a cell that contains quotation marks in quotation marks, and double those "
+                "inside it.",
             ) from None
         return cells
 
     def header(self) -> list[str]:
-        """Return the cells of the first row.
-
-        Raises
-        ------
-        UnicodeDecodeError
-            If they are not UTF-8.
-        """
+        """Return the cells of the first row; raise a UnicodeDecodeError if it is not UTF-8."""
         return self.cells(next((line for line in self.lines() if line), b""))
 
     def names(self) -> list[str]:
-        """Name the columns; duplicate names are numbered as polars numbers them.
+        """List the names of columns; duplicate names are numbered as polars numbers them.
 
-        Raises
-        ------
-        UnicodeDecodeError
-            If they are not UTF-8.
-        DataError
-            If a numbered name is also the name of another column.
+        Raises a DataError if a numbered name is also the name of another column.
         """
         seen: dict[str, int] = {}
         names: dict[str, None] = {}
@@ -153,21 +146,19 @@ class TableText(NamedTuple):
             number = seen[name] = seen.get(name, -1) + 1
             unique = f"{name}_duplicated_{number - 1}" if number else name
             if unique in names:
-                raise DataError(
-                    f"{self.path} cannot be read as a table: a column is called {unique!r}, as "
-                    "the second of two equal names would be. Rename one of them."
-                )
+                reason = f"a column is called {unique!r}, as the second of two equal names would be"
+                raise table_error(self.path, reason, "Rename one of them.")
             names[unique] = None
         return list(names)
 
 
 def open_text(path: Path) -> TableText:
     """Open the text of a table."""
-    text = _in_utf8(path)
-    return TableText(path, text, _separator(text, path))
+    text = _to_utf8(path)
+    return TableText(path, text, _find_separator(text, path))
 
 
-def _in_utf8(path: Path) -> Path:
+def _to_utf8(path: Path) -> Path:
     """Return the path of the text in UTF-8: the file itself, or a temporary copy."""
     with path.open("rb") as file:
         start = file.read(4)
@@ -176,13 +167,13 @@ def _in_utf8(path: Path) -> Path:
             return path
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _copied(path, encoding, digest)
+    return _copy(path, encoding, digest)
 
 
 @cache
-def _copied(path: Path, encoding: str, digest: str) -> Path:
+def _copy(path: Path, encoding: str, digest: str) -> Path:
     """Copy a text to UTF-8, once for each content of the file."""
-    folder = Path(_copies().name)
+    folder = Path(_copy_folder().name)
     copy = folder / f"{len(list(folder.iterdir()))}.csv"
     try:
         with (
@@ -193,25 +184,25 @@ def _copied(path: Path, encoding: str, digest: str) -> Path:
                 out.write(piece)
     except UnicodeError as error:
         raise DataError(
-            f"{path} starts as {encoding.upper()} and is not, or is cut short ({one_line(error)}). "
-            "Get a whole copy of the file, or save it in UTF-8."
+            f"{path} starts like {encoding.upper()}, but is not or is cut short "
+            f"({one_line(error)}). Get a whole copy of the file, or save it in UTF-8."
         ) from error
     return copy
 
 
 @cache
-def _copies() -> tempfile.TemporaryDirectory[str]:
-    """Make a folder that goes when the process ends."""
+def _copy_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that is removed when the process ends."""
     return tempfile.TemporaryDirectory(prefix="cnatool-", ignore_cleanup_errors=True)
 
 
 def remove_copies() -> None:
     """Remove temporary copies, for a process that exits without running exit handlers."""
-    if _copies.cache_info().currsize:
-        _copies().cleanup()
+    if _copy_folder.cache_info().currsize:
+        _copy_folder().cleanup()
 
 
-def _separator(text: Path, path: Path) -> str:
+def _find_separator(text: Path, path: Path) -> str:
     with text.open("rb") as file:
         head = file.readline(_MAX_LINE)
     if len(head) == _MAX_LINE:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from cnatool._util.text import list_names, one_line, printable
+from cnatool._util.text import list_names, printable
 from cnatool.data.formats.sliced_rows import (
     MAX_CHUNK,
     SlicedRows,
     check_chunked_array,
     make_sliced_source,
 )
+from cnatool.data.read_errors import read_error
+from cnatool.data.source import COPY_ADVICE
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,17 +25,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.formats.rows import RowSource
+    from cnatool.data.formats.row_source import RowSource
     from cnatool.data.location import Location
-    from cnatool.data.source import ArraySelection
+    from cnatool.data.selection import ArraySelection
 
 # What h5py raises over a damaged file.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
-# Members of a group that are looked at.
+_READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _MAX_MEMBERS = 10_000
 # Of Fletcher-32, behind each chunk.
 _CHECKSUM_BYTES = 4
-# Of which only the compressors, gzip and LZF, are ever left out, and change the size.
+# Of these, only the compressors gzip and LZF are ever left out, and change the size.
 _KNOWN_FILTERS = {
     h5py.h5z.FILTER_DEFLATE,
     h5py.h5z.FILTER_LZF,
@@ -42,52 +43,53 @@ _KNOWN_FILTERS = {
 }
 
 
-def open_hdf5(at: Location, wanted: ArraySelection) -> RowSource:
+def open_hdf5(at: Location, selection: ArraySelection) -> RowSource:
     """Open the datasets of a group: the file's root, or what follows ``::``."""
     try:
         with h5py.File(at.path, "r") as file:
-            found = file
+            member = file
             words = [word for word in (at.array or "").split("/") if word]
             for word in words:
-                found = _member(found, word, at)
-            group = found if isinstance(found, h5py.Group) else found.parent
-            chosen = None if isinstance(found, h5py.Group) else words[-1]
-            prefix = "/".join(words if chosen is None else words[:-1])
+                member = _open_member(member, word, at)
+            is_group = isinstance(member, h5py.Group)
+            group = member if is_group else member.parent
             if len(group) > _MAX_MEMBERS:
                 raise DataError(f"{at} holds {len(group)} objects: name the array with ::.")
-            members = {name: _dataset(group, name) for name in group}
-            held = {name: member for name, member in members.items() if member is not None}
-            opened = partial(_opened, at.path, prefix)
-            return make_sliced_source(at.path.name, str(at), held, wanted, chosen, opened)
+            datasets = {name: _open_dataset(group, name) for name in group}
+            return make_sliced_source(
+                at.path.name,
+                str(at),
+                {name: dataset for name, dataset in datasets.items() if dataset is not None},
+                selection,
+                None if is_group else words[-1],
+                partial(_open_rows, at.path, "/".join(words if is_group else words[:-1])),
+            )
     except DataError:
         raise
-    except _DAMAGE as error:
-        raise DataError(
-            f"{at} cannot be read as HDF5 ({printable(one_line(error))}). Get a whole copy of the "
-            "file."
-        ) from error
+    except _READ_ERRORS as error:
+        raise read_error(at, error, what="cannot be read as HDF5") from error
 
 
-def _member(group: Any, word: str, at: Location) -> Any:
+def _open_member(group: Any, word: str, at: Location) -> Any:
     if not isinstance(group, h5py.Group) or word not in group:
-        held = list_names(group if isinstance(group, h5py.Group) else ())
-        raise DataError(f"{at}: there is no {word!r}, but {held}.")
+        available = list_names(group if isinstance(group, h5py.Group) else ())
+        raise DataError(f"{at}: there is no {word!r}, but {available}.")
     if isinstance(group.get(word, getlink=True), h5py.ExternalLink):
         raise DataError(f"{at}: {word!r} leads into another file: copy the array into this one.")
     return group[word]
 
 
-def _dataset(group: Any, name: str) -> Any:
-    # A link into another file is not followed, and one that leads nowhere is left alone.
+def _open_dataset(group: Any, name: str) -> Any:
+    # A link into another file is not followed, and one that leads nowhere is ignored.
     link = group.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
         return None
     # Any other member that cannot be opened is damaged, and may be the labels: raise the error.
-    found = group.get(name) if isinstance(link, h5py.SoftLink) else group[name]
-    return found if isinstance(found, h5py.Dataset) else None
+    member = group.get(name) if isinstance(link, h5py.SoftLink) else group[name]
+    return member if isinstance(member, h5py.Dataset) else None
 
 
-def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
+def _open_rows(path: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
     where = f"{path}, array {printable(name)!r},"
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where} keeps its values in other files: copy them into this one.")
@@ -96,26 +98,25 @@ def _opened(path: Path, prefix: str, name: str, dataset: Any) -> SlicedRows:
     check_chunked_array(where, dataset.dtype, dataset.shape, dataset.chunks)
     if dataset.chunks is not None:
         _check_chunks(where, dataset, path.stat().st_size)
-    inside = f"{prefix}/{name}"
-    # Unchunked rows lie one after the other.
+    # Rows that are not in chunks follow each other in the file.
     chunk = dataset.chunks[0] if dataset.chunks else 1
     rows, *shape = dataset.shape
-    read = partial(_rows, path, inside, where)
-    return SlicedRows(where, dataset.dtype, rows, tuple(shape), chunk, read)
+    fetch = partial(_fetch, path, f"{prefix}/{name}", where)
+    return SlicedRows(where, dataset.dtype, rows, tuple(shape), chunk, fetch)
 
 
 def _check_chunks(where: str, dataset: Any, size: int) -> None:
-    """Refuse chunks that HDF5 would trip over: it trusts what the file says of their sizes."""
+    """Refuse chunks that crash HDF5, which trusts the sizes that the file declares."""
     made = dataset.id.get_create_plist()
     filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
     checksum = _CHECKSUM_BYTES if h5py.h5z.FILTER_FLETCHER32 in filters else 0
     whole = dataset.dtype.itemsize * math.prod(dataset.chunks) + checksum
-    # A compressor that has not made a chunk smaller was left out for it, and the mask says so.
-    told = filters <= _KNOWN_FILTERS
+    # A compressor that does not make a chunk smaller is left out for it, as the mask tells.
+    known = filters <= _KNOWN_FILTERS
     wrong: list[int] = []
 
     def look(chunk: Any) -> int | None:
-        exact = not filters or (told and chunk.filter_mask)
+        exact = not filters or (known and chunk.filter_mask)
         least, most = (whole, whole) if exact else (checksum + 1, MAX_CHUNK)
         offset = chunk.byte_offset
         if not (least <= chunk.size <= most and 0 <= offset <= size - chunk.size):
@@ -128,18 +129,16 @@ def _check_chunks(where: str, dataset: Any, size: int) -> None:
         dataset.id.chunk_iter(look)
     if wrong:
         raise DataError(
-            f"{where} is damaged: the chunk at row {wrong[0]} has an impossible size or place. Get "
-            "a whole copy of the file."
+            f"{where} is damaged: the chunk at row {wrong[0]} has an impossible size or place. "
+            f"{COPY_ADVICE}"
         )
 
 
-def _rows(path: Path, inside: str, where: str, start: int, stop: int) -> NDArray[Any]:
+def _fetch(path: Path, inside: str, where: str, start: int, stop: int) -> NDArray[Any]:
     try:
         with h5py.File(path, "r") as file:
             values: NDArray[Any] = np.asarray(file[inside][start:stop])
-    except _DAMAGE as error:
-        raise DataError(
-            f"{where} cannot be read from row {start} to {stop} ({printable(one_line(error))}). "
-            "Get a whole copy of the file."
-        ) from error
+    except _READ_ERRORS as error:
+        what = f"cannot be read from row {start} to {stop}"
+        raise read_error(where, error, what=what) from error
     return values

@@ -1,4 +1,4 @@
-"""Arrays in chunks, of which any rows can be read: what HDF5 and Zarr have in common."""
+"""Arrays in chunks, any rows of which can be read: what HDF5 and Zarr have in common."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cnatool._util.text import list_names
-from cnatool.data.formats.rows import RowSource, check_labels
-from cnatool.data.source import InputSpec, check_sample
+from cnatool.data.formats.row_source import make_row_source
+from cnatool.data.source import check_sample
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from cnatool.data.source import ArraySelection
+    from cnatool.data.formats.row_source import RowSource
+    from cnatool.data.selection import ArraySelection
 
 _A = TypeVar("_A")
 
@@ -37,11 +38,11 @@ class SlicedRows:
     where : str
         File, and array in it, for messages.
     dtype, rows, shape : numpy.dtype, int, tuple of int
-        As of the array; ``shape`` that of one sample.
+        Of the array; ``shape`` is that of one sample.
     chunk : int
-        Rows that are stored together.
+        Number of rows that are stored together.
     fetch : callable
-        Gives the rows from a start to a stop; raises DataError.
+        Reads the rows from a start to a stop; raises DataError.
     """
 
     where: str
@@ -52,7 +53,7 @@ class SlicedRows:
     fetch: Callable[[int, int], NDArray[Any]]
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
-        """Give the rows of ranges that follow each other, each chunk read once where it fits."""
+        """Read consecutive row ranges, each chunk once if it fits into memory."""
         row_bytes = max(1, self.dtype.itemsize * math.prod(self.shape))
         chunk = max(1, min(self.chunk, _AHEAD_BYTES // row_bytes))
         held = np.empty((0, *self.shape), self.dtype.newbyteorder("="))
@@ -71,62 +72,52 @@ class SlicedRows:
 def make_sliced_source(
     name: str,
     where: str,
-    held: dict[str, _A],
-    wanted: ArraySelection,
-    chosen: str | None,
-    opened: Callable[[str, _A], SlicedRows],
+    arrays: Mapping[str, _A],
+    selection: ArraySelection,
+    array: str | None,
+    open_array: Callable[[str, _A], SlicedRows],
 ) -> RowSource:
-    """Make a source of the arrays of one group."""
-    if chosen is not None:
-        names = [chosen]
-        beside = [n for n in wanted.label_names(names) if n in held]
-        if wanted.labels is not None and not beside:
+    """Make a source of arrays in a group, or of one ``array`` and the labels beside it."""
+    if array is not None:
+        names = [array]
+        labels = [n for n in selection.label_names(names) if n in arrays]
+        if selection.labels is not None and not labels:
             raise DataError(
-                f"--labels {wanted.labels}: {where} has no such array; it has {list_names(held)}."
+                f"`labels={selection.labels}`: {where} has no such array; it has "
+                f"{list_names(arrays)}."
             )
-        if len(beside) > 1:
+        if len(labels) > 1:
             raise DataError(
-                f"{where} holds {' and '.join(beside)}, and which are the labels is in doubt: say "
-                "it with --labels NAME."
+                f"{where} holds {' and '.join(labels)}, each of which could be the labels: choose "
+                "one with `labels=NAME`."
             )
-        label = beside[0] if beside else None
+        label = labels[0] if labels else None
     else:
-        names, label = wanted.chosen(where, held)
-    samples = [opened(given, held[given]) for given in names]
-    targets = None if label is None else opened(label, held[label])
-    for array in samples[1:]:
-        if array.rows != samples[0].rows:
-            raise DataError(
-                f"{array.where} has {array.rows} rows and {samples[0].where} has "
-                f"{samples[0].rows}: samples must be equally many."
-            )
-    if targets is not None:
-        check_labels(targets, samples[0])
-    specs = tuple(
-        InputSpec(given, array.dtype.newbyteorder("="), array.shape)
-        for given, array in zip(names, samples, strict=True)
+        names, label = selection.select(where, arrays)
+    return make_row_source(
+        name,
+        {chosen: open_array(chosen, arrays[chosen]) for chosen in names},
+        None if label is None else open_array(label, arrays[label]),
     )
-    return RowSource(name, specs, tuple(samples), targets)
 
 
 def check_chunked_array(
     where: str, dtype: np.dtype[Any], shape: tuple[int, ...], chunk: tuple[int, ...] | None
 ) -> None:
-    """Refuse an array that is none of samples, or has chunks that would not fit the memory.
-
-    Raises
-    ------
-    DataError
-        Naming ``where``, what is wrong, and the way out.
-    """
-    if not shape or not shape[0]:
-        raise DataError(
-            f"{where} has shape {shape}: the first axis must count the samples, and there must be "
-            "one."
-        )
+    """Refuse an array that holds no samples, or has chunks that would not fit into memory."""
+    check_sample_axis(where, shape)
     check_sample(where, dtype, shape[1:])
     if chunk is not None and math.prod(chunk) * dtype.itemsize > MAX_CHUNK:
         raise DataError(
             f"{where} has chunks of {math.prod(chunk) * dtype.itemsize} bytes; the limit is "
             f"{MAX_CHUNK}. Save it in smaller chunks."
+        )
+
+
+def check_sample_axis(where: str, shape: tuple[int, ...]) -> None:
+    """Refuse an array without a first axis that counts samples."""
+    if not shape or not shape[0]:
+        raise DataError(
+            f"{where} has shape {shape}: the first axis must count the samples, and there must be "
+            "at least one."
         )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from cnatool._util.text import one_line, printable
-from cnatool.data.formats.streams import READ_ERRORS
-from cnatool.data.source import UNSAFE_CHARACTERS
+from cnatool._util.text import printable
+from cnatool.data.file_names import UNSAFE_CHARACTERS
+from cnatool.data.formats.streamed_rows import READ_ERRORS, open_maybe_gzip
+from cnatool.data.read_errors import read_error
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
     from pathlib import Path
 
-_GZIP = b"\x1f\x8b"
-# Of one member, and so of what tarfile reads at once: a header of its own kind can be as long as
-# it says.
+# Size of one member, and so of what tarfile reads at once: an extended header can be as long as it
+# declares.
 _MAX_MEMBER = 1 << 28
 _BLOCK = 512
 _NAME = re.compile(r"(?P<key>(?:.*/)?[^./][^./]*)\.(?P<field>[^/]+)", re.DOTALL)
@@ -36,9 +35,9 @@ class Member:
     where : str
         Archive and name, for messages.
     key, field : str
-        Its name before and after the first dot; the latter in lower case.
+        The name before and after the first dot; the latter in lower case.
     read : callable
-        Gives its content, as long as the next member was not asked for.
+        Reads the content, until the next member is asked for.
     """
 
     where: str
@@ -48,19 +47,16 @@ class Member:
 
 
 def read_members(path: Path) -> Iterator[Member]:
-    """Give the files of an archive in their order.
+    """Yield the files of an archive in their order.
 
-    Raises
-    ------
-    DataError
-        If the archive is damaged or cut, a member is too large, is a link, or has a name that
-        cannot be an id.
+    Raises a DataError if the archive is damaged or cut short, or if a member is too large, is a
+    link, or has a name that cannot be an id.
     """
     last = "its start"
     try:
-        with _opened(path) as file, tarfile.open(fileobj=cast("Any", file), mode="r:") as archive:
+        with _open(path) as file, tarfile.open(fileobj=cast("Any", file), mode="r:") as archive:
             while (info := archive.next()) is not None:
-                # It keeps them all; there may be millions.
+                # tarfile keeps them all; there may be millions.
                 cast("Any", archive).members.clear()
                 last = printable(info.name)[:200]
                 where = f"{path}, member {last},"
@@ -72,22 +68,19 @@ def read_members(path: Path) -> Iterator[Member]:
                     raise DataError(
                         f"{where} has {info.size} bytes; the limit is {_MAX_MEMBER}. Split it up."
                     )
-                found = _NAME.fullmatch(info.name.removeprefix("./"))
-                if found is None or UNSAFE_CHARACTERS.search(info.name):
+                name = _NAME.fullmatch(info.name.removeprefix("./"))
+                if name is None or UNSAFE_CHARACTERS.search(info.name):
                     raise DataError(
-                        f"{where} has no name of the form KEY.EXTENSION, as in 000017.png: rename "
-                        "it."
+                        f"{where} has no name of the form KEY.EXTENSION, such as 000017.png: "
+                        "rename it."
                     )
                 read = _reader(archive, info, where)
-                yield Member(where, found["key"], found["field"].lower(), read)
+                yield Member(where, name["key"], name["field"].lower(), read)
             _check_end(file, archive.offset)
     except DataError:
         raise
     except (*READ_ERRORS, tarfile.TarError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path} is cut short or damaged after {last} ({printable(one_line(error))}). Get a "
-            "whole copy of the file."
-        ) from error
+        raise read_error(path, error, what=f"is cut short or damaged after {last}") from error
 
 
 def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Callable[[], bytes]:
@@ -96,28 +89,20 @@ def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> Call
             file = archive.extractfile(info)
             return b"" if file is None else file.read()
         except (*READ_ERRORS, tarfile.TarError) as error:
-            raise DataError(
-                f"{where} is cut short or damaged ({printable(one_line(error))}). Get a whole copy "
-                "of the archive."
-            ) from error
+            advice = "Get a whole copy of the archive."
+            raise read_error(where, error, advice, what="is cut short or damaged") from error
 
     return read
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Bounded]:
-    with path.open("rb") as plain:
-        packed = plain.read(2) == _GZIP
-        plain.seek(0)
-        if not packed:
-            yield _Bounded(plain)
-            return
-        with gzip.open(plain, "rb") as unpacked:
-            yield _Bounded(cast("BufferedIOBase", unpacked))
+def _open(path: Path) -> Iterator[_Bounded]:
+    with open_maybe_gzip(path) as file:
+        yield _Bounded(file)
 
 
 class _Bounded:
-    """A file of which no more is read at once than a member may have."""
+    """A file that refuses to read more at once than a member may have."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         self._file = file
@@ -131,7 +116,7 @@ class _Bounded:
 
 
 def _check_end(file: _Bounded, offset: int) -> None:
-    """Tell the end of an archive from a broken header, at which tarfile stops in silence."""
+    """Tell the end of an archive from a broken header, at which tarfile stops without an error."""
     file.seek(offset)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK or block.strip(b"\0"):

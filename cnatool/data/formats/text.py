@@ -1,7 +1,7 @@
 """Texts for models that take strings: columns of tables, arrays of strings, lines of a file.
 
-Of a text the store keeps how often each byte of its UTF-8 occurs, and a checksum of it, which is
-what its entropy is computed from: texts have no length that an array could have.
+Texts have no fixed length. Stored of a text are the counts of each byte of its UTF-8, from which
+its entropy is computed, and a checksum.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cnatool._util.text import one_line, printable
 from cnatool.data.labels import LABELS_ADVICE, encode_labels
-from cnatool.data.source import Block, InputSpec, row_ranges
+from cnatool.data.read_errors import read_error
+from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.data.labels import LabelEncoding
-    from cnatool.data.source import ArraySelection, Source
+    from cnatool.data.selection import ArraySelection
+    from cnatool.data.source import Source
 
-_COUNTED = 257
+# 256 bytes, and the checksum.
+_COUNTS = 257
 
 
 class _Columns(Protocol):
@@ -34,18 +36,18 @@ class _Columns(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """What they are called."""
+        """Names of the columns."""
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
 
     def read(self, name: str, start: int, stop: int) -> list[Any]:
         """Read some rows of a column."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _ArrayColumns:
     """Columns in memory."""
 
     columns: dict[str, NDArray[Any]]
@@ -63,7 +65,7 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scanned:
+class _PolarsColumns:
     """Columns of a table that polars reads."""
 
     frame: Any
@@ -81,7 +83,7 @@ class _Scanned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Texts:
+class _TextSource(SourceDefaults):
     """A source of texts."""
 
     name: str
@@ -89,7 +91,7 @@ class _Texts:
     columns: _Columns
     names: tuple[str, ...]
     label: str | None
-    numbering: LabelEncoding | None
+    encoding: LabelEncoding | None
 
     @property
     def rows(self) -> int:
@@ -105,29 +107,29 @@ class _Texts:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        return None if self.numbering is None else self.numbering.classes
+        return None if self.encoding is None else self.encoding.classes
 
     def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
         for start, stop in row_ranges(self.rows, rows, limit):
-            made = [
-                _strings(self.name, name, self.columns.read(name, start, stop), start)
+            columns = [
+                _to_strings(self.name, name, self.columns.read(name, start, stop), start)
                 for name in self.names
             ]
             yield Block(
                 [str(row) for row in range(start, stop)],
-                tuple(_counts(texts) for texts in made),
-                self._labels(start, stop),
+                tuple(map(_count_bytes, columns)),
+                self._read_labels(start, stop),
                 tuple(
                     texts.reshape(-1, *spec.for_model.shape)
-                    for texts, spec in zip(made, self.inputs, strict=True)
+                    for texts, spec in zip(columns, self.inputs, strict=True)
                 ),
             )
 
-    def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        if self.label is None or self.numbering is None:
+    def _read_labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        if self.label is None or self.encoding is None:
             return None
         values = self.columns.read(self.label, start, stop)
-        numbers = [self.numbering.numbers.get(str(value)) for value in values]
+        numbers = [self.encoding.numbers.get(str(value)) for value in values]
         if None in numbers:
             raise DataError(
                 f"{self.name}, column {self.label!r}, row {start + numbers.index(None)}, has no "
@@ -136,70 +138,72 @@ class _Texts:
         return np.array(numbers, np.int64)
 
 
-def open_texts(path: Path, wanted: ArraySelection) -> Source:
-    """Open texts for a model all of whose inputs that data feed are strings."""
+def open_texts(path: Path, selection: ArraySelection) -> Source:
+    """Open texts for a model all of whose inputs are strings."""
     suffix = path.suffix.lower()
+    columns: _Columns
     if suffix == ".txt":
         lines = path.read_text("utf-8").splitlines()
-        found: _Columns = _Held({wanted.inputs[0]: np.array(lines, object)})
-        held = [wanted.inputs[0]]
+        columns = _ArrayColumns({selection.inputs[0]: np.array(lines, object)})
+        texts = [selection.inputs[0]]
     elif suffix in (".npz", ".npy"):
-        columns = _arrays(path, wanted)
-        found, held = _Held(columns), [n for n, v in columns.items() if v.dtype.kind in "US"]
+        arrays = _load_arrays(path, selection)
+        columns = _ArrayColumns(arrays)
+        texts = [name for name, values in arrays.items() if values.dtype.kind in "US"]
     elif suffix in (".csv", ".tsv", ".parquet"):
-        found, held = _table(path, suffix)
+        columns, texts = _scan_table(path, suffix)
     else:
         raise DataError(
             f"{path}: the model takes texts, which are read from .csv, .tsv, .parquet, .npz, .npy "
             "and .txt files. Save them as one of these."
         )
-    if not found.rows:
+    if not columns.rows:
         raise DataError(f"{path} holds no texts.")
-    names, label = _chosen(path, wanted, found.names, held)
-    numbering = None
+    names, label = _select_columns(path, selection, columns.names, texts)
+    encoding = None
     if label is not None:
-        values = {str(v) for v in found.read(label, 0, found.rows) if v is not None}
-        numbering = encode_labels(values, f"{path}, column {label!r},", LABELS_ADVICE)
+        values = {str(v) for v in columns.read(label, 0, columns.rows) if v is not None}
+        encoding = encode_labels(values, f"{path}, column {label!r},")
     specs = tuple(
         InputSpec(
             name,
             np.dtype(np.uint32),
-            (_COUNTED,),
+            (_COUNTS,),
             levels=True,
-            transformed=InputSpec(name, np.dtype(object), wanted.text_shapes[given]),
+            transformed=InputSpec(name, np.dtype(object), selection.text_shapes[model_input]),
         )
-        for name, given in zip(names, wanted.inputs, strict=True)
+        for name, model_input in zip(names, selection.inputs, strict=True)
     )
-    return _Texts(path.name, specs, found, tuple(names), label, numbering)
+    return _TextSource(path.name, specs, columns, tuple(names), label, encoding)
 
 
-def _chosen(
-    path: Path, wanted: ArraySelection, every: Sequence[str], held: Sequence[str]
+def _select_columns(
+    path: Path, selection: ArraySelection, names: Sequence[str], texts: Sequence[str]
 ) -> tuple[list[str], str | None]:
-    """Choose columns by name; the only column of texts needs none."""
-    labels = wanted.label_names(())
-    texts = [name for name in held if name not in labels]
-    known = {name for names in wanted.names() for name in names}
-    if len(wanted.inputs) == len(texts) == 1 and known.isdisjoint(every) and not wanted.arrays:
-        wanted = replace(wanted, arrays={wanted.inputs[0]: texts[0]})
-    return wanted.chosen(str(path), every, "column")
+    """Select columns by name; the only column of texts may have any name."""
+    labels = selection.label_names(())
+    texts = [name for name in texts if name not in labels]
+    known = {name for candidates in selection.input_names() for name in candidates}
+    only = len(selection.inputs) == len(texts) == 1
+    if only and known.isdisjoint(names) and not selection.arrays:
+        selection = replace(selection, arrays={selection.inputs[0]: texts[0]})
+    return selection.select(str(path), names, "column")
 
 
-def _arrays(path: Path, wanted: ArraySelection) -> dict[str, NDArray[Any]]:
+def _load_arrays(path: Path, selection: ArraySelection) -> dict[str, NDArray[Any]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {wanted.inputs[0]: loaded}
+            return {selection.inputs[0]: loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} cannot be read ({printable(one_line(error))}). Save texts as arrays of "
-            "strings, as with numpy.array(texts, dtype='U')."
-        ) from error
+        advice = "Save texts as arrays of strings, as with numpy.array(texts, dtype='U')."
+        raise read_error(path, error, advice) from error
 
 
-def _table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
+def _scan_table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
+    """Open a table; list its columns of texts."""
     import polars as pl
 
     from cnatool.data.formats.csv_text import scan_table
@@ -207,41 +211,41 @@ def _table(path: Path, suffix: str) -> tuple[_Columns, list[str]]:
     try:
         if suffix == ".parquet":
             frame = pl.scan_parquet(path, glob=False)
-            held = [n for n, kind in frame.collect_schema().items() if kind == pl.String]
+            texts = [n for n, kind in frame.collect_schema().items() if kind == pl.String]
         else:
-            frame = scan_table(path)[0]
+            frame = scan_table(path)
             # A column in which anything is no number is one of texts.
             number = pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
             numbers = frame.select((number | pl.all().is_null()).all()).collect(engine="streaming")
-            held = [name for name in numbers.columns if not numbers[name].item()]
+            texts = [name for name in numbers.columns if not numbers[name].item()]
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({printable(one_line(error))}).") from error
-    return _Scanned(frame, rows), held
+        raise read_error(path, error, "") from error
+    return _PolarsColumns(frame, rows), texts
 
 
-def _strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:
+def _to_strings(source: str, column: str, values: Sequence[Any], first_row: int) -> NDArray[Any]:
     texts = np.empty(len(values), object)
     for row, value in enumerate(values):
-        one = np.asarray(value).reshape(-1)
-        text = one[0] if one.size == 1 else None
+        array = np.asarray(value).reshape(-1)
+        text = array[0] if array.size == 1 else None
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         if not isinstance(text, str):
             raise DataError(
-                f"{source}, column {column!r}, row {first_row + row}: the model takes one text a "
+                f"{source}, column {column!r}, row {first_row + row}: the model takes one text per "
                 "sample, and this is none."
             )
         texts[row] = str(text)
     return texts
 
 
-def _counts(texts: NDArray[Any]) -> NDArray[np.uint32]:
-    """Count the bytes of each text's UTF-8; behind the counts stands its CRC-32."""
-    counts = np.zeros((len(texts), _COUNTED), np.uint32)
+def _count_bytes(texts: NDArray[Any]) -> NDArray[np.uint32]:
+    """Count the bytes of each text's UTF-8, (rows, 257); the last value is its CRC-32."""
+    counts = np.zeros((len(texts), _COUNTS), np.uint32)
     for row, text in zip(counts, texts, strict=True):
-        # Of an empty text one byte, so that it has an entropy of 0.
+        # One byte for an empty text, so that it has an entropy of 0.
         content = text.encode("utf-8", "replace") or b"\0"
-        row[:-1] = np.bincount(np.frombuffer(content, np.uint8), minlength=_COUNTED - 1)
+        row[:-1] = np.bincount(np.frombuffer(content, np.uint8), minlength=_COUNTS - 1)
         row[-1] = zlib.crc32(content)
     return counts

@@ -1,6 +1,6 @@
 """Text tables of many columns, whose cells are parsed as one array for all columns.
 
-polars spends some 100 µs on each column of a table, whatever it holds: minutes for 200,000 columns.
+polars spends some 100 µs on each column of a table, however short: minutes for 200,000 columns.
 Here it parses the cells of several rows as one column.
 """
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from cnatool._util.text import one_line, printable
+from cnatool.data.formats.csv_text import table_error
+from cnatool.data.formats.table_columns import bad_cell
 from cnatool.data.images.batch import DecodedBatch
-from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnatool.data.formats.columns import Column, RowLocator
     from cnatool.data.formats.csv_text import TableText
+    from cnatool.data.formats.table_columns import Column, RowLocator
     from cnatool.data.images.batch import Each
     from cnatool.data.source import InputSpec
 
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 _CELLS = 1 << 20
 
 
-def parsed_numbers(
-    cells: pl.Series, kind: type[pl.Int64 | pl.Float64], *, comma: bool
-) -> pl.Series:
+def parse_numbers(cells: pl.Series, kind: type[pl.Int64 | pl.Float64], *, comma: bool) -> pl.Series:
     """Parse cells of text; what is no number of the kind becomes null."""
     if not comma:
         # Few tables have spaces around numbers, and to strip them takes longer than to parse.
@@ -47,25 +45,17 @@ def parsed_numbers(
     return cells.cast(kind, strict=False)
 
 
-def wrong_cell(where: str, text: str | None) -> str:
-    """Return the message for a cell that is not a number."""
-    return (
-        f"{where} is {'empty' if text is None else repr(text)}: fill it with a number, leave the "
-        "row out, or name the columns to use with --input INPUT=COLUMN,COLUMN."
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What columns of text hold.
+class ColumnCounts:
+    """Counts of numbers in columns of text.
 
     Attributes
     ----------
     rows : int
     numbers : numpy.ndarray of int, (columns,)
-        How many cells of each are numbers.
+        How many cells are numbers.
     whole : numpy.ndarray of bool, (columns,)
-        Whether all are whole numbers.
+        Whether all cells are whole numbers.
     """
 
     rows: int
@@ -94,69 +84,69 @@ class WideTable:
 
     def matches(self, patterns: Sequence[str], names: Sequence[str]) -> list[bool]:
         """Test for each regular expression whether a cell of some columns matches it."""
-        found = [False] * len(patterns)
+        matches = [False] * len(patterns)
         # The patterns are for decimal commas.
         if self.text.separator == "," or not any(b"," in line for line in self._lines()):
-            return found
+            return matches
         places = self._places(names)
         for rows, cells in self._blocks():
-            taken = np.arange(len(cells)).reshape(rows, -1)[:, places].ravel()
-            stripped = cells.gather(taken).str.strip_chars()
+            selected = np.arange(len(cells)).reshape(rows, -1)[:, places].ravel()
+            stripped = cells.gather(selected).str.strip_chars()
             for i, pattern in enumerate(patterns):
-                found[i] = found[i] or bool(stripped.str.contains(pattern).any())
-        return found
+                matches[i] = matches[i] or bool(stripped.str.contains(pattern).any())
+        return matches
 
-    def measure(self, names: Sequence[str], *, comma: bool) -> Measured:
+    def count_numbers(self, names: Sequence[str], *, comma: bool) -> ColumnCounts:
         """Count the rows, and the numbers in some columns."""
         columns = len(self.names)
         total, numbers, whole = 0, np.zeros(columns, np.int64), np.ones(columns, bool)
         for rows, cells in self._blocks():
             total += rows
-            numbers += _are(cells, pl.Float64, rows, comma=comma).sum(0)
+            numbers += _is_number(cells, pl.Float64, rows, comma=comma).sum(0)
             if whole.any():
-                whole &= _are(cells, pl.Int64, rows, comma=comma).all(0)
+                whole &= _is_number(cells, pl.Int64, rows, comma=comma).all(0)
         places = self._places(names)
-        return Measured(total, numbers[places], whole[places])
+        return ColumnCounts(total, numbers[places], whole[places])
 
-    def cells(
+    def make_column(
         self, number: int, spec: InputSpec, names: Sequence[str], *, comma: bool
-    ) -> WideCells:
+    ) -> WideColumns:
         """Describe how columns become an input."""
-        return WideCells(number, spec, tuple(names), self._places(names), comma)
+        return WideColumns(number, spec, tuple(names), self._places(names), comma)
 
-    def part(self, rows: int, inputs: Sequence[Column]) -> WidePart:
-        """Return the part of a source that this file is."""
-        ours = tuple(each for each in inputs if isinstance(each, WideCells))
-        return WidePart(self.path, rows, self, ours)
+    def make_part(self, rows: int, inputs: Sequence[Column]) -> WideFile:
+        """Return this file as a part of a source."""
+        wide = tuple(column for column in inputs if isinstance(column, WideColumns))
+        return WideFile(self.path, rows, self, wide)
 
     def _places(self, names: Sequence[str]) -> NDArray[np.intp]:
         place = {name: number for number, name in enumerate(self.names)}
         return np.array([place[name] for name in names], np.intp)
 
     def frames(
-        self, columns: Sequence[str], inputs: Sequence[WideCells], rows: int, limit: int
+        self, columns: Sequence[str], inputs: Sequence[WideColumns], rows: int, limit: int
     ) -> Iterator[pl.DataFrame]:
         """Yield frames of up to ``rows`` rows, in order: columns of text, then of each input."""
         places = {name: self.names.index(name) for name in columns}
         for count, cells in self._blocks(rows, limit):
-            made = [
+            series = [
                 cells.gather_every(len(self.names), place).alias(name)
                 for name, place in places.items()
             ]
-            for each in inputs:
-                made += each.parse(count, cells)
-            yield pl.DataFrame(made)
+            for column in inputs:
+                series += column.parse(count, cells)
+            yield pl.DataFrame(series)
 
     def distinct(self, name: str, most: int) -> set[str]:
         """Collect the distinct values of a column; if there are over ``most``, some of them."""
-        place, found = self.names.index(name), set[str]()
+        place, values = self.names.index(name), set[str]()
         for line in self._lines():
-            cells = self._row(line)
+            cells = self._split_row(line)
             if place < len(cells) and cells[place]:
-                found.add(cells[place])
-            if len(found) > most:
+                values.add(cells[place])
+            if len(values) > most:
                 break
-        return found
+        return values
 
     def _blocks(self, most: int | None = None, limit: int | None = None) -> Iterator[Any]:
         """Yield the number of rows of each block, and its cells as one column of text."""
@@ -175,61 +165,55 @@ class WideTable:
     def _split(self, lines: list[bytes]) -> pl.Series:
         columns, separator = len(self.names), self.text.separator
         if any(b'"' in line for line in lines):
-            rows = list(map(self._row, lines))
+            rows = list(map(self._split_row, lines))
             lengths = list(map(len, rows))
             cells = pl.Series([cell or None for row in rows for cell in row], dtype=pl.String)
         else:
             try:
                 texts = pl.Series([line.decode() for line in lines], dtype=pl.String)
             except UnicodeDecodeError as error:
-                raise self._unreadable(one_line(error)) from error
+                raise table_error(self.path, error) from error
             lengths = [line.count(separator.encode()) + 1 for line in lines]
             cells = texts.str.split(separator).explode()
             # An empty cell is null, as in tables that polars reads.
             cells = cells.set(cells == "", None) if (cells == "").any() else cells
         if max(lengths) > columns:
-            raise self._unreadable(f"a row has {max(lengths)} cells, {columns} have names")
+            reason = f"a row has {max(lengths)} cells, {columns} have names"
+            raise table_error(self.path, reason)
         if min(lengths) == columns:
             return cells
         # Cells that short rows lack are null.
-        there = (np.arange(columns) < np.array(lengths)[:, None]).ravel()
-        places = pl.Series(np.cumsum(there) - 1).set(pl.Series(~there), None)
+        present = (np.arange(columns) < np.array(lengths)[:, None]).ravel()
+        places = pl.Series(np.cumsum(present) - 1).set(pl.Series(~present), None)
         return cells.to_frame("cells").select(pl.col("cells").gather(places)).to_series()
 
-    def _row(self, line: bytes) -> list[str]:
+    def _split_row(self, line: bytes) -> list[str]:
         try:
             return self.text.cells(line)
         except UnicodeDecodeError as error:
-            raise self._unreadable(one_line(error)) from error
-
-    def _unreadable(self, reason: str) -> DataError:
-        return DataError(
-            f"{self.text.path} cannot be read as a table ({printable(reason)}). Rows need as many "
-            "cells as the line of names, in UTF-8 or UTF-16."
-        )
+            raise table_error(self.path, error) from error
 
 
-def _are(
+def _is_number(
     cells: pl.Series, kind: type[pl.Int64 | pl.Float64], rows: int, *, comma: bool
 ) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = parsed_numbers(cells, kind, comma=comma).is_not_null().to_numpy()
-    return found.reshape(rows, -1)
+    numbers: NDArray[np.bool_] = parse_numbers(cells, kind, comma=comma).is_not_null().to_numpy()
+    return numbers.reshape(rows, -1)
 
 
 @dataclass(frozen=True, slots=True)
-class WideCells:
+class WideColumns:
     """Columns of numbers side by side, of a table with many.
 
     Attributes
     ----------
     number : int
-        Number of the input.
+        Of the input.
     spec : InputSpec
-        The input.
     columns : tuple of str
         Names of the columns.
     places : numpy.ndarray of int, (columns,)
-        Their places in the table.
+        Places of the columns in the table.
     comma : bool
         Whether numbers have decimal commas.
     """
@@ -245,14 +229,14 @@ class WideCells:
         """Columns of a frame: values, the first wrong cell of each row, and its text."""
         return tuple(f"{kind} of input {self.number}\n" for kind in ("values", "wrong", "text"))
 
-    def values(self, frame: pl.DataFrame, place: RowLocator, each: Each) -> DecodedBatch:
-        """Give an array (rows, *shape)."""
+    def decode(self, frame: pl.DataFrame, locator: RowLocator, each: Each) -> DecodedBatch:
+        """Decode to (rows, *shape)."""
         values_name, wrong_name, text_name = self.names
         values = np.ascontiguousarray(frame[values_name].to_numpy())
         values = values.reshape(len(frame), *self.spec.shape)
         wrong = frame[wrong_name]
         faults = {
-            row: wrong_cell(place.where(row, self.columns[wrong[row]]), frame[text_name][row])
+            row: bad_cell(locator.where(row, self.columns[wrong[row]]), frame[text_name][row])
             for row in wrong.is_not_null().arg_true().to_list()
         }
         return DecodedBatch(values, values, faults)
@@ -260,7 +244,7 @@ class WideCells:
     def parse(self, rows: int, cells: pl.Series) -> list[pl.Series]:
         """Parse the cells of some rows into the columns of a frame."""
         kind = pl.Int64 if self.spec.dtype.kind == "i" else pl.Float64
-        numbers = parsed_numbers(cells, kind, comma=self.comma)
+        numbers = parse_numbers(cells, kind, comma=self.comma)
         values = numbers.fill_null(0).to_numpy().reshape(rows, -1)[:, self.places]
         wrong: list[int | None] = [None] * rows
         texts: list[str | None] = [None] * rows
@@ -278,7 +262,7 @@ class WideCells:
 
 
 @dataclass(frozen=True, slots=True)
-class WidePart:
+class WideFile:
     """One file of a table with many columns.
 
     Attributes
@@ -286,19 +270,19 @@ class WidePart:
     path : Path
     rows : int
     table : WideTable
-    inputs : tuple of WideCells
+    inputs : tuple of WideColumns
     """
 
     path: Path
     rows: int
     table: WideTable
-    inputs: tuple[WideCells, ...] = ()
+    inputs: tuple[WideColumns, ...] = ()
 
     def frames(self, names: Sequence[str], rows: int, limit: int) -> Iterator[pl.DataFrame]:
         """Yield frames of up to ``rows`` rows, ``limit`` in all."""
-        inputs = [each for each in self.inputs if not set(each.names).isdisjoint(names)]
-        made = {name for each in inputs for name in each.names}
-        columns = [name for name in names if name not in made]
+        inputs = [column for column in self.inputs if not set(column.names).isdisjoint(names)]
+        parsed = {name for column in inputs for name in column.names}
+        columns = [name for name in names if name not in parsed]
         return self.table.frames(columns, inputs, rows, limit)
 
     def distinct(self, name: str, most: int) -> set[str]:

@@ -1,4 +1,4 @@
-"""Decoded pictures on their way into a block: what of each is stored, and what the model is fed."""
+"""Images of a block, decoded in threads: what is stored, and what the model receives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnatool.data.images.decode import decode, decoded_image, pixels
+from cnatool.data.images.decode import decode, decode_image, to_array
 from cnatool.data.images.transform import transform_array, transform_image
 from cnatool.data.source import InputSpec, SampleError
 from cnatool.errors import DataError
@@ -24,248 +24,229 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cnatool.data.images.decode import Opener
-    from cnatool.data.source import ImageOptions
+    from cnatool.data.selection import ImageOptions
     from cnatool.records.image_transform import Geometry
 
-    # Does something for each number below a count, in threads unless each is small; says which
-    # could not be done, and why.
+    # Calls a function with each number below a count, in threads unless each call is short;
+    # returns why some could not be done.
     Each = Callable[[int, Callable[[int], None], bool], dict[int, str]]
-    # Gives the name of the picture of a number, for messages, and the picture: what opens it as a
-    # file, or its pixels.
+    # Finds an image by its number: its name for messages, and what opens its file, or its pixels.
     Finder = Callable[[int], tuple[str, Opener | NDArray[Any]]]
 
-# Fewer pictures than this are not worth a thread's start, nor are smaller ones: of these, most of
-# the time goes into Python, which threads do not share out.
+# Fewer images than this are not worth starting a thread, nor are smaller ones: these spend most of
+# their time in Python, which threads do not share.
 _PART = 8
 _SMALL = 1 << 14
 _LEVELS = 256
-# Modes of 8 bits.
-_RESIZED = ("L", "RGB")
-# Where damaged ones are skipped, so many samples are tried for one that is not.
+_8_BIT_MODES = ("L", "RGB")
+# If unreadable images are skipped, the number of images that are tried to find a readable one.
 FIRST_READABLE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedBatch:
-    """Pictures of a block.
+    """Arrays of the samples of a block.
 
     Attributes
     ----------
-    stored, fed : ndarray
-        (rows, …) as the input's spec says; the same array where nothing is made of pictures.
+    stored, for_model : ndarray
+        Shape (rows, …); the same array if the model receives what is stored.
     faults : dict of int to str
-        Why some could not be decoded, by row.
+        Why samples could not be decoded, by row.
     """
 
     stored: NDArray[Any]
-    fed: NDArray[Any]
+    for_model: NDArray[Any]
     faults: dict[int, str]
 
 
 def collect_model_arrays(inputs: Sequence[DecodedBatch]) -> tuple[NDArray[Any], ...]:
-    """Give what a block says is made of its inputs: nothing where they are fed as they are."""
-    if all(one.fed is one.stored for one in inputs):
+    """Collect what the model receives; nothing if that is what is stored."""
+    if all(batch.for_model is batch.stored for batch in inputs):
         return ()
-    return tuple(one.fed for one in inputs)
+    return tuple(batch.for_model for batch in inputs)
 
 
-def read_first_image(found: Finder, rows: int, view: ImageOptions) -> tuple[str, NDArray[Any]]:
-    """Give the first picture that can be read, after its name.
+def read_first_image(find: Finder, rows: int, options: ImageOptions) -> tuple[str, NDArray[Any]]:
+    """Return the name and the pixels of the first image that can be read.
 
-    Raises
-    ------
-    SampleError
-        Naming the first one, if it cannot be decoded and such are not skipped, or none can.
+    Raises the SampleError of the first image if it cannot be decoded and images are not skipped, or
+    if none can be decoded.
     """
-    refused: SampleError | None = None
-    for row in range(min(rows, FIRST_READABLE) if view.skip_unreadable else 1):
+    first_error: SampleError | None = None
+    for row in range(min(rows, FIRST_READABLE) if options.skip_unreadable else 1):
         try:
-            where, picture = found(row)
-            return where, decode(where, picture) if callable(picture) else picture
+            where, image = find(row)
+            return where, decode(where, image) if callable(image) else image
         except SampleError as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused
+            first_error = first_error or error
+    assert first_error is not None
+    raise first_error
 
 
-def describe_image(name: str, where: str, values: NDArray[Any], view: ImageOptions) -> InputSpec:
-    """Describe an input by its first picture.
-
-    Parameters
-    ----------
-    name, where : str
-        The input, and the picture, for messages.
-    values : ndarray
-        (H, W) or (H, W, C).
-    view : View
-
-    Raises
-    ------
-    DataError
-        If its levels cannot be counted.
-    """
+def describe_image(name: str, where: str, values: NDArray[Any], options: ImageOptions) -> InputSpec:
+    """Describe an input by its first image, (H, W) or (H, W, C)."""
     plain = InputSpec(name, values.dtype, values.shape, "hwc" if values.ndim == 3 else None)
-    if view.geometry is None and view.keep_inputs != "levels":
+    if options.geometry is None and options.keep_inputs != "levels":
         return plain
-    fed = plain
-    if view.geometry is not None:
-        made = transform_array(values, view.geometry)
-        fed = InputSpec(name, made.dtype, made.shape, "hwc" if made.ndim == 3 else None)
-    if view.keep_inputs == "values":
-        return replace(plain, transformed=fed)
+    for_model = plain
+    if options.geometry is not None:
+        image = transform_array(values, options.geometry)
+        for_model = InputSpec(name, image.dtype, image.shape, "hwc" if image.ndim == 3 else None)
+    if options.keep_inputs == "values":
+        return replace(plain, transformed=for_model)
     if values.dtype != np.uint8:
         raise DataError(
-            f"{where.rstrip(',')} has {values.dtype.itemsize * 8} bits a channel, and levels are "
-            "counted of 8-bit pictures: save all with 8 bits, or, if they are of one size, store "
-            "the pictures themselves with --keep-inputs values."
+            f"{where.rstrip(',')} has {values.dtype.itemsize * 8} bits per channel, and levels are "
+            "counted of 8-bit images: save all with 8 bits, or, if they have one size, store the "
+            "images themselves with `keep_inputs=values`."
         )
-    return InputSpec(name, np.dtype(np.uint32), (_LEVELS + 1,), levels=True, transformed=fed)
+    return InputSpec(name, np.dtype(np.uint32), (_LEVELS + 1,), levels=True, transformed=for_model)
 
 
 def decode_batch(
-    spec: InputSpec, view: ImageOptions, rows: int, found: Finder, each: Each, first: str
+    spec: InputSpec, options: ImageOptions, rows: int, find: Finder, each: Each, first: str
 ) -> DecodedBatch:
-    """Decode the pictures of a block and make of them what the spec says.
+    """Decode the images of a block.
 
     Parameters
     ----------
     spec : InputSpec
-        From `picture_spec`.
-    view : View
-        What that was made with.
+        From `describe_image` with the same ``options``.
+    options : ImageOptions
     rows : int
-        How many pictures.
-    found : callable
-        Gives one by its row.
+        Number of images.
+    find : callable
+        Finds an image by its row.
     each : callable
-        From `workers`.
+        From `decode_threads`.
     first : str
-        The first picture of the source, for messages.
+        The first image of the source, for messages.
 
     Raises
     ------
     DataError
-        If a picture differs in size or mode from the first and must not.
+        If an image differs from the first in size or mode and must not.
     SampleError
-        If one cannot be decoded, unless such are skipped.
+        If one cannot be decoded, unless such images are skipped.
     """
-    fed = spec.for_model
+    target = spec.for_model
     stored = np.empty((rows, *spec.shape), spec.dtype)
-    out = stored if fed is spec else np.empty((rows, *fed.shape), fed.dtype)
-    geometry = view.geometry
-    # A picture of another size is not even decoded where all must be of one.
-    area = math.prod(fed.shape[:2]) if geometry is None else None
+    for_model = stored if target is spec else np.empty((rows, *target.shape), target.dtype)
+    geometry = options.geometry
+    # An image of another size is not even decoded if all must have one size.
+    area = math.prod(target.shape[:2]) if geometry is None else None
 
-    def from_image(row: int, where: str, image: Image.Image, geometry: Geometry) -> None:
-        # Without an array of the whole picture, which takes as long as resizing it.
-        with _named(where):
-            made = transform_image(image, geometry)
-        _check_alike(first, fed, where, made, _remedy(fed, made))
+    def count_levels(row: int, where: str, image: Image.Image, geometry: Geometry) -> None:
+        # Without an array of the whole image, which takes as long as resizing it.
+        with _naming(where):
+            values = transform_image(image, geometry)
+        _check_alike(first, target, where, values, _resize_advice(target, values))
         levels = np.array(image.histogram(), np.uint32).reshape(-1, _LEVELS)
-        _count(stored[row], levels.sum(axis=0), made)
-        out[row] = made
+        _store_levels(stored[row], levels.sum(axis=0), values)
+        for_model[row] = values
 
-    def from_values(row: int, where: str, values: NDArray[Any]) -> None:
-        made = values
+    def copy_values(row: int, where: str, raw: NDArray[Any]) -> None:
+        values = raw
         if geometry is not None:
-            with _named(where):
-                made = transform_array(values, geometry)
-        if out is not stored and not spec.levels:
-            _check_alike(first, spec, where, values, "Or use --keep-inputs levels")
-            stored[row] = values
-        _check_alike(first, fed, where, made, _remedy(fed, made))
+            with _naming(where):
+                values = transform_array(raw, geometry)
+        if for_model is not stored and not spec.levels:
+            _check_alike(first, spec, where, raw, "Or use `keep_inputs=levels`")
+            stored[row] = raw
+        _check_alike(first, target, where, values, _resize_advice(target, values))
         if spec.levels:
-            _count(stored[row], np.bincount(values.ravel(), minlength=_LEVELS), made)
-        out[row] = made
+            _store_levels(stored[row], np.bincount(raw.ravel(), minlength=_LEVELS), values)
+        for_model[row] = values
 
-    def one(row: int) -> None:
-        where, picture = found(row)
-        if not callable(picture):
-            from_values(row, where, picture)
+    def decode_row(row: int) -> None:
+        where, image = find(row)
+        if not callable(image):
+            copy_values(row, where, image)
         elif geometry is None:
-            from_values(row, where, decode(where, picture, area))
+            copy_values(row, where, decode(where, image, area))
         else:
-            with decoded_image(where, picture) as image:
-                if spec.levels and image.mode in _RESIZED:
-                    from_image(row, where, image, geometry)
+            with decode_image(where, image) as decoded:
+                if spec.levels and decoded.mode in _8_BIT_MODES:
+                    count_levels(row, where, decoded, geometry)
                 else:
-                    from_values(row, where, pixels(image))
+                    copy_values(row, where, to_array(decoded))
 
-    small = geometry is None and out.nbytes < _SMALL * rows
-    return DecodedBatch(stored, out, each(rows, one, small))
+    small = geometry is None and for_model.nbytes < _SMALL * rows
+    return DecodedBatch(stored, for_model, each(rows, decode_row, small))
 
 
 @contextmanager
 def decode_threads(*, skip: bool = False) -> Iterator[Each]:
-    """Give what does something for each number on several threads.
+    """Start threads, and yield a function that calls another with each of some numbers.
 
-    Unless ``skip``, the first number that cannot be done is the one whose error is raised.
+    Unless ``skip``, the error of the first number that cannot be done is raised.
     """
     count = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(count, thread_name_prefix="cnatool-decode") as pool:
 
-        def each(rows: int, one: Callable[[int], None], small: bool) -> dict[int, str]:
-            def part(start: int) -> dict[int, str]:
+        def each(rows: int, function: Callable[[int], None], small: bool) -> dict[int, str]:
+            # Several parts for each thread: images of one folder differ in the time that they take.
+            size = max(_PART, math.ceil(rows / (4 * count)))
+
+            def run_part(start: int) -> dict[int, str]:
                 faults = {}
                 for row in range(start, min(start + size, rows)):
                     try:
-                        one(row)
+                        function(row)
                     except SampleError as error:
                         if not skip:
                             raise
                         faults[row] = error.reason
                 return faults
 
-            # Several parts a worker: pictures of one folder differ in the time that they take.
-            size = max(_PART, math.ceil(rows / (4 * count)))
             starts = range(0, rows, size)
-            found: dict[int, str] = {}
-            for faults in map(part, starts) if small else pool.map(part, starts):
-                found |= faults
-            return found
+            parts = map(run_part, starts) if small else pool.map(run_part, starts)
+            return {row: text for faults in parts for row, text in faults.items()}
 
         yield each
 
 
-def _check_alike(first: str, spec: InputSpec, where: str, found: NDArray[Any], remedy: str) -> None:
-    if found.dtype != spec.dtype:
-        bits = [8 * one.itemsize for one in (found.dtype, spec.dtype)]
+def _check_alike(
+    first: str, spec: InputSpec, where: str, values: NDArray[Any], advice: str
+) -> None:
+    if values.dtype != spec.dtype:
+        bits, first_bits = (8 * dtype.itemsize for dtype in (values.dtype, spec.dtype))
         raise SampleError(
-            f"{where.rstrip(',')} has {bits[0]} bits a channel and the first picture {bits[1]} "
+            f"{where.rstrip(',')} has {bits} bits per channel and the first image {first_bits} "
             f"({first.rstrip(',')}).",
             "Save all of them alike",
         )
-    if found.shape == spec.shape:
-        return
-    raise DataError(
-        f"{where} is {found.shape} and the first is {spec.shape} ({first.rstrip(',')}): "
-        f"pictures must have the same size and mode. {remedy}."
-    )
+    if values.shape != spec.shape:
+        raise DataError(
+            f"{where} is {values.shape} and the first is {spec.shape} ({first.rstrip(',')}): "
+            f"images must have the same size and mode. {advice}."
+        )
 
 
-def _remedy(spec: InputSpec, made: NDArray[Any]) -> str:
-    """Say which option makes a picture like the first."""
+def _resize_advice(spec: InputSpec, values: NDArray[Any]) -> str:
+    """Return which options make an image like the first."""
     ways = []
-    if made.shape[:2] != spec.shape[:2]:
-        ways.append("--resize HEIGHTxWIDTH, or --resize SIDE --crop HEIGHTxWIDTH")
-    if made.shape[2:] != spec.shape[2:]:
-        ways.append("--colour rgb or --colour grey")
+    if values.shape[:2] != spec.shape[:2]:
+        ways.append("`resize=(HEIGHT, WIDTH)`, or `resize=SIDE` and `crop=(HEIGHT, WIDTH)`")
+    if values.shape[2:] != spec.shape[2:]:
+        ways.append("`colour=rgb` or `colour=grey`")
     return f"Make them so with {', and '.join(ways)}"
 
 
-def _count(row: NDArray[np.uint32], levels: NDArray[Any], made: NDArray[Any]) -> None:
-    """Write what is stored instead of a picture.
+def _store_levels(row: NDArray[np.uint32], levels: NDArray[Any], values: NDArray[Any]) -> None:
+    """Write what is stored instead of an image.
 
-    Many pictures have the same counts: turned around, one has. The checksum of what the model is
-    fed tells them apart.
+    Different images may have the same counts, such as an image and itself turned around. The
+    checksum of what the model receives tells them apart.
     """
     row[:_LEVELS] = levels
-    row[_LEVELS] = zlib.crc32(np.ascontiguousarray(made).data)
+    row[_LEVELS] = zlib.crc32(np.ascontiguousarray(values).data)
 
 
 @contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Say which picture it is that cannot be brought to a size."""
+def _naming(where: str) -> Iterator[None]:
+    """Name the image in errors about its transformation."""
     try:
         yield
     except DataError as error:

@@ -1,6 +1,6 @@
-"""What a model is fed, turned back into pictures that a person can look at.
+"""The inputs of a model, drawn as images on a contact sheet.
 
-Wrong colours, a wrong crop or a picture on its side show at a glance, and in no number.
+Wrong colours, a wrong crop or an image on its side show at a glance, and in no number.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 Order = Literal["chw", "hwc"]
 
 _WHITE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
-# Small pictures are magnified to about this, and all lie apart by a stripe of grey.
+# Small images are magnified to about this size; all are separated by grey stripes.
 _SIDE, _GAP, _GREY = 96, 2, 128
 _NOT_FINITE = (255, 0, 255)
-_MOST_PIXELS = 1 << 26
+_MAX_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEncoding:
-    """What the numbers that a model is fed mean.
+    """How the values that a model receives encode an image.
 
     Attributes
     ----------
     height, width, channels : int
-        Of one picture; 1 or 3 channels.
+        Of one image; 1 or 3 channels.
     order : {"chw", "hwc"}
-        In which its elements lie, whatever the shape.
+        Order of the elements, whatever the shape.
     colour : {"as-is", "rgb", "bgr", "grey"}
-        What the channels are.
+        Meaning of the channels.
     scale : float
-        The factor that was applied first.
+        Factor that was applied first.
     mean, std : tuple of float
-        Applied after it: empty, one value, or one a channel.
+        Applied after it: empty, one value, or one per channel.
     white : float
-        The raw value, before ``scale``, that is shown as white; 0 is black.
+        The raw value, before ``scale``, that is white; 0 is black.
     """
 
     height: int
@@ -62,135 +62,120 @@ class ImageEncoding:
 
 
 def describe_encoding(
-    made: Preprocessing,
+    preprocessing: Preprocessing,
     colour: Colour = "as-is",
     size: tuple[int, int] | None = None,
     order: Order | None = None,
 ) -> ImageEncoding:
-    """Say what the numbers mean that a decided preprocessing makes.
+    """Describe the values that a preprocessing produces.
 
     Parameters
     ----------
-    made : Preprocessing
-        ``made.source_shape`` is that of the picture that is arranged, after any resizing.
+    preprocessing : Preprocessing
+        ``source_shape`` is that of the image that is arranged, after any resizing.
     colour : {"as-is", "rgb", "bgr", "grey"}
-        What its channels were turned into.
+        What its channels were converted to.
     size : (int, int), optional
-        Height and width, where samples are flat and do not tell.
+        Height and width, for flat samples.
     order : {"chw", "hwc"}, optional
-        In which their elements lie, where flat samples of 3 channels do not tell.
-
-    Raises
-    ------
-    DataError
-        If the samples are no pictures of 1 or 3 channels.
-    UsageError
-        If ``size`` or ``order`` is needed, or ``size`` does not fit.
+        Order of the elements, for flat samples of 3 channels.
     """
-    source, _, target = made.layout.rpartition("->")
-    if len(made.source_shape) == 3:
-        c, h, w = _axes(made.source_shape, source)
-    elif len(made.source_shape) == 2:
-        c, h, w = (1, *made.source_shape)
-    elif len(made.shape) == 3:
-        c, h, w = _axes(made.shape, target)
-    elif len(made.source_shape) != 1:
-        raise DataError(f"samples of shape {made.source_shape} are no pictures.")
+    source, _, target = preprocessing.layout.rpartition("->")
+    if len(preprocessing.source_shape) == 3:
+        c, h, w = _axes(preprocessing.source_shape, source)
+    elif len(preprocessing.source_shape) == 2:
+        c, h, w = (1, *preprocessing.source_shape)
+    elif len(preprocessing.shape) == 3:
+        c, h, w = _axes(preprocessing.shape, target)
+    elif len(preprocessing.source_shape) != 1:
+        raise DataError(f"samples of shape {preprocessing.source_shape} are no images.")
     elif size is None:
         raise UsageError(
-            f"samples of shape {made.source_shape} are flat: say their height and width with "
-            "--size HEIGHTxWIDTH."
+            f"samples of shape {preprocessing.source_shape} are flat: give their height and width "
+            "with `size=(HEIGHT, WIDTH)`."
         )
     else:
         h, w = size
-        c, rest = divmod(math.prod(made.source_shape), h * w)
+        c, rest = divmod(math.prod(preprocessing.source_shape), h * w)
         if rest or not c:
-            raise UsageError(f"samples of shape {made.source_shape} are no pictures of {h}x{w}.")
+            raise UsageError(
+                f"samples of shape {preprocessing.source_shape} are no images of {h}x{w}."
+            )
     if c not in (1, 3):
         raise DataError(
-            f"samples of shape {made.source_shape} have {c} channels: only pictures of 1 or 3 can "
-            "be shown."
+            f"samples of shape {preprocessing.source_shape} have {c} channels: only images "
+            "of 1 or 3 can be shown."
         )
     return ImageEncoding(
         h,
         w,
         c,
-        order=_order(made, target, order if c > 1 else "chw"),
+        order=_find_order(preprocessing, target, order if c > 1 else "chw"),
         colour=colour,
-        scale=made.scale,
-        mean=made.mean,
-        std=made.std,
-        white=_WHITE.get(made.source_dtype, 1.0),
+        scale=preprocessing.scale,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        white=_WHITE.get(preprocessing.source_dtype, 1.0),
     )
 
 
-def draw_contact_sheet(batch: NDArray[Any], facts: ImageEncoding) -> bytes:
-    """Draw what a model is fed as pictures side by side, as a PNG.
+def draw_contact_sheet(batch: NDArray[Any], encoding: ImageEncoding) -> bytes:
+    """Draw the inputs of a model as images side by side, as a PNG in RGB.
 
-    Normalising is undone, channels are put last and red first, and values are rounded to 8 bits;
-    what lies beyond black or white is cut off, and what is not finite is drawn in magenta.
+    Normalisation is undone, channels are put last and red first, and values are rounded to 8 bits;
+    what is darker than black or lighter than white is clipped, and values that are not finite are
+    drawn in magenta. Small images are magnified by a whole number.
 
     Parameters
     ----------
     batch : ndarray
-        (n, …) of numbers, n at least 1, each row one sample with the elements of ``facts``.
-    facts : Fed
-        What they mean; from `fed`.
-
-    Returns
-    -------
-    bytes
-        A PNG of RGB. Small pictures are magnified by a whole number.
-
-    Raises
-    ------
-    UsageError
-        If there are no pictures, or too many to draw.
-    DataError
-        If the samples are not what ``facts`` says.
+        Shape (n, …), n at least 1; each row is one sample.
+    encoding : ImageEncoding
+        From `describe_encoding`.
     """
     if not len(batch):
         raise UsageError("there are no samples to show.")
     columns = math.ceil(math.sqrt(len(batch)))
     rows = math.ceil(len(batch) / columns)
-    times = max(1, round(_SIDE / max(facts.height, facts.width)))
-    step = (facts.height * times + _GAP, facts.width * times + _GAP)
+    times = max(1, round(_SIDE / max(encoding.height, encoding.width)))
+    step = (encoding.height * times + _GAP, encoding.width * times + _GAP)
     size = (rows * step[0] + _GAP, columns * step[1] + _GAP)
-    if math.prod(size) > _MOST_PIXELS:
+    if math.prod(size) > _MAX_PIXELS:
         raise UsageError(
-            f"{len(batch)} pictures of {facts.height}×{facts.width} are too many to show at once: "
-            "ask for fewer."
+            f"{len(batch)} images of {encoding.height}×{encoding.width} are too many to show "
+            "at once: ask for fewer."
         )
     canvas = np.full((*size, 3), _GREY, np.uint8)
     for number, sample in enumerate(batch):
         top, left = (
-            at * side + _GAP for at, side in zip(divmod(number, columns), step, strict=True)
+            place * side + _GAP for place, side in zip(divmod(number, columns), step, strict=True)
         )
-        picture = _picture(sample, facts).repeat(times, axis=0).repeat(times, axis=1)
-        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        image = _decode(sample, encoding).repeat(times, axis=0).repeat(times, axis=1)
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     file = io.BytesIO()
     Image.fromarray(canvas).save(file, "PNG")
     return file.getvalue()
 
 
-def _picture(sample: NDArray[Any], facts: ImageEncoding) -> NDArray[np.uint8]:
-    """Make (h, w, 3) of one sample."""
-    c, h, w = facts.channels, facts.height, facts.width
-    if sample.size != c * h * w or any(len(v) not in (0, 1, c) for v in (facts.mean, facts.std)):
+def _decode(sample: NDArray[Any], encoding: ImageEncoding) -> NDArray[np.uint8]:
+    """Return one sample as (h, w, 3)."""
+    c, h, w = encoding.channels, encoding.height, encoding.width
+    if sample.size != c * h * w or any(
+        len(v) not in (0, 1, c) for v in (encoding.mean, encoding.std)
+    ):
         raise DataError(
-            f"a sample of shape {sample.shape} came where {h}×{w} pixels of {c} channels were "
-            "planned."
+            f"a sample has shape {sample.shape}, which is not {h}×{w} pixels of {c} channels."
         )
     values = sample.astype(np.float64)
-    values = values.reshape(c, h, w).transpose(1, 2, 0) if facts.order == "chw" else values
+    values = values.reshape(c, h, w).transpose(1, 2, 0) if encoding.order == "chw" else values
     values = values.reshape(h, w, c)
     with np.errstate(over="ignore", invalid="ignore"):
-        if facts.std:
-            values = values * facts.std
-        if facts.mean:
-            values = values + facts.mean
-        values = values / (facts.scale * facts.white) * 255
-    if facts.colour == "bgr":
+        if encoding.std:
+            values = values * encoding.std
+        if encoding.mean:
+            values = values + encoding.mean
+        values = values / (encoding.scale * encoding.white) * 255
+    if encoding.colour == "bgr":
         values = values[..., ::-1]
     values = np.broadcast_to(values, (h, w, 3))
     finite = np.isfinite(values)
@@ -200,22 +185,22 @@ def _picture(sample: NDArray[Any], facts: ImageEncoding) -> NDArray[np.uint8]:
 
 
 def _axes(shape: tuple[int, ...], named: str) -> tuple[int, int, int]:
-    """Give channels, height and width of a shape, whose order may have a name."""
+    """Return channels, height and width of a shape, whose order may be named."""
     a, b, c = shape
     return (c, a, b) if named == "hwc" or (named != "chw" and c in (1, 3)) else (a, b, c)
 
 
-def _order(made: Preprocessing, target: str, otherwise: Order | None) -> Order:
-    """In which order the model's elements lie."""
-    if "->" in made.layout:
+def _find_order(preprocessing: Preprocessing, target: str, otherwise: Order | None) -> Order:
+    """Find the order of the model's elements."""
+    if "->" in preprocessing.layout:
         return "chw" if target.endswith("chw") else "hwc"
-    # Elements that keep their order lie as they came.
-    for shape in (made.source_shape, made.shape):
+    # Without a named layout, elements keep their order.
+    for shape in (preprocessing.source_shape, preprocessing.shape):
         if len(shape) == 3:
             return "hwc" if shape[2] in (1, 3) else "chw"
     if otherwise is None:
         raise UsageError(
-            f"samples of shape {made.source_shape} are flat: say whether their channels come first "
-            "or last."
+            f"samples of shape {preprocessing.source_shape} are flat: choose whether their "
+            "channels come first or last."
         )
     return otherwise

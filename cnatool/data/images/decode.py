@@ -1,4 +1,4 @@
-"""One encoded picture to an array, whatever it lies in: a folder, a Parquet column, an archive."""
+"""Decoding of one image, from a file or from bytes, to an array."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _CONVERT = {
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "I;16"),
 }
 _ORIENTATION = 0x0112
-# Pillow warns of a picture of over 89 million pixels and refuses at twice that. Either is an error
-# here, the first by a look at the size: filters of warnings are not of a thread.
+# Pillow warns of an image of over 89 million pixels and refuses twice that. Either is an error
+# here, the first by a check of the size: filters of warnings are not per thread.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # What a viewer must do with stored rows and columns, by the EXIF standard.
 _TURN = {
@@ -64,36 +64,39 @@ def decode(where: str, opener: Opener, area: int | None = None) -> Pixels:
     Parameters
     ----------
     where : str
-        The picture, for messages.
+        The image, for messages.
     opener : callable
-        Gives its bytes as a file.
+        Opens its bytes as a file.
     area : int, optional
-        Pixels that it must have; one with more or fewer is not decoded and gives an array of its
-        shape that takes no memory.
+        Required number of pixels; an image with more or fewer is not decoded: the result is an
+        array of its shape that takes no memory.
 
     Raises
     ------
     SampleError
-        If the picture is damaged, too large, or would lose something as such an array.
+        If the image is damaged, too large, or would lose information as such an array.
     """
-    with ExitStack() as held:
-        found = _decoded(where, opener, area, held)
-        return pixels(found) if isinstance(found, Image.Image) else found
+    with ExitStack() as stack:
+        decoded = _decode(where, opener, area, stack)
+        return to_array(decoded) if isinstance(decoded, Image.Image) else decoded
 
 
 @contextmanager
-def decoded_image(where: str, opener: Opener) -> Iterator[Image.Image]:
-    """Decode as `decode` does, to an image of mode L, RGB or I;16; it counts until it is left."""
-    with ExitStack() as held:
-        found = _decoded(where, opener, None, held)
-        assert isinstance(found, Image.Image)
-        yield found
+def decode_image(where: str, opener: Opener) -> Iterator[Image.Image]:
+    """Decode as `decode` does, to an image of mode L, RGB or I;16.
+
+    It counts towards the limit of pixels in memory until the context ends.
+    """
+    with ExitStack() as stack:
+        decoded = _decode(where, opener, None, stack)
+        assert isinstance(decoded, Image.Image)
+        yield decoded
 
 
-def pixels(picture: Image.Image) -> Pixels:
-    """Give the array of an image of mode L, RGB or I;16."""
-    values = np.asarray(picture)
-    return cast("Pixels", values.astype(_dtype(picture.mode), copy=False))
+def to_array(image: Image.Image) -> Pixels:
+    """Convert an image of mode L, RGB or I;16."""
+    values = np.asarray(image)
+    return cast("Pixels", values.astype(_dtype(image.mode), copy=False))
 
 
 class _File(io.BufferedReader):
@@ -106,16 +109,16 @@ class _File(io.BufferedReader):
         return super().read(size)
 
 
-class _Room:
-    """Lets threads decode until together they hold too many pixels; one of any size may."""
+class _PixelBudget:
+    """A limit of the pixels that all threads hold together; a single image may exceed it."""
 
     def __init__(self, pixels: int) -> None:
         self._free = self._all = pixels
         self._changed = Condition()
 
     @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for some pixels, and hold it."""
+    def reserve(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for some pixels, and reserve it."""
         size = min(pixels, self._all)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
@@ -128,28 +131,28 @@ class _Room:
                 self._changed.notify_all()
 
 
-# A picture of ten kilobytes can unpack to a gigabyte, and there is a thread for each processor.
-_ROOM = _Room(1 << 26)
+# An image of ten kilobytes can decode to a gigabyte, and there is a thread for each processor.
+_BUDGET = _PixelBudget(1 << 26)
 
 
-def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> Image.Image | Pixels:
+def _decode(where: str, opener: Opener, area: int | None, stack: ExitStack) -> Image.Image | Pixels:
     try:
         with (
             working_on(where.rstrip(",")),
             opener() as file,
-            Image.open(file, formats=_FORMATS) as picture,
+            Image.open(file, formats=_FORMATS) as image,
         ):
-            _check_size(where, picture)
-            mode = _target_mode(where, picture)
-            if area is not None and picture.width * picture.height != area:
-                shape = (picture.height, picture.width, *((3,) if mode == "RGB" else ()))
+            _check_size(where, image)
+            mode = _target_mode(where, image)
+            if area is not None and image.width * image.height != area:
+                shape = (image.height, image.width, *((3,) if mode == "RGB" else ()))
                 return np.broadcast_to(np.zeros((), _dtype(mode)), shape)
-            held.enter_context(_ROOM.taken(picture.width * picture.height))
-            picture.load()
+            stack.enter_context(_BUDGET.reserve(image.width * image.height))
+            image.load()
             # After loading: Pillow turns TIFFs by itself and then drops the mark.
-            turn = _TURN.get(picture.getexif().get(_ORIENTATION, 1))
-            found = _converted(where, picture, mode)
-            return found if turn is None else found.transpose(turn)
+            turn = _TURN.get(image.getexif().get(_ORIENTATION, 1))
+            converted = _convert(where, image, mode)
+            return converted if turn is None else converted.transpose(turn)
     except (SampleError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -159,27 +162,28 @@ def _decoded(where: str, opener: Opener, area: int | None, held: ExitStack) -> I
         with opener() as file:
             if file.read(len(LFS_SIGNATURE)) == LFS_SIGNATURE:
                 raise SampleError(
-                    f"{where} is a Git LFS pointer, not a picture.", LFS_ADVICE
+                    f"{where} is a Git LFS pointer, not an image.", LFS_ADVICE
                 ) from error
         raise SampleError(
-            f"{where} is damaged or no picture that is understood (none of {', '.join(_FORMATS)}).",
-            "Replace it or take it away",
+            f"{where} is damaged, or not an image in a known format ({', '.join(_FORMATS)}).",
+            "Replace it or remove it",
         ) from error
-    # Pillow's decoders raise whatever a damaged file makes them trip over: OSError, SyntaxError,
+    # Pillow's decoders raise anything on a damaged file: OSError, SyntaxError,
     # ValueError, struct.error, EOFError, and others.
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         if number not in (None, errno.ENOENT):
-            # Not the picture is at fault: too many open files, a disk that fails.
+            # The image is not at fault: too many open files, or a disk fails.
             raise DataError(f"{where} cannot be read ({os.strerror(number)}).") from error
         raise SampleError(
-            f"{where} is damaged or no picture that is understood ({printable(one_line(error))}).",
-            "Replace it or take it away",
+            f"{where} is damaged, or not an image in a known format "
+            f"({printable(one_line(error))}).",
+            "Replace it or remove it",
         ) from error
 
 
 def bytes_opener(content: bytes) -> Opener:
-    """Give what opens a picture that is in memory."""
+    """Return a function that opens an image in memory."""
     return lambda: io.BytesIO(content)
 
 
@@ -188,61 +192,61 @@ def file_opener(path: Path) -> Opener:
     return lambda: cast("BinaryIO", _File(path.open("rb", buffering=0)))
 
 
-def _check_size(where: str, picture: Image.Image) -> None:
+def _check_size(where: str, image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and picture.width * picture.height > limit:
+    if limit is not None and image.width * image.height > limit:
         raise _too_large(
-            where, f"it has {picture.width}×{picture.height} pixels, and the limit is {limit}."
+            where, f"it has {image.width}×{image.height} pixels, and the limit is {limit}."
         )
 
 
 def _too_large(where: str, text: str) -> SampleError:
-    return SampleError(f"{where} is too large to be decoded safely: {text} Scale the picture down.")
+    return SampleError(f"{where} is too large to be decoded safely: {text} Scale the image down.")
 
 
-def _target_mode(where: str, picture: Image.Image) -> str:
-    if picture.mode in ("I", "F"):
+def _target_mode(where: str, image: Image.Image) -> str:
+    if image.mode in ("I", "F"):
         raise SampleError(
-            f"{where} holds numbers of 32 bits, which are no picture: save the samples as arrays, "
+            f"{where} holds numbers of 32 bits, which are no image: save the samples as arrays, "
             "for example all of them as one .npz."
         )
-    if not picture.mode.startswith("I;16") and _is_wide(picture):
+    if not image.mode.startswith("I;16") and _is_wide(image):
         raise SampleError(
-            f"{where} has 16 bits a channel and several channels, of which Pillow would drop half: "
-            "save the pictures with 8 bits, or all of them as one .npz."
+            f"{where} has several channels of 16 bits, of which Pillow would drop half: save the "
+            "images with 8 bits, or all of them as one .npz."
         )
-    if picture.mode not in _CONVERT:
+    if image.mode not in _CONVERT:
         raise SampleError(
-            f"{where} is in the mode {picture.mode}, which is not understood: save the pictures as "
-            "grey or RGB."
+            f"{where} has the mode {image.mode}, which is not supported: save the images as grey "
+            "or RGB."
         )
-    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+    if image.format != "MPO" and getattr(image, "is_animated", False):
         raise SampleError(
-            f"{where} holds several pictures: save each as a file of its own, or only the first."
+            f"{where} holds several images: save each as a file of its own, or only the first."
         )
-    return _CONVERT[picture.mode]
+    return _CONVERT[image.mode]
 
 
-def _is_wide(picture: Image.Image) -> bool:
+def _is_wide(image: Image.Image) -> bool:
     """Whether Pillow would silently halve 16-bit colour: only its raw mode tells (``RGB;16B``)."""
-    if picture.format not in ("PNG", "TIFF"):
+    if image.format not in ("PNG", "TIFF"):
         return False
-    tiles: list[Any] = getattr(picture, "tile", [])
+    tiles: list[Any] = getattr(image, "tile", [])
     return any(re.search(r";16", str(tile)) for tile in tiles)
 
 
-def _converted(where: str, picture: Image.Image, mode: str) -> Image.Image:
-    if picture.has_transparency_data:
-        with_alpha = None if mode == "I;16" else picture.convert("RGBA" if mode == "RGB" else "LA")
+def _convert(where: str, image: Image.Image, mode: str) -> Image.Image:
+    if image.has_transparency_data:
+        with_alpha = None if mode == "I;16" else image.convert("RGBA" if mode == "RGB" else "LA")
         # The least value of the last channel, without an array of all.
         least = None if with_alpha is None else with_alpha.getchannel("A").getextrema()[0]
         if with_alpha is None or cast("int", least) < 255:
             raise SampleError(
-                f"{where} has transparent parts, and what lies behind is not known: save the "
-                "pictures without transparency."
+                f"{where} has transparent parts, behind which there is no colour: save the images "
+                "without transparency."
             )
-        picture = with_alpha
-    return picture.convert(mode) if picture.mode != mode and mode != "I;16" else picture
+        image = with_alpha
+    return image.convert(mode) if image.mode != mode and mode != "I;16" else image
 
 
 def _dtype(mode: str) -> np.dtype[Any]:

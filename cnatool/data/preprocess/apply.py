@@ -1,8 +1,8 @@
-"""How a raw sample becomes the model's input: decided once, recorded, applied to every batch.
+"""Preprocessing of raw samples: planned once, recorded, and applied to every batch.
 
 The arithmetic is that of the usual training code, in single precision: 8-bit values are divided by
 255 (not multiplied by the nearest float to 1/255, which differs in the last bit), then the mean is
-taken away, then the standard deviation divides.
+subtracted, then the result is divided by the standard deviation.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreprocessOptions:
-    """What the user asked for: ``--scale``, ``--mean``, ``--std``, ``--layout``.
+    """The options for preprocessing.
 
-    ``scale`` multiplies; ``mean`` and ``std`` are empty, one value, or one value a channel, in
+    ``scale`` is a factor; ``mean`` and ``std`` are empty, one value, or one value per channel, in
     units of the scaled values.
     """
 
@@ -46,37 +46,23 @@ class PreprocessOptions:
 def plan_preprocessing(
     spec: InputSpec, target: ModelInput, options: PreprocessOptions
 ) -> tuple[Preprocessing, str]:
-    """Decide how samples become the model's input.
+    """Plan how samples become the model's input.
 
-    Parameters
-    ----------
-    spec : InputSpec
-        What the source gives.
-    target : ModelInput
-        What the model takes.
-    options : PreprocessOptions
-        What the user asked for; the rest is decided here where there is no doubt.
+    What the options leave open is chosen here if it is unambiguous. Otherwise a DataError names the
+    values of the layout to choose from. A UsageError is raised for options that do not fit.
 
     Returns
     -------
     Preprocessing
-        All that `apply` needs, as the store records it.
+        All that `apply_preprocessing` needs, as the store records it.
     str
-        A line for the user that says what happens.
-
-    Raises
-    ------
-    DataError
-        If samples do not fit the input, or fit in several ways, naming the ``--layout`` values
-        that settle it.
-    UsageError
-        If an option cannot be meant for these samples.
+        A line that describes it to the user.
     """
-    scale = _scale(spec, target, options)
+    scale = _plan_scale(spec, target, options)
     group = _arrange(spec, target, options)
-    layout = _layout(spec, target, options, group)
+    layout = _name_layout(spec, target, options, group)
     shape = group[0].shape
-    made = Preprocessing(
+    plan = Preprocessing(
         input=target.name,
         source_dtype=spec.dtype.name,
         source_shape=spec.shape,
@@ -87,54 +73,49 @@ def plan_preprocessing(
         mean=options.mean,
         std=options.std,
     )
-    done = []
+    steps = []
     if spec.shape != shape or group[0].moves:
-        done.append(_how(spec.shape, shape, layout))
+        steps.append(_describe_layout(spec.shape, shape, layout))
     if scale == 1 / 255:
-        done.append("divided by 255")
+        steps.append("divided by 255")
     elif scale != 1.0:
-        done.append(f"times {scale:g}")
+        steps.append(f"times {scale:g}")
     elif spec.dtype != target.dtype:
-        done.append(f"cast to {target.dtype.name}")
-    done += [
+        steps.append(f"cast to {target.dtype.name}")
+    steps += [
         f"{word} {' '.join(f'{value:g}' for value in values)}"
         for word, values in (("minus", options.mean), ("over", options.std))
         if values
     ]
-    decided = replace(target, dims=(None, *shape))
-    return made, f"{_describe(spec, decided)}: {', '.join(done) or 'as it is'}"
+    planned = replace(target, dims=(None, *shape))
+    return plan, f"{_describe(spec, planned)}: {', '.join(steps) or 'as it is'}"
 
 
 def apply_preprocessing(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any]:
-    """Make a batch of the model's input from a block of raw samples.
+    """Preprocess a block of raw samples.
 
-    ``(x * scale - mean) / std`` in float32 (float64 for a float64 input). A scale that is 1/k for
-    a whole k, such as 1/255, divides by k.
+    Computes ``(x * scale - mean) / std`` in float32 (float64 for a float64 input). A scale that is
+    1/k for a whole k, such as 1/255, divides by k. A DataError is raised if a value does not fit
+    the model's dtype.
 
     Parameters
     ----------
     block : ndarray
-        (n, *plan.source_shape) of ``plan.source_dtype``.
+        Shape (n, *plan.source_shape), of ``plan.source_dtype``.
     plan : Preprocessing
-        From `plan`.
 
     Returns
     -------
     ndarray
-        C-contiguous (n, *plan.shape) of ``plan.dtype``. Where nothing is to be done it shares
-        memory with ``block``.
-
-    Raises
-    ------
-    DataError
-        If the block is not what was planned for, or a value does not fit the model's dtype.
+        C-contiguous (n, *plan.shape) of ``plan.dtype``; it shares memory with ``block`` if nothing
+        is to be done.
     """
     dtype = np.dtype(plan.dtype)
     count = len(block)
     if block.shape[1:] != plan.source_shape or block.dtype.name != plan.source_dtype:
         raise DataError(
-            f"samples of shape {block.shape[1:]} and dtype {block.dtype.name} came where "
-            f"{plan.source_shape} and {plan.source_dtype} were planned for input '{plan.input}'."
+            f"samples of shape {block.shape[1:]} and dtype {block.dtype.name} do not match "
+            f"{plan.source_shape} and {plan.source_dtype}, as planned for input '{plan.input}'."
         )
     channels = max(len(plan.mean), len(plan.std))
     cut = plan.shape
@@ -154,18 +135,14 @@ def apply_preprocessing(block: NDArray[Any], plan: Preprocessing) -> NDArray[Any
     if plan.scale == 1.0 and not channels and block.dtype == dtype:
         return np.ascontiguousarray(block).reshape(count, *plan.shape)
     if dtype.kind == "f":
-        out = _float(
-            block,
-            plan,
-            dtype,
-            channels_first=_channels_first(plan.layout),
-        )
+        channels_first = _channels_first(plan.layout)
+        out = _to_float(block, plan, dtype, channels_first=channels_first)
     else:
-        out = _integer(block, plan, dtype)
+        out = _to_integer(block, plan, dtype)
     return out.reshape(count, *plan.shape)
 
 
-def _float(
+def _to_float(
     block: NDArray[Any],
     plan: Preprocessing,
     dtype: np.dtype[Any],
@@ -194,25 +171,25 @@ def _float(
                     casting="same_kind",
                 )
             if plan.mean:
-                out -= _along(plan.mean, work, channels_first=channels_first)
+                out -= _broadcast(plan.mean, work, channels_first=channels_first)
             if plan.std:
-                out /= _along(plan.std, work, channels_first=channels_first)
+                out /= _broadcast(plan.std, work, channels_first=channels_first)
             return out.astype(dtype, copy=False)
     except FloatingPointError as error:
         raise DataError(
             f"a value does not fit input '{plan.input}', which takes {plan.dtype}: scale the data "
-            "with --scale."
+            "with `scale`."
         ) from error
 
 
-def _along(
+def _broadcast(
     values: tuple[float, ...], dtype: np.dtype[Any], *, channels_first: bool
 ) -> NDArray[Any]:
     array = np.array(values, dtype)
     return array.reshape(-1, 1, 1) if channels_first and len(values) > 1 else array
 
 
-def _integer(block: NDArray[Any], plan: Preprocessing, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _to_integer(block: NDArray[Any], plan: Preprocessing, dtype: np.dtype[Any]) -> NDArray[Any]:
     if not np.can_cast(block.dtype, dtype, "safe") and block.size:
         low, high = int(block.min()), int(block.max())
         limits = np.iinfo(dtype)
@@ -228,39 +205,39 @@ def _channels_first(layout: str) -> bool:
     return "->" in layout and layout.endswith("chw")
 
 
-def _scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> float:
+def _plan_scale(spec: InputSpec, target: ModelInput, options: PreprocessOptions) -> float:
     source, dtype = spec.dtype, target.dtype
     if source.hasobject and dtype.hasobject:
-        return 1.0  # texts go in as they are
+        return 1.0  # texts are passed on unchanged
     if dtype.kind not in "biuf":
         raise DataError(
-            f"{_describe(spec, target)}: an input of {dtype} cannot be fed from arrays of numbers. "
-            "Export the model with a float input."
+            f"{_describe(spec, target)}: an input of {dtype} cannot be read from arrays of "
+            "numbers. Export the model with a float input."
         )
     if dtype.kind != "f":
         if source.kind == "f" or (dtype.kind == "b" and source.kind != "b"):
             raise DataError(
-                f"{_describe(spec, target)}: {source.name} would be cut off to {dtype.name}. Store "
-                f"the data as {dtype.name}."
+                f"{_describe(spec, target)}: {source.name} would be truncated to {dtype.name}. "
+                f"Store the data as {dtype.name}."
             )
-        # A file may say that nothing is to be done.
+        # A file of settings may spell out that nothing is done.
         if options.scale not in (None, 1.0) or options.mean or options.std:
             raise UsageError(
-                f"input '{target.name}' takes {dtype.name}, and --scale, --mean and --std are for "
+                f"input '{target.name}' takes {dtype.name}, and `scale`, `mean` and `std` are for "
                 "float inputs: leave them out."
             )
         return 1.0
     for option, values in (
-        ("--scale", () if options.scale is None else (options.scale,)),
-        ("--mean", options.mean),
-        ("--std", options.std),
+        ("`scale`", () if options.scale is None else (options.scale,)),
+        ("`mean`", options.mean),
+        ("`std`", options.std),
     ):
-        # Beyond these float32 would make 0 or infinity of them. NaN fails every comparison.
-        least = 0.0 if option == "--mean" else 1e-30
+        # Beyond these limits float32 is 0 or infinity. NaN fails every comparison.
+        least = 0.0 if option == "`mean`" else 1e-30
         if not all(least <= abs(value) <= 1e30 for value in values):
             raise UsageError(
-                f"{option} {' '.join(f'{value:g}' for value in values)} cannot be meant: give "
-                f"finite numbers{' other than 0' if least else ''}."
+                f"{option} {' '.join(f'{value:g}' for value in values)}: give finite numbers"
+                f"{' other than 0' if least else ''}."
             )
     if options.scale is not None:
         return options.scale
@@ -272,44 +249,46 @@ def _arrange(spec: InputSpec, target: ModelInput, options: PreprocessOptions) ->
     groups = list_arrangements(spec.shape, spec.layout, target.shape, asked)
     if len(groups) == 1:
         return groups[0]
-    said = f"a sample of {spec.name} is {spec.shape} and input '{target.name}' takes "
-    said += _shape(target.shape)
+    shapes = f"a sample of {spec.name} is {spec.shape} and input '{target.name}' takes "
+    shapes += _shape(target.shape)
     if not groups and options.layout is not None:
-        raise UsageError(f"--layout {options.layout} does not lead from one to the other: {said}.")
+        raise UsageError(f"`layout={options.layout}` does not convert one to the other: {shapes}.")
     if not groups:
-        raise DataError(f"{said}: no arrangement makes one of the other. {_way(spec, target)}")
-    names = [next((one.name for one in group if one.name), "") for group in groups]
-    ways = [f"--layout {name}" for name in names if name]
+        raise DataError(f"{shapes}: no layout converts one to the other. {_advise(spec, target)}")
+    names = [next((way.name for way in group if way.name), "") for group in groups]
+    ways = [f"`layout={name}`" for name in names if name]
     if len(set(ways)) < 2:
         raise DataError(
-            f"{said}: the order of its axes is in doubt. Export the model with fixed sizes, or "
+            f"{shapes}: the order of its axes is ambiguous. Export the model with fixed sizes, or "
             "reshape the samples to the model's shape."
         )
-    raise DataError(f"{said}: the order of its elements is in doubt. Say {' or '.join(ways)}.")
+    raise DataError(
+        f"{shapes}: the order of its elements is ambiguous. Choose {' or '.join(ways)}."
+    )
 
 
-def _way(spec: InputSpec, target: ModelInput) -> str:
-    """Say what could make a model's input of such samples."""
-    here, there = _picture(spec.shape, spec.layout), _picture(target.shape, None)
+def _advise(spec: InputSpec, target: ModelInput) -> str:
+    """Suggest options that would make images fit the model's input."""
+    here, there = _image_size(spec.shape, spec.layout), _image_size(target.shape, None)
     if here is None or there is None:
-        return "Check that this model was trained on such data."
+        return "Check that the model was trained on such data."
     (*size, channels), (height, width, wanted) = here, there
     ways = []
     if size != [height, width]:
-        # What most networks for pictures were evaluated with: 224 of 256.
+        # What most networks for images are evaluated with: 224 of 256.
         side = int(min(height, width) / 0.875)
         ways.append(
-            f"--resize {height}x{width} squeezes each picture into that size, and --resize {side} "
-            f"--crop {height}x{width} keeps its proportions and takes the middle; say which one, "
-            "as in training"
+            f"`resize=({height}, {width})` squeezes each image into that size, and `resize={side}` "
+            f"with `crop=({height}, {width})` keeps its proportions and takes the middle; choose "
+            "the one used in training"
         )
     if channels != wanted:
-        ways.append(f"--colour {'rgb' if wanted == 3 else 'grey'} makes the channels fit")
+        ways.append(f"`colour={'rgb' if wanted == 3 else 'grey'}` makes the channels fit")
     return f"{'; '.join(ways)}."
 
 
-def _picture(shape: tuple[int | None, ...], layout: str | None) -> tuple[int, int, int] | None:
-    """Read a shape as height, width and channels of a picture; None where it is none."""
+def _image_size(shape: tuple[int | None, ...], layout: str | None) -> tuple[int, int, int] | None:
+    """Interpret a shape as height, width and channels of an image; None if it is none."""
     if len(shape) == 2 and None not in shape:
         shape = (*shape, 1)
     if len(shape) != 3 or None in shape:
@@ -320,49 +299,50 @@ def _picture(shape: tuple[int | None, ...], layout: str | None) -> tuple[int, in
     return (second, last, first) if first in (1, 3) else None
 
 
-def _layout(
+def _name_layout(
     spec: InputSpec, target: ModelInput, options: PreprocessOptions, group: list[Arrangement]
 ) -> str:
-    """Name the arrangement for the record; with its channel axis where mean or std need one."""
+    """Name the layout for the record; with its channel axis if mean or std need one."""
     counts = {len(values) for values in (options.mean, options.std) if len(values) > 1}
     first = group[0]
     plain = "as is" if first.shape == spec.shape else "reshape"
-    named = [one for one in group if one.source and one.target]
+    named = [way for way in group if way.source and way.target]
     if not counts:
         if first.moves:
             return first.name
-        told = options.layout is not None and named and (named[0].channels or 1) > 1
-        return named[0].name if told else plain
-    said = f"--mean has {len(options.mean)} and --std {len(options.std)} values"
+        chosen = options.layout is not None and named and (named[0].channels or 1) > 1
+        return named[0].name if chosen else plain
+    values = f"`mean` has {len(options.mean)} and `std` {len(options.std)} values"
     if len(counts) > 1:
-        raise UsageError(f"{said}: give one value, or one for each channel.")
+        raise UsageError(f"{values}: give one value, or one for each channel.")
     [count] = counts
-    # Flat to flat does not say how many channels there are; the values do.
+    # Flat to flat does not tell how many channels there are; the values do.
     fitting = [
-        one
-        for one in named
-        if one.channels == count or (one.channels is None and first.shape[-1] % count == 0)
+        way
+        for way in named
+        if way.channels == count or (way.channels is None and first.shape[-1] % count == 0)
     ]
     if options.layout is None:
-        fitting = [one for one in fitting if one.channels is not None]
-    if len({one.target[-3:] for one in fitting}) == 1:
+        fitting = [way for way in fitting if way.channels is not None]
+    if len({way.target[-3:] for way in fitting}) == 1:
         return fitting[0].name
     if not fitting and len(first.shape) == 1 and first.shape[0] == count and not first.moves:
         return plain
-    have = sorted({one.channels for one in group if one.channels is not None})
-    if fitting or not have:
-        ways = " or ".join(one.name for one in fitting or named) or "chw->chw or hwc->hwc"
+    channels = sorted({way.channels for way in group if way.channels is not None})
+    if fitting or not channels:
+        names = [way.name for way in fitting or named] or ["chw->chw", "hwc->hwc"]
+        ways = " or ".join(f"`layout={name}`" for name in names)
         raise UsageError(
-            f"{said}, and which axis of {first.shape}, the shape that input '{target.name}' takes, "
-            f"are the channels is in doubt: say --layout {ways}."
+            f"{values}, and which axis of {first.shape}, the shape that input '{target.name}' "
+            f"takes, are the channels is ambiguous: choose {ways}."
         )
     raise UsageError(
-        f"{said}, and a sample of {spec.name} has {' or '.join(map(str, have))} channels: give one "
-        "value, or one for each channel."
+        f"{values}, and a sample of {spec.name} has {' or '.join(map(str, channels))} channels: "
+        "give one value, or one for each channel."
     )
 
 
-def _how(source: tuple[int, ...], shape: tuple[int, ...], layout: str) -> str:
+def _describe_layout(source: tuple[int, ...], shape: tuple[int, ...], layout: str) -> str:
     if "->" in layout and layout.split("->")[0][-3:] != layout[-3:]:
         return f"arranged {layout}"
     return "flattened" if len(source) > len(shape) == 1 else "reshaped"

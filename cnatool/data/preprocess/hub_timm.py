@@ -1,4 +1,4 @@
-"""Preprocessing as timm keeps it beside weights: ``pretrained_cfg`` of its ``config.json``."""
+"""Preprocessing of timm: ``pretrained_cfg`` of its ``config.json``."""
 
 from __future__ import annotations
 
@@ -14,33 +14,39 @@ _MODES = ("center", "squash", "border")
 
 
 def is_timm(raw: dict[str, Any]) -> bool:
-    """Tell whether a file's fields are timm's."""
+    """Whether a file is a configuration of timm."""
     return "pretrained_cfg" in raw or "input_size" in raw
 
 
 def convert_timm(raw: dict[str, Any]) -> dict[str, Any]:
-    """Say as fields of a recipe what timm's evaluation does by a configuration.
+    """Convert a configuration of timm to fields of a recipe.
 
-    As ``timm.data.resolve_data_config`` and ``create_transform`` read it: at ``input_size``,
-    whatever ``test_input_size`` says. Fields that do not bear on this are ignored.
+    It is read as by ``timm.data.resolve_data_config`` and ``create_transform``: at ``input_size``,
+    whatever ``test_input_size`` is. Other fields are ignored.
     """
-    held = raw.get("pretrained_cfg", raw)
-    if not isinstance(held, dict):
+    config = raw.get("pretrained_cfg", raw)
+    if not isinstance(config, dict):
         raise UsageError("pretrained_cfg holds no fields.")
-    channels, *size = _size(held.get("input_size"))
-    # timm reads what is empty or 0 as not said.
-    share = held.get("crop_pct") or 0.875
-    interpolation = held.get("interpolation") or "bicubic"
-    mode = held.get("crop_mode") or "center"
-    mean, std = held.get("mean") or _MEAN, held.get("std") or _STD
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0.01 <= share <= 100:
-        raise UsageError(f"crop_pct {printable(share)[:40]}: give the share that is kept.")
+    channels, *size = _size(config.get("input_size"))
+    # timm takes what is empty or 0 as missing.
+    crop_share = config.get("crop_pct") or 0.875
+    interpolation = config.get("interpolation") or "bicubic"
+    mode = config.get("crop_mode") or "center"
+    mean, std = config.get("mean") or _MEAN, config.get("std") or _STD
+    if (
+        isinstance(crop_share, bool)
+        or not isinstance(crop_share, int | float)
+        or not 0.01 <= crop_share <= 100
+    ):
+        raise UsageError(
+            f"crop_pct {printable(crop_share)[:40]}: give the share of the image that is kept."
+        )
     if interpolation not in get_args(Interpolation):
-        raise UsageError(f"interpolation {printable(interpolation)[:40]} is not understood.")
+        raise UsageError(f"interpolation {printable(interpolation)[:40]} is not supported.")
     if mode not in _MODES:
-        raise UsageError(f"crop_mode {printable(mode)[:40]}: there are {', '.join(_MODES)}.")
-    scaled = [math.floor(side / share) for side in size]
-    made: dict[str, Any] = {
+        raise UsageError(f"crop_mode {printable(mode)[:40]}: choose from {', '.join(_MODES)}.")
+    scaled = [math.floor(side / crop_share) for side in size]
+    fields: dict[str, Any] = {
         "colour": "rgb" if channels == 3 else "grey",
         "resize": scaled,
         "interpolation": interpolation,
@@ -50,12 +56,12 @@ def convert_timm(raw: dict[str, Any]) -> dict[str, Any]:
         "std": std,
     }
     if mode == "center" and scaled[0] == scaled[1]:
-        made["resize"] = scaled[0]
+        fields["resize"] = scaled[0]
     elif mode != "squash":
-        made["fit"] = "cover" if mode == "center" else "contain"
+        fields["fit"] = "cover" if mode == "center" else "contain"
     if mode == "border":
-        made["fill"] = _fill(mean)
-    return made
+        fields["fill"] = _fill(mean)
+    return fields
 
 
 def _size(value: Any) -> list[int]:

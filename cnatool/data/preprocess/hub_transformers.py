@@ -1,7 +1,7 @@
-"""Preprocessing as transformers keeps it beside weights: ``preprocessor_config.json``.
+"""Preprocessing of transformers: ``preprocessor_config.json``.
 
-What a field means depends on the class of image processor. What a file leaves open comes from the
-defaults of that class where they never changed; where they did, the field must be there.
+What a field means depends on the class of image processor. Missing fields take the defaults of that
+class if they never changed; default the field is required.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from cnatool.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class _Processor:
-    """What a class of image processor does where its file says nothing; None: it must say so.
+    """The defaults of a class of image processor; None for a required field.
 
     ``square``: a size of one number is a square, not the shorter side. ``resample``: Pillow's
-    number of the filter. ``crop``: the middle is cut out. ``resizes``: which has a way of its own
-    to resize.
+    number of the filter. ``crop``: the centre is cropped. ``resizes``: the method of resizing.
     """
 
     square: bool | None = None
@@ -51,7 +50,7 @@ _PROCESSORS = {
     "ViT": _Processor(square=True, resample=2, crop=False),
 }
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-# Says what to do with labels, devices or Python objects, and nothing about pixels.
+# About labels, devices or Python objects, and not about pixels.
 _IGNORED = frozenset(
     {
         "_processor_class",
@@ -70,7 +69,7 @@ _IGNORED = frozenset(
         "transformers_version",
     }
 )
-_UNDERSTOOD = frozenset(
+_SUPPORTED = frozenset(
     {
         "crop_pct",
         "crop_size",
@@ -92,139 +91,140 @@ _EFFICIENTNET = frozenset({"include_top", "rescale_offset"})
 
 
 def is_transformers(raw: dict[str, Any]) -> bool:
-    """Tell whether a file's fields are those of an image processor."""
+    """Whether a file is the configuration of an image processor."""
     marks = ("image_processor_type", "feature_extractor_type", "do_resize", "image_processor")
     return any(name in raw for name in marks)
 
 
 def convert_transformers(raw: dict[str, Any]) -> dict[str, Any]:
-    """Say as fields of a recipe what an image processor does."""
+    """Convert the configuration of an image processor to fields of a recipe."""
     nested = raw.get("image_processor")
-    held = nested if isinstance(nested, dict) else raw
-    name = _class_name(held)
+    config = nested if isinstance(nested, dict) else raw
+    name = _class_name(config)
     if name is not None and name not in _PROCESSORS:
         raise UsageError(
-            f"the image processor {printable(name)[:60]} is not understood; there are "
+            f"the image processor {printable(name)[:60]} is not supported; choose from "
             f"{', '.join(_PROCESSORS)}."
         )
     kind = _PROCESSORS[name] if name else _Processor()
-    known = _IGNORED | _UNDERSTOOD | (_EFFICIENTNET if name == "EfficientNet" else frozenset())
-    for field, value in held.items():
-        # What is null or false is not asked for, such as do_pad or size_divisor.
+    known = _IGNORED | _SUPPORTED | (_EFFICIENTNET if name == "EfficientNet" else frozenset())
+    for field, value in config.items():
+        # What is null or false has no effect, such as do_pad or size_divisor.
         if field not in known and value is not None and value is not False:
             raise UsageError(
-                f"{printable(field)[:60]} is not understood here, and asks for something: take it "
-                "away if the model does without."
+                f"{printable(field)[:60]} is not supported: remove it if the model does without."
             )
     return {
-        **_geometry(held, kind),
-        **_colour(held, mobilevit=name == "MobileViT"),
-        **_arithmetic(held, kind, efficientnet=name == "EfficientNet"),
+        **_geometry(config, kind),
+        **_colour(config, mobilevit=name == "MobileViT"),
+        **_arithmetic(config, kind, efficientnet=name == "EfficientNet"),
     }
 
 
-def _class_name(held: dict[str, Any]) -> str | None:
-    named = held.get("image_processor_type") or held.get("feature_extractor_type")
+def _class_name(config: dict[str, Any]) -> str | None:
+    named = config.get("image_processor_type") or config.get("feature_extractor_type")
     if named is None:
         return None
     # ViTImageProcessor, ViTImageProcessorFast and the older ViTFeatureExtractor are one.
     return re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", str(named))
 
 
-def _geometry(held: dict[str, Any], kind: _Processor) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    crop = _flag(held, "do_center_crop", kind.crop)
+def _geometry(config: dict[str, Any], kind: _Processor) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    crop = _flag(config, "do_center_crop", kind.crop)
     if crop:
-        made["crop"] = _pair("crop_size", _said(held.get("crop_size")))
-    if _flag(held, "do_resize", True):
-        number = kind.resample if held.get("resample") is None else held["resample"]
+        fields["crop"] = _pair("crop_size", _drop_null(config.get("crop_size")))
+    if _flag(config, "do_resize", True):
+        number = kind.resample if config.get("resample") is None else config["resample"]
         if type(number) is not int or not 0 <= number < len(_FILTERS):
-            raise UsageError("resample must be there, as Pillow's number of a filter from 0 to 5.")
-        made["interpolation"] = _FILTERS[number]
-        made["resize"] = _size(held, kind)
+            raise UsageError("resample is required: Pillow's number of a filter from 0 to 5.")
+        fields["interpolation"] = _FILTERS[number]
+        fields["resize"] = _size(config, kind)
         if kind.resizes == "convnext":
-            made |= _convnext(made, held)
-    if "crop" in made:
-        made["offset"] = "down"
-    return made
+            fields |= _convnext(fields, config)
+    if "crop" in fields:
+        fields["offset"] = "down"
+    return fields
 
 
-def _size(held: dict[str, Any], kind: _Processor) -> int | list[int]:
-    """Give the shorter side, or height and width."""
-    size = _said(held.get("size"))
-    square = _flag(held, "default_to_square", kind.square) if type(size) is int else None
+def _size(config: dict[str, Any], kind: _Processor) -> int | list[int]:
+    """Return the shorter side, or height and width."""
+    size = _drop_null(config.get("size"))
+    square = _flag(config, "default_to_square", kind.square) if type(size) is int else None
     if type(size) is int and not square:
         size = {"shortest_edge": size}
     if isinstance(size, dict) and size.keys() == {"shortest_edge"}:
         side = _side("size", size["shortest_edge"])
         if kind.resizes == "levit":
             return int(256 / 224 * side)
-        return int(side / _share(held, 0.9)) if kind.resizes == "poolformer" else side
+        return int(side / _share(config, 0.9)) if kind.resizes == "poolformer" else side
     if isinstance(size, dict) and not size.keys() <= {"height", "width"}:
-        raise UsageError(f"size with {' and '.join(map(printable, size))} cannot be done here.")
+        raise UsageError(f"size with {' and '.join(map(printable, size))} is not supported.")
     if kind.resizes in ("convnext", "poolformer"):
         raise UsageError("size must have a shortest_edge with this image processor.")
     return _pair("size", size)
 
 
-def _convnext(made: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
-    """Small sizes are cut from a larger picture, large ones are met exactly."""
-    side = made["resize"]
-    if "crop" in made:
-        raise UsageError("do_center_crop cannot be done beside crop_pct.")
+def _convnext(fields: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Small sizes are cropped from a larger image, large ones are resized to."""
+    side = fields["resize"]
+    if "crop" in fields:
+        raise UsageError("do_center_crop is not supported with crop_pct.")
     if side >= 384:
         return {"resize": [side, side]}
-    return {"resize": int(side / _share(held, 224 / 256)), "crop": [side, side]}
+    return {"resize": int(side / _share(config, 224 / 256)), "crop": [side, side]}
 
 
-def _share(held: dict[str, Any], otherwise: float) -> float:
-    share = held.get("crop_pct", otherwise)
+def _share(config: dict[str, Any], default: float) -> float:
+    share = config.get("crop_pct", default)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0.01 <= share <= 1:
-        raise UsageError(f"crop_pct {printable(share)[:40]} must be the share that is kept.")
+        raise UsageError(
+            f"crop_pct {printable(share)[:40]} must be the share of the image that is kept."
+        )
     return share
 
 
-def _colour(held: dict[str, Any], *, mobilevit: bool) -> dict[str, Any]:
-    if _flag(held, "do_flip_channel_order", mobilevit):
+def _colour(config: dict[str, Any], *, mobilevit: bool) -> dict[str, Any]:
+    if _flag(config, "do_flip_channel_order", mobilevit):
         return {"colour": "bgr"}
-    return {"colour": "rgb"} if _flag(held, "do_convert_rgb", False) else {}
+    return {"colour": "rgb"} if _flag(config, "do_convert_rgb", False) else {}
 
 
-def _arithmetic(held: dict[str, Any], kind: _Processor, *, efficientnet: bool) -> dict[str, Any]:
-    made: dict[str, Any] = {"scale": 1.0}
-    if _flag(held, "do_rescale", True):
-        factor = 1 / 255 if held.get("rescale_factor") is None else held["rescale_factor"]
+def _arithmetic(config: dict[str, Any], kind: _Processor, *, efficientnet: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {"scale": 1.0}
+    if _flag(config, "do_rescale", True):
+        factor = 1 / 255 if config.get("rescale_factor") is None else config["rescale_factor"]
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             raise UsageError("rescale_factor must be a number.")
-        made["scale"] = factor
+        fields["scale"] = factor
     mean, std = [0.0], [1.0]
-    normalises = _flag(held, "do_normalize", kind.normalises)
-    again = efficientnet and _flag(held, "include_top", True)
+    normalises = _flag(config, "do_normalize", kind.normalises)
+    again = efficientnet and _flag(config, "include_top", True)
     if normalises or again:
-        std = _numbers("image_std", held.get("image_std"))
+        std = _numbers("image_std", config.get("image_std"))
     if normalises:
-        mean = _numbers("image_mean", held.get("image_mean"))
-    if efficientnet and _flag(held, "rescale_offset", False):
+        mean = _numbers("image_mean", config.get("image_mean"))
+    if efficientnet and _flag(config, "rescale_offset", False):
         mean = [value + 1.0 for value in mean]
     if normalises and again:
         std = [value * value for value in std]
     if any(mean):
-        made["mean"] = mean
+        fields["mean"] = mean
     if any(value != 1 for value in std):
-        made["std"] = std
-    return made
+        fields["std"] = std
+    return fields
 
 
-def _flag(held: dict[str, Any], name: str, otherwise: bool | None) -> bool:
-    value = held.get(name)
-    value = otherwise if value is None else value
+def _flag(config: dict[str, Any], name: str, default: bool | None) -> bool:
+    value = config.get(name)
+    value = default if value is None else value
     if not isinstance(value, bool):
-        raise UsageError(f"{name} must be there, and be true or false.")
+        raise UsageError(f"{name} is required, and must be true or false.")
     return value
 
 
-def _said(size: Any) -> Any:
-    """Leave out what a size says nothing of."""
+def _drop_null(size: Any) -> Any:
+    """Drop the fields of a size that are null."""
     if isinstance(size, dict):
         return {name: side for name, side in size.items() if side is not None}
     return size
@@ -245,8 +245,8 @@ def _side(name: str, value: Any) -> int:
 
 def _numbers(name: str, value: Any) -> list[float]:
     if value is None:
-        raise UsageError(f"{name} must be there, as a number, or numbers, one a channel.")
+        raise UsageError(f"{name} is required: a number, or numbers, one per channel.")
     values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(at, bool) or not isinstance(at, int | float) for at in values):
-        raise UsageError(f"{name} must be a number, or numbers, one a channel.")
+        raise UsageError(f"{name} must be a number, or numbers, one per channel.")
     return values

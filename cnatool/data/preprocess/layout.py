@@ -1,8 +1,7 @@
-"""Which arrangement of a raw sample's elements fits a model's input, and whether that is certain.
+"""Arrangements of a raw sample's elements that fit a model's input.
 
-A sample fits in two ways: its elements keep their order and only the axes are cut differently, or
-channels move from last to first or back. All ways that fit are listed; where they do not come to
-the same, nothing is guessed.
+Either the elements keep their order and are only reshaped, or channels move from last to first or
+back. All arrangements that fit are listed; nothing is guessed among different ones.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What ``--layout`` said; ``flat`` stands for elements that keep their order."""
+    """The layout that the user chose; in ``flat``, elements keep their order."""
 
     source: str | None = None
     target: str | None = None
@@ -40,17 +39,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """One way to make the model's sample from the raw one.
+    """One way to convert a raw sample to the shape that the model takes.
 
     Attributes
     ----------
     source, target : str
-        ``chw``, ``hwc``, ``flat-chw`` or ``flat-hwc``; empty where no channel axis is assumed,
-        and then the elements keep their order.
+        ``chw``, ``hwc``, ``flat-chw`` or ``flat-hwc``; empty without an axis of channels, and then
+        the elements keep their order.
     shape : tuple of int
-        The result's.
+        Shape of the result.
     channels : int or None
-        How many, where the arrangement says which axis they are.
+        Number of channels, if there is an axis of them.
     moves : bool
         Whether any element changes its place in C order.
     """
@@ -63,31 +62,31 @@ class Arrangement:
 
     @property
     def name(self) -> str:
-        """``SOURCE->TARGET``, or what keeps the order."""
+        """``SOURCE->TARGET``, or the target if elements keep their order."""
         return f"{self.source}->{self.target}" if self.source and self.target else self.target
 
     def same_as(self, other: Arrangement) -> bool:
-        """Tell whether both give the same numbers in the same shape, from the same sample."""
+        """Whether both convert a sample to the same array."""
         if self.shape != other.shape or self.moves != other.moves:
             return False
-        # Two moves are one if both go the same way.
+        # Two moves are the same if both start from the same order.
         return not self.moves or self.source[-3:] == other.source[-3:]
 
 
 def parse_layout(text: str) -> Layout:
-    """Read ``TARGET`` or ``SOURCE->TARGET``, in any case, as in ``NCHW`` or ``hwc->flat-chw``."""
+    """Parse ``TARGET`` or ``SOURCE->TARGET``, in any case, as in ``NCHW`` or ``hwc->flat-chw``."""
     match = _ASKED.fullmatch(text.strip().lower())
     source, target = (match["source"], match["target"]) if match else (None, "")
     if target not in _NAMES or (source is not None and source not in _NAMES):
         raise UsageError(
-            f"--layout {text!r} is not understood: give TARGET or SOURCE->TARGET out of chw, hwc, "
-            "flat-chw, flat-hwc and flat, as in hwc->chw."
+            f"`layout` {text!r} is not a layout: give TARGET or SOURCE->TARGET, each one of chw, "
+            "hwc, flat-chw, flat-hwc and flat, as in hwc->chw."
         )
     return Layout(_NAMES[source] if source else None, _NAMES[target])
 
 
-def fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:
-    """Tell whether a shape is the target's, whose symbolic axes (None) take any length."""
+def shape_fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:
+    """Whether a shape is that of the target, whose symbolic axes (None) have any length."""
     return len(shape) == len(target) and all(
         want is None or have == want for have, want in zip(shape, target, strict=True)
     )
@@ -96,41 +95,29 @@ def fits(shape: tuple[int, ...], target: tuple[int | None, ...]) -> bool:
 def list_arrangements(
     sample: tuple[int, ...], known: str | None, target: tuple[int | None, ...], asked: Layout
 ) -> list[list[Arrangement]]:
-    """List all ways to make the target's shape from a sample, equivalent ones grouped."""
-    found = list(_matching(sample, known, target, asked, strict=True))
-    if not found and asked.target is not None:
-        # What the user says is more than what sizes suggest.
-        found = list(_matching(sample, known, target, asked, strict=False))
+    """List all arrangements of a sample in the target's shape, equivalent ones grouped."""
+    ways = list(_find_fitting(sample, known, target, asked, strict=True))
+    if not ways and asked.target is not None:
+        # The user's choice counts more than what sizes suggest.
+        ways = list(_find_fitting(sample, known, target, asked, strict=False))
     groups: list[list[Arrangement]] = []
-    for one in found:
-        for group in groups:
-            if one.same_as(group[0]):
-                group.append(one)
-                break
+    for way in ways:
+        group = next((group for group in groups if way.same_as(group[0])), None)
+        if group is None:
+            groups.append([way])
         else:
-            groups.append([one])
+            group.append(way)
     return groups
 
 
 def split_axes(
     sample: tuple[int, ...], arrangement: str, shape: tuple[int, ...], channels: int
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Cut a sample and its result along height, width and channels.
+    """Split a sample and its result into the axes of height, width and channels.
 
-    Parameters
-    ----------
-    sample, shape : tuple of int
-        One raw sample, and one as the model takes it.
-    arrangement : str
-        ``SOURCE->TARGET``.
-    channels : int
-        Only used where both are flat, and so do not tell.
-
-    Returns
-    -------
-    tuple, tuple
-        (C, H, W) or (H, W, C) of the raw sample and of the result. From flat to flat, the whole
-        plane counts as one axis.
+    ``arrangement`` is ``SOURCE->TARGET``. Returns (C, H, W) or (H, W, C) of the raw sample, and of
+    the result. From flat to flat, ``channels`` tells their number, and the whole plane counts as
+    one axis.
     """
     source, target = arrangement.split("->")
     if source in ("chw", "hwc"):
@@ -142,7 +129,7 @@ def split_axes(
     return _cut(source, c, h, w), _cut(target, c, h, w)
 
 
-def _matching(
+def _find_fitting(
     sample: tuple[int, ...],
     known: str | None,
     target: tuple[int | None, ...],
@@ -150,22 +137,22 @@ def _matching(
     *,
     strict: bool,
 ) -> Iterator[Arrangement]:
-    for one in (
+    for way in (
         *_in_order(sample, target),
-        *_from_picture(sample, known, target, asked, strict=strict),
+        *_from_image(sample, known, target, asked, strict=strict),
         *_from_flat(sample, target, asked, strict=strict),
     ):
-        unnamed = not one.target
-        source_fits = asked.source in (None, one.source) or (asked.source == "flat" and unnamed)
-        target_fits = asked.target in (None, one.target) or (
+        unnamed = not way.target
+        source_fits = asked.source in (None, way.source) or (asked.source == "flat" and unnamed)
+        target_fits = asked.target in (None, way.target) or (
             unnamed and (asked.target == "flat" or asked.source == "flat")
         )
-        if source_fits and target_fits and fits(one.shape, target):
-            yield one
+        if source_fits and target_fits and shape_fits(way.shape, target):
+            yield way
 
 
 def _in_order(sample: tuple[int, ...], target: tuple[int | None, ...]) -> Iterator[Arrangement]:
-    """As it is, with axes of length 1 added or dropped, flattened, or unflattened."""
+    """Arrange without moving elements: add or drop axes of length 1, flatten, or unflatten."""
     more = len(target) - len(sample)
     shapes = {sample: None} if more == 0 else {}
     if more > 0:
@@ -184,7 +171,7 @@ def _in_order(sample: tuple[int, ...], target: tuple[int | None, ...]) -> Iterat
         yield Arrangement("", "", shape)
 
 
-def _from_picture(
+def _from_image(
     sample: tuple[int, ...],
     known: str | None,
     target: tuple[int | None, ...],
@@ -192,9 +179,9 @@ def _from_picture(
     *,
     strict: bool,
 ) -> Iterator[Arrangement]:
-    """From (H, W), (C, H, W) or (H, W, C) to channels first or last, flat or not."""
+    """Arrange (H, W), (C, H, W) or (H, W, C) with channels first or last, flat or not."""
     if len(sample) == 2:
-        # A grey picture has its one channel anywhere; only the target has a name.
+        # The channel of a grey image may be anywhere; only the target has a name.
         for name in ("chw", "hwc", "flat-chw", "flat-hwc"):
             for shape in _shapes(name, 1, *sample, target):
                 yield Arrangement("", name, shape, 1)
@@ -214,7 +201,7 @@ def _from_picture(
 def _from_flat(
     sample: tuple[int, ...], target: tuple[int | None, ...], asked: Layout, *, strict: bool
 ) -> Iterator[Arrangement]:
-    """From a flat sample to (C, H, W) or (H, W, C), or to itself."""
+    """Arrange a flat sample as (C, H, W) or (H, W, C), or keep it."""
     if len(sample) != 1:
         return
     for source in ("flat-chw", "flat-hwc"):
@@ -233,7 +220,7 @@ def _from_flat(
 
 
 def _plausible(layout: str, shape: tuple[int, ...]) -> bool:
-    """Whether sizes allow channels there: up to four of them, or fewer than rows and columns."""
+    """Whether there are up to four channels, or fewer than rows and columns."""
     c, h, w = _chw(layout, shape)
     other = shape[-1] if layout == "chw" else shape[0]
     if other == 1:
@@ -261,14 +248,14 @@ def _shapes(
 
 
 def _flat(size: int, target: tuple[int | None, ...]) -> Iterator[tuple[int, ...]]:
-    """One axis, among axes of length 1 where the target has such."""
+    """List shapes of one axis, among axes of length 1 if the target has such."""
     for i in range(len(target)):
         if all(dim == 1 for j, dim in enumerate(target) if j != i):
             yield tuple(size if j == i else 1 for j in range(len(target)))
 
 
 def _unflat(size: int, target: tuple[int | None, ...]) -> tuple[int, ...] | None:
-    """Cut a flat sample like the target, at most one of whose axes is symbolic."""
+    """Unflatten to the shape of the target, at most one of whose axes is symbolic."""
     fixed = math.prod(dim for dim in target if dim is not None)
     if target.count(None) > 1 or fixed == 0 or size % fixed:
         return None

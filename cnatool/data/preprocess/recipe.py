@@ -1,6 +1,6 @@
-"""How samples are prepared for a model, as a file says it: the typed record, and how it is read.
+"""Preprocessing files: the typed record, and its reader.
 
-Beside the form of its own, a file may be what model hubs keep beside weights: see
+Besides its own format, a file may be a configuration from a model hub: see
 `cnatool.data.preprocess.hub_transformers` and `cnatool.data.preprocess.hub_timm`.
 """
 
@@ -26,8 +26,7 @@ from cnatool.records.image_transform import Fit, Geometry, Offset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Of 16 bits.
-_MOST_FILL = (1 << 16) - 1
+_MAX_FILL = (1 << 16) - 1
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,7 +41,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     resize : int or (int, int) or None
         The shorter side, or height and width.
     fit : {"cover", "contain"} or None
-        Keeps the ratio of the sides: of a pair, the picture just covers it or lies within it; with
+        Keeps the ratio of the sides: of a pair, the image just covers it or lies within it; with
         contain, one number is the longer side.
     interpolation : {"nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"}
         Pillow's filter of that name, which smooths where it shrinks.
@@ -75,14 +74,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def __post_init__(self) -> None:
         if self.fit is not None and self.resize is None:
-            raise UsageError(f"fit {self.fit!r} says how it is resized: give resize as well.")
+            raise UsageError(f"fit {self.fit!r} has no effect without resize: give resize as well.")
         if self.fill != () and self.crop is None:
-            raise UsageError("fill is what a crop is padded with: give crop as well.")
+            raise UsageError("fill has no effect without crop: give crop as well.")
         # Not as a constraint of the type; see `Geometry`.
-        outside = [value for value in self._fill if not 0 <= value <= _MOST_FILL]
+        outside = [value for value in self._fill if not 0 <= value <= _MAX_FILL]
         if outside:
-            raise UsageError(f"fill {outside[0]}: give values from 0 to {_MOST_FILL}.")
-        # All that they refuse is refused at reading.
+            raise UsageError(f"fill {outside[0]}: give values from 0 to {_MAX_FILL}.")
+        # What they refuse is refused on reading.
         self.geometry()
         options = self.options()
         if options.layout is not None:
@@ -92,12 +91,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             ("mean", options.mean),
             ("std", options.std),
         ):
-            # Beyond these float32 would make 0 or infinity of them. NaN fails every comparison.
+            # Beyond these limits float32 is 0 or infinity. NaN fails every comparison.
             least = 0.0 if word == "mean" else 1e-30
             if not all(least <= abs(value) <= 1e30 for value in values):
                 raise UsageError(
-                    f"{word} {' '.join(f'{value:g}' for value in values)} cannot be meant: give "
-                    f"finite numbers{' other than 0' if least else ''}."
+                    f"{word} {' '.join(f'{value:g}' for value in values)}: give finite numbers"
+                    f"{' other than 0' if least else ''}."
                 )
         if len({len(values) for values in (options.mean, options.std) if len(values) > 1}) > 1:
             raise UsageError(
@@ -110,8 +109,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         return (self.fill,) if isinstance(self.fill, int) else self.fill
 
     def geometry(self) -> Geometry | None:
-        """Give what is done to pictures before they are numbers; None if nothing is."""
-        made = Geometry(
+        """Return how images are transformed; None if they are not."""
+        geometry = Geometry(
             resize=self.resize,
             interpolation=self.interpolation if self.resize else "bilinear",
             crop=(self.crop, self.crop) if isinstance(self.crop, int) else self.crop,
@@ -120,19 +119,19 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             offset=self.offset if self.crop else "even",
             fill=self._fill,
         )
-        return None if made == Geometry() else made
+        return None if geometry == Geometry() else geometry
 
     def options(self) -> PreprocessOptions:
-        """Give what is done to their numbers."""
+        """Return how values are preprocessed."""
         return PreprocessOptions(
-            scale=None if self.scale is None else _number(self.scale),
+            scale=None if self.scale is None else _parse_number(self.scale),
             mean=self.mean if isinstance(self.mean, tuple) else (self.mean,),
             std=self.std if isinstance(self.std, tuple) else (self.std,),
             layout=self.layout,
         )
 
     def axes(self) -> Literal["hwc", "chw"] | None:
-        """Say how arrays hold pictures, where the layout names it."""
+        """Return the order of axes of images in arrays, if the layout names it."""
         start = self.layout.partition("->")[0] if self.layout and "->" in self.layout else ""
         return next((axes for axes in ("hwc", "chw") if start.strip().endswith(axes)), None)
 
@@ -142,57 +141,56 @@ _FIELDS = Recipe.__struct_fields__
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read how samples are prepared."""
+    """Read a preprocessing file."""
     path = Path(path)
     raw = read_settings(path)
     try:
-        return _recipe(raw)
+        return _parse(raw)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def replace_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """Give a recipe with some fields replaced.
-
-    Raises
-    ------
-    UsageError
-        If a field cannot be meant, naming it.
-    """
+    """Return a recipe with some fields replaced; raise a UsageError that names a wrong one."""
     try:
-        given = {name: msgspec.to_builtins(value) for name, value in fields.items()}
+        new = {name: msgspec.to_builtins(value) for name, value in fields.items()}
     except TypeError as error:
-        raise UsageError(f"how samples are prepared: {one_line(error)}.") from error
-    return _converted({**msgspec.to_builtins(recipe), "schema": _SCHEMA, **given})
+        raise UsageError(f"preprocessing: {one_line(error)}.") from error
+    return _convert({**msgspec.to_builtins(recipe), "schema": _SCHEMA, **new})
 
 
-def _recipe(raw: dict[str, Any]) -> Recipe:
+def _parse(raw: dict[str, Any]) -> Recipe:
     if "schema" not in raw:
-        for known, fields in ((is_transformers, convert_transformers), (is_timm, convert_timm)):
-            if known(raw):
-                return _converted({"schema": _SCHEMA, **fields(raw)})
+        for is_format, convert in (
+            (is_transformers, convert_transformers),
+            (is_timm, convert_timm),
+        ):
+            if is_format(raw):
+                return _convert({"schema": _SCHEMA, **convert(raw)})
         raise UsageError(
-            f'this says nothing that is understood: add "schema": "{_SCHEMA}" to a file of your '
-            "own, or give preprocessor_config.json of transformers or config.json of timm."
+            f'the format is not known: add "schema": "{_SCHEMA}" to a file of your own, or give '
+            "preprocessor_config.json of transformers or config.json of timm."
         )
     if raw["schema"] != _SCHEMA:
-        raise UsageError(f"schema {printable(raw['schema'])[:60]!r}: there is {_SCHEMA!r}.")
+        raise UsageError(
+            f"schema {printable(raw['schema'])[:60]!r} is not known: only {_SCHEMA!r} is."
+        )
     unknown = next((name for name in raw if name not in _FIELDS), None)
     if unknown is not None:
         near = difflib.get_close_matches(unknown, _FIELDS, 1)
         raise UsageError(
             f"there is no field {printable(unknown)[:100]}: "
-            + (f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS)}.")
+            + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(_FIELDS)}.")
         )
-    return _converted(raw)
+    return _convert(raw)
 
 
-# So that `msgspec.convert` knows the type from import on: msgspec crashes the process where threads
-# are the first to ask for it.
+# So that `msgspec.convert` knows the type from import on: msgspec crashes the process if threads
+# are the first to use it.
 msgspec.json.Decoder(Recipe)
 
 
-def _converted(fields: dict[str, Any]) -> Recipe:
+def _convert(fields: dict[str, Any]) -> Recipe:
     try:
         return msgspec.convert(fields, Recipe)
     except msgspec.ValidationError as error:
@@ -203,7 +201,7 @@ def _converted(fields: dict[str, Any]) -> Recipe:
         raise UsageError(f"{where.lstrip('.')}: {what[:1].lower()}{what[1:]}.") from error
 
 
-def _number(value: float | str) -> float:
+def _parse_number(value: float | str) -> float:
     if isinstance(value, str):
         if not re.fullmatch(r"[-+0-9./eE]{1,40}", value):
             raise UsageError(f"scale {value!r} is no number: give one, or a fraction as in 1/255.")

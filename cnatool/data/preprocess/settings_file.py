@@ -1,4 +1,4 @@
-"""A small file of settings, in JSON, YAML or TOML, as plain values: nobody's code, and no bombs."""
+"""Reading of small files of settings, in JSON, YAML or TOML, which may be hostile."""
 
 from __future__ import annotations
 
@@ -15,76 +15,74 @@ if TYPE_CHECKING:
 
     import yaml
 
-# Configurations on model hubs may carry the names of all their classes.
-_MOST_BYTES = {".json": 1 << 22, ".toml": 1 << 14, ".yaml": 1 << 14, ".yml": 1 << 14}
-_DEEPEST = 20
-_LONGEST_LINE = 500
+# Configurations on model hubs may contain the names of all their classes.
+_MAX_BYTES = {".json": 1 << 22, ".toml": 1 << 14, ".yaml": 1 << 14, ".yml": 1 << 14}
+_MAX_DEPTH = 20
+_MAX_LINE = 500
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a file of settings whose form its extension says."""
-    form = path.suffix.lower()
-    if form not in _READERS:
-        raise UsageError(f"{path}: give a file {', '.join(sorted(_READERS))}.")
+    """Read a file of settings in the format of its extension."""
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise UsageError(f"{path}: give a file in {', '.join(sorted(_READERS))}.")
     try:
-        # Opening a pipe would wait for ever.
+        # Opening a pipe would block forever.
         if not path.is_file():
             raise UsageError(f"there is no file {path}.")
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES[form] + 1)
+            content = file.read(_MAX_BYTES[suffix] + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from error
-    if len(content) > _MOST_BYTES[form]:
+    if len(content) > _MAX_BYTES[suffix]:
         raise UsageError(
-            f"{path} has more than {bytes_text(_MOST_BYTES[form])}, which no file of settings has."
+            f"{path} has more than {bytes_text(_MAX_BYTES[suffix])}, too much for settings."
         )
     try:
-        made = _READERS[form](content.decode("utf-8-sig"))
-        _check(made)
+        document = _READERS[suffix](content.decode("utf-8-sig"))
+        _check(document)
     # ValueError is what all three raise, as do whole numbers with thousands of digits; numbers to
     # base 60, which YAML has, overflow.
     except (ValueError, OverflowError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else printable(one_line(error))
-        raise UsageError(
-            f"{path} is no {form[1:].upper()} that is understood ({reason})."
-        ) from error
-    if not isinstance(made, dict):
+        raise UsageError(f"{path} cannot be read as {suffix[1:].upper()} ({reason}).") from error
+    if not isinstance(document, dict):
         raise UsageError(f"{path} does not hold fields with values.")
-    return made
+    return document
 
 
 def _check(value: Any, depth: int = 0) -> None:
-    """Refuse what later work would stumble over: numbers of any length, and depth."""
+    """Refuse numbers of more than 64 bits, and deep nesting."""
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise ValueError("a whole number is too large")
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise RecursionError
     if isinstance(value, dict | list):
-        for at in value.values() if isinstance(value, dict) else value:
-            _check(at, depth + 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth + 1)
 
 
 def _json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_constant)
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
-    return made
+        raise ValueError(f"{twice!r} occurs twice")
+    return fields
 
 
-def _constant(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _toml(text: str) -> Any:
     # A key of n parts takes tomllib memory in n squared.
-    if max(map(len, text.splitlines()), default=0) > _LONGEST_LINE:
-        raise ValueError(f"a line has more than {_LONGEST_LINE} characters")
+    if max(map(len, text.splitlines()), default=0) > _MAX_LINE:
+        raise ValueError(f"a line has more than {_MAX_LINE} characters")
     return tomllib.loads(text)
 
 
@@ -97,10 +95,10 @@ def _yaml(text: str) -> Any:
         # Aliases can multiply a small file into any amount of memory, and composing recurses.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise ValueError("anchors and aliases are not understood")
+                raise ValueError("anchors and aliases are not supported")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
+            if depth > _MAX_DEPTH:
                 raise RecursionError
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return None if node is None else _plain(yaml.SafeLoader(""), node)
@@ -110,18 +108,18 @@ def _yaml(text: str) -> Any:
 
 def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     if node.tag == "tag:yaml.org,2002:map":
-        return _once([(_key(loader, key), _plain(loader, at)) for key, at in node.value])
+        return _unique([(_key(loader, key), _plain(loader, item)) for key, item in node.value])
     if node.tag == "tag:yaml.org,2002:seq":
-        return [_plain(loader, at) for at in node.value]
+        return [_plain(loader, item) for item in node.value]
     if not isinstance(node.value, str):
-        raise ValueError(f"{node.tag} is not understood")
+        raise ValueError(f"{node.tag} is not supported")
     return loader.construct_object(node)
 
 
 def _key(loader: yaml.SafeLoader, node: yaml.Node) -> str:
     key = _plain(loader, node)
     if not isinstance(key, str):
-        raise ValueError(f"the name {printable(key)[:40]} is no text: put it in quotes")
+        raise ValueError(f"the name {printable(key)[:40]} is not text: put it in quotes")
     return key
 
 

@@ -72,7 +72,7 @@ def test_one_file_for_two_splits_is_said(here: Path) -> None:
     ("words", "text"),
     [
         (("d.parquet", "--holdout", "1.5"), "--holdout 1.5: a share of the samples"),
-        (("d.parquet", "--format", "pickle"), "--format pickle: there are npz, npy"),
+        (("d.parquet", "--format", "pickle"), "--format pickle: choose from npz, npy"),
         (("d.parquet::x",), "has no arrays to choose with ::"),
         (("d.h5::g/z",), "there is no 'z', but pixels, y"),
         (("d.parquet", "--split-column", "z"), "--split-column z: "),

@@ -289,11 +289,11 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ((), "--resize HEIGHTxWIDTH, or --resize SIDE --crop HEIGHTxWIDTH"),
+        ((), "--resize HEIGHTxWIDTH, or --resize SIDE and --crop HEIGHTxWIDTH"),
         (("--resize", "18"), "--crop HEIGHTxWIDTH"),
-        (("--resize", "20x20", "--colour", "rgb"), "--resize 16x16 squeezes each picture"),
+        (("--resize", "20x20", "--colour", "rgb"), "--resize 16x16 squeezes each image"),
         (("--resize", "16x16", "--colour", "grey"), "--colour rgb makes the channels fit"),
-        (("--resize", "big"), "--resize 'big' is not understood"),
+        (("--resize", "big"), "--resize 'big' is no size"),
         (("--interpolation", "bicubik", "--resize", "16"), "there are nearest, box"),
         (("--interpolation", "bicubic"), "--interpolation has no effect without --resize"),
         (("--preprocess", "none.json"), "none.json"),
@@ -310,7 +310,7 @@ def test_what_cannot_be_meant_is_said(words: tuple[str, ...], text: str, here: P
 def test_two_ways_to_make_a_picture_fit_are_both_shown(here: Path) -> None:
     np.savez(here / "x.npz", x=np.zeros((9, 32, 32, 3), np.uint8))
     result = run("dump", "net.onnx", "x.npz", cwd=here, code=2)
-    assert "--resize 16x16 squeezes each picture into that size" in result.stderr
+    assert "--resize 16x16 squeezes each image into that size" in result.stderr
     assert "--resize 18 --crop 16x16 keeps its proportions" in result.stderr
 
 

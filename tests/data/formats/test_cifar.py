@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnatool.data.detect import open_source
-from cnatool.data.source import SINGLE_INPUT, ArraySelection
+from cnatool.data.selection import SINGLE_INPUT, ArraySelection
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError, UsageError
 
@@ -65,7 +65,7 @@ def test_cifar100_has_two_labels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(block.inputs[0], PICTURES[13:])
         np.testing.assert_array_equal(block.labels, labels[13:])
         assert (splits["train"].classes or ())[:1] == (("c0",) if name == "coarse" else ())
-    with pytest.raises(UsageError, match="--labels z: CIFAR-100 has coarse and fine"):
+    with pytest.raises(UsageError, match="`labels=z`: CIFAR-100 has coarse and fine"):
         open_splits(tmp_path, {}, SINGLE_INPUT, ReaderOptions(labels="z"), print)
 
 
@@ -73,9 +73,9 @@ def test_a_format_may_be_named(tmp_path: Path) -> None:
     path = batch(tmp_path / "x", slice(0, 3), LABELS)
     with pytest.raises(DataError, match="not a file of samples"):
         open_source(path)
-    assert open_source(path, form="cifar10").rows == 3
-    with pytest.raises(DataError, match="has 9219 bytes, .* CIFAR-100's pictures of 3074"):
-        open_source(path, form="cifar100")
+    assert open_source(path, format_name="cifar10").rows == 3
+    with pytest.raises(DataError, match="has 9219 bytes, .* CIFAR-100's images of 3074"):
+        open_source(path, format_name="cifar100")
 
 
 def test_a_label_beyond_the_classes_is_named(tmp_path: Path) -> None:
@@ -88,5 +88,5 @@ def test_a_label_beyond_the_classes_is_named(tmp_path: Path) -> None:
 def test_a_cut_file(tmp_path: Path) -> None:
     path = batch(tmp_path / "data_batch_1.bin", slice(0, 3), LABELS)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match="no whole number of CIFAR-10's pictures"):
+    with pytest.raises(DataError, match="no whole number of CIFAR-10's images"):
         open_source(path, ArraySelection(), "cifar10")

@@ -7,7 +7,7 @@ import pytest
 
 from cnatool.data.formats import csv as tables
 from cnatool.data.formats.csv import open_csv
-from cnatool.data.source import ArraySelection
+from cnatool.data.selection import ArraySelection
 from cnatool.errors import DataError
 
 
@@ -69,7 +69,7 @@ def test_classes_by_name_and_columns_by_choice(tmp_path: Path) -> None:
         ("a,b\n", "holds no samples below its line of names"),
         ("a,b\n1,2,3\n", "cannot be read as a table"),
         ("", "cannot be read as a table"),
-        ("y,label,a\n1,1,1\n", "holds y and label, and which are the labels is in doubt"),
+        ("y,label,a\n1,1,1\n", "holds y and label, each of which could be the labels"),
         ("y\n1\n", "has no column of numbers besides labels"),
     ],
 )
@@ -85,5 +85,5 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
         ArraySelection(split_column="z"),
         ArraySelection(("in",), {"in": "a,z"}),
     ):
-        with pytest.raises(DataError, match=r"z: .*a\.csv has no such column, but a, b"):
+        with pytest.raises(DataError, match=r"z: .*a\.csv has no such column; it has a, b"):
             open_csv([file], wanted)

@@ -33,7 +33,7 @@ def write(folder: Path, *, ending: str = "", mark: str = "-", labels: bytes | No
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("mark", ["-", "."])
-def test_reads_pictures_and_labels(tmp_path: Path, ending: str, mark: str) -> None:
+def test_reads_images_and_labels(tmp_path: Path, ending: str, mark: str) -> None:
     source = open_idx(write(tmp_path, ending=ending, mark=mark))
     assert source.name == f"train-images{mark}idx3-ubyte{ending}"
     assert (source.rows, source.labelled, source.classes) == (7, True, None)
@@ -107,12 +107,12 @@ def test_labels_of_the_other_compression_are_found_second(tmp_path: Path) -> Non
         (b"", "is not an IDX file: it starts with the bytes –"),
         (b"\x89PNG\r\n", "is not an IDX file: it starts with the bytes 89 50 4e 47"),
         (b"\0\0\x07\x02", "is not an IDX file: it starts with the bytes 00 00 07 02"),
-        (b"\0\0\x08\x03\0\0\0\x01\0\0", "is cut short: its header promises 3 axes and holds 1"),
-        (idx(8, (0, 2), b""), "holds no samples: its header says 0 rows"),
+        (b"\0\0\x08\x03\0\0\0\x01\0\0", "is cut short: its header declares 3 axes and holds 1"),
+        (idx(8, (0, 2), b""), "holds no samples: its header declares 0 rows"),
         (idx(8, (2, 0), b""), r"samples of shape \(0,\), which hold no value"),
         (idx(8, (4,), bytes(4)), "one axis, which is how labels are stored: give the images file"),
-        (idx(8, (4, 2), bytes(7)), "is cut short: it promises 4 rows and holds 3"),
-        (idx(8, (4, 2), bytes(9)), "holds more bytes than the 4 rows that its header promises"),
+        (idx(8, (4, 2), bytes(7)), "is cut short: its header declares 4 rows, and it holds 3"),
+        (idx(8, (4, 2), bytes(9)), "holds more bytes than the 4 rows that its header declares"),
         (idx(8, (1, 2**20, 2**20), b""), "the limit is 1073741824"),
         (b"\x1f\x8b\x08\x00", "cannot be read"),
         (
@@ -177,8 +177,11 @@ def test_bytes_after_the_last_row_of_a_gzip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        (idx(8, (6,), bytes(6)), "has 6 labels and .*images.* has 7 samples: they are not a pair"),
-        (idx(8, (7,), bytes(5)), "promises 7 rows and holds 5"),
+        (
+            idx(8, (6,), bytes(6)),
+            "has 6 labels and .*images.* has 7 samples: they must be equally many",
+        ),
+        (idx(8, (7,), bytes(5)), "declares 7 rows, and it holds 5"),
         (idx(8, (7,), bytes(8)), "more bytes than the 7 rows"),
         (idx(8, (7, 1), bytes(7)), "has 2 axes of uint8; labels are one axis of integers"),
         (idx(13, (7,), bytes(28)), "has 1 axes of float32; labels are one axis of integers"),
@@ -195,7 +198,7 @@ def test_labels_in_a_gzip_that_is_cut_are_refused_at_opening(tmp_path: Path) -> 
     images = write(tmp_path, ending=".gz")
     labels = tmp_path / "train-labels-idx1-ubyte.gz"
     labels.write_bytes(labels.read_bytes()[:-4])
-    with pytest.raises(DataError, match=r"cut short or damaged .*: it promises 7 labels"):
+    with pytest.raises(DataError, match=r"cut short or damaged: it declares 7 labels"):
         open_idx(images)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnatool.data.formats.image_folder import open_image_folder, open_image_table
-from cnatool.data.source import ImageOptions
+from cnatool.data.formats.image_folder import open_image_folder
+from cnatool.data.formats.image_table import open_image_table
+from cnatool.data.selection import ArraySelection, ImageOptions
 from cnatool.errors import DataError
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -21,8 +22,8 @@ RGB = np.arange(36, dtype=np.uint8).reshape(3, 4, 3) * 7
 
 def save(path: Path, pixels: Any = GREY, mode: str | None = None, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    (picture.convert(mode) if mode else picture).save(path, **options)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
     return path
 
 
@@ -43,8 +44,10 @@ def test_classes_files_and_blocks_come_in_order(tmp_path: Path) -> None:
     source = open_image_folder(folder)
     assert source.name == "digits"
     assert source.classes == ("a", "b", "c d")
-    assert "folder empty in" in source.notes
-    assert "holds no picture and is no class" in source.notes
+    assert source.notes == (
+        f"1 file in {folder} without the extension of an image ignored (.txt)",
+        f"folder empty in {folder} without images: no class",
+    )
     assert (source.rows, source.labelled) == (5, True)
     [spec] = source.inputs
     assert (spec.name, spec.dtype, spec.shape, spec.layout) == ("pictures", np.uint8, (3, 4), None)
@@ -110,14 +113,14 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, ending: s
 
 
 @pytest.mark.parametrize(
-    ("picture", "text"),
+    ("image", "text"),
     [
-        (Image.new("RGBA", (4, 3)), "has transparent parts, and what lies behind is not known"),
-        (Image.new("LA", (4, 3)), "has transparent parts, and what lies behind is not known"),
+        (Image.new("RGBA", (4, 3)), "has transparent parts, behind which there is no colour"),
+        (Image.new("LA", (4, 3)), "has transparent parts, behind which there is no colour"),
     ],
 )
-def test_modes_that_lose_are_refused(tmp_path: Path, picture: Image.Image, text: str) -> None:
-    path = save(tmp_path / "a" / "1.png", picture)
+def test_modes_that_lose_are_refused(tmp_path: Path, image: Image.Image, text: str) -> None:
+    path = save(tmp_path / "a" / "1.png", image)
     with pytest.raises(DataError, match=text) as caught:
         open_image_folder(tmp_path)
     assert str(path) in str(caught.value)
@@ -131,7 +134,7 @@ def test_transparent_palette_float_and_lab_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds numbers of 32 bits"):
         open_image_folder(tmp_path / "f")
     save(tmp_path / "l" / "a" / "1.tif", Image.new("LAB", (4, 3)))
-    with pytest.raises(DataError, match="mode LAB, which is not understood"):
+    with pytest.raises(DataError, match="mode LAB, which is not supported"):
         open_image_folder(tmp_path / "l")
 
 
@@ -149,7 +152,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
 def test_16_bit_colour_that_pillow_would_halve_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(png(2, 1, 16, 2, b"\0" + bytes(range(12))))
-    with pytest.raises(DataError, match="16 bits a channel and several channels"):
+    with pytest.raises(DataError, match="several channels of 16 bits"):
         open_image_folder(tmp_path)
     (tmp_path / "a" / "1.png").write_bytes(png(2, 1, 8, 2, b"\0" + bytes(range(6))))
     np.testing.assert_array_equal(read(tmp_path).reshape(-1), range(6))
@@ -163,7 +166,7 @@ def test_16_bit_grey_keeps_its_bits(tmp_path: Path, ending: str) -> None:
     np.testing.assert_array_equal(read(tmp_path), [wide])
     save(tmp_path / "b" / "1.png", GREY)
     with pytest.raises(
-        DataError, match=r"b/1\.png has 8 bits a channel and the first picture 16 \(.*a/1\."
+        DataError, match=r"b/1\.png has 8 bits per channel and the first image 16 \(.*a/1\."
     ):
         open_image_folder(tmp_path)
 
@@ -188,21 +191,17 @@ def test_an_opaque_alpha_channel_is_dropped(tmp_path: Path, mode: str, ending: s
     if (mode, ending) == ("LA", "webp"):
         pytest.skip("WebP has no grey")
     pixels = RGB if mode == "RGBA" else GREY
-    picture = Image.fromarray(pixels).convert(mode)
-    save(
-        tmp_path / "a" / f"1.{ending}", picture, **({"lossless": True} if ending == "webp" else {})
-    )
+    image = Image.fromarray(pixels).convert(mode)
+    save(tmp_path / "a" / f"1.{ending}", image, **({"lossless": True} if ending == "webp" else {}))
     np.testing.assert_array_equal(read(tmp_path), [pixels])
-    picture.putpixel((1, 2), (*picture.getpixel((1, 2))[:-1], 254))
-    save(
-        tmp_path / "a" / f"1.{ending}", picture, **({"lossless": True} if ending == "webp" else {})
-    )
+    image.putpixel((1, 2), (*image.getpixel((1, 2))[:-1], 254))
+    save(tmp_path / "a" / f"1.{ending}", image, **({"lossless": True} if ending == "webp" else {}))
     with pytest.raises(DataError, match="has transparent parts"):
         open_image_folder(tmp_path)
 
 
 @pytest.mark.parametrize("side", [2, 160])
-def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path, side: int) -> None:
+def test_many_images_on_several_threads_keep_their_order(tmp_path: Path, side: int) -> None:
     for number in range(100):
         save(tmp_path / "a" / f"{number:03}.png", np.full((side, side), number, np.uint8))
     blocks = list(open_image_folder(tmp_path).blocks(64))
@@ -216,10 +215,10 @@ def test_many_pictures_on_several_threads_keep_their_order(tmp_path: Path, side:
         list(open_image_folder(tmp_path).blocks(64))
 
 
-def test_several_pictures_in_one_file_are_refused(tmp_path: Path) -> None:
+def test_several_images_in_one_file_are_refused(tmp_path: Path) -> None:
     more = [Image.fromarray(GREY + 1)]
     save(tmp_path / "a" / "1.tif", save_all=True, append_images=more)
-    with pytest.raises(DataError, match="holds several pictures: save each as a file of its own"):
+    with pytest.raises(DataError, match="holds several images: save each as a file of its own"):
         open_image_folder(tmp_path)
 
 
@@ -231,7 +230,7 @@ def test_the_first_of_each_class_is_compared_at_opening(tmp_path: Path) -> None:
     ):
         open_image_folder(tmp_path)
     save(tmp_path / "b" / "1.png", RGB)
-    with pytest.raises(DataError, match=r"b/1.png is .* --colour rgb"):
+    with pytest.raises(DataError, match=r"b/1.png is .* `colour=rgb`"):
         open_image_folder(tmp_path)
 
 
@@ -249,19 +248,19 @@ def test_others_are_compared_as_they_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "tif"])
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
-def test_a_picture_that_is_cut_is_named(tmp_path: Path, ending: str, keep: float) -> None:
+def test_a_image_that_is_cut_is_named(tmp_path: Path, ending: str, keep: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     path = save(tmp_path / "a" / f"1.{ending}", noise)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(DataError, match="is damaged or no picture that is understood") as caught:
+    with pytest.raises(DataError, match="is damaged, or not an image in a known format") as caught:
         open_image_folder(tmp_path)
     assert str(path) in str(caught.value)
 
 
 def test_only_the_named_formats_are_decoded(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", format="GIF")
-    with pytest.raises(DataError, match="no picture that is understood"):
+    with pytest.raises(DataError, match="not an image in a known format"):
         open_image_folder(tmp_path)
 
 
@@ -277,8 +276,8 @@ def test_a_decompression_bomb_is_refused(
     assert "a/1.png" in str(caught.value)
 
 
-def test_a_folder_without_pictures(tmp_path: Path) -> None:
-    text = "holds no pictures in class folders: put each picture .* into a sub-folder"
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    text = "holds no images in class folders: put each image .* into a sub-folder"
     with pytest.raises(DataError, match=text):
         open_image_folder(tmp_path)
     (tmp_path / "a").mkdir()
@@ -287,7 +286,7 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
         open_image_folder(tmp_path)
 
 
-def test_pictures_whose_class_is_in_doubt(tmp_path: Path) -> None:
+def test_images_whose_class_is_in_doubt(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png")
     save(tmp_path / "2.png")
     with pytest.raises(DataError, match=r"2\.png lies outside the class folders"):
@@ -309,7 +308,7 @@ def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
         open_image_folder(folder)
     (folder / "a" / "3.png").unlink()
     (folder / "b").symlink_to(outside.parent)
-    followed = open_image_folder(folder, ImageOptions(follow_links=True))
+    followed = open_image_folder(folder, ArraySelection(images=ImageOptions(follow_links=True)))
     assert followed.classes == ("a", "b")
     with pytest.raises(DataError, match="data/b is a symbolic link that leaves"):
         open_image_folder(folder)
@@ -318,7 +317,7 @@ def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     os.mkfifo(tmp_path / "a" / "1.png")
-    with pytest.raises(DataError, match=r"1\.png is named like a picture and is not a file"):
+    with pytest.raises(DataError, match=r"1\.png is named like an image and is not a file"):
         open_image_folder(tmp_path)
 
 
@@ -336,7 +335,7 @@ def listed(folder: Path, table: str, name: str = "labels.csv") -> Any:
     return open_image_table(folder)
 
 
-def test_pictures_with_a_table_of_labels(tmp_path: Path) -> None:
+def test_images_with_a_table_of_labels(tmp_path: Path) -> None:
     source = listed(tmp_path, "filename,label\nb.png,7\ndeep/c.png,3\na.png,7\n")
     assert (source.rows, source.classes, source.labelled) == (3, None, True)
     [block] = source.blocks(9)
@@ -345,14 +344,14 @@ def test_pictures_with_a_table_of_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(block.inputs[0], [GREY, GREY + 2, GREY + 1])
 
 
-def test_pictures_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
+def test_images_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
     whole = listed(tmp_path / "whole", "filename,label\nb.png,7\n./deep/c.png,3\na.png,7\n")
-    assert whole.notes == ""
+    assert whole.notes == ()
     source = listed(tmp_path / "part", "filename,label\nb.png,7\ndeep/c.png,3\n")
     assert source.rows == 2
     assert source.notes == (
-        f"{tmp_path / 'part' / 'labels.csv'} lists 2 of 3 pictures in its folders; the others are "
-        "left out"
+        f"{tmp_path / 'part' / 'labels.csv'} lists 2 of 3 images in its folders; the others are "
+        "left out",
     )
 
 
@@ -377,7 +376,7 @@ def test_classes_by_name_in_a_table(tmp_path: Path) -> None:
         ("filename,label\n../o.png,1\n", "row 0: '../o.png' is no path of a file inside"),
         ("filename,label\n/etc/passwd,1\n", "no path of a file inside"),
         ("filename,label\nlink.png,1\n", "no path of a file inside"),
-        ("filename,label\n", "lists no pictures"),
+        ("filename,label\n", "lists no images"),
         ("filename,label\nb.png,1,2,3\n", r"as a table \([^)]*Schema'\). Rows need as many cells"),
         ('filename,label\nb.png,"at\x02', "cannot be read as a table"),
         ("f" * 5000 + ",label\nb.png,1\n", "and holds f{60}…, label"),
@@ -393,7 +392,7 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, table: str, text: str) -> N
     if table.startswith(("filename,label\n..", "filename,label\n/")):
         # A path that leads out by itself is none that links may take.
         with pytest.raises(DataError, match=text):
-            open_image_table(tmp_path / "d", ImageOptions(follow_links=True))
+            open_image_table(tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True)))
 
 
 def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
@@ -401,7 +400,12 @@ def test_a_listed_link_may_be_followed(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "o.png")
     (tmp_path / "d" / "labels.csv").write_text("filename,label\nlink.png,1\n")
-    assert open_image_table(tmp_path / "d", ImageOptions(follow_links=True)).rows == 1
+    assert (
+        open_image_table(
+            tmp_path / "d", ArraySelection(images=ImageOptions(follow_links=True))
+        ).rows
+        == 1
+    )
 
 
 @pytest.mark.parametrize("bit", [4, 5, 6, 7])

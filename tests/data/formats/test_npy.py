@@ -139,15 +139,15 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     [
         ({"a": X, "b": X}, "needs an array called x or inputs or .* holds a,"),
         ({}, "and holds nothing"),
-        ({"x": X, "images": X}, "holds x and images, and which is meant is in doubt"),
-        ({"x": X, "y": Y, "labels": Y}, "holds y and labels, and which is meant is in doubt"),
+        ({"x": X, "images": X}, "holds x and images, which could be the same array"),
+        ({"x": X, "y": Y, "labels": Y}, "holds y and labels, which could be the same array"),
         ({"x": X[:0]}, r"holds no samples: its shape is \(0, 2, 3\)"),
         ({"x": np.float32(3)}, r"has shape \(\): the first axis must count the samples"),
         ({"x": X[:, :0]}, "which hold no value"),
-        ({"x": X + 1j}, "has dtype complex64, which is not understood"),
-        ({"x": np.array(["a"])}, "has dtype <U1, which is not understood"),
+        ({"x": X + 1j}, "has dtype complex64, which is not supported"),
+        ({"x": np.array(["a"])}, "has dtype <U1, which is not supported"),
         ({"x": np.array(["2020"], "M8[D]")}, "has dtype datetime64"),
-        ({"x": np.zeros(3, [("a", "f4")])}, "which is not understood"),
+        ({"x": np.zeros(3, [("a", "f4")])}, "which is not supported"),
         ({"x": np.asfortranarray(X)}, r"in Fortran order.*numpy.ascontiguousarray\(x\)"),
         ({"x": X, "y": Y.astype(float)}, r"dtype float64; labels are integers.*astype\('int64'\)"),
         ({"x": X, "y": Y > 1}, "dtype bool; labels are integers"),
@@ -192,7 +192,7 @@ def test_labels_beyond_int64_name_the_row(tmp_path: Path) -> None:
         ),
         (
             npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2)}", bytes(23)),
-            "is cut short: it promises 3 rows and holds 2",
+            "is cut short: its header declares 3 rows, and it holds 2",
         ),
         (
             npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2)}", bytes(25)),
@@ -200,7 +200,7 @@ def test_labels_beyond_int64_name_the_row(tmp_path: Path) -> None:
         ),
         (
             npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (9000000000000, 2)}"),
-            "is cut short: it promises 9000000000000 rows and holds 0",
+            "is cut short: its header declares 9000000000000 rows, and it holds 0",
         ),
         (
             npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 9000000000000)}"),

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from cnatool.data.formats.parquet import open_parquet
-from cnatool.data.source import ArraySelection, ImageOptions, Source
+from cnatool.data.selection import ArraySelection, ImageOptions
+from cnatool.data.source import Source
 from cnatool.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (11, 4, 3, 3), np.uint8)
@@ -23,10 +24,10 @@ def png(pixels: Any) -> bytes:
     return file.getvalue()
 
 
-def hub(path: Path, pictures: Any = RGB, **columns: Any) -> Path:
-    """Write what a dataset hub does: a struct of bytes and path for each picture."""
+def hub(path: Path, images: Any = RGB, **columns: Any) -> Path:
+    """Write what a dataset hub does: a struct of bytes and path for each image."""
     images = [
-        {"bytes": None if p is None else png(p), "path": f"{i}.png"} for i, p in enumerate(pictures)
+        {"bytes": None if p is None else png(p), "path": f"{i}.png"} for i, p in enumerate(images)
     ]
     labels = columns or {"label": np.arange(len(images)) % 3}
     pl.DataFrame({"image": images, **labels}).write_parquet(path, row_group_size=4)
@@ -40,26 +41,26 @@ def joined(source: Source, rows: int = 3) -> tuple[list[str], list[Any], Any]:
     return [i for b in blocks for i in b.ids], arrays, labels
 
 
-def test_pictures_of_a_dataset_hub(tmp_path: Path) -> None:
+def test_images_of_a_dataset_hub(tmp_path: Path) -> None:
     source = open_parquet([hub(tmp_path / "a.parquet")])
     [spec] = source.inputs
     assert (spec.name, spec.shape, spec.dtype, spec.layout) == ("image", (4, 3, 3), "u1", "hwc")
-    ids, [pictures], labels = joined(source)
+    ids, [images], labels = joined(source)
     assert ids == [str(i) for i in range(11)]
-    np.testing.assert_array_equal(pictures, RGB)
+    np.testing.assert_array_equal(images, RGB)
     np.testing.assert_array_equal(labels, np.arange(11) % 3)
     assert labels.dtype == np.int64
 
 
-def test_pictures_as_plain_bytes_and_classes_by_name(tmp_path: Path) -> None:
+def test_images_as_plain_bytes_and_classes_by_name(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {"img": [png(p[..., 0]) for p in RGB], "label": ["dog", "cat", "dog"] * 3 + ["é", "cat"]}
     )
     frame.write_parquet(tmp_path / "a.parquet")
     source = open_parquet([tmp_path / "a.parquet"])
     assert source.classes == ("cat", "dog", "é")
-    _, [pictures], labels = joined(source)
-    np.testing.assert_array_equal(pictures, RGB[..., 0])
+    _, [images], labels = joined(source)
+    np.testing.assert_array_equal(images, RGB[..., 0])
     assert labels.tolist() == [1, 0, 1] * 3 + [2, 0]
 
 
@@ -85,12 +86,12 @@ def test_several_files_are_one_table(tmp_path: Path, rows: int) -> None:
     ]
     source = open_parquet(paths)
     assert (source.rows, source.name) == (11, "t-0.parquet and 2 more")
-    ids, [pictures], labels = joined(source, rows)
+    ids, [images], labels = joined(source, rows)
     assert ids[:6] == [
         f"t-{f}.parquet:{r}" for f, r in ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0))
     ]
     assert source.id_bytes == max(map(len, ids))
-    np.testing.assert_array_equal(pictures, RGB)
+    np.testing.assert_array_equal(images, RGB)
     assert labels.tolist() == [0, 1, 2, 3, 10, 20, 21, 22, 23, 24, 25]
     [block] = source.blocks(100, 5)
     assert block.ids == ids[:5]
@@ -119,7 +120,10 @@ def test_numbers_and_nested_lists(tmp_path: Path) -> None:
         ([[[1, 2], [3, 4]]] * 6 + [[[1, 2], [3]]], "'x', row 6, has 1 values where the .* has 2"),
         ([[[1, 2], [3, 4]]] * 6 + [[[1, 2]]], "'x', row 6, has 1 values where the .* has 2"),
         ([[[1, 2], [3, 4]]] * 5 + [None], "'x', row 5, is missing where the first row has 2"),
-        ([[[1, 2], [3, 4]]] * 5 + [[[1, 2], [3, None]]], "'x', row 5, is missing, or has a value"),
+        (
+            [[[1, 2], [3, 4]]] * 5 + [[[1, 2], [3, None]]],
+            "'x', row 5, is missing, or has a missing value",
+        ),
         ([1, 2, None], "'x', row 2, is missing"),
     ],
 )
@@ -132,20 +136,20 @@ def test_errors_name_the_row(tmp_path: Path, values: list[Any], text: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("picture", "text"),
+    ("image", "text"),
     [
-        (None, "column 'image', row 7, holds no bytes of a picture"),
+        (None, "column 'image', row 7, holds no bytes of an image"),
         (RGB[0, :2], r"row 7, is \(2, 3, 3\) and the first is \(4, 3, 3\)"),
-        (RGB[0, ..., 0], r"row 7, is \(4, 3\) and .* --colour rgb"),
+        (RGB[0, ..., 0], r"row 7, is \(4, 3\) and .* `colour=rgb`"),
     ],
 )
-def test_pictures_that_differ_are_named(tmp_path: Path, picture: Any, text: str) -> None:
-    path = hub(tmp_path / "a.parquet", [*RGB[:7], picture, *RGB[8:]])
+def test_images_that_differ_are_named(tmp_path: Path, image: Any, text: str) -> None:
+    path = hub(tmp_path / "a.parquet", [*RGB[:7], image, *RGB[8:]])
     with pytest.raises(DataError, match=text):
         list(open_parquet([path]).blocks(5))
 
 
-def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
+def test_a_damaged_image_is_named_in_its_file(tmp_path: Path) -> None:
     hub(tmp_path / "a.parquet")
     frame = pl.DataFrame(
         {"image": [{"bytes": png(RGB[0]), "path": ""}, {"bytes": b"x", "path": ""}]}
@@ -153,7 +157,9 @@ def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
     frame = frame.with_columns(label=pl.lit(1, pl.Int64))
     frame.write_parquet(tmp_path / "b.parquet")
     source = open_parquet([tmp_path / "a.parquet", tmp_path / "b.parquet"])
-    with pytest.raises(DataError, match=r"b\.parquet, column 'image', row 1, is damaged or no pic"):
+    with pytest.raises(
+        DataError, match=r"b\.parquet, column 'image', row 1, is damaged, or not an"
+    ):
         list(source.blocks(5))
 
 
@@ -163,12 +169,12 @@ def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
         (
             {"a": [[1]]},
             ArraySelection(),
-            "needs a column of samples called x or .* and holds a: say which",
+            "needs a column of samples called x or .* and holds a: choose one",
         ),
         (
             {"a": [b"1"]},
             ArraySelection(),
-            "needs a column of samples called x or .* and holds a: say which",
+            "needs a column of samples called x or .* and holds a: choose one",
         ),
         (
             {"a": [1], "b": ["?"]},
@@ -183,22 +189,22 @@ def test_a_damaged_picture_is_named_in_its_file(tmp_path: Path) -> None:
         (
             {"a": [1]},
             ArraySelection(("in",), {"in": "a,z"}),
-            "--input z: .* has no such column, but a",
+            "`inputs` z: .* has no such column; it has a",
         ),
         (
             {"a": [1], "y": [1], "class": [1]},
             ArraySelection(),
-            "y and class, .* labels is in doubt",
+            "y and class, .* could be the labels",
         ),
         (
             {"x": [1], "data": [1]},
             ArraySelection(),
-            "holds x and data, and which are the samples is in",
+            "holds x and data, each of which could be a column of samples",
         ),
         (
             {"x": [1], "y": [1], "label": [1]},
             ArraySelection(),
-            "y and label, .* labels is in doubt",
+            "y and label, .* could be a column of labels",
         ),
         (
             {"x": [1], "y": [0.5]},

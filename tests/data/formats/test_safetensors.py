@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnatool.data.formats.safetensors import open_safetensors
-from cnatool.data.source import ArraySelection
+from cnatool.data.selection import ArraySelection
 from cnatool.errors import DataError
 
 X = np.arange(11 * 6, dtype=np.float32).reshape(11, 2, 3)
@@ -67,17 +67,17 @@ def entry(**changes: Any) -> dict[str, Any]:
     ("header", "body", "text"),
     [
         (entry(data_offsets=[0, 5]), bytes(5), "'x' has another size than its shape"),
-        (entry(), bytes(7), r"promises \d+ bytes and it has \d+"),
-        (entry(), bytes(5), "promises"),
+        (entry(), bytes(7), r"declares \d+ bytes and it has \d+"),
+        (entry(), bytes(5), "declares"),
         (entry(data_offsets=[1, 7]), bytes(7), "'x' overlaps another or leaves a gap"),
         (entry(data_offsets=[6, 0]), bytes(6), "leaves a gap"),
         (entry(data_offsets=[-6, 0]), bytes(0), "-6 is no size"),
         (entry(shape=[2, 2**70]), bytes(6), "is no size"),
         (entry(shape=[2**40, 2**40]), bytes(6), "the limit is|another size"),
         (entry(shape=[True, 6]), bytes(6), "True is no size"),
-        (entry(shape=[0, 3], data_offsets=[0, 0]), b"", "there must be one"),
+        (entry(shape=[0, 3], data_offsets=[0, 0]), b"", "there must be at least one"),
         (entry(shape=[], data_offsets=[0, 1]), b"x", "first axis must count the samples"),
-        (entry(dtype="BF16", shape=[3, 1]), bytes(6), "has dtype BF16, which is not understood"),
+        (entry(dtype="BF16", shape=[3, 1]), bytes(6), "has dtype BF16, which is not supported"),
         (entry(shape="ab"), bytes(6), "is no size"),
         (entry() | {"z": entry()["x"]}, bytes(6), "overlaps another"),
         ({"a": entry()["x"]}, bytes(6), "needs an array of samples called x or .* and holds a"),

@@ -18,7 +18,8 @@ from support.stores import forget_checksums, write_store
 
 from cnatool.data.detect import open_source
 from cnatool.data.location import locate
-from cnatool.data.source import SINGLE_INPUT, ArraySelection, Source
+from cnatool.data.selection import SINGLE_INPUT, ArraySelection
+from cnatool.data.source import Source
 from cnatool.errors import DataError, StoreDamagedError
 from cnatool.store.reader import open_store
 
@@ -99,9 +100,9 @@ def test_arrays_that_are_not_there_or_no_samples(form: str, tmp_path: Path) -> N
         ("", SINGLE_INPUT, "has 9 labels and .* has 23 samples: they must be equally many"),
         ("", ArraySelection(labels="f"), "labels are integers|labels have one axis"),
         ("", ArraySelection(labels="zz"), "a?n? ?array of labels called zz and holds"),
-        ("x", ArraySelection(labels="zz"), "--labels zz: .* has no such array; it has .*x"),
+        ("x", ArraySelection(labels="zz"), "`labels=zz`: .* has no such array; it has .*x"),
         ("e", SINGLE_INPUT, "first axis must count the samples"),
-        ("c", SINGLE_INPUT, "has dtype complex64, which is not understood"),
+        ("c", SINGLE_INPUT, "has dtype complex64, which is not supported"),
         ("n", SINGLE_INPUT, "needs an array of samples called x or .* and holds b"),
         ("n/zz", SINGLE_INPUT, "there is no 'zz', but b|cannot be read as Zarr"),
         ("x/zz", SINGLE_INPUT, "there is no 'zz'|cannot be read as Zarr"),
@@ -172,12 +173,12 @@ def test_zarr_that_would_be_unpickled_is_refused(tmp_path: Path) -> None:
             metadata[key] = {"id": codec} if key == "compressor" else [{"id": codec}]
             (path / ".zmetadata").unlink(missing_ok=True)
             file.write_text(json.dumps(metadata))
-            with pytest.raises(DataError, match="which is not decoded|cannot be read as Zarr"):
+            with pytest.raises(DataError, match="which is not supported|cannot be read as Zarr"):
                 opened(path)
     # Zarr itself knows these for objects only; this one it would run over anything.
     metadata = json.loads(file.read_text()) | {"filters": [{"id": "base64"}], "compressor": None}
     file.write_text(json.dumps(metadata))
-    with pytest.raises(DataError, match="is encoded with base64, which is not decoded"):
+    with pytest.raises(DataError, match="is encoded with base64, which is not supported"):
         opened(path)
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from support.files import write_tar
 
 from cnatool.data.formats.webdataset import open_webdataset
-from cnatool.data.source import SINGLE_INPUT, ArraySelection, ImageOptions, Source
+from cnatool.data.selection import SINGLE_INPUT, ArraySelection, ImageOptions
+from cnatool.data.source import Source
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.errors import DataError
 
@@ -54,13 +55,13 @@ def joined(source: Source, rows: int = 4) -> tuple[list[str], Any, list[int]]:
 
 
 @pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tgz", "w:gz")])
-def test_pictures_and_labels(tmp_path: Path, ending: str, mode: str) -> None:
+def test_images_and_labels(tmp_path: Path, ending: str, mode: str) -> None:
     path = write_tar(tmp_path / f"a.{ending}", samples(), mode)
     source = open_webdataset([path], SINGLE_INPUT)
     assert (source.rows, source.inputs[0].layout, source.id_bytes) == (11, "hwc", 5)
-    ids, pictures, labels = joined(source)
+    ids, images, labels = joined(source)
     assert ids == [f"d/{i:03}" for i in range(11)]
-    np.testing.assert_array_equal(pictures, RGB)
+    np.testing.assert_array_equal(images, RGB)
     assert labels == [i % 3 for i in range(11)]
     for name, wanted in (("label", list(range(11))), ("coarse", [-i for i in range(11)])):
         source = open_webdataset([path], ArraySelection(labels=name))
@@ -75,10 +76,10 @@ def test_numbered_archives_are_splits(tmp_path: Path) -> None:
     write_tar(tmp_path / "test-000000.tar.gz", samples(range(9, 11)), "w:gz")
     splits = open_splits(tmp_path, {}, SINGLE_INPUT, ReaderOptions(), print)
     assert {name: source.rows for name, source in splits.items()} == {"train": 9, "test": 2}
-    ids, pictures, _ = joined(splits["train"], 3)
+    ids, images, _ = joined(splits["train"], 3)
     assert ids[3:5] == ["train-000000.tar:d/003", "train-000001.tar:d/004"]
     assert splits["train"].id_bytes == len(ids[0])
-    np.testing.assert_array_equal(pictures, RGB[:9])
+    np.testing.assert_array_equal(images, RGB[:9])
 
 
 def test_arrays_and_several_inputs(tmp_path: Path) -> None:
@@ -95,19 +96,19 @@ def test_arrays_and_several_inputs(tmp_path: Path) -> None:
     assert block.inputs[0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
     np.testing.assert_array_equal(block.inputs[1], RGB[:3])
     assert [spec.name for spec in source.inputs] == ["left", "right"]
-    with pytest.raises(DataError, match=r"needs one picture or \.npy for the input 'x' and has"):
+    with pytest.raises(DataError, match=r"needs one image or \.npy for the input 'x' and has"):
         open_webdataset([path], SINGLE_INPUT)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({21: ("./d/007.png", b"x")}, r"sample d/007\.png is damaged or no picture"),
+        ({21: ("./d/007.png", b"x")}, r"sample d/007\.png is damaged, or not an image"),
         ({21: ("./d/007.png", png(RGB[0, :2]))}, r"sample d/007\.png is \(2, 3, 3\) and the first"),
         ({21: ("./d/007.gif", png(RGB[7]))}, r"sample d/007 has no \.png, which the first"),
         ({22: ("./d/007.cls", b"cat")}, r"sample d/007\.cls holds the label 'cat'"),
         ({22: ("./d/007.cls", b"9" * 19)}, "labels are whole numbers of 64 bits"),
-        ({22: ("./d/007.png", b"")}, r"member \./d/007\.png, is there twice"),
+        ({22: ("./d/007.png", b"")}, r"member \./d/007\.png, occurs twice"),
         ({21: ("./d/\x1b[31m.png", b"")}, "has no name of the form KEY.EXTENSION"),
         ({21: ("readme", b"")}, "has no name of the form KEY.EXTENSION"),
     ],
@@ -129,7 +130,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="or one of objects, which are never unpickled"):
             open_webdataset([path], SINGLE_INPUT)
     path = write_tar(tmp_path / "a.tar", [("0.pkl", b"\x80\x04."), ("0.cls", b"1")])
-    with pytest.raises(DataError, match=r"needs one picture or \.npy"):
+    with pytest.raises(DataError, match=r"needs one image or \.npy"):
         open_webdataset([path], SINGLE_INPUT)
 
 
@@ -137,9 +138,9 @@ def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
     path = write_tar(
         tmp_path / "a.tar", [("../../etc/0.png", png(RGB[0])), ("/1.png", png(RGB[1]))]
     )
-    ids, pictures, _ = joined(open_webdataset([path], SINGLE_INPUT))
+    ids, images, _ = joined(open_webdataset([path], SINGLE_INPUT))
     assert ids == ["../../etc/0", "/1"]  # names and no paths: nothing is ever unpacked
-    np.testing.assert_array_equal(pictures, RGB[:2])
+    np.testing.assert_array_equal(images, RGB[:2])
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
         with tarfile.open(path, "w") as archive:
             info = tarfile.TarInfo("0.png")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cnatool.data.formats import csv as tables
 from cnatool.data.formats import wide_csv as wide_text
 from cnatool.data.formats.csv import open_csv
-from cnatool.data.source import ArraySelection, Block, ImageOptions, SampleError
+from cnatool.data.selection import ArraySelection, ImageOptions
+from cnatool.data.source import Block, SampleError
 from cnatool.errors import DataError
 
 CELLS = st.sampled_from(
@@ -134,7 +135,7 @@ def test_what_is_wrong_in_a_wide_table_is_one_short_message(tmp_path: Path) -> N
     path.write_bytes(f"{names}\n".encode() + good.encode().replace(b"1.5", b"\xff", 1))
     with pytest.raises(DataError, match="cannot be read as a table .*UTF-8"):
         open_csv([path])
-    with pytest.raises(DataError, match=r"no such column, but g0, g1, ") as caught:
+    with pytest.raises(DataError, match=r"no such column; it has g0, g1, ") as caught:
         open_csv([path], ArraySelection(labels="kind"))
     assert len(str(caught.value)) < 400 + len(str(path))
 

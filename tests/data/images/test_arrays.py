@@ -1,4 +1,4 @@
-"""Pictures that are resized as they are read, and samples that cannot be read."""
+"""Images that are resized as they are read, and samples that cannot be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from support.files import write_tar
 from cnatool.data.images import decode as decoding
 from cnatool.data.images.arrays import transform_source
 from cnatool.data.images.decode import decode
-from cnatool.data.source import ArraySelection, Block, ImageOptions, InputSpec, SampleError, Source
+from cnatool.data.selection import ArraySelection, ImageOptions
+from cnatool.data.source import Block, InputSpec, SampleError, Source
 from cnatool.data.splits import ReaderOptions, open_splits
 from cnatool.data.wrappers import MOST_SKIPPED, ReadableSamples
 from cnatool.errors import DataError, UsageError
@@ -32,7 +33,7 @@ COUNT = 13
 FORMS = ("folder", "listed", "parquet", "webdataset")
 
 
-def pictures(seed: int = 0) -> list[Image.Image]:
+def images(seed: int = 0) -> list[Image.Image]:
     """Grey and RGB, each of a size of its own."""
     rng = np.random.default_rng(seed)
     made = []
@@ -43,14 +44,14 @@ def pictures(seed: int = 0) -> list[Image.Image]:
     return made
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "png")
+    image.save(file, "png")
     return file.getvalue()
 
 
 def written(form: str, folder: Path, contents: list[bytes]) -> Path:
-    """Write encoded pictures with labels i % 3 in a form; give where they are."""
+    """Write encoded images with labels i % 3 in a form; give where they are."""
     folder.mkdir()
     names = [f"{i:03}.png" for i in range(len(contents))]
     if form == "parquet":
@@ -74,7 +75,7 @@ def written(form: str, folder: Path, contents: list[bytes]) -> Path:
 
 
 def order(form: str) -> list[int]:
-    """Give the numbers of the pictures in the order of a form."""
+    """Give the numbers of the images in the order of a form."""
     return sorted(range(COUNT), key=lambda i: (i % 3, i)) if form == "folder" else [*range(COUNT)]
 
 
@@ -99,23 +100,23 @@ def joined(source: Source, rows: int = 4, limit: int | None = None) -> Block:
     )
 
 
-def literally(picture: Image.Image) -> np.ndarray[Any, Any]:
+def literally(image: Image.Image) -> np.ndarray[Any, Any]:
     """What `SQUARE` asks for, with Pillow alone: torchvision's Resize(12) and CenterCrop."""
-    picture = picture.convert("RGB")
-    w, h = picture.size
+    image = image.convert("RGB")
+    w, h = image.size
     size = (12, int(12 * h / w)) if w <= h else (int(12 * w / h), 12)
-    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    image = image.resize(size, Image.Resampling.BILINEAR)
     left, top = round((size[0] - 8) / 2), round((size[1] - 10) / 2)
-    return np.asarray(picture.crop((left, top, left + 8, top + 10)))
+    return np.asarray(image.crop((left, top, left + 8, top + 10)))
 
 
-def counted(picture: Image.Image) -> np.ndarray[Any, Any]:
-    return np.array([(np.asarray(picture) == level).sum() for level in range(256)])
+def counted(image: Image.Image) -> np.ndarray[Any, Any]:
+    return np.array([(np.asarray(image) == level).sum() for level in range(256)])
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pictures_of_any_size_in_every_form(form: str, tmp_path: Path) -> None:
-    given = pictures()
+def test_images_of_any_size_in_every_form(form: str, tmp_path: Path) -> None:
+    given = images()
     source = opened(written(form, tmp_path / "d", [*map(png, given)]), ImageOptions(SQUARE))
     [spec] = source.inputs
     assert (spec.shape, spec.dtype, spec.levels) == ((257,), np.uint32, True)
@@ -130,8 +131,8 @@ def test_pictures_of_any_size_in_every_form(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pictures_of_one_size_may_be_stored_themselves(form: str, tmp_path: Path) -> None:
-    given = [picture.convert("RGB").resize((20, 16)) for picture in pictures()]
+def test_images_of_one_size_may_be_stored_themselves(form: str, tmp_path: Path) -> None:
+    given = [image.convert("RGB").resize((20, 16)) for image in images()]
     path = written(form, tmp_path / "d", [*map(png, given)])
     block = joined(opened(path, ImageOptions(SQUARE, "values")))
     for row, i in enumerate(order(form)):
@@ -147,16 +148,16 @@ def test_pictures_of_one_size_may_be_stored_themselves(form: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("view", "text"),
     [
-        (ImageOptions(), r"Make them so with --resize"),
-        (ImageOptions(Geometry(resize=12)), r"--crop HEIGHTxWIDTH"),
-        (ImageOptions(Geometry(resize=(9, 9))), r"Make them so with --colour rgb"),
-        (ImageOptions(SQUARE, "values"), r"Or use --keep-inputs levels"),
+        (ImageOptions(), r"Make them so with `resize=\(HEIGHT, WIDTH\)`"),
+        (ImageOptions(Geometry(resize=12)), r"`crop=\(HEIGHT, WIDTH\)`"),
+        (ImageOptions(Geometry(resize=(9, 9))), r"Make them so with `colour=rgb`"),
+        (ImageOptions(SQUARE, "values"), r"Or use `keep_inputs=levels`"),
     ],
 )
-def test_pictures_that_stay_different_are_refused(
+def test_images_that_stay_different_are_refused(
     form: str, view: ImageOptions, text: str, tmp_path: Path
 ) -> None:
-    path = written(form, tmp_path / "d", [*map(png, pictures())])
+    path = written(form, tmp_path / "d", [*map(png, images())])
     # Not even where damaged ones are skipped: these are whole.
     for given in (view, ImageOptions(view.geometry, view.keep_inputs, skip_unreadable=True)):
         with pytest.raises(DataError, match=text):
@@ -166,15 +167,15 @@ def test_pictures_that_stay_different_are_refused(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("damaged", [[0], [3, 7], [12], [0, 1, 2, 3, 4, 5, 6], [4, 5, 6, 7, 8]])
 @pytest.mark.parametrize("rows", [1, 4, 64])
-def test_damaged_pictures_are_left_out(
+def test_damaged_images_are_left_out(
     form: str, damaged: list[int], rows: int, tmp_path: Path
 ) -> None:
-    given = pictures()
+    given = images()
     contents = [*map(png, given)]
     for i in damaged:
         contents[i] = contents[i][:60]
     path = written(form, tmp_path / "d", contents)
-    with pytest.raises(DataError, match="--on-error skip leaves such samples out"):
+    with pytest.raises(DataError, match="`on_error=skip` leaves such samples out"):
         joined(opened(path, ImageOptions(SQUARE)))
     source = opened(path, ImageOptions(SQUARE, skip_unreadable=True))
     assert source.rows == COUNT
@@ -185,12 +186,12 @@ def test_damaged_pictures_are_left_out(
     assert len(block.skipped) == len(damaged)
     for one in block.skipped:
         assert one.id not in block.ids
-        assert "is damaged or no picture that is understood" in one.reason
+        assert "is damaged, or not an image in a known format" in one.reason
         assert "skip" not in one.reason
 
 
 def test_a_limit_counts_damaged_ones(tmp_path: Path) -> None:
-    contents = [*map(png, pictures())]
+    contents = [*map(png, images())]
     contents[1] = b"x"
     source = opened(
         written("parquet", tmp_path / "d", contents), ImageOptions(SQUARE, skip_unreadable=True)
@@ -201,7 +202,7 @@ def test_a_limit_counts_damaged_ones(tmp_path: Path) -> None:
 
 
 def test_a_split_drawn_by_lot_is_not_shifted(tmp_path: Path) -> None:
-    contents = [*map(png, pictures())]
+    contents = [*map(png, images())]
     whole = written("parquet", tmp_path / "a", contents)
     contents[0] = contents[5] = b"x"
     damaged = written("parquet", tmp_path / "b", contents)
@@ -252,7 +253,7 @@ def test_the_first_row_may_be_damaged(first: Any, tmp_path: Path) -> None:
 
 def test_rows_of_a_table_without_a_number_or_a_label(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b,y\n1,2,0\nx,3,1\n4,,2\n5,6,\n7,8,3\n")
-    with pytest.raises(DataError, match=r"column 'a', row 1, is 'x'.*--on-error skip leaves"):
+    with pytest.raises(DataError, match=r"column 'a', row 1, is 'x'.*`on_error=skip` leaves"):
         joined(opened(tmp_path / "a.csv", ImageOptions()))
     block = joined(opened(tmp_path / "a.csv", ImageOptions(skip_unreadable=True)))
     np.testing.assert_array_equal(block.inputs[0], [[1, 2], [7, 8]])
@@ -280,17 +281,17 @@ def test_too_many_are_no_few_damaged_samples() -> None:
 
 @pytest.mark.parametrize("axes", ["hwc", "chw", "hw"])
 def test_arrays_are_resized_as_files_are(axes: str, tmp_path: Path) -> None:
-    given = [picture.convert("RGB").resize((20, 16)) for picture in pictures()]
+    given = [image.convert("RGB").resize((20, 16)) for image in images()]
     if axes == "hw":
-        given = [picture.convert("L") for picture in given]
-    arrays = np.stack([np.asarray(picture) for picture in given])
+        given = [image.convert("L") for image in given]
+    arrays = np.stack([np.asarray(image) for image in given])
     stored = arrays.transpose(0, 3, 1, 2) if axes == "chw" else arrays
     np.savez(tmp_path / "a.npz", x=stored, y=np.arange(COUNT))
     block = joined(opened(tmp_path / "a.npz", ImageOptions(SQUARE)))
     np.testing.assert_array_equal(block.inputs[0], stored)
-    np.testing.assert_array_equal(block.for_model[0], [literally(picture) for picture in given])
+    np.testing.assert_array_equal(block.for_model[0], [literally(image) for image in given])
     block = joined(opened(tmp_path / "a.npz", ImageOptions(SQUARE, "levels")))
-    np.testing.assert_array_equal(block.inputs[0][:, :256], [counted(picture) for picture in given])
+    np.testing.assert_array_equal(block.inputs[0][:, :256], [counted(image) for image in given])
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 1), (1, 7, 5), (7, 5), (7, 5, 3), (3, 7, 5)])
@@ -302,7 +303,7 @@ def test_levels_of_arrays_of_any_axes(shape: tuple[int, ...], tmp_path: Path) ->
     np.testing.assert_array_equal(block.inputs[0][:, :256], expected)
 
 
-def test_not_every_error_is_a_damaged_picture(tmp_path: Path) -> None:
+def test_not_every_error_is_a_damaged_image(tmp_path: Path) -> None:
     def failing(error: Exception) -> Any:
         def opener() -> Any:
             raise error
@@ -319,8 +320,8 @@ def test_not_every_error_is_a_damaged_picture(tmp_path: Path) -> None:
         decode("a.png", failing(OSError(errno.ENOENT, "gone")))
 
 
-def test_pictures_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
-    given = pictures()
+def test_images_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
+    given = images()
     given[3] = Image.new("RGB", (1, 60_000))
     path = written("parquet", tmp_path / "d", [*map(png, given)])
     with pytest.raises(DataError, match=r"row 3: a picture of 60000×1 would be resized"):
@@ -333,12 +334,12 @@ def test_pictures_too_oblong_are_named_and_skipped(tmp_path: Path) -> None:
     assert [one.id for one in block.skipped] == ["3"]
 
 
-def test_large_pictures_are_not_decoded_all_at_once() -> None:
-    room, most, now = decoding._Room(1000), [0], [0]
+def test_large_images_are_not_decoded_all_at_once() -> None:
+    room, most, now = decoding._PixelBudget(1000), [0], [0]
     lock = threading.Lock()
 
     def one(pixels: int) -> None:
-        with room.taken(pixels):
+        with room.reserve(pixels):
             with lock:
                 now[0] += pixels
                 most[0] = max(most[0], now[0])
@@ -356,12 +357,12 @@ def test_large_pictures_are_not_decoded_all_at_once() -> None:
 @pytest.mark.parametrize(
     ("shape", "text"),
     [
-        ((3, 5, 3), "which axis are the channels is in doubt: say --layout"),
-        ((7,), "which are no pictures"),
-        ((4, 5, 6), "which are no pictures"),
+        ((3, 5, 3), "the axis of channels is ambiguous: choose `layout=hwc->chw`"),
+        ((7,), "which are no images"),
+        ((4, 5, 6), "which are no images"),
     ],
 )
-def test_arrays_that_are_no_pictures_or_in_doubt(
+def test_arrays_that_are_no_images_or_in_doubt(
     shape: tuple[int, ...], text: str, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, *shape), np.uint8))
@@ -381,9 +382,9 @@ def test_what_is_said_of_the_axes_counts(tmp_path: Path) -> None:
 
 def test_levels_are_those_of_8_bits(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 5, 6), np.float32))
-    with pytest.raises(DataError, match="--keep-inputs values"):
+    with pytest.raises(DataError, match="`keep_inputs=values`"):
         opened(tmp_path / "a.npy", ImageOptions(keep_inputs="levels"))
-    picture = Image.fromarray(np.zeros((5, 6), np.uint16))
-    path = written("folder", tmp_path / "d", [png(picture)])
-    with pytest.raises(DataError, match=r"000.png has 16 bits a channel"):
+    image = Image.fromarray(np.zeros((5, 6), np.uint16))
+    path = written("folder", tmp_path / "d", [png(image)])
+    with pytest.raises(DataError, match=r"000.png has 16 bits per channel"):
         opened(path, ImageOptions(Geometry(resize=(3, 3))))

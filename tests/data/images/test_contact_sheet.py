@@ -85,7 +85,7 @@ FIRST = np.ascontiguousarray(COLOURED.transpose(0, 3, 1, 2))
     ],
 )
 @pytest.mark.parametrize("options", [{}, NORM, {"scale": -1 / 127.5, "mean": (-1.0,)}])
-def test_pictures_come_back_from_every_layout(
+def test_images_come_back_from_every_layout(
     block: Array, target: tuple[int, ...], layout: str | None, options: dict[str, Any]
 ) -> None:
     batch, made = through(block, target, layout, **options)
@@ -94,8 +94,8 @@ def test_pictures_come_back_from_every_layout(
     if size is not None:
         order = "chw" if layout == "flat-chw->flat-chw" else "hwc"
     canvas = drawn(batch, describe_encoding(made, size=size, order=order))
-    for tile, picture in zip(tiles(canvas, 20, 30, 3, 4), COLOURED, strict=True):
-        np.testing.assert_array_equal(tile, picture)
+    for tile, image in zip(tiles(canvas, 20, 30, 3, 4), COLOURED, strict=True):
+        np.testing.assert_array_equal(tile, image)
 
 
 @pytest.mark.parametrize(
@@ -110,23 +110,23 @@ def test_pictures_come_back_from_every_layout(
         (GREY.reshape(4, -1), (600,), (20, 30)),
     ],
 )
-def test_grey_pictures_come_back(
+def test_grey_images_come_back(
     block: Array, target: tuple[int, ...], size: tuple[int, int] | None
 ) -> None:
     batch, made = through(block, target, None, mean=(0.1307,), std=(0.3081,))
     canvas = drawn(batch, describe_encoding(made, size=size))
-    for tile, picture in zip(tiles(canvas, 20, 30, 3, 4), GREY, strict=True):
-        np.testing.assert_array_equal(tile, np.repeat(picture[..., None], 3, 2))
+    for tile, image in zip(tiles(canvas, 20, 30, 3, 4), GREY, strict=True):
+        np.testing.assert_array_equal(tile, np.repeat(image[..., None], 3, 2))
 
 
 def test_blue_first_is_turned_back() -> None:
     geometry = Geometry(resize=(10, 15), colour="bgr")
-    block = np.stack([transform_array(picture, geometry) for picture in COLOURED])
+    block = np.stack([transform_array(image, geometry) for image in COLOURED])
     batch, made = through(block, (3, 10, 15), None, **NORM)
-    for tile, picture in zip(
+    for tile, image in zip(
         tiles(drawn(batch, describe_encoding(made, "bgr")), 10, 15, 6, 4), COLOURED, strict=True
     ):
-        np.testing.assert_array_equal(tile, transform_array(picture, Geometry(resize=(10, 15))))
+        np.testing.assert_array_equal(tile, transform_array(image, Geometry(resize=(10, 15))))
 
 
 @pytest.mark.parametrize("dtype", ["u2", "f4", "f8", "?"])
@@ -135,10 +135,10 @@ def test_white_depends_on_the_source(dtype: str) -> None:
     block = GREY > 99 if dtype == "?" else (GREY * np.float64(steps[dtype])).astype(dtype)
     batch, made = through(block, (1, 20, 30), None)
     expected = block * 255 if dtype == "?" else GREY
-    for tile, picture in zip(
+    for tile, image in zip(
         tiles(drawn(batch, describe_encoding(made)), 20, 30, 3, 4), expected, strict=True
     ):
-        np.testing.assert_array_equal(tile[..., 1], picture)
+        np.testing.assert_array_equal(tile[..., 1], image)
 
 
 def test_what_lies_beyond_is_cut_off_and_what_is_not_finite_is_seen() -> None:
@@ -157,33 +157,37 @@ def test_any_number_of_any_size(count: int, size: tuple[int, int]) -> None:
     batch = np.random.default_rng(count).integers(0, 256, (count, 3, *size)) / 255
     canvas = drawn(batch, ImageEncoding(*size, 3))
     times = max(1, round(96 / max(size)))
-    for tile, picture in zip(tiles(canvas, *size, times, count), batch, strict=True):
-        np.testing.assert_array_equal(tile, np.round(picture * 255).transpose(1, 2, 0))
+    for tile, image in zip(tiles(canvas, *size, times, count), batch, strict=True):
+        np.testing.assert_array_equal(tile, np.round(image * 255).transpose(1, 2, 0))
 
 
 def test_what_cannot_be_shown() -> None:
     _, flat = through(GREY.reshape(4, -1), (600,), None)
-    with pytest.raises(UsageError, match=r"shape \(600,\) are flat: say their height and width"):
+    with pytest.raises(UsageError, match=r"shape \(600,\) are flat: give their height and width"):
         describe_encoding(flat)
-    with pytest.raises(UsageError, match="are no pictures of 7x11"):
+    with pytest.raises(UsageError, match="are no images of 7x11"):
         describe_encoding(flat, size=(7, 11))
-    with pytest.raises(DataError, match="have 2 channels: only pictures of 1 or 3 can be shown"):
+    with pytest.raises(DataError, match="have 2 channels: only images of 1 or 3 can be shown"):
         describe_encoding(flat, size=(10, 30))
     _, coloured = through(COLOURED.reshape(4, -1), (1800,), None)
-    with pytest.raises(UsageError, match="are flat: say whether their channels come first or last"):
+    with pytest.raises(
+        UsageError, match="are flat: choose whether their channels come first or last"
+    ):
         describe_encoding(coloured, size=(20, 30))
     _, two = through(COLOURED[..., :2], (20, 30, 2), "hwc")
     with pytest.raises(DataError, match=r"shape \(20, 30, 2\) have 2 channels"):
         describe_encoding(two)
     _, deep = through(np.zeros((1, 2, 3, 4, 5), np.uint8), (2, 3, 4, 5), None)
-    with pytest.raises(DataError, match="are no pictures"):
+    with pytest.raises(DataError, match="are no images"):
         describe_encoding(deep)
     with pytest.raises(UsageError, match="there are no samples to show"):
         draw_contact_sheet(np.zeros((0, 3, 4, 5)), ImageEncoding(4, 5, 3))
     many = np.broadcast_to(np.float32(0), (10_000, 3, 100, 100))
-    with pytest.raises(UsageError, match="10000 pictures of 100×100 are too many to show at once"):
+    with pytest.raises(UsageError, match="10000 images of 100×100 are too many to show at once"):
         draw_contact_sheet(many, ImageEncoding(100, 100, 3))
-    with pytest.raises(DataError, match=r"shape \(3, 4, 4\) came where 4×5 pixels of 3 channels"):
+    with pytest.raises(
+        DataError, match=r"shape \(3, 4, 4\), which is not 4×5 pixels of 3 channels"
+    ):
         draw_contact_sheet(np.zeros((1, 3, 4, 4)), ImageEncoding(4, 5, 3))
-    with pytest.raises(DataError, match="came where"):
+    with pytest.raises(DataError, match="which is not"):
         draw_contact_sheet(np.zeros((1, 3, 4, 5)), ImageEncoding(4, 5, 3, mean=(1.0, 2.0)))

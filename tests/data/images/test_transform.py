@@ -22,13 +22,13 @@ from cnatool.errors import DataError, UsageError
 from cnatool.records.choices import Interpolation
 from cnatool.records.image_transform import Geometry
 
-Picture = np.ndarray[Any, Any]
+Pixels = np.ndarray[Any, Any]
 FILTERS = get_args(Interpolation)
 SIDES = st.integers(1, 60)
 SIZES = st.tuples(SIDES, SIDES)
 
 
-def noise(shape: tuple[int, ...], dtype: str = "uint8") -> Picture:
+def noise(shape: tuple[int, ...], dtype: str = "uint8") -> Pixels:
     rng = np.random.default_rng(sum(shape))
     if dtype == "float32":
         return rng.normal(size=shape).astype(dtype)
@@ -44,10 +44,10 @@ def noise(shape: tuple[int, ...], dtype: str = "uint8") -> Picture:
 def test_a_pair_is_met_exactly_by_the_filter_of_pillow(
     interpolation: Interpolation, shape: tuple[int, ...], size: tuple[int, int]
 ) -> None:
-    picture = noise(shape)
-    image = Image.fromarray(picture[..., 0] if shape[-1] == 1 else picture)
-    resized = image.resize(size[::-1], Image.Resampling[interpolation.upper()])
-    out = transform_array(picture, Geometry(resize=size, interpolation=interpolation))
+    image = noise(shape)
+    plane = Image.fromarray(image[..., 0] if shape[-1] == 1 else image)
+    resized = plane.resize(size[::-1], Image.Resampling[interpolation.upper()])
+    out = transform_array(image, Geometry(resize=size, interpolation=interpolation))
     np.testing.assert_array_equal(out, np.asarray(resized).reshape(*size, -1))
     assert out.flags.c_contiguous
 
@@ -74,7 +74,7 @@ def test_contain_makes_it_the_longer_side(size: tuple[int, int], side: int) -> N
 
 
 @given(size=SIZES, pair=SIZES)
-def test_a_pair_is_covered_or_contains_the_picture(
+def test_a_pair_is_covered_or_contains_the_image(
     size: tuple[int, int], pair: tuple[int, int]
 ) -> None:
     sides = [have * want[0] / want[1] for have in size for want in zip(pair, size, strict=True)]
@@ -102,33 +102,33 @@ def test_other_depths_are_resized_as_floats(
     floats = noise((23, 31, 3), "float32")
     # Filters overshoot beside such edges.
     edges = noise((23, 31, 3), "uint16") // 32768 * np.uint16(65535)
-    for picture in (floats, noise((23, 31, 3), "uint16"), edges):
-        out = transform_array(picture, geometry)
-        assert out.dtype == picture.dtype
+    for image in (floats, noise((23, 31, 3), "uint16"), edges):
+        out = transform_array(image, geometry)
+        assert out.dtype == image.dtype
         for channel in range(3):
-            image = Image.fromarray(picture[..., channel].astype(np.float32))
-            expected = np.asarray(image.resize(size[::-1], filter_))
-            if picture is not floats:
+            plane = Image.fromarray(image[..., channel].astype(np.float32))
+            expected = np.asarray(plane.resize(size[::-1], filter_))
+            if image is not floats:
                 expected = np.rint(np.clip(expected, 0, 65535)).astype(np.uint16)
             np.testing.assert_array_equal(out[..., channel], expected)
 
 
 def test_each_of_many_channels_is_resized_by_itself() -> None:
-    picture = noise((9, 14, 5))
-    out = transform_array(picture, Geometry(resize=(6, 7)))
+    image = noise((9, 14, 5))
+    out = transform_array(image, Geometry(resize=(6, 7)))
     for channel in range(5):
-        alone = transform_array(picture[..., channel], Geometry(resize=(6, 7)))
+        alone = transform_array(image[..., channel], Geometry(resize=(6, 7)))
         np.testing.assert_array_equal(out[..., channel], alone[..., 0])
 
 
 # --- cropping -----------------------------------------------------------------------------------
 
 
-def literal_crop(picture: Picture, size: tuple[int, int], down: bool, fill: Any) -> Picture:
-    out = np.zeros((*size, picture.shape[2]), picture.dtype)
+def literal_crop(image: Pixels, size: tuple[int, int], down: bool, fill: Any) -> Pixels:
+    out = np.zeros((*size, image.shape[2]), image.dtype)
     for i, j in np.ndindex(size):
         at = []
-        for place, have, want in zip((i, j), picture.shape, size, strict=False):
+        for place, have, want in zip((i, j), image.shape, size, strict=False):
             if want > have:
                 at.append(place - (want - have) // 2)
             else:
@@ -137,8 +137,8 @@ def literal_crop(picture: Picture, size: tuple[int, int], down: bool, fill: Any)
                 if half % 1 == 0.5 and (down or nearest % 2):
                     nearest -= 1
                 at.append(place + nearest)
-        inside = all(0 <= a < n for a, n in zip(at, picture.shape, strict=False))
-        out[i, j] = picture[at[0], at[1]] if inside else fill
+        inside = all(0 <= a < n for a, n in zip(at, image.shape, strict=False))
+        out[i, j] = image[at[0], at[1]] if inside else fill
     return out
 
 
@@ -155,9 +155,9 @@ def test_the_middle_is_kept_and_what_lacks_is_padded(
     offset: Literal["even", "down"],
     fill: tuple[int, ...],
 ) -> None:
-    picture = noise((*have, 3))
-    out = transform_array(picture, Geometry(crop=want, offset=offset, fill=fill))
-    expected = literal_crop(picture, want, offset == "down", fill or 0)
+    image = noise((*have, 3))
+    out = transform_array(image, Geometry(crop=want, offset=offset, fill=fill))
+    expected = literal_crop(image, want, offset == "down", fill or 0)
     np.testing.assert_array_equal(out, expected)
 
 
@@ -165,16 +165,14 @@ def test_the_middle_is_kept_and_what_lacks_is_padded(
 
 
 def test_colours() -> None:
-    picture = noise((5, 6, 3))
-    grey = transform_array(picture, Geometry(colour="grey"))
-    red, green, blue = np.moveaxis(picture.astype(np.int64), 2, 0)
+    image = noise((5, 6, 3))
+    grey = transform_array(image, Geometry(colour="grey"))
+    red, green, blue = np.moveaxis(image.astype(np.int64), 2, 0)
     # ITU-R 601, in 16-bit fixed point.
     expected = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
     np.testing.assert_array_equal(grey[..., 0], expected)
-    np.testing.assert_array_equal(transform_array(picture, Geometry(colour="rgb")), picture)
-    np.testing.assert_array_equal(
-        transform_array(picture, Geometry(colour="bgr")), picture[..., ::-1]
-    )
+    np.testing.assert_array_equal(transform_array(image, Geometry(colour="rgb")), image)
+    np.testing.assert_array_equal(transform_array(image, Geometry(colour="bgr")), image[..., ::-1])
     for colour in ("rgb", "bgr"):
         out = transform_array(grey, Geometry(colour=colour))
         np.testing.assert_array_equal(out, np.repeat(grey, 3, axis=2))
@@ -183,13 +181,13 @@ def test_colours() -> None:
 
 
 def test_colours_are_turned_before_resizing() -> None:
-    picture = noise((30, 40, 3))
-    image = Image.fromarray(picture).convert("L").resize((11, 12), Image.Resampling.BICUBIC)
+    image = noise((30, 40, 3))
+    grey = Image.fromarray(image).convert("L").resize((11, 12), Image.Resampling.BICUBIC)
     geometry = Geometry(resize=(12, 11), interpolation="bicubic", colour="grey")
-    np.testing.assert_array_equal(transform_array(picture, geometry)[..., 0], np.asarray(image))
+    np.testing.assert_array_equal(transform_array(image, geometry)[..., 0], np.asarray(grey))
     # Turning the order of channels commutes with all that follows.
-    bgr = transform_array(picture, Geometry(resize=9, crop=(12, 8), colour="bgr"))
-    rgb = transform_array(picture, Geometry(resize=9, crop=(12, 8)))
+    bgr = transform_array(image, Geometry(resize=9, crop=(12, 8), colour="bgr"))
+    rgb = transform_array(image, Geometry(resize=9, crop=(12, 8)))
     np.testing.assert_array_equal(bgr, rgb[..., ::-1])
 
 
@@ -212,19 +210,19 @@ GEOMETRIES = st.builds(
 def test_the_shape_is_known_before(
     geometry: Geometry, size: tuple[int, int], channels: tuple[int, ...]
 ) -> None:
-    picture = noise((*size, *channels))
-    before = picture.copy()
+    image = noise((*size, *channels))
+    before = image.copy()
     try:
-        shape = geometry.shape(picture.shape)
+        shape = geometry.shape(image.shape)
     except DataError:
         with pytest.raises(DataError):
-            transform_array(picture, geometry)
+            transform_array(image, geometry)
     else:
-        out = transform_array(picture, geometry)
+        out = transform_array(image, geometry)
         assert out.shape == shape
         assert out.dtype == np.uint8
         assert out.flags.c_contiguous
-    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(image, before)
 
 
 @given(geometry=GEOMETRIES)
@@ -249,13 +247,13 @@ def test_a_record_survives_json(geometry: Geometry) -> None:
             "turned into grey: leave the colours",
         ),
         ((5, 5), "f8", Geometry(resize=3), DataError, "float64 cannot be .*: store them as uint8,"),
-        ((5, 5), "i4", Geometry(crop=(3, 3)), DataError, "pictures of int32 cannot be resized"),
+        ((5, 5), "i4", Geometry(crop=(3, 3)), DataError, "images of int32 cannot be resized"),
         (
             (5, 5, 3),
             "f4",
             Geometry(colour="grey"),
             DataError,
-            "colours of float32 cannot be turned",
+            "colours of float32 cannot be converted",
         ),
         ((5, 5, 3), "u1", Geometry(crop=(9, 9), fill=(1, 2)), UsageError, "fill has 2 values and"),
         ((5, 5, 3), "u1", Geometry(crop=(9, 9), fill=(256,)), UsageError, "fill 256: .* up to 255"),
@@ -309,17 +307,19 @@ def test_options() -> None:
     "text", ["", "x", "0", "3x0", "-3", "224,224", "1e2", "٣", "99999", "1x2x3"]
 )
 def test_options_that_are_not_understood(text: str) -> None:
-    said = "is not understood: give 256, or 224x192 for height x width"
-    with pytest.raises(UsageError, match=f"--resize .*{said}"):
+    said = "is no size: give 256, or 224x192 for height x width"
+    with pytest.raises(UsageError, match=f"`resize` .*{said}"):
         parse_resize(text)
-    with pytest.raises(UsageError, match=f"--crop .*{said}"):
+    with pytest.raises(UsageError, match=f"`crop` .*{said}"):
         parse_crop(text)
 
 
 def test_names_that_are_not_understood() -> None:
-    with pytest.raises(UsageError, match="--interpolation 'cubic': there are nearest, box, biline"):
+    with pytest.raises(
+        UsageError, match="`interpolation` 'cubic': choose from nearest, box, biline"
+    ):
         parse_interpolation("cubic")
-    with pytest.raises(UsageError, match="--colour 'gray': there are as-is, rgb, bgr, grey"):
+    with pytest.raises(UsageError, match="`colour` 'gray': choose from as-is, rgb, bgr, grey"):
         parse_colour("gray")
 
 
@@ -342,15 +342,13 @@ def test_torchvision_makes_the_same_bits(
     grey: bool,
 ) -> None:
     transforms = peer("torchvision.transforms")
-    picture = noise(have if grey else (*have, 3))
+    image = noise(have if grey else (*have, 3))
     mode = transforms.InterpolationMode(interpolation)
     both = transforms.Compose(
         [transforms.Resize(resize, mode), transforms.CenterCrop(crop)],
     )
-    out = transform_array(picture, Geometry(resize=resize, interpolation=interpolation, crop=crop))
-    np.testing.assert_array_equal(
-        out, np.asarray(both(Image.fromarray(picture))).reshape(out.shape)
-    )
+    out = transform_array(image, Geometry(resize=resize, interpolation=interpolation, crop=crop))
+    np.testing.assert_array_equal(out, np.asarray(both(Image.fromarray(image))).reshape(out.shape))
 
 
 @settings(deadline=None, max_examples=100)
@@ -358,7 +356,7 @@ def test_torchvision_makes_the_same_bits(
 def test_torchvision_makes_the_same_longer_side(have: tuple[int, int], side: int) -> None:
     transforms = peer("torchvision.transforms.v2")
     assume(side * min(have) >= max(have))
-    picture = noise((*have, 3))
+    image = noise((*have, 3))
     resize = transforms.Resize(None, max_size=side)
-    out = transform_array(picture, Geometry(resize=side, fit="contain"))
-    np.testing.assert_array_equal(out, np.asarray(resize(Image.fromarray(picture))))
+    out = transform_array(image, Geometry(resize=side, fit="contain"))
+    np.testing.assert_array_equal(out, np.asarray(resize(Image.fromarray(image))))

@@ -95,19 +95,19 @@ def test_nothing_to_do_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("source", "wanted", "options", "error", "text"),
     [
-        ("f4", "i8", {}, DataError, "float32 would be cut off to int64. Store the data as int64"),
-        ("u1", "?", {}, DataError, "uint8 would be cut off to bool"),
-        ("u1", "O", {}, DataError, "an input of object cannot be fed"),
-        ("u1", "i4", {"scale": 2.0}, UsageError, "takes int32, and --scale, --mean and --std are"),
+        ("f4", "i8", {}, DataError, "float32 would be truncated to int64. Store the data as int64"),
+        ("u1", "?", {}, DataError, "uint8 would be truncated to bool"),
+        ("u1", "O", {}, DataError, "an input of object cannot be read"),
+        ("u1", "i4", {"scale": 2.0}, UsageError, "takes int32, and `scale`, `mean` and `std` are"),
         ("u1", "i4", {"mean": (1.0,)}, UsageError, "leave them out"),
-        ("u1", "f4", {"scale": 0.0}, UsageError, "--scale 0 cannot be meant: .* other than 0"),
-        ("u1", "f4", {"scale": 1e-320}, UsageError, "--scale .* cannot be meant"),
-        ("u1", "f4", {"scale": float("nan")}, UsageError, "--scale nan cannot be meant"),
-        ("u1", "f4", {"mean": (float("inf"),)}, UsageError, "--mean inf cannot be meant"),
-        ("u1", "f4", {"std": (1.0, 0.0)}, UsageError, "--std 1 0 cannot be meant: .*other than 0"),
-        ("u1", "f4", {"std": (float("nan"),)}, UsageError, "--std nan cannot be meant"),
-        ("u1", "f4", {"layout": "cwh"}, UsageError, "--layout 'cwh' is not understood: give TARG"),
-        ("u1", "f4", {"layout": "chw->"}, UsageError, "--layout 'chw->' is not understood"),
+        ("u1", "f4", {"scale": 0.0}, UsageError, "`scale` 0: .* other than 0"),
+        ("u1", "f4", {"scale": 1e-320}, UsageError, "`scale` .*: give finite"),
+        ("u1", "f4", {"scale": float("nan")}, UsageError, "`scale` nan: give finite"),
+        ("u1", "f4", {"mean": (float("inf"),)}, UsageError, "`mean` inf: give finite"),
+        ("u1", "f4", {"std": (1.0, 0.0)}, UsageError, "`std` 1 0: .*other than 0"),
+        ("u1", "f4", {"std": (float("nan"),)}, UsageError, "`std` nan: give finite"),
+        ("u1", "f4", {"layout": "cwh"}, UsageError, "`layout` 'cwh' is not a layout: give TARG"),
+        ("u1", "f4", {"layout": "chw->"}, UsageError, "`layout` 'chw->' is not a layout"),
     ],
 )
 def test_what_cannot_be_meant(
@@ -126,9 +126,11 @@ def test_values_that_do_not_fit_the_float() -> None:
 
 def test_a_block_that_was_not_planned_for() -> None:
     made, _ = plan_preprocessing(spec((28, 28)), model((784,)), PreprocessOptions())
-    with pytest.raises(DataError, match=r"shape \(28, 27\) and dtype uint8 came where \(28, 28\)"):
+    with pytest.raises(
+        DataError, match=r"shape \(28, 27\) and dtype uint8 do not match \(28, 28\)"
+    ):
         apply_preprocessing(np.zeros((1, 28, 27), np.uint8), made)
-    with pytest.raises(DataError, match="dtype float32 came where"):
+    with pytest.raises(DataError, match="dtype float32 do not match"):
         apply_preprocessing(np.zeros((1, 28, 28), np.float32), made)
     assert apply_preprocessing(np.zeros((0, 28, 28), np.uint8), made).shape == (0, 784)
 
@@ -187,18 +189,30 @@ def test_one_value_a_feature() -> None:
 @pytest.mark.parametrize(
     ("shape", "target", "mean", "std", "text"),
     [
-        ((6, 7, 3), (3, 6, 7), (1.0, 1.0), (), "--mean has 2 and --std 0 values, .* has 3 channel"),
+        ((6, 7, 3), (3, 6, 7), (1.0, 1.0), (), "`mean` has 2 and `std` 0 values, .* has 3 channel"),
         (
             (6, 7, 3),
             (3, 6, 7),
             (1.0, 1.0, 1.0),
             (1.0, 1.0),
-            "--mean has 3 and --std 2 values: give",
+            "`mean` has 3 and `std` 2 values: give",
         ),
-        ((28, 28), (784,), (), (1.0, 1.0), "--std 2 values, and a sample of images has 1 channels"),
+        ((28, 28), (784,), (), (1.0, 1.0), "`std` 2 values, and a sample of images has 1 channels"),
         ((28, 28), (1, 28, 28), (1.0, 1.0, 1.0), (), "has 1 channels"),
-        ((126,), (126,), (1.0, 1.0, 1.0), (), "say --layout flat-chw->flat-chw or flat-hwc->flat-"),
-        ((9, 9, 9), (9, 9, 9), (1.0,) * 9, (), "is in doubt: say --layout chw->chw or hwc->hwc"),
+        (
+            (126,),
+            (126,),
+            (1.0, 1.0, 1.0),
+            (),
+            "choose `layout=flat-chw->flat-chw` or `layout=flat-hwc->flat-",
+        ),
+        (
+            (9, 9, 9),
+            (9, 9, 9),
+            (1.0,) * 9,
+            (),
+            "is ambiguous: choose `layout=chw->chw` or `layout=hwc->hwc`",
+        ),
     ],
 )
 def test_wrong_counts(

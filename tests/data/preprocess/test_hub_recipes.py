@@ -137,10 +137,10 @@ def read(folder: Path, fields: dict[str, Any]) -> Recipe:
     return read_recipe(path)
 
 
-def prepared(picture: np.ndarray[Any, Any], recipe: Recipe) -> np.ndarray[Any, Any]:
+def prepared(image: np.ndarray[Any, Any], recipe: Recipe) -> np.ndarray[Any, Any]:
     """What a model of channels first receives."""
     geometry = recipe.geometry()
-    made = picture if geometry is None else transform_array(picture, geometry)
+    made = image if geometry is None else transform_array(image, geometry)
     spec = InputSpec("images", made.dtype, made.shape, "hwc")
     target = ModelInput("x", np.dtype("f4"), ("n", made.shape[2], *made.shape[:2]))
     return apply_preprocessing(made[None], plan_preprocessing(spec, target, recipe.options())[0])[0]
@@ -180,7 +180,7 @@ def test_what_is_not_asked_for(tmp_path: Path) -> None:
     size = {"height": 8, "width": 9, "shortest_edge": None, "longest_edge": None}
     recipe = read(tmp_path, {**MODELS["swin-tiny"], "size": size, "crop_size": None})
     assert recipe.geometry() == Geometry(resize=(8, 9), interpolation="bicubic")
-    # A file of a whole processor holds that of its pictures.
+    # A file of a whole processor holds that of its images.
     nested = {"image_processor": vit, "processor_class": "CLIPProcessor"}
     assert read(tmp_path, nested).options() == PreprocessOptions(1 / 255)
 
@@ -190,39 +190,42 @@ def test_what_is_not_asked_for(tmp_path: Path) -> None:
     [
         (
             {"image_processor_type": "DonutImageProcessor"},
-            "processor Donut is not understood; ther",
+            "processor Donut is not supported; choos",
         ),
-        ({"image_processor_type": "x\x1b[1m"}, r"processor 'x\\x1b\[1m' is not understood"),
-        ({"image_processor_type": 3}, "processor 3 is not understood"),
-        ({"do_pad": True}, "do_pad is not understood here, and asks for something: take it away"),
-        ({"do_thumbnail": True}, "do_thumbnail is not understood here"),
-        ({"size_divisor": 32}, "size_divisor is not understood here"),
-        ({"patch_size": 14}, "patch_size is not understood here"),
-        ({"include_top": True}, "include_top is not understood here"),
-        ({"auto_map": {"AutoImageProcessor": "x.y"}}, "auto_map is not understood here"),
+        ({"image_processor_type": "x\x1b[1m"}, r"processor 'x\\x1b\[1m' is not supported"),
+        ({"image_processor_type": 3}, "processor 3 is not supported"),
+        ({"do_pad": True}, "do_pad is not supported: remove it"),
+        ({"do_thumbnail": True}, "do_thumbnail is not supported"),
+        ({"size_divisor": 32}, "size_divisor is not supported"),
+        ({"patch_size": 14}, "patch_size is not supported"),
+        ({"include_top": True}, "include_top is not supported"),
+        ({"auto_map": {"AutoImageProcessor": "x.y"}}, "auto_map is not supported"),
         ({"size": None}, "size must be in pixels, as a number or with height and width"),
-        ({"size": {"longest_edge": 512}}, "size with longest_edge cannot be done here"),
-        ({"size": {"shortest_edge": 5, "longest_edge": 9}}, "size with .* and .* cannot be done"),
+        ({"size": {"longest_edge": 512}}, "size with longest_edge is not supported"),
+        ({"size": {"shortest_edge": 5, "longest_edge": 9}}, "size with .* and .* is not supported"),
         ({"size": {"height": 5}}, "size must be in pixels"),
         ({"size": {"height": 5, "width": "x"}}, "size must be in pixels"),
         ({"size": -1}, "size must be in pixels"),
         ({"size": True}, "size must be in pixels"),
-        ({"resample": 6}, "resample must be there, as Pillow's number of a filter from 0 to 5"),
-        ({"resample": "bicubic"}, "resample must be there"),
-        ({"do_resize": "yes"}, "do_resize must be there, and be true or false"),
+        ({"resample": 6}, "resample is required: Pillow's number of a filter from 0 to 5"),
+        ({"resample": "bicubic"}, "resample is required"),
+        ({"do_resize": "yes"}, "do_resize is required, and must be true or false"),
         ({"do_center_crop": True}, "crop_size must be in pixels"),
-        ({"image_mean": None}, "image_mean must be there, as a number, or numbers, one a"),
-        ({"image_std": None}, "image_std must be there, as a number, or numbers, one a"),
-        ({"image_mean": "0.5"}, "image_mean must be a number, or numbers, one a channel"),
-        ({"image_std": [0.5, 0, 0.5]}, "std 0.5 0 0.5 cannot be meant"),
+        ({"image_mean": None}, "image_mean is required: a number, or numbers, one p"),
+        ({"image_std": None}, "image_std is required: a number, or numbers, one p"),
+        ({"image_mean": "0.5"}, "image_mean must be a number, or numbers, one per channel"),
+        ({"image_std": [0.5, 0, 0.5]}, "std 0.5 0 0.5: give"),
         ({"image_std": [0.5, 0.5]}, "mean has 3 and std 2 values"),
         ({"rescale_factor": "1/255"}, "rescale_factor must be a number"),
         ({"rescale_factor": [0.5, 0.5]}, "rescale_factor must be a number"),
         ({"size": {"height": None, "width": None}}, "size must be in pixels"),
-        ({"image_processor_type": "BeitImageProcessor"}, "do_center_crop must be there, and be tr"),
+        (
+            {"image_processor_type": "BeitImageProcessor"},
+            "do_center_crop is required, and must be tr",
+        ),
         (
             {"image_processor_type": "EfficientNetImageProcessor", "resample": None},
-            "do_center_crop must be there",
+            "do_center_crop is required",
         ),
         (
             {"image_processor_type": "ConvNextImageProcessor"},
@@ -230,11 +233,11 @@ def test_what_is_not_asked_for(tmp_path: Path) -> None:
         ),
         (
             {"image_processor_type": "ConvNextImageProcessor", "size": 224, "crop_pct": 0},
-            "crop_pct 0 must be the share that is kept",
+            "crop_pct 0 must be the share of the image that is kept",
         ),
         (
             {"image_processor_type": "ConvNextImageProcessor", "size": 224, **CROPPED},
-            "do_center_crop cannot be done beside crop_pct",
+            "do_center_crop is not supported with crop_pct",
         ),
     ],
 )
@@ -251,10 +254,13 @@ def test_without_a_class_all_must_be_said(tmp_path: Path) -> None:
         del said[name]
     recipe = read(tmp_path, said)
     assert recipe.geometry() == Geometry(resize=(9, 8), interpolation="lanczos")
-    for field, text in (("resample", "resample must"), ("do_center_crop", "do_center_crop must")):
+    for field, text in (
+        ("resample", "resample is required"),
+        ("do_center_crop", "do_center_crop is required"),
+    ):
         with pytest.raises(UsageError, match=text):
             read(tmp_path, {name: at for name, at in said.items() if name != field})
-    with pytest.raises(UsageError, match="default_to_square must be there"):
+    with pytest.raises(UsageError, match="default_to_square is required"):
         read(tmp_path, {**said, "size": 9})
 
 
@@ -268,9 +274,9 @@ def test_transformers_makes_the_same(tmp_path: Path, name: str, size: tuple[int,
     if not hasattr(transformers, base + "Pil"):
         pytest.skip(f"this transformers has no {base}Pil, which goes by Pillow")
     processor = getattr(transformers, base + "Pil")(**fields)
-    picture = noise(*size)
-    [expected] = processor(Image.fromarray(picture), return_tensors="np")["pixel_values"]
-    out = prepared(picture, read(tmp_path, MODELS[name]))
+    image = noise(*size)
+    [expected] = processor(Image.fromarray(image), return_tensors="np")["pixel_values"]
+    out = prepared(image, read(tmp_path, MODELS[name]))
     # It scales in double precision and rounds, where we divide; the pixels are the same.
     np.testing.assert_allclose(out, expected, rtol=0, atol=3e-6)
 
@@ -354,14 +360,14 @@ def test_timm_grey(tmp_path: Path) -> None:
         ({"input_size": [4, 224, 224]}, "input_size must be 1 or 3 channels"),
         ({"input_size": [3, 224, 1e3]}, "input_size must be"),
         ({"input_size": [3, 0, 224]}, "input_size must be"),
-        ({"crop_pct": -1}, "crop_pct -1: give the share that is kept"),
+        ({"crop_pct": -1}, "crop_pct -1: give the share of the image that is kept"),
         ({"crop_pct": "x"}, "crop_pct x: give the share"),
         ({"crop_pct": 1e-9}, "crop_pct 1e-09: give the share"),
-        ({"interpolation": "random"}, "interpolation random is not understood"),
-        ({"crop_mode": "rrc"}, "crop_mode rrc: there are center, squash, border"),
+        ({"interpolation": "random"}, "interpolation random is not supported"),
+        ({"crop_mode": "rrc"}, "crop_mode rrc: choose from center, squash, border"),
         ({"mean": "x"}, "mean: expected float"),
         ({"mean": [9, 9, 9], "crop_mode": "border"}, "crop_mode border pads with mean, whose valu"),
-        ({"std": [0, 0, 0]}, "cannot be meant"),
+        ({"std": [0, 0, 0]}, "other than 0"),
     ],
 )
 def test_what_timm_cannot_mean(tmp_path: Path, changed: dict[str, Any], text: str) -> None:
@@ -383,7 +389,7 @@ def test_timm_makes_the_same(tmp_path: Path, name: str, size: tuple[int, int]) -
     timm = peer("timm.data")
     assume(min(size) * 4 > max(size))
     config = timm.resolve_data_config({}, pretrained_cfg=TIMM[name])
-    picture = noise(*size)
-    expected = timm.create_transform(**config)(Image.fromarray(picture)).numpy()
-    out = prepared(picture, read(tmp_path, TIMM[name]))
+    image = noise(*size)
+    expected = timm.create_transform(**config)(Image.fromarray(image)).numpy()
+    out = prepared(image, read(tmp_path, TIMM[name]))
     np.testing.assert_array_equal(out, expected)

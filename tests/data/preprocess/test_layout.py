@@ -94,12 +94,12 @@ def test_what_is_certain(
 def test_what_is_in_doubt_names_the_ways_out(
     shape: Shape, known: str | None, target: Target, ways: list[str]
 ) -> None:
-    with pytest.raises(DataError, match="the order of its elements is in doubt") as caught:
+    with pytest.raises(DataError, match="the order of its elements is ambiguous") as caught:
         plan_preprocessing(spec(shape, layout=known), model(target), PreprocessOptions())
     said = str(caught.value)
     assert str(shape) in said
-    assert sorted(said.split("Say ")[1].rstrip(".").split(" or ")) == [
-        f"--layout {way}" for way in ways
+    assert sorted(said.split("Choose ")[1].rstrip(".").split(" or ")) == [
+        f"`layout={way}`" for way in ways
     ]
     results = set()
     for way in ways:
@@ -125,16 +125,16 @@ def test_what_is_in_doubt_names_the_ways_out(
     ],
 )
 def test_what_does_not_fit(shape: Shape, target: Target) -> None:
-    with pytest.raises(DataError, match=r"no arrangement makes one of the other\. ") as caught:
+    with pytest.raises(DataError, match=r"no layout converts one to the other\. ") as caught:
         plan_preprocessing(spec(shape), model(target), PreprocessOptions())
     assert str(shape) in str(caught.value)
     assert str(target).replace("None", "?") in str(caught.value)
 
 
 def test_doubt_that_no_layout_settles() -> None:
-    with pytest.raises(DataError, match=r"order of its axes is in doubt\. Export"):
+    with pytest.raises(DataError, match=r"order of its axes is ambiguous\. Export"):
         plan_preprocessing(spec((5,)), model((None, None)), PreprocessOptions())
-    with pytest.raises(DataError, match="order of its axes is in doubt"):
+    with pytest.raises(DataError, match="order of its axes is ambiguous"):
         plan_preprocessing(spec((784,)), model((None, None, 1)), PreprocessOptions())
 
 
@@ -167,12 +167,12 @@ def test_layout_settles(shape: Shape, target: Target, asked: str, layout: str) -
     ],
 )
 def test_layout_that_does_not_lead_there(shape: Shape, target: Target, asked: str) -> None:
-    with pytest.raises(UsageError, match=f"--layout {asked} does not lead from one to the other"):
+    with pytest.raises(UsageError, match=f"`layout={asked}` does not convert one to the other"):
         plan_preprocessing(spec(shape), model(target), PreprocessOptions(layout=asked))
 
 
 def test_a_target_alone_can_leave_doubt() -> None:
-    with pytest.raises(DataError, match="--layout flat-chw->chw or --layout flat-hwc->chw"):
+    with pytest.raises(DataError, match="`layout=flat-chw->chw` or `layout=flat-hwc->chw`"):
         plan_preprocessing(spec((3072,)), model((3, 32, 32)), PreprocessOptions(layout="chw"))
 
 

@@ -1,55 +1,60 @@
-"""Rows of one dtype and shape, streamed out of any file that can be read from front to back.
+"""Rows of one dtype and shape, streamed from any file that can be read from front to back.
 
-IDX, ``.npy`` and members of ``.npz``, compressed or not, are all a header and then the rows. What
-differs is found at opening and kept in a `RowArray`; reading is the same and is written here once.
+IDX, ``.npy`` and members of ``.npz``, compressed or not, are a header and then the rows. What
+differs is found when they are opened and kept in `StreamedRows`; reading is the same for all.
 """
 
 from __future__ import annotations
 
+import gzip
+import math
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
 
-from cnatool._util.text import one_line, printable
+from cnatool.data.read_errors import read_error
+from cnatool.data.source import COPY_ADVICE
 from cnatool.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
 Opener = Callable[[], AbstractContextManager[BufferedIOBase]]
 
-# What reading raises where a file, or the compressed stream in it, is cut short or damaged.
+# What reading raises if a file, or the compressed stream in it, is cut short or damaged.
 # gzip.BadGzipFile is an OSError.
 READ_ERRORS = (EOFError, OSError, zlib.error, BadZipFile)
 
 # Decompressors build what they return as one bytes object: a small chunk keeps that off the peak.
 _CHUNK = 1 << 20
+_GZIP_SIGNATURE = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedRows:
-    """Where rows lie and what they are.
+    """Rows that follow each other in a file.
 
     Attributes
     ----------
     where : str
         File, and array in it, for messages.
     dtype : numpy.dtype
-        Element type as stored, in any byte order.
+        As stored, in any byte order.
     rows, shape : int, tuple of int
-        Number of rows and the shape of one.
+        Number of rows, and shape of one.
     offset : int
-        Bytes before the first row in what ``open`` gives.
+        Bytes before the first row.
     open : callable
-        Gives a fresh binary file as a context manager.
+        Opens the binary file, as a context manager.
     """
 
     where: str
@@ -61,11 +66,8 @@ class StreamedRows:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
-        size = self.dtype.itemsize
-        for dim in self.shape:
-            size *= dim
-        return size
+        """Size of a row in bytes."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
     @property
     def end(self) -> int:
@@ -73,21 +75,15 @@ class StreamedRows:
         return self.offset + self.rows * self.row_bytes
 
     def check_size(self, size: int) -> None:
-        """Compare with the bytes that are there.
-
-        Raises
-        ------
-        DataError
-            If rows are missing, or something follows the last one.
-        """
+        """Refuse a file of ``size`` bytes if rows are missing or more follows the last one."""
         if size < self.end:
             whole = max(0, size - self.offset) // self.row_bytes
             raise DataError(
-                f"{self.where} is cut short: it promises {self.rows} rows and holds {whole}. Get a "
-                "whole copy of the file."
+                f"{self.where} is cut short: its header declares {self.rows} rows, and it holds "
+                f"{whole}. {COPY_ADVICE}"
             )
         if size > self.end:
-            raise self._trailing()
+            raise self._trailing_bytes()
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
         """Read consecutive row ranges, the first of which starts at row 0.
@@ -95,12 +91,12 @@ class StreamedRows:
         Yields
         ------
         ndarray
-            A fresh C-contiguous array (stop - start, *shape) in native byte order.
+            A new C-contiguous array (stop - start, *shape) in native byte order.
 
         Raises
         ------
         DataError
-            Naming the first row that is not there, or not as its checksum says.
+            Naming the first row that is missing or does not match its checksum.
         """
         row = 0
         try:
@@ -113,30 +109,39 @@ class StreamedRows:
                     # Reading on past the last row also makes gzip and zip compare checksums:
                     # before the last block is handed out.
                     if stop == self.rows and file.read(1):
-                        raise self._trailing()
-                    yield self._native(block)
+                        raise self._trailing_bytes()
+                    yield self._to_native(block)
         except READ_ERRORS as error:
-            raise DataError(
-                f"{self.where} is cut short or damaged at row {row} of {self.rows} "
-                f"({printable(one_line(error))}). Get a whole copy of the file."
-            ) from error
+            what = f"is cut short or damaged at row {row} of {self.rows}"
+            raise read_error(self.where, error, what=what) from error
 
-    def _native(self, block: NDArray[Any]) -> NDArray[Any]:
+    def _to_native(self, block: NDArray[Any]) -> NDArray[Any]:
         if self.dtype.kind == "b" and block.view(np.uint8).max() > 1:
             raise DataError(f"{self.where} is damaged: it is boolean and holds bytes above 1.")
         if self.dtype.isnative:
             return block
         return block.byteswap(inplace=True).view(self.dtype.newbyteorder("="))
 
-    def _trailing(self) -> DataError:
+    def _trailing_bytes(self) -> DataError:
         return DataError(
-            f"{self.where} holds more bytes than the {self.rows} rows that its header promises. "
+            f"{self.where} holds more bytes than the {self.rows} rows that its header declares. "
             "Get a whole copy of the file, or save it again."
         )
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed by gzip, by its content."""
+    with path.open("rb") as file:
+        return file.read(len(_GZIP_SIGNATURE)) == _GZIP_SIGNATURE
+
+
+def open_maybe_gzip(path: Path) -> BufferedIOBase:
+    """Open a file, decompressing it if it is compressed by gzip."""
+    return cast("BufferedIOBase", gzip.open(path, "rb") if is_gzip(path) else path.open("rb"))
+
+
 def count_bytes(file: BufferedIOBase) -> int:
-    """Read a file to its end in bounded memory and say how many bytes it had."""
+    """Read a file to its end in bounded memory, and count its bytes."""
     size = 0
     while chunk := file.read(_CHUNK):
         size += len(chunk)
@@ -144,11 +149,11 @@ def count_bytes(file: BufferedIOBase) -> int:
 
 
 def _fill(file: BufferedIOBase, view: memoryview) -> Iterator[int]:
-    """Fill ``view``, giving after each chunk how many bytes of it are there."""
+    """Fill ``view``, yielding after each chunk how many bytes of it are filled."""
     done = 0
     while done < len(view):
-        # readinto1, not readinto: a stream that breaks hands over what it has before it raises,
-        # so that the row named is the row that is missing.
+        # readinto1, not readinto: a stream that breaks returns what it has before it raises, so
+        # that the row named is the row that is missing.
         got = file.readinto1(view[done : done + _CHUNK])
         if not got:
             raise EOFError("the file ends early")

@@ -1,0 +1,63 @@
+"""Names of files and folders of samples: which are images, and which are ignored."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Here and not beside the decoder: telling splits from classes needs no Pillow.
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+# Tables of file names and labels, beside images.
+LABEL_TABLES = ("labels.csv", "metadata.csv")
+
+# What operating systems and other programs leave in folders, in lower case.
+_SYSTEM_FILES = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+        "__pycache__",
+        "system volume information",
+        "$recycle.bin",
+        "lost+found",
+        "thumbs.db",
+        "desktop.ini",
+    }
+)
+
+# Names become ids: undecodable bytes (lone surrogates) cannot be written, and control characters
+# should not reach a terminal.
+UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder is hidden, or belongs to the system, by its name."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its extension."""
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def holds_images(folder: str) -> bool:
+    """Whether images lie directly in a folder."""
+    with os.scandir(folder) as entries:
+        return any(is_image(entry.name) and not is_ignored(entry.name) for entry in entries)
+
+
+def describe_files(paths: Sequence[Path]) -> str:
+    """Name one file, or several as ``first.ext and N more``."""
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+
+
+def row_id(paths: Sequence[Path], path: Path, row: object) -> str:
+    """Return the number or key of a row, after the name of its file if there are several."""
+    return str(row) if len(paths) == 1 else f"{path.name}:{row}"

@@ -1,0 +1,242 @@
+"""Samples and labels as arrays that are read in step, in any file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cnatool.data.labels import LABELS_ADVICE, check_class_count, encode_labels
+from cnatool.data.source import Block, InputSpec, SourceDefaults, row_ranges
+from cnatool.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from cnatool.data.labels import LabelEncoding
+
+# Bytes of labels that are read at a time to find the different values.
+_LABEL_BYTES = 1 << 24
+
+
+class RowReader(Protocol):
+    """An array that is read a range of rows at a time."""
+
+    @property
+    def where(self) -> str:
+        """File, and array in it, for messages."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored, in any byte order."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
+        """Read consecutive row ranges, the first of which starts at row 0.
+
+        Yields
+        ------
+        ndarray
+            A new C-contiguous array (stop - start, *shape) in native byte order.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource(SourceDefaults):
+    """A source whose inputs and labels are arrays that are read in step."""
+
+    name: str
+    inputs: tuple[InputSpec, ...]
+    samples: tuple[RowReader, ...]
+    labels: RowReader | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return self.samples[0].rows
+
+    @property
+    def id_bytes(self) -> int:
+        """Length of the largest row number."""
+        return len(str(self.rows - 1))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether blocks carry labels."""
+        return self.labels is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, if labels are texts that name them."""
+        return self.labels.classes if isinstance(self.labels, TextLabels) else None
+
+    def blocks(self, rows: int, limit: int | None = None) -> Iterator[Block]:
+        """Yield blocks of ``rows`` samples in order, ``limit`` samples in all.
+
+        The ids are row numbers.
+        """
+        ranges = list(row_ranges(self.rows, rows, limit))
+        with ExitStack() as files:
+            inputs = [files.enter_context(closing(array.read(ranges))) for array in self.samples]
+            labels = files.enter_context(closing(_read_labels(self.labels, ranges)))
+            for (start, stop), *parts, targets in zip(ranges, *inputs, labels, strict=True):
+                yield Block([str(row) for row in range(start, stop)], tuple(parts), targets)
+
+
+def make_row_source(
+    name: str, samples: Mapping[str, RowReader], labels: RowReader | None
+) -> RowSource:
+    """Make a source of arrays by input name; check that all have equally many rows."""
+    first, *others = samples.values()
+    for array in others:
+        if array.rows != first.rows:
+            raise DataError(
+                f"{array.where} has {array.rows} samples and {first.where} has {first.rows}: they "
+                "must be equally many."
+            )
+    if labels is not None:
+        if labels.dtype.kind in "US" and not labels.shape:
+            labels = encode_texts(labels)
+        check_labels(labels, first)
+    specs = tuple(
+        InputSpec(name, array.dtype.newbyteorder("="), array.shape)
+        for name, array in samples.items()
+    )
+    return RowSource(name, specs, tuple(samples.values()), labels)
+
+
+def check_labels(labels: RowReader, samples: RowReader) -> None:
+    """Refuse an array that cannot be the labels of some samples."""
+    if not labels.shape and labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{labels.where} has dtype {labels.dtype}; labels are integers. Save them as class "
+            "numbers, for example with y.astype('int64')."
+        )
+    if labels.shape:
+        way = "y[:, 0]" if labels.shape == (1,) else "y.argmax(1) if its rows are one-hot"
+        way += ".astype('int64')" if labels.dtype.kind == "f" and labels.shape == (1,) else ""
+        raise DataError(
+            f"{labels.where} has shape {(labels.rows, *labels.shape)}; labels have one axis. Save "
+            f"class numbers, {way}."
+        )
+    if labels.rows != samples.rows:
+        raise DataError(
+            f"{labels.where} has {labels.rows} labels and {samples.where} has {samples.rows} "
+            "samples: they must be equally many."
+        )
+
+
+def _read_labels(
+    labels: RowReader | None, ranges: Iterable[tuple[int, int]]
+) -> Generator[NDArray[np.int64] | None]:
+    if labels is None:
+        yield from (None for _ in ranges)
+        return
+    start = 0
+    with closing(labels.read(ranges)) as blocks:
+        for block in blocks:
+            if block.dtype == np.uint64 and block.max() > np.uint64(np.iinfo(np.int64).max):
+                row = start + int(block.argmax())
+                raise DataError(
+                    f"{labels.where} has the label {block.max()} at row {row}, which does not fit "
+                    "64-bit signed integers: renumber the classes."
+                )
+            yield block.astype(np.int64, copy=False)
+            start += len(block)
+
+
+@dataclass(frozen=True, slots=True)
+class _DerivedColumn:
+    """One value for each row of an array."""
+
+    array: RowReader
+
+    @property
+    def where(self) -> str:
+        """As in the array."""
+        return self.array.where
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As in the array."""
+        return self.array.dtype
+
+    @property
+    def rows(self) -> int:
+        """As in the array."""
+        return self.array.rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One value."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class FirstColumn(_DerivedColumn):
+    """The first value of each row of an array."""
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:
+        """Read consecutive row ranges."""
+        with closing(self.array.read(ranges)) as blocks:
+            for block in blocks:
+                yield np.ascontiguousarray(block[:, 0])
+
+
+@dataclass(frozen=True, slots=True)
+class TextLabels(_DerivedColumn):
+    """The class numbers of an array of one text per row."""
+
+    encoding: LabelEncoding
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of class numbers."""
+        return np.dtype(np.int64)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes; None if the texts are class numbers."""
+        return self.encoding.classes
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[np.int64]]:
+        """Read consecutive row ranges as class numbers."""
+        start = 0
+        with closing(self.array.read(ranges)) as blocks:
+            for block in blocks:
+                numbers = [self.encoding.numbers.get(text) for text in _decode(block)]
+                if None in numbers:
+                    raise DataError(
+                        f"{self.where} row {start + numbers.index(None)}, has no label: correct "
+                        f"the row, or {LABELS_ADVICE}"
+                    )
+                yield np.array(numbers, np.int64)
+                start += len(block)
+
+
+def encode_texts(texts: RowReader) -> TextLabels:
+    """Decide which class each text of an array stands for, in one pass."""
+    values: set[str] = set()
+    step = max(1, _LABEL_BYTES // texts.dtype.itemsize)
+    with closing(texts.read(row_ranges(texts.rows, step, None))) as blocks:
+        for block in blocks:
+            values.update(_decode(np.unique(block)))
+            check_class_count(texts.where, values)
+    return TextLabels(texts, encode_labels(values, texts.where))
+
+
+def _decode(block: NDArray[Any]) -> list[str]:
+    if block.dtype.kind == "S":
+        return [text.decode("utf-8", "replace") for text in block.tolist()]
+    return list(map(str, block.tolist()))

@@ -1,0 +1,22 @@
+"""The wording of errors about files that cannot be read."""
+
+from __future__ import annotations
+
+from cnatool._util.text import one_line, printable
+from cnatool.data.source import COPY_ADVICE
+from cnatool.errors import DataError
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the reason in one printable line: of the system, or of the library that failed."""
+    if isinstance(error, OSError) and error.strerror:
+        error = Exception(error.strerror)
+    # A panic of polars is no Exception.
+    return printable(one_line(error if isinstance(error, Exception) else Exception(error)))
+
+
+def read_error(
+    where: object, error: BaseException, advice: str = COPY_ADVICE, *, what: str = "cannot be read"
+) -> DataError:
+    """Return the error that a file, or an array in it, cannot be read."""
+    return DataError(f"{where} {what} ({describe_error(error)}). {advice}".rstrip())
