@@ -8,145 +8,121 @@
 
 from __future__ import annotations
 
-from cnatool._version import __version__
-from cnatool.errors import (
-    BackendError,
-    CnatoolError,
-    DataError,
-    MetricError,
-    ModelError,
-    NotAStoreError,
-    StoreDamagedError,
-    StoreInUseError,
-    StoreVersionError,
-    StoreWarning,
-    StoreWriteError,
-    UsageError,
-)
-
-# As in `typing`, which takes longer to import than everything here: until the command has begun,
-# Ctrl-C gives a traceback.
+# As in `typing`, which takes longer to import than everything here.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    # For type checkers and editors, the same names as in the table below.
     from typing import Any
 
-    from cnatool._util.observer import Observer
-    from cnatool.comparing.compare import compare
-    from cnatool.comparing.results import Comparison
-    from cnatool.dumping.dump import dump, preflight
-    from cnatool.dumping.preflight import Preflight
-    from cnatool.plotting.plot import plot
-    from cnatool.recording.recording import Layer, Recording, create_store
-    from cnatool.records.weights import Flatness
-    from cnatool.scoring.layer_results import LayerScores
-    from cnatool.scoring.layers import score_layers
-    from cnatool.scoring.results import ScoreResult
-    from cnatool.scoring.score import score, score_samples
-    from cnatool.store.convert import convert
-    from cnatool.store.reader import Split, Store
-    from cnatool.store.reader import open_store as open
-    from cnatool.store.stored_array import StoredArray
-    from cnatool.store.verify import Verification, verify
-    from cnatool.studying.landscape import Landscape, landscape
-    from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
-    from cnatool.studying.study import Study, study
-    from cnatool.studying.trajectory import Trajectory, trajectory
+    from cnatool._util.observer import Observer as Observer
+    from cnatool._version import __version__ as __version__
+    from cnatool.comparing.compare import compare as compare
+    from cnatool.comparing.results import Comparison as Comparison
+    from cnatool.dumping.dump import dump as dump
+    from cnatool.dumping.dump import preflight as preflight
+    from cnatool.dumping.preflight import Preflight as Preflight
+    from cnatool.errors import BackendError as BackendError
+    from cnatool.errors import CnatoolError as CnatoolError
+    from cnatool.errors import DataError as DataError
+    from cnatool.errors import MetricError as MetricError
+    from cnatool.errors import ModelError as ModelError
+    from cnatool.errors import NotAStoreError as NotAStoreError
+    from cnatool.errors import StoreDamagedError as StoreDamagedError
+    from cnatool.errors import StoreInUseError as StoreInUseError
+    from cnatool.errors import StoreVersionError as StoreVersionError
+    from cnatool.errors import StoreWarning as StoreWarning
+    from cnatool.errors import StoreWriteError as StoreWriteError
+    from cnatool.errors import UsageError as UsageError
+    from cnatool.plotting.plot import plot as plot
+    from cnatool.recording.recording import Layer as Layer
+    from cnatool.recording.recording import Recording as Recording
+    from cnatool.recording.recording import create_store as create_store
+    from cnatool.records.weights import Flatness as Flatness
+    from cnatool.scoring.layer_results import LayerScores as LayerScores
+    from cnatool.scoring.layers import score_layers as score_layers
+    from cnatool.scoring.results import ScoreResult as ScoreResult
+    from cnatool.scoring.score import score as score
+    from cnatool.scoring.score import score_samples as score_samples
+    from cnatool.store.convert import convert as convert
+    from cnatool.store.reader import Split as Split
+    from cnatool.store.reader import Store as Store
+    from cnatool.store.reader import open_store as open  # noqa: F401
+    from cnatool.store.stored_array import StoredArray as StoredArray
+    from cnatool.store.verify import Verification as Verification
+    from cnatool.store.verify import verify as verify
+    from cnatool.studying.landscape import Landscape as Landscape
+    from cnatool.studying.landscape import landscape as landscape
+    from cnatool.studying.results import LandscapeResult as LandscapeResult
+    from cnatool.studying.results import StudyResult as StudyResult
+    from cnatool.studying.results import TrajectoryResult as TrajectoryResult
+    from cnatool.studying.study import Study as Study
+    from cnatool.studying.study import study as study
+    from cnatool.studying.trajectory import Trajectory as Trajectory
+    from cnatool.studying.trajectory import trajectory as trajectory
 
-__all__ = [
-    "BackendError",
-    "CnatoolError",
-    "Comparison",
-    "DataError",
-    "Flatness",
-    "Landscape",
-    "LandscapeResult",
-    "Layer",
-    "LayerScores",
-    "MetricError",
-    "ModelError",
-    "NotAStoreError",
-    "Observer",
-    "Preflight",
-    "Recording",
-    "ScoreResult",
-    "Split",
-    "Store",
-    "StoreDamagedError",
-    "StoreInUseError",
-    "StoreVersionError",
-    "StoreWarning",
-    "StoreWriteError",
-    "StoredArray",
-    "Study",
-    "StudyResult",
-    "Trajectory",
-    "TrajectoryResult",
-    "UsageError",
-    "Verification",
-    "__version__",
-    "compare",
-    "convert",
-    "create_store",
-    "dump",
-    "landscape",
-    "open",
-    "plot",
-    "preflight",
-    "score",
-    "score_layers",
-    "score_samples",
-    "study",
-    "trajectory",
-    "verify",
-]
-
-# Scoring must not wait for onnxruntime, nor `cnatool --help` for anything: each name is imported
-# when it is first used.
-_LAZY = {
-    "Comparison": ("cnatool.comparing.results", "Comparison"),
-    "Flatness": ("cnatool.records.weights", "Flatness"),
-    "Landscape": ("cnatool.studying.landscape", "Landscape"),
-    "LandscapeResult": ("cnatool.studying.results", "LandscapeResult"),
-    "Layer": ("cnatool.recording.recording", "Layer"),
-    "LayerScores": ("cnatool.scoring.layer_results", "LayerScores"),
-    "Observer": ("cnatool._util.observer", "Observer"),
-    "Preflight": ("cnatool.dumping.preflight", "Preflight"),
-    "Recording": ("cnatool.recording.recording", "Recording"),
-    "ScoreResult": ("cnatool.scoring.results", "ScoreResult"),
-    "Split": ("cnatool.store.reader", "Split"),
-    "Store": ("cnatool.store.reader", "Store"),
-    "StoredArray": ("cnatool.store.stored_array", "StoredArray"),
-    "Study": ("cnatool.studying.study", "Study"),
-    "StudyResult": ("cnatool.studying.results", "StudyResult"),
-    "Trajectory": ("cnatool.studying.trajectory", "Trajectory"),
-    "TrajectoryResult": ("cnatool.studying.results", "TrajectoryResult"),
-    "Verification": ("cnatool.store.verify", "Verification"),
-    "compare": ("cnatool.comparing.compare", "compare"),
-    "convert": ("cnatool.store.convert", "convert"),
-    "create_store": ("cnatool.recording.recording", "create_store"),
-    "dump": ("cnatool.dumping.dump", "dump"),
-    "landscape": ("cnatool.studying.landscape", "landscape"),
-    "open": ("cnatool.store.reader", "open_store"),
-    "plot": ("cnatool.plotting.plot", "plot"),
-    "preflight": ("cnatool.dumping.dump", "preflight"),
-    "score": ("cnatool.scoring.score", "score"),
-    "score_layers": ("cnatool.scoring.layers", "score_layers"),
-    "score_samples": ("cnatool.scoring.score", "score_samples"),
-    "study": ("cnatool.studying.study", "study"),
-    "trajectory": ("cnatool.studying.trajectory", "trajectory"),
-    "verify": ("cnatool.store.verify", "verify"),
+# The module of each public name, which is imported when the name is first used: scoring does not
+# wait for onnxruntime, and help waits for nothing.
+_MODULES = {
+    "BackendError": "errors",
+    "CnatoolError": "errors",
+    "Comparison": "comparing.results",
+    "DataError": "errors",
+    "Flatness": "records.weights",
+    "Landscape": "studying.landscape",
+    "LandscapeResult": "studying.results",
+    "Layer": "recording.recording",
+    "LayerScores": "scoring.layer_results",
+    "MetricError": "errors",
+    "ModelError": "errors",
+    "NotAStoreError": "errors",
+    "Observer": "_util.observer",
+    "Preflight": "dumping.preflight",
+    "Recording": "recording.recording",
+    "ScoreResult": "scoring.results",
+    "Split": "store.reader",
+    "Store": "store.reader",
+    "StoreDamagedError": "errors",
+    "StoreInUseError": "errors",
+    "StoreVersionError": "errors",
+    "StoreWarning": "errors",
+    "StoreWriteError": "errors",
+    "StoredArray": "store.stored_array",
+    "Study": "studying.study",
+    "StudyResult": "studying.results",
+    "Trajectory": "studying.trajectory",
+    "TrajectoryResult": "studying.results",
+    "UsageError": "errors",
+    "Verification": "store.verify",
+    "__version__": "_version",
+    "compare": "comparing.compare",
+    "convert": "store.convert",
+    "create_store": "recording.recording",
+    "dump": "dumping.dump",
+    "landscape": "studying.landscape",
+    "open": "store.reader",
+    "plot": "plotting.plot",
+    "preflight": "dumping.dump",
+    "score": "scoring.score",
+    "score_layers": "scoring.layers",
+    "score_samples": "scoring.score",
+    "study": "studying.study",
+    "trajectory": "studying.trajectory",
+    "verify": "store.verify",
 }
+# Names that their modules spell otherwise.
+_SPELLED = {"open": "open_store"}
+
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _MODULES:
         raise AttributeError(f"module 'cnatool' has no attribute {name!r}")
     from importlib import import_module
 
-    module, attribute = _LAZY[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(f"cnatool.{_MODULES[name]}"), _SPELLED.get(name, name))
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

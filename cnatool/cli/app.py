@@ -30,7 +30,6 @@ app = typer.Typer(
     name="cnatool",
     cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     # Plain help comes in half the time.
     rich_markup_mode=None,
@@ -60,17 +59,14 @@ def _options(
     """
 
 
-app.command("demo", cls=Command, epilog=EXIT_CODES)(demo.demo)
-app.command("inspect", cls=Command, epilog=EXIT_CODES)(inspect.inspect)
-app.command("dump", cls=Command, epilog=EXIT_CODES)(dump.dump)
-app.add_typer(preprocess.app, name="preprocess")
-app.command("score", cls=Command, epilog=EXIT_CODES)(score.score)
-app.command("layers", cls=Command, epilog=EXIT_CODES)(layers.layers)
-app.command("study", cls=Command, epilog=EXIT_CODES)(study.study)
-app.command("compare", cls=Command, epilog=EXIT_CODES)(compare.compare)
-app.command("plot", cls=Command, epilog=EXIT_CODES)(plot.plot)
-app.command("trajectory", cls=Command, epilog=EXIT_CODES)(trajectory.trajectory)
-app.command("landscape", cls=Command, epilog=EXIT_CODES)(landscape.landscape)
-app.command("convert", cls=Command, epilog=EXIT_CODES)(convert.convert)
-app.command("verify", cls=Command, epilog=EXIT_CODES)(verify.verify)
-app.command("schema", cls=Command, epilog=EXIT_CODES)(schema.schema)
+for panel, functions in {
+    "Stores": (dump.dump, inspect.inspect, convert.convert, verify.verify),
+    "Scores": (score.score, layers.layers, compare.compare),
+    "Many networks": (study.study, trajectory.trajectory, landscape.landscape),
+    "Other commands": (plot.plot, demo.demo, schema.schema),
+}.items():
+    for function in functions:
+        app.command(function.__name__, cls=Command, epilog=EXIT_CODES, rich_help_panel=panel)(
+            function
+        )
+app.add_typer(preprocess.app, name="preprocess", rich_help_panel="Stores")

@@ -1,4 +1,4 @@
-"""What every command says beside its result: notes and progress, on standard error."""
+"""Lines on standard output; notes and progress on standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -24,33 +24,37 @@ from cnatool.cli.parameter_names import with_options
 from cnatool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.progress import Progress, TaskID
 
+    from cnatool._util.documents import Document
     from cnatool.store.reader import Store
+    from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
 
-# The exit code of a check that failed, as in `cnatool verify`.
+# Exit code where stores are left out.
 _INCOMPLETE = 1
-# Seconds between two lines of progress where standard error is no terminal.
+# Seconds between two lines of progress where standard error is not a terminal.
 _LINE_EVERY = 10.0
 # Characters of a split's name beside its bar.
 _LONGEST_NAME = 40
-# Most lines of one list on a terminal, and most parts that each have tables.
+# Most lines of one list on a terminal, and most parts with tables of their own.
 _MOST_LINES = 200
 _MOST_PARTS = 50
-# How to see what is left out on a terminal.
+# How to see what a terminal does not show.
 ALL = "--json prints all, and so does a pipe"
 _Part = TypeVar("_Part")
-# Seconds that a command which is mostly quick says nothing of its progress.
+_Result = TypeVar("_Result", bound="Document")
+_StudyResult = TypeVar("_StudyResult", "StudyResult", "TrajectoryResult", "LandscapeResult")
+# Seconds before a command that is mostly quick shows progress.
 PATIENCE = 3.0
 
 
-def say(text: str) -> None:
-    """Print a line to standard output, with the empty lines that ``text`` has around it.
+def print_line(text: str) -> None:
+    """Print a line to standard output, with the empty lines around it.
 
-    Hidden characters are escaped, line feeds within the text among them.
+    Hidden characters are escaped, line feeds within the text included.
     """
     typer.echo(_lines(text))
 
@@ -62,40 +66,40 @@ def _lines(text: str) -> str:
     return "\n" * before + format_message(inner) + "\n" * after
 
 
-def say_each(lines: Iterable[str]) -> None:
-    """Print lines to standard output; on a terminal, of very many only the first."""
-    for line in shown_of(list(lines), "lines", most=_MOST_LINES):
-        say(line)
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines to standard output; on a terminal only the first of very many."""
+    for line in first_parts(list(lines), "lines", most=_MOST_LINES):
+        print_line(line)
 
 
-def shown_of(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -> Iterator[_Part]:
+def first_parts(parts: Sequence[_Part], what: str, *, most: int = _MOST_PARTS) -> Iterator[_Part]:
     """Yield the parts to print; on a terminal only the first, then print how many are left out."""
     shown = parts[:most] if sys.stdout.isatty() else parts
     yield from shown
     if len(shown) < len(parts):
-        say(f"{len(parts) - len(shown):,} more {what} are not shown: {ALL}")
+        print_line(f"{len(parts) - len(shown):,} more {what} are not shown: {ALL}")
 
 
 def note_next(store: Store) -> None:
-    """Say which command scores a store; without linear operators, every tensor is a layer."""
+    """Print the command that scores a store; without linear operators, all tensors are layers."""
     every = "" if store.layers else " --set layers=all"
     note(f"next: cnatool score {quote_for_shell(store.path)}{every}")
 
 
-def say_notes(notes: Sequence[str]) -> None:
+def print_notes(notes: Sequence[str]) -> None:
     """Print the notes of a result below an empty line."""
     if notes:
-        say("")
+        print_line("")
     for text in notes:
-        say(f"note: {with_options(text)}")
+        print_line(f"note: {with_options(text)}")
 
 
-def say_reasons(heading: str, reasons: Iterable[str]) -> None:
+def print_reasons(heading: str, reasons: Iterable[str]) -> None:
     """Print why something is undefined, a line each below a heading; nothing without reasons."""
     lines = [f"  {with_options(reason)}" for reason in reasons]
     if lines:
-        say(f"\n{heading}:")
-        say_each(lines)
+        print_line(f"\n{heading}:")
+        print_lines(lines)
 
 
 def note(text: str) -> None:
@@ -115,6 +119,42 @@ def note_lines(text: str) -> None:
 def _print_error_line(text: str) -> None:
     with suppress(OSError):
         typer.echo(_lines(text), err=True)
+
+
+@contextmanager
+def note_kept_scores(folder: Path | None) -> Iterator[None]:
+    """Note, if the command is interrupted, that scores are kept in a folder."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"scores so far are in {folder}; the same command goes on from there")
+        raise
+
+
+def print_result(result: _Result, print_tables: Callable[[_Result], None], *, json: bool) -> None:
+    """Print a result as one JSON document or as tables."""
+    if json:
+        print_json(result.to_json())
+    else:
+        print_tables(result)
+
+
+def finish_study(
+    result: _StudyResult,
+    print_tables: Callable[[_StudyResult], None],
+    *,
+    folder: Path | None,
+    json: bool,
+    reused: int = 0,
+) -> None:
+    """Print the result of many stores; end with exit code 1 if some of them were left out."""
+    if reused:
+        note(f"{reused} scores were there already")
+    if folder is not None:
+        note(f"wrote {folder}")
+    print_result(result, print_tables, json=json)
+    exit_incomplete(result.not_scored)
 
 
 def exit_incomplete(left_out: Sequence[object]) -> None:
@@ -165,16 +205,10 @@ def print_path(path: Path) -> None:
     typer.echo(escape(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
-def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:
-    """Read ``KEY=VALUE`` words; ``form`` is what the user knows them as.
-
-    Raises
-    ------
-    UsageError
-        If a word has no ``=``, or a key comes twice.
-    """
+def read_pairs(option: str, pairs: Sequence[str] | None, form: str = "KEY=VALUE") -> dict[str, str]:
+    """Read the ``KEY=VALUE`` words of an option, whose help calls them ``form``."""
     values: dict[str, str] = {}
-    for pair in pairs:
+    for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"{option} {pair}: write it as {form}.")
@@ -185,16 +219,16 @@ def key_values(option: str, pairs: Sequence[str], form: str = "KEY=VALUE") -> di
 
 
 class ConsoleObserver:
-    """Shows a dump's notes and progress: a bar on a terminal, a line now and then elsewhere.
+    """Prints notes and progress: a bar on a terminal, a line every ten seconds elsewhere.
 
     Parameters
     ----------
     quiet : bool
-        Say nothing.
+        Print nothing.
     unit : str
-        What is counted, as the rate names it; no rate where empty.
+        What the rate counts; empty for no rate.
     patience : float
-        Seconds after which progress is shown, of what is then under way.
+        Seconds before progress is shown.
     """
 
     def __init__(
@@ -205,7 +239,7 @@ class ConsoleObserver:
         self._unit = unit
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        # When each split was begun, and with how many rows.
+        # When each split began, and with how many samples.
         self._started: dict[str, tuple[float, int]] = {}
         self._last_line = time.monotonic()
         self.notes: list[str] = []

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from cnatool._util.local_paths import check_downloaded, check_local
-from cnatool.cli.console import key_values
+from cnatool.cli.console import read_pairs
 from cnatool.dumping.options import DumpOptions, choices_of
 from cnatool.errors import UsageError
 
@@ -35,7 +35,7 @@ def read_constants(words: Sequence[str]) -> dict[str, Any]:
     """Read ``INPUT=VALUE`` words: numbers with commas, a number and a shape, or ``FILE.npy``."""
     return {
         name: _value(name, text)
-        for name, text in key_values("--constant", words, "INPUT=VALUE").items()
+        for name, text in read_pairs("--constant", words, "INPUT=VALUE").items()
     }
 
 
@@ -287,7 +287,7 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
 def _read_value(name: str, value: Any) -> Any:
     spelling = _SPELLINGS.get(name, _Spelling())
     if spelling.type is dict:
-        return key_values(str(spelling.flag), value, str(spelling.metavar))
+        return read_pairs(str(spelling.flag), value, str(spelling.metavar))
     return spelling.read(value.value if isinstance(value, StrEnum) else value)
 
 

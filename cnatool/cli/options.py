@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 EXIT_CODES = (
     "Exit codes: 0 success; 1 a check failed (compare, verify), or a store was left out (study, "
@@ -14,6 +18,24 @@ EXIT_CODES = (
     "the runtime failed, memory ran out, or an internal error; 129 the terminal was closed; 130 "
     "interrupted; 141 the reader of the output is gone; 143 terminated."
 )
+
+
+# Panels of the help.
+STORES = "Stores"
+DEFINITIONS = "Definitions"
+OUTPUT = "Output"
+
+
+CONVENTIONS = ("paper", "reference", "legacy")
+
+
+def complete_from(*words: str) -> Callable[[str], list[str]]:
+    """Return what completes the value of an option that takes one of these words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
 
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
@@ -26,33 +48,32 @@ DataArgument = Annotated[
         "test parts of any of these; FILE.h5::NAME means an array inside.",
     ),
 ]
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store.")]
+StoresArgument = Annotated[
+    list[Path], typer.Argument(metavar="STORE", help="Stores, and folders of stores.")
+]
 TestOption = Annotated[
     Path | None,
-    typer.Option(metavar="STORE2", help="The test split's store; STORE is the training split."),
-]
-ConventionOption = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Definitions to use: paper, reference or legacy."),
-]
-SetOption = Annotated[
-    list[str] | None,
     typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Override a field of the convention, as for `cnatool score`. Repeatable.",
+        metavar="STORE2",
+        help="Store of the test split; STORE holds the training split.",
+        rich_help_panel=STORES,
     ),
 ]
 TestFolderOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR2",
-        help="Folder with the stores of the test split, under the same names as STORES.",
+        help="Folder with the stores of the test split, under the same names as STORE.",
+        rich_help_panel=STORES,
     ),
 ]
-ScoresOutputOption = Annotated[
-    str | None,
+InputsOption = Annotated[
+    list[Path] | None,
     typer.Option(
-        "--scores-output", metavar="NAME", help="The model output that holds the class scores."
+        metavar="STORE",
+        help="Store of the raw inputs that a store refers to, if it was moved. Repeatable.",
+        rich_help_panel=STORES,
     ),
 ]
 StrictOption = Annotated[
@@ -61,23 +82,74 @@ StrictOption = Annotated[
         "--strict",
         help="Stop at the first store that cannot be used, with its error and exit code; by "
         "default it is left out, and the exit code is 1.",
+        rich_help_panel=STORES,
     ),
 ]
 OrderOption = Annotated[
     str | None,
     typer.Option(
         metavar="TAG",
-        help="The tag that holds the step as a number; by default the only tag that differs in "
-        "every store of a run, else the order in which the stores are given.",
+        help="Tag that holds the step as a number; by default the only tag that differs in every "
+        "store of a run, else steps follow the order of the stores.",
+        rich_help_panel=STORES,
     ),
 ]
 RunTagOption = Annotated[
-    str | None, typer.Option(metavar="TAG", help="The tag that distinguishes runs.")
+    str | None,
+    typer.Option(metavar="TAG", help="Tag that distinguishes runs.", rich_help_panel=STORES),
 ]
-InputsOption = Annotated[
-    list[Path] | None,
+ConventionOption = Annotated[
+    str,
     typer.Option(
-        metavar="STORE",
-        help="The store with the raw inputs that a store refers to, if it was moved. Repeatable.",
+        metavar="NAME",
+        help="Convention to follow: paper, reference or legacy.",
+        autocompletion=complete_from(*CONVENTIONS),
+        rich_help_panel=DEFINITIONS,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override a field of the convention, as for `cnatool score`. Repeatable.",
+        rich_help_panel=DEFINITIONS,
+    ),
+]
+ScoresOutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scores-output",
+        metavar="NAME",
+        help="Model output that holds the class scores; by default the one that the last layer "
+        "leads to.",
+        rich_help_panel=DEFINITIONS,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead.", rich_help_panel=OUTPUT)
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", help="Print no notes and no progress.", rich_help_panel=OUTPUT),
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        "--folder",
+        metavar="DIR",
+        help="Write all results to this folder, and keep scores there, which a later run reuses.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+SampleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sample",
+        metavar="ID",
+        help="Show the sample with this id as well. Repeatable.",
+        rich_help_panel=OUTPUT,
     ),
 ]

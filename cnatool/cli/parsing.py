@@ -1,4 +1,4 @@
-"""The command-line parser, whose errors quote what the user typed."""
+"""Commands and their group: help in panels, errors that quote what the user typed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,59 @@ from cnatool.cli.parameter_names import run_in
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+# Where a parameter stands in the help that names no panel.
+_OTHER = "Options"
 
 
-class Command(TyperCommand):
+class _Help:
+    """Help of a command or a group: whole summaries, parameters and commands by panels."""
+
+    params: list[Any]
+    options_metavar: str | None
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, the panels of options in their order, and those in none."""
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        other: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                panels["Arguments"].append((_argument_name(parameter), record[1]))
+                continue
+            shown = ", ".join(_shown_spellings(parameter))
+            entry = record[0].replace(", ".join(parameter.opts), shown, 1), record[1]
+            panel = parameter.rich_help_panel
+            (panels.setdefault(panel, []) if isinstance(panel, str) else other).append(entry)
+        _write_panels(formatter, {**panels, _OTHER: other})
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """List the words of the usage line."""
+        arguments = [one for one in self.params if one.param_type_name == "argument"]
+        return [
+            *([self.options_metavar] if self.options_metavar else []),
+            *(
+                _argument_name(one) if one.required else f"[{_argument_name(one)}]"
+                for one in arguments
+            ),
+        ]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """List completions, older spellings of options left out."""
+        hidden = {
+            spelling
+            for parameter in self.params
+            if parameter.param_type_name == "option"
+            for spelling in set(parameter.opts) - {*_shown_spellings(parameter)}
+        }
+        items: list[Any] = super().shell_complete(ctx, incomplete)  # type: ignore[misc]
+        return [item for item in items if item.value not in hidden]
+
+
+class Command(_Help, TyperCommand):
     """A command, in whose options messages of the library are printed."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -25,8 +74,23 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
-class Group(TyperGroup):
-    """The group of all commands; usage errors are escaped as other messages are."""
+class Group(_Help, TyperGroup):
+    """A group of commands; usage errors are escaped as other messages are."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, then the commands by panels, each with its whole summary."""
+        super().format_options(ctx, formatter)
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            panel = command.rich_help_panel
+            rows = panels.setdefault(panel if isinstance(panel, str) else "Commands", [])
+            rows.append((name, " ".join((command.help or "").partition("\n\n")[0].split())))
+        _write_panels(formatter, panels)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """List the words of the usage line."""
+        return [*super().collect_usage_pieces(ctx), self.subcommand_metavar]
 
     def main(
         self,
@@ -48,6 +112,23 @@ class Group(TyperGroup):
             raise
         # A command has no result but its exit code.
         sys.exit(code)
+
+
+def _write_panels(formatter: Any, panels: dict[str, list[tuple[str, str]]]) -> None:
+    for name, rows in panels.items():
+        if rows:
+            with formatter.section(name):
+                formatter.write_dl(rows)
+
+
+def _argument_name(argument: Any) -> str:
+    return f"{argument.metavar or argument.name.upper()}{'...' * (argument.nargs == -1)}"
+
+
+def _shown_spellings(option: Any) -> Iterable[str]:
+    """Return the short spelling and the first long one; further ones are of older versions."""
+    short = [one for one in option.opts if not one.startswith("--")]
+    return [*short, *[one for one in option.opts if one.startswith("--")][:1]]
 
 
 def _fail(error: Exception) -> None:

@@ -158,7 +158,7 @@ def _run() -> None:
     from cnatool.cli.urls import refuse_urls
 
     refuse_urls(sys.argv[1:])
-    app()
+    app(prog_name="cnatool")
 
 
 def _interruptible(received: list[int]) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from cnatool.cli.console import say, say_each, shown_of
+from cnatool.cli.console import first_parts, print_line, print_lines
 from cnatool.cli.tables.table import Column, print_table
 
 _COLUMNS: list[Column] = [
@@ -177,21 +177,21 @@ def test_cells_and_headers_are_literal_and_bounded(
 def test_a_terminal_is_spared_most_lines_of_a_long_list(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    say_each(f"fault {i}" for i in range(20_000))
+    print_lines(f"fault {i}" for i in range(20_000))
     assert _lines(capsys) == [f"fault {i}" for i in range(20_000)]
     _terminal(monkeypatch, 80)
-    say_each(f"fault {i}" for i in range(20_000))
+    print_lines(f"fault {i}" for i in range(20_000))
     *lines, last = _lines(capsys)
     assert lines == [f"fault {i}" for i in range(200)]
     said = "are not shown: --json prints all, and so does a pipe"
     assert last == f"19,800 more lines {said}"
-    assert list(shown_of(range(60), "splits")) == list(range(50))
+    assert list(first_parts(range(60), "splits")) == list(range(50))
     assert _lines(capsys) == [f"10 more splits {said}"]
 
 
 def test_empty_lines_around_a_text_stay_and_names_make_none(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    say("\nsplit a\nnote: all is well\n")
-    say("")
+    print_line("\nsplit a\nnote: all is well\n")
+    print_line("")
     assert capsys.readouterr().out == "\nsplit a\\nnote: all is well\n\n\n"

@@ -18,7 +18,7 @@ from support.command import COMMAND, python, refused, run
 from support.notes import Notes
 
 import cnatool
-from cnatool.cli.commands.demo import _print_correlations, _print_networks
+from cnatool.cli.tables.demo import print_correlations, print_networks
 from cnatool.demo import MEASURES, DemoRow, correlate_measures, run_demo
 from cnatool.metrics.estimate import Cna
 
@@ -162,8 +162,8 @@ def test_what_is_undefined_is_left_out_and_said(
         score = msgspec.structs.replace(broken[place].score, splits=splits)
         broken[place] = DemoRow("sgd", broken[place].epoch, broken[place].store, score)
     found = correlate_measures(broken)
-    _print_networks(broken)
-    _print_correlations(broken, found)
+    print_networks(broken)
+    print_correlations(broken, found)
     printed = capsys.readouterr().out
     (one,) = (one for one in found if one.measure == "CNA test" and one.run == "sgd")
     assert (one.networks, one.pearson.value, one.spearman.value) == (1, None, None)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from support.networks import Builder, saved
 
 import cnatool
-from cnatool.cli.console import key_values
+from cnatool.cli.console import read_pairs
 from cnatool.cli.dump_options import read_constants
 from cnatool.errors import DataError, UsageError
 
@@ -92,7 +92,7 @@ def test_a_number_and_a_shape() -> None:
     assert found["a"].shape == (1, 2, 0, 4)
     assert found["b"].tolist() == [1.5] * 3
     assert found["c"].tolist() == [[True], [True]]
-    assert key_values("--constant", ["a=0:1x2"], "INPUT=VALUE") == {"a": "0:1x2"}
+    assert read_pairs("--constant", ["a=0:1x2"], "INPUT=VALUE") == {"a": "0:1x2"}
     for word in ("a=0:", "a=0:1x", "a=x:1", "a=0:-1", "a=0:1x2:3", "a=:3"):
         with pytest.raises(UsageError, match="a number and a shape as in"):
             read_constants([word])

@@ -9,7 +9,12 @@ import typer
 
 from cnatool.cli.console import ConsoleObserver, note_next, print_path
 from cnatool.cli.dump_options import with_dump_options
-from cnatool.cli.options import InputsOption
+from cnatool.cli.options import (
+    OUTPUT,
+    STORES,
+    InputsOption,
+    QuietOption,
+)
 from cnatool.errors import UsageError
 
 
@@ -22,7 +27,13 @@ def convert(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="STORE2", help="The new store, instead of STORE2."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="STORE2",
+            help="The new store, instead of STORE2.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     *,
     options: dict[str, Any],
@@ -30,15 +41,18 @@ def convert(
     copy_inputs: Annotated[
         bool,
         typer.Option(
-            "--copy-inputs", help="Copy raw inputs that another store holds, and refer to none."
+            "--copy-inputs",
+            help="Copy raw inputs that another store holds, instead of referring to it.",
+            rich_help_panel=STORES,
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing store.")
+        bool,
+        typer.Option("--overwrite", help="Replace an existing store.", rich_help_panel=OUTPUT),
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Copy a store into another format: the same arrays bit for bit, the same attribute.
+    """Copy a store into another format, bit for bit.
 
     Progress goes to standard error; the path of the new store to standard output.
     """
@@ -47,7 +61,7 @@ def convert(
     if (target is None) == (output is None):
         raise UsageError("name the new store once: cnatool convert STORE STORE2.")
     with ConsoleObserver(quiet=quiet) as observer:
-        made = convert_store(
+        converted = convert_store(
             store,
             target or output or Path(),
             **options,
@@ -56,6 +70,6 @@ def convert(
             overwrite=overwrite,
             observer=observer,
         )
-    print_path(made.path)
+    print_path(converted.path)
     if not quiet:
-        note_next(made)
+        note_next(converted)

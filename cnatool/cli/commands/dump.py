@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnatool.cli.console import ConsoleObserver, note_next, print_json, print_path, say
+from cnatool.cli.console import ConsoleObserver, note_next, print_json, print_line, print_path
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import DataArgument, ModelArgument
 from cnatool.cli.parameter_names import with_options
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def dump(
     model: ModelArgument,
     data: DataArgument = None,
+    *,
+    options: dict[str, Any],
     store: Annotated[
         Path | None,
         typer.Option(
@@ -32,8 +34,6 @@ def dump(
             help="The store, in .zarr, .h5 or .hdf5; by default the model's name with .zarr.",
         ),
     ] = None,
-    *,
-    options: dict[str, Any],
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -84,6 +84,6 @@ def _check_fits(estimate: Preflight, *, printed: bool) -> None:
     """Print what a dump would take, unless that is printed already; refuse as the dump would."""
     if not printed:
         for line in estimate.lines():
-            say(with_options(line))
+            print_line(with_options(line))
     if not estimate.fits:
         raise UsageError(estimate.refusal)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cnatool.cli.console import ConsoleObserver, exit_incomplete, key_values, note
+from cnatool.cli.console import ConsoleObserver, exit_incomplete, note, read_pairs
 from cnatool.cli.options import (
+    CONVENTIONS,
+    DEFINITIONS,
     InputsOption,
     ScoresOutputOption,
     SetOption,
     StrictOption,
     TestOption,
+    complete_from,
 )
 from cnatool.errors import UsageError
+
+_FIGURE = "Figure"
+_FIGURES = {
+    "stores": ("depth-profile", "alpha-beta", "area", "error-by-alpha"),
+    "a study": ("trajectory", "bins", "gap", "measures"),
+    "a trajectory": ("trajectory", "error-by-alpha"),
+    "a landscape": ("landscape",),
+}
+_COEFFICIENTS = ("pearson", "spearman", "kendall_a", "kendall_b")
 
 
 def plot(
@@ -30,9 +43,12 @@ def plot(
         str,
         typer.Option(
             metavar="NAME",
-            help="Of stores: depth-profile, alpha-beta, area, error-by-alpha. Of a study: "
-            "trajectory, bins, gap, measures. Of a trajectory: trajectory, error-by-alpha. Of a "
-            "landscape: landscape.",
+            help="; ".join(
+                f"of {kind}: {', '.join(names)}" for kind, names in _FIGURES.items()
+            ).capitalize()
+            + ".",
+            autocompletion=complete_from(*dict.fromkeys(chain(*_FIGURES.values()))),
+            rich_help_panel=_FIGURE,
         ),
     ],
     path: Annotated[
@@ -44,58 +60,88 @@ def plot(
             metavar="FILE.png|svg|pdf|html|json",
             help="The picture, in the format of its ending; .html is a page that needs no network, "
             ".json the Vega-Lite specification.",
+            rich_help_panel=_FIGURE,
         ),
     ],
-    test: TestOption = None,
-    convention: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose definitions to follow: paper, reference or legacy; by default paper."
-        ),
-    ] = None,
-    overrides: SetOption = None,
-    output: ScoresOutputOption = None,
-    inputs: InputsOption = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Draw this split alone.")
+        str | None,
+        typer.Option(metavar="NAME", help="Draw this split alone.", rich_help_panel=_FIGURE),
     ] = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Draw the sample with this id. Repeatable."),
+        typer.Option(
+            metavar="ID", help="Draw the sample with this id. Repeatable.", rich_help_panel=_FIGURE
+        ),
     ] = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Draw this column of the study's networks. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Draw this column of the study's networks. Repeatable.",
+            rich_help_panel=_FIGURE,
+        ),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="TAG", help="Colour networks by this tag, or tell runs by it."),
+        typer.Option(
+            metavar="TAG",
+            help="Colour networks by this tag, or distinguish runs by it.",
+            rich_help_panel=_FIGURE,
+        ),
     ] = None,
     order: Annotated[
         str | None,
         typer.Option(
             metavar="TAG",
-            help="The tag whose number is the step; by default the only one that could be.",
+            help="Tag that holds the step as a number; by default the only one that could be.",
+            rich_help_panel=_FIGURE,
         ),
     ] = None,
     coefficient: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="pearson, spearman, kendall_a or kendall_b; by default pearson."
+            metavar="NAME",
+            help=f"{', '.join(_COEFFICIENTS[:-1])} or {_COEFFICIENTS[-1]}; by default pearson.",
+            autocompletion=complete_from(*_COEFFICIENTS),
+            rich_help_panel=_FIGURE,
         ),
     ] = None,
-    strict: StrictOption = False,
     width: Annotated[
-        float | None, typer.Option(metavar="PIXELS", help="Of one panel, 96 an inch.")
+        float | None,
+        typer.Option(
+            metavar="PIXELS", help="Width of one panel, 96 an inch.", rich_help_panel=_FIGURE
+        ),
     ] = None,
     height: Annotated[
-        float | None, typer.Option(metavar="PIXELS", help="Of one panel, 96 an inch.")
+        float | None,
+        typer.Option(
+            metavar="PIXELS", help="Height of one panel, 96 an inch.", rich_help_panel=_FIGURE
+        ),
     ] = None,
     scale: Annotated[
-        float, typer.Option(metavar="N", help="Pixels of a PNG for each of the picture's.")
+        float,
+        typer.Option(
+            metavar="N",
+            help="Pixels of a PNG for each pixel of the picture.",
+            rich_help_panel=_FIGURE,
+        ),
     ] = 2,
+    test: TestOption = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Convention to follow: paper, reference or legacy; by default paper.",
+            autocompletion=complete_from(*CONVENTIONS),
+            rich_help_panel=DEFINITIONS,
+        ),
+    ] = None,
+    overrides: SetOption = None,
+    output: ScoresOutputOption = None,
+    inputs: InputsOption = None,
+    strict: StrictOption = False,
 ) -> None:
-    """Draw a figure of stores, a study, a trajectory or a landscape: PNG, SVG or a page."""
+    """Draw a figure of stores, a study, a trajectory or a landscape."""
     from cnatool.plotting.files import check_picture_path, import_converter, write_picture
     from cnatool.plotting.plot import not_scored
     from cnatool.plotting.plot import plot as draw
@@ -111,7 +157,7 @@ def plot(
         figure,
         test=test,
         convention=convention,
-        overrides=key_values("--set", overrides or ()),
+        overrides=read_pairs("--set", overrides),
         output=output,
         inputs=inputs or (),
         split=split,

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnatool._util.local_paths import real_path
-from cnatool.cli.console import note, print_path, say
+from cnatool.cli.console import note, print_line, print_path
 from cnatool.cli.dump_options import with_dump_options
 from cnatool.cli.options import EXIT_CODES, DataArgument, ModelArgument
-from cnatool.cli.parsing import Command
+from cnatool.cli.parameter_names import with_options
+from cnatool.cli.parsing import Command, Group
 from cnatool.dumping.options import DATA, PREPROCESSING, DumpOptions
 from cnatool.errors import DataError, StoreWriteError, UsageError
 
@@ -26,19 +27,25 @@ if TYPE_CHECKING:
     from cnatool.records.store import Preprocessing
 
 
+_PICTURE = "Picture"
+
+
 class _Order(StrEnum):
     chw = "chw"
     hwc = "hwc"
 
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="See how samples are prepared for a model."
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Show how samples are prepared for a model.",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """See how samples are prepared for a model."""
+    """Show how samples are prepared for a model."""
 
 
 @app.command("show", cls=Command, epilog=EXIT_CODES)
@@ -49,31 +56,56 @@ def show(
     data: DataArgument = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE.png", help="Draw the samples here."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.png",
+            help="Draw the samples to this file.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(metavar="N", min=1, max=256, help="How many, from the split's start.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=256,
+            help="Number of samples, from the start of the split.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = 16,
     split: Annotated[
         str | None,
-        typer.Option("--of", metavar="SPLIT", help="The split to look at; by default the first."),
+        typer.Option(
+            "--of",
+            metavar="SPLIT",
+            help="Split of the samples; by default the first.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="HxW", help="Height and width to draw, where samples are flat."),
+        typer.Option(
+            metavar="HxW",
+            help="Height and width to draw, where samples are flat.",
+            rich_help_panel=_PICTURE,
+        ),
     ] = None,
     order: Annotated[
         _Order | None,
-        typer.Option(help="In which order flat samples hold their three channels."),
+        typer.Option(
+            help="Order in which flat samples hold their three channels.", rich_help_panel=_PICTURE
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing picture.")
+        bool,
+        typer.Option("--overwrite", help="Replace an existing picture.", rich_help_panel=_PICTURE),
     ] = False,
 ) -> None:
-    """Say what a model would be fed, and draw it as a picture to look at.
+    """Print and draw the samples that a model would receive.
 
-    Nothing is run. All that dump can be told of data, and of how they are prepared, is an option
-    here too.
+    The model does not run. All options of `cnatool dump` about data and preprocessing are
+    available here too.
     """
     from cnatool.dumping.preview import preview
 
@@ -81,17 +113,17 @@ def show(
         split_paths = options.get("splits", {}).values()
         sources = [source for source in (model, data, *split_paths) if source is not None]
         _check_output(output, sources, overwrite=overwrite)
-    found = preview(model, data, DumpOptions(**options), samples=samples, split=split)
-    for line in found.notes:
-        say(line)
-    for made in found.inputs:
-        _say_values(made, found.values[made.input])
+    samples_fed = preview(model, data, DumpOptions(**options), samples=samples, split=split)
+    for line in samples_fed.notes:
+        print_line(with_options(line))
+    for record in samples_fed.inputs:
+        _print_values(record, samples_fed.values[record.input])
     if output is not None:
-        _draw(found, output, size, order)
+        _draw(samples_fed, output, size, order)
 
 
 def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
-    """Refuse to draw over what is read, or without a word over anything else."""
+    """Refuse to draw into the data, or over an existing file without ``--overwrite``."""
     if output.suffix.lower() != ".png":
         raise UsageError(f"-o {output}: the picture is a .png file.")
     for source in sources:
@@ -104,36 +136,36 @@ def _check_output(output: Path, sources: Sequence[str | Path], *, overwrite: boo
         raise UsageError(f"{output} is already there: name another file, or pass --overwrite.")
 
 
-def _say_values(made: Preprocessing, values: NDArray[Any]) -> None:
-    """Print the range of what an input receives, channel by channel."""
+def _print_values(record: Preprocessing, values: NDArray[Any]) -> None:
+    """Print the range of the values that an input receives, channel by channel."""
     import numpy as np
 
-    axis = made.layout.endswith("chw") and len(made.shape) == 3
-    last = made.layout.endswith("hwc") and len(made.shape) == 3
-    rows = values.astype(np.float64)
-    channels = np.moveaxis(rows, 1, -1) if axis else rows
-    channels = channels.reshape(-1, channels.shape[-1] if axis or last else 1)
+    order = record.layout[-3:] if len(record.shape) == 3 else ""
+    channels = values.astype(np.float64)
+    if order == "chw":
+        channels = np.moveaxis(channels, 1, -1)
+    channels = channels.reshape(-1, channels.shape[-1] if order in {"chw", "hwc"} else 1)
     for number, channel in enumerate(channels.T):
-        name = f"channel {number}" if channels.shape[1] > 1 else f"input {made.input!r}"
-        say(
+        name = f"channel {number}" if channels.shape[1] > 1 else f"input {record.input!r}"
+        print_line(
             f"{name}: mean {channel.mean():.4g}, standard deviation {channel.std():.4g}, "
             f"from {channel.min():.4g} to {channel.max():.4g} over {len(values)} samples"
         )
 
 
-def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) -> None:
+def _draw(preview: Preview, output: Path, size: str | None, order: _Order | None) -> None:
     from cnatool._util.files import replace_atomically
     from cnatool.data.images.contact_sheet import describe_encoding, draw_contact_sheet
     from cnatool.data.images.transform import parse_crop
 
     refusals = []
-    for made in found.inputs:
-        colour = made.geometry.colour if made.geometry else "as-is"
+    for record in preview.inputs:
+        colour = record.geometry.colour if record.geometry else "as-is"
         try:
-            facts = describe_encoding(
-                made, colour, parse_crop(size) if size else None, order.value if order else None
+            encoding = describe_encoding(
+                record, colour, parse_crop(size) if size else None, order.value if order else None
             )
-            picture = draw_contact_sheet(found.values[made.input], facts)
+            picture = draw_contact_sheet(preview.values[record.input], encoding)
         except DataError as error:
             refusals.append(error)
             continue
@@ -144,7 +176,7 @@ def _draw(found: Preview, output: Path, size: str | None, order: _Order | None) 
             raise StoreWriteError(
                 f"{output} cannot be written: {error.strerror or error}. Name another file with -o."
             ) from error
-        note(f"drew {len(found.ids)} samples, the first of them {found.ids[0]}")
+        note(f"drew {len(preview.ids)} samples, the first of them {preview.ids[0]}")
         print_path(output)
         return
     raise refusals[0]

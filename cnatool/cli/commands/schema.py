@@ -15,5 +15,5 @@ from cnatool.schemas import SCHEMAS, schema_text
 def schema(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"{', '.join(_FIRST)}, or {_LAST}.")],
 ) -> None:
-    """Print the JSON Schema of what others read or write."""
+    """Print the JSON Schema of a document that cnatool reads or writes."""
     print_json(schema_text(name))

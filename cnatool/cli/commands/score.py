@@ -7,12 +7,26 @@ from typing import Annotated
 
 import typer
 
-from cnatool.cli.console import PATIENCE, ConsoleObserver, key_values, note, print_json
-from cnatool.cli.options import ConventionOption, InputsOption, TestOption
+from cnatool.cli.console import (
+    PATIENCE,
+    ConsoleObserver,
+    note,
+    print_result,
+    read_pairs,
+)
+from cnatool.cli.options import (
+    DEFINITIONS,
+    OUTPUT,
+    ConventionOption,
+    InputsOption,
+    JsonOption,
+    StoreArgument,
+    TestOption,
+)
 
 
 def score(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
+    store: StoreArgument,
     test: TestOption = None,
     convention: ConventionOption = "paper",
     overrides: Annotated[
@@ -26,6 +40,7 @@ def score(
             "area_resamples, permutations, resample_seed, alpha_groups, area, window, points, "
             "margin, margin_split, margin_fraction, margin_seed, margin_percentile, margin_batch, "
             "gap.",
+            rich_help_panel=DEFINITIONS,
         ),
     ] = None,
     output: Annotated[
@@ -34,43 +49,62 @@ def score(
             "--scores-output",
             "--output",
             metavar="NAME",
-            help="The model output that holds the class scores; by default the one that the last "
+            help="Model output that holds the class scores; by default the one that the last "
             "layer leads to.",
+            rich_help_panel=DEFINITIONS,
         ),
     ] = None,
     inputs: InputsOption = None,
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="Also print CNA by every coefficient, both gaps, and error by α quantile."
+            "--all",
+            help="Also print CNA by every coefficient, both gaps, and error by quantiles of α.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     list_layers: Annotated[
         bool,
-        typer.Option("--layers", help="List the layers that are counted, one on each line."),
+        typer.Option(
+            "--layers",
+            help="List the layers that are counted, one on each line.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Also print measures from the norms of the weights; JSON has them."
+            "--baselines",
+            help="Also print measures from the norms of the weights; JSON has them.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
+    json: JsonOption = False,
     samples: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.parquet|csv",
             help="Write α, β, margin, … of each sample to a file. In CSV, a single quote precedes "
             "text that a spreadsheet would evaluate.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:
-    """Score a store: α, β and CNA of each split; CNA-A and CNA-M between train and test."""
+    """Compute α, β, CNA, CNA-A and CNA-M of a store.
+
+    α, β and CNA are of each split; CNA-A and CNA-M compare train and test.
+    """
     from cnatool.cli.tables.score import print_baselines, print_score
     from cnatool.metrics.convention import Convention
     from cnatool.scoring.notes import unfinished_text
+    from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.samples import check_frame_path, sample_schema, write_frames
     from cnatool.scoring.score import score_store
+
+    def print_tables(result: ScoreResult) -> None:
+        print_score(result, everything=everything, layers=list_layers)
+        if baselines:
+            print_baselines(result)
 
     if samples is not None:
         check_frame_path(samples)
@@ -78,7 +112,7 @@ def score(
         scored = score_store(
             store,
             test,
-            Convention.named(convention, key_values("--set", overrides or ())),
+            Convention.named(convention, read_pairs("--set", overrides)),
             output=output,
             inputs=inputs or (),
             observer=observer,
@@ -91,9 +125,4 @@ def score(
         named = str(result.convention)
         write_frames(scored.frames(), sample_schema(), samples, convention=named)
         note(f"wrote {samples}")
-    if json:
-        print_json(result.to_json())
-    else:
-        print_score(result, everything=everything, layers=list_layers)
-        if baselines:
-            print_baselines(result)
+    print_result(result, print_tables, json=json)

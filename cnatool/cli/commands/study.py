@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cnatool.cli.console import ConsoleObserver, exit_incomplete, key_values, note, print_json
+from cnatool.cli.console import (
+    ConsoleObserver,
+    finish_study,
+    note_kept_scores,
+    read_pairs,
+)
 from cnatool.cli.options import (
+    OUTPUT,
+    STORES,
     ConventionOption,
+    FolderOption,
     InputsOption,
+    JsonOption,
     ScoresOutputOption,
     SetOption,
     StrictOption,
     TestFolderOption,
 )
 from cnatool.errors import UsageError
+
+_CORRELATIONS = "Correlations"
 
 
 def study(
@@ -28,21 +40,13 @@ def study(
         typer.Option(
             "--from",
             metavar="FILE.parquet|csv",
-            help="Networks, or columns of them, from elsewhere, by their id; what it has replaces "
-            "what the stores give. Single quotes that cnatool put before formulas in CSV are "
+            help="Networks, or columns of them, from elsewhere, by their id; its values replace "
+            "those of the stores. Single quotes that cnatool put before formulas in CSV are "
             "removed.",
+            rich_help_panel=STORES,
         ),
     ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            "--folder",
-            metavar="DIR",
-            help="Write all results here, and keep scores, which a later study goes on with.",
-        ),
-    ] = None,
+    folder: FolderOption = None,
     test: TestFolderOption = None,
     convention: ConventionOption = "paper",
     overrides: SetOption = None,
@@ -50,14 +54,19 @@ def study(
     inputs: InputsOption = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="TAG", help="Correlate within each value of this tag, too."),
+        typer.Option(
+            metavar="TAG",
+            help="Correlate within each value of this tag, too.",
+            rich_help_panel=_CORRELATIONS,
+        ),
     ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
             metavar="TAG",
-            help="Networks with the same value of this tag are not independent, as checkpoints of "
-            "one run: intervals resample its values.",
+            help="Tag whose value dependent networks share, such as the checkpoints of one run: "
+            "intervals resample its values.",
+            rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
     hyperparameters: Annotated[
@@ -66,6 +75,7 @@ def study(
             metavar="TAG,TAG",
             help="Tags that are hyperparameters; by default those that vary, except the cluster "
             "tag, seeds, runs, steps of training, and tags that follow from others.",
+            rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
     compare: Annotated[
@@ -73,18 +83,28 @@ def study(
         typer.Option(
             metavar="MEASURE,MEASURE",
             help="Compare two measures; by default each with each trivial baseline. Repeatable.",
+            rich_help_panel=_CORRELATIONS,
         ),
     ] = None,
     resamples: Annotated[
-        int, typer.Option(metavar="N", help="Resamples behind each interval; 0 for none.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Resamples behind each interval; 0 for none.",
+            rich_help_panel=_CORRELATIONS,
+        ),
     ] = 2000,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the resamples.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", help="Seed of the resamples.", rich_help_panel=_CORRELATIONS),
+    ] = 0,
     least_pairs: Annotated[
         float,
         typer.Option(
             "--pairs",
             metavar="N",
             help="Effective pairs that an environment of the sign error needs.",
+            rich_help_panel=_CORRELATIONS,
         ),
     ] = 12,
     everything: Annotated[
@@ -93,50 +113,43 @@ def study(
             "--all",
             help="Also print variants, such as CNA by other coefficients, and what measures "
             "say beyond the hyperparameters: Ψ, K and the sign error.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     strict: StrictOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Score many stores; correlate every measure with test accuracy and with the gap."""
+    """Correlate measures of many networks with test accuracy and gap."""
     from cnatool.cli.tables.study import print_study
     from cnatool.studying.study import study as run_study
 
-    try:
-        with ConsoleObserver(unit="") as observer:
-            found = run_study(
-                stores or (),
-                frame=frame,
-                folder=folder,
-                test=test,
-                convention=convention,
-                overrides=key_values("--set", overrides or ()),
-                output=output,
-                by=by,
-                cluster=cluster,
-                hyperparameters=None if hyperparameters is None else _words(hyperparameters),
-                compare=None if compare is None else [_pair(text) for text in compare],
-                resamples=resamples,
-                seed=seed,
-                least_pairs=least_pairs,
-                inputs=inputs or (),
-                strict=strict,
-                observer=observer,
-            )
-    except KeyboardInterrupt:
-        if folder is not None:
-            note(f"scores so far are in {folder}; the same command goes on from there")
-        raise
-    result = found.result
-    if found.reused:
-        note(f"{found.reused} scores were there already")
-    if folder is not None:
-        note(f"wrote {folder}")
-    if json:
-        print_json(result.to_json())
-    else:
-        print_study(result, everything=everything)
-    exit_incomplete(result.not_scored)
+    with note_kept_scores(folder), ConsoleObserver(unit="") as observer:
+        scored = run_study(
+            stores or (),
+            frame=frame,
+            folder=folder,
+            test=test,
+            convention=convention,
+            overrides=read_pairs("--set", overrides),
+            output=output,
+            by=by,
+            cluster=cluster,
+            hyperparameters=None if hyperparameters is None else _words(hyperparameters),
+            compare=None if compare is None else [_pair(text) for text in compare],
+            resamples=resamples,
+            seed=seed,
+            least_pairs=least_pairs,
+            inputs=inputs or (),
+            strict=strict,
+            observer=observer,
+        )
+    finish_study(
+        scored.result,
+        partial(print_study, everything=everything),
+        folder=folder,
+        json=json,
+        reused=scored.reused,
+    )
 
 
 def _words(text: str) -> list[str]:

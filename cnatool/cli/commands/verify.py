@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from cnatool.cli.console import ConsoleObserver, print_json, say, say_each
-from cnatool.cli.options import InputsOption
+from cnatool.cli.console import ConsoleObserver, print_line, print_lines, print_result
+from cnatool.cli.options import InputsOption, JsonOption, QuietOption, StoreArgument
 
 if TYPE_CHECKING:
-    from cnatool.store.verify import Fault
+    from cnatool.store.verify import Fault, Verification
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store.")],
+    store: StoreArgument,
     inputs: InputsOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Check a store: every checksum, every shape, its attribute, its statistics.
+    """Check a store: checksums, shapes, attribute and statistics.
 
-    The exit code is 1 where something is wrong.
+    The exit code is 1 if the store has faults.
     """
     from cnatool._util.text import bytes_text
     from cnatool.store.verify import verify as verify_store
 
-    with ConsoleObserver(quiet=quiet or json) as observer:
-        found = verify_store(store, inputs=inputs or (), observer=observer)
-    if json:
-        print_json(found.to_json())
-    else:
-        say_each(map(_fault_text, found.faults))
-        checked = f"{found.arrays} arrays, {bytes_text(found.bytes)}"
-        state = ""
-        if not found.complete and found.arrays:
-            state = f"; it is not finished: {found.committed} of {found.rows} rows, which were read"
-        count = len(found.faults)
+    def print_faults(verification: Verification) -> None:
+        print_lines(map(_fault_text, verification.faults))
+        checked = f"{verification.arrays} arrays, {bytes_text(verification.bytes)}"
+        if not verification.complete and verification.arrays:
+            checked += (
+                f"; it is not finished: {verification.committed} of {verification.rows} rows, "
+                "which were read"
+            )
+        count = len(verification.faults)
         verdict = f"{count} fault{'s' * (count != 1)}" if count else "nothing is wrong"
-        say(f"{store}: {verdict} ({checked}{state})")
-    if found.faults:
+        print_line(f"{store}: {verdict} ({checked})")
+
+    with ConsoleObserver(quiet=quiet or json) as observer:
+        verification = verify_store(store, inputs=inputs or (), observer=observer)
+    print_result(verification, print_faults, json=json)
+    if verification.faults:
         raise typer.Exit(1)
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import name_with_operator
-from cnatool.cli.console import say, say_each, say_reasons
+from cnatool.cli.console import print_line, print_lines, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
 from cnatool.metrics.estimate import ResampledEstimate
@@ -28,24 +28,24 @@ def print_score(result: ScoreResult, *, everything: bool = False, layers: bool =
 
     With `layers` each layer has a line of its own.
     """
-    say(f"convention {result.convention}\n")
+    print_line(f"convention {result.convention}\n")
     _print_splits(result)
     _print_pair(result)
     if everything:
         _print_coefficients(result)
         _print_alpha_groups(result)
-    say_reasons(
+    print_reasons(
         "undefined (–)", [*_reasons(result), *(_further_reasons(result) if everything else ())]
     )
     _print_layers(result, every=layers)
     kinds = {split.outputs for split in result.splits.values()} - {None}
     read = f", read as {kinds.pop()}" if kinds else ""
     if result.output.name is not None:
-        say(f"output: {result.output.name}{read}")
+        print_line(f"output: {result.output.name}{read}")
     if result.alpha_codec is not None:
-        say(f"α: {result.alpha_codec}")
+        print_line(f"α: {result.alpha_codec}")
     for line in result.notes:
-        say(f"note: {with_options(line)}")
+        print_line(f"note: {with_options(line)}")
 
 
 def _print_layers(result: ScoreResult, *, every: bool) -> None:
@@ -55,12 +55,12 @@ def _print_layers(result: ScoreResult, *, every: bool) -> None:
     count = f"{len(texts)} layer{'s' * (len(texts) != 1)}"
     line = f"{count}: {', '.join(texts)}"
     if every:
-        say(f"\n{count}:")
-        say_each(f"  {text}" for text in texts)
+        print_line(f"\n{count}:")
+        print_lines(f"  {text}" for text in texts)
     elif len(line) <= _LINE:
-        say(f"\n{line}")
+        print_line(f"\n{line}")
     else:
-        say(f"\n{count}, from {texts[0]} to {texts[-1]} (--layers lists them)")
+        print_line(f"\n{count}, from {texts[0]} to {texts[-1]} (--layers lists them)")
 
 
 def _print_splits(result: ScoreResult) -> None:
@@ -95,7 +95,7 @@ def _print_splits(result: ScoreResult) -> None:
 
 
 def _print_pair(result: ScoreResult) -> None:
-    say("")
+    print_line("")
     print_table(
         [
             ("measure", "left"),
@@ -133,7 +133,9 @@ def _pair_rows(result: ScoreResult) -> list[tuple[str, str, Estimate | Resampled
 def _print_coefficients(result: ScoreResult) -> None:
     fields = result.convention.fields
     order = {"rows": "in row order", "random": "in random order"}[fields.cna_order]
-    say(f"\nCNA by every coefficient; the last over minibatches {order}, mean and deviation\n")
+    print_line(
+        f"\nCNA by every coefficient; the last over minibatches {order}, mean and deviation\n"
+    )
     print_table(
         [
             ("split", "left"),
@@ -155,11 +157,11 @@ def _print_coefficients(result: ScoreResult) -> None:
     )
     gaps = (f"{number(gap.value)} ({form})" for form, gap in
             (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)))  # fmt: skip
-    say(f"\ngap: {', '.join(gaps)}")
+    print_line(f"\ngap: {', '.join(gaps)}")
 
 
 def _print_alpha_groups(result: ScoreResult) -> None:
-    say("\nby quantiles of α\n")
+    print_line("\nby quantiles of α\n")
     print_table(
         [
             ("split", "left"),
@@ -295,7 +297,7 @@ def print_baselines(result: ScoreResult) -> None:
         ("pac-bayes-mag-from-zero", "w and σ′", found.pac_bayes_mag_from_zero),
     ]
     rows += noise if found.flatness is not None else []
-    say("")
+    print_line("")
     print_table(
         [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
         [
@@ -309,6 +311,6 @@ def print_baselines(result: ScoreResult) -> None:
         if one.reason is not None:
             text = f"{name} {form}" if name == "2018 bound" else name
             reasons.setdefault(one.reason, []).append(text)
-    say_reasons(
+    print_reasons(
         "undefined (–)", (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import escape
-from cnatool.cli.console import say, say_notes, say_reasons
+from cnatool.cli.console import print_line, print_notes, print_reasons
 from cnatool.cli.parameter_names import with_options
 from cnatool.cli.tables.table import number, print_table
 from cnatool.studying.columns import is_variant, measure_kind
@@ -32,16 +32,16 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     measures say beyond the hyperparameters.
     """
     if result.convention is not None:
-        say(f"convention {result.convention}")
+        print_line(f"convention {result.convention}")
     clusters = (
         "each by itself"
         if result.settings.cluster is None
         else f"{result.clusters} clusters by {result.settings.cluster}"
     )
     networks = "1 network" if result.networks == 1 else f"{result.networks} networks"
-    say(f"{networks}, {clusters}")
+    print_line(f"{networks}, {clusters}")
     for line in _tag_lines(result.settings):
-        say(line)
+        print_line(line)
     shown = [one for one in result.correlations if everything or not is_variant(one.measure)]
     whole = [one for one in shown if one.group is None]
     for target in result.settings.targets:
@@ -55,7 +55,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
         _print_beyond_hyperparameters(result)
     _print_reasons(whole, result)
     print_not_scored(result.not_scored)
-    say_notes(result.notes)
+    print_notes(result.notes)
 
 
 def _tag_lines(settings: StudySettings) -> Iterator[str]:
@@ -74,7 +74,7 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
     """Print the stores that could not be scored, with the reasons; nothing where there are none."""
     if not not_scored:
         return
-    say("\nnot scored:")
+    print_line("\nnot scored:")
     print_table(
         [("store", "left"), ("reason", "left")],
         [
@@ -94,7 +94,7 @@ def _print_target(target: str, found: Sequence[MeasureCorrelation], result: Stud
         columns.append((name, "right"))
         if intervals:
             columns.append((f"{level} interval", "right"))
-    say(f"\ncorrelation with {target}\n")
+    print_line(f"\ncorrelation with {target}\n")
     print_table(
         columns,
         [
@@ -147,7 +147,7 @@ def _print_against_baseline(
                 verdict,
             ]
         )
-    say(f"\ncorrelation with {target}, against the best trivial baseline: {best}\n")
+    print_line(f"\ncorrelation with {target}, against the best trivial baseline: {best}\n")
     print_table(
         [
             ("measure", "left"),
@@ -187,7 +187,7 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
         ]
         if not rows:
             continue
-        say(f"\n{target} beyond the hyperparameters\n")
+        print_line(f"\n{target} beyond the hyperparameters\n")
         print_table(
             [
                 ("measure", "left"),
@@ -214,7 +214,7 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
             if text is not None
         }
         for text, name in reasons.items():
-            say(f"  no {name}: {text}")
+            print_line(f"  no {name}: {text}")
 
 
 def _interval(edges: tuple[float, float] | None) -> str:
@@ -235,7 +235,7 @@ def _print_groups(target: str, found: Sequence[MeasureCorrelation], result: Stud
     groups = list(dict.fromkeys(one.group for one in found))
     sizes = {g: max(one.networks for one in found if one.group == g) for g in groups}
     of = {(one.measure, one.group): one for one in found}
-    say(f"\ncorrelation with {target} by {by}: Pearson, Spearman\n")
+    print_line(f"\ncorrelation with {target} by {by}: Pearson, Spearman\n")
     print_table(
         [
             ("measure", "left"),
@@ -271,12 +271,12 @@ def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> 
         if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
             text = f"undefined for {missing.networks} networks: {missing.reason}"
             reasons.setdefault(text, []).append(missing.measure)
-    say_reasons(
+    print_reasons(
         "no correlation, or not of all networks",
         (f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()),
     )
     defined = sum(one.pearson.value is not None for one in whole)
-    say_reasons(
+    print_reasons(
         "no interval",
         (
             f"{'all' if len(names) == defined else ', '.join(dict.fromkeys(names))}: {reason}"

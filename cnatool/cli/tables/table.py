@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from cnatool._util.text import printable, shorten, transliterate
-from cnatool.cli.console import ALL, say
+from cnatool.cli.console import ALL, print_line
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -88,7 +88,7 @@ def print_table(
     else:
         typer.echo("\n".join(_lines(columns, rows, full, rule="-" if ascii_only else "─")))
     for line in left_out:
-        say(line)
+        print_line(line)
 
 
 def _limited(

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from cnatool._util.text import printable
-from cnatool.cli.console import say, say_notes, say_reasons, shown_of
+from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
 from cnatool.cli.tables.study import print_not_scored
 from cnatool.cli.tables.table import number, print_table
 
@@ -25,20 +25,22 @@ _TEST = "test"
 
 def print_trajectory(result: TrajectoryResult) -> None:
     """Print each run step by step, error by α over its steps, and what is undefined or left out."""
-    say(f"convention {result.convention}")
+    print_line(f"convention {result.convention}")
     title = step_title(result.order)
-    for run in shown_of(result.runs, "runs"):
+    for run in first_parts(result.runs, "runs"):
         name = "" if run.name is None else f"{printable(result.by)} {printable(run.name)}: "
-        say(f"\n{name}{len(run.steps)} steps\n")
+        print_line(f"\n{name}{len(run.steps)} steps\n")
         names = list(dict.fromkeys(name for one in run.steps for name in one.splits))
-        for number_, shown in enumerate(shown_of(list(_side_by_side(names)), "tables of splits")):
+        for number_, shown in enumerate(
+            first_parts(list(_side_by_side(names)), "tables of splits")
+        ):
             if number_:
-                say("")
+                print_line("")
             _print_steps(title, run.steps, shown, pair=not number_)
         _print_errors(title, run, _TEST if _TEST in names else names[0])
-    say_reasons("undefined (–)", dict.fromkeys(_reasons(result, title)))
+    print_reasons("undefined (–)", dict.fromkeys(_reasons(result, title)))
     print_not_scored(result.not_scored)
-    say_notes(result.notes)
+    print_notes(result.notes)
 
 
 def step_title(order: str | None) -> str:
@@ -87,7 +89,7 @@ def _print_errors(title: str, run: RunResult, name: str) -> None:
     groups = steps[0].splits[name].alpha_groups
     if all(one.splits[name].performance_reason is not None for one in steps):
         return
-    say(f"\nerror on {name} by quantiles of α\n")
+    print_line(f"\nerror on {name} by quantiles of α\n")
     shown = range(min(len(groups), _GROUPS))
     print_table(
         [
@@ -106,7 +108,7 @@ def _print_errors(title: str, run: RunResult, name: str) -> None:
         ],
     )
     if len(groups) > _GROUPS:
-        say(f"and {len(groups) - _GROUPS} more groups, in the files that -o writes")
+        print_line(f"and {len(groups) - _GROUPS} more groups, in the files that -o writes")
 
 
 def _reasons(result: TrajectoryResult, title: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnatool.errors import MetricError
@@ -16,6 +16,7 @@ def plane_of(points: np.ndarray, pieces: int = 1) -> Plane:
     return principal_plane(sum(centred_gram(block.copy()) for block in blocks))
 
 
+@settings(deadline=None)
 @given(
     st.integers(3, 9), st.integers(9, 60), st.integers(1, 7), st.integers(0, 2**32 - 1),
     st.sampled_from([0.0, 1e3, -1e6]),

@@ -1,0 +1,102 @@
+"""The comparison of two stores as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.cli.console import first_parts, print_line
+from cnatool.cli.parameter_names import with_options
+from cnatool.cli.tables.table import print_table
+
+if TYPE_CHECKING:
+    from cnatool.comparing.results import Comparison, Difference
+
+# The differences that are listed; the others are counted.
+_LISTED = 8
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print how far tensors, outputs and scores of two stores differ, and the verdict."""
+    for name, split in first_parts(list(comparison.splits.items()), "splits"):
+        print_line(
+            f"\n{name}: {split.rows} rows and {split.rows2}, {_agreement(split.ids, split.labels)}"
+        )
+        print_line("")
+        print_table(
+            [
+                ("layer", "right"),
+                ("tensor", "left"),
+                ("in STORE2", "left"),
+                ("Δ sum", "right"),
+                ("relative", "right"),
+                ("Δ values", "right"),
+            ],
+            [
+                [
+                    "" if tensor.layer is None else str(tensor.layer),
+                    tensor.name,
+                    tensor.name2,
+                    _size(tensor.statistics.get("sum"), "max_abs"),
+                    _size(tensor.statistics.get("sum"), "max_relative"),
+                    _size(tensor.activations, "max_relative"),
+                ]
+                for tensor in split.tensors
+            ]
+            + [
+                [
+                    "",
+                    f"output {output.name}",
+                    output.name2,
+                    "",
+                    "",
+                    _size(output.values, "max_relative"),
+                ]
+                for output in split.outputs
+            ],
+        )
+    print_line("")
+    _print_scores(comparison)
+    print_line("")
+    for text in comparison.notes:
+        print_line(f"note: {with_options(text)}")
+    for text in comparison.differences[:_LISTED]:
+        print_line(f"differs: {with_options(text)}")
+    more = len(comparison.differences) - _LISTED
+    if more > 0:
+        print_line(f"and {more} more; --json lists them")
+    verdict = "the same" if comparison.same else "not the same"
+    print_line(
+        f"{verdict} within {comparison.tolerance:g}; layers matched by {comparison.matched}; "
+        f"largest relative difference: {comparison.largest_of}"
+    )
+
+
+def _print_scores(comparison: Comparison) -> None:
+    if comparison.scores_reason is not None:
+        print_line(f"no scores: {with_options(comparison.scores_reason)}")
+        return
+    print_line(f"convention {comparison.convention}\n")
+    print_table(
+        [("score", "left"), ("STORE", "right"), ("STORE2", "right"), ("relative", "right")],
+        [
+            [score.name, _value(score.value), _value(score.value2), _share(score.relative)]
+            for score in comparison.scores
+        ],
+    )
+
+
+def _agreement(ids: float | None, labels: float | None) -> str:
+    text = "no labels to compare" if labels is None else f"{labels:.2%} of labels equal"
+    return f"{ids or 0:.2%} of ids equal, {text}"
+
+
+def _size(difference: Difference | None, field: str) -> str:
+    return _share(None if difference is None else getattr(difference, field))
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"

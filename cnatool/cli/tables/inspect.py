@@ -1,0 +1,239 @@
+"""A model or a store as tables: its tensors, its layers, and what is left out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool._util.text import bytes_text, classes_text, name_with_operator, printable
+from cnatool.cli.console import first_parts, print_line, print_lines
+from cnatool.cli.parameter_names import with_options
+from cnatool.cli.tables.table import print_table
+from cnatool.dumping.left_out import left_out_lines, needs_no_storing
+from cnatool.store.format_table import hidden_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnatool.cli.tables.table import Column
+    from cnatool.dumping.inspect import ModelInspection
+    from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
+    from cnatool.store.reader import Split, Store
+
+# Skipped samples, and reasons why tensors are not stored, that are shown unasked.
+_LISTED = 5
+
+
+def print_store(store: Store, *, layers: bool = False, skipped: bool = False) -> None:
+    """Print how a store was made and what it holds; in full what is asked for."""
+    _print_origin(store, every=skipped)
+    _print_tensors(store.tensors, store.layers, stored=True)
+    if layers:
+        _print_layers(store.layers, {tensor.name: tensor for tensor in store.tensors})
+    if store.record.unselected:
+        print_line(f"{len(store.record.unselected)} more in the model, not chosen with --tensors")
+    _print_skipped(store.record.skipped, every=skipped)
+
+
+def print_model(
+    path: Path, inspection: ModelInspection, *, layers: bool = False, skipped: bool = False
+) -> None:
+    """Print the inputs, tensors and layers of a model; in full what is asked for."""
+    network = inspection.network
+    opsets = ", ".join(f"{domain} {version}" for domain, version in network.record.opsets.items())
+    print_line(f"{path}: model by {network.record.producer or 'unknown'}, opset {opsets}")
+    for feed in network.inputs:
+        batch = "any number of samples" if feed.batch is None else f"batches of {feed.batch}"
+        print_line(f"input {feed}, {batch}")
+        if feed.name in inspection.ranges:
+            print_line(f"input {feed.name!r}: the model {inspection.ranges[feed.name]}")
+    if inspection.batch is not None and all(feed.batch is None for feed in network.inputs):
+        print_line(
+            f"run with {inspection.batch} sample{'s' * (inspection.batch > 1)} at a time: with 2 "
+            "and 3 it fails, or no tensor has rows of samples"
+        )
+    print_line("")
+    records = network.layers.layers
+    _print_tensors(inspection.tensors, records, stored=False)
+    if layers:
+        _print_layers(records, {tensor.name: tensor for tensor in inspection.tensors})
+    _print_skipped(inspection.skipped, every=skipped)
+
+
+def _print_origin(store: Store, *, every: bool) -> None:
+    record = store.record
+    print_line(f"{store.path}: store by {record.created_by}")
+    aside = hidden_path(store.path)
+    if aside.exists():
+        print_line(f"until it is finished, the store that it replaces is kept as {aside}")
+    if record.model is not None:
+        print_line(f"model {record.model.name}, SHA-256 {record.model.files[0].sha256}")
+    if record.runtime is not None:
+        runtime = record.runtime
+        print_line(f"run by {runtime.name} {runtime.version}, {runtime.provider}")
+    steps = zip(record.preprocessing, record.inputs, strict=False)
+    levels = [step.input for step, array in steps if array.levels]
+    for step in record.preprocessing:
+        if step.input in levels:
+            print_line(f"input {step.input}: stored as counts of its 256 levels")
+        if step.geometry is not None:
+            print_line(f"input {step.input}: {step.geometry}")
+        print_line(
+            f"input {step.input}: {_shape_text(step.source_shape)} {step.source_dtype} -> "
+            f"{_shape_text(step.shape)} {step.dtype}, {step.layout}, scale {step.scale:g}"
+            + (f", mean {', '.join(map(str, step.mean))}" if step.mean else "")
+            + (f", std {', '.join(map(str, step.std))}" if step.std else "")
+        )
+    for constant in record.constants:
+        value = f"{_shape_text(constant.shape)} {constant.dtype}"
+        print_line(
+            f"input {constant.input}: constant "
+            + (value if constant.value is None else f"{constant.value:g}")
+        )
+    for key, value in record.tags.items():
+        print_line(f"tag {key}={value}")
+    for name, split in first_parts(list(store.splits.items()), "splits"):
+        print_line(f"split {name}: {_rows_text(split)}, from {split.record.source}")
+        if split.record.classes:
+            print_line(f"  classes {classes_text(split.record.classes)}")
+        if split.record.inputs_from is not None:
+            print_line(f"  raw inputs in {printable(split.record.inputs_from.store)}")
+        print_lines(
+            f"  skipped {sample.id}: {with_options(sample.reason)}"
+            for sample in split.record.skipped[: None if every else _LISTED]
+        )
+        more = 0 if every else len(split.record.skipped) - _LISTED
+        if more > 0:
+            print_line(f"  and {more:,} more (--skipped lists all)")
+    print_line("")
+
+
+def _rows_text(split: Split) -> str:
+    record = split.record
+    text = f"{len(split)} rows"
+    if not record.complete:
+        text = f"{len(split)} of {record.rows} rows, unfinished"
+    elif record.available is not None and record.rows < record.available:
+        text = f"{record.rows:,} of {record.available:,} samples"
+    if record.skipped:
+        text += f", {len(record.skipped):,} skipped"
+    return f"{text}, {'labels' if record.labels else 'no labels'}"
+
+
+def _print_tensors(
+    tensors: Sequence[TensorRecord], layers: Sequence[LayerRecord], *, stored: bool
+) -> None:
+    numbers: dict[str, list[str]] = {}
+    for layer in layers:
+        mark = " shortcut" if layer.shortcut else ""
+        for name in dict.fromkeys((layer.linear, layer.preactivation)):
+            numbers.setdefault(name, []).append(f"{layer.number}{mark}")
+    columns: list[Column] = [
+        ("#", "right"),
+        ("tensor", "left"),
+        ("operator", "left"),
+        ("role", "left"),
+        ("layer", "left"),
+        ("shape", "left"),
+        ("dtype", "left"),
+        ("bytes", "right"),
+    ]
+    rows = [
+        [
+            str(tensor.number),
+            tensor.name,
+            tensor.operator,
+            tensor.role,
+            ", ".join(numbers.get(tensor.name, ())),
+            _shape_text(tensor.shape) + (", varies" if tensor.varies else ""),
+            _dtype_text(tensor),
+            str(math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize),
+        ]
+        for tensor in tensors
+    ]
+    if stored:
+        columns.append(("kept", "left"))
+        for row, tensor in zip(rows, tensors, strict=True):
+            row.append(_kept_text(tensor))
+    print_table(columns, rows)
+    whole = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in tensors)
+    print_line(f"\n{len(tensors)} tensors, {bytes_text(whole)} a sample; {len(layers)} layers")
+
+
+def _print_layers(layers: Sequence[LayerRecord], tensors: Mapping[str, TensorRecord]) -> None:
+    """Print for each layer its linear operator, the tensors of both rules, and its marks."""
+
+    def text(name: str) -> str:
+        tensor = tensors.get(name)
+        if tensor is None:
+            return f"{name} (not stored)"
+        return name_with_operator(name, tensor.operator)
+
+    print_line("")
+    print_table(
+        [
+            ("layer", "right"),
+            ("operator", "left"),
+            ("linear", "left"),
+            ("pre-activation", "left"),
+            ("path", "right"),
+            ("", "left"),
+        ],
+        [
+            [
+                str(layer.number),
+                layer.operator,
+                text(layer.linear),
+                "the same" if layer.preactivation == layer.linear else text(layer.preactivation),
+                str(layer.path),
+                ", ".join(
+                    word
+                    for word, holds in (("output", layer.output), ("shortcut", layer.shortcut))
+                    if holds
+                ),
+            ]
+            for layer in layers
+        ],
+    )
+
+
+def _print_skipped(skipped: Sequence[SkippedTensor], *, every: bool) -> None:
+    if not skipped:
+        if every:
+            print_line("nothing is left out")
+        return
+    for line in left_out_lines(skipped):
+        print_line(with_options(line))
+    if every:
+        print_lines(
+            f"  {name_with_operator(tensor.name, tensor.operator)}: {with_options(tensor.reason)}"
+            for tensor in skipped
+        )
+        return
+    reasons = Counter(tensor.reason for tensor in skipped if not needs_no_storing(tensor))
+    for reason, count in reasons.most_common(_LISTED):
+        print_line(f"  {count} {with_options(reason)}")
+
+
+def _dtype_text(tensor: TensorRecord) -> str:
+    """Write the element type; both where the graph's had to be cast."""
+    kind = tensor.onnx_type or tensor.dtype
+    if {"float": "float32", "double": "float64"}.get(kind, kind) == tensor.dtype:
+        return tensor.dtype
+    return f"{kind} as {tensor.dtype}"
+
+
+def _kept_text(tensor: TensorRecord) -> str:
+    if tensor.output is not None:
+        return f"output {tensor.output}"
+    if tensor.stored in (None, tensor.dtype):
+        return tensor.kept
+    return f"{tensor.kept}, {tensor.stored}"
+
+
+def _shape_text(shape: Sequence[int | None]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape) or "scalar"

@@ -1,0 +1,95 @@
+"""Scores layer by layer as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnatool.cli.console import first_parts, print_line, print_notes, print_reasons
+from cnatool.cli.tables.table import number, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cnatool.scoring.layer_results import GroupProfile, LayerScores, SampleProfile, SplitLayers
+
+
+def print_layer_scores(scores: LayerScores) -> None:
+    """Print each layer's part in β and CNA, and mean z over depth by quantiles of α."""
+    print_line(f"convention {scores.convention}")
+    for name, split in first_parts(list(scores.splits.items()), "splits"):
+        print_line(f"\n{name}, {split.samples} samples\n")
+        _print_parts(scores, split)
+        samples = ", and of single samples" if split.profiles else ""
+        print_line(f"\nmean z by quantiles of α{samples}\n")
+        _print_profiles(scores, split)
+        print_reasons(
+            "undefined (–)",
+            (f"{what} of {name}: {reason}" for what, reason in _reasons(scores, split)),
+        )
+    if scores.alpha_codec is not None:
+        print_line(f"\nα: {scores.alpha_codec}")
+    print_notes(scores.notes)
+
+
+def _reasons(scores: LayerScores, split: SplitLayers) -> Iterator[tuple[str, str]]:
+    if split.beta_reason is not None:
+        yield "β", split.beta_reason
+    if split.cna.reason is not None:
+        yield "CNA", split.cna.reason
+    for layer, part in zip(scores.layers, split.layers, strict=True):
+        if part.reason is not None:
+            yield layer.name, part.reason
+    for place, group in enumerate(split.groups, start=1):
+        if group.reason is not None:
+            yield f"group {place}", group.reason
+
+
+def _print_parts(scores: LayerScores, split: SplitLayers) -> None:
+    rows = [
+        [
+            str(layer.depth),
+            layer.name,
+            layer.operator,
+            *(
+                number(value)
+                for value in (
+                    part.mean,
+                    part.std,
+                    part.correlation,
+                    part.coefficient,
+                    part.beta,
+                    part.cna,
+                )
+            ),
+        ]
+        for layer, part in zip(scores.layers, split.layers, strict=True)
+    ]
+    total = ["", "all", "", "", "", "", "", number(split.beta), number(split.cna.value)]
+    print_table(
+        [
+            ("depth", "right"),
+            ("layer", "left"),
+            ("operator", "left"),
+            *((header, "right") for header in ("mean z", "deviation", "with α", "c", "β", "CNA")),
+        ],
+        [*rows, total],
+    )
+
+
+def _print_profiles(scores: LayerScores, split: SplitLayers) -> None:
+    headers = [
+        f"{number(group.alpha_min, 2)} … {number(group.alpha_max, 2)}"
+        if group.samples
+        else "no samples"
+        for group in split.groups
+    ]
+    headers += [f"{sample.id} (α {number(sample.alpha, 2)})" for sample in split.profiles]
+    profiles: list[GroupProfile | SampleProfile] = [*split.groups, *split.profiles]
+    rows = [
+        [str(layer.depth), layer.name, *(number(profile.z[place]) for profile in profiles)]
+        for place, layer in enumerate(scores.layers)
+    ]
+    print_table(
+        [("depth", "right"), ("layer", "left"), *((header, "right") for header in headers)],
+        [*rows, ["", "β", *(number(profile.beta) for profile in profiles)]],
+    )
