@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from support.command import COMMAND, refused, run
 from support.dumps import make_data
+from support.files import as_idx
 from support.networks import Builder, mlp, saved
 
 import cnatool
@@ -27,12 +27,6 @@ def here(tmp_path: Path) -> Path:
     return make_data(tmp_path)
 
 
-def idx(path: Path, array: np.ndarray) -> None:
-    magic = 0x800 + array.ndim
-    header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
-
-
 def make_bad_files(folder: Path) -> None:
     (folder / "text.onnx").write_text("hello, this is no model")
     content = (folder / "net.onnx").read_bytes()
@@ -40,8 +34,8 @@ def make_bad_files(folder: Path) -> None:
         (folder / f"cut{share}.onnx").write_bytes(content[: int(len(content) * share / 100)])
     np.savez(folder / "large.npz", x=np.zeros((5, 9, 9), np.uint8))
     images = folder / "a-images-idx3-ubyte.gz"
-    idx(images, np.random.default_rng(0).integers(0, 256, (500, 8, 8)))
-    content = gzip.compress(images.read_bytes())
+    noise = np.random.default_rng(0).integers(0, 256, (500, 8, 8))
+    content = gzip.compress(as_idx(noise))
     images.write_bytes(content[: len(content) // 2])
 
 
