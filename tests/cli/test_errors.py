@@ -52,8 +52,8 @@ def make_bad_files(folder: Path) -> None:
         ("dump net.onnx a-images-idx3-ubyte.gz -o s.zarr", "a-images-idx3-ubyte.gz"),
         ("dump net.onnx EMPTY", "DATA is empty"),
         ("dump net.onnx --split train=", "DATA is empty"),
-        ("score data", "is no cnatool store"),
-        ("inspect data", "is no cnatool store"),
+        ("score data", "is not a cnatool store"),
+        ("inspect data", "is not a cnatool store"),
         ("score nothing.zarr", "no such file or folder"),
     ],
 )
@@ -212,9 +212,9 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--tag", "epoch"], "write it as KEY=VALUE"),
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
         (["--tensors", "conv*"], "--tensors conv*"),
-        (["-o", "store.dat"], "a store's name ends in .zarr, .h5 or .hdf5"),
-        (["-o", "."], "a store's name ends in"),
-        (["-o", ""], "a store's name ends in"),
+        (["-o", "store.dat"], "the name of a store must end in .zarr, .h5 or .hdf5"),
+        (["-o", "."], "the name of a store must end in"),
+        (["-o", ""], "the name of a store must end in"),
         (["-o", "s.zarr.zip"], "a zipped store is read only"),
         (["-o", "s.h5", "--codec", "lz4"], "a .h5 store cannot be compressed with lz4"),
         (["-o", "no/such/store.zarr"], "no such folder"),
@@ -331,8 +331,8 @@ def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
     (here / "many").mkdir()
     run("dump", "net.onnx", "data", "-o", "many/a.zarr", cwd=here)
     assert refused("score", "many", cwd=here) == (
-        "cnatool: many is no cnatool store, but a folder with .zarr in it. Name one of these; "
-        "`cnatool study many` scores all stores in it."
+        "cnatool: many is not a cnatool store but a folder that contains stores. Name one of them; "
+        "`cnatool study many` scores all of them."
     )
 
 

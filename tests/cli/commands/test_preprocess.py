@@ -108,7 +108,7 @@ def test_the_model_is_fed_what_training_fed_it(way: str, here: Path) -> None:
         (here / way).write_text(json.dumps(OWN if way == "own.json" else TRANSFORMERS))
         words = ("--preprocess", way)
     result = run("dump", "net.onnx", "data", *words, cwd=here)
-    assert "shorter side of 18 (bicubic), cut to the middle 16×16" in result.stderr
+    assert "shorter side of 18 (bicubic), cropped to the centre 16×16" in result.stderr
     splits = cnatool.open(here / "net.zarr").splits
     for name in ("train", "test"):
         paths = [here / "data" / name / one for one in splits[name].ids[:]]
