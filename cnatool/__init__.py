@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from cnatool.scoring.score import score as score
     from cnatool.scoring.score import score_samples as score_samples
     from cnatool.store.convert import convert as convert
-    from cnatool.store.reader import Split as Split
-    from cnatool.store.reader import Store as Store
     from cnatool.store.reader import open_store as open  # noqa: F401
+    from cnatool.store.store import Split as Split
+    from cnatool.store.store import Store as Store
     from cnatool.store.stored_array import StoredArray as StoredArray
     from cnatool.store.verify import Verification as Verification
     from cnatool.store.verify import verify as verify
@@ -80,8 +80,8 @@ _MODULES = {
     "Preflight": "dumping.preflight",
     "Recording": "recording.recording",
     "ScoreResult": "scoring.results",
-    "Split": "store.reader",
-    "Store": "store.reader",
+    "Split": "store.store",
+    "Store": "store.store",
     "StoreDamagedError": "errors",
     "StoreInUseError": "errors",
     "StoreVersionError": "errors",

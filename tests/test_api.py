@@ -7,53 +7,15 @@ import cnatool
 
 
 def test_public_names() -> None:
-    assert sorted(cnatool.__all__) == [
-        "BackendError",
-        "CnatoolError",
-        "Comparison",
-        "DataError",
-        "Flatness",
-        "Landscape",
-        "LandscapeResult",
-        "Layer",
-        "LayerScores",
-        "MetricError",
-        "ModelError",
-        "NotAStoreError",
-        "Observer",
-        "Preflight",
-        "Recording",
-        "ScoreResult",
-        "Split",
-        "Store",
-        "StoreDamagedError",
-        "StoreInUseError",
-        "StoreVersionError",
-        "StoreWarning",
-        "StoreWriteError",
-        "StoredArray",
-        "Study",
-        "StudyResult",
-        "Trajectory",
-        "TrajectoryResult",
-        "UsageError",
-        "Verification",
-        "__version__",
-        "compare",
-        "convert",
-        "create_store",
-        "dump",
-        "landscape",
-        "open",
-        "plot",
-        "preflight",
-        "score",
-        "score_layers",
-        "score_samples",
-        "study",
-        "trajectory",
-        "verify",
-    ]
+    names = """
+        BackendError CnatoolError Comparison DataError Flatness Landscape LandscapeResult Layer
+        LayerScores MetricError ModelError NotAStoreError Observer Preflight Recording
+        ScoreResult Split Store StoreDamagedError StoreInUseError StoreVersionError StoreWarning
+        StoreWriteError StoredArray Study StudyResult Trajectory TrajectoryResult UsageError
+        Verification __version__ compare convert create_store dump landscape open plot preflight
+        score score_layers score_samples study trajectory verify
+    """
+    assert sorted(cnatool.__all__) == names.split()
     for name in cnatool.__all__:
         assert getattr(cnatool, name).__doc__
     assert set(dir(cnatool)) >= set(cnatool.__all__)

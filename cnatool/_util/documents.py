@@ -1,4 +1,4 @@
-"""Results that are printed or written as one JSON document."""
+"""Results that are written as one JSON document."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Document(msgspec.Struct, frozen=True):
     """A result whose fields are those of a JSON document."""
 
     def to_json(self) -> str:
-        """Write the result as one JSON document; the same result gives the same bytes.
+        """Encode the result as one JSON document; the same result gives the same bytes.
 
-        Control and other hidden characters are written as JSON escapes.
+        Hidden characters are written as JSON escapes.
         """
         encoded = msgspec.json.encode(self)
         if b"`" in encoded:

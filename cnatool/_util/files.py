@@ -1,4 +1,4 @@
-"""Writing files durably, and replacing them whole."""
+"""Files: opened without following links or waiting, written whole, replaced atomically."""
 
 from __future__ import annotations
 
@@ -13,15 +13,72 @@ from cnatool._util.links import open_nofollow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
+    from io import FileIO, RawIOBase
     from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
 
+Buffer = bytes | bytearray | memoryview
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file for reading, unbuffered.
+
+    Raises OSError for anything but a regular file: a pipe could block, a device may have no end.
+    """
+    file: FileIO = open(path, "rb", buffering=0, opener=_open_nonblocking)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a whole regular file; see `open_regular`."""
+    with open_regular(path) as file:
+        return file.readall()
+
+
+# The operations below are the only ones on an HDF5 store and its journal, so that tests can record
+# them and replay what a crash leaves.
+
+
+def open_file(path: Path, mode: str) -> FileIO:
+    """Open a binary file, unbuffered; a link is refused unless the mode is ``rb``."""
+    return path.open("rb", buffering=0) if mode == "rb" else open_nofollow(path, mode)
+
+
+def write_all(file: RawIOBase, data: Buffer) -> None:
+    """Write every byte at the file's position: a raw file may take fewer than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def write_at(file: FileIO, offset: int, data: Buffer) -> None:
+    """Write every byte from an offset on."""
+    if data:
+        file.seek(offset)
+        write_all(file, data)
+
+
+def truncate(file: FileIO, size: int) -> None:
+    """Set a file's size."""
+    file.truncate(size)
+
+
+def sync_file(file: FileIO) -> None:
+    """Wait until the content of an open file is on disk."""
+    os.fsync(file.fileno())
+
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on disk."""
+    """Wait until the content of a file, or the entries of a folder, are on disk."""
     folder = path.is_dir()
     if os.name == "nt" and folder:
         return  # Windows opens no folders; NTFS has a journal of their entries
@@ -35,43 +92,41 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove(path: Path) -> None:
+    """Delete a file if it exists."""
+    path.unlink(missing_ok=True)
+
+
+def rename_over(path: Path, target: Path) -> None:
+    """Rename a file, replacing the target if it exists."""
+    path.replace(target)
+
+
 def replace_file(path: Path, content: bytes, partial: Path) -> None:
-    """Write a file durably: whatever happens, the path holds the old content or the new."""
-    partial.unlink(missing_ok=True)
-    with open_nofollow(partial, "xb") as file:
-        _write_all(file, content)
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Write a file durably by way of a temporary one: a crash leaves the old content or the new.
+
+    The temporary file is created anew, so that nothing is written through a link.
+    """
+    remove(partial)
+    with open_file(partial, "xb") as file:
+        write_at(file, 0, content)
+        sync_file(file)
+    rename_over(partial, path)
     sync(path.parent)
 
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path, whose file replaces another when the context ends.
+    """Yield an empty temporary file, which replaces another when the context ends.
 
     However the process ends, the path holds the old file or the new one. A temporary file that a
     killed process left is overwritten by the next one; of two processes that write the same file at
-    once, one waits.
-
-    Parameters
-    ----------
-    path : Path
-        The file to replace. A link is replaced, not followed.
-
-    Yields
-    ------
-    Path
-        An empty file in the same folder.
-
-    Raises
-    ------
-    OSError
-        If the operating system refuses.
+    once, one waits. A link at the path is replaced, not followed.
     """
     with _fresh_file(path.with_name(f".{path.name}.partial")) as partial:
         yield partial
         sync(partial)
-        partial.replace(path)
+        rename_over(partial, path)
     sync(path.parent)
 
 
@@ -123,10 +178,3 @@ def _lock(file: FileIO) -> None:
     if sys.platform != "win32":
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _write_all(file: FileIO, content: bytes) -> None:
-    """Write every byte: a raw file may take fewer than it is given."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]

@@ -1,4 +1,4 @@
-"""Checks that a path is local: no URL, and no pointer to a file that was not downloaded."""
+"""Checks that a path is local: neither a URL nor a Git LFS pointer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnatool.errors import DataError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# ``pathlib`` makes one slash of two. A scheme of one letter is a drive of Windows.
+# ``pathlib`` turns two slashes into one. A scheme of one letter is a drive on Windows.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*|/.*|)", re.DOTALL)
 _COPY = {
     "s3": "aws s3 cp{recursive} {url} .",
@@ -22,44 +22,33 @@ _COPY = {
     "hf": "hf download …",
 }
 LFS_SIGNATURE = b"version https://git-lfs.github.com/spec/"
-# A pointer is three short lines.
+# A pointer has three short lines.
 _LFS_BYTES = 1024
 LFS_ADVICE = "Run `git lfs pull` in its repository, or download the file itself"
 _MOST_FILES = 1000
 
 
-def check_local(given: str | Path) -> None:
-    """Refuse a URL.
-
-    Parameters
-    ----------
-    given : str or Path
-        A path, or ``NAME=PATH``; of a URL, ``pathlib`` may have dropped a slash.
-
-    Raises
-    ------
-    UsageError
-        If it is a URL.
-    """
-    found = _URL.fullmatch(str(given))
-    if found is None:
+def check_local(path: str | Path) -> None:
+    """Refuse a URL, also one from which ``pathlib`` dropped a slash."""
+    match = _URL.fullmatch(str(path))
+    if match is None:
         return
-    scheme, rest = found["scheme"].lower(), found["rest"]
+    scheme, rest = match["scheme"].lower(), match["rest"]
     url = f"{scheme}://{rest}"
     if scheme == "file":
-        raise UsageError(f"{url} is a URL, and paths are expected: give /{rest.lstrip('/')}.")
+        raise UsageError(f"{url} is a URL, not a path: use /{rest.lstrip('/')}.")
     command = _COPY.get(scheme, "").format(
         url=url, recursive=" --recursive" * ("." not in rest.rpartition("/")[2])
     )
     example = f", for example with `{command}`" if command else ""
     raise UsageError(
-        f"{url} is a URL, and only local files are read and written: download it first{example}, "
-        "and give the path of the copy. A store is written to a local path and uploaded afterwards."
+        f"{url} is a URL, and cnatool reads and writes local files only. Download it{example} and "
+        "use the path of the copy; write a store to a local path and upload it afterwards."
     )
 
 
 def real_path(path: Path) -> Path:
-    """Resolve symbolic links; those in a loop are left as they are.
+    """Resolve symbolic links; leave those that form a loop.
 
     `Path.resolve` raises RuntimeError for them before Python 3.13.
     """
@@ -67,7 +56,7 @@ def real_path(path: Path) -> Path:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what Git LFS leaves in place of a large file that was not downloaded."""
+    """Whether a file is the pointer that Git LFS leaves in place of a file not downloaded."""
     try:
         if not path.is_file() or path.stat().st_size > _LFS_BYTES:
             return False
@@ -78,9 +67,9 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def find_lfs_pointers(path: Path) -> Iterator[Path]:
-    """Give the Git LFS pointers at a path: the file itself, or files in a folder, two levels deep.
+    """List the Git LFS pointers at a path: the file itself, or files in a folder, two levels deep.
 
-    No more than some thousand files are looked at.
+    At most a thousand files are examined.
     """
     if not path.is_dir():
         files: Iterator[Path] = iter((path,))
@@ -94,6 +83,4 @@ def find_lfs_pointers(path: Path) -> Iterator[Path]:
 def check_downloaded(path: Path) -> None:
     """Refuse a Git LFS pointer, or a folder with one."""
     for file in find_lfs_pointers(path):
-        raise DataError(
-            f"{file} is a Git LFS pointer, not the file that it stands for. {LFS_ADVICE}."
-        )
+        raise DataError(f"{file} is a Git LFS pointer instead of the file. {LFS_ADVICE}.")

@@ -1,4 +1,4 @@
-"""How much memory this process holds, and how much more it may have."""
+"""Memory that this process uses, and how much more is available."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from pathlib import Path
 
 _PROCESS = Path("/proc/self")
 _CGROUPS = Path("/sys/fs/cgroup")
-# Names of a control group's limit and use, in versions 2 and 1.
+# Files of a control group's limit and use, in versions 2 and 1.
 _LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def resident_memory() -> int:
-    """Give the bytes of memory that this process holds; 0 where the system does not say."""
-    return _kilobytes(_PROCESS / "status", "VmRSS") or 0
+    """Read the resident memory of this process in bytes; 0 if the system does not report it."""
+    return _read_kilobytes(_PROCESS / "status", "VmRSS") or 0
 
 
 def peak_memory() -> int:
-    """Give the most bytes of memory that this process ever held; 0 where that is not said."""
-    return _kilobytes(_PROCESS / "status", "VmHWM") or 0
+    """Read the peak resident memory of this process in bytes; 0 if it is not reported."""
+    return _read_kilobytes(_PROCESS / "status", "VmHWM") or 0
 
 
 def available_memory() -> int | None:
-    """Give the bytes that this process can still have; None where the system does not say.
+    """Compute the bytes still available to this process; None if the system does not report it.
 
-    That is what the machine has left, or the control group, whichever is less.
+    The least of what is free on the machine and in each control group.
     """
     known = [
-        _kilobytes(Path("/proc/meminfo"), "MemAvailable"),
+        _read_kilobytes(Path("/proc/meminfo"), "MemAvailable"),
         *map(_memory_left, _control_groups()),
     ]
     return min((left for left in known if left is not None), default=None)
 
 
-def _kilobytes(file: Path, field: str) -> int | None:
+def _read_kilobytes(file: Path, field: str) -> int | None:
     try:
         lines = file.read_text().splitlines()
     except OSError:
         return None
-    found = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
-    return next((int(number) * 1024 for number in found), None)
+    numbers = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
+    return next((int(number) * 1024 for number in numbers), None)
 
 
 def _control_groups() -> list[Path]:
-    """List the control groups that this process is in, each with those above it."""
+    """List the control groups of this process, each with its parents."""
     try:
         lines = (_PROCESS / "cgroup").read_text().splitlines()
     except OSError:

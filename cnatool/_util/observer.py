@@ -1,4 +1,4 @@
-"""What long work tells whoever waits for it."""
+"""Progress and notes of long computations."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _THREAD = threading.local()
 
 
 class Observer(Protocol):
-    """Is told what a dump or a conversion decides, and how far it is."""
+    """Receives notes on what a dump or a conversion decides, and its progress."""
 
     def note(self, text: str) -> None:
-        """Something was decided that the caller may want to know."""
+        """Receive a note for the user."""
 
     def progress(self, split: str, done: int, rows: int) -> None:
-        """``done`` of ``rows`` samples of a split are through."""
+        """Receive how many of a split's samples are done."""
 
 
 class Silent:
-    """Is told and says nothing."""
+    """Observer that ignores everything."""
 
     def note(self, text: str) -> None:
-        """Keep it."""
+        """Ignore a note."""
 
     def progress(self, split: str, done: int, rows: int) -> None:
-        """Keep it."""
+        """Ignore progress."""
 
 
 @contextmanager
@@ -43,16 +43,16 @@ def working_on(name: str) -> Iterator[None]:
 
 
 def current_subject() -> str | None:
-    """Return what this thread works on, where that was named."""
+    """Return what this thread works on, if `working_on` names it."""
     return getattr(_THREAD, "subject", None)
 
 
 class Progress(Protocol):
-    """Is told how far a computation is."""
+    """Receives the progress of a computation."""
 
     def __call__(self, done: int, whole: int) -> None:
-        """``done`` of ``whole`` parts are through."""
+        """Receive how many of all parts are done."""
 
 
 def ignore_progress(done: int, whole: int) -> None:
-    """Tell nobody."""
+    """Ignore progress."""

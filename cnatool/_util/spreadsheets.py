@@ -1,4 +1,4 @@
-"""CSV that is safe to open in a spreadsheet: no cell is taken for a formula."""
+"""CSV that is safe to open in a spreadsheet: no cell is interpreted as a formula."""
 
 from __future__ import annotations
 
@@ -24,24 +24,16 @@ _SEPARATOR = r"[;\t|]"
 def write_csv(
     frame: polars.DataFrame, target: str | Path | IO[bytes], *, header: bool = True
 ) -> None:
-    """Write a frame as CSV, with text quoted as by `to_spreadsheet`.
-
-    Parameters
-    ----------
-    frame : polars.DataFrame
-    target : str, Path or binary file
-    header : bool
-        Write the column names first.
-    """
+    """Write a frame as CSV, its text quoted by `to_spreadsheet`."""
     safe = to_spreadsheet(frame)
-    style: Literal["necessary", "non_numeric"] = (
+    quotes: Literal["necessary", "non_numeric"] = (
         "non_numeric" if _has_separator(safe) else "necessary"
     )
-    safe.write_csv(target, include_header=header, quote_style=style)
+    safe.write_csv(target, include_header=header, quote_style=quotes)
 
 
 def to_spreadsheet(frame: polars.DataFrame) -> polars.DataFrame:
-    """Put a single quote before each header or text cell that a spreadsheet takes for a formula.
+    """Put a single quote before headers and text cells that look like a formula.
 
     These begin with ``=``, ``+``, ``-``, ``@`` (or a full-width form of one), possibly after blanks
     or control characters, or with a tab, a return or a line feed, and are not plain numbers.
@@ -88,7 +80,7 @@ def _unquote(text: polars.Expr) -> polars.Expr:
 
 
 def _has_separator(frame: polars.DataFrame) -> bool:
-    """Say whether a string holds a cell separator other than the comma."""
+    """Whether a string contains a cell separator other than the comma."""
     import polars as pl
 
     texts = (column for column in frame if column.dtype == pl.String)

@@ -1,4 +1,4 @@
-"""Text for people: names from files made fit to print, sizes and times with units."""
+"""Text for messages: names that are safe to print, sizes and times with units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-# What a terminal shows of characters that its encoding lacks.
+# Replacements of characters that the encoding of a terminal lacks.
 _TRANSLITERATED = {
     **dict(pair.split() for pair in (
         "α alpha", "β beta", "γ gamma", "δ delta", "ε epsilon", "λ lambda", "μ mu", "π pi",
@@ -25,25 +25,23 @@ _TRANSLITERATED = {
     **dict.fromkeys("┼┬┴├┤┌┐└┘╇╈╋", "+"),
     "\xa0": " ",
 }  # fmt: skip
-# Characters that steer a terminal, turn the direction of the text beside them, or show nothing:
-# controls (C0 but for the line feed, DEL, C1), bidirectional controls, line and paragraph
-# separators, zero-width and other default-ignorable characters of Unicode, variation selectors,
-# tags, and surrogates, which are no characters.
+# Characters that control a terminal, change the direction of text, or are invisible: controls (C0
+# except the line feed, DEL, C1), bidirectional controls, line and paragraph separators, zero-width
+# and other default-ignorable characters of Unicode, variation selectors, tags, and surrogates.
 _HIDDEN = (
     "\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
-# A message has no more characters than a small terminal shows at once; in a longer one, words are
-# shortened to so many characters first.
+# Most characters of a message, which a small terminal shows at once, and of a word in a longer one.
 _LONGEST_MESSAGE = 1800
 _LONGEST_WORD = 160
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
-# Of what a message lists, so many, and of each no more than so much.
+# Most names that a message lists, and most characters of each.
 _LISTED = 20
 _LONGEST = 60
-# Classes that a line names.
+# Most classes that a line names.
 _CLASSES = 6
 
 
@@ -60,7 +58,7 @@ def escape(text: str) -> str:
 
 
 def escape_json(document: str) -> str:
-    """Replace hidden characters of a JSON document by JSON escapes, which decode to the same."""
+    """Replace hidden characters of a JSON document by equivalent JSON escapes."""
     # Most documents are ASCII, where JSON itself escapes all of them but DEL.
     if document.isascii() and "\x7f" not in document:
         return document
@@ -69,13 +67,13 @@ def escape_json(document: str) -> str:
     return _HIDDEN_CHARACTER.sub(_json_escape, document)
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+def _json_escape(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def shorten(text: str, longest: int) -> str:
-    """Leave out the middle of a text that is too long."""
+    """Replace the middle of a text that is too long by an ellipsis."""
     if len(text) <= longest:
         return text
     end = (longest - 1) * 2 // 5
@@ -85,9 +83,8 @@ def shorten(text: str, longest: int) -> str:
 def format_message(text: str) -> str:
     """Make a text safe to print on a terminal: escape hidden characters, and limit its length.
 
-    All errors, notes and lines of results pass through here. A text that is too long first loses
-    the middle of its longest words, such as names, and then its own middle, so that the advice at
-    its end stays.
+    A text that is too long first loses the middle of its longest words, such as names, and then its
+    own middle, so that the advice at its end remains.
     """
     if len(text) > _LONGEST_MESSAGE:
         text = _LONG_WORD.sub(lambda word: shorten(word[0], _LONGEST_WORD), text)
@@ -95,7 +92,7 @@ def format_message(text: str) -> str:
 
 
 def printable(name: object) -> str:
-    """Show a name from a file: as it is, or quoted and escaped if it holds hidden characters."""
+    """Return a name as it is, or quoted and escaped if it contains hidden characters."""
     text = str(name)
     return text if escape(text) == text else escape(repr(text))
 
@@ -112,7 +109,7 @@ def quote_for_shell(path: str | Path) -> str:
 
 
 def transliterate(text: str, encoding: str | None) -> str:
-    """Write what an encoding lacks in its characters: α as alpha, ≤ as <=, others as escapes."""
+    """Replace characters that an encoding lacks: α by alpha, ≤ by <=, others by escapes."""
     try:
         text.encode(encoding or "ascii")
     except UnicodeEncodeError:
@@ -132,7 +129,7 @@ def _transliterate_character(character: str, encoding: str) -> str:
 
 
 def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
-    """Handle an encoding error as `codecs.register_error` has it, as `transliterate` does."""
+    """Handle an encoding error by `transliterate`, for `codecs.register_error`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     piece = error.object[error.start : error.end]
@@ -142,18 +139,18 @@ def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
 
 
 def name_with_operator(name: str, operator: str) -> str:
-    """Write a tensor's name with the operator that makes it, where that is known."""
+    """Append the operator to a tensor's name, if it is known."""
     return f"{name} ({operator})" if operator else name
 
 
 def list_names(names: Iterable[object]) -> str:
-    """Show names from a file with commas between them, the first of many and the start of long."""
+    """Join names by commas: the first of many, and the beginning of long ones."""
     shown = [printable(name) for name, _ in zip(names, range(_LISTED), strict=False)]
     return ", ".join(n if len(n) <= _LONGEST else f"{n[:_LONGEST]}…" for n in shown) or "nothing"
 
 
 def bytes_text(size: float) -> str:
-    """Write a number of bytes with its unit, to three digits."""
+    """Format a number of bytes to three digits."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
@@ -162,7 +159,7 @@ def bytes_text(size: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Write an estimated time with its unit, no finer than it can be known."""
+    """Format an estimated time, rounded to what an estimate can tell."""
     if seconds < 90:
         return f"{max(1, round(seconds / 5)) * 5} seconds"
     for unit, size in (("minutes", 60), ("hours", 3600)):
@@ -172,7 +169,7 @@ def time_text(seconds: float) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Give an exception's text in one short line, or its kind where it has none."""
+    """Return an exception's text in one short line, or its type if there is no text."""
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
 
@@ -187,7 +184,7 @@ def classes_text(classes: Sequence[str]) -> str:
 
 
 def natural_order(text: str) -> tuple[int, float, str]:
-    """Give what sorts numbers by their size, before words."""
+    """Return a sort key that orders numbers by value, before words."""
     try:
         return 0, float(text), text
     except ValueError:

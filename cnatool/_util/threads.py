@@ -1,4 +1,4 @@
-"""Overlapping the stages of a dump: bounded hand-overs between threads, in order."""
+"""Pipelines of threads: bounded queues, results in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AHEAD = 2
 
 
 class Stages:
-    """How long each stage of a pipeline was busy, of the time since it began."""
+    """Busy time of each stage of a pipeline, as a share of the elapsed time."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -30,7 +30,7 @@ class Stages:
         self._lock = threading.Lock()
 
     def add(self, stage: str, seconds: float) -> None:
-        """Count a time in which a stage was busy; any thread may."""
+        """Add busy time of a stage; thread-safe."""
         with self._lock:
             self._busy[stage] = self._busy.get(stage, 0.0) + seconds
 
@@ -43,14 +43,9 @@ class Stages:
 
 
 def prefetch(items: Iterable[_T]) -> Generator[_T]:
-    """Give what ``items`` gives, made ahead of time in a thread of its own.
+    """Iterate over ``items`` in a thread, two items ahead of the caller.
 
     An exception of ``items`` reaches the caller in its place in the order.
-
-    Parameters
-    ----------
-    items : iterable
-        Read by one thread only, two items ahead of the caller.
     """
     iterator = iter(items)
 
@@ -65,10 +60,10 @@ def prefetch(items: Iterable[_T]) -> Generator[_T]:
 
 
 def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int) -> Generator[_U]:
-    """Give ``function(item)`` for each item in order, computed by several threads.
+    """Yield ``function(item)`` for each item in order, computed by several threads.
 
     An exception of ``items`` or of a call reaches the caller in its place in the order. Closing
-    the generator waits for the calls that run and drops those that do not yet.
+    the generator waits for the calls that are running and drops those that are not.
     """
     waiting: deque[Future[_U]] = deque()
     rest = iter(items)
@@ -84,7 +79,7 @@ def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int)
                     failure = error
                     break
                 waiting.append(pool.submit(function, item))
-                # Enough wait that no worker does while the caller is busy with a result.
+                # Enough are queued that no worker waits while the caller is busy with a result.
                 if len(waiting) >= workers + AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -95,8 +90,8 @@ def map_ordered(function: Callable[[_T], _U], items: Iterable[_T], workers: int)
         raise failure
 
 
-# Calls that compute, of which more than there are processors gain nothing; and calls that wait for
-# the disk, of which a file system finishes many at once.
+# Threads for calls that compute, where more than the processors gain nothing, and for calls that
+# wait for the disk, of which a file system handles many at once.
 _COMPUTING = min(8, os.cpu_count() or 1)
 _WAITING = 16
 
@@ -104,18 +99,10 @@ _WAITING = 16
 def map_concurrently(
     function: Callable[[_T], _U], items: Iterable[_T], *, waiting: bool = False
 ) -> list[_U]:
-    """Give ``function(item)`` for each item in order, several at a time.
+    """Return ``function(item)`` for each item in order, computed by several threads.
 
-    Whatever happens, no call runs on after this returns. The function must not come here itself.
-
-    Parameters
-    ----------
-    function : callable
-        Called from several threads; for a single item from the caller's own.
-    items : iterable
-        What to call it with.
-    waiting : bool
-        The calls wait for the disk more than they compute.
+    No call is still running when this returns or raises. With ``waiting``, the calls wait for the
+    disk more than they compute. The function must not call `map_concurrently` itself.
     """
     items = list(items)
     if len(items) == 1:
@@ -136,5 +123,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked child has the pools' queues and none of their threads: it would wait forever.
+    # A forked child has the pools' queues but none of their threads, and would wait forever.
     os.register_at_fork(after_in_child=_pool.cache_clear)

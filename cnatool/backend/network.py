@@ -16,7 +16,8 @@ from cnatool.backend.probe.reference import reference_statistics
 from cnatool.backend.probe.shapes import probe_shapes
 from cnatool.backend.session import numpy_dtype
 from cnatool.errors import ModelError
-from cnatool.records.store import FileRecord, ModelRecord, TensorRecord
+from cnatool.records.run import FileRecord, ModelRecord
+from cnatool.records.store import TensorRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from cnatool._util.documents import Document
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
     from cnatool.studying.results import LandscapeResult, StudyResult, TrajectoryResult
 
 # Exit code where stores are left out.

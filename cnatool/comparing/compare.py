@@ -24,7 +24,8 @@ from cnatool.comparing.results import (
 from cnatool.errors import DataError, MetricError, UsageError
 from cnatool.metrics.convention import NO_OVERRIDES, Convention
 from cnatool.scoring.score import score_store
-from cnatool.store.reader import Store, open_store
+from cnatool.store.reader import open_store
+from cnatool.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.records.store import ArrayRecord
     from cnatool.scoring.results import ScoreResult
-    from cnatool.store.reader import Split
+    from cnatool.store.store import Split
 
 TOLERANCE = 1e-4
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from cnatool.records.store import LayerRecord
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 # What exporters, optimisers and quantisers put around the name of a tensor or a weight.
 _SUFFIX = re.compile(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cnatool.records.store import LayerRecord, TensorRecord
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 # What gives the values of a linear operator as they are, or as nearly as codes can.
 _SAME_VALUES = frozenset({"DequantizeLinear", "QuantizeLinear"})

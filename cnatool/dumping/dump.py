@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.dumping.plan import DumpPlan
     from cnatool.dumping.preflight import Preflight
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 
 @keywords_of(DumpOptions)

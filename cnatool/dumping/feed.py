@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cnatool.data.selection import ArraySelection
     from cnatool.data.source import Block, InputSpec, Source
     from cnatool.records.image_transform import Geometry
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 PROBE_SAMPLES = 3
 # Pixels from 0 to 255 exceed this somewhere in a few samples.

@@ -26,13 +26,8 @@ from cnatool.dumping.left_out import left_out_lines
 from cnatool.dumping.resume import check_same_dump, codec_of, is_complete, open_resumable
 from cnatool.dumping.sources import open_sources, read_preprocessing, select_arrays
 from cnatool.errors import UsageError
-from cnatool.records.store import (
-    ArrayRecord,
-    ConstantRecord,
-    RuntimeRecord,
-    SplitRecord,
-    StoreRecord,
-)
+from cnatool.records.run import ConstantRecord, RuntimeRecord
+from cnatool.records.store import ArrayRecord, SplitRecord, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.scoring.output import explain_missing_output
 from cnatool.store.format_table import format_by_name
@@ -52,7 +47,7 @@ if TYPE_CHECKING:
     from cnatool.dumping.options import DumpOptions
     from cnatool.records.choices import Codec, Statistic
     from cnatool.records.store import TensorRecord
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.dumping.options import DumpOptions
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)

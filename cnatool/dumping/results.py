@@ -8,12 +8,9 @@ import msgspec
 
 from cnatool._util.documents import Document
 from cnatool.dumping.left_out import needs_no_storing
+from cnatool.records.run import ConstantRecord, ModelRecord, Preprocessing, RuntimeRecord
 from cnatool.records.store import (
-    ConstantRecord,
     LayerRecord,
-    ModelRecord,
-    Preprocessing,
-    RuntimeRecord,
     SkippedTensor,
     SplitRecord,
     TensorRecord,
@@ -23,7 +20,7 @@ from cnatool.records.store import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 
 class DumpedSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

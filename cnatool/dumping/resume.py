@@ -12,12 +12,8 @@ from cnatool.dumping.sample_checks import examine_samples
 from cnatool.errors import DataError, NotAStoreError, UsageError
 from cnatool.records.choices import Codec
 from cnatool.records.layout import IDS, LABELS, input_key
-from cnatool.records.store import (
-    FileRecord,
-    ModelRecord,
-    SkippedSample,
-    StoreRecord,
-)
+from cnatool.records.run import FileRecord, ModelRecord
+from cnatool.records.store import SkippedSample, StoreRecord
 from cnatool.records.weights import FlatnessRecord
 from cnatool.store.format_table import detect_format, format_by_name
 from cnatool.store.integrity import start_digests, update_digests
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
     from cnatool._util.observer import Observer
     from cnatool.data.source import Block
     from cnatool.dumping.sample_checks import SampleChecks
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 # Differences that a message lists.
 _LISTED = 3

@@ -67,7 +67,7 @@ def run_blocks(
         return
     samples = plan.sources[split].blocks(schedule.block, rows)
     if plan.shared is not None:
-        samples = _compared(samples, SampleComparison(plan.shared.held(split)))
+        samples = _compared(samples, SampleComparison(plan.shared.split(split)))
     first = 0
     with closing(prefetch(_timed(samples, stages))) as blocks:
         if past is not None and not schedule.stateful:

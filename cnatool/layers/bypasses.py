@@ -1,7 +1,7 @@
 """Shortcut layers of a network: projections on a residual bypass.
 
-The rule is the same for ONNX graphs and for traces of a framework: it sees operations on numbered
-or named values and nothing else.
+The rule is the same for ONNX graphs and for traces of a framework: it reads operations on numbered
+or named values only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# What a bypass may do with its projection beside adding and scaling by constants: pool, resize.
+# Operators of a bypass beside its projection and additions and scales by constants.
 LINEAR_STEPS = frozenset(
     {
         "AveragePool",
@@ -27,8 +27,8 @@ LINEAR_STEPS = frozenset(
 )
 # Sums of branches; a difference is one as well.
 RESIDUAL_SUMS = frozenset({"Add", "Mean", "QLinearAdd", "Sub", "Sum"})
-# Their results are parts of a value, and branches from two parts have no fork in common: a layer of
-# an unrolled recurrence reads its own time step and bypasses nothing.
+# Their results are parts of a value, and branches from two parts have no common fork: a layer of an
+# unrolled recurrence reads its own time step and bypasses nothing.
 SELECTIONS = frozenset(
     {
         "Compress",
@@ -42,7 +42,7 @@ SELECTIONS = frozenset(
         "TopK",
     }
 )
-# They hold weights of their own.
+# Operators with weights of their own.
 RECURRENT = frozenset({"GRU", "If", "LSTM", "Loop", "RNN", "Scan"})
 
 _Key = TypeVar("_Key", int, str)
@@ -52,16 +52,9 @@ _Key = TypeVar("_Key", int, str)
 class Operation(Generic[_Key]):
     """One operation on values that depend on the network's input.
 
-    Attributes
-    ----------
-    kind : {"layer", "linear", "sum", "part", "opaque", "other"}
-        layer: a linear operator with weights; linear: one value shifted, scaled, normalised,
-        pooled or reshaped; sum: of several values; part: a selection of a value's elements;
-        opaque: what has layers inside; other: anything else, such as a nonlinearity.
-    reads : tuple of int or str
-        The values that it reads.
-    makes : int or str
-        The value that it gives.
+    Kinds are: layer, a linear operator with weights; linear, one value shifted, scaled, normalised,
+    pooled or reshaped; sum, of several values; part, a selection of a value's elements; opaque, an
+    operator with layers inside; other, anything else, such as a nonlinearity.
     """
 
     kind: Literal["layer", "linear", "sum", "part", "opaque", "other"]
@@ -78,55 +71,39 @@ def find_shortcuts(operations: Sequence[Operation[_Key]]) -> set[_Key]:
     and a nonlinearity may come before the first. A branch on whose layers the other branch depends
     bypasses nothing: such layers are on the main path. Of branches with equally many layers neither
     is a bypass. A sum of sums is one sum of all their terms.
-
-    Parameters
-    ----------
-    operations : sequence of Operation
-        In execution order.
-
-    Returns
-    -------
-    set of int or str
-        The results of those layers.
     """
     return set(_Operations(operations).shortcuts())
 
 
 @dataclass(frozen=True, slots=True)
 class _Branch(Generic[_Key]):
-    """A way back from a term of a sum.
+    """A path back from a term of a sum."""
 
-    Attributes
-    ----------
-    layers : tuple of int or str
-        Results of the layers on it, the last one first.
-    seen : frozenset of int or str
-        Values at which it may have forked.
-    """
-
-    layers: tuple[_Key, ...]
-    seen: frozenset[_Key]
+    layers: tuple[_Key, ...]  # results of its layers, the last one first
+    seen: frozenset[_Key]  # values at which it may have forked
 
 
 class _Operations(Generic[_Key]):
     def __init__(self, operations: Sequence[Operation[_Key]]) -> None:
         self._operations: Sequence[Operation[_Key]] = operations
-        self._place: dict[_Key, int] = {one.makes: place for place, one in enumerate(operations)}
+        self._place: dict[_Key, int] = {
+            operation.makes: place for place, operation in enumerate(operations)
+        }
         self._readers: dict[_Key, list[Operation[_Key]]] = {}
-        for one in operations:
-            for value in one.reads:
-                self._readers.setdefault(value, []).append(one)
+        for operation in operations:
+            for value in operation.reads:
+                self._readers.setdefault(value, []).append(operation)
 
     def shortcuts(self) -> Iterator[_Key]:
-        for one in self._operations:
-            if one.kind == "sum" and not self._is_term(one.makes):
-                terms = list(dict.fromkeys(self._terms(one)))
+        for operation in self._operations:
+            if operation.kind == "sum" and not self._is_term(operation.makes):
+                terms = list(dict.fromkeys(self._terms(operation)))
                 for term in terms:
                     yield from self._bypass(term, [other for other in terms if other != term])
 
     def _is_term(self, value: _Key) -> bool:
         """Whether the only reader of a sum is another sum."""
-        return [one.kind for one in self._readers.get(value, [])] == ["sum"]
+        return [operation.kind for operation in self._readers.get(value, [])] == ["sum"]
 
     def _terms(self, total: Operation[_Key]) -> Iterator[_Key]:
         for value in total.reads:
@@ -164,14 +141,18 @@ class _Operations(Generic[_Key]):
         value = term
         passed = {value}
         while value not in forks:
-            one = self._producer(value)
-            if one is None or one.kind not in ("layer", "linear", "part") or len(one.reads) != 1:
+            operation = self._producer(value)
+            if (
+                operation is None
+                or operation.kind not in ("layer", "linear", "part")
+                or len(operation.reads) != 1
+            ):
                 break
-            if one.kind == "part" and layers:
+            if operation.kind == "part" and layers:
                 break
-            if one.kind == "layer":
+            if operation.kind == "layer":
                 layers.append(value)
-            value = one.reads[0]
+            value = operation.reads[0]
             passed.add(value)
         if not layers:
             return None
@@ -179,34 +160,34 @@ class _Operations(Generic[_Key]):
         visited = {value}
         while waiting:
             value = waiting.pop()
-            one = None if value in forks else self._producer(value)
-            if one is None or one.kind in ("layer", "part", "opaque"):
+            operation = None if value in forks else self._producer(value)
+            if operation is None or operation.kind in ("layer", "part", "opaque"):
                 ends.add(value)
                 continue
-            new = set(one.reads) - visited
+            new = set(operation.reads) - visited
             visited |= new
             waiting.extend(new)
         return _Branch(tuple(layers), frozenset(ends if forks else passed | visited))
 
     def _ancestors(self, value: _Key, first: int) -> set[_Key]:
         """Return a value and all it depends on, as far back as the place `first`."""
-        found, waiting = {value}, [value]
+        ancestors, waiting = {value}, [value]
         while waiting:
-            one = self._producer(waiting.pop())
-            if one is None or self._place[one.makes] < first:
+            operation = self._producer(waiting.pop())
+            if operation is None or self._place[operation.makes] < first:
                 continue
-            new = set(one.reads) - found
-            found |= new
+            new = set(operation.reads) - ancestors
+            ancestors |= new
             waiting.extend(new)
-        return found
+        return ancestors
 
     def _longest(self, start: Iterable[_Key], end: _Key) -> int:
         """Count the layers on the longest path from one of several values to another."""
         lengths = dict.fromkeys(start, 0)
         first = min(self._place.get(value, -1) for value in lengths) + 1
-        for one in self._operations[first : self._place.get(end, -1) + 1]:
-            before = [lengths[value] for value in one.reads if value in lengths]
+        for operation in self._operations[first : self._place.get(end, -1) + 1]:
+            before = [lengths[value] for value in operation.reads if value in lengths]
             if before:
-                reached = max(before) + (one.kind == "layer")
-                lengths[one.makes] = max(reached, lengths.get(one.makes, 0))
+                reached = max(before) + (operation.kind == "layer")
+                lengths[operation.makes] = max(reached, lengths.get(operation.makes, 0))
         return lengths.get(end, 0)

@@ -1,4 +1,4 @@
-"""The way from the last layer to a model's output, for every source of a network."""
+"""The path from the last layer to a model's output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEAN_POOLING = frozenset(
         "ReduceMean",
     }
 )
-# What a model may put behind its last layer without giving it another meaning.
+# Operators after the last layer that do not change the meaning of its result.
 OUTPUT_FUNCTIONS = frozenset(
     {"ArgMax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax", "ZipMap"}
 )
@@ -22,44 +22,34 @@ RECTIFIERS = frozenset({"Relu"})
 
 @dataclass(frozen=True, slots=True)
 class OutputPath:
-    """What lies between a layer and a tensor behind it, shape changes and scales left out.
+    """Operators between a layer and a later tensor, except changes of shape and scales.
 
     A layer whose result reaches an output through nothing else, or through softmax, sigmoid and
     means over positions, is the output layer. A fully convolutional classifier may rectify its
     scores before it averages them (SqueezeNet, Network in Network). That is a feature extractor's
-    last hidden layer as well, so a rectified layer counts only where a softmax follows the mean or
-    the layer is a 1×1 convolution, and never where no mean follows.
-
-    Attributes
-    ----------
-    function : bool
-        A softmax, sigmoid or the like.
-    rectified, averaged : bool
-        A rectifier, and a mean over positions behind it.
+    last hidden layer as well, so a rectified layer counts only if a softmax follows the mean or the
+    layer is a 1×1 convolution, and never without a mean.
     """
 
-    function: bool = False
+    function: bool = False  # a softmax, sigmoid or similar
     rectified: bool = False
-    averaged: bool = False
+    averaged: bool = False  # a mean over positions after the rectifier
 
     def through_function(self) -> OutputPath:
-        """Go on behind a softmax or the like."""
+        """Extend the path by a softmax or similar."""
         return replace(self, function=True)
 
     def through_mean(self) -> OutputPath:
-        """Go on behind a mean over positions."""
+        """Extend the path by a mean over positions."""
         return replace(self, averaged=self.rectified)
 
     def through_rectifier(self) -> OutputPath | None:
-        """Go on behind a rectifier; None where the scores have been read already."""
+        """Extend the path by a rectifier; return None if that changes the meaning."""
         return None if self.function or self.rectified else replace(self, rectified=True)
 
     def leads_on(self, *, pointwise: bool) -> bool:
-        """Say whether the layer is the output layer where this path ends at an output.
+        """Whether the layer is the output layer if this path ends at an output.
 
-        Parameters
-        ----------
-        pointwise : bool
-            The layer is a 1×1 convolution.
+        ``pointwise``: the layer is a 1×1 convolution.
         """
         return not self.rectified or (self.averaged and (self.function or pointwise))

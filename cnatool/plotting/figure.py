@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.plotting.style import Chart
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 SourceKind: TypeAlias = Literal["store"] | ResultKind
 

@@ -12,7 +12,8 @@ from cnatool._util.observer import Silent
 from cnatool.errors import UsageError
 from cnatool.metrics.convention import NO_OVERRIDES
 from cnatool.plotting.files import check_altair
-from cnatool.store.reader import Store, as_paths, open_store
+from cnatool.store.reader import as_paths, open_store
+from cnatool.store.store import Store
 from cnatool.studying.find import find_stores
 from cnatool.studying.landscape import Landscape
 from cnatool.studying.omissions import UNUSABLE, Omissions

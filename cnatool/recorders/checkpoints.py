@@ -1,4 +1,4 @@
-"""A series of stores of one network as it is trained, for `cnatool study`."""
+"""A series of stores of one network during training, for `cnatool study`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["step", "epoch"]
 
-# Names of stores sort as their steps do.
+# So many digits make names of stores sort by step.
 _DIGITS = {"step": 8, "epoch": 5}
 
 
@@ -22,22 +22,22 @@ class Series:
     Parameters
     ----------
     folder : str or Path
-        Where the stores go, one a checkpoint.
+        Folder of the stores, one per checkpoint.
     probe : mapping of str to iterable of (raw, labels)
         Batches of each split, the same at every checkpoint.
     every : int
-        Record at every so many steps or epochs, and at 0.
+        Interval of checkpoints in steps or epochs; 0 is recorded too.
     unit : {"step", "epoch"}
-        What is counted.
+        Unit of the interval.
     run : str
-        Name of the run; the tag ``run`` and the beginning of the stores' names.
+        Name of the run: the tag ``run``, and the prefix of the stores' names.
     tags : mapping of str to str, optional
-        Words of your own in every store.
+        Further tags of every store.
 
     Raises
     ------
     UsageError
-        If one of these cannot be meant.
+        If a parameter is invalid.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Series:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(every, int) or every < 1:
-            raise UsageError(f"every={every!r}: a whole number from 1 on.")
+            raise UsageError(f"every={every!r}: use a positive integer.")
         if unit not in _DIGITS:
-            raise UsageError(f"unit={unit!r}: step or epoch.")
+            raise UsageError(f"unit={unit!r}: use 'step' or 'epoch'.")
         if not run or "/" in run or "\\" in run or run.startswith("."):
-            raise UsageError(f"run={run!r}: a name that can begin a file's name.")
+            raise UsageError(f"run={run!r}: use a name that a file's name can begin with.")
         for split, batches in probe.items():
             if iter(batches) is batches:
                 raise UsageError(
-                    f"probe[{split!r}]: it can be read once only; give a list or a loader, which "
-                    "begins anew at each checkpoint."
+                    f"probe[{split!r}]: an iterator can be read only once; give a list or a "
+                    "loader, which each checkpoint reads again."
                 )
         self.folder = Path(folder)
         self.probe = probe
@@ -73,18 +73,18 @@ class Series:
     def record(
         self, write: Callable[[Path, dict[str, str]], object], step: int, epoch: int | None
     ) -> Path | None:
-        """Write a store if one is due, and give its path; the same count is recorded once.
+        """Write a store if a checkpoint is due, once per count, and return its path.
 
         Parameters
         ----------
         write : callable
-            Given the store's path and its tags.
+            Writes a store, given its path and tags.
         step, epoch : int, int or None
-            How far the training is.
+            Steps and epochs of training so far.
         """
         count = step if self._unit == "step" else epoch
         if count is None:
-            raise UsageError("checkpoints count epochs: give epoch=…, or unit='step'.")
+            raise UsageError("checkpoints count epochs: give epoch=…, or use unit='step'.")
         if count % self._every or count == self._last:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which values of a network that was watched are its layers, whatever framework ran it."""
+"""Detection of layers in the trace of a network, for every framework."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cnatool.layers.output_paths import MEAN_POOLING, RECTIFIERS, OutputPath
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# linear: something times constant weights; bias and scale: by a constant; norm: a normalisation;
-# shape: the same numbers arranged anew; sum: of several values that depend on the input; pool:
-# a pooling; squash: what makes probabilities or classes of scores.
+# linear: a product with constant weights; bias and scale: by a constant; norm: a normalisation;
+# shape: a rearrangement; sum: of several values that depend on the input; pool: a pooling; squash:
+# turns scores into probabilities or classes.
 Kind = Literal["linear", "bias", "scale", "norm", "shape", "sum", "pool", "squash", "other"]
 
-# What a normalisation over a sample's own mean and deviation is written in.
+# Operators of a normalisation by a sample's own mean and deviation.
 _MEANS = frozenset({"ReduceMean", "ReduceVar", "ReduceStd"})
 _ROOTS = frozenset({"ReduceStd", "Rsqrt", "Sqrt"})
 _QUOTIENTS = frozenset({"Div", "Reciprocal", "Rsqrt"})
@@ -34,71 +34,40 @@ _MOMENTS = (
     | {"Add", "Cast", "Expand", "Identity", "Mul", "Neg", "Pow", "Reshape", "Squeeze", "Sub"}
     | {"Transpose", "Unsqueeze"}
 )
-# More than the longest such spelling has.
+# More than the longest such sequence has.
 _MOST_MOMENT_STEPS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation on values that depend on the network's input.
-
-    Attributes
-    ----------
-    kind : Kind
-        What it does.
-    operator : str
-        As ONNX calls it.
-    reads : tuple of int
-        The values that it reads and that depend on the input, one entry a use.
-    makes : int
-        The value that it gives.
-    one_number : bool
-        Of a bias or a scale: it is the same for all elements.
-    biased : bool
-        Of a linear operator: it adds a bias by itself.
-    pointwise : bool
-        Of a linear operator: it is a 1×1 convolution.
-    """
+    """One operation on values that depend on the network's input."""
 
     kind: Kind
-    operator: str
-    reads: tuple[int, ...]
+    operator: str  # ONNX name
+    reads: tuple[int, ...]  # values that depend on the input, one entry per use
     makes: int
-    one_number: bool = False
-    biased: bool = False
-    pointwise: bool = False
+    one_number: bool = False  # a bias or scale that is the same for all elements
+    biased: bool = False  # a linear operator that includes a bias
+    pointwise: bool = False  # a 1×1 convolution
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLayer:
-    """A linear operator, and the values that stand for it.
+    """A linear operator and its values, in execution order, which differ in shape only."""
 
-    Attributes
-    ----------
-    operator : str
-        As ONNX calls it.
-    linear, preactivation : tuple of int
-        Values that hold, in one shape or another, the operator's result with its bias, and what
-        enters the nonlinearity; in execution order.
-    output, shortcut : bool
-        Its result is the network's output; it is a projection on a residual bypass.
-    path : int
-        Linear operators on the longest path from the input up to this one.
-    """
-
-    operator: str
-    linear: tuple[int, ...]
-    preactivation: tuple[int, ...]
-    output: bool
-    shortcut: bool
-    path: int
+    operator: str  # ONNX name
+    linear: tuple[int, ...]  # the operator's result with its bias
+    preactivation: tuple[int, ...]  # the input of the nonlinearity
+    output: bool  # its result is the network's output
+    shortcut: bool  # a projection on a residual bypass
+    path: int  # linear operators on the longest path from the input up to this one
 
 
 def find_layers(steps: Sequence[Step], outputs: Iterable[int]) -> list[FoundLayer]:
-    """Find the linear operators and walk from each to what enters its nonlinearity.
+    """Find the linear operators, and walk from each to the input of its nonlinearity.
 
-    From an operator's result the walk goes forward while one step alone reads it and that adds a
-    constant, scales by one, normalises, or changes the shape.
+    The walk continues from the operator's result while a single step reads it that adds a constant,
+    scales by one, normalises, or changes the shape.
     """
     network = _Network(steps, frozenset(outputs))
     depth = network.path_lengths(network.sources)
@@ -142,9 +111,9 @@ class _Network:
         return self.readers.keys() - self.producer.keys()
 
     def walk(self, operator: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Give the values that hold the operator's result, and those that enter what follows."""
+        """Return the values of the operator's result, and those of the nonlinearity's input."""
         linear = [operator.makes]
-        group = linear  # values that differ in their shape alone
+        group = linear  # values that differ in shape only
         biased = operator.biased
         reshaped = False
         while readers := self.readers.get(group[-1], []):
@@ -175,10 +144,10 @@ class _Network:
         return tuple(linear), tuple(group)
 
     def _normalized(self, value: int) -> int | None:
-        """Give what a normalisation written out in several steps makes of a value, if it is one.
+        """Return the result of a normalisation of a value in several steps; None if there is none.
 
-        Those steps read nothing else that depends on the input, take a mean and a root, divide,
-        and meet again in one value.
+        The steps read nothing else that depends on the input, compute a mean and a root, divide,
+        and end in one value.
         """
         inside = {value}
         operators: set[str] = set()
@@ -188,8 +157,8 @@ class _Network:
             waiting = [step for step in waiting if step.makes not in passed]
             still_read = {v for step in waiting for v in step.reads if v in inside}
             still_read |= (inside & self.outputs) - {value}
-            told = operators & _MEANS and operators & _ROOTS and operators & _QUOTIENTS
-            if len(still_read) == 1 and value not in still_read and told:
+            complete = operators & _MEANS and operators & _ROOTS and operators & _QUOTIENTS
+            if len(still_read) == 1 and value not in still_read and complete:
                 return still_read.pop()
             ready = next(
                 (s for s in waiting if s.operator in _MOMENTS and inside.issuperset(s.reads)), None
@@ -202,7 +171,7 @@ class _Network:
         return None
 
     def path_lengths(self, start: Iterable[int]) -> dict[int, int]:
-        """Count linear operators on the longest path from ``start`` to each value behind it."""
+        """Count linear operators on the longest path from ``start`` to each value after it."""
         lengths = dict.fromkeys(start, 0)
         for step in self.steps:
             before = [lengths[value] for value in step.reads if value in lengths]
@@ -211,15 +180,15 @@ class _Network:
         return lengths
 
     def ancestors(self, values: Iterable[int]) -> set[int]:
-        """Give ``values`` and every value on which they depend."""
-        found = set(values)
+        """Return ``values`` and every value on which they depend."""
+        ancestors = set(values)
         for step in reversed(self.steps):
-            if step.makes in found:
-                found.update(step.reads)
-        return found
+            if step.makes in ancestors:
+                ancestors.update(step.reads)
+        return ancestors
 
     def ends(self, operator: Step) -> bool:
-        """Say whether a layer's result reaches an output without taking on another meaning."""
+        """Whether a layer's result reaches an output with the same meaning."""
         reached = {operator.makes: OutputPath()}
         for step in self.steps:
             value = next((value for value in step.reads if value in reached), None)
@@ -233,16 +202,16 @@ class _Network:
         )
 
     def shortcuts(self, ends: Mapping[int, int]) -> set[int]:
-        """Give the results of the linear operators that are projections on a residual bypass.
+        """Return the results of linear operators that are projections on a residual bypass.
 
-        By an operator's result, ``ends`` has the value at which the walk from it stops.
+        ``ends`` has, by an operator's result, the value at which the walk from it stops.
         """
         walked = {end: result for result, end in ends.items() if end != result}
         return find_shortcuts([_operation(step, walked) for step in self.steps])
 
 
 def _behind(step: Step, path: OutputPath) -> OutputPath | None:
-    """Give the path behind a step that reads a value on it; None where the path ends."""
+    """Extend a path by a step; return None if the path ends there."""
     if step.kind == "squash":
         return path.through_function()
     if step.operator in MEAN_POOLING:
@@ -254,7 +223,7 @@ def _behind(step: Step, path: OutputPath) -> OutputPath | None:
 
 def _operation(step: Step, walked: Mapping[int, int]) -> Operation[int]:
     if step.makes in walked:
-        # a normalisation may be written out in several steps
+        # a normalisation may consist of several steps
         return Operation("linear", (walked[step.makes],), step.makes)
     reads = tuple(dict.fromkeys(step.reads))
     if step.kind == "linear":

@@ -1,4 +1,4 @@
-"""Checkpoints as stores, from Lightning's trainer.
+"""Checkpoints as stores from Lightning's trainer.
 
 >>> from cnatool.recorders.lightning import store_callback
 >>> trainer = Trainer(callbacks=[store_callback("series", {"test": loader})])  # doctest: +SKIP
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def store_callback(folder: str | Path, probe: Mapping[str, Iterable[Any]], **options: Any) -> Any:
-    """Make a Lightning ``Callback`` that records the module at its start and as it is trained.
+    """Make a Lightning ``Callback`` that records the module at the start of and during training.
 
-    What is recorded is the module's ``forward``. Of several processes the first alone records.
+    The module's ``forward`` is recorded. Of several processes, only the first records.
 
     Parameters
     ----------
     folder, probe, **options
-        As of `cnatool.recorders.torch.checkpoints.Checkpoints`.
+        As in `cnatool.recorders.torch.Checkpoints`.
 
     Returns
     -------
@@ -68,6 +68,6 @@ def _callback_type() -> Any:
             from pytorch_lightning import Callback
         except ImportError as error:
             raise UsageError(
-                "recording from Lightning needs it: python -m pip install lightning"
+                "recording from Lightning requires it: python -m pip install lightning"
             ) from error
     return Callback

@@ -1,4 +1,4 @@
-"""Which values of a watched network are recorded, under which names."""
+"""Selection of the values of a traced network to record, and their names."""
 
 from __future__ import annotations
 
@@ -18,109 +18,55 @@ if TYPE_CHECKING:
     from cnatool.recorders.trace import Origin, Place, Trace, Value
 
 Rule = Literal["preactivation", "linear", "all"]
-One = str | type
-Modules = One | tuple[One, ...] | list[One]
+Pattern = str | type
+Modules = Pattern | tuple[Pattern, ...] | list[Pattern]
 
 _RULES = ("preactivation", "linear", "all")
-_NO_AXIS = "its result has no axis for the samples alone"
+_NO_AXIS = "its result has no axis for samples only"
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedTensor:
-    """A value that is recorded.
-
-    Attributes
-    ----------
-    name, operator : str
-        The tensor's in the store.
-    source : Place or Origin
-        What gives it: a module, or an operator that runs in one.
-    axis : int
-        The samples'.
-    shape : tuple of int
-        Of one sample.
-    value : int
-        Its place in the trace.
-    """
+    """A value that is recorded as a tensor."""
 
     name: str
     operator: str
-    source: Place | Origin
-    axis: int
-    shape: tuple[int, ...]
-    value: int
+    source: Place | Origin  # a module, or an operator inside one
+    axis: int  # of the samples
+    shape: tuple[int, ...]  # of one sample
+    value: int  # index in the trace
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the network gives.
+    """An output of the network."""
 
-    Attributes
-    ----------
-    part : str
-        Its name in the network's result.
-    name : str
-        Its tensor's in the store.
-    axis : int
-        The samples'.
-    value : int
-        Its place in the trace.
-    """
-
-    part: str
-    name: str
-    axis: int
-    value: int
+    part: str  # its name in the network's result
+    name: str  # of its tensor in the store
+    axis: int  # of the samples
+    value: int  # index in the trace
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is recorded of a network.
+    """The tensors and layers of a network that are recorded."""
 
-    Attributes
-    ----------
-    tensors : list of Chosen
-        In execution order.
-    layers : list of Layer
-        The linear operators.
-    modules : dict of str to str
-        By layer, the module whose weights it multiplies with; without those that no module has.
-    normalisers : dict of str to str
-        By layer, the module alone between its linear tensor and its pre-activation.
-    left_out : dict of str to str
-        Modules and outputs of the network that are not recorded, and why.
-    outputs : list of Output
-        The network's outputs.
-    """
-
-    tensors: list[SelectedTensor]
+    tensors: list[SelectedTensor]  # in execution order
     layers: list[Layer]
-    modules: dict[str, str]
-    normalisers: dict[str, str]
-    left_out: dict[str, str]
+    modules: dict[str, str]  # by linear tensor, the module with the weights, if there is one
+    normalisers: dict[str, str]  # by linear tensor, the module between it and its pre-activation
+    left_out: dict[str, str]  # modules and outputs that are not recorded, with reasons
     outputs: list[Output]
 
 
 def select_values(named: Mapping[str, Any], trace: Trace, modules: Modules) -> Selection:
-    """Choose values and name them.
+    """Select values and name them.
 
-    Parameters
-    ----------
-    named : mapping of str to module
-        The network's modules.
-    trace : Trace
-        Of the network.
-    modules : str, type, or sequence of these
-        ``preactivation``, ``linear``, ``all``, globs of module names, or types of modules.
-
-    Raises
-    ------
-    UsageError
-        If nothing matches, or there is no layer.
-    DataError
-        If a value that was asked for has no sample axis.
+    ``modules`` is ``preactivation``, ``linear``, ``all``, or globs of names or types of modules.
+    Raises UsageError if nothing matches or there is no layer, DataError if a selected value has no
+    sample axis.
     """
-    return _Selector(named, trace).choose(modules)
+    return _Selector(named, trace).select(modules)
 
 
 class _Selector:
@@ -130,10 +76,10 @@ class _Selector:
         self._calls = Counter(
             {p.module: p.call + 1 for value in trace.values for p in value.places}
         )
-        self._chosen: dict[int, SelectedTensor] = {}
+        self._selected: dict[int, SelectedTensor] = {}
         self._left_out: dict[str, str] = {}
 
-    def choose(self, modules: Modules) -> Selection:
+    def select(self, modules: Modules) -> Selection:
         found = find_layers(self._trace.steps, self._trace.outputs.values())
         layers: list[Layer] = []
         sources: dict[str, str] = {}
@@ -141,8 +87,8 @@ class _Selector:
         if isinstance(modules, str) and modules in _RULES:
             if not found:
                 raise UsageError(
-                    "the network has no linear operator that can be seen: name modules=…, and "
-                    "record a compiled network before it is compiled."
+                    "no linear operator was found in the network: name modules=…, and record a "
+                    "compiled network before it is compiled."
                 )
             for layer in found:
                 linear = self._carrier(layer.linear)
@@ -172,17 +118,17 @@ class _Selector:
                 if entering != linear and normaliser is not None:
                     normalisers[name] = normaliser
             if modules == "all":
-                self._all()
+                self._select_all()
         else:
-            given = list(modules) if isinstance(modules, (tuple, list)) else [modules]
-            self._named(given)
+            patterns = list(modules) if isinstance(modules, (tuple, list)) else [modules]
+            self._select_named(patterns)
         layers = layers or self._all_layers()
         outputs = self._outputs()
-        tensors = [self._chosen[value] for value in sorted(self._chosen)]
+        tensors = [self._selected[value] for value in sorted(self._selected)]
         return Selection(tensors, layers, sources, normalisers, self._left_out, outputs)
 
     def _outputs(self) -> list[Output]:
-        """Record outputs as tensors too: what makes one tells scores from probabilities."""
+        """Select outputs as tensors too: their operators distinguish scores from probabilities."""
         found = []
         for part, value in self._trace.outputs.items():
             axis = self._trace.values[value].axis
@@ -192,43 +138,46 @@ class _Selector:
                 found.append(Output(part, self._take(value), axis, value))
         if not found:
             raise DataError(
-                "no output of the network has a row for each sample: record the module inside "
-                "that gives its scores."
+                "no output of the network has a row for each sample: record the inner module that "
+                "returns its scores."
             )
         return found
 
     def _all_layers(self) -> list[Layer]:
-        """Give a layer for each value that was chosen by hand."""
+        """Return a layer for each value that the user selected."""
         ends = set(self._trace.outputs.values())
         return [
-            Layer(self._chosen[value].name, output=value in ends) for value in sorted(self._chosen)
+            Layer(self._selected[value].name, output=value in ends)
+            for value in sorted(self._selected)
         ]
 
     def _carrier(self, values: Sequence[int]) -> int:
-        """Give the value to record of several that differ in their shape alone."""
+        """Return the value to record among several that differ in shape only."""
         with_samples = [v for v in values if self._trace.values[v].axis is not None]
         given = [v for v in with_samples if self._trace.values[v].places]
         if not with_samples:
             value = self._trace.values[values[0]]
             where = "" if value.origin is None else f" in module {value.origin.module!r}"
             raise DataError(
-                f"the result of {value.operator}{where} has no axis that is the samples' alone "
-                f"(its shape for 3 samples is {value.shape}): give each sample a row of its own, "
-                "or choose other modules by name."
+                f"the result of {value.operator}{where} has no axis for samples only (its shape "
+                f"for 3 samples is {value.shape}): give each sample a row of its own, or select "
+                "other modules by name."
             )
         return (given or with_samples)[0]
 
     def _take(self, number: int, operator: str | None = None) -> str:
-        """Record a value, and give its name; ``operator`` made it but for its shape."""
-        if number not in self._chosen:
+        """Select a value and return its name; ``operator`` computed it, apart from its shape."""
+        if number not in self._selected:
             value = self._trace.values[number]
             assert value.axis is not None
             shape = value.shape[: value.axis] + value.shape[value.axis + 1 :]
             source = self._source(value)
             operator = operator or value.operator
             name = self._name(value, operator)
-            self._chosen[number] = SelectedTensor(name, operator, source, value.axis, shape, number)
-        return self._chosen[number].name
+            self._selected[number] = SelectedTensor(
+                name, operator, source, value.axis, shape, number
+            )
+        return self._selected[number].name
 
     def _source(self, value: Value) -> Place | Origin:
         source = value.places[0] if value.places else value.origin
@@ -236,7 +185,7 @@ class _Selector:
         return source
 
     def _name(self, value: Value, operator: str) -> str:
-        """Name a value after the module that gives it, or the one in which it is made."""
+        """Name a value after the module that returns it, or the one that computes it."""
         source = self._source(value)
         if value.places:
             place = value.places[0]
@@ -244,7 +193,7 @@ class _Selector:
             text += f"#{place.call + 1}" if self._calls[place.module] > 1 else ""
             return f"{text}.{place.result}" if place.result else text
         name = f"{source.module}/{operator}".lstrip("/")
-        taken = {one.name for one in self._chosen.values()}
+        taken = {tensor.name for tensor in self._selected.values()}
         number = 2
         text = name
         while text in taken:
@@ -260,11 +209,11 @@ class _Selector:
         return int(getattr(module, "groups", 1))
 
     def _operator(self, layer: FoundLayer, number: int) -> str:
-        # What is a Gemm on the flat rows of samples is a MatMul to ONNX, which keeps their axes.
+        # A Gemm on flattened rows is a MatMul in ONNX, which keeps the axes.
         flat = len(self._trace.values[number].shape) == 2
         return "MatMul" if layer.operator == "Gemm" and not flat else layer.operator
 
-    def _all(self) -> None:
+    def _select_all(self) -> None:
         for number, value in enumerate(self._trace.values):
             if not value.places or not value.floating:
                 continue
@@ -273,16 +222,21 @@ class _Selector:
             else:
                 self._take(number)
 
-    def _named(self, given: Sequence[One]) -> None:
-        for one in given:
-            if not isinstance(one, (str, type)):
+    def _select_named(self, patterns: Sequence[Pattern]) -> None:
+        for pattern in patterns:
+            if not isinstance(pattern, (str, type)):
                 raise UsageError(
-                    f"modules={one!r}: one of {', '.join(_RULES)}, or names and types of modules."
+                    f"modules={pattern!r}: use one of {', '.join(_RULES)}, or names or types of "
+                    "modules."
                 )
             matching = {
                 name
                 for name, module in self._modules.items()
-                if (fnmatchcase(name, one) if isinstance(one, str) else isinstance(module, one))
+                if (
+                    fnmatchcase(name, pattern)
+                    if isinstance(pattern, str)
+                    else isinstance(module, pattern)
+                )
             }
             values = {
                 number: value
@@ -290,10 +244,10 @@ class _Selector:
                 if any(place.module in matching for place in value.places)
             }
             if not values:
-                named = repr(one) if isinstance(one, str) else one.__name__
+                shown = repr(pattern) if isinstance(pattern, str) else pattern.__name__
                 known = ", ".join([name for name in self._modules if name][:8])
                 raise UsageError(
-                    f"modules: {named} matches no module that runs. Modules are {known}, …"
+                    f"modules: {shown} matches no module that runs. The modules are {known}, …"
                 )
             for number, value in values.items():
                 if value.axis is None:

@@ -1,4 +1,4 @@
-"""What was seen of a network that ran: its values, where they come from, and the steps between."""
+"""Trace of a network: its values, their origins, and the steps between them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cnatool.recorders.layer_rule import Step
 
-# Two runs of different length tell which axis is the samples'; both are short.
+# Samples of the two runs whose shapes reveal the sample axis.
 PROBES = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a module gives a value: which call of it, and which of its results."""
+    """A result of a module: which call of it, and which part of the result."""
 
     module: str
     call: int
@@ -23,9 +23,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which operator made a value: the module call it ran in, and which of its kind it was there.
+    """The operator that computed a value: its module call, and its number among equal ones there.
 
-    Operators that a module calls within that call are counted with it.
+    Operators of modules inside that call count too.
     """
 
     module: str
@@ -36,53 +36,27 @@ class Origin:
 
 @dataclass(slots=True)
 class Value:
-    """A tensor that depends on the network's input.
+    """A tensor that depends on the network's input."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        In the last run.
-    floating : bool
-        Its elements are floats.
-    origin : Origin or None
-        What made it; None for what the network was given.
-    places : list of Place
-        Where modules give it, the innermost first.
-    operator : str
-        What made it, as ONNX calls it.
-    axis : int or None
-        The samples' axis; None where there is none.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # in the last run
     floating: bool
-    origin: Origin | None = None
-    places: list[Place] = field(default_factory=list)
-    operator: str = ""
-    axis: int | None = None
+    origin: Origin | None = None  # None for an input of the network
+    places: list[Place] = field(default_factory=list)  # modules that return it, innermost first
+    operator: str = ""  # ONNX name
+    axis: int | None = None  # of the samples
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a network did with its input.
+    """What a network computes from its input, in execution order."""
 
-    Attributes
-    ----------
-    steps : list of Step
-        In execution order; their values are places in ``values``.
-    values : list of Value
-        In execution order.
-    outputs : dict of str to int
-        The values that the network gave, by name.
-    """
-
-    steps: list[Step]
+    steps: list[Step]  # their values are indices into `values`
     values: list[Value]
-    outputs: dict[str, int]
+    outputs: dict[str, int]  # indices of the network's results by name
 
 
 def sample_axis(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
-    """Give the one axis that has as many elements as there are samples."""
+    """Return the only axis whose length is the number of samples, by the shapes of two runs."""
     if len(small) != len(large):
         return None
     moved = [axis for axis in range(len(small)) if small[axis] != large[axis]]

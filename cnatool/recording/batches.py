@@ -1,4 +1,4 @@
-"""Batches that a caller gives for a store: checked, brought into order, compared with the first."""
+"""Batches of a recorded store: checked, ordered, compared with the first."""
 
 from __future__ import annotations
 
@@ -24,39 +24,27 @@ if TYPE_CHECKING:
 # Element type, and shape for one sample.
 Form = tuple[np.dtype[Any], tuple[int, ...]]
 
-_LOOKED_AT = 8  # rows that tell how large a tensor is
+_LOOKED_AT = 8  # rows from which the magnitude of a tensor is computed
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Arrays of one batch, (n, …) each, by name in the store's order.
-
-    Attributes
-    ----------
-    inputs, outputs, tensors : dict of str to ndarray
-        Raw inputs, what the network gives, and its tensors, the outputs among them.
-    statistics : dict of str to ndarray, shape (n, T)
-        Per-sample statistics of all T tensors.
-    labels : ndarray, shape (n,), or None
-        Labels.
-    ids : list of str or None
-        Where each sample came from.
-    """
+    """Arrays of one batch, (n, …) each, by name in the store's order."""
 
     inputs: dict[str, NDArray[Any]]
     outputs: dict[str, NDArray[Any]]
-    tensors: dict[str, NDArray[Any]]
-    statistics: dict[str, NDArray[np.float64]]
+    tensors: dict[str, NDArray[Any]]  # including the outputs
+    statistics: dict[str, NDArray[np.float64]]  # (n, T) each, of all T tensors
     labels: NDArray[np.int64] | None
     ids: list[str] | None
 
     @property
     def rows(self) -> int:
-        """Samples of the batch."""
+        """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
     def forms(self) -> dict[str, Form]:
-        """Give type and shape for one sample of each array, by what it is."""
+        """Return type and shape of one sample of each array, by kind and name."""
         kinds = (("input", self.inputs), ("output", self.outputs), ("tensor", self.tensors))
         return {
             f"{kind} {name!r}": (value.dtype, value.shape[1:])
@@ -67,40 +55,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the caller says of a store; shapes and types follow from the first batch.
+    """Description of a store by its caller; shapes and types follow from the first batch."""
 
-    Attributes
-    ----------
-    operators : dict of str to str
-        Names of the tensors, with the operators that make them.
-    layers : tuple of LayerRecord
-        The linear operators.
-    inputs, outputs : tuple of str
-        Their names.
-    keep : {"full", "statistics"}
-        Whether whole activations are stored, or their statistics alone.
-    statistics : tuple of Statistic
-        What is computed of each tensor.
-    shapes : dict of str to tuple of int
-        Shapes for one sample of the tensors of which statistics alone will be given.
-    tags : dict of str to str
-        Words of the caller's own.
-    weights : WeightsRecord or None
-        Norms of the weights, where the caller gave these.
-    held_inputs : tuple of ArrayRecord or None
-        What another store says of the raw inputs, where it has them.
-    """
-
-    operators: dict[str, str]
+    operators: dict[str, str]  # by tensor
     layers: tuple[LayerRecord, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     keep: Kept
     statistics: tuple[Statistic, ...]
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, tuple[int, ...]]  # of one sample, of tensors whose statistics alone are given
     tags: dict[str, str]
     weights: WeightsRecord | None
-    held_inputs: tuple[ArrayRecord, ...] | None = None
+    held_inputs: tuple[ArrayRecord, ...] | None = None  # of another store that contains them
 
     def record(self, batch: Batch) -> StoreRecord:
         """Describe the store by its first batch."""
@@ -142,7 +108,7 @@ class Description:
 
 
 def _magnitude(values: NDArray[Any] | None) -> float | None:
-    """Give the magnitude of a tensor by its first rows; None where only sums were given."""
+    """Compute the magnitude of a tensor from its first rows; None without values."""
     if values is None:
         return None
     return magnitude(row_statistics(values[:_LOOKED_AT], ["abs_sum"])["abs_sum"])
@@ -157,34 +123,35 @@ def arrange_batch(
     labels: ArrayLike | None,
     ids: Sequence[str] | None,
 ) -> Batch:
-    """Bring what the caller gave into order; every array has as many rows."""
-    given = _arrays_by_name("inputs", inputs, described.inputs)
-    made = _arrays_by_name("outputs", outputs, described.outputs)
+    """Check the arrays of a batch and put them into the store's order."""
+    named_inputs = _arrays_by_name("inputs", inputs, described.inputs)
+    named_outputs = _arrays_by_name("outputs", outputs, described.outputs)
     tensors = {name: _native_array(value) for name, value in activations.items()}
     unknown = [name for name in tensors if name not in described.operators]
     if unknown:
         raise DataError(f"activations: {unknown[0]!r} is none of the store's tensors.")
-    tensors = {n: made[n] for n in described.operators if n in made} | tensors
-    rows = _rows(next(iter(given.values())))
-    for what, arrays in (("input", given), ("output", made), ("tensor", tensors)):
+    tensors = {n: named_outputs[n] for n in described.operators if n in named_outputs} | tensors
+    rows = _rows(next(iter(named_inputs.values())))
+    kinds = (("input", named_inputs), ("output", named_outputs), ("tensor", tensors))
+    for what, arrays in kinds:
         for name, array in arrays.items():
             _check_array(f"{what} {name!r}", array, rows)
     targets = None if labels is None else np.asarray(labels)
     if targets is not None and (targets.dtype.kind not in "iu" or targets.shape != (rows,)):
         raise DataError(
-            f"labels: {rows} integers, and they are {targets.dtype} of shape {targets.shape}."
+            f"labels: expected {rows} integers, got {targets.dtype} of shape {targets.shape}."
         )
     if targets is not None and targets.max(initial=0) > np.iinfo(np.int64).max:
-        raise DataError(f"labels: {targets.max()} is beyond 64 bits with a sign.")
+        raise DataError(f"labels: {targets.max()} exceeds a signed 64-bit integer.")
     if ids is not None and len(ids) != rows:
-        raise DataError(f"ids: one for each of {rows} samples, and there are {len(ids)}.")
+        raise DataError(f"ids: expected {rows}, one per sample, got {len(ids)}.")
     return Batch(
-        inputs=given,
-        outputs=made,
+        inputs=named_inputs,
+        outputs=named_outputs,
         tensors=tensors,
         statistics=_statistics(described, tensors, statistics, rows),
         labels=None if targets is None else targets.astype(np.int64),
-        ids=None if ids is None else [_id(one) for one in ids],
+        ids=None if ids is None else [_check_id(name) for name in ids],
     )
 
 
@@ -194,27 +161,27 @@ def _statistics(
     given: Mapping[str, Mapping[str, ArrayLike]] | None,
     rows: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """Give each statistic, (n, T): of the tensors' values, or as the caller computed it."""
-    found: dict[str, NDArray[np.float64]] = {
+    """Collect each statistic, (n, T), computed from the tensors' values or by the caller."""
+    columns: dict[str, NDArray[np.float64]] = {
         name: np.empty((rows, len(described.operators))) for name in described.statistics
     }
     for column, name in enumerate(described.operators):
         if name in tensors:
             for statistic, values in row_statistics(tensors[name], described.statistics).items():
-                found[statistic][:, column] = values
+                columns[statistic][:, column] = values
             continue
         if described.keep == "full" or given is None:
             raise DataError(f"activations: tensor {name!r} is missing.")
         if name not in described.shapes:
-            raise DataError(f"shapes: that of tensor {name!r} is needed, for means over it.")
+            raise DataError(f"shapes: the shape of tensor {name!r} is required for its means.")
         for statistic in described.statistics:
             value = np.asarray(given.get(statistic, {}).get(name))
             if value.shape != (rows,) or value.dtype.kind not in "fiu":
                 raise DataError(
-                    f"statistics[{statistic!r}][{name!r}]: {rows} numbers, one a sample."
+                    f"statistics[{statistic!r}][{name!r}]: expected {rows} numbers, one per sample."
                 )
-            found[statistic][:, column] = value
-    return found
+            columns[statistic][:, column] = value
+    return columns
 
 
 def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> None:
@@ -223,12 +190,12 @@ def check_same_forms(forms: Mapping[str, Form], first: Mapping[str, Form]) -> No
         was = first.get(what, (dtype, shape))
         if (dtype, shape) != was:
             raise DataError(
-                f"{what}: {dtype} {shape} a sample, and in the first batch {was[0]} {was[1]}."
+                f"{what}: {dtype} {shape} per sample, but {was[0]} {was[1]} in the first batch."
             )
 
 
 def _native_array(value: ArrayLike) -> NDArray[Any]:
-    """Give an array in the byte order of the machine, which is what is stored and hashed."""
+    """Convert an array to the byte order of the machine, which is stored and hashed."""
     array = np.asarray(value)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -236,20 +203,20 @@ def _native_array(value: ArrayLike) -> NDArray[Any]:
 def _arrays_by_name(
     what: str, given: ArrayLike | Mapping[str, ArrayLike], names: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """Give arrays by name, in the store's order."""
+    """Return arrays by name, in the store's order."""
     if not isinstance(given, Mapping):
         if len(names) != 1:
-            raise DataError(f"{what}: there are {len(names)}, so give them by name.")
+            raise DataError(f"{what}: there are {len(names)}, so pass them by name.")
         return {names[0]: _native_array(given)}
     if set(given) != set(names):
-        raise DataError(f"{what}: they are {', '.join(names)}, and not {', '.join(given)}.")
+        raise DataError(f"{what}: expected {', '.join(names)}, got {', '.join(given)}.")
     return {name: _native_array(given[name]) for name in names}
 
 
-def _id(given: object) -> str:
-    text = str(given)
+def _check_id(name: object) -> str:
+    text = str(name)
     if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise DataError(f"ids: {text!r} holds a character that text in a store cannot.")
+        raise DataError(f"ids: {text!r} contains a character that a store cannot hold.")
     return text
 
 
@@ -258,11 +225,11 @@ def _rows(array: NDArray[Any]) -> int:
 
 
 def _check_array(what: str, array: NDArray[Any], rows: int) -> None:
-    # A long double has no place in the formats.
+    # The formats have no long double.
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise DataError(f"{what}: numbers or booleans, and it is {array.dtype}.")
+        raise DataError(f"{what}: expected numbers or booleans, got {array.dtype}.")
     if array.ndim == 0 or len(array) != rows or not rows:
-        raise DataError(f"{what}: shape {array.shape}, and there are {rows} samples.")
+        raise DataError(f"{what}: its shape is {array.shape}, but there are {rows} samples.")
 
 
 def _array_records(arrays: Mapping[str, NDArray[Any]]) -> tuple[ArrayRecord, ...]:

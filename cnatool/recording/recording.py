@@ -1,4 +1,4 @@
-"""Writing a store from any framework: activations go in as arrays, a valid store comes out."""
+"""Writing a store from arrays of any framework."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.store.writer import SplitWriter
 
-# Room for an id where nobody says how long they are.
+# Default space for an id.
 _ID_BYTES = 256
 
 
@@ -43,19 +43,20 @@ class Layer:
     Attributes
     ----------
     preactivation : str
-        The tensor that enters the nonlinearity.
+        The tensor that is the input of the nonlinearity.
     linear : str, optional
-        The operator's own result with its bias, before any normalisation; by default the same.
+        The operator's own result with its bias, before any normalisation; by default
+        ``preactivation``.
     operator : str
-        What the framework calls it: ``Linear``, ``Conv2d``.
+        The framework's name of the operator: ``Linear``, ``Conv2d``.
     output : bool
-        Its result is the network's output.
+        Whether its result is the network's output.
     shortcut : bool
-        It is a projection on a residual bypass.
+        Whether it is a projection on a residual bypass.
     path : int, optional
-        Layers on the longest path from the input up to this one; by default its place in the list.
+        Layers on the longest path from the input up to this one; by default its position.
     groups : int
-        Of a grouped convolution, for the norms of its weights.
+        Groups of a convolution, for the norms of its weights.
     """
 
     preactivation: str
@@ -87,54 +88,53 @@ def create_store(
     id_bytes: int = _ID_BYTES,
     overwrite: bool = False,
 ) -> Recording:
-    """Make a store that is filled by hand, from any framework.
+    """Create a store to which batches of any framework are appended.
 
-    Use it as a context: at its end every split is finished, or, after an exception, what was
-    committed is left as an unfinished store.
+    Use it as a context manager: at its end, every split is completed; after an exception, the
+    committed rows remain as an unfinished store.
 
     Parameters
     ----------
     path : str or Path
-        Where the store goes; its ending chooses the format.
+        Path of the store; its suffix determines the format.
     tensors : sequence of str, or mapping of str to str
-        Names of the tensors in execution order, with the operators that make them where a mapping
-        is given. A tensor that has an output's name is that output.
+        Names of the tensors in execution order, or a mapping to the operators that compute them. A
+        tensor with the name of an output is that output.
     layers : sequence of str or Layer, optional
-        The linear operators in execution order; by default every tensor is one, and one that is an
-        output is the output layer.
+        The linear operators in execution order; by default every tensor is one, and an output is
+        the output layer.
     inputs, outputs : sequence of str
-        Names of what a sample consists of, and of what the network gives.
+        Names of the raw inputs, and of the network's outputs.
     keep : {"full", "statistics"}
-        Whether whole activations are stored, or their statistics alone.
+        Store whole activations, or only their statistics.
     statistics : str or sequence of str
-        What is computed of each tensor over each sample's elements, as of `cnatool.dump`; ``sum``
-        always is.
+        Statistics over the elements of each sample, as in `cnatool.dump`; ``sum`` is always
+        included.
     shapes : mapping of str to tuple of int, optional
-        Shapes for one sample of the tensors of which statistics alone will be given.
+        Shapes of one sample of the tensors for which only statistics are appended.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
-        How arrays are compressed; by default as the format does best.
+        Compression of the arrays; by default the best for the format.
     tags : mapping of str to str, optional
-        Words of your own, kept in the store.
+        Tags of the store.
     classes : sequence of str, optional
         Names of the label values.
     weights : mapping of str to array_like, optional
-        Weights of the layers, (out, in, …) each, by the layer's name: the store then holds their
+        Weights of the layers, (out, in, …) each, by the layer's name: the store then contains their
         norms, for the baselines of `cnatool.score`. The first or the last axis of the layer's
-        tensor has ``out`` units. Weights are taken as they are, a normalisation
-        behind them is not folded in. Layers that are given one and the same array share it: it
-        counts once in sums over weights, and for each of them in products.
+        tensor has ``out`` units. A normalisation after the layer is not folded in. Layers with the
+        same array share it: it counts once in sums over weights, and for each layer in products.
     initial_weights : mapping of str to array_like, optional
-        The same before training.
+        Weights before training.
     parameters : int, optional
-        How many parameters the network has.
+        Number of parameters of the network.
     inputs_from : str or Path, optional
-        A finished store of the same samples in the same order: the new one refers to its raw
-        inputs, holds none, and has their names. `Recording.append` may then leave inputs out; where
-        it has them, and where it has ids, they are compared.
+        A finished store of the same samples in the same order: the new one refers to its raw inputs
+        and contains none. `Recording.append` may then omit inputs; inputs and ids that it gets are
+        compared.
     id_bytes : int
-        Bytes of UTF-8 that the longest id takes.
+        UTF-8 bytes of the longest id.
     overwrite : bool
-        Replace a store that is already there.
+        Replace an existing store.
 
     Returns
     -------
@@ -143,9 +143,9 @@ def create_store(
     Raises
     ------
     UsageError
-        If names are missing, doubled or unknown.
+        If names are missing, repeated or unknown.
     NotAStoreError
-        If the path is taken, or its name is no store's.
+        If the path exists, or its name is not that of a store.
 
     Examples
     --------
@@ -158,9 +158,9 @@ def create_store(
     operators = dict(tensors) if isinstance(tensors, Mapping) else dict.fromkeys(tensors, "")
     for what, names in (("tensors", tensors), ("inputs", inputs), ("outputs", outputs)):
         if isinstance(names, str) or not names or len(set(names)) < len(names):
-            raise UsageError(f"{what}: a list of names, each once.")
+            raise UsageError(f"{what}: pass a list of distinct names.")
     if keep not in get_args(Kept):
-        raise UsageError(f"keep={keep!r}: full or statistics.")
+        raise UsageError(f"keep={keep!r}: use 'full' or 'statistics'.")
     statistics = [statistics] if isinstance(statistics, str) else list(statistics)
     if "all" in statistics:
         statistics = list(get_args(Statistic))
@@ -174,18 +174,18 @@ def create_store(
         _check_text(what, names)
     _check_text("operators", operators.values())
     if not isinstance(id_bytes, int) or id_bytes < 1:
-        raise UsageError(f"id_bytes={id_bytes!r}: at least 1.")
+        raise UsageError(f"id_bytes={id_bytes!r}: use at least 1.")
     if initial_weights is not None and weights is None:
-        raise UsageError("initial_weights: give weights too, from which their distance is taken.")
-    given = _layers(operators, layers, outputs)
-    records = _layer_records(operators, given)
+        raise UsageError("initial_weights: pass weights too, to measure distances.")
+    all_layers = _layers(operators, layers, outputs)
+    records = _layer_records(operators, all_layers)
     check_free(Path(path), overwrite=overwrite)
     shared = None if inputs_from is None else SharedInputs(inputs_from, Path(path))
     if shared is not None:
-        inputs = [one.name for one in shared.inputs]
+        inputs = [array.name for array in shared.inputs]
     measured = None
     if weights is not None:
-        groups = [one.groups for one in given]
+        groups = [layer.groups for layer in all_layers]
         measured = measure_weights(records, groups, weights, initial_weights, parameters)
     check_units(measured, records, shapes or {})
     return Recording(
@@ -214,16 +214,16 @@ def _layers(
     tensors: Mapping[str, str], layers: Sequence[str | Layer] | None, outputs: Sequence[str]
 ) -> list[Layer]:
     return [
-        Layer(one, output=one in outputs) if isinstance(one, str) else one
-        for one in (tensors if layers is None else layers)
+        Layer(layer, output=layer in outputs) if isinstance(layer, str) else layer
+        for layer in (tensors if layers is None else layers)
     ]
 
 
-def _layer_records(tensors: Mapping[str, str], given: Sequence[Layer]) -> tuple[LayerRecord, ...]:
-    for layer in given:
+def _layer_records(tensors: Mapping[str, str], layers: Sequence[Layer]) -> tuple[LayerRecord, ...]:
+    for layer in layers:
         for name in (layer.preactivation, layer.linear or layer.preactivation):
             if name not in tensors:
-                raise UsageError(f"layer {name!r} is none of the tensors.")
+                raise UsageError(f"layer {name!r} is not one of the tensors.")
     return tuple(
         LayerRecord(
             number=number,
@@ -234,17 +234,17 @@ def _layer_records(tensors: Mapping[str, str], given: Sequence[Layer]) -> tuple[
             shortcut=layer.shortcut,
             path=layer.path or number,
         )
-        for number, layer in enumerate(given, 1)
+        for number, layer in enumerate(layers, 1)
     )
 
 
 class Recording:
-    """A store that is being filled; made by `create_store`.
+    """A store that is being recorded; made by `create_store`.
 
     Attributes
     ----------
     path : Path
-        Where it is.
+        Path of the store.
     """
 
     def __init__(
@@ -266,7 +266,7 @@ class Recording:
         self._codec = codec
         self._classes = classes
         self._id_bytes = id_bytes
-        self._held = ExitStack()
+        self._context = ExitStack()
         self._replaced: ReplacedStore | None = None
         self._writer: StoreWriter | None = None
         self._splits: dict[str, SplitWriter] = {}
@@ -275,16 +275,16 @@ class Recording:
 
     def __enter__(self) -> Self:
         if self._replaced is not None:
-            raise UsageError(f"{self.path}: a recording is one context; make another for more.")
-        with ExitStack() as held:
-            held.enter_context(lock_store(self.path))
-            left = recover_replaced(self.path)
-            if left is not None:
-                warnings.warn(left, StoreWarning, stacklevel=2)
-            # Somebody may have made a store here since the recording was made.
+            raise UsageError(f"{self.path}: a recording is entered once; create another one.")
+        with ExitStack() as context:
+            context.enter_context(lock_store(self.path))
+            note = recover_replaced(self.path)
+            if note is not None:
+                warnings.warn(note, StoreWarning, stacklevel=2)
+            # A store may have been created here since this object was.
             check_free(self.path, overwrite=self._overwrite)
             self._replaced = ReplacedStore(self.path)
-            self._held = held.pop_all()
+            self._context = context.pop_all()
         return self
 
     def __exit__(
@@ -294,7 +294,7 @@ class Recording:
         trace: TracebackType | None,
     ) -> None:
         self._over = True
-        with self._held:
+        with self._context:
             finished = False
             try:
                 if error is None and not self._splits:
@@ -311,7 +311,7 @@ class Recording:
                 self._settle(finished=finished)
 
     def _settle(self, *, finished: bool) -> None:
-        """Remove the store that was replaced, or put it back where nothing came in its place."""
+        """Remove the store that was replaced, or restore it if no row replaced it."""
         if self._replaced is None:
             return
         if finished:
@@ -332,40 +332,42 @@ class Recording:
         labels: ArrayLike | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """Add a batch of samples; every array has the sample axis first.
+        """Append a batch of samples; every array has the sample axis first.
 
-        Shapes and types are those of the first batch.
+        Shapes and types must equal those of the first batch.
 
         Parameters
         ----------
         split : str
-            The split's name; a new one begins with its first batch.
+            Name of the split, which its first batch creates.
         inputs, outputs : array_like, or mapping of str to array_like
-            Raw inputs before any preprocessing, and the network's outputs, (n, …); by name where
-            there are several. Inputs may be left out where another store has them.
+            Raw inputs before any preprocessing, and the network's outputs, (n, …); by name if there
+            are several. Inputs may be omitted if another store contains them.
         activations : mapping of str to array_like
-            Tensors by name, (n, …) each. One that is an output may be left out.
+            Tensors by name, (n, …) each. An output may be omitted.
         statistics : mapping of str to mapping of str to array_like
-            With ``keep="statistics"``, instead of activations: for each statistic and each tensor
-            its values, (n,).
+            With ``keep="statistics"``, values by statistic and tensor, (n,) each, instead of
+            activations.
         labels : array_like of int, optional
             Labels, (n,); in every batch of a split or in none.
         ids : sequence of str, optional
-            Where each sample came from; by default its row.
+            Origin of each sample; by default its row.
 
         Raises
         ------
         DataError
-            If an array is missing, too many, or of another length, shape or type than before.
+            If an array is missing or unexpected, or its length, shape or type differs.
         StoreInUseError, StoreWriteError
-            If another process writes the store, or the disk is full or refuses.
+            If another process writes the store, or it cannot be written.
         """
         if self._replaced is None:
             raise UsageError("use the store as a context: with cnatool.create_store(…) as store.")
         if self._over:
-            raise UsageError(f"{self.path}: its context has ended, and nothing can follow.")
+            raise UsageError(f"{self.path}: its context has ended, so nothing can follow.")
         if not SPLIT_NAME.fullmatch(split):
-            raise UsageError(f"{split!r} is no name of a split: letters, digits, - and _.")
+            raise UsageError(
+                f"{split!r} is not a valid name of a split: use letters, digits, - and _."
+            )
         same = self._same_samples(split)
         held_ids = None
         if same is not None:
@@ -373,7 +375,7 @@ class Recording:
             if inputs is None:
                 inputs = dict(zip(self._description.inputs, held, strict=True))
         if inputs is None:
-            raise DataError("inputs: no other store has them (inputs_from), so give them.")
+            raise DataError("inputs: required, since no other store contains them (inputs_from).")
         batch = arrange_batch(
             self._description,
             inputs,
@@ -392,7 +394,7 @@ class Recording:
             shapes = {tensor.name: tensor.shape for tensor in record.tensors}
             check_units(record.weights, record.layers, shapes)
             self._writer = StoreWriter(self.path, record, self._codec)
-        # Only now: a batch that was refused says nothing of those that follow.
+        # Only now: a refused batch must not determine those that follow.
         self._first = forms | self._first
         writer = self._splits.get(split)
         if writer is None:
@@ -407,7 +409,7 @@ class Recording:
             )
         if writer.labelled != (batch.labels is not None):
             has, had = ("none", "labels") if writer.labelled else ("labels", "none")
-            raise DataError(f"split {split!r}: this batch has {has}, and those before had {had}.")
+            raise DataError(f"split {split!r}: this batch has {has}, but those before had {had}.")
         if same is not None:
             same.accept(batch.rows)
         first = writer.rows
@@ -427,9 +429,9 @@ class Recording:
         )
 
     def _same_samples(self, split: str) -> SampleComparison | None:
-        """Give what the samples of a split are compared with, where another store has them."""
+        """Return the comparison with another store that contains the inputs; None without one."""
         if self._shared is not None and split not in self._same:
-            self._same[split] = SampleComparison(self._shared.held(split))
+            self._same[split] = SampleComparison(self._shared.split(split))
         return self._same.get(split)
 
 
@@ -439,7 +441,7 @@ def _rows(outputs: ArrayLike | Mapping[str, ArrayLike]) -> int:
 
 
 def _check_text(what: str, words: Iterable[object]) -> None:
-    """Refuse what would be written and could not be read: the store says it in text."""
+    """Refuse words that are not text, which the store could not be read with."""
     for word in words:
         if not isinstance(word, str):
-            raise UsageError(f"{what}: {word!r} is no text.")
+            raise UsageError(f"{what}: {word!r} is not text.")

@@ -1,4 +1,4 @@
-"""Norms of weights that a caller hands over as arrays, for stores that no model file is behind."""
+"""Norms of weights passed as arrays, for stores without a model file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cnatool.records.store import LayerRecord
 
-# Whether of an array or of what one is made from, its address, its type, strides and lengths.
+# Whether it is of an array or of its source object; address, type, strides and lengths.
 _Memory = tuple[str, int, str, tuple[tuple[int, int], ...]]
 
 
@@ -29,17 +29,17 @@ def measure_weights(
     initial: Mapping[str, ArrayLike] | None,
     parameters: int | None,
 ) -> WeightsRecord:
-    """Measure the weights of a recorded network, as they are.
+    """Measure the weights of a recorded network.
 
-    Layers whose arrays are one in memory, of the same shape and type, share their weights.
+    Layers share weights if their arrays share memory and have the same shape and type.
     """
     known = {name for layer in layers for name in (layer.preactivation, layer.linear)}
     for what, given in (("weights", weights), ("initial_weights", initial or {})):
         unknown = next((name for name in given if name not in known), None)
         if unknown is not None:
-            raise UsageError(f"{what}: {unknown!r} is no layer.")
+            raise UsageError(f"{what}: {unknown!r} is not a layer.")
     first: dict[_Memory, int] = {}
-    # What shares memory stays in it, lest another array be put there and taken for the same.
+    # Arrays are kept alive, so that no other one gets their memory and is taken for the same.
     held: list[object] = []
     return WeightsRecord(
         layers=tuple(
@@ -69,8 +69,8 @@ def check_units(
         if units not in ({shape[0], shape[-1]} if shape else {1}):
             has = f"has {math.prod(shape)}" if len(shape) < 2 else f"is {shape} for a sample"
             raise UsageError(
-                f"weights[{measured.name!r}] has {units} units, tensor {layer.linear!r} {has}: "
-                "give (out, in, …)."
+                f"weights[{measured.name!r}] has {units} units, but tensor {layer.linear!r} {has}: "
+                "pass weights as (out, in, …)."
             )
 
 
@@ -96,12 +96,12 @@ def _measure(
     before = None
     if initial is not None:
         if name not in initial:
-            raise UsageError(f"initial_weights: those of layer {name!r} are missing.")
+            raise UsageError(f"initial_weights: the weights of layer {name!r} are missing.")
         moved = _array("initial_weights", name, initial[name])
         before = _matrix("initial_weights", name, moved, groups)
         if before.blocks.shape != matrix.blocks.shape:
             raise UsageError(
-                f"initial_weights[{name!r}] are {before.shape}, and weights[{name!r}] "
+                f"initial_weights[{name!r}] has shape {before.shape}, but weights[{name!r}] "
                 f"{matrix.shape}."
             )
     return measure_layer(layer.number, name, matrix, before, same_as)
@@ -112,14 +112,14 @@ def _array(what: str, name: str, given: ArrayLike) -> NDArray[Any]:
         return np.asarray(given)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{what}[{name!r}]: numbers of shape (out, in, …), and it is no array: {error}"
+            f"{what}[{name!r}]: expected numbers of shape (out, in, …), not: {error}"
         ) from error
 
 
 def _memory(given: ArrayLike, array: NDArray[Any]) -> _Memory:
-    """Tell where an array's numbers are; transposed, they are the same."""
+    """Identify the memory of an array, whatever the order of its axes."""
     if array is not given and array.flags.owndata:
-        # A copy; only what it was made from can be the same.
+        # A copy; only its source object can be shared.
         return "object", id(given), "", ()
     axes = zip(array.strides, array.shape, strict=True)
     lies = tuple(sorted((stride, count) for stride, count in axes if count > 1))
@@ -131,7 +131,7 @@ def _matrix(what: str, name: str, array: NDArray[Any], groups: int) -> BlockMatr
     if not fits or groups < 1 or len(array) % groups:
         of = f" in {groups} groups" if groups != 1 else ""
         raise UsageError(
-            f"{what}[{name!r}]: numbers of shape (out, in, …){of}, and it is {array.dtype} "
+            f"{what}[{name!r}]: expected numbers of shape (out, in, …){of}, got {array.dtype} "
             f"{array.shape}."
         )
     blocks = array.reshape(groups, len(array) // groups, -1)

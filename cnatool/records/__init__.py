@@ -1,1 +1,1 @@
-"""Typed records of what a store says about itself, and the checks of their consistency."""
+"""Typed records of a store's attribute, and checks of their consistency."""

@@ -1,6 +1,6 @@
-"""How a picture is brought to the size and the colours that a model takes: the typed record.
+"""Typed record of how images are resized, cropped and changed in colour.
 
-Only sizes are worked out here; `cnatool.data.images.transform` does it to pictures.
+It computes sizes only; `cnatool.data.images.transform` applies it to images.
 """
 
 from __future__ import annotations
@@ -17,33 +17,31 @@ Fit = Literal["cover", "contain"]
 Offset = Literal["even", "down"]
 _Value = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
-# A small file must not be able to ask for any amount of memory: 64 million pixels are 200 MB of
-# 8-bit RGB.
+# A small file must not claim any amount of memory: 64 million pixels are 200 MB of 8-bit RGB.
 _MOST_PIXELS = 1 << 26
 
 
 class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a picture's size and colours are changed: colours, then resized, then cropped.
+    """Transform of an image: colours are changed, then it is resized, then cropped.
 
     Attributes
     ----------
     resize : (int, int) or int or None
-        Height and width, or one number for the shorter side; null where it is not resized.
+        Height and width, or one number for the shorter side; null without resizing.
     interpolation : {"nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"}
-        Pillow's filter of that name, which smooths where it shrinks.
+        Pillow's filter of that name, which smooths when shrinking.
     crop : (int, int) or None
-        Height and width of the middle part that is kept, after resizing; where the picture is
-        smaller, it is padded.
+        Height and width of the centre crop after resizing; smaller images are padded.
     colour : {"as-is", "rgb", "bgr", "grey"}
-        What the channels are turned into.
+        Colours of the result.
     fit : {"cover", "contain"} or None
-        Null: a pair is met exactly. With cover or contain the ratio of the sides stays: the
-        picture just covers the pair, or just lies within it. One number: the shorter side has
-        that length, or with contain the longer one.
+        Null: the image is resized to a pair exactly. Cover and contain keep the aspect ratio: the
+        image just covers the pair, or just fits within it. One number is the length of the shorter
+        side, or with contain of the longer one.
     offset : {"even", "down"}
-        Where the middle lies between two pixels: half to even, or down.
+        Rounding of the crop's offset if the centre lies between two pixels: half to even, or down.
     fill : tuple of int
-        What is padded with: empty for black, one value, or one a channel of the result.
+        Padding: empty for black, one value, or one value per channel of the result.
     """
 
     resize: tuple[int, int] | int | None = None
@@ -67,13 +65,13 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether pictures of any size and colours become alike."""
+        """Whether images of any size and colours get the same shape."""
         sized = self.crop is not None or (isinstance(self.resize, tuple) and self.fit is None)
         return sized and self.colour != "as-is"
 
     def __str__(self) -> str:
-        """Say what is done, for people."""
-        done = [] if self.colour == "as-is" else [f"turned into {self.colour.upper()}"]
+        """Describe the transform."""
+        done = [] if self.colour == "as-is" else [f"converted to {self.colour.upper()}"]
         if self.resize is not None:
             if isinstance(self.resize, tuple):
                 how = {"cover": "to cover ", "contain": "to lie within "}.get(self.fit or "", "to ")
@@ -83,19 +81,14 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 size = f"to a {side} side of {self.resize}"
             done.append(f"resized {size} ({self.interpolation})")
         if self.crop is not None:
-            done.append(f"cut to the middle {self.crop[0]}×{self.crop[1]}")
-        return "pictures " + ", ".join(done or ["as they are"])
+            done.append(f"cropped to the centre {self.crop[0]}×{self.crop[1]}")
+        return "images " + ", ".join(done or ["as they are"])
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Give height and width after resizing and before cropping.
+        """Compute height and width after resizing and before cropping.
 
         One number follows torchvision's ``Resize``: the other side is rounded down. A pair with
         ``fit`` follows timm's ``ResizeKeepRatio``: both sides are rounded to the nearest.
-
-        Raises
-        ------
-        DataError
-            If nothing of the picture would be left, or the result is too large.
         """
         size = (height, width)
         if isinstance(self.resize, tuple):
@@ -109,8 +102,8 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             size = (side, other) if width <= height else (other, side)
         if min(size) < 1 or size[0] * size[1] > _MOST_PIXELS:
             raise DataError(
-                f"a picture of {height}×{width} would be resized to {size[0]}×{size[1]} pixels: "
-                "give both sides, as in --resize 224x224, or leave such pictures out."
+                f"an image of {height}×{width} would be resized to {size[0]}×{size[1]} pixels: "
+                "give both sides in `resize`, or omit such images."
             )
         return size
 
@@ -122,27 +115,21 @@ class Geometry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return round(height / ratio), round(width / ratio)
 
     def shape(self, source: tuple[int, ...]) -> tuple[int, int, int]:
-        """Give height, width and channels of the result for a picture (h, w, c) or (h, w).
-
-        Raises
-        ------
-        DataError
-            If such a picture cannot be brought there, naming its shape.
-        """
+        """Compute height, width and channels of the result of an image, (h, w, c) or (h, w)."""
         if len(source) not in (2, 3) or min(source) < 1:
-            raise DataError(f"samples of shape {source} are no pictures: they cannot be resized.")
+            raise DataError(f"samples of shape {source} are not images and cannot be resized.")
         height, width = self.resized(*source[:2])
         channels = source[2] if len(source) == 3 else 1
         if self.colour != "as-is":
             if channels not in (1, 3):
                 raise DataError(
-                    f"a picture of shape {source} has {channels} channels, which cannot be turned "
-                    f"into {self.colour}: leave the colours as they are, with as-is."
+                    f"an image of shape {source} has {channels} channels, which cannot be "
+                    f"converted to {self.colour}: keep the colours with `colour='as-is'`."
                 )
             channels = 1 if self.colour == "grey" else 3
         if len(self.fill) > 1 and len(self.fill) != channels:
             raise UsageError(
-                f"fill has {len(self.fill)} values and the picture {channels} channels: give one "
-                "value, or one for each channel."
+                f"fill has {len(self.fill)} values, but the image {channels} channels: give one "
+                "value, or one per channel."
             )
         return (*(self.crop or (height, width)), channels)

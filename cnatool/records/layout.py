@@ -1,4 +1,4 @@
-"""Which arrays a split has, and under which keys."""
+"""The arrays of a split, and their keys."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 IDS = "ids"
 LABELS = "labels"
 
-# What an id may take in memory; only the size of a chunk depends on it.
+# Estimated bytes of an id; only the size of a chunk depends on it.
 _ID_BYTES = 64
 
 
 def input_key(number: int) -> str:
-    """Key of raw input ``number`` inside a split."""
+    """Return the key of a raw input in a split."""
     return f"inputs/{number}"
 
 
 def is_input(key: str) -> bool:
-    """Say whether an array's key is one of a raw input."""
+    """Whether a key is that of a raw input."""
     return key.startswith("inputs/")
 
 
 def output_key(number: int) -> str:
-    """Key of model output ``number`` inside a split."""
+    """Return the key of a model output in a split."""
     return f"outputs/{number}"
 
 
 def activation_key(number: int) -> str:
-    """Key of tensor ``number`` inside a split, where it is kept whole."""
+    """Return the key of a tensor that is stored whole in a split."""
     return f"activations/{number}"
 
 
 def statistic_key(name: str) -> str:
-    """Key of a per-sample statistic of all tensors inside a split."""
+    """Return the key of a per-sample statistic of all tensors in a split."""
     return f"statistics/{name}"
 
 
@@ -64,7 +64,7 @@ class ArraySpec:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """A name for each axis: the same for the same thing, and for nothing else in the split."""
+        """Names of the axes; equal names mean the same axis within the split."""
         if self.key.startswith(statistic_key("")):
             return ("sample", "tensor")
         name = self.key.replace("/", "_")
@@ -72,17 +72,7 @@ class ArraySpec:
 
 
 def split_arrays(record: StoreRecord, *, labels: bool, inputs: bool = True) -> list[ArraySpec]:
-    """List the arrays of one split of a store.
-
-    Parameters
-    ----------
-    record : StoreRecord
-        The store's description.
-    labels : bool
-        Whether the split has labels.
-    inputs : bool
-        Whether the split has its raw inputs, and no other store.
-    """
+    """List the arrays of a split, with ``labels`` and raw ``inputs`` if it has them itself."""
     specs = [ArraySpec(IDS, (), str)]
     if labels:
         specs.append(ArraySpec(LABELS, (), np.dtype(np.int64)))

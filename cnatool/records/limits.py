@@ -1,9 +1,9 @@
-"""What integers and digests in a store's attribute can be."""
+"""Limits of integers and digests in a store's attribute."""
 
 from __future__ import annotations
 
 import re
 
-# Integers in JSON are exact up to here.
+# Largest integer that is exact in JSON.
 LARGEST = 1 << 53
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")

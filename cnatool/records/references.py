@@ -1,4 +1,4 @@
-"""The typed record of where a split's raw inputs are, when another store holds them."""
+"""Typed record of a reference to raw inputs in another store."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import msgspec
 
 
 class InputsReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Raw inputs that are in the split of the same name of another store.
+    """Reference to raw inputs in the split of the same name of another store.
 
     Attributes
     ----------
     store : str
-        That store, as seen from the folder that this one is in: a relative path, ``/`` between its
-        parts.
+        Path of that store relative to the folder of this one, with ``/`` as separator.
     fingerprint : str
-        The fingerprint of that split there. Its labels may be others than those here.
+        Fingerprint of that split there. Its labels may differ from those here.
     """
 
     store: str
@@ -25,6 +24,6 @@ class InputsReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def is_relative_path(text: str) -> bool:
-    """Say whether a path is relative on every system, and written as references are."""
+    """Whether a path is relative on every system, with ``/`` as separator."""
     plain = text.isprintable() and "\\" not in text and not PureWindowsPath(text).anchor
     return plain and bool(text) and not posixpath.isabs(text)

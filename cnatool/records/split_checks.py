@@ -1,4 +1,4 @@
-"""Consistency of the record of a split beyond its types."""
+"""Consistency of a split's record, beyond its types."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from cnatool.records.store import SplitRecord, StoreRecord
 
-# Eight digits for each chunk.
+# Eight digits per chunk.
 _CHECKSUMS = re.compile(r"(?:[0-9a-f]{8})*")
 
 
 def check_split(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
-    """Give what is wrong with the record of a split."""
+    """Find contradictions in the record of a split."""
     edges = [edge for pair in split.committed for edge in pair]
     if not 0 <= split.rows <= LARGEST:
         yield f"split {name!r} has {split.rows} rows"
@@ -29,36 +29,36 @@ def check_split(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[
         or any(start == stop for start, stop in split.committed if split.rows)
     ):
         yield (
-            f"split {name!r} has {split.rows} rows and claims to have committed "
+            f"split {name!r} has {split.rows} rows, but claims to have committed "
             f"{list(split.committed)}"
         )
     elif split.complete and sum(stop - start for start, stop in split.committed) != split.rows:
-        yield f"split {name!r} claims to be complete, and not all its rows are committed"
+        yield f"split {name!r} claims to be complete, but not all its rows are committed"
     elif split.available is not None and not split.taken <= split.available <= LARGEST:
-        yield (f"split {name!r} has {split.taken} samples of a source that has {split.available}")
+        yield f"split {name!r} has {split.taken} samples of a source with {split.available}"
     if split.fingerprint is not None and not SHA256.fullmatch(split.fingerprint):
-        yield f"{split.fingerprint!r} is no fingerprint of split {name!r}"
+        yield f"{split.fingerprint!r} is not a fingerprint (split {name!r})"
     if split.inputs_from is not None:
         if not is_relative_path(split.inputs_from.store):
             where = split.inputs_from.store
-            yield f"the inputs of split {name!r} are in {where!r}, no relative path"
+            yield f"the inputs of split {name!r} are in {where!r}, which is not a relative path"
         if not SHA256.fullmatch(split.inputs_from.fingerprint):
-            yield f"{split.inputs_from.fingerprint!r} is no fingerprint of split {name!r}"
-    yield from _checksum_contradictions(name, split, record)
+            yield f"{split.inputs_from.fingerprint!r} is not a fingerprint (split {name!r})"
+    yield from _check_checksums(name, split, record)
 
 
-def _checksum_contradictions(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
+def _check_checksums(name: str, split: SplitRecord, record: StoreRecord) -> Iterator[str]:
     if split.checksums is None:
         return
     unknown = set(split.checksums) - {a.key for a in split_arrays(record, labels=split.labels)}
     if unknown:
-        yield f"split {name!r} has checksums of {min(unknown)!r}, which is none of its arrays"
+        yield f"split {name!r} has checksums of {min(unknown)!r}, which is not one of its arrays"
     rows = sum(stop - start for start, stop in split.committed)
     if split.committed not in ((), ((0, rows),)):
-        yield f"split {name!r} has checksums of rows that are not its first"
+        yield f"split {name!r} has checksums of rows other than its first"
     for key, checksums in split.checksums.items():
         if checksums.rows < 1 or not _CHECKSUMS.fullmatch(checksums.crc32c):
-            yield f"the checksums of array {key} of split {name!r} are none"
+            yield f"the checksums of array {key} of split {name!r} are malformed"
         elif len(checksums) != -(-rows // checksums.rows):
             yield (
                 f"array {key} of split {name!r} has {len(checksums)} checksums, of "

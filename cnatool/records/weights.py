@@ -1,4 +1,4 @@
-"""What a store keeps of a network's weights: their norms, which scoring cannot compute itself."""
+"""Typed records of a network's weights: norms, and flatness."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ class LayerWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number : int
         Number of the layer in ``layers``.
     name : str
-        The constant that holds the weights.
+        Name of the constant with the weights.
     shape : tuple of int or None
-        Rows and columns of the matrix: a convolution's kernels are rows of in·kh·kw. Of a grouped
-        convolution it is block-diagonal, a block a group. Null where the weights cannot be read.
+        Rows and columns of the matrix: the kernels of a convolution are rows of in·kh·kw, and a
+        grouped convolution is block-diagonal with a block per group. Null if the weights cannot be
+        read.
     blocks : int
-        Blocks on the diagonal; outside them all is zero.
+        Number of blocks on the diagonal; elements outside them are zero.
     frobenius, spectral, absolute_sum : float or None
         Square root of the sum of squares, largest singular value, sum of absolute values.
     distance : float or None
-        Frobenius norm of the difference to the initial weights; null where none were given.
+        Frobenius norm of the difference to the initial weights; null without initial weights.
     same_as : int or None
-        Number of an earlier layer that uses the same weights.
+        Number of an earlier layer with the same weights.
     reason : str or None
-        Why there are no norms; null where there are.
+        Why there are no norms; null if there are.
     """
 
     number: int
@@ -47,22 +48,22 @@ class WeightsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     layers : tuple of LayerWeights
-        A record a layer, in the order of ``layers`` of the store.
+        One record per layer, in the order of the store's ``layers``.
     parameters : int or None
-        Number of parameters; null where it is not known.
+        Number of parameters; null if unknown.
     depth : int
-        Layers on the longest path from the input.
+        Number of layers on the longest path from the input.
     log_path_norm : float or None
-        Natural logarithm of sqrt(Σ_k f_{w²}(1)_k), the network run on ones with every parameter
-        squared; null where it is not defined.
+        Natural logarithm of sqrt(Σ_k f_{w²}(1)_k), the network with squared parameters run on ones;
+        null if it is undefined.
     path_norm_reason : str or None
-        Why there is no path norm; null where there is.
+        Why there is no path norm; null if there is.
     unseen : str or None
-        Weights that belong to no layer, so that products over layers would leave them out; null
-        where there are none.
+        Weights that belong to no layer, so that products over layers would omit them; null if there
+        are none.
     unfolded : str or None
-        A scale or normalisation of the data that is part of no layer's weights, so that products
-        of their norms would leave it out; null where there is none.
+        A scale or normalisation of the data that is part of no layer's weights, so that products of
+        their norms would omit it; null if there is none.
     """
 
     layers: tuple[LayerWeights, ...]
@@ -75,18 +76,18 @@ class WeightsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Flatness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How flatness is measured.
+    """Settings of the measurement of flatness.
 
     Attributes
     ----------
     samples : int
-        Training samples to run, from the first on, as far as there are so many.
+        Most training samples to run, from the first on.
     draws : int
-        Draws of noise that accuracy is averaged over.
+        Draws of noise over which accuracy is averaged.
     target : float
-        By how much accuracy may fall, above 0 and below 1.
+        Tolerated loss of accuracy, between 0 and 1.
     seed : int
-        Of the noise.
+        Seed of the noise.
     """
 
     samples: int = 2000
@@ -96,18 +97,18 @@ class Flatness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NoiseRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The largest noise of one kind that a network's accuracy bears.
+    """The largest noise of one kind that a network tolerates.
 
     Attributes
     ----------
     sigma : float or None
-        σ, with which accuracy falls by no more than the target; null where there is none.
+        Largest tested σ with which accuracy falls by at most the target; null if there is none.
     above : float or None
-        The next larger σ that was tried, with which it falls by more.
+        The next larger σ that was tested, with which it falls by more.
     accuracy : float or None
         Mean accuracy over the draws at ``sigma``.
     reason : str or None
-        Why there is no σ; null where there is.
+        Why there is no σ; null if there is.
     """
 
     sigma: float | None = None
@@ -117,29 +118,29 @@ class NoiseRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FlatnessRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How flat a network is around its weights, measured before the first row.
+    """Flatness of a network around its weights.
 
-    The weights w are those of the linear operators, as the model file has them, shared ones once;
-    w⁰ those before training.
+    The weights w are those of the linear operators in the model file, shared ones once; w⁰ are
+    those before training.
 
     Attributes
     ----------
     settings : Flatness
-        How it was measured.
+        Settings of the measurement.
     split : str or None
-        The split that the samples are of.
+        Split of the samples.
     samples : int or None
-        How many of them were run.
+        Number of samples that were run.
     output : str or None
-        The model output that accuracy is of.
+        Model output from which accuracy is computed.
     accuracy : float or None
         Accuracy on these samples without noise.
     weights : int or None
-        ω, the number of weights that get noise.
+        ω, the number of weights with noise.
     square_sum : float or None
         ‖w‖².
     distance_square_sum : float or None
-        ‖w − w⁰‖²; null where no initial weights were given.
+        ‖w − w⁰‖²; null without initial weights.
     plain : NoiseRecord or None
         Noise N(0, σ²) on each weight.
     magnitude : NoiseRecord or None
@@ -149,9 +150,9 @@ class FlatnessRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_sum : float or None
         Σ_i ln(ε² + σ′² w_i²).
     distance_log_sum : float or None
-        Σ_i ln(ε² + σ′² (w_i − w_i⁰)²); null where no initial weights were given.
+        Σ_i ln(ε² + σ′² (w_i − w_i⁰)²); null without initial weights.
     reason : str or None
-        Why nothing was measured; null where something was.
+        Why nothing was measured; null if something was.
     """
 
     settings: Flatness

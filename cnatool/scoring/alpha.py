@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import AlphaForm, ConventionFields
-    from cnatool.store.reader import Split
+    from cnatool.store.store import Split
 
 _LEVELS = 256
 # α of splits whose inputs lie in other stores, the latest last: computing it for each network would

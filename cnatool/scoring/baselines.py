@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.estimate import Estimate
     from cnatool.records.weights import FlatnessRecord, NoiseRecord, WeightsRecord
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _NO_INITIAL = "the initial weights are not known: dump with `initial_model=FILE`"
 _NONE_RECORDED = "the initial weights are not known: pass `initial_weights` beside `weights`"

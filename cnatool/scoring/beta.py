@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.store.reader import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
 _ELEMENTS = 1 << 17  # of z that are summed at a time

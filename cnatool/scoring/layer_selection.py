@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnatool.metrics.convention import ConventionFields
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _RULES = ("preactivation", "linear")
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cnatool.metrics.convention import ConventionFields
     from cnatool.metrics.rounding import Rounding
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 _NO_SAMPLES = "no samples"
 _TOO_LARGE = "z is too large for float64"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
     from cnatool.scoring.train_test import TrainTestScores
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 _NAMED = 3
 # A larger share of samples left out changes what a score is of.

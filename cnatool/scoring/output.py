@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.store import ArrayRecord, StoreRecord
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 
 @dataclass(frozen=True, slots=True)

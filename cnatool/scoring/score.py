@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnatool.scoring.output import ScoredOutput
     from cnatool.scoring.split import ScoredSplit
     from cnatool.scoring.split_selection import SelectedSplits
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 
 def score(

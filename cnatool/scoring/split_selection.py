@@ -15,7 +15,8 @@ from cnatool.scoring.alpha import describe_alpha_codec, find_input_range
 from cnatool.scoring.layer_selection import select_layers
 from cnatool.scoring.results import LayerResult, ModelResult
 from cnatool.scoring.train_test import TEST, TRAIN, UNNAMED
-from cnatool.store.reader import Store, open_store
+from cnatool.store.reader import open_store
+from cnatool.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from cnatool.metrics.convention import Convention, ConventionFields
     from cnatool.scoring.layer_selection import ScoredLayer
-    from cnatool.store.reader import Split
+    from cnatool.store.store import Split
 
 
 @dataclass(frozen=True, slots=True)

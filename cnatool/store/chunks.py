@@ -1,4 +1,4 @@
-"""How many rows a chunk has, and after how many rows all arrays stand at a chunk's end."""
+"""Rows per chunk and per commit, and the buffering of rows to whole chunks."""
 
 from __future__ import annotations
 
@@ -20,41 +20,27 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _LARGEST_CHUNK = 4 * _MIB
 _SMALLEST_CHUNK = 64 * 1024
-# What the chunk buffers of one split may hold together while a dump runs.
+# Most bytes of the chunk buffers of one split together.
 _BUFFERS = 256 * _MIB
-# A crash costs at most this much work.
+# Most bytes of rows that a crash loses.
 _COMMIT = 1024 * _MIB
 _MOST_ROWS = 8192
 
 
 def commit_rows(row_bytes: Sequence[int], most: int | None = None) -> int:
-    """Rows between two commits: a power of two, fewer where a row is large.
+    """Choose the rows between two commits: a power of two, fewer for large rows, at most ``most``.
 
-    Parameters
-    ----------
-    row_bytes : sequence of int
-        Bytes of one row of each array of a split.
-    most : int, optional
-        Where more would take too long.
+    ``row_bytes`` has the bytes of one row of each array of a split.
     """
     rows = min(_COMMIT // max(1, sum(row_bytes)), most or _MOST_ROWS)
     return _power_of_two(min(_MOST_ROWS, max(64, rows)))
 
 
 def chunk_rows(row_bytes: Sequence[int], rows: int | None, most: int | None = None) -> list[int]:
-    """Rows of a chunk for each array: powers of two that divide `commit_rows`.
+    """Choose the rows of a chunk for each array: powers of two that divide `commit_rows`.
 
-    A chunk holds up to 4 MiB, less where there are so many arrays that buffering a chunk of each
-    would take more than 256 MiB. Where one chunk holds the whole split it has just its rows.
-
-    Parameters
-    ----------
-    row_bytes : sequence of int
-        Bytes of one row of each array of a split.
-    rows : int or None
-        Rows of the split; None where they are not known.
-    most : int, optional
-        As of `commit_rows`.
+    A chunk has up to 4 MiB, less if buffering a chunk of every array would take more than 256 MiB.
+    If one chunk holds the whole split, it has just its rows; ``rows`` is None if they are unknown.
     """
     target = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUFFERS // max(1, len(row_bytes))))
     commit = commit_rows(row_bytes, most)
@@ -69,21 +55,8 @@ def _power_of_two(number: int) -> int:
 class ChunkedArray:
     """Collects rows until they fill chunks, so that no chunk is ever written twice.
 
-    Parameters
-    ----------
-    array : WritableArray
-        Where the chunks go.
-    dtype : numpy.dtype or type of str
-        Element type of the rows; ``str`` for text.
-    written : int
-        Rows that are there already.
-    checksums : bytes or None
-        CRC-32C of each chunk of these rows, four bytes each; None if they are not known.
-
-    Attributes
-    ----------
-    written : int
-        Rows that went to the array.
+    ``written`` counts the rows in the array; ``checksums`` has the CRC-32C of each chunk of them,
+    four bytes each, or is None if they are unknown.
     """
 
     __slots__ = ("_array", "_buffer", "_checksums", "_filled", "dtype", "written")
@@ -110,13 +83,13 @@ class ChunkedArray:
         return self._array.chunk_rows
 
     def checksums(self, rows: int) -> bytes | None:
-        """Give the CRC-32C of each chunk of the first rows; None if they are not known."""
+        """Return the CRC-32C of each chunk of the first rows; None if they are unknown."""
         if self._checksums is None:
             return None
         return bytes(self._checksums[: 4 * -(-rows // self.chunk_rows)])
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Take rows, and write the chunks that they fill."""
+        """Add rows and write the chunks that they fill."""
         size = self._array.chunk_rows
         start = 0
         while start < len(rows):
@@ -133,7 +106,7 @@ class ChunkedArray:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what was collected, be it less than a chunk: nothing can follow then."""
+        """Write the collected rows; after less than a chunk nothing can follow."""
         if self._filled:
             self._write(self._buffer[: self._filled])
             self._filled = 0
@@ -141,7 +114,7 @@ class ChunkedArray:
     def _write(self, rows: NDArray[Any]) -> None:
         rows = rows.astype(self.dtype, copy=False)
         if self._checksums is not None:
-            # Taken before the rows are written, so that errors on the way to the disk are noticed.
+            # Computed before the rows are written, to detect errors on the way to the disk.
             for start in range(0, len(rows), self.chunk_rows):
                 self._checksums += rows_checksum(rows[start : start + self.chunk_rows])
         self._array.write(self.written, rows)
@@ -149,7 +122,7 @@ class ChunkedArray:
 
 
 def encoded_bytes(rows: NDArray[Any], codec: Codec) -> int:
-    """Give the bytes that rows of one array take as the store encodes them."""
+    """Return the size in bytes of rows of one array as the store encodes them."""
     encode = COMPRESSORS[codec].encode
     if rows.dtype.hasobject:
         texts = [str(text).encode() for text in rows]

@@ -1,4 +1,4 @@
-"""A store in another file format: the same arrays, the same attribute."""
+"""Conversion of a store to another file format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cnatool.records.choices import Codec
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 
 def convert(
@@ -36,10 +36,10 @@ def convert(
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Store:
-    """Copy a store into another, in the format that the new one's name asks for.
+    """Copy a store to a new one, in the format that the name of the new one implies.
 
-    Every array keeps its values bit for bit and its element type, the attribute every field. Where
-    another store holds the raw inputs the new one refers to it too, by the path from its own
+    Every array keeps its element type and its values bit for bit, and the attribute every field. If
+    another store contains the raw inputs, the new one refers to it too, by the path from its own
     folder. Memory does not grow with the store.
 
     Parameters
@@ -47,18 +47,18 @@ def convert(
     store : str or Path
         A finished store of any format.
     target : str or Path
-        Where the new one goes: a name in ``.zarr``, ``.h5`` or ``.hdf5``.
+        Path of the new store: a name in ``.zarr``, ``.h5`` or ``.hdf5``.
     codec : {"none", "lz4", "zstd", "gzip"}, optional
-        How arrays are compressed; by default ``lz4`` in Zarr, ``none`` in HDF5, which offers
-        ``gzip`` beside it.
+        Compression of the arrays; by default ``lz4`` in Zarr and ``none`` in HDF5, which also
+        supports ``gzip``.
     inputs : str, Path or iterable of these
         As of `cnatool.score`.
     copy_inputs : bool
-        Copy raw inputs that another store holds, so that the new one refers to none.
+        Copy raw inputs that another store contains, so that the new one refers to none.
     overwrite : bool
-        Replace a store that is already there.
+        Replace an existing store.
     observer : Observer, optional
-        Told how far the copy is.
+        Receives the progress of the copy.
 
     Returns
     -------
@@ -68,41 +68,41 @@ def convert(
     Raises
     ------
     UsageError
-        If the store is not finished, or the format has no such codec.
+        If the store is not finished, or the format lacks the codec.
     NotAStoreError
         If there is no store, or the target's path cannot be used.
     StoreDamagedError
-        If the store is broken.
+        If the store is damaged.
     MetricError
-        If it refers to raw inputs that are not there.
+        If it refers to raw inputs that are missing.
     StoreInUseError
         If another process is writing the target.
     StoreWriteError
-        If the disk is full or refuses.
+        If the target cannot be written.
     """
     source, path = open_store(store, inputs), Path(target)
     observer = observer or Silent()
     check_codec(path, codec)
     held = [split.inputs_split().path for split in source.splits.values()]
-    for one in (source.path, *held):
-        if real_path(one).is_relative_to(real_path(path)):
+    for used in (source.path, *held):
+        if real_path(used).is_relative_to(real_path(path)):
             raise UsageError(
                 f"{path} would replace {source.path} itself. Name another path."
-                if one == source.path
-                else f"{path} would replace {one}, which has the inputs of {source.path}. Name "
-                "another path."
+                if used == source.path
+                else f"{path} would replace {used}, which contains the inputs of {source.path}. "
+                "Name another path."
             )
     for name, split in source.splits.items():
         if not split.record.complete:
             raise UsageError(
                 f"{source.path} is not finished: {len(split)} of {split.record.rows} rows of split "
-                f"{name!r} are safe in it. Wait for its dump, or go on with it by `cnatool dump "
-                "--resume`: what was computed of a copy might not be what that dump computes."
+                f"{name!r} are committed. Wait for its dump or complete it with "
+                "`dump(resume=True)` before converting it."
             )
     with lock_store(path):
-        found = recover_replaced(path)
-        if found is not None:
-            observer.note(found)
+        note = recover_replaced(path)
+        if note is not None:
+            observer.note(note)
         check_free(path, overwrite=overwrite)
         with move_into_place(path) as new:
             _copy(source, path, new, codec, observer, copy_inputs=copy_inputs)
@@ -123,7 +123,7 @@ def _copy(
     with closing(StoreWriter(path, record, codec, under=new)) as writer:
         for name, split in source.splits.items():
             for spec in split_arrays(source.record, labels=split.record.labels):
-                # An array that is not as the attribute says ends here, before room is made for it.
+                # Raise here if an array differs from the attribute, before space is allocated.
                 split.array(spec.key)
             refers = split.record.inputs_from is not None and not copy_inputs
             part = writer.split(
@@ -145,7 +145,7 @@ def _id_bytes(split: Split) -> int:
 
 
 def _rows_progress(split: Split, store: Store, observer: Observer) -> Callable[[int], None]:
-    """Make bytes copied, of which several threads tell, into samples."""
+    """Make a function, for several threads, that reports copied bytes as samples."""
     rows = split.record.rows
     arrays = split_arrays(store.record, labels=split.record.labels)
     whole = max(1, rows * sum(array.row_bytes for array in arrays))
@@ -156,7 +156,7 @@ def _rows_progress(split: Split, store: Store, observer: Observer) -> Callable[[
         nonlocal done
         with lock:
             done += count
-            # The last word is the caller's, once the rows are safe.
+            # The caller reports the last sample once the rows are safe.
             observer.progress(split.name, min(rows * done // whole, rows - 1), rows)
 
     return progress

@@ -1,7 +1,7 @@
-"""What a file format must offer to hold a store: a tree of arrays chunked over rows, one attribute.
+"""Interface of a file format: a tree of arrays chunked over rows, and one attribute.
 
-`cnatool.store.reader` and `cnatool.store.writer` know this interface only; each format implements
-it, and is a row of the table in `cnatool.store.format_table`.
+Readers and writers of stores know this interface only; each format implements it and has a row in
+the table in `cnatool.store.format_table`.
 """
 
 from __future__ import annotations
@@ -39,16 +39,13 @@ class ReadableArray(Protocol):
 
     @property
     def codec(self) -> Codec | None:
-        """How chunks are compressed; None where that says nothing of the store."""
+        """Compression of chunks; None if it is not one of the store's codecs."""
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` up to ``stop``.
+        """Read rows ``start`` to ``stop``, the end excluded.
 
-        Raises
-        ------
-        StoreDamagedError
-            If a chunk is missing, cut short, or does not match its checksum; the message names
-            array and rows.
+        Raises StoreDamagedError, which names array and rows, if a chunk is missing, cut short or
+        does not match its checksum.
         """
 
 
@@ -64,58 +61,40 @@ class WritableArray(Protocol):
         """Rows of one chunk."""
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Append rows from ``start`` on, whole chunks but for the array's last.
+        """Append rows from ``start`` on, in whole chunks except for the array's last.
 
-        Rows count only after the next `Tree.commit`. Different arrays are written from several
-        threads at a time; one array by one thread only, its rows in order.
-
-        Raises
-        ------
-        DataError
-            If a text is longer than the array was made for.
+        Rows count only after the next `Tree.commit`. Several threads may write different arrays,
+        one thread each, its rows in order. Raises DataError if a text is longer than the array
+        allows.
         """
 
 
 class ReadableTree(Protocol):
-    """An open store as its format holds it."""
+    """An open store in a file format."""
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Path of the store."""
 
     def attribute(self) -> bytes | None:
-        """Give the attribute ``cnatool`` as JSON, or None where there is none."""
+        """Return the attribute ``cnatool`` as JSON; None if there is none."""
 
     def checksum(self) -> str | None:
-        """Give the attribute's checksum as it was committed, or None where there is none."""
+        """Return the attribute's committed checksum; None if there is none."""
 
     def array(self, key: str) -> ReadableArray:
-        """Open an array.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not there or its metadata cannot be read.
-        """
+        """Open an array; raise StoreDamagedError if it is missing or unreadable."""
 
 
 class Tree(ReadableTree, Protocol):
     """A store being written."""
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
-        """Replace the attribute and its checksum, after all that was written before is safe.
+        """Replace the attribute, as JSON, and its checksum once everything before is safe.
 
-        However the process or the machine ends, what is found afterwards is the tree of the last
-        commit or of this one. No array is being written to meanwhile.
-
-        Parameters
-        ----------
-        attribute : bytes
-            The attribute, as JSON.
-        checksum : str
-            What `cnatool.store.integrity.attribute_checksum` gives for it.
-        final : bool
-            The store is complete: now is the time for what only eases reading.
+        However the process or the machine ends, the tree is that of the last commit or of this one.
+        No array is written meanwhile. ``final``: the store is complete, the time for anything that
+        only speeds up reading.
         """
 
     def create_array(
@@ -130,52 +109,25 @@ class Tree(ReadableTree, Protocol):
         text_bytes: int,
         grows: bool = False,
     ) -> WritableArray:
-        """Make an array chunked over rows only, every chunk with a checksum.
+        """Create an array chunked over rows only, every chunk with a checksum.
 
-        Parameters
-        ----------
-        key : str
-            Path of the array inside the store.
-        shape : tuple of int
-            Shape, rows first.
-        dtype : numpy.dtype or type of str
-            Element type; ``str`` for text.
-        chunk_rows : int
-            Rows of a chunk.
-        codec : Codec
-            How chunks are compressed, one of the format's `Format.codecs`.
-        axes : tuple of str
-            A name for each axis.
-        text_bytes : int
-            Bytes of UTF-8 that the longest text takes, where the format must know.
-        grows : bool
-            How many rows there will be is not known yet, and the shape says 0. It has at least
-            those that were written, and just those of `set_rows` in the end.
+        ``axes`` names the axes; ``text_bytes`` is the UTF-8 length of the longest text, for formats
+        that must know it. If the array ``grows``, its number of rows is unknown and 0 in the shape;
+        `set_rows` sets it in the end.
         """
 
     def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> WritableArray:
-        """Open an array of a reopened tree to write the rows that follow the committed ones.
+        """Open an array of a reopened tree to write the rows after the committed ones.
 
-        Parameters
-        ----------
-        key : str
-            Path of the array inside the store.
-        committed : int
-            Rows that are committed, from the first on: whole chunks, or all.
-        grows : bool
-            Whether `set_rows` will say how many there are.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not as this format makes arrays, or lacks committed rows.
+        The committed rows are whole chunks, or all. Raises StoreDamagedError if rows are missing or
+        the array is not one that this format writes.
         """
 
     def set_rows(self, key: str, rows: int) -> None:
-        """Say how many rows an array has that grew; counts with the next `commit`."""
+        """Set the final number of rows of an array that grew; counts with the next `commit`."""
 
     def close(self) -> None:
-        """Let go of all files; what was not committed is lost."""
+        """Close all files; changes that were not committed are lost."""
 
 
 class ReadableFormat(Protocol):
@@ -184,68 +136,48 @@ class ReadableFormat(Protocol):
     def open(self, path: Path) -> ReadableTree:
         """Open a tree for reading.
 
-        Raises
-        ------
-        NotAStoreError
-            If there is nothing of this format at the path.
-        StoreDamagedError
-            If its metadata cannot be read.
+        Raises NotAStoreError if the path contains nothing of this format, StoreDamagedError if its
+        metadata cannot be read.
         """
 
 
 class Format(ReadableFormat, Protocol):
-    """Makes, opens and replaces trees of one file format."""
+    """Creates, opens and replaces trees of one file format."""
 
     @property
     def codecs(self) -> tuple[Codec, ...]:
         """The codecs that it writes, the default first."""
 
     def create(self, path: Path) -> Tree:
-        """Make an empty tree at a path that must not exist yet."""
+        """Create an empty tree at a path that must not exist."""
 
     def reopen(self, path: Path, splits: Collection[str]) -> Tree:
-        """Open a store to go on with it, as its last commit left it.
+        """Open a store to continue it, as its last commit left it; nobody else is writing it.
 
-        What was written after that commit counts for nothing, and goes now or is overwritten.
-
-        Parameters
-        ----------
-        path : Path
-            A store that nobody else is writing.
-        splits : collection of str
-            The splits that its attribute knows.
-
-        Raises
-        ------
-        StoreDamagedError
-            If its metadata cannot be read.
+        Anything written after that commit is deleted or overwritten. ``splits`` are those in the
+        attribute.
         """
 
     def is_replaceable(self, path: Path) -> bool:
-        """Say whether a path holds a store, be it empty or broken, and nothing else."""
+        """Whether a path contains a store, possibly empty or broken, and nothing else."""
 
     def is_part(self, path: Path) -> bool:
-        """Say whether a path holds nothing but a store, or part of one."""
+        """Whether a path contains only a store or part of one."""
 
     def check_writable(self, path: Path) -> None:
         """Make sure that nothing in a store leads out of it, so that it can be resumed.
 
-        Raises
-        ------
-        StoreWriteError
-            If something does; the message names it.
-        StoreDamagedError
-            If its metadata cannot be read.
+        Raises StoreWriteError, which names what does.
         """
 
     def move(self, path: Path, target: Path) -> None:
         """Rename a store, as its last commit left it."""
 
     def remove(self, path: Path) -> None:
-        """Delete a store, or part of one; what the operating system refuses to delete stays."""
+        """Delete a store or part of one, as far as the operating system allows."""
 
     def forget(self, path: Path) -> None:
-        """Delete files that belong beside a store which is no longer at a path."""
+        """Delete files that belong beside a store which no longer exists at a path."""
 
     def foreign(self, path: Path) -> Path | None:
-        """Give a file of another program that is in the way beside a store; None if none is."""
+        """Return a file of another program in the way beside a store; None if there is none."""

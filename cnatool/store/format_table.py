@@ -1,4 +1,4 @@
-"""The table of file formats, and which one a path is: by its content, then by its name."""
+"""The table of file formats, and detection of a path's format: by its content, then its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cnatool.store.format import Format, ReadableFormat
 
-# Each format is imported where it is first needed: neither library is quick to load.
+# Each format is imported on first use: both libraries are slow to load.
 
 
 def _zarr() -> Format:
@@ -41,53 +41,41 @@ _FORMATS: dict[str, Callable[[], Format]] = {".zarr": _zarr, ".h5": _hdf5, ".hdf
 
 
 def format_by_name(path: Path) -> Format:
-    """Give the format that a new store's name asks for.
-
-    Raises
-    ------
-    NotAStoreError
-        If the name has none of the known endings.
-    """
+    """Return the format of a new store by its name."""
     if path.name.endswith(".zarr.zip"):
         raise NotAStoreError(
-            f"{path}: a zipped store is read only. Write {path.with_suffix('')}, and zip it then."
+            f"{path}: a zipped store is read-only. Write {path.with_suffix('')} and zip that."
         )
     try:
         return _FORMATS[path.suffix]()
     except KeyError:
         *most, last = _FORMATS
         raise NotAStoreError(
-            f"{path}: a store's name ends in {', '.join(most)} or {last}."
+            f"{path}: the name of a store must end in {', '.join(most)} or {last}."
         ) from None
 
 
 def hidden_path(path: Path) -> Path:
-    """Give the hidden path of a store while a new one is written in its place."""
+    """Return the hidden path of a store while a new one is written in its place."""
     return path.with_name(f".{path.name}.replaced")
 
 
 def detect_format(path: Path) -> ReadableFormat:
-    """Give the format of what is at a path: of a file by its content, then by its name.
-
-    Raises
-    ------
-    NotAStoreError
-        If nothing is there, or nothing of a known format.
-    """
+    """Detect the format of a path: of a file by its content, then by its name."""
     if not path.exists():
         aside = hidden_path(path)
         if aside.exists():
             raise NotAStoreError(
-                f"{path}: no such file or folder. A killed process left the store that was there "
-                f"as {aside}: rename it to {path.name}."
+                f"{path}: no such file or folder. A killed process left the old store as {aside}: "
+                f"rename it to {path.name}."
             )
         if path.is_symlink():
-            raise NotAStoreError(f"{path} is a link to {path.readlink()}, which is not there.")
+            raise NotAStoreError(f"{path} is a link to {path.readlink()}, which does not exist.")
         raise NotAStoreError(f"{path}: no such file or folder.")
     if path.is_dir():
         return _zarr()
     if not path.is_file():
-        raise NotAStoreError(f"{path} is no store: it is neither a file nor a folder.")
+        raise NotAStoreError(f"{path} is not a store: it is neither a file nor a folder.")
     if is_hdf5(path):
         return _hdf5()
     if zipfile.is_zipfile(path) or path.name.endswith(".zarr.zip"):
@@ -96,13 +84,13 @@ def detect_format(path: Path) -> ReadableFormat:
 
 
 def is_store(path: Path) -> bool:
-    """Tell what is, or by its name should be, a store from other files."""
+    """Whether a path is a store, or should be one by its name."""
     named = path.name.endswith((*_FORMATS, ".zarr.zip"))
     return named or path.is_dir() or (path.is_file() and is_hdf5(path))
 
 
 def holds_store(path: Path) -> bool:
-    """Tell a store, by what is in it, from other Zarr and HDF5."""
+    """Whether a path contains a store rather than other Zarr or HDF5 data."""
     folder = path.is_dir() and (path / "zarr.json").is_file()
     zipped = path.name.endswith(".zarr.zip")
     # A pipe cannot be read twice.
@@ -115,12 +103,12 @@ def holds_store(path: Path) -> bool:
 
 
 def find_store_around(path: Path) -> Path | None:
-    """Give the store that a path is, or lies in; None where there is none."""
-    return next((each for each in (path, *path.absolute().parents) if holds_store(each)), None)
+    """Return the store at a path, or around it; None if there is none."""
+    return next((p for p in (path, *path.absolute().parents) if holds_store(p)), None)
 
 
 def find_metadata_faults(path: Path) -> Iterator[tuple[str, str]]:
-    """Give faults of a store's files that reading its arrays does not reveal."""
+    """Find faults of a store's files that reading its arrays does not reveal."""
     if path.is_dir():
         from cnatool.store.zarr.metadata import find_metadata_faults
 

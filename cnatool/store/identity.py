@@ -1,4 +1,4 @@
-"""Checking that a path still holds the store that was opened there."""
+"""Check that a path still contains the store that was opened there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ class Identity:
     """The device and inode of the file or folder at a path.
 
     A Zarr store is read file by file, by path. If it is replaced meanwhile, files of two stores are
-    read, and what looks like damage is none.
-
-    Parameters
-    ----------
-    path : Path
-        The store.
+    read, which looks like damage.
     """
 
     __slots__ = ("_number", "_path")
@@ -29,13 +24,7 @@ class Identity:
         self._number = _number(path)
 
     def check(self) -> None:
-        """Make sure that the same file or folder is still at the path.
-
-        Raises
-        ------
-        StoreInUseError
-            If it was replaced or removed.
-        """
+        """Raise StoreInUseError if the file or folder at the path was replaced or removed."""
         if _number(self._path) != self._number:
             raise StoreInUseError(
                 f"{self._path} was replaced or removed while it was read. Read it again."
@@ -44,7 +33,7 @@ class Identity:
 
 def _number(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""NumPy indexing for an array that can be read by rows only."""
+"""NumPy indexing of an array that can be read by rows only."""
 
 from __future__ import annotations
 
@@ -22,28 +22,18 @@ _ALL = slice(None)
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """The array that is indexed.
-
-    Attributes
-    ----------
-    shape, dtype : tuple of int, numpy.dtype
-        Of the whole array.
-    read : callable
-        Reads rows from a first one up to a last one.
-    step : int
-        Rows to read at a time, so that memory stays bounded.
-    """
+    """The array that is indexed."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read: Callable[[int, int], NDArray[Any]]
-    step: int
+    read: Callable[[int, int], NDArray[Any]]  # rows from a start to a stop
+    step: int  # rows to read at a time, so that memory stays bounded
 
 
 def index_rows(array: RowReader, index: Index) -> Any:
-    """Index an array as NumPy would the whole of it, reading the rows that are needed.
+    """Index an array as NumPy does, reading only the rows that are needed.
 
-    Memory is that of the result, of the distinct rows it is made from, and of one block.
+    Memory is that of the result, of its distinct rows, and of one block.
     """
     parts = _parts(index, len(array.shape))
     place = next(i for i, part in enumerate(parts) if _axes(part))
@@ -67,16 +57,16 @@ def index_rows(array: RowReader, index: Index) -> Any:
     else:
         wanted, inverse = np.unique(_normalize_rows(part, rows), return_inverse=True)
         parts[place] = inverse.reshape(part.shape)
-    found = _gather(array, wanted)
-    plain = all(_is_all(one) for i, one in enumerate(parts) if i != place)
+    rows_read = _gather(array, wanted)
+    plain = all(_is_all(other) for i, other in enumerate(parts) if i != place)
     if (
         plain
         and parts[place].ndim == 1
         and len(parts[place]) == len(wanted)
         and _ascending(parts[place])
     ):
-        return found
-    return found[tuple(parts)]
+        return rows_read
+    return rows_read[tuple(parts)]
 
 
 def _is_all(part: _Part) -> bool:
@@ -88,9 +78,9 @@ def _ascending(part: NDArray[Any]) -> bool:
 
 
 def _parts(index: Index, axes: int) -> list[Any]:
-    """Split an index into one part an axis, and those that take no axis."""
-    given = index if isinstance(index, tuple) else (index,)
-    parts = [_part(one) for one in given]
+    """Split an index into one part per axis, and the parts that take no axis."""
+    index_parts = index if isinstance(index, tuple) else (index,)
+    parts = [_part(part) for part in index_parts]
     missing = axes - sum(map(_axes, parts))
     dots = [i for i, part in enumerate(parts) if part is Ellipsis]
     if missing < 0:
@@ -101,20 +91,20 @@ def _parts(index: Index, axes: int) -> list[Any]:
     if len(dots) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
     place = dots[0] if dots else len(parts)
-    # The ellipsis stays, for no axis: with it, one element comes as an array without axes.
+    # The ellipsis stays, for no axis: with it, one element is an array without axes.
     return [*parts[:place], *[_ALL] * missing, *parts[place:]]
 
 
-def _part(one: Any) -> _Part:
-    if one is None or one is Ellipsis or isinstance(one, slice):
-        return one
-    if isinstance(one, bool | np.bool_):
-        return np.array(one)
+def _part(index: Any) -> _Part:
+    if index is None or index is Ellipsis or isinstance(index, slice):
+        return index
+    if isinstance(index, bool | np.bool_):
+        return np.array(index)
     try:
-        return operator.index(one)
+        return operator.index(index)
     except TypeError:
-        array = np.asarray(one)
-    if not array.size and array.dtype.kind == "f" and not isinstance(one, np.ndarray):
+        array = np.asarray(index)
+    if not array.size and array.dtype.kind == "f" and not isinstance(index, np.ndarray):
         array = array.astype(np.intp)  # NumPy's type for an empty list is float64
     if array.dtype.kind not in "iub":
         raise IndexError(
@@ -132,7 +122,7 @@ def _axes(part: _Part) -> int:
 
 
 def _normalize_rows(rows: NDArray[Any], size: int) -> NDArray[np.intp]:
-    """Make negative numbers of rows positive."""
+    """Make negative row numbers positive; raise IndexError if any is out of bounds."""
     wrong = (rows < -size) | (rows >= size)
     if wrong.any():
         raise IndexError(
@@ -148,25 +138,25 @@ def _slice(array: RowReader, parts: list[Any], place: int, part: slice) -> NDArr
     backwards = rows.step < 0
     wanted = rows[::-1] if backwards else rows
     order = slice(None, None, -1) if backwards else _ALL
-    others = [one for i, one in enumerate(parts) if i != place]
-    if any(isinstance(one, np.ndarray) for one in others):
+    others = [other for i, other in enumerate(parts) if i != place]
+    if any(isinstance(other, np.ndarray) for other in others):
         parts[place] = order
         return _gather(array, np.asarray(wanted, np.intp))[tuple(parts)]  # type: ignore[no-any-return]
     parts[place] = _ALL
-    # Parts that cut the other axes are applied block by block, so that all is never in memory.
-    cut = [one for one in others if not _is_all(one) and one is not Ellipsis]
+    # Parts that cut other axes are applied block by block, so that not everything is in memory.
+    cut = [other for other in others if not _is_all(other) and other is not Ellipsis]
     if not cut:
-        found = _gather(array, np.asarray(wanted, np.intp))
-        return found[order] if backwards else found
+        gathered = _gather(array, np.asarray(wanted, np.intp))
+        return gathered[order] if backwards else gathered
     blocks = [block[tuple(parts)] for block in _blocks(array, np.asarray(wanted, np.intp))]
     blocks = blocks or [array.read(0, 0)[tuple(parts)]]
-    axis = sum(one is None for one in parts[:place])
+    axis = sum(part is None for part in parts[:place])
     joined = np.concatenate(blocks, axis=axis)
     return joined[(_ALL,) * axis + (order,)] if backwards else joined
 
 
 def _blocks(array: RowReader, wanted: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
-    """Read ascending rows, a block at a time, whole chunks together."""
+    """Read ascending rows in blocks of whole chunks."""
     if not len(wanted):
         return
     borders = np.arange(wanted[0] // array.step, wanted[-1] // array.step + 2) * array.step
@@ -180,9 +170,9 @@ def _blocks(array: RowReader, wanted: NDArray[np.intp]) -> Iterator[NDArray[Any]
 def _gather(array: RowReader, wanted: NDArray[np.intp]) -> NDArray[Any]:
     if len(wanted) and wanted[-1] - wanted[0] + 1 == len(wanted):
         return array.read(int(wanted[0]), int(wanted[-1]) + 1)
-    found = np.empty((len(wanted), *array.shape[1:]), array.dtype)
+    gathered = np.empty((len(wanted), *array.shape[1:]), array.dtype)
     done = 0
     for block in _blocks(array, wanted):
-        found[done : done + len(block)] = block
+        gathered[done : done + len(block)] = block
         done += len(block)
-    return found
+    return gathered

@@ -1,4 +1,4 @@
-"""Checksums of a store's attribute and rows."""
+"""Checksums of a store's attribute and rows, and the fingerprint of its data."""
 
 from __future__ import annotations
 
@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 def attribute_checksum(attribute: bytes) -> str:
     """Compute the CRC-32C of a store's attribute, as eight hexadecimal digits.
 
-    It is that of the same JSON with sorted keys and no spaces, so that it depends neither on how
-    the attribute was laid out nor on what later versions add to it.
-
-    Parameters
-    ----------
-    attribute : bytes
-        The attribute, as JSON.
+    It is computed over the JSON with sorted keys and no spaces, so that it does not depend on the
+    layout of the text, nor on this version knowing every field.
     """
     canonical = msgspec.json.encode(msgspec.json.decode(attribute), order="deterministic")
     return f"{google_crc32c.value(canonical):08x}"
@@ -56,7 +51,7 @@ def rows_checksum(rows: NDArray[Any]) -> bytes:
 
 
 def start_digests(record: StoreRecord, *, labels: bool) -> list[Digest]:
-    """Begin the fingerprint of a split: a digest for each raw input, then one for the labels."""
+    """Start the fingerprint of a split: a digest for each raw input, then one for the labels."""
     return [hashlib.sha256() for _ in range(len(record.inputs) + labels)]
 
 
@@ -65,12 +60,12 @@ def update_digests(
     inputs: Sequence[NDArray[Any]],
     labels: NDArray[np.int64] | None,
 ) -> None:
-    """Take the data of further rows into a fingerprint; parameters as of ``SplitWriter.append``."""
+    """Add the data of further rows to a fingerprint."""
     data = (*inputs, *(() if labels is None else (labels,)))
-    for one, value in zip(digests, data, strict=True):
-        one.update(np.ascontiguousarray(value).data)
+    for digest, value in zip(digests, data, strict=True):
+        digest.update(np.ascontiguousarray(value).data)
 
 
 def combine_digests(digests: Sequence[Digest]) -> str:
-    """Give the fingerprint of all that the digests took, in hexadecimal."""
-    return hashlib.sha256(b"".join(one.digest() for one in digests)).hexdigest()
+    """Compute the fingerprint from its digests, in hexadecimal."""
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

@@ -1,4 +1,4 @@
-"""One writer per store: a lock that ends with the process that holds it."""
+"""One writer per store: a lock that ends with its process."""
 
 from __future__ import annotations
 
@@ -18,26 +18,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def lock_store(store: Path, *, wait: float = 0) -> Iterator[None]:
-    """Have the right to write at a path, for as long as the context lasts.
+    """Hold the right to write at a path during the context; wait for another process some seconds.
 
-    The lock is the operating system's, on a file beside the store: whatever ends the process, a
-    crash or a SIGKILL, ends the lock, and a file that is left over locks nothing.
-
-    Parameters
-    ----------
-    store : Path
-        Where the store is, or will be.
-    wait : float
-        Seconds to wait for another process that has it.
-
-    Raises
-    ------
-    NotAStoreError
-        If its folder is not there.
-    StoreInUseError
-        If it is being written already.
-    StoreWriteError
-        If the operating system refuses.
+    The operating system locks a file beside the store: a crash or a SIGKILL ends the lock, and a
+    leftover file locks nothing. Raises StoreInUseError if another process is writing.
     """
     from filelock import FileLock, Timeout
 
@@ -45,21 +29,23 @@ def lock_store(store: Path, *, wait: float = 0) -> Iterator[None]:
     path = store.with_name(f".{store.name}.lock")
     lock = FileLock(path)
     with report_write_errors(store, 0):
-        # Where no file can be made, the lock would only say that it is not to be had.
+        # If no file can be created there, `FileLock` would only report a timeout.
         if os.path.lexists(path) and (is_link(path) or not path.is_file()):
-            raise StoreWriteError(f"{path} is in the way: it is no lock. Rename or remove it.")
+            raise StoreWriteError(
+                f"{path} is in the way: it is not a lock file. Rename or remove it."
+            )
         open_nofollow(path, "ab").close()
         try:
             lock.acquire(timeout=wait)
         except Timeout as error:
             raise StoreInUseError(
-                f"{store} is being written by another process. Wait until it is done, or name "
+                f"{store} is being written by another process. Wait until it finishes, or name "
                 "another path."
             ) from error
     try:
         yield
     finally:
-        # While it is still locked: whoever waits for this file sees that it is no longer the one.
+        # While it is still locked: a process waiting for this file notices that it was removed.
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()

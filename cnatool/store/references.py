@@ -1,4 +1,4 @@
-"""Raw inputs that are in another store: which store that is, and whether it has the right ones."""
+"""Raw inputs in another store: its path, and whether it contains the right ones."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cnatool.records.references import InputsReference
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
-_WAY_OUT = "If it was moved, name it with --inputs STORE."
+_ADVICE = "If it was moved, name it with `inputs=STORE`."
 
 
 def make_reference(path: Path, split: Split) -> InputsReference:
-    """Describe from where a store at ``path`` can reach the raw inputs of a split."""
+    """Make the reference of a store at ``path`` to the raw inputs of a split."""
     there, here = real_path(split.path), real_path(path).parent
     try:
         way = Path(os.path.relpath(there, here)).as_posix()
     except ValueError:
         raise UsageError(
-            f"{split.path} is on another drive than {path}, and a reference is a relative path."
+            f"{split.path} is on another drive than {path}, but a reference is a relative path."
         ) from None
     if split.record.fingerprint is None:
         raise UsageError(
@@ -39,35 +39,35 @@ def make_reference(path: Path, split: Split) -> InputsReference:
 
 
 def find_inputs_split(
-    split: Split, named: Sequence[Path], opened: Callable[[Path], Store]
+    split: Split, named: Sequence[Path], open_store: Callable[[Path], Store]
 ) -> Split:
-    """Find the split of another store that holds the raw inputs of a split."""
+    """Find the split of another store that contains the raw inputs of a split."""
     reference = split.record.inputs_from
     assert reference is not None
     for path in named:
-        found = opened(path).splits.get(split.name)
-        if found is None or found.record.inputs_from is not None:
+        other = open_store(path).splits.get(split.name)
+        if other is None or other.record.inputs_from is not None:
             continue
-        if found.record.fingerprint == reference.fingerprint:
-            _check_same_samples(split, found)
-            return found
+        if other.record.fingerprint == reference.fingerprint:
+            _check_same_samples(split, other)
+            return other
     path = real_path(split.path).parent / reference.store
     where = f"{split.path}: the raw inputs of split {split.name!r} are in {printable(path)}"
-    # What a file names is opened as a store or not at all.
+    # A path from a file is opened as a store or not at all.
     if not _is_there(path):
-        raise MetricError(f"{where}, and there is no such store. {_WAY_OUT}")
+        raise MetricError(f"{where}, and there is no such store. {_ADVICE}")
     try:
-        other = opened(path)
+        store = open_store(path)
     except CnatoolError as error:
-        raise MetricError(f"{where}, which cannot be opened: {error} {_WAY_OUT}") from error
-    there = other.splits.get(split.name)
+        raise MetricError(f"{where}, which cannot be opened: {error} {_ADVICE}") from error
+    there = store.splits.get(split.name)
     if there is None:
-        raise MetricError(f"{where}, which has no such split. {_WAY_OUT}")
+        raise MetricError(f"{where}, which has no such split. {_ADVICE}")
     if there.record.fingerprint != reference.fingerprint:
         raise MetricError(
-            f"{where}, which holds other data by now: its fingerprint is "
+            f"{where}, which contains other data now: its fingerprint is "
             f"{_abbreviate(there.record.fingerprint)} and should be "
-            f"{_abbreviate(reference.fingerprint)}. {_WAY_OUT}"
+            f"{_abbreviate(reference.fingerprint)}. {_ADVICE}"
         )
     _check_same_samples(split, there)
     return there
@@ -84,20 +84,22 @@ def _check_same_samples(split: Split, other: Split) -> None:
     """Make sure that two splits have the same samples, row for row."""
     where = f"{split.path}: the raw inputs of split {split.name!r} should be in {other.path}"
     if other.record.inputs_from is not None:
-        raise MetricError(f"{where}, which itself refers to another store. {_WAY_OUT}")
+        raise MetricError(f"{where}, which itself refers to another store. {_ADVICE}")
     forms = [
-        [(array.dtype, array.shape, array.levels) for array in one.store.record.inputs]
-        for one in (split, other)
+        [(array.dtype, array.shape, array.levels) for array in either.store.record.inputs]
+        for either in (split, other)
     ]
     if forms[0] != forms[1]:
-        raise MetricError(f"{where}, whose inputs have another shape or type. {_WAY_OUT}")
+        raise MetricError(f"{where}, whose inputs have another shape or type. {_ADVICE}")
     if split.record.complete and len(other) != len(split):
-        raise MetricError(f"{where}, which has {len(other)} rows and not {len(split)}. {_WAY_OUT}")
+        raise MetricError(
+            f"{where}, which has {len(other)} rows instead of {len(split)}. {_ADVICE}"
+        )
     if len(other) < len(split):
-        raise MetricError(f"{where}, which has only {len(other)} rows. {_WAY_OUT}")
+        raise MetricError(f"{where}, which has only {len(other)} rows. {_ADVICE}")
     row = _first_difference(split, other)
     if row is not None:
-        raise MetricError(f"{where}, whose row {row} has another id. {_WAY_OUT}")
+        raise MetricError(f"{where}, whose row {row} has another id. {_ADVICE}")
 
 
 def _first_difference(split: Split, other: Split) -> int | None:

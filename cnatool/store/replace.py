@@ -1,12 +1,12 @@
-"""Replacing a store: nothing but a store is ever replaced, and a kill loses neither of the two.
+"""Replacement of a store: only stores are replaced, and a kill loses neither the old nor the new.
 
-A process that replaces a store holds the lock of its path (`cnatool.store.lock`), and calls
-`recover_replaced` first. Beside a store there may be hidden names:
+A process that replaces a store holds the lock of its path (`cnatool.store.lock`) and calls
+`recover_replaced` first. Hidden names beside a store:
 
-- ``.NAME.replaced``: the old store, whole, while the new one is being written at its path;
+- ``.NAME.replaced``: the old store, whole, while the new one is written at its path;
 - ``.NAME.new``: a new store that is moved to its path once it is finished;
 - ``.NAME.removed``: a store that is being deleted. It is renamed before the first file is deleted,
-  so no other name ever holds part of a store.
+  so that no other name ever contains part of a store.
 
 A killed process leaves them behind, and the next process that replaces the store recovers them. An
 HDF5 file has no journal under any of these names, and a journal left by another file is removed
@@ -33,42 +33,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnatool.store.format import Format
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
-# Most names for stores that could not be deleted yet.
+# Most stores that are waiting for deletion.
 _REMOVED = 100
 
 
 def check_folder(path: Path) -> None:
-    """Make sure that the folder of a new store is there.
-
-    Raises
-    ------
-    NotAStoreError
-        If it is not.
-    """
+    """Make sure that the folder of a new store exists."""
     if not path.parent.is_dir():
-        raise NotAStoreError(f"{path.parent}: no such folder. Make it, or name another path.")
+        raise NotAStoreError(f"{path.parent}: no such folder. Create it, or name another path.")
 
 
 def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
     """Make sure that a new store can be created at a path.
 
-    Parameters
-    ----------
-    path : Path
-        Where the store will be.
-    overwrite : bool
-        Accept a cnatool store at the path; anything else is always refused.
-    resumes : bool
-        The command can resume a store, which the message then mentions.
-
-    Raises
-    ------
-    NotAStoreError
-        If the path is taken, is not named like a store, or its folder does not exist.
-    StoreWriteError
-        If what would be overwritten has links in it.
+    With ``overwrite``, a cnatool store at the path is accepted, anything else never. With
+    ``resumes``, the message mentions that the store can be resumed.
     """
     form = format_by_name(path)
     check_folder(path)
@@ -76,17 +57,17 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
         return
     if not overwrite:
         raise NotAStoreError(
-            f"{path} exists already. Name another path"
+            f"{path} exists already. Name another path, "
             + (
-                " with -o, pass --overwrite to begin anew, or --resume to go on with it."
+                "pass `overwrite=True` to begin anew, or `resume=True` to continue it."
                 if resumes
-                else ", or pass --overwrite."
+                else "or pass `overwrite=True`."
             )
         )
     if is_link(path):
         raise NotAStoreError(f"{path} is a link, so it is not overwritten. Name another path.")
     if not form.is_replaceable(path):
-        raise NotAStoreError(f"{path} is no cnatool store, so it is not overwritten.")
+        raise NotAStoreError(f"{path} is not a cnatool store, so it is not overwritten.")
     if path.is_dir():
         check_no_links(path)
 
@@ -94,7 +75,7 @@ def check_free(path: Path, *, overwrite: bool, resumes: bool = False) -> None:
 def count_committed_rows(path: Path) -> int | None:
     """Count the committed rows of an interrupted store; None if it cannot be read.
 
-    They are counted by reading the store: an interruption may come right after a commit.
+    The store is read for it: an interruption may come right after a commit.
     """
     try:
         return sum(map(len, _open_silently(path).splits.values()))
@@ -107,42 +88,27 @@ def count_committed_rows(path: Path) -> int | None:
 def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
     """Clean up after a process that was killed while it replaced a store.
 
-    The old store gets its name back if the new one has no row, and otherwise a visible name beside
+    The old store gets its name back if the new one has no rows, and otherwise a visible name beside
     it. Stores that were being deleted, and unfinished ones that cannot be resumed, are deleted.
-
-    Parameters
-    ----------
-    path : Path
-        The path of the store; its lock is held.
-    resumes : bool
-        The caller resumes the new store, so that the old one does not get its name back.
-
-    Returns
-    -------
-    str or None
-        A note for the user; None if there is nothing to say.
-
-    Raises
-    ------
-    StoreWriteError
-        If a file of another program is in the way, or the operating system refuses.
+    With ``resumes``, the caller continues the new store, so the old one does not get its name back.
+    The caller holds the lock. Returns a note for the user, or None.
     """
     form = format_by_name(path)
     aside = hidden_path(path)
     with report_write_errors(path, 0):
-        for left in _removed_paths(path):
-            if os.path.lexists(left) and _is_ours(form, left):
-                form.remove(left)
+        for removed in _removed_paths(path):
+            if os.path.lexists(removed) and _is_ours(form, removed):
+                form.remove(removed)
         others = [
-            left
-            for left in (_new_path(path), aside)
-            if os.path.lexists(left) and not _is_ours(form, left)
+            hidden
+            for hidden in (_new_path(path), aside)
+            if os.path.lexists(hidden) and not _is_ours(form, hidden)
         ]
         # A resumed dump checks the journal itself.
         beside = [None if resumes else form.foreign(path), form.foreign(_new_path(path))]
-        for other in (*others, *(one for one in beside if one is not None)):
+        for other in (*others, *(file for file in beside if file is not None)):
             raise StoreWriteError(
-                f"{other} is in the way: cnatool did not put it there. Rename or remove it."
+                f"{other} is in the way: cnatool did not create it. Rename or remove it."
             )
         _discard(path, _new_path(path))
         if not os.path.lexists(aside):
@@ -159,7 +125,7 @@ def recover_replaced(path: Path, *, resumes: bool = False) -> str | None:
 
 
 def _open_silently(path: Path) -> Store:
-    """Open a store without its warnings, which whoever reads the store gets."""
+    """Open a store without its warnings, which its readers receive."""
     from cnatool.store.reader import open_store
 
     with warnings.catch_warnings():
@@ -168,12 +134,12 @@ def _open_silently(path: Path) -> Store:
 
 
 def _is_ours(form: Format, path: Path) -> bool:
-    """Say whether a hidden name holds a store or part of one, and nothing else."""
+    """Whether a hidden name contains a store or part of one, and nothing else."""
     return not is_link(path) and form.is_part(path)
 
 
 def _has_no_row(form: Format, path: Path) -> bool:
-    """Say whether a path holds no committed row, so that it can be deleted."""
+    """Whether a path contains no committed rows, so that it can be deleted."""
     if not os.path.lexists(path):
         return True
     if is_link(path) or not form.is_replaceable(path):
@@ -190,7 +156,7 @@ def _is_finished(path: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether the first and the last committed row of each array of a store can be read."""
+    """Whether the first and the last committed row of each array of a store can be read."""
     try:
         _read_ends(_open_silently(path))
     except CnatoolError:
@@ -201,8 +167,8 @@ def _is_whole(path: Path) -> bool:
 def _read_ends(store: Store) -> None:
     for split in store.splits.values():
         record = split.record
-        held = record.inputs_from is None
-        for spec in split_arrays(store.record, labels=record.labels, inputs=held):
+        own_inputs = record.inputs_from is None
+        for spec in split_arrays(store.record, labels=record.labels, inputs=own_inputs):
             array = split.array(spec.key)
             for row in {0, len(split) - 1} if len(split) else ():
                 array[row : row + 1]
@@ -217,7 +183,7 @@ def _removed_paths(path: Path) -> list[Path]:
 
 
 def discard(path: Path) -> None:
-    """Delete a store, or part of one; its lock is held."""
+    """Delete a store or part of one; the caller holds its lock."""
     _discard(path, path)
 
 
@@ -234,13 +200,13 @@ def _discard(path: Path, gone: Path) -> None:
             errno.EEXIST, f"{_REMOVED} stores beside it could not be deleted", str(path)
         )
     gone.rename(name)
-    # Not before: as long as the file has this name, the journal belongs to it.
+    # Only now: as long as the file had this name, the journal belonged to it.
     form.forget(gone)
     form.remove(name)
 
 
 def _put_back(path: Path) -> None:
-    """Give the old store its name back, and delete what is there."""
+    """Delete the new store, and give the old one its name back."""
     _discard(path, path)
     sync(path.parent)
     hidden_path(path).rename(path)
@@ -248,7 +214,7 @@ def _put_back(path: Path) -> None:
 
 
 def _make_visible(path: Path) -> Path:
-    """Rename the old store to a visible name, and return it."""
+    """Rename the old store to a visible name; return its path."""
     names = (f"{path.stem}.previous{i or ''}{path.suffix}" for i in range(1000))
     kept = next(name for name in map(path.with_name, names) if not os.path.lexists(name))
     format_by_name(path).forget(kept)
@@ -260,21 +226,13 @@ def _make_visible(path: Path) -> Path:
 class ReplacedStore:
     """A store that is set aside while a new one is written at its path.
 
-    Parameters
-    ----------
-    path : Path
-        The path of both. `recover_replaced` was called, and `check_free` accepted what is there.
-
-    Raises
-    ------
-    StoreWriteError
-        If the operating system refuses.
+    `recover_replaced` and `check_free` were called for the path before.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._there = os.path.lexists(path)
-        if self._there:
+        self._exists = os.path.lexists(path)
+        if self._exists:
             with report_write_errors(path, 0):
                 if os.path.lexists(hidden_path(path)):
                     raise StoreWriteError(
@@ -284,16 +242,13 @@ class ReplacedStore:
                 sync(path.parent)
 
     def restore(self) -> Path | None:
-        """Delete what is at the path, and put the old store back.
+        """Delete the new store, and put the old one back.
 
-        Returns
-        -------
-        Path or None
-            None on success. If the operating system refuses, the hidden path of the old store,
-            which the next command that writes at the path puts back.
+        Returns None on success. If the operating system refuses, returns the hidden path of the old
+        store, which the next command that writes at the path puts back.
         """
         try:
-            if self._there:
+            if self._exists:
                 _put_back(self._path)
             else:
                 _discard(self._path, self._path)
@@ -303,15 +258,11 @@ class ReplacedStore:
         return None
 
     def keep(self) -> Path | None:
-        """Keep the old store under a visible name.
+        """Keep the old store under a visible name; return its path, or None if there was none.
 
-        Returns
-        -------
-        Path or None
-            The path of the old store, a hidden one if the operating system refuses the renaming;
-            None if there was no old store.
+        The path is a hidden one if the operating system refuses to rename the store.
         """
-        if not self._there:
+        if not self._exists:
             return None
         try:
             return _make_visible(self._path)
@@ -319,8 +270,8 @@ class ReplacedStore:
             return hidden_path(self._path)
 
     def remove(self) -> None:
-        """Delete the old store; the new one is finished."""
-        if self._there:
+        """Delete the old store: the new one is finished."""
+        if self._exists:
             # If this fails, the next process that replaces the store tries again.
             with suppress(OSError):
                 _discard(self._path, hidden_path(self._path))
@@ -328,7 +279,7 @@ class ReplacedStore:
 
 @contextmanager
 def move_into_place(path: Path) -> Iterator[Path]:
-    """Give a hidden path for a new store, which is moved to its own path once it is finished."""
+    """Yield a hidden path for a new store, which is moved to its own path once it is finished."""
     new = _new_path(path)
     try:
         yield new
@@ -342,8 +293,8 @@ def move_into_place(path: Path) -> Iterator[Path]:
                 hidden = replaced.restore()
                 if hidden is not None and isinstance(error, OSError):
                     raise StoreWriteError(
-                        f"{path} cannot be replaced: {error.strerror or error}. The store that was "
-                        f"there is {hidden}, and gets its name back when {path} is next written."
+                        f"{path} cannot be replaced: {error.strerror or error}. The old store is "
+                        f"{hidden}, and gets its name back when {path} is written again."
                     ) from error
                 raise
     except BaseException:

@@ -1,4 +1,4 @@
-"""Recognising HDF5 files, and their committed size, by their first bytes."""
+"""Signature and committed size of HDF5 files, from their first bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Readable(Protocol):
 
 
 def has_hdf5_signature(file: _Readable) -> bool:
-    """Tell HDF5 by its signature: at the file's start, or after a user block of 512, 1024, …."""
+    """Whether a file has the HDF5 signature, at its start or after a user block of 512 · 2ⁿ."""
     size = file.seek(0, os.SEEK_END)
     at = 0
     while at < size:
@@ -31,7 +31,7 @@ def has_hdf5_signature(file: _Readable) -> bool:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Say whether a path is a regular file with the HDF5 signature."""
+    """Whether a path is a regular file with the HDF5 signature."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -39,10 +39,11 @@ def is_hdf5(path: Path) -> bool:
 
 
 def committed_end(file: _Readable) -> int | None:
-    """Give the end-of-file address in an HDF5 superblock; None if cnatool does not write its kind.
+    """Read the end-of-file address of an HDF5 superblock; None if cnatool does not write such.
 
-    After the signature, the superblock (version 2 or 3) holds its version, the sizes of addresses
-    and lengths, flags, and the addresses of the base, the superblock extension and the end of file.
+    After the signature, the superblock (version 2 or 3) contains its version, the sizes of
+    addresses and lengths, flags, and the addresses of the base, the superblock extension and the
+    end of file.
     """
     file.seek(0, os.SEEK_SET)
     head = file.read(_SUPERBLOCK.size)

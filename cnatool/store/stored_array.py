@@ -1,4 +1,4 @@
-"""One array of an open store, read as NumPy indexes it and checked as it is read."""
+"""One array of an open store, indexed like a NumPy array and verified as it is read."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
     from cnatool.store.identity import Identity
     from cnatool.store.indexing import Index
 
-# Bytes of a block handed out by `StoredArray.blocks`, of which three may be in memory.
+# Bytes of a block of `StoredArray.blocks`, of which three may be in memory.
 BLOCK_BYTES = 16 << 20
-# Estimated bytes of a Python string and the reference to it.
+# Estimated bytes of a Python string including its reference.
 _TEXT_BYTES = 128
 
 
 class StoredArray:
-    """The committed rows of one array, which are read as they are indexed.
+    """The committed rows of one array, read when they are indexed.
 
     Indices are those of NumPy: rows, slices, lists and arrays of rows in any order, boolean masks,
-    and tuples of such for further axes. Only what is asked for is held in memory.
+    and tuples of these for further axes. Only the result is held in memory.
 
     Parameters
     ----------
     array : ReadableArray
         The array in the store.
     ranges : tuple of (int, int)
-        The row ranges to read, all of them committed.
+        The row ranges to read, all committed.
     path : Path
         The store, for messages.
     checksums : ChunkChecksums or None
         Checksums of the array's committed rows; None if there are none.
     end : int
-        End of the committed rows. ``ranges`` may cover fewer, if another store uses the array.
+        End of the committed rows. ``ranges`` may cover fewer if another store uses the array.
     identity : Identity
         Identity of the store when it was opened.
     """
@@ -55,8 +55,8 @@ class StoredArray:
     __slots__ = (
         "_array",
         "_checksums",
+        "_chunk",
         "_end",
-        "_held",
         "_identity",
         "_path",
         "_ranges",
@@ -79,20 +79,20 @@ class StoredArray:
         self._path = path
         self._checksums = checksums
         self._end = end
-        # First row and rows of the chunk that was read last.
-        self._held: tuple[int, NDArray[Any]] | None = None
+        # First row, and rows, of the chunk that was read last.
+        self._chunk: tuple[int, NDArray[Any]] | None = None
         rows = sum(stop - start for start, stop in ranges)
         self.shape: tuple[int, ...] = (rows, *array.shape[1:])
         self.dtype: np.dtype[Any] = array.dtype
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of one chunk: whole chunks read fastest."""
+        """Rows of one chunk; whole chunks are fastest to read."""
         return self._array.chunk_rows
 
     @property
     def codec(self) -> Codec | None:
-        """How chunks are compressed; None where that says nothing of the store."""
+        """Compression of chunks; None if it is not one of the store's codecs."""
         return self._array.codec
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class StoredArray:
         return whole if dtype is None else whole.astype(dtype)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Give ``(first row, rows)`` in order, in blocks of whole chunks, about 16 MiB each.
+        """Yield ``(first row, rows)`` in order, in blocks of whole chunks, about 16 MiB each.
 
         The next blocks are read while the caller works on the last one.
 
@@ -141,27 +141,27 @@ class StoredArray:
         for low, high in self._ranges:
             first, last = max(start, offset), min(stop, offset + high - low)
             if first < last:
-                parts.append(self._checked(low + first - offset, low + last - offset))
+                parts.append(self._read_range(low + first - offset, low + last - offset))
             offset += high - low
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
-    def _checked(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows; if they are damaged, make sure first that the store was not replaced."""
+    def _read_range(self, start: int, stop: int) -> NDArray[Any]:
+        """Read rows; if they are damaged, check first whether the store was replaced."""
         try:
-            return self._of_chunks(start, stop)
+            return self._read_chunks(start, stop)
         except StoreDamagedError:
             self._identity.check()
             raise
 
-    def _of_chunks(self, start: int, stop: int) -> NDArray[Any]:
-        """Read the committed rows of all chunks that hold some rows, check them, and give these."""
+    def _read_chunks(self, start: int, stop: int) -> NDArray[Any]:
+        """Read all chunks that contain some rows, verify their checksums, and return these rows."""
         if self._checksums is None:
             return self._array.read(start, stop)
         size = self._checksums.rows
-        if (held := self._held) and held[0] <= start and stop <= held[0] + len(held[1]):
-            return held[1][start - held[0] : stop - held[0]].copy()
+        if (chunk := self._chunk) and chunk[0] <= start and stop <= chunk[0] + len(chunk[1]):
+            return chunk[1][start - chunk[0] : stop - chunk[0]].copy()
         first, last = start // size * size, min(-(-stop // size) * size, self._end)
         rows = self._array.read(first, last)
         for low in range(first, last, size):
@@ -171,12 +171,12 @@ class StoredArray:
                     f"{self._path}: rows {low} to {high - 1} of array {self._array.key} do not "
                     "match their checksum in the store's attribute. Dump again, or restore the "
                     "store from a copy. If you changed them on purpose, remove `checksums` of the "
-                    "split, and `cnatool_crc32c`."
+                    "split and `cnatool_crc32c`."
                 )
         if stop - start == last - first:
             return rows
         if last - first <= size:
-            # So that rows that are read one by one do not read and check their chunk each time.
-            self._held = first, rows
-        # A copy, so that a caller who keeps a few rows does not keep their chunks.
+            # So that reading rows one by one does not read and verify their chunk each time.
+            self._chunk = first, rows
+        # A copy, so that a few rows do not keep their chunks in memory.
         return rows[start - first : stop - first].copy()

@@ -1,4 +1,4 @@
-"""Every check that a store allows: checksums, shapes, its own description, statistics."""
+"""Verification of a store: checksums, shapes, its attribute, statistics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from cnatool._util.documents import Document
+from cnatool._util.observer import Silent
 from cnatool._util.text import escape
 from cnatool.errors import MetricError, StoreDamagedError
 from cnatool.records.choices import Statistic
@@ -33,24 +34,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.store import StoreRecord, TensorRecord
-    from cnatool.store.reader import Split
+    from cnatool.store.store import Split
     from cnatool.store.stored_array import StoredArray
 
-# What a store promises of a sum, as a share of the absolute sum.
+# Accuracy of a stored sum, relative to the absolute sum.
 _TOLERANCE = 1e-5
-# More of a kind say nothing new.
+# Faults that are reported at most.
 _MOST_FAULTS = 1000
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something in a store that is not as it should be.
+    """A fault of a store.
 
     Attributes
     ----------
     where : str
         The array, as ``splits/<split>/<key>``, or ``attribute``.
     rows : tuple of (int, int) or None
-        The half-open range of rows that it touches; null where it touches all.
+        The half-open range of affected rows; null if all rows are affected.
     problem : str
         What is wrong.
     """
@@ -61,7 +62,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verification(Document, frozen=True, forbid_unknown_fields=True):
-    """What a check of a store found.
+    """Result of the verification of a store.
 
     Attributes
     ----------
@@ -70,16 +71,16 @@ class Verification(Document, frozen=True, forbid_unknown_fields=True):
     store : str
         The store's path.
     complete : bool
-        Whether all rows of all its splits are committed. Of a store that is not, the committed rows
+        Whether all rows of all splits are committed. In an incomplete store, the committed rows
         were checked.
     committed, rows : int
-        Rows of all splits that are committed, and that there will be once the store is complete.
+        Committed rows of all splits, and rows of the complete store.
     arrays : int
-        Arrays that were read.
+        Number of arrays that were read.
     bytes : int
-        Bytes that were read of them, uncompressed.
+        Bytes that were read, uncompressed.
     faults : tuple of Fault
-        What is wrong, in the order of the store; empty where nothing is.
+        The faults, in the order of the store.
     """
 
     schema: Literal["cnatool.verify/1"]
@@ -93,15 +94,10 @@ class Verification(Document, frozen=True, forbid_unknown_fields=True):
 
 
 class Progress(Protocol):
-    """Is told how far a check is."""
+    """Receives the progress of a verification."""
 
     def progress(self, split: str, done: int, rows: int) -> None:
-        """``done`` of ``rows`` rows of a split have been read."""
-
-
-class _Silent:
-    def progress(self, split: str, done: int, rows: int) -> None:
-        pass
+        """Receive how many of a split's rows have been read."""
 
 
 def verify(
@@ -110,11 +106,11 @@ def verify(
     inputs: str | Path | Iterable[str | Path] = (),
     observer: Progress | None = None,
 ) -> Verification:
-    """Read every committed row of a store and check all that can be checked.
+    """Read every committed row of a store and check everything that can be checked.
 
-    These are: the attribute against its schema and itself, the shape and type of every array, the
-    checksum of every chunk, statistics against the values they are of where these are stored, and
-    the fingerprint of the data. Raw inputs are read wherever they are.
+    These are the attribute against its schema and itself, the shape and type of every array, the
+    checksum of every chunk, statistics against stored values, and the fingerprint of the data. Raw
+    inputs are also read from another store.
 
     Parameters
     ----------
@@ -123,7 +119,7 @@ def verify(
     inputs : str, Path or iterable of these
         As of `cnatool.score`.
     observer : Progress, optional
-        Told how far the check is.
+        Receives the progress of the verification.
 
     Returns
     -------
@@ -134,7 +130,7 @@ def verify(
     NotAStoreError
         If there is no store.
     StoreInUseError
-        If another took its place meanwhile.
+        If it is replaced meanwhile.
     """
     path = Path(store)
     try:
@@ -142,12 +138,12 @@ def verify(
     except StoreDamagedError as error:
         fault = Fault("attribute", None, _without_path(path, error))
         return Verification("cnatool.verify/1", str(path), False, 0, 0, 0, 0, (fault,))
-    found = (Fault(where, None, problem) for where, problem in find_metadata_faults(path))
-    faults = list(islice(found, _MOST_FAULTS))
+    metadata_faults = (Fault(where, None, problem) for where, problem in find_metadata_faults(path))
+    faults = list(islice(metadata_faults, _MOST_FAULTS))
     arrays = read = 0
     for split in opened.splits.values():
-        check = _SplitCheck(split, opened.record, observer or _Silent())
-        # What claims more rows than it has is not read to its end.
+        check = _SplitCheck(split, opened.record, observer or Silent())
+        # A split that claims more rows than it has is not read to its end.
         faults += islice(check.faults(), _MOST_FAULTS - len(faults))
         arrays += check.arrays
         read += check.bytes
@@ -166,7 +162,7 @@ def verify(
 
 
 class _SplitCheck:
-    """The check of one split: a range of rows at a time, all arrays of it, in bounded memory."""
+    """The check of one split: all its arrays, a range of rows at a time, in bounded memory."""
 
     def __init__(self, split: Split, record: StoreRecord, observer: Progress) -> None:
         self._split = split
@@ -185,9 +181,9 @@ class _SplitCheck:
         self.bytes = 0
 
     def faults(self) -> Iterator[Fault]:
-        """Give what is wrong."""
+        """Find the faults of the split."""
         yield from self._open()
-        # Without an array nothing tells whether there are as many rows as the attribute says.
+        # Without an array the number of rows in the attribute cannot be checked.
         rows = len(self._split) if self._opened else 0
         step = max([array.chunk_rows for array in self._opened.values()], default=1)
         self._observer.progress(self._split.name, 0, rows)
@@ -208,9 +204,9 @@ class _SplitCheck:
     def _faults_of_rows(self, start: int, stop: int) -> Iterator[Fault]:
         statistics: dict[Statistic, NDArray[np.float64]] = {}
         for name in self._statistics:
-            found = yield from self._read(statistic_key(name), start, stop)
-            if found is not None:
-                statistics[name] = found
+            rows = yield from self._read(statistic_key(name), start, stop)
+            if rows is not None:
+                statistics[name] = rows
         for key, array in self._opened.items():
             if key.startswith("statistics/") and key != statistic_key("count"):
                 continue
@@ -239,10 +235,10 @@ class _SplitCheck:
         joined = b"".join(digest.digest() for digest in self._digests.values())
         if hashlib.sha256(joined).hexdigest() != fingerprint:
             where = f"splits/{self._split.name}"
-            yield Fault(where, None, "inputs and labels are not those of the fingerprint")
+            yield Fault(where, None, "inputs and labels do not match the fingerprint")
 
     def _read(self, key: str, start: int, stop: int) -> Generator[Fault, None, NDArray[Any] | None]:
-        """Give rows of an array; None after faults, one for each chunk that cannot be read."""
+        """Read rows of an array; None after faults, one for each unreadable chunk."""
         if key not in self._opened:
             return None
         array = self._opened[key]
@@ -274,13 +270,13 @@ class _SplitCheck:
         for name, rows in stored.items():
             if narrowed is not None and name == "nonzero_count":
                 continue
-            found, truth = rows[:, tensor.number], expected[name]
+            stored_values, truth = rows[:, tensor.number], expected[name]
             allowed = _allowed_differences(name, expected, elements, narrowed)
             with np.errstate(invalid="ignore"):
-                right = np.isfinite(truth) & (np.abs(found - truth) <= allowed)
-            right |= (found == truth) | (np.isnan(found) & np.isnan(truth))
+                right = np.isfinite(truth) & (np.abs(stored_values - truth) <= allowed)
+            right |= (stored_values == truth) | (np.isnan(stored_values) & np.isnan(truth))
             if name in ("min", "max"):
-                # A runtime may or may not pass NaN by.
+                # A runtime may or may not ignore NaN.
                 right |= np.isnan(truth)
             wrong = np.flatnonzero(~right)
             if len(wrong):
@@ -289,12 +285,12 @@ class _SplitCheck:
                 yield Fault(
                     self._where(statistic_key(name)),
                     (first + row, first + int(wrong[-1]) + 1),
-                    f"of tensor {tensor.name!r} in row {first + row} is {found[row]:.9g}, and its "
-                    f"values give {truth[row]:.9g}{others}",
+                    f"of tensor {tensor.name!r} in row {first + row} is "
+                    f"{stored_values[row]:.9g}, but its values give {truth[row]:.9g}{others}",
                 )
 
     def _unreadable(self, key: str, rows: tuple[int, int] | None, error: Exception) -> Fault:
-        """Make a fault of an error, which need not say once more where it is."""
+        """Make a fault from an error, without repeating the place."""
         where = self._where(key)
         problem = _without_path(self._split.path, error).removeprefix(where).lstrip("/: ")
         problem = problem.replace(f" of array {where}", "", 1).removeprefix(f"array {where} ")
@@ -313,14 +309,14 @@ def _ranges(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _values_key(tensor: TensorRecord) -> str:
-    """Give the key of the array that holds a tensor's values, be it there or not."""
+    """Return the key of the array of a tensor's values, whether or not it exists."""
     if tensor.output is not None:
         return output_key(tensor.output)
     return activation_key(tensor.number)
 
 
 def _narrow_type(tensor: TensorRecord) -> np.finfo[Any] | None:
-    """Give the floating type that stored values were rounded to, after statistics were taken."""
+    """Return the floating type that stored values were rounded to after taking statistics."""
     if tensor.stored is None or tensor.stored == tensor.dtype:
         return None
     return np.finfo(tensor.stored)
@@ -332,9 +328,9 @@ def _allowed_differences(
     elements: int,
     narrowed: np.finfo[Any] | None,
 ) -> NDArray[np.float64]:
-    """Give by how much a statistic may differ from that of the stored values, for each row."""
+    """Compute the tolerated difference of a statistic from that of the stored values; (n,)."""
     share = _TOLERANCE if narrowed is None else _TOLERANCE + float(narrowed.eps)
-    # What is closer to zero than normal numbers is rounded by as much, however small it is.
+    # Numbers closer to zero than normal ones are rounded by this much, however small they are.
     least = 0.0 if narrowed is None else float(narrowed.smallest_subnormal)
     with np.errstate(invalid="ignore"):
         if name in ("min", "max"):
@@ -345,15 +341,15 @@ def _allowed_differences(
             rounding = least * (elements + 2 * expected["abs_sum"])
         else:
             scale, rounding = expected["abs_sum"], least * elements
-        # An infinity elsewhere among the values allows nothing.
+        # An infinity elsewhere among the values must not widen the tolerance.
         scale = np.where(np.isfinite(scale), scale, np.abs(expected[name]))
         allowed: NDArray[np.float64] = share * scale + rounding
     return allowed
 
 
 def _without_path(path: Path, error: Exception) -> str:
-    """Give what an error says without the path, which is the same for all."""
+    """Return the text of an error without the store's path."""
     text = str(error)
     inside = text.removeprefix(escape(str(path)))
-    # Files beside it have names that begin like its own.
+    # The names of files beside it begin like its own.
     return inside.lstrip("/: ") if inside[:1] in ("/", ":", " ") else text

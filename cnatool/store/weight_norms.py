@@ -1,4 +1,4 @@
-"""Norms of a layer's weight matrix, which may be larger than its float64 copy would fit memory."""
+"""Norms of a layer's weight matrix, without a float64 copy of it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Of the largest eigenvalue of WᵀW: its residual, relative to it. The spectral norm is then within
-# half of that of a singular value, and as a rule within its square.
+# Residual of the largest eigenvalue of WᵀW, relative to it. The spectral norm is then within half
+# of this of a singular value, and usually within its square.
 SPECTRAL_TOLERANCE = 1e-6
-# Up to this many rows or columns all eigenvalues are computed at once.
+# Up to this many rows or columns, all eigenvalues are computed.
 _DIRECT = 512
-# Columns that are multiplied at once; a pass over a large matrix costs the same for all of them.
+# Vectors that are multiplied at once; a pass over a large matrix costs the same for all of them.
 _BLOCK = 8
-# Passes between two looks at how far the iteration is.
+# Passes between two checks of convergence.
 _PASSES = 4
-# Elements that are brought to float64 at a time: of what is read once, and of what is read in
-# every pass, when they should stay in the processor's cache. And rows that are worth a call.
+# Elements converted to float64 at a time: of a matrix that is read once, and of one that is read in
+# every pass, whose parts should stay in the cache. And rows that are worth a call.
 _PART = 1 << 21
 _CACHED = 1 << 17
 _FEWEST = 64
@@ -34,7 +34,7 @@ _FEWEST = 64
 
 @dataclass(frozen=True, slots=True)
 class BlockMatrix:
-    """A block-diagonal matrix with its rows scaled: a grouped convolution has a block a group.
+    """A block-diagonal matrix with scaled rows: a grouped convolution has a block per group.
 
     Attributes
     ----------
@@ -54,51 +54,39 @@ class BlockMatrix:
         return count * rows, count * columns
 
     def parts(self) -> Iterator[NDArray[np.float64]]:
-        """Give the matrix part by part, (h, rows, in) each, in an order of its own."""
+        """Yield the scaled blocks in parts, (blocks, rows, in) each, in no particular order."""
         count, rows, columns = self.blocks.shape
         scale = np.broadcast_to(self.scale, (count, rows))
-        together = max(1, _PART // max(1, rows * columns))
+        blocks_at_once = max(1, _PART // max(1, rows * columns))
         height = max(1, _PART // max(1, columns))
-        for start in range(0, count, together):
+        for start in range(0, count, blocks_at_once):
             for top in range(0, rows, height):
-                part = slice(start, start + together), slice(top, top + height)
+                part = slice(start, start + blocks_at_once), slice(top, top + height)
                 yield self.blocks[part].astype(np.float64) * scale[part][:, :, None]
 
     def block(self, number: int) -> BlockMatrix:
-        """Give one block as a matrix."""
+        """Return one block as a matrix."""
         scale = self.scale[min(number, len(self.scale) - 1)]
         return BlockMatrix(self.blocks[number : number + 1], scale[None])
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixNorms:
-    """Norms of a matrix.
-
-    Attributes
-    ----------
-    frobenius : float
-        Square root of the sum of squares.
-    spectral : float
-        Largest singular value.
-    absolute_sum : float
-        Sum of absolute values.
-    distance : float or None
-        Frobenius norm of the difference to another matrix; None where there is none.
-    """
+    """Norms of a matrix."""
 
     frobenius: float
-    spectral: float
+    spectral: float  # largest singular value
     absolute_sum: float
-    distance: float | None
+    distance: float | None  # Frobenius norm of the difference to an initial matrix
 
 
 def matrix_norms(matrix: BlockMatrix, initial: BlockMatrix | None = None) -> MatrixNorms | None:
-    """Compute the norms of a matrix; None where they are not finite."""
+    """Compute the norms of a matrix; None if they are not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         largest = _largest(matrix)
         if not math.isfinite(largest):
             return None
-        # Divided by a power of two, which loses no digit, squares stay in range.
+        # Scaled by a power of two, which is exact, squares stay in range.
         unit = 2.0 ** math.frexp(largest)[1] if largest else 1.0
         scaled = BlockMatrix(matrix.blocks, matrix.scale / unit)
         squares, total = 0.0, 0.0
@@ -113,10 +101,10 @@ def matrix_norms(matrix: BlockMatrix, initial: BlockMatrix | None = None) -> Mat
 
 
 def spectral_norm(matrix: BlockMatrix) -> float:
-    """Give the largest singular value of a matrix, that of the block which has the largest.
+    """Compute the largest singular value of a matrix: the largest of all blocks.
 
     Up to 512 rows or columns it is exact to rounding, from all eigenvalues of WᵀW; beyond, the
-    greatest of these is iterated to `SPECTRAL_TOLERANCE`.
+    largest eigenvalue is iterated to `SPECTRAL_TOLERANCE`.
     """
     count, rows, columns = matrix.blocks.shape
     if not count * rows * columns:
@@ -137,7 +125,7 @@ def _block_norm(matrix: BlockMatrix) -> float:
 
 
 class _Product:
-    """WᵀW of a matrix of one block, or W Wᵀ where that is smaller; the matrix is never copied."""
+    """WᵀW of a matrix of one block, or W Wᵀ if that is smaller; the matrix is never copied."""
 
     def __init__(self, matrix: BlockMatrix) -> None:
         block, scale = matrix.blocks[0], matrix.scale[0]
@@ -154,7 +142,7 @@ class _Product:
             yield self._tall[part].astype(np.float64), self._rows[part, None]
 
     def gram(self) -> NDArray[np.float64]:
-        """Give the product itself."""
+        """Compute the product itself."""
         total = np.zeros((self.size, self.size))
         for part, rows in self._parts(_PART):
             total += part.T @ (part * rows)
@@ -162,17 +150,17 @@ class _Product:
 
     def times(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Multiply the product by vectors, (size, k), in one pass over the matrix."""
-        given = vectors * self._columns[:, None]
+        scaled = vectors * self._columns[:, None]
         total = np.zeros_like(vectors)
         for part, rows in self._parts(_CACHED):
-            total += part.T @ ((part @ given) * rows)
+            total += part.T @ ((part @ scaled) * rows)
         return total * self._columns[:, None]
 
 
 def _iterate(product: _Product) -> float:
-    """Give the root of the largest eigenvalue of WᵀW from a block Krylov space that grows.
+    """Compute the root of the largest eigenvalue of WᵀW in a growing block Krylov space.
 
-    Rayleigh and Ritz in the space: the value never exceeds the true one and only grows.
+    By the Rayleigh–Ritz method: the value never exceeds the true one and only grows.
     """
     size = product.size
     current = np.linalg.qr(np.random.default_rng(0).standard_normal((size, _BLOCK)))[0]
@@ -182,7 +170,7 @@ def _iterate(product: _Product) -> float:
         image = product.times(current)
         basis, images = np.hstack([basis, current]), np.hstack([images, image])
         current = _orthogonal_part(basis, image)
-        # Where nothing lies beyond, what was found holds the largest.
+        # If nothing lies outside, the space contains the largest.
         last = current.shape[1] == 0
         if last or step % _PASSES == 0:
             projected = basis.T @ images
@@ -195,9 +183,9 @@ def _iterate(product: _Product) -> float:
 
 
 def _orthogonal_part(basis: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give an orthonormal basis of what of some vectors lies outside a space."""
+    """Compute an orthonormal basis of the part of some vectors that is orthogonal to a space."""
     rest = image[:, : basis.shape[0] - basis.shape[1]]
-    # Once, and again for what rounding left; what is all rounding is not kept.
+    # Once, and again for the rounding error; directions of rounding error alone are dropped.
     for _ in range(2):
         lengths = np.linalg.norm(rest, axis=0)
         rest = rest - basis @ (basis.T @ rest)
@@ -214,8 +202,8 @@ def _largest(matrix: BlockMatrix) -> float:
 
 def _distance(matrix: BlockMatrix, initial: BlockMatrix) -> float:
     squares = 0.0
-    for one, other in zip(matrix.parts(), initial.parts(), strict=True):
-        difference = one - other
+    for part, initial_part in zip(matrix.parts(), initial.parts(), strict=True):
+        difference = part - initial_part
         squares += float(np.vdot(difference, difference))
     return math.sqrt(squares)
 

@@ -1,4 +1,4 @@
-"""Writing a store: rows come in batches of any size, go to disk as whole chunks, are committed."""
+"""Writing a store: batches of rows of any size, whole chunks on disk, commits."""
 
 from __future__ import annotations
 
@@ -31,48 +31,27 @@ if TYPE_CHECKING:
     from cnatool.records.choices import Codec
     from cnatool.records.layout import StoreRows
     from cnatool.records.references import InputsReference
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
-# Arrays that are compressed and written at a time.
+# Arrays that are compressed and written at the same time.
 WRITERS = min(4, os.cpu_count() or 1)
 
 
 def check_codec(path: Path, codec: Codec | None) -> None:
-    """Make sure that the format that a new store's name asks for has a codec.
-
-    Raises
-    ------
-    UsageError
-        If it has none of that name.
-    """
+    """Make sure that the format of a new store's name supports a codec."""
     codecs = format_by_name(path).codecs
     if codec is not None and codec not in codecs:
         raise UsageError(
-            f"{path}: a {path.suffix} store cannot be compressed with {codec}. It takes "
+            f"{path}: a {path.suffix} store cannot be compressed with {codec}, only with "
             f"{' or '.join(codecs)}."
         )
 
 
 class StoreWriter:
-    """A store being written: a new one, or one that `resume` goes on with.
+    """A store being written: a new one, or one that `resume` continues.
 
-    Parameters
-    ----------
-    path : Path
-        A path that does not exist yet.
-    record : StoreRecord
-        The store's description; splits are added with `split`.
-    codec : {"lz4", "zstd", "gzip", "none"}, optional
-        How chunks are compressed; by default as the format does best.
-    under : Path, optional
-        A temporary path to write at; the caller renames it to ``path`` later.
-
-    Raises
-    ------
-    StoreWriteError
-        If the store cannot be made.
-    UsageError
-        If the format has no such codec.
+    The path must not exist. With ``under``, it is written at that path, which the caller renames to
+    ``path`` later.
     """
 
     def __init__(
@@ -91,25 +70,15 @@ class StoreWriter:
             self._tree = format_by_name(path).create(under or path)
             self._save()
         except OSError as error:
-            raise StoreWriteError(f"{path} cannot be made: {error.strerror or error}.") from error
+            raise StoreWriteError(
+                f"{path} cannot be created: {error.strerror or error}."
+            ) from error
 
     @classmethod
     def resume(cls, store: Store, codec: Codec) -> Self:
-        """Go on with a store, as its last commit left it.
+        """Continue a store, as its last commit left it; nobody else is writing it.
 
-        Parameters
-        ----------
-        store : Store
-            The store, open for reading; nobody else is writing it.
-        codec : Codec
-            How chunks of further splits are compressed.
-
-        Raises
-        ------
-        StoreDamagedError
-            If its metadata cannot be read.
-        StoreWriteError
-            If the operating system refuses.
+        Chunks of further splits are compressed with ``codec``.
         """
         writer = cls.__new__(cls)
         writer.path = store.path
@@ -120,7 +89,7 @@ class StoreWriter:
         return writer
 
     def close(self) -> None:
-        """Let go of all files; what was not committed is lost."""
+        """Close all files; changes that were not committed are lost."""
         self._tree.close()
 
     def split(
@@ -137,30 +106,12 @@ class StoreWriter:
         most: int | None = None,
         inputs_from: InputsReference | None = None,
     ) -> SplitWriter:
-        """Make the arrays of a split.
+        """Create the arrays of a split.
 
-        Parameters
-        ----------
-        name : str
-            The split's name.
-        rows : int or None
-            How many samples it will have; None where that is not known.
-        source : str
-            Where they come from.
-        labels : bool
-            Whether there are labels.
-        classes : tuple of str, optional
-            Names of the label values.
-        available : int, optional
-            Samples of the source, of which these are the first.
-        id_bytes : int
-            Bytes of UTF-8 that the longest id takes.
-        skips : bool
-            Whether samples may be skipped, and so be missing from ``rows``.
-        most : int, optional
-            Rows between two commits at most.
-        inputs_from : InputsReference, optional
-            The store that has the raw inputs, which are then not written.
+        ``rows`` is None if it is unknown; with ``skips``, samples that are skipped may be missing
+        from them. The source has ``available`` samples, of which these are the first. ``id_bytes``
+        is the UTF-8 length of the longest id, ``most`` the most rows between two commits. With
+        ``inputs_from``, raw inputs are not written.
         """
         record = SplitRecord(
             rows=rows or 0,
@@ -198,19 +149,19 @@ class StoreWriter:
             self._tree.set_rows(f"splits/{split}/{key}", rows)
 
     def resume_split(self, split: Split, digests: list[Digest]) -> SplitWriter:
-        """Go on with a split behind its committed rows.
+        """Continue a split after its committed rows.
 
-        Every split of a store that is resumed is opened so, the complete ones too.
+        Every split of a resumed store is opened like this, also the complete ones.
         """
         record = split.record
-        held = record.inputs_from is None
-        layout = split_arrays(self.record, labels=record.labels, inputs=held)
+        own_inputs = record.inputs_from is None
+        layout = split_arrays(self.record, labels=record.labels, inputs=own_inputs)
         sizes = [array.row_bytes for array in layout]
         committed, grows = len(split), record.skips and not record.complete
         arrays: dict[str, ChunkedArray] = {}
         with report_write_errors(self.path, committed):
             chunks = {spec.key: split.array(spec.key).chunk_rows for spec in layout}
-            # How far apart commits were to be: a split that is one chunk does not tell.
+            # The planned rows between commits; unknown from a split of a single chunk.
             largest = max(chunks.values())
             commit = largest if largest < record.taken else commit_rows(sizes)
             for spec in layout:
@@ -218,8 +169,9 @@ class StoreWriter:
                 whole = committed == record.rows or committed % chunk == 0
                 if not whole or (chunk != record.taken and commit % chunk):
                     raise StoreDamagedError(
-                        f"{self.path}: array {key} has chunks of {chunk} rows and {committed} rows "
-                        "committed, and cannot be gone on with. Dump again with --overwrite."
+                        f"{self.path}: array {key} has chunks of {chunk} rows and {committed} "
+                        "committed rows, so it cannot be continued. Dump again with "
+                        "`overwrite=True`."
                     )
                 array = self._tree.reopen_array(key, committed, grows=grows)
                 known = (record.checksums or {}).get(spec.key)
@@ -276,7 +228,7 @@ class SplitWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether it is finished."""
+        """Whether the split is complete."""
         return self._record.complete
 
     @property
@@ -298,40 +250,40 @@ class SplitWriter:
         """Add a batch of rows; commit whole chunks of all arrays where they are due."""
         if self._broken:
             raise StoreWriteError(
-                f"{self._store.path}: an earlier batch was not written whole; nothing can follow."
+                f"{self._store.path}: an earlier batch was not written whole, so none can follow."
             )
         self._broken = True
         batch = rows.arrays()
         with report_write_errors(self._store.path, self.committed):
-            self._together(partial(array.append, batch[k]) for k, array in self._arrays.items())
+            self._run_calls(partial(array.append, batch[k]) for k, array in self._arrays.items())
             self._rows += len(rows)
             update_digests(self._digests, rows.inputs, rows.labels)
             written = min(array.written for array in self._arrays.values())
             if written - self.committed >= self._commit:
                 whole = written - written % self._commit
-                self._set(self._with_committed(whole))
+                self._commit_record(self._with_committed(whole))
         self._broken = False
 
     def set_skipped(self, samples: Iterable[SkippedSample]) -> None:
-        """Say which samples up to here have no row; counts with the next commit."""
+        """Set the samples so far that have no row; counts with the next commit."""
         self._record = msgspec.structs.replace(self._record, skipped=tuple(samples))
 
     def finish(self) -> None:
         """Write the last, partial chunks and mark the split complete."""
-        given = self._rows + (len(self._record.skipped) if self._record.skips else 0)
-        if self._broken or not (self._grows or given == self._record.rows):
+        samples = self._rows + (len(self._record.skipped) if self._record.skips else 0)
+        if self._broken or not (self._grows or samples == self._record.rows):
             raise StoreWriteError(
                 f"{self._store.path}: split {self._name!r} has {self._rows} of "
                 f"{self._record.rows} rows, so it is not complete."
             )
         with report_write_errors(self._store.path, self.committed):
             self._close_arrays()
-            # Where samples may be skipped there is room for any number of rows until now, even if
-            # none was.
+            # If samples may be skipped, arrays have room for any number of rows until now, even if
+            # none was skipped.
             if self._grows or self._record.skips:
                 self._store._set_rows(self._name, self._arrays, self._rows)
             record = self._with_committed(self._rows)
-            self._set(
+            self._commit_record(
                 msgspec.structs.replace(
                     record,
                     rows=self._rows,
@@ -347,9 +299,9 @@ class SplitWriter:
         )
 
     def _checksums(self, rows: int) -> dict[str, ChunkChecksums]:
-        """Give the checksums of the first rows of all arrays of which they are known."""
+        """Return the checksums of the first rows of all arrays for which they are known."""
         known = ((key, a.chunk_rows, a.checksums(rows)) for key, a in self._arrays.items())
-        # A chunk with room for more rows than there are is one of so many rows.
+        # A chunk with room for more rows than exist counts as one of these rows.
         return {
             key: ChunkChecksums(max(1, min(size, rows)), checksums.hex())
             for key, size, checksums in known
@@ -359,22 +311,10 @@ class SplitWriter:
     def copy(self, split: Split, progress: Callable[[int], None]) -> None:
         """Write every row of a complete split of another store, array by array.
 
-        The split's record is copied, except for where the raw inputs are, the committed ranges
-        and the checksums. Raw inputs in a third store are read for the fingerprint alone.
-
-        Parameters
-        ----------
-        split : Split
-            Where the rows come from; its store has the same arrays.
-        progress : callable
-            Told now and then how many bytes more were copied.
-
-        Raises
-        ------
-        StoreDamagedError
-            If the rows cannot be read, or are not those that the split was made of.
-        StoreWriteError
-            If the disk is full or refuses.
+        The split's record is copied, except for the reference to raw inputs, the committed ranges
+        and the checksums. Raw inputs in a third store are read for the fingerprint only.
+        ``progress`` receives the bytes of each copied block. Raises StoreDamagedError if rows
+        cannot be read or do not match their fingerprint.
         """
         labels = split.labels
         digested = [input_key(i) for i in range(len(self._store.record.inputs))]
@@ -388,7 +328,7 @@ class SplitWriter:
                 progress(rows.nbytes)
 
         with report_write_errors(self._store.path, 0):
-            self._together(partial(copy_array, key, array) for key, array in self._arrays.items())
+            self._run_calls(partial(copy_array, key, array) for key, array in self._arrays.items())
             for key in digests.keys() - self._arrays.keys():
                 for _, rows in split.array(key).blocks():
                     digests[key].update(np.ascontiguousarray(rows).data)
@@ -396,13 +336,12 @@ class SplitWriter:
             self._close_arrays()
             if split.record.fingerprint not in (None, combine_digests(self._digests)):
                 raise StoreDamagedError(
-                    f"{split.path}: the inputs and labels of split {split.name!r} are not those "
-                    "that its fingerprint was taken of. Dump again, or restore the store from a "
-                    "copy."
+                    f"{split.path}: the inputs and labels of split {split.name!r} do not match "
+                    "their fingerprint. Dump again, or restore the store from a copy."
                 )
-            # Of all rows, other tools may list several ranges.
+            # Other tools may list several ranges for all rows.
             committed = ((0, self._rows),) if self._rows else split.record.committed
-            self._set(
+            self._commit_record(
                 msgspec.structs.replace(
                     split.record,
                     committed=committed,
@@ -412,12 +351,12 @@ class SplitWriter:
             )
 
     def _close_arrays(self) -> None:
-        self._together(array.flush for array in self._arrays.values())
+        self._run_calls(array.flush for array in self._arrays.values())
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _together(self, calls: Iterable[Callable[[], None]]) -> None:
-        """Make calls in several threads. Whatever happens, none runs on after this returns."""
+    def _run_calls(self, calls: Iterable[Callable[[], None]]) -> None:
+        """Make calls in several threads; none is still running when this returns or raises."""
         if self._pool is None:
             for call in calls:
                 call()
@@ -431,7 +370,7 @@ class SplitWriter:
                 future.cancel()
             wait(futures)
 
-    def _set(self, record: SplitRecord) -> None:
+    def _commit_record(self, record: SplitRecord) -> None:
         self._store._update(self._name, record)
         # Only now: a commit that was interrupted makes nothing safe.
         self._record = record

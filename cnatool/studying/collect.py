@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from cnatool._util.observer import Observer
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _NETWORKS = "networks"
 _SCORES = "scores"

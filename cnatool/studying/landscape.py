@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cnatool._util.observer import Observer
     from cnatool.metrics.convention import ConventionFields
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
     from cnatool.studying.minibatch import Minibatch
     from cnatool.studying.series import Series
     from cnatool.studying.statistics.plane import Plane

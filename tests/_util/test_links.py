@@ -271,7 +271,7 @@ def test_a_second_name_of_a_file(here: Here) -> None:
         else:
             os.link(path, copy)
         before = content(here.folder)
-        with pytest.raises(StoreWriteError, match=r"has another name .* `cp -r`"):
+        with pytest.raises(StoreWriteError, match=r"has a second hard link.* `cp -r`"):
             here.dump(f"copy.{form}", resume=True)
         assert content(here.folder) == before
         assert os.system(f"cp -r {copy} {here.folder / f'own.{form}'}") == 0
@@ -324,7 +324,7 @@ def test_links_in_an_hdf5_file(lead: Callable[..., None], here: Here) -> None:
         # Its reopening refuses, whatever the reader does.
         from cnatool.store.hdf5.tree import HDF5Tree
 
-        with pytest.raises(StoreWriteError, match=f"{key.split('/')[0]}.* is not written to"):
+        with pytest.raises(StoreWriteError, match=f"{key.split('/')[0]}.* is read-only"):
             HDF5Tree.reopen(path, ["train", "test"])
         old = content(here.elsewhere)
         with h5py.File(path, "r") as root:
@@ -361,5 +361,5 @@ def test_a_store_is_not_begun_in_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
 def test_a_link_to_nothing_is_not_said_to_be_missing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to("moved.away")
-    with pytest.raises(NotAStoreError, match="is a link to moved.away, which is not there"):
+    with pytest.raises(NotAStoreError, match="is a link to moved.away, which does not exist"):
         open_store(tmp_path / name)

@@ -72,7 +72,7 @@ def _damage(files: Folder, rng: random.Random) -> str:
 def _read(path: Path, form: Form, *, skip: bool) -> Read:
     """Read all samples by cnatool; check what it promises of them."""
     source = open_source(
-        path, ArraySelection(images=ImageOptions(skip_unreadable=skip)), form=form.form
+        path, ArraySelection(images=ImageOptions(skip_unreadable=skip)), format_name=form.form
     )
     blocks = list(source.blocks(4))
     skipped = sum(len(block.skipped) for block in blocks)

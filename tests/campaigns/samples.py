@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 import zarr
 from PIL import Image
+from support.files import as_idx, as_safetensors, write_tar
 
 _RNG = np.random.default_rng(0)
 X = _RNG.integers(0, 256, (11, 4, 3), np.uint8)
@@ -52,7 +53,7 @@ def _read_npz(path: Path) -> Read:
 
 
 def _write_idx(path: Path) -> None:
-    path.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *X.shape) + X.tobytes())
+    path.write_bytes(as_idx(X))
 
 
 def _read_idx(path: Path) -> Read:
@@ -175,13 +176,7 @@ def _read_zarr(path: Path) -> Read:
 
 
 def _write_safetensors(path: Path) -> None:
-    header = {
-        "x": {"dtype": "U8", "shape": X.shape, "data_offsets": [0, X.size]},
-        "y": {"dtype": "U8", "shape": [11], "data_offsets": [X.size, X.size + 11]},
-    }
-    text = json.dumps(header).encode()
-    labels = Y.astype(np.uint8).tobytes()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + X.tobytes() + labels)
+    path.write_bytes(as_safetensors(x=X, y=Y))
 
 
 def _read_safetensors(path: Path) -> Read:
@@ -199,16 +194,13 @@ def _read_safetensors(path: Path) -> Read:
 
 
 def _write_tar(path: Path) -> None:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for i, picture in enumerate(PICTURES):
-            label = json.dumps({"label": int(Y[i])}).encode()
-            for ending, content in (("png", _png(picture)), ("json", label)):
-                info = tarfile.TarInfo(f"{i}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    content = file.getvalue()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    members = []
+    for i, picture in enumerate(PICTURES):
+        label = json.dumps({"label": int(Y[i])}).encode()
+        members += [(f"{i}.png", _png(picture)), (f"{i}.json", label)]
+    write_tar(path, members)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
 
 
 def _read_tar(path: Path) -> Read:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from support.command import COMMAND, refused, run
 from support.dumps import make_data
+from support.files import as_idx
 from support.networks import Builder, mlp, saved
 
 import cnatool
@@ -27,12 +27,6 @@ def here(tmp_path: Path) -> Path:
     return make_data(tmp_path)
 
 
-def idx(path: Path, array: np.ndarray) -> None:
-    magic = 0x800 + array.ndim
-    header = struct.pack(f">I{array.ndim}I", magic, *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
-
-
 def make_bad_files(folder: Path) -> None:
     (folder / "text.onnx").write_text("hello, this is no model")
     content = (folder / "net.onnx").read_bytes()
@@ -40,8 +34,8 @@ def make_bad_files(folder: Path) -> None:
         (folder / f"cut{share}.onnx").write_bytes(content[: int(len(content) * share / 100)])
     np.savez(folder / "large.npz", x=np.zeros((5, 9, 9), np.uint8))
     images = folder / "a-images-idx3-ubyte.gz"
-    idx(images, np.random.default_rng(0).integers(0, 256, (500, 8, 8)))
-    content = gzip.compress(images.read_bytes())
+    noise = np.random.default_rng(0).integers(0, 256, (500, 8, 8))
+    content = gzip.compress(as_idx(noise))
     images.write_bytes(content[: len(content) // 2])
 
 
@@ -58,8 +52,8 @@ def make_bad_files(folder: Path) -> None:
         ("dump net.onnx a-images-idx3-ubyte.gz -o s.zarr", "a-images-idx3-ubyte.gz"),
         ("dump net.onnx EMPTY", "DATA is empty"),
         ("dump net.onnx --split train=", "DATA is empty"),
-        ("score data", "is no cnatool store"),
-        ("inspect data", "is no cnatool store"),
+        ("score data", "is not a cnatool store"),
+        ("inspect data", "is not a cnatool store"),
         ("score nothing.zarr", "no such file or folder"),
     ],
 )
@@ -218,9 +212,9 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--tag", "epoch"], "write it as KEY=VALUE"),
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
         (["--tensors", "conv*"], "--tensors conv*"),
-        (["-o", "store.dat"], "a store's name ends in .zarr, .h5 or .hdf5"),
-        (["-o", "."], "a store's name ends in"),
-        (["-o", ""], "a store's name ends in"),
+        (["-o", "store.dat"], "the name of a store must end in .zarr, .h5 or .hdf5"),
+        (["-o", "."], "the name of a store must end in"),
+        (["-o", ""], "the name of a store must end in"),
         (["-o", "s.zarr.zip"], "a zipped store is read only"),
         (["-o", "s.h5", "--codec", "lz4"], "a .h5 store cannot be compressed with lz4"),
         (["-o", "no/such/store.zarr"], "no such folder"),
@@ -337,8 +331,8 @@ def test_a_folder_of_stores_is_told_from_a_store(here: Path) -> None:
     (here / "many").mkdir()
     run("dump", "net.onnx", "data", "-o", "many/a.zarr", cwd=here)
     assert refused("score", "many", cwd=here) == (
-        "cnatool: many is no cnatool store, but a folder with .zarr in it. Name one of these; "
-        "`cnatool study many` scores all stores in it."
+        "cnatool: many is not a cnatool store but a folder that contains stores. Name one of them; "
+        "`cnatool study many` scores all of them."
     )
 
 

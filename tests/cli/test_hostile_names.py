@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.command import run
+from support.files import write_tar
 
 from cnatool._util.text import escape
 
@@ -99,14 +100,13 @@ def network(seed: int) -> onnx.ModelProto:
 def archive(path: Path, rows: int, seed: int) -> None:
     """Write a WebDataset archive whose keys and classes have hostile names."""
     rng = np.random.default_rng(seed)
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as file:
-        for i in range(rows):
-            held = io.BytesIO()
-            np.save(held, rng.integers(0, 256, 64, np.uint8))
-            for ending, content in (("npy", held.getvalue()), ("cls", evil("abc"[i % 3]).encode())):
-                info = tarfile.TarInfo(f"{i}{TURNED}.{ending}")
-                info.size = len(content)
-                file.addfile(info, io.BytesIO(content))
+    members = []
+    for i in range(rows):
+        held = io.BytesIO()
+        np.save(held, rng.integers(0, 256, 64, np.uint8))
+        label = evil("abc"[i % 3]).encode()
+        members += [(f"{i}{TURNED}.npy", held.getvalue()), (f"{i}{TURNED}.cls", label)]
+    write_tar(path, members, format=tarfile.PAX_FORMAT)
 
 
 def table(path: Path, rows: int, seed: int) -> None:

@@ -16,7 +16,7 @@ from support.networks import Builder, mlp, residual_convnet, saved
 
 import cnatool
 from cnatool.comparing.match_layers import name_stem
-from cnatool.store.reader import Store
+from cnatool.store.store import Store
 
 ROWS = 12
 

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import struct
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import zarr
 from PIL import Image
 from support.command import run
+from support.files import as_idx, write_tar
 from support.networks import Builder, saved
 
 import cnatool
@@ -46,9 +46,7 @@ def npy(folder: Path, x: Any, y: Any) -> Path:
 
 def idx(folder: Path, x: Any, y: Any) -> Path:
     for name, array in ((f"images-idx{x.ndim}", x), ("labels-idx1", y.astype(np.uint8))):
-        head = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-        with gzip.open(folder / f"{name}-ubyte.gz", "wb") as file:
-            file.write(head + array.tobytes())
+        (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(as_idx(array)))
     return folder
 
 
@@ -94,13 +92,10 @@ def zarr_(folder: Path, x: Any, y: Any) -> Path:
 
 
 def webdataset(folder: Path, x: Any, y: Any) -> Path:
-    with tarfile.open(folder / "d.tar.gz", "w:gz", compresslevel=1) as archive:
-        for row, pixels in enumerate(x):
-            for ending, content in (("png", image(pixels)), ("cls", b"%d" % y[row])):
-                info = tarfile.TarInfo(f"{row:06}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    return folder / "d.tar.gz"
+    members = []
+    for row, pixels in enumerate(x):
+        members += [(f"{row:06}.png", image(pixels)), (f"{row:06}.cls", b"%d" % y[row])]
+    return write_tar(folder / "d.tar.gz", members, "w:gz", compresslevel=1)
 
 
 def cifar10(folder: Path, x: Any, y: Any) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.files import as_idx, as_safetensors, write_tar
 
 from cnatool.data.detect import open_source
 from cnatool.errors import CnatoolError
@@ -44,7 +44,7 @@ def npy(path: Path) -> None:
 
 
 def idx(path: Path) -> None:
-    path.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *X.shape) + X.tobytes())
+    path.write_bytes(as_idx(X))
 
 
 def cifar(path: Path) -> None:
@@ -65,12 +65,7 @@ def lists(path: Path) -> None:
 
 
 def safetensors(path: Path) -> None:
-    header = {
-        "x": {"dtype": "U8", "shape": X.shape, "data_offsets": [0, 132]},
-        "y": {"dtype": "U8", "shape": [11], "data_offsets": [132, 143]},
-    }
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + X.tobytes() + bytes(11))
+    path.write_bytes(as_safetensors(x=X, y=np.zeros(11)))
 
 
 def hdf5(path: Path) -> None:
@@ -80,12 +75,8 @@ def hdf5(path: Path) -> None:
 
 
 def tar(path: Path) -> None:
-    with tarfile.open(path, "w") as archive:
-        for i in range(3):
-            for ending, content in (("png", png()), ("cls", b"1"), ("json", b'{"label": 3}')):
-                info = tarfile.TarInfo(f"{i}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
+    sample = (("png", png()), ("cls", b"1"), ("json", b'{"label": 3}'))
+    write_tar(path, [(f"{i}.{ending}", part) for i in range(3) for ending, part in sample])
 
 
 def tar_gz(path: Path) -> None:

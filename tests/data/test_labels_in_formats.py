@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from support.files import write_tar
 from support.networks import mlp, saved
 from support.notes import Notes
 
@@ -66,17 +66,16 @@ def test_every_format_names_classes_alike(tmp_path: Path, kind: str) -> None:
 def test_archives_name_classes_alike(tmp_path: Path, field: str) -> None:
     # Pictures of several formats, as archives packed from folders have them.
     names, formats = ["ox", "bee", "ox", "cat"], ["png", "bmp", "tif", "png"]
-    with tarfile.open(tmp_path / "d.tar", "w") as archive:
-        for row, name in enumerate(names):
-            picture = io.BytesIO()
-            Image.new("L", (8, 8), row).save(
-                picture, {"tif": "TIFF"}.get(formats[row], formats[row])
-            )
-            label = name if field == "cls" else json.dumps({"label": name})
-            for ending, content in ((formats[row], picture.getvalue()), (field, label.encode())):
-                member = tarfile.TarInfo(f"{row:03}.{ending}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
+    members = []
+    for row, (name, ending) in enumerate(zip(names, formats, strict=True)):
+        picture = io.BytesIO()
+        Image.new("L", (8, 8), row).save(picture, {"tif": "TIFF"}.get(ending, ending))
+        label = name if field == "cls" else json.dumps({"label": name})
+        members += [
+            (f"{row:03}.{ending}", picture.getvalue()),
+            (f"{row:03}.{field}", label.encode()),
+        ]
+    write_tar(tmp_path / "d.tar", members)
     store = cnatool.dump(
         saved(mlp((64, 8, 3)), tmp_path / "m.onnx"), tmp_path / "d.tar", tmp_path / "s.zarr"
     )

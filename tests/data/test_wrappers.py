@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from support.files import write_tar
 from support.networks import mlp, saved
 from support.notes import Notes
 
@@ -94,15 +94,6 @@ def png(seed: int) -> bytes:
     return held.getvalue()
 
 
-def packed(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("first", ["png", "cls"])
 def test_members_apart_are_refused(first: str, skip: bool, tmp_path: Path) -> None:
@@ -113,7 +104,7 @@ def test_members_apart_are_refused(first: str, skip: bool, tmp_path: Path) -> No
         DataError, match=r"members of the sample 000 in two places.*order of names: find"
     ):
         open_splits(
-            packed(tmp_path / "t.tar", members), {}, SINGLE_INPUT,
+            write_tar(tmp_path / "t.tar", members), {}, SINGLE_INPUT,
             ReaderOptions(images=ImageOptions(skip_unreadable=skip)), lambda _: None,
         )  # fmt: skip
 
@@ -124,7 +115,7 @@ def test_a_first_sample_without_label_does_not_take_all_labels_away(
 ) -> None:
     members = [("000.png", png(0))]
     members += [m for i in range(1, 5) for m in ((f"{i}.cls", b"1"), (f"{i}.png", png(i)))]
-    path = packed(tmp_path / "t.tar", members)
+    path = write_tar(tmp_path / "t.tar", members)
     with pytest.raises(DataError, match=r"sample 000, the first, has no label, and 4 others"):
         opened(path, skip=skip)
 
@@ -135,7 +126,7 @@ def test_a_dot_within_the_key(tmp_path: Path) -> None:
         for i in range(4)
         for e in ("cls", "png")
     ]
-    source = open_webdataset([packed(tmp_path / "t.tar", members)], SINGLE_INPUT)
+    source = open_webdataset([write_tar(tmp_path / "t.tar", members)], SINGLE_INPUT)
     [block] = source.blocks(8)
     assert block.labels is not None
     assert block.labels.tolist() == [0, 1, 2, 3]
@@ -150,4 +141,4 @@ def test_a_first_member_that_is_no_sample(name: str, tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=rf"sample {key}, the first, is no sample: it has \.{extension} and no"
     ):
-        opened(packed(tmp_path / "t.tar", members))
+        opened(write_tar(tmp_path / "t.tar", members))

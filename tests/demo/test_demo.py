@@ -224,7 +224,9 @@ def test_output_that_is_taken_is_refused_before_anything_is_written(tmp_path: Pa
     foreign = tmp_path / "stores" / "sgd-epoch040.zarr"
     foreign.mkdir(parents=True)
     (foreign / "thesis.txt").write_text("mine")
-    assert "sgd-epoch040.zarr is no cnatool store" in refused("demo", "-o", "stores", cwd=tmp_path)
+    assert "sgd-epoch040.zarr is not a cnatool store" in refused(
+        "demo", "-o", "stores", cwd=tmp_path
+    )
     assert list(foreign.parent.iterdir()) == [foreign]
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 

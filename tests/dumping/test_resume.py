@@ -188,9 +188,9 @@ def test_where_there_is_nothing_to_go_on_with(here: Here) -> None:
 def test_what_is_not_a_store_is_left_alone(here: Here) -> None:
     (here.folder / "s.zarr").mkdir()
     (here.folder / "s.zarr/notes.txt").write_text("mine")
-    here.refused(NotAStoreError, "is no cnatool store")
+    here.refused(NotAStoreError, "is not a cnatool store")
     (here.folder / "s.h5").write_text("mine")
-    here.refused(NotAStoreError, "is no cnatool store", store="s.h5")
+    here.refused(NotAStoreError, "is not a cnatool store", store="s.h5")
     here.cut("t.zarr")
     (here.folder / "l.zarr").symlink_to(here.folder / "t.zarr")
     here.refused(NotAStoreError, r"l\.zarr is a link\. Name the store", store="l.zarr")

@@ -310,9 +310,9 @@ def test_several_inputs_and_outputs(keras: Any, tmp_path: Path) -> None:
         outputs = recorder.batch("all", given)
         with pytest.raises(DataError, match="called with 3 arrays, and with 2 in the first batch"):
             recorder.batch("all", given | {"more": given["left"]})
-        with pytest.raises(DataError, match="a batch of no samples"):
+        with pytest.raises(DataError, match="a batch without samples"):
             recorder.batch("all", {name: array[:0] for name, array in given.items()})
-    assert recorder.left_out == {"output mean": "its result has no axis for the samples alone"}
+    assert recorder.left_out == {"output mean": "its result has no axis for samples only"}
     store = cnatool.open(tmp_path / "s.zarr")
     assert [one.name for one in store.record.inputs] == ["left", "right"]
     (scores,) = outputs.values()
@@ -323,7 +323,7 @@ def test_several_inputs_and_outputs(keras: Any, tmp_path: Path) -> None:
 def test_errors(keras: Any, tmp_path: Path) -> None:
     from cnatool.recorders.keras import Recorder
 
-    with pytest.raises(UsageError, match="keep='all': statistics or activations"):
+    with pytest.raises(UsageError, match="keep='all': use 'statistics' or 'activations'"):
         Recorder(mlp(keras), tmp_path / "s.zarr", keep="all")
     with (
         pytest.raises(UsageError, match="modules: 'conv' matches no module that runs"),

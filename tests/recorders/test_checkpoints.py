@@ -82,15 +82,15 @@ def test_every_second_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, "every=0: a whole number from 1 on"),
-        ({"unit": "batch"}, "unit='batch': step or epoch"),
-        ({"run": "a/b"}, "run='a/b': a name that can begin a file's name"),
+        ({"every": 0}, "every=0: use a positive integer"),
+        ({"unit": "batch"}, "unit='batch': use 'step' or 'epoch'"),
+        ({"run": "a/b"}, "run='a/b': use a name"),
     ],
 )
 def test_errors(options: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         Series(tmp_path, {}, **options)
-    with pytest.raises(UsageError, match="it can be read once only"):
+    with pytest.raises(UsageError, match="an iterator can be read only once"):
         Series(tmp_path, {"train": iter([])})
     with pytest.raises(UsageError, match="checkpoints count epochs: give epoch="):
         Series(tmp_path, {}).record(lambda *_: None, 3, None)

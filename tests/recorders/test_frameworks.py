@@ -12,17 +12,17 @@ from support.command import python
         (
             "lightning import store_callback as record",
             ("lightning", "pytorch_lightning"),
-            "recording from Lightning needs it: python -m pip install lightning",
+            "recording from Lightning requires it: python -m pip install lightning",
         ),
         (
             "torch import Recorder as record",
             ("torch",),
-            "recording from PyTorch needs it: python -m pip install torch",
+            "recording from PyTorch requires it: python -m pip install torch",
         ),
         (
             "keras import Recorder as record",
             ("keras", "tensorflow"),
-            "recording from Keras needs it and TensorFlow: python -m pip install tensorflow",
+            "recording from Keras requires it and TensorFlow: python -m pip install tensorflow",
         ),
     ],
 )

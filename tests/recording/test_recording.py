@@ -186,20 +186,26 @@ def test_after_an_exception_what_was_committed_is_left(suffix: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inputs": np.zeros((9, 8, 8), np.uint8)}, "output 'logits': shape .* and there are 9"),
+        (
+            {"inputs": np.zeros((9, 8, 8), np.uint8)},
+            "output 'logits': its shape is .*, but there are",
+        ),
         ({"activations": {"first": np.zeros((10, 5), np.float32)}}, "'second' is missing"),
         ({"activations": {"third": np.zeros((10, 5), np.float32)}}, "'third' is none of"),
-        ({"labels": None}, "this batch has none, and those before had labels"),
-        ({"labels": np.zeros(10)}, "labels: 10 integers, and they are float64"),
-        ({"outputs": np.zeros((10, 11), np.float32)}, r"output 'logits': float32 \(11,\) a sample"),
-        ({"outputs": np.zeros((10, 10), np.float64)}, "in the first batch float32"),
-        ({"outputs": np.array(["a"] * 10)}, "numbers or booleans, and it is <U1"),
-        ({"outputs": np.zeros((10, 10), np.longdouble)}, "numbers or booleans, and it is float"),
-        ({"outputs": {"other": np.zeros((10, 10))}}, "outputs: they are logits, and not other"),
-        ({"ids": ["a\0"] * 10}, "holds a character"),
-        ({"ids": ["\ud800"] * 10}, "holds a character"),
-        ({"labels": np.full(10, 2**63 + 1, np.uint64)}, "beyond 64 bits"),
-        ({"ids": ["a"]}, "ids: one for each of 10 samples, and there are 1"),
+        ({"labels": None}, "this batch has none, but those before had labels"),
+        ({"labels": np.zeros(10)}, "labels: expected 10 integers, got float64"),
+        (
+            {"outputs": np.zeros((10, 11), np.float32)},
+            r"output 'logits': float32 \(11,\) per sample",
+        ),
+        ({"outputs": np.zeros((10, 10), np.float64)}, "but float32 .* in the first batch"),
+        ({"outputs": np.array(["a"] * 10)}, "expected numbers or booleans, got <U1"),
+        ({"outputs": np.zeros((10, 10), np.longdouble)}, "expected numbers or booleans, got float"),
+        ({"outputs": {"other": np.zeros((10, 10))}}, "outputs: expected logits, got other"),
+        ({"ids": ["a\0"] * 10}, "contains a character"),
+        ({"ids": ["\ud800"] * 10}, "contains a character"),
+        ({"labels": np.full(10, 2**63 + 1, np.uint64)}, "exceeds a signed 64-bit"),
+        ({"ids": ["a"]}, "ids: expected 10, one per sample, got 1"),
     ],
 )
 def test_batches_that_do_not_fit(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -215,10 +221,10 @@ def test_batches_that_do_not_fit(change: dict[str, Any], message: str, tmp_path:
 def test_what_cannot_be_meant(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     for options, message in (
-        ({"tensors": []}, "tensors: a list of names"),
-        ({"tensors": ["a", "a"]}, "each once"),
-        ({"tensors": "a"}, "tensors: a list of names"),
-        ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is none of the tensors"),
+        ({"tensors": []}, "tensors: pass a list of distinct names"),
+        ({"tensors": ["a", "a"]}, "distinct names"),
+        ({"tensors": "a"}, "tensors: pass a list of distinct names"),
+        ({"tensors": ["a"], "layers": ["b"]}, "layer 'b' is not one of the tensors"),
         ({"tensors": [1]}, "tensors: 1 is no text"),
         ({"tensors": {"a": None}}, "operators: None is no text"),
         ({"tensors": ["a"], "tags": {"epoch": 3}}, "tags: 3 is no text"),
@@ -236,7 +242,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
 
     def use() -> None:
         with recording:
-            with pytest.raises(UsageError, match="is no name of a split"):
+            with pytest.raises(UsageError, match="is not a valid name of a split"):
                 recording.append("../x", **batches(10, 10)[0])
             other = cnatool.create_store(path, tensors=NAMES, overwrite=True)
             with pytest.raises(StoreInUseError), other:
@@ -256,7 +262,7 @@ def test_nothing_follows_the_end_of_the_context(suffix: str, tmp_path: Path) -> 
     for split in ("train", "test"):
         with pytest.raises(UsageError, match="context has ended"):
             recording.append(split, **batch)
-    with pytest.raises(UsageError, match="is one context"), recording:
+    with pytest.raises(UsageError, match="is entered once"), recording:
         pass
     assert cnatool.verify(path).complete
     assert list(cnatool.open(path).splits) == ["train"]
@@ -280,7 +286,7 @@ def test_a_refused_first_batch_decides_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     (batch,) = batches(10, 10)
     with cnatool.create_store(path, tensors=NAMES, outputs=["logits"]) as recording:
-        with pytest.raises(UsageError, match="is no name of a split"):
+        with pytest.raises(UsageError, match="is not a valid name of a split"):
             recording.append("no name", **batch | {"outputs": np.zeros((10, 7))})
         recording.append("train", **batch)
     assert cnatool.open(path).record.outputs[0].shape == (10,)

@@ -138,19 +138,25 @@ def test_a_layer_without_weights_takes_the_products_away(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"weights": {"third": np.ones((2, 2))}}, "weights: 'third' is no layer"),
-        ({"weights": {"first": np.ones(3)}}, r"weights\['first'\]: numbers of shape \(out, in"),
-        ({"weights": {"first": [[1, 2], [3]]}}, r"weights\['first'\]: numbers of shape \(out, in"),
-        ({"weights": {"first": [["a"]]}}, r"weights\['first'\]: numbers of shape"),
+        ({"weights": {"third": np.ones((2, 2))}}, "weights: 'third' is not a layer"),
+        (
+            {"weights": {"first": np.ones(3)}},
+            r"weights\['first'\]: expected numbers of shape \(out, in",
+        ),
+        (
+            {"weights": {"first": [[1, 2], [3]]}},
+            r"weights\['first'\]: expected numbers of shape \(out, in",
+        ),
+        ({"weights": {"first": [["a"]]}}, r"weights\['first'\]: expected numbers of shape"),
         (
             {"weights": WEIGHTS, "initial_weights": {"first": WEIGHTS["first"]}},
-            "initial_weights: those of layer 'second' are missing",
+            "initial_weights: the weights of layer 'second' are missing",
         ),
         (
             {"weights": WEIGHTS, "initial_weights": WEIGHTS | {"second": np.ones((4, 5))}},
-            r"initial_weights\['second'\] are \(4, 5\), and weights\['second'\] \(4, 24\)",
+            r"initial_weights\['second'\] has shape \(4, 5\), but weights\['second'\] \(4, 24\)",
         ),
-        ({"initial_weights": WEIGHTS}, "initial_weights: give weights too"),
+        ({"initial_weights": WEIGHTS}, "initial_weights: pass weights too"),
     ],
 )
 def test_what_no_weights_can_be(given: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ def test_units_are_those_of_the_tensor(
         write()
         assert cnatool.verify(tmp_path / "s.zarr").faults == ()
         return
-    told = r"tensor 'a' (has 64|is \(8, 6, 8\) for a sample): give \(out, in, …\)\.$"
+    told = r"but tensor 'a' (has 64|is \(8, 6, 8\) for a sample): pass weights as \(out, in, …\)\.$"
     with pytest.raises(UsageError, match=r"weights\['a'\] has 6 units, " + told):
         write()
     assert not (tmp_path / "s.zarr").exists()
@@ -203,8 +209,8 @@ def test_units_are_those_of_the_tensor(
     ("change", "message"),
     [
         ({"spectral": -1.0}, "a norm of layer 1 is negative"),
-        ({"frobenius": None}, "norms of layer 1 are missing, and no reason is given"),
-        ({"number": 7}, "it has 4 layers, and norms of the weights of others"),
+        ({"frobenius": None}, "norms of layer 1 are missing without a reason"),
+        ({"number": 7}, "it has 4 layers, but norms of the weights of others"),
         ({"shape": [0, 3]}, "have the impossible shape"),
     ],
 )

@@ -19,7 +19,7 @@ import pytest
 from support.stores import append, arrays, check_rows, record
 
 import cnatool
-from cnatool._util import raw_files as disk
+from cnatool._util import files
 from cnatool.errors import NotAStoreError
 from cnatool.records.store import StoreRecord
 from cnatool.store import writer
@@ -47,11 +47,12 @@ class Disk:
         self.done: list[tuple[object, ...]] = []
         self._files: dict[int, int] = {}
         self._count = 0
-        for name in ("opened", "write", "truncate", "sync", "sync_folder", "remove", "replace"):
-            monkeypatch.setattr(disk, name, getattr(self, f"_{name}")(getattr(disk, name)))
+        names = ("open_file", "write_at", "truncate", "sync_file", "sync", "remove", "rename_over")
+        for name in names:
+            monkeypatch.setattr(files, name, getattr(self, f"_{name}")(getattr(files, name)))
 
-    def _opened(self, real):
-        def opened(path: Path, mode: str) -> FileIO:
+    def _open_file(self, real):
+        def open_file(path: Path, mode: str) -> FileIO:
             file = real(path, mode)
             if mode != "rb":
                 self._count += 1
@@ -59,9 +60,9 @@ class Disk:
                 self.done.append(("create", path.name, self._count))
             return file
 
-        return opened
+        return open_file
 
-    def _write(self, real):
+    def _write_at(self, real):
         def write(file: FileIO, offset: int, data: bytes) -> None:
             real(file, offset, data)
             # Sectors of a write survive one by one, so each is an operation of its own.
@@ -78,13 +79,13 @@ class Disk:
 
         return truncate
 
-    def _sync(self, real):
+    def _sync_file(self, real):
         def sync(file: FileIO) -> None:
             self.done.append(("sync", self._files[id(file)]))
 
         return sync
 
-    def _sync_folder(self, real):
+    def _sync(self, real):
         return lambda folder: self.done.append(("sync folder",))
 
     def _remove(self, real):
@@ -94,7 +95,7 @@ class Disk:
 
         return remove
 
-    def _replace(self, real):
+    def _rename_over(self, real):
         def replace(path: Path, target: Path) -> None:
             real(path, target)
             self.done.append(("replace", path.name, target.name))
@@ -276,7 +277,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
 ) -> None:
     """A full disk may refuse any write; what is safe stays so, and nothing hangs or crashes."""
     data = arrays(ROWS)
-    write = disk.write
+    write = files.write_at
     for limit in range(0, 200, 3):
         path = tmp_path / f"{limit}.h5"
         left = iter(range(limit))
@@ -286,7 +287,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
                 raise OSError(28, "No space left on device")
             write(file, offset, content)
 
-        monkeypatch.setattr(disk, "write", refusing)
+        monkeypatch.setattr(files, "write_at", refusing)
         try:
             dumped(path, data)
         except OSError as error:
@@ -294,7 +295,7 @@ def test_a_commit_that_fails_leaves_the_last_one(
         else:
             refused = None
         assert refused is None or "No space left on device" in str(refused)
-        monkeypatch.setattr(disk, "write", write)
+        monkeypatch.setattr(files, "write_at", write)
         found(path, data)
 
 

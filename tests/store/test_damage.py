@@ -14,7 +14,8 @@ from support.stores import write_store
 from cnatool.errors import StoreDamagedError
 from cnatool.records.choices import Codec
 from cnatool.records.store import StoreRecord
-from cnatool.store.reader import Store, open_store
+from cnatool.store.reader import open_store
+from cnatool.store.store import Store
 
 # CNATOOL_DAMAGE=1000 tries a thousand bytes for each compressor.
 FLIPS = int(os.environ.get("CNATOOL_DAMAGE", "80"))

@@ -114,7 +114,7 @@ def test_every_form_of_input(tmp_path: Path) -> None:
     for split in ("train", "test"):
         assert store.splits[split].holds_levels()
         assert alpha(store.path, split).tobytes() == alpha(own.path, split).tobytes()
-    with pytest.raises(UsageError, match="keeps levels of inputs: pass --keep-inputs levels"):
+    with pytest.raises(UsageError, match="contains levels of inputs: pass `keep_inputs='levels'`"):
         cnatool.dump(
             *words, tmp_path / "t.zarr", inputs_from=own.path, keep_inputs="values", **options
         )
@@ -157,7 +157,7 @@ def test_one_reference_leads_to_the_inputs(here: Path) -> None:
             one["inputs_from"]["store"] = "../../s.zarr"
     with pytest.raises(MetricError, match="itself refers to another store"):
         cnatool.score(path)
-    with pytest.raises(UsageError, match="Name the store that has the inputs itself"):
+    with pytest.raises(UsageError, match="Name the store that contains the inputs itself"):
         later(here, "u.zarr", "deep/er/t.zarr")
 
 
@@ -207,14 +207,14 @@ def flipped(x: np.ndarray) -> np.ndarray:
 def test_what_became_other_data_is_refused(here: Path) -> None:
     path = later(here)
     other_data(here, x=flipped)
-    with pytest.raises(MetricError, match="holds other data by now: its fingerprint is"):
+    with pytest.raises(MetricError, match="contains other data now: its fingerprint is"):
         cnatool.score(path)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda split: split.update(rows=332, committed=[[0, 332]]), "has 332 rows and not 333"),
+        (lambda split: split.update(rows=332, committed=[[0, 332]]), "has 332 rows instead of 333"),
         (
             lambda split: split.update(inputs_from={"store": "t", "fingerprint": "0" * 64}),
             "itself refers",
@@ -252,7 +252,7 @@ def test_inputs_that_were_forged_fail_the_check(here: Path) -> None:
         about["splits"]["train"]["fingerprint"] = truth
     assert cnatool.score(path).splits
     (fault,) = cnatool.verify(path).faults
-    assert fault.problem == "inputs and labels are not those of the fingerprint"
+    assert fault.problem == "inputs and labels do not match the fingerprint"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_paths_that_no_reference_has(way: str, here: Path) -> None:
     path = later(here)
     with changed_attribute(path) as about:
         about["splits"]["train"]["inputs_from"]["store"] = way
-    with pytest.raises(cnatool.StoreDamagedError, match="no relative path"):
+    with pytest.raises(cnatool.StoreDamagedError, match="not a relative path"):
         cnatool.open(path)
 
 
@@ -284,7 +284,7 @@ def test_only_stores_are_opened(what: str, here: Path) -> None:
 
 
 def test_a_dump_over_other_data_is_refused(here: Path) -> None:
-    with pytest.raises(UsageError, match=r"split 'train' has 333 samples, and this dump has 100\."):
+    with pytest.raises(UsageError, match=r"split 'train' has 333 samples, but this dump has 100\."):
         later(here, limit=100)
     with pytest.raises(UsageError, match="has no split 'extra'"):
         cnatool.dump(
@@ -386,7 +386,7 @@ def test_convert(form: str, target: str, here: Path) -> None:
     reference = named.splits["test"].record.inputs_from
     assert reference is not None
     assert reference.store == f"whole.{target}"
-    with pytest.raises(UsageError, match="which has the inputs of"):
+    with pytest.raises(UsageError, match="which contains the inputs of"):
         cnatool.convert(named.path, whole.path, overwrite=True)
 
 
@@ -441,7 +441,7 @@ def test_series_and_pictures(here: Path) -> None:
         (lambda path: cnatool.plot(path / "0.zarr", "alpha-beta"), MetricError),
         (lambda path: cnatool.plot(path, "alpha-beta", strict=True), MetricError),
     ):
-        with pytest.raises(error, match="name it with --inputs STORE"):
+        with pytest.raises(error, match="name it with `inputs=STORE`"):
             function(here / "stores")
 
 
@@ -516,7 +516,7 @@ def test_recordings_of_other_samples(tmp_path: Path) -> None:
     base = {"inputs_from": tmp_path / "base.zarr"}
     with pytest.raises(DataError, match="row 31 .31. has another input"):
         recorded(tmp_path / "s.zarr", flipped_at(x, 31), **base)
-    with pytest.raises(DataError, match="goes on behind the 60 rows"):
+    with pytest.raises(DataError, match="has more samples than the 60 rows"):
         recorded(tmp_path / "t.zarr", None, 61, **base)
     with pytest.raises(DataError, match="has 59 samples"):
         recorded(tmp_path / "u.zarr", None, 59, **base)

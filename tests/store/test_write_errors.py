@@ -30,7 +30,7 @@ def test_space_is_asked_for_only_where_it_would_help(number: int, committed: int
     message = str(caught.value)
     assert ("ree some space" in message) == (number in FULL and number != errno.EFBIG)
     assert ("llow larger files" in message) == (number == errno.EFBIG)
-    assert ("64 rows are safe: " in message) == ("--resume" in message) == (committed > 0)
+    assert ("64 rows are safe: " in message) == ("`resume=True`" in message) == (committed > 0)
     assert ("ame another path" in message) == (committed == 0)
 
 
@@ -90,6 +90,6 @@ def test_a_first_commit_that_fails_says_what(
 
     monkeypatch.setattr(os, "fsync", full)
     path = tmp_path / f"s.{form}"
-    with pytest.raises(StoreWriteError, match=rf"s\.{form} cannot be made: No space left"):
+    with pytest.raises(StoreWriteError, match=rf"s\.{form} cannot be created: No space left"):
         recorded(path, 100)
     assert not list(tmp_path.iterdir())

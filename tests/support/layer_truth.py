@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import cnatool
-from cnatool.store.reader import Store
+from cnatool.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from cnatool.records.choices import Codec
 from cnatool.records.layout import StoreRows
 from cnatool.records.store import ArrayRecord, StoreRecord, TensorRecord
-from cnatool.store.reader import Split
+from cnatool.store.store import Split
 from cnatool.store.writer import SplitWriter, StoreWriter
 
 ROWS = 70

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.dumping.preview import Preview
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 
 _PICTURE = "Picture"

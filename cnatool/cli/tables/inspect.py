@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnatool.cli.tables.table import Column
     from cnatool.dumping.inspect import ModelInspection
     from cnatool.records.store import LayerRecord, SkippedTensor, TensorRecord
-    from cnatool.store.reader import Split, Store
+    from cnatool.store.store import Split, Store
 
 # Skipped samples, and reasons why tensors are not stored, that are shown unasked.
 _LISTED = 5

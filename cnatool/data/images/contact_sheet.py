@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnatool.records.choices import Colour
-    from cnatool.records.store import Preprocessing
+    from cnatool.records.run import Preprocessing
 
 Order = Literal["chw", "hwc"]
 

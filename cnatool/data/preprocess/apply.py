@@ -20,7 +20,7 @@ from cnatool.data.preprocess.layout import (
     split_axes,
 )
 from cnatool.errors import DataError, UsageError
-from cnatool.records.store import Preprocessing
+from cnatool.records.run import Preprocessing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

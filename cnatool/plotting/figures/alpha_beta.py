@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import SplitResult
     from cnatool.scoring.split import ScoredSplit
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _MOST_SAMPLES = 2000  # of a split
 _CURVE = 600  # points of a curve

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import ScoreResult
     from cnatool.scoring.score import StoreScores
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _COLUMNS = 2
 _POINTS = 600  # of a curve

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
     from cnatool.scoring.layer_results import LayerScores, SampleProfile, SplitLayers
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 
 def depth_profile(stores: Sequence[Store], options: Options) -> Chart:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cnatool.plotting.figure import Options
     from cnatool.plotting.style import Chart
     from cnatool.scoring.results import ScoreResult
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
     from cnatool.studying.trajectory import Trajectory
 
 _COLUMNS = 2

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cnatool.metrics.convention import Aggregate, AlphaForm, Convention, ConventionFields
-    from cnatool.store.reader import Store
+    from cnatool.store.store import Store
 
 _ALPHA: Mapping[AlphaForm, str] = {
     "entropy": "α, input entropy (bits)",

@@ -1,4 +1,4 @@
-"""A Keras model as a graph of TensorFlow's operations, any tensor of which can be asked for."""
+"""A Keras model as a graph of TensorFlow operations, any tensor of which can be fetched."""
 
 from __future__ import annotations
 
@@ -36,12 +36,6 @@ class ModelGraph:
 
     Variables are read at each run: the graph follows a model that is trained.
 
-    Parameters
-    ----------
-    model : keras.Model
-    given : nest of arrays
-        What it is called with; shapes and types follow from it.
-
     Attributes
     ----------
     trace : Trace
@@ -77,7 +71,7 @@ class ModelGraph:
         self._find_axes(flat)
 
     def runner(self, values: Sequence[int]) -> Any:
-        """Give a function of the model's inputs that gives the values."""
+        """Return a function from the model's inputs to values of the graph."""
         fetches = [self._tensors[value] for value in values]
         pruned = self._function.prune(self._inputs, fetches)
 
@@ -144,7 +138,7 @@ class ModelGraph:
         return self._numbers.get(getattr(tensor, "name", ""))
 
     def _find_axes(self, flat: Sequence[Any]) -> None:
-        """Run few samples twice, and see which axis grows."""
+        """Run few samples twice, and find the axis that grows."""
         numeric = [
             number
             for number, tensor in enumerate(self._tensors)
@@ -161,7 +155,7 @@ class ModelGraph:
 
 @contextmanager
 def _watch_calls(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
-    """Note every call of a layer while a model is traced."""
+    """Record every call of a layer while a model is traced."""
     if not isinstance(model, keras.Model):
         raise UsageError(f"a keras.Model is recorded, and this is {type(model).__name__}.")
     calls: list[_Call] = []
@@ -196,7 +190,7 @@ def _watch_calls(model: Any, layers: dict[str, Any]) -> Iterator[list[_Call]]:
 
 
 def _innermost(calls: Sequence[_Call], count: int) -> list[_Call]:
-    """Give the innermost call that each operation was added in."""
+    """Return the innermost call of each operation."""
     found = [_Call("", 0, 0, count, {})] * count
     for call in sorted(calls, key=lambda one: one.first - one.last):
         found[call.first : call.last] = [call] * (call.last - call.first)
@@ -204,7 +198,7 @@ def _innermost(calls: Sequence[_Call], count: int) -> list[_Call]:
 
 
 def _tensors_by_name(given: Any) -> dict[str, Any]:
-    """Give the tensors of a result by name; the name of one tensor alone is empty."""
+    """Return the tensors of a result by name; the name of a single tensor is empty."""
     if hasattr(given, "items"):
         return {str(name): one for name, one in given.items() if tf.is_tensor(one)}
     if isinstance(given, (tuple, list)):

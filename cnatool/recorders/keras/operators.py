@@ -1,4 +1,4 @@
-"""What TensorFlow's operators do, in the words of the layer rule."""
+"""TensorFlow's operators in terms of the layer rule."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from cnatool.recorders.layer_rule import Kind
 
-# They read a tensor's shape, and not its values.
+# They read the shape of a tensor, not its values.
 UNREAD = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 
-# Places of what may be the data and the weights, and the name that ONNX has for it.
+# Positions of the possible data and weights, and the ONNX name.
 _PRODUCTS: dict[str, tuple[int, int, str]] = {
     "BatchMatMul": (0, 1, "MatMul"),
     "BatchMatMulV2": (0, 1, "MatMul"),
@@ -69,15 +69,10 @@ _ARITHMETIC = {
 
 
 def read_step(operation: Any, number: Callable[[Any], int | None], makes: int) -> Step:
-    """Read an operation of a graph.
+    """Interpret an operation of a graph.
 
-    Parameters
-    ----------
-    operation : tf.Operation
-    number : callable
-        Gives the value of a tensor; None for one that does not depend on the network's input.
-    makes : int
-        The value of its first result.
+    ``number`` returns the value of a tensor, None if it does not depend on the input; ``makes`` is
+    the value of the first result.
     """
     inputs = list(operation.inputs)
     reads = tuple(found for one in inputs if (found := number(one)) is not None)
@@ -90,7 +85,7 @@ def read_step(operation: Any, number: Callable[[Any], int | None], makes: int) -
             pointwise = "Conv" in operator and set(kernel.as_list()) == {1}
             return Step("linear", operator, (known[0],), makes, pointwise=pointwise)
     if operation.type in _CALLS and "conv_xla" in operation.get_attr("f").name and len(reads) == 1:
-        # How Keras runs a convolution in groups where TensorFlow has none for the device.
+        # Keras's grouped convolution on devices for which TensorFlow has none.
         return Step("linear", "Conv", reads, makes)
     if operation.type in _ARITHMETIC:
         operator = _ARITHMETIC[operation.type]

@@ -1,4 +1,4 @@
-"""Stores from Keras 3 on TensorFlow.
+"""Recording of Keras 3 models on TensorFlow.
 
 >>> from cnatool.recorders.keras import Recorder
 >>> with Recorder(model, "net.zarr") as recorder:  # doctest: +SKIP
@@ -8,66 +8,62 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnatool.errors import DataError, UsageError
+from cnatool.recorders.base import BaseRecorder
 from cnatool.recorders.checkpoints import Series
-from cnatool.recorders.statistics import parse_statistics
-from cnatool.recording.recording import create_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
     from cnatool.recorders.checkpoints import Unit
-    from cnatool.recorders.select import Modules, Selection
-    from cnatool.recording.recording import Recording
-    from cnatool.records.choices import Codec, Statistic
+    from cnatool.recorders.select import Modules
+    from cnatool.records.choices import Codec
 
 
-class Recorder:
-    """Runs a Keras model and records what it computes into a store; a context.
+class Recorder(BaseRecorder):
+    """Runs a Keras model and records what it computes into a store; a context manager.
 
     The model is traced once, in inference mode, into a graph of TensorFlow's operations, in which
-    layers are found as in an exported model, those inside composed layers too. Statistics are
-    computed on the model's device, and only they leave it.
+    layers are found as in an exported model, also inside composed layers. Statistics are computed
+    on the model's device, and only they are transferred.
 
     Parameters
     ----------
     model : keras.Model
-        Built in any way; its backend is TensorFlow.
+        The model, on the TensorFlow backend.
     path : str or Path
-        Where the store goes; its ending chooses the format.
+        Path of the store; its suffix determines the format.
     modules : str, type, or sequence of these
-        As of `cnatool.recorders.torch.Recorder`, with Keras's layers for modules. A layer inside
+        As in `cnatool.recorders.torch.Recorder`, with Keras layers as modules. A layer inside
         another is called ``outer.inner``.
     weights : bool
         Store norms of the kernels of Dense and convolutions, for the baselines of `cnatool.score`.
-        A BatchNormalization behind a layer is folded into them.
+        A BatchNormalization after a layer is folded into them.
     initial_state : mapping of str to ndarray, optional
-        The model's variables before training by path, for distances from them.
+        The model's variables before training by path, to measure distances from them.
     keep, statistics, tags, classes, codec, overwrite
-        As of the same.
+        As in `cnatool.recorders.torch.Recorder`.
 
     Attributes
     ----------
     path : Path
-        Where the store is.
+        Path of the store.
     left_out : dict of str to str
-        Outputs and, with ``modules="all"``, layers that are not recorded, and why.
+        Outputs and, with ``modules="all"``, layers that are not recorded, with the reasons.
 
     Raises
     ------
     UsageError
-        If Keras or TensorFlow is not installed, or an option cannot be meant.
+        If Keras or TensorFlow is not installed, or a parameter is invalid.
     NotAStoreError
-        If the path is taken.
+        If the path exists.
     """
 
     def __init__(
@@ -86,48 +82,20 @@ class Recorder:
         overwrite: bool = False,
     ) -> None:
         _check_installed()
-        if keep not in ("statistics", "activations"):
-            raise UsageError(f"keep={keep!r}: statistics or activations.")
-        if initial_state is not None and not weights:
-            raise UsageError(
-                "initial_state: give weights=True too, from which distances are taken."
-            )
-        self._weights = weights
-        self._initial_state = initial_state
-        self.path = Path(path)
-        self.left_out: dict[str, str] = {}
+        super().__init__(
+            path,
+            modules=modules,
+            keep=keep,
+            statistics=statistics,
+            weights=weights,
+            initial_state=initial_state,
+            tags=tags,
+            classes=classes,
+            codec=codec,
+            overwrite=overwrite,
+        )
         self._model = model
-        self._modules = modules
-        self._whole = keep == "activations"
-        self._statistics: tuple[Statistic, ...] = parse_statistics(statistics)
-        self._options: dict[str, Any] = {
-            "tags": tags,
-            "classes": classes,
-            "codec": codec,
-            "overwrite": overwrite,
-        }
-        self._held = ExitStack()
-        self._store: Recording | None = None
-        self._choice: Selection | None = None
         self._run: Any = None
-        self._entered = False
-
-    def __enter__(self) -> Self:
-        if self._entered:
-            raise UsageError(f"{self.path}: a recorder is one context; make another for more.")
-        self._entered = True
-        self._held.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and self._store is None:
-            raise UsageError(f"{self.path}: no batch was recorded, so there is no store.")
-        self._held.__exit__(kind, error, trace)
 
     def batch(
         self,
@@ -138,51 +106,54 @@ class Recorder:
         labels: ArrayLike | None = None,
         ids: Sequence[str] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Run the model on a batch, record it, and give its outputs by name.
+        """Run the model on a batch, record it, and return its outputs by name.
 
         Parameters
         ----------
         split : str
-            The split that the samples belong to.
+            The split of the samples.
         x : array_like or nest of these
-            What the model is called with.
+            The input of the model.
         inputs : array_like, or mapping of str to array_like, optional
-            The raw samples as they were before any preprocessing, (n, …), from which α is taken; by
-            default what the model is called with.
+            The raw samples before any preprocessing, (n, …), from which α is computed; by default
+            the input of the model.
         labels, ids
-            As of `cnatool.Recording.append`.
+            As in `cnatool.Recording.append`.
 
         Raises
         ------
         DataError
             If a tensor has no sample axis, or another shape than in the first batch.
         """
-        if not self._entered:
-            raise UsageError("use the recorder as a context: with Recorder(…) as recorder.")
+        self._check_open()
         from cnatool.recorders.keras.statistics import arrays, device_statistics, samples_first
 
         raw = arrays(x if inputs is None else inputs)
         if not len(next(iter(raw.values()))):
-            raise DataError("a batch of no samples: leave it out.")
+            raise DataError("a batch without samples: omit it.")
         if self._store is None:
             self._prepare(x, list(raw))
         assert self._store is not None
-        assert self._choice is not None
-        found = self._run(x)
-        chosen = self._choice.tensors
-        rows = [samples_first(tensor, one.axis) for tensor, one in zip(found, chosen, strict=False)]
+        assert self._selection is not None
+        selected = self._selection.tensors
+        tensors = self._run(x)
+        rows = [
+            samples_first(tensor, one.axis) for one, tensor in zip(selected, tensors, strict=False)
+        ]
         outputs = {
-            one.name: arrays(samples_first(tensor, one.axis))["input"]
-            for one, tensor in zip(self._choice.outputs, found[len(chosen) :], strict=True)
+            output.name: arrays(samples_first(tensor, output.axis))["input"]
+            for output, tensor in zip(
+                self._selection.outputs, tensors[len(selected) :], strict=True
+            )
         }
         activations: dict[str, Any] = {}
         statistics: dict[str, dict[str, Any]] = {name: {} for name in self._statistics}
-        for one, tensor in zip(chosen, rows, strict=True):
+        for one, values in zip(selected, rows, strict=True):
             if self._whole:
-                activations[one.name] = arrays(tensor)["input"]
+                activations[one.name] = arrays(values)["input"]
                 continue
-            numbers = device_statistics(tensor, self._statistics)
-            for name, row in zip(self._statistics, numbers, strict=True):
+            computed = device_statistics(values, self._statistics)
+            for name, row in zip(self._statistics, computed, strict=True):
                 statistics[name][one.name] = row
         self._store.append(
             split,
@@ -201,27 +172,16 @@ class Recorder:
         from cnatool.recorders.select import select_values
 
         graph = ModelGraph(self._model, x)
-        choice = self._choice = select_values(graph.layers, graph.trace, self._modules)
-        self.left_out = choice.left_out
-        options = dict(self._options)
-        if self._weights:
-            options |= layer_arrays(self._model, choice, graph.layers, self._initial_state)
-        self._run = graph.runner(
-            [*(one.value for one in choice.tensors), *(one.value for one in choice.outputs)]
+        selection = self._selection = select_values(graph.layers, graph.trace, self._modules)
+        self.left_out = selection.left_out
+        weights = (
+            layer_arrays(self._model, selection, graph.layers, self._initial_state)
+            if self._weights
+            else {}
         )
-        self._store = self._held.enter_context(
-            create_store(
-                self.path,
-                tensors={one.name: one.operator for one in choice.tensors},
-                layers=with_groups(choice, graph.layers),
-                inputs=inputs,
-                outputs=[one.name for one in choice.outputs],
-                keep="full" if self._whole else "statistics",
-                statistics=self._statistics,
-                shapes={one.name: one.shape for one in choice.tensors},
-                **options,
-            )
-        )
+        values = [tensor.value for tensor in selection.tensors]
+        self._run = graph.runner([*values, *(output.value for output in selection.outputs)])
+        self._create_store(selection, with_groups(selection, graph.layers), inputs, weights)
 
 
 def record(
@@ -238,18 +198,18 @@ def record(
     ----------
     model : keras.Model
     path : str or Path
-        Where the store goes.
+        Path of the store.
     splits : mapping of str to iterable of (raw, labels)
         Batches of each split: raw samples, and labels or None.
     prepare : callable, optional
-        Makes of raw samples what the model is called with; by default they are that.
+        Turns raw samples into the input of the model; by default, samples are passed as they are.
     **options
-        Of `Recorder`.
+        Parameters of `Recorder`.
 
     Raises
     ------
     UsageError, DataError, NotAStoreError
-        As of `Recorder`.
+        As in `Recorder`.
     """
     with Recorder(model, path, **options) as recorder:
         for split, batches in splits.items():
@@ -275,11 +235,11 @@ def store_callback(
     Parameters
     ----------
     folder, probe, every, unit, run, tags
-        As of `cnatool.recorders.checkpoints.Series`.
+        As in `cnatool.recorders.checkpoints.Series`.
     prepare : callable, optional
-        As of `record`.
+        As in `record`.
     **options
-        Of `Recorder`.
+        Parameters of `Recorder`.
 
     Returns
     -------
@@ -288,7 +248,7 @@ def store_callback(
     Raises
     ------
     UsageError
-        If Keras or TensorFlow is not installed, or an option cannot be meant.
+        If Keras or TensorFlow is not installed, or a parameter is invalid.
     """
     _check_installed()
     import keras
@@ -320,8 +280,8 @@ def store_callback(
                 self._record()
 
         def _record(self) -> None:
-            def write(path: Path, told: dict[str, str]) -> None:
-                record(self.model, path, series.probe, prepare=prepare, tags=told, **self._options)
+            def write(path: Path, tags: dict[str, str]) -> None:
+                record(self.model, path, series.probe, prepare=prepare, tags=tags, **self._options)
 
             series.record(write, self._steps, self._epochs)
 
@@ -334,10 +294,10 @@ def _check_installed() -> None:
         import tensorflow  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "recording from Keras needs it and TensorFlow: python -m pip install tensorflow"
+            "recording from Keras requires it and TensorFlow: python -m pip install tensorflow"
         ) from error
     if keras.backend.backend() != "tensorflow":
         raise UsageError(
-            f"Keras runs on {keras.backend.backend()}, and is recorded on tensorflow: set "
+            f"Keras runs on {keras.backend.backend()}, but recording requires tensorflow: set "
             "KERAS_BACKEND=tensorflow."
         )

@@ -1,4 +1,4 @@
-"""Per-sample statistics of TensorFlow's tensors, computed on the device that they are on."""
+"""Per-sample statistics of TensorFlow tensors, computed on their device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def samples_first(tensor: Any, axis: int) -> Any:
-    """Put the samples' axis first."""
+    """Move the sample axis to the front."""
     if axis == 0:
         return tensor
     order = [axis, *(place for place in range(len(tensor.shape)) if place != axis)]
@@ -25,7 +25,7 @@ def samples_first(tensor: Any, axis: int) -> Any:
 
 
 def device_statistics(rows: Any, names: Sequence[Statistic]) -> NDArray[np.float64]:
-    """Give statistics over the elements of each row, (S, n), in float64."""
+    """Compute statistics over the elements of each row, (S, n), in float64."""
     flat = tf.cast(tf.reshape(rows, (rows.shape[0], -1)), tf.float64)
     found: NDArray[np.float64] = tf.stack([_statistic(flat, name) for name in names]).numpy()
     return found
@@ -47,7 +47,7 @@ def _statistic(flat: Any, name: Statistic) -> Any:
 
 
 def arrays(given: Any) -> dict[str, NDArray[Any]]:
-    """Give arrays or tensors as NumPy arrays by name."""
+    """Convert arrays or tensors to NumPy arrays by name."""
     if isinstance(given, Mapping):
         named = dict(given)
     elif isinstance(given, (tuple, list)) and given and np.ndim(given[0]):
@@ -59,5 +59,5 @@ def arrays(given: Any) -> dict[str, NDArray[Any]]:
 
 def _array(one: Any) -> NDArray[Any]:
     array = np.asarray(one)
-    # Types that NumPy does not have by itself: bfloat16, float8.
+    # Types that NumPy lacks: bfloat16, float8.
     return array.astype(np.float32) if array.dtype.kind == "V" else array

@@ -1,4 +1,4 @@
-"""Weights of a Keras model's layers, as the writing API takes them."""
+"""Weights of a Keras model's layers, for `cnatool.create_store`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
 def model_state(model: Any) -> dict[str, NDArray[Any]]:
-    """Give a model's variables by path, as ``initial_state`` takes them."""
+    """Return a model's variables by path, for ``initial_state``."""
     return {variable.path: np.array(variable) for variable in model.variables}
 
 
-def with_groups(choice: Selection, layers: Mapping[str, Any]) -> list[Layer]:
-    """Give the layers with the groups of their convolutions."""
-    sources = {one.name: one.source.module for one in choice.tensors}
+def with_groups(selection: Selection, layers: Mapping[str, Any]) -> list[Layer]:
+    """Return the layers with the groups of their convolutions."""
+    sources = {one.name: one.source.module for one in selection.tensors}
     found = []
-    for layer in choice.layers:
+    for layer in selection.layers:
         module = layers.get(sources[layer.linear or layer.preactivation])
         if isinstance(module, _DEPTHWISE):
             found.append(replace(layer, groups=int(module.kernel.shape[-2])))
@@ -47,34 +47,34 @@ def with_groups(choice: Selection, layers: Mapping[str, Any]) -> list[Layer]:
 
 def layer_arrays(
     model: Any,
-    choice: Selection,
+    selection: Selection,
     layers: Mapping[str, Any],
     initial_state: Mapping[str, NDArray[Any]] | None,
 ) -> dict[str, Any]:
-    """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
+    """Return the arguments ``weights``, ``initial_weights``, ``parameters`` of `create_store`.
 
     A BatchNormalization that follows a layer is folded into its weights.
     """
     found: dict[str, Any] = {
-        "weights": _arrays(choice, layers, model_state(model)),
+        "weights": _arrays(selection, layers, model_state(model)),
         "parameters": sum(int(np.prod(one.shape)) for one in model.trainable_variables),
     }
     if initial_state is not None:
         try:
-            found["initial_weights"] = _arrays(choice, layers, initial_state)
+            found["initial_weights"] = _arrays(selection, layers, initial_state)
         except KeyError as error:
             raise UsageError(f"initial_state: {error} is missing.") from error
     return found
 
 
 def _arrays(
-    choice: Selection, layers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]
+    selection: Selection, layers: Mapping[str, Any], state: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    sources = {one.name: one.source.module for one in choice.tensors}
+    sources = {one.name: one.source.module for one in selection.tensors}
     arrays: dict[str, NDArray[Any]] = {}
-    # Layers that call one module share its weights, which the same array says.
+    # Layers of one module share its weights, marked by the same array.
     made: dict[tuple[str, str], NDArray[Any]] = {}
-    for layer in choice.layers:
+    for layer in selection.layers:
         tensor = layer.linear or layer.preactivation
         key = sources[tensor], sources[layer.preactivation]
         if key not in made:
@@ -91,7 +91,7 @@ def _arrays(
 
 
 def _outputs_first(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
-    """Give a layer's kernel as (out, …); None of a layer that has no kernel of its own."""
+    """Return a layer's kernel as (out, …); None if the layer has no kernel of its own."""
     known = (keras.layers.Dense, *_TRANSPOSED, *_CONVOLUTIONS, *_DEPTHWISE)
     if not isinstance(layer, known):
         return None
@@ -103,7 +103,7 @@ def _outputs_first(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any
 
 
 def _scale(layer: Any, state: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Give what a BatchNormalization multiplies each channel with."""
+    """Compute the factor of each channel of a BatchNormalization."""
     scale = 1 / np.sqrt(state[layer.moving_variance.path] + layer.epsilon)
     if layer.gamma is not None:
         scale = scale * state[layer.gamma.path]

@@ -1,4 +1,4 @@
-"""What a PyTorch network is, and what it is called with."""
+"""Checks of a PyTorch network, and conversion of its arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_network(network: Any) -> None:
-    """Refuse what cannot be watched."""
+    """Refuse networks that cannot be traced."""
     if not isinstance(network, torch.nn.Module):
         raise UsageError(f"a torch.nn.Module is recorded, and this is {type(network).__name__}.")
     if hasattr(network, "_orig_mod"):
@@ -31,7 +31,7 @@ def check_network(network: Any) -> None:
 
 
 def arrays(given: Any) -> dict[str, NDArray[Any]]:
-    """Give arrays or tensors as NumPy arrays by name."""
+    """Convert arrays or tensors to NumPy arrays by name."""
     named = given if isinstance(given, Mapping) else {"input": given}
     return {
         name: array(one) if isinstance(one, torch.Tensor) else np.asarray(one)
@@ -40,7 +40,7 @@ def arrays(given: Any) -> dict[str, NDArray[Any]]:
 
 
 def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Give the tensors that a network is called with, by name."""
+    """Return the tensors among the arguments of a call, by name."""
     named = {
         name + (f".{part}" if part else ""): tensor
         for name, one in [
@@ -51,7 +51,7 @@ def name_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str
         if tensor.ndim
     }
     if not named:
-        raise DataError("the network is called without a tensor: give inputs=….")
+        raise DataError("the network is called without a tensor: pass inputs=….")
     return named
 
 
@@ -64,7 +64,7 @@ def move_to_device(given: Any, device: torch.device) -> tuple[list[Any], dict[st
 
 
 def array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Copy a tensor into an array; what NumPy has no type for becomes float32."""
+    """Copy a tensor to an array; types that NumPy lacks become float32."""
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16 or (tensor.is_floating_point() and tensor.itemsize == 1):
         tensor = tensor.float()

@@ -1,4 +1,4 @@
-"""Checkpoints of a PyTorch network while it is trained, as stores.
+"""Checkpoints of a PyTorch network as stores during training.
 
 >>> from cnatool.recorders.torch.checkpoints import Checkpoints
 >>> checkpoints = Checkpoints(network, "series", {"train": probe, "test": held_out})
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 class Checkpoints:
-    """A function to call from a training loop, which records a probe every so often.
+    """A callable for a training loop that records a probe at regular intervals.
 
-    The network's mode and the random numbers are left as they were: training goes on as without.
+    The mode of the network and the random states are preserved, so that training is unaffected.
 
     Parameters
     ----------
     network : torch.nn.Module
-        With ``weights=True``, distances are taken from its weights as they are now.
+        The network. With ``weights=True``, distances are measured from its present weights.
     folder, probe, every, unit, run, tags
-        As of `cnatool.recorders.checkpoints.Series`.
+        As in `cnatool.recorders.checkpoints.Series`.
     prepare : callable, optional
-        As of `cnatool.recorders.torch.record`.
+        As in `cnatool.recorders.torch.record`.
     **options
-        Of `cnatool.recorders.torch.Recorder`.
+        Parameters of `cnatool.recorders.torch.Recorder`.
 
     Raises
     ------
     UsageError
-        If PyTorch is not installed, or an option cannot be meant.
+        If PyTorch is not installed, or a parameter is invalid.
     """
 
     def __init__(
@@ -66,24 +66,24 @@ class Checkpoints:
             self._options = options | {"initial_state": state}
 
     def __call__(self, step: int, epoch: int | None = None) -> Path | None:
-        """Record if a checkpoint is due, and give the store's path.
+        """Record if a checkpoint is due, and return the store's path.
 
         Parameters
         ----------
         step, epoch : int, int or None
-            How many steps and epochs have been trained.
+            Steps and epochs of training so far.
 
         Raises
         ------
         UsageError, DataError, NotAStoreError
-            As of `cnatool.recorders.torch.record`.
+            As in `cnatool.recorders.torch.record`.
         """
         return self._series.record(self._write, step, epoch)
 
     def _write(self, path: Path, tags: dict[str, str]) -> None:
         from cnatool.recorders.torch.preserve import preserve_random_state
 
-        # A loader draws from the random numbers too.
+        # A loader draws random numbers too.
         with preserve_random_state(self._network):
             record(
                 self._network,

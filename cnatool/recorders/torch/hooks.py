@@ -1,4 +1,4 @@
-"""Hooks that take values out of a running PyTorch network."""
+"""Hooks that record values of a running PyTorch network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
-    """One batch, as `cnatool.Recording.append` wants it."""
+    """One batch, for `cnatool.Recording.append`."""
 
     outputs: dict[str, NDArray[Any]]
     activations: dict[str, NDArray[Any]]
@@ -38,7 +38,7 @@ class RecordedBatch:
 
 @dataclass(slots=True)
 class _Attention:
-    """Who wants it slow, and whether it was fast before the first of them; one for the process."""
+    """Number of contexts that need slow attention, and the setting before; one for the process."""
 
     lock: Lock = field(default_factory=Lock)
     wanted: int = 0
@@ -50,7 +50,7 @@ _attention = _Attention()
 
 @contextmanager
 def slow_attention() -> Iterator[None]:
-    """Let attention run in its modules' own steps, not in one that hides them."""
+    """Disable fused attention, which hides the steps of its modules."""
     with _attention.lock:
         if not _attention.wanted:
             _attention.fast = torch.backends.mha.get_fastpath_enabled()
@@ -66,7 +66,7 @@ def slow_attention() -> Iterator[None]:
 
 
 class RootCall:
-    """Calls ``before`` and ``after`` around each call of a network, within a context."""
+    """Context that calls ``before`` and ``after`` around each call of a network."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self._network = network
@@ -89,7 +89,7 @@ class RootCall:
             handle.remove()
 
     def take_outputs(self, result: Any) -> None:
-        """Hand on what the network gives."""
+        """Pass on the outputs of the network."""
         if self.taps is not None:
             self.taps.take_outputs(result)
 
@@ -113,36 +113,29 @@ class _Run:
 
     @property
     def place(self) -> int:
-        """The number of the device that it runs on."""
+        """Index of its device."""
         device = next((one.device for one in self.values.values()), None)
         return -1 if device is None or device.index is None else device.index
 
 
 class Taps:
-    """Hooks on the modules that give the chosen values.
+    """Hooks on the modules that compute the selected values.
 
-    Parameters
-    ----------
-    network : Module
-    choice : Choice
-    statistics : sequence of Statistic
-    whole : bool
-        Take tensors whole.
-    parallel : bool
-        Replicas of the network are called, each with a part of the samples.
+    With ``whole``, tensors are recorded whole. With ``parallel``, replicas of the network are
+    called, each with a part of the samples.
     """
 
     def __init__(
         self,
         network: torch.nn.Module,
-        choice: Selection,
+        selection: Selection,
         statistics: Sequence[Statistic],
         *,
         whole: bool,
         parallel: bool,
     ) -> None:
         self._network = network
-        self._choice = choice
+        self._selection = selection
         self._statistics = tuple(statistics)
         self._whole = whole
         self._parallel = parallel
@@ -155,7 +148,7 @@ class Taps:
         self._outputs: dict[str, NDArray[Any]] = {}
         self._placed: dict[tuple[str, int], list[SelectedTensor]] = defaultdict(list)
         self._made: dict[tuple[str, int], list[SelectedTensor]] = defaultdict(list)
-        for one in choice.tensors:
+        for one in selection.tensors:
             by_source = self._placed if isinstance(one.source, Place) else self._made
             by_source[one.source.module, one.source.call].append(one)
         modules = dict(network.named_modules())
@@ -177,16 +170,16 @@ class Taps:
 
     @property
     def in_operators(self) -> bool:
-        """Whether something is taken that no module gives."""
+        """Whether a value is recorded that no module returns."""
         return bool(self._made)
 
     def remove(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
     def start(self, rows: int) -> None:
-        """Begin a batch: the network is about to be called."""
+        """Begin a batch, before the network is called."""
         self._rows = rows
         self._runs = []
         self._outputs = {}
@@ -195,31 +188,25 @@ class Taps:
             self._begin()
 
     def stop(self) -> None:
-        """End it, be it that the network failed."""
+        """End a batch, also after an error of the network."""
         self._active = False
         for run in self._runs:
             while run.watching:
                 run.watching.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def take_outputs(self, result: Any) -> None:
-        """Take what the network gives."""
+        """Record the outputs of the network."""
         tensors = tensors_by_name(result)
-        outputs = self._choice.outputs
+        outputs = self._selection.outputs
         if not tensors.keys() >= {one.part for one in outputs}:
-            raise DataError("the network gives other outputs than in the first batch.")
+            raise DataError("the network returns other outputs than in the first batch.")
         self._outputs = {one.name: array(tensors[one.part].movedim(one.axis, 0)) for one in outputs}
 
-    def taken(self) -> RecordedBatch:
-        """Give what was taken of this batch, the samples in the order in which they were given.
-
-        Raises
-        ------
-        DataError
-            If something is missing.
-        """
+    def collect(self) -> RecordedBatch:
+        """Collect the values of this batch, its samples in their original order."""
         # Samples are scattered over devices in their order.
         runs = sorted(self._runs, key=lambda run: run.place)
-        for one in self._choice.tensors:
+        for one in self._selection.tensors:
             if any(one.name not in run.values for run in runs) or not runs:
                 raise DataError(
                     f"module {one.source.module!r} did not run in this batch as it did in the "
@@ -227,7 +214,7 @@ class Taps:
                 )
         activations: dict[str, NDArray[Any]] = {}
         statistics: dict[str, dict[str, NDArray[np.float64]]] = {n: {} for n in self._statistics}
-        names = [one.name for one in self._choice.tensors]
+        names = [one.name for one in self._selection.tensors]
         if self._whole:
             for name in names:
                 parts = [array(run.values[name]) for run in runs]
@@ -245,7 +232,7 @@ class Taps:
         return RecordedBatch(self._outputs, activations, statistics)
 
     def _begin(self) -> None:
-        """Begin a run of the network, or of a replica of it, in this thread."""
+        """Begin a run of the network, or of a replica, in this thread."""
         if not self._active or is_watching():
             return
         run = _Run()
@@ -277,7 +264,7 @@ class Taps:
                 self._take(run, one, tensors[one.source.result])
 
     def _running(self) -> _Run | None:
-        """Give this thread's run; None outside of a batch."""
+        """Return this thread's run; None outside of a batch."""
         if not self._active or is_watching():
             return None
         return getattr(self._thread, "run", None)
@@ -286,19 +273,19 @@ class Taps:
         tensor = tensor.detach()
         if tensor.ndim != len(one.shape) + 1:
             raise DataError(
-                f"tensor {one.name!r} has {tensor.ndim} axes, and in the first batch "
+                f"tensor {one.name!r} has {tensor.ndim} axes, but in the first batch "
                 f"{len(one.shape) + 1}."
             )
         rows = tensor.movedim(one.axis, 0)
         if self._whole:
-            # At once: what follows may write into the same memory.
+            # Copied now: later operators may write into the same memory.
             run.values[one.name] = rows.to("cpu", copy=True)
         else:
             run.values[one.name] = device_statistics(rows, self._statistics)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Takes the results of operators that no module gives."""
+    """Records the results of operators that no module returns."""
 
     def __init__(
         self, wanted: Sequence[SelectedTensor], take: Callable[[SelectedTensor, torch.Tensor], None]
@@ -325,5 +312,5 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _stack(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Bring statistics together on one device: parts of a network may be on several."""
+    """Stack statistics on one device: parts of a network may be on several."""
     return torch.stack([one.to(values[0].device) for one in values])

@@ -1,4 +1,4 @@
-"""What PyTorch's operators do, in the words of the layer rule."""
+"""PyTorch's operators in terms of the layer rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cnatool.recorders.layer_rule import Kind
 
-# Places of the data, the weights and the bias; of the two factors either may be the data.
+# Positions of the data, the weights and the bias; either factor may be the data.
 _PRODUCTS: dict[str, tuple[int, int, int | None]] = {
     "addmm": (1, 2, 0),
     "addmv": (1, 2, 0),
@@ -117,41 +117,22 @@ _OPERATORS: dict[str, tuple[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What an operator did with what it was given.
-
-    Attributes
-    ----------
-    kind, operator : Kind, str
-        As in `cnatool.recorders.layer_rule.Step`.
-    one_number, biased, pointwise : bool
-        The same.
-    first : object
-        What of its arguments it did that to, where only one matters.
-    """
+    """An operator call; fields as in `cnatool.recorders.layer_rule.Step`."""
 
     kind: Kind
     operator: str
     one_number: bool = False
     biased: bool = False
     pointwise: bool = False
-    first: Any = None
+    first: Any = None  # the only argument that matters, if there is one
 
 
 def read_operation(
     name: str, args: tuple[Any, ...], result: Any, is_data: Callable[[Any], bool]
 ) -> Operation:
-    """Read an operator and its arguments.
+    """Interpret the call of an operator (without its overload).
 
-    Parameters
-    ----------
-    name : str
-        The operator without its overload.
-    args : tuple
-        What it was given.
-    result : object
-        What it gave.
-    is_data : callable
-        Says whether an argument depends on the network's input.
+    ``is_data`` tells whether an argument depends on the network's input.
     """
     if name in _PRODUCTS:
         one, other, bias = _PRODUCTS[name]

@@ -1,4 +1,4 @@
-"""Running a PyTorch network without a trace of it: buffers and random numbers stay as they are."""
+"""Running a PyTorch network without side effects on buffers and random states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WITH_GENERATORS = ("cuda", "xpu")
 
 @contextmanager
 def preserve_buffers(network: torch.nn.Module) -> Iterator[None]:
-    """Let a network write into copies of its buffers; what shares one shares its copy."""
+    """Let a network write to copies of its buffers; shared buffers share their copy."""
     held = [
         (module, name, buffer)
         for module in network.modules()
@@ -37,7 +37,7 @@ def preserve_buffers(network: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserve_random_state(network: torch.nn.Module) -> Iterator[None]:
-    """Leave PyTorch's generators, Python's and NumPy's as they are."""
+    """Restore the random states of PyTorch, Python and NumPy afterwards."""
     devices = {parameter.device for parameter in network.parameters()}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with ExitStack() as held:

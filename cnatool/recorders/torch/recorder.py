@@ -1,4 +1,4 @@
-"""Stores from PyTorch: hooks on a network's modules, while it runs.
+"""Recording of PyTorch networks by hooks on their modules.
 
 >>> from cnatool.recorders.torch import Recorder
 >>> with Recorder(network, "net.zarr") as recorder:  # doctest: +SKIP
@@ -9,71 +9,68 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cnatool.errors import DataError, UsageError
-from cnatool.recorders.statistics import parse_statistics
-from cnatool.recording.recording import create_store
+from cnatool.recorders.base import BaseRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
+    from pathlib import Path
 
     import torch
     from numpy.typing import ArrayLike
 
     from cnatool.recorders.select import Modules, Selection
     from cnatool.recorders.torch.hooks import Taps
-    from cnatool.recording.recording import Recording
-    from cnatool.records.choices import Codec, Statistic
+    from cnatool.records.choices import Codec
 
 
-class Recorder:
-    """Records what a PyTorch network computes into a store; a context.
+class Recorder(BaseRecorder):
+    """Records what a PyTorch network computes into a store; a context manager.
 
-    The network's first call is watched on a few of its samples, to find which values are layers
-    and which axis is the samples'. From then on hooks take what is recorded, in whatever mode and
-    precision the network runs; statistics are computed on its device, and only they leave it.
+    The network's first call is traced on a few of its samples, to find its layers and the axes of
+    samples. From then on, hooks record the selected tensors, in any mode and precision of the
+    network; statistics are computed on its device, and only they are transferred.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Not compiled; it may be a ``DataParallel``, whose module is then recorded.
+        The network, not compiled. Of a ``DataParallel``, its module is recorded.
     path : str or Path
-        Where the store goes; its ending chooses the format.
+        Path of the store; its suffix determines the format.
     modules : str, type, or sequence of these
-        What is recorded. ``preactivation``: of each linear operator its result and what enters the
-        nonlinearity, as `cnatool.dump` finds them. ``linear``: its result alone, which then stands
-        for both. ``all``: these, and what every module gives. Or globs of the modules' names, and
+        The tensors to record. ``preactivation``: the result of each linear operator and the input
+        of its nonlinearity, as in `cnatool.dump`. ``linear``: its result only, which then stands
+        for both. ``all``: these, and the results of all modules. Or globs of names of modules, and
         types of modules: each of their results is then a layer.
     keep : {"statistics", "activations"}
-        Whether statistics of each sample are stored, or whole tensors too.
+        Store statistics of each sample, or also whole tensors.
     statistics : str or sequence of str
-        As of `cnatool.create_store`. By absolute sums `cnatool.compare` tells rounding from error.
+        As in `cnatool.create_store`. Absolute sums let `cnatool.compare` tell rounding from errors.
     weights : bool
-        Store norms of the layers' weights, for the baselines of `cnatool.score`. In ``eval`` mode
-        a BatchNorm behind a layer is folded into them.
+        Store norms of the layers' weights, for the baselines of `cnatool.score`. In ``eval`` mode,
+        a BatchNorm after a layer is folded into its weights.
     initial_state : mapping of str to Tensor, optional
-        The network's ``state_dict`` before training, for distances from it.
+        The network's ``state_dict`` before training, to measure distances from it.
     tags, classes, codec, overwrite
-        As of `cnatool.create_store`.
+        As in `cnatool.create_store`.
 
     Attributes
     ----------
     path : Path
-        Where the store is.
+        Path of the store.
     left_out : dict of str to str
-        Outputs and, with ``modules="all"``, modules that are not recorded, and why.
+        Outputs and, with ``modules="all"``, modules that are not recorded, with the reasons.
 
     Raises
     ------
     UsageError
-        If PyTorch is not installed, or an option cannot be meant.
+        If PyTorch is not installed, or a parameter is invalid.
     NotAStoreError
-        If the path is taken.
+        If the path exists.
     """
 
     def __init__(
@@ -92,59 +89,28 @@ class Recorder:
         overwrite: bool = False,
     ) -> None:
         check_installed()
-        if keep not in ("statistics", "activations"):
-            raise UsageError(f"keep={keep!r}: statistics or activations.")
         from cnatool.recorders.torch.arguments import check_network
 
+        super().__init__(
+            path,
+            modules=modules,
+            keep=keep,
+            statistics=statistics,
+            weights=weights,
+            initial_state=initial_state,
+            tags=tags,
+            classes=classes,
+            codec=codec,
+            overwrite=overwrite,
+        )
         check_network(network)
-        if initial_state is not None and not weights:
-            raise UsageError(
-                "initial_state: give weights=True too, from which distances are taken."
-            )
-        self.path = Path(path)
-        self.left_out: dict[str, str] = {}
         self._network = network
-        self._modules = modules
-        self._keep = keep
-        self._statistics: tuple[Statistic, ...] = parse_statistics(statistics)
-        self._weights = weights
-        self._initial_state = initial_state
-        self._options: dict[str, Any] = {
-            "tags": tags,
-            "classes": classes,
-            "codec": codec,
-            "overwrite": overwrite,
-        }
-        self._held = ExitStack()
-        self._store: Recording | None = None
-        self._choice: Selection | None = None
-        # By whether the network runs under inference_mode, and whether on one sample alone: its
-        # operators may be others then.
+        # By whether the network runs under inference_mode, and whether on a single sample: its
+        # operators may differ then.
         self._taps: dict[tuple[bool, bool], Taps] = {}
-        # Of what the network is called with, the tensors that have samples.
+        # Names of the arguments of the network that have samples.
         self._with_samples: list[str] = []
-        self._entered = False
-        self._over = False
         self._in_batch = False
-
-    def __enter__(self) -> Self:
-        if self._entered:
-            raise UsageError(f"{self.path}: a recorder is one context; make another for more.")
-        self._entered = True
-        self._held.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and self._store is None:
-            self._over = True
-            raise UsageError(f"{self.path}: no batch was recorded, so there is no store.")
-        self._over = True
-        self._held.__exit__(kind, error, trace)
 
     @contextmanager
     def batch(
@@ -155,29 +121,27 @@ class Recorder:
         labels: ArrayLike | None = None,
         ids: Sequence[str] | None = None,
     ) -> Iterator[None]:
-        """Record what happens within this context: one call of the network.
+        """Record one call of the network, made within this context.
 
         Parameters
         ----------
         split : str
-            The split that its samples belong to.
+            The split of the samples.
         inputs : array_like or Tensor, or mapping of str to these, optional
-            The raw samples as they were before any preprocessing, (n, …), from which α is taken; by
-            default what the network is called with.
+            The raw samples before any preprocessing, (n, …), from which α is computed; by default
+            the arguments of the network.
         labels, ids
-            As of `cnatool.Recording.append`.
+            As in `cnatool.Recording.append`.
 
         Raises
         ------
         DataError
-            If the network is called never or twice, or gives other tensors than in the first batch.
+            If the network is not called exactly once, or computes other tensors than in the first
+            batch.
         """
-        if not self._entered:
-            raise UsageError("use the recorder as a context: with Recorder(…) as recorder.")
-        if self._over:
-            raise UsageError(f"{self.path}: the recorder's context is over; make another.")
+        self._check_open()
         if self._in_batch:
-            raise UsageError(f"split {split!r}: a batch within a batch; each is one call.")
+            raise UsageError(f"split {split!r}: batches cannot be nested; each is one call.")
         from cnatool.recorders.torch.arguments import arrays
         from cnatool.recorders.torch.hooks import RootCall
 
@@ -196,13 +160,13 @@ class Recorder:
             raise DataError(f"split {split!r}: the network was not called within this batch.")
         assert call.taps is not None
         assert self._store is not None
-        given = call.taps.taken()
+        recorded = call.taps.collect()
         self._store.append(
             split,
             inputs=call.raw,
-            outputs=given.outputs,
-            activations=given.activations,
-            statistics=given.statistics,
+            outputs=recorded.outputs,
+            activations=recorded.activations,
+            statistics=recorded.statistics,
             labels=None if labels is None else arrays({"": labels})[""],
             ids=ids,
         )
@@ -214,19 +178,19 @@ class Recorder:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:
-        """Prepare for a call of the network; find out what to record at the first."""
+        """Prepare for a call of the network; at the first, select what to record."""
         import torch
 
         from cnatool.recorders.torch.arguments import arrays, name_arguments
 
         if call.count > 1:
             raise DataError(
-                "the network was called twice within one batch: give each call its own."
+                "the network was called twice within one batch: use a batch for each call."
             )
         called = name_arguments(args, kwargs) if raw is None or not self._taps else {}
         rows = len(next(iter((called if raw is None else raw).values())))
         if not rows:
-            raise DataError("a batch of no samples: leave it out.")
+            raise DataError("a batch without samples: omit it.")
         mode = torch.is_inference_mode_enabled()
         if not self._taps:
             self._taps[mode, False] = self._first_taps(args, kwargs, rows, called, raw)
@@ -246,44 +210,42 @@ class Recorder:
         called: Mapping[str, torch.Tensor],
         raw: Mapping[str, Any] | None,
     ) -> Taps:
-        """Find out what to record, and create the store."""
+        """Select what to record, and create the store."""
         from cnatool.recorders.torch.hooks import slow_attention
         from cnatool.recorders.torch.weights import layer_arrays
 
-        self._held.enter_context(slow_attention())
-        choice, with_samples = self._chosen(args, kwargs, rows)
-        known = {id(tensor) for tensor in with_samples}
+        self._context.enter_context(slow_attention())
+        selection, with_samples = self._select(args, kwargs, rows)
+        sampled = {id(tensor) for tensor in with_samples}
         self._with_samples = [
-            name for name, one in called.items() if id(one) in known and len(one) == rows
+            name for name, tensor in called.items() if id(tensor) in sampled and len(tensor) == rows
         ]
-        self._choice = choice
-        self.left_out = choice.left_out
-        options = dict(self._options)
-        if self._weights:
-            options |= layer_arrays(self._inner, choice, self._initial_state)
+        self._selection = selection
+        self.left_out = selection.left_out
+        weights = layer_arrays(self._inner, selection, self._initial_state) if self._weights else {}
         inputs = self._with_samples if raw is None else list(raw)
-        self._store = self._held.enter_context(self._created(choice, inputs, options))
-        return self._taps_of(choice)
+        self._create_store(selection, selection.layers, inputs, weights)
+        return self._create_taps(selection)
 
     def _other_taps(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int) -> Taps:
-        """Give taps that take the same tensors from other operators."""
-        taps, first = next(iter(self._taps.values())), self._choice
+        """Create taps that take the same tensors from other operators."""
+        taps, first = next(iter(self._taps.values())), self._selection
         if not taps.in_operators or first is None:
             return taps
-        choice, _ = self._chosen(args, kwargs, rows, alone=rows == 1)
+        selection, _ = self._select(args, kwargs, rows, alone=rows == 1)
         kinds, others = (
-            [(one.name, one.shape) for one in each.tensors] for each in (first, choice)
+            [(tensor.name, tensor.shape) for tensor in each.tensors] for each in (first, selection)
         )
         if kinds != others:
             raise DataError(
-                "under inference_mode, or for one sample alone, the network has other tensors than "
-                "in the first batch: record it in one mode, and leave out batches of one."
+                "under inference_mode, or for a single sample, the network has other tensors than "
+                "in the first batch: record it in one mode, and omit batches of one sample."
             )
         tensors = [
-            replace(one, axis=known.axis)
-            for one, known in zip(choice.tensors, first.tensors, strict=True)
+            replace(tensor, axis=known.axis)
+            for tensor, known in zip(selection.tensors, first.tensors, strict=True)
         ]
-        return self._taps_of(replace(choice, tensors=tensors, outputs=first.outputs))
+        return self._create_taps(replace(selection, tensors=tensors, outputs=first.outputs))
 
     @property
     def _parallel(self) -> bool:
@@ -296,41 +258,28 @@ class Recorder:
     def _inner(self) -> Any:
         return self._network.module if self._parallel else self._network
 
-    def _chosen(
+    def _select(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: int, *, alone: bool = False
     ) -> tuple[Selection, list[torch.Tensor]]:
-        """Watch the network; say what to record, and which arguments have samples."""
+        """Trace the network; return the selection, and the arguments that have samples."""
         from cnatool.recorders.select import select_values
         from cnatool.recorders.torch.trace import trace_network
 
         trace, with_samples = trace_network(self._inner, args, kwargs, rows, alone=alone)
         return select_values(dict(self._inner.named_modules()), trace, self._modules), with_samples
 
-    def _taps_of(self, choice: Selection) -> Taps:
+    def _create_taps(self, selection: Selection) -> Taps:
         from cnatool.recorders.torch.hooks import Taps
 
         taps = Taps(
             self._inner,
-            choice,
+            selection,
             self._statistics,
-            whole=self._keep == "activations",
+            whole=self._whole,
             parallel=self._parallel,
         )
-        self._held.callback(taps.remove)
+        self._context.callback(taps.remove)
         return taps
-
-    def _created(self, choice: Selection, inputs: list[str], options: dict[str, Any]) -> Recording:
-        return create_store(
-            self.path,
-            tensors={one.name: one.operator for one in choice.tensors},
-            layers=choice.layers,
-            inputs=inputs,
-            outputs=[one.name for one in choice.outputs],
-            keep="full" if self._keep == "activations" else "statistics",
-            statistics=self._statistics,
-            shapes={one.name: one.shape for one in choice.tensors},
-            **options,
-        )
 
 
 def record(
@@ -346,22 +295,22 @@ def record(
     Parameters
     ----------
     network : torch.nn.Module
-        Left in the mode that it was in.
+        The network; its mode is restored.
     path : str or Path
-        Where the store goes.
+        Path of the store.
     splits : mapping of str to iterable of (raw, labels)
         Batches of each split: raw samples, and labels or None.
     prepare : callable, optional
-        Makes of raw samples what the network is called with: an array or a tensor, a tuple of
-        several, or a mapping of keywords to them; by default the samples are that. All are moved to
-        the device of the network's parameters.
+        Turns raw samples into the arguments of the network: an array or a tensor, a tuple of
+        several, or a mapping of keywords to them; by default, samples are passed as they are. All
+        are moved to the device of the network's parameters.
     **options
-        Of `Recorder`.
+        Parameters of `Recorder`.
 
     Raises
     ------
     UsageError, DataError, NotAStoreError
-        As of `Recorder`.
+        As in `Recorder`.
     """
     check_installed()
     import torch
@@ -385,14 +334,10 @@ def record(
 
 
 def check_installed() -> None:
-    """Say what to install where there is no PyTorch.
-
-    Raises
-    ------
-    UsageError
-        If there is none.
-    """
+    """Raise UsageError, with advice, if PyTorch is not installed."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise UsageError("recording from PyTorch needs it: python -m pip install torch") from error
+        raise UsageError(
+            "recording from PyTorch requires it: python -m pip install torch"
+        ) from error

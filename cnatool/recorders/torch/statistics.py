@@ -1,4 +1,4 @@
-"""Per-sample statistics of a tensor, computed on the device that it is on."""
+"""Per-sample statistics of a tensor, computed on its device."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import Statistic
 
-# Rounding of a sum of so many is far below what a store promises of sums.
+# Rounding errors of sums of this many float32 are far below the accuracy of stored sums.
 _BLOCK = 256
 
 
 def device_statistics(rows: torch.Tensor, names: Sequence[Statistic]) -> torch.Tensor:
-    """Give statistics over the elements of each row, added up in float64 where the device has it.
+    """Compute statistics over the elements of each row, (S, n), in float64 if the device has it.
 
-    On a CPU, where that takes many times as long, sums of few numbers are float32 (or what the
-    tensor is, if that is wider), and those are added up in float64.
+    On a CPU, where that is many times slower, sums of few numbers are float32 (or the type of the
+    tensor, if that is wider), and these are added in float64.
     """
     wide = torch.float32 if rows.device.type == "mps" else torch.float64
     flat = rows.detach().reshape(len(rows), -1)

@@ -1,4 +1,4 @@
-"""Watching a PyTorch network run: which values it makes, in which modules, and from which."""
+"""Trace of a PyTorch network: its values, the modules that return them, and the operators."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from cnatool.recorders.trace import PROBES, Origin, Place, Trace, Value, sample_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A tensor's memory, and how it lies in it; views of the whole with the same shape are one value.
+# Memory and layout of a tensor; views of the whole with the same shape are one value.
 _Key = tuple[int, int, torch.dtype, tuple[int, ...], tuple[int, ...]]
 
-# Guesses of which arguments have the samples' axis.
+# Most guesses of the arguments that have the sample axis.
 _MOST_GUESSES = 16
 _thread = local()
 
 
 def is_watching() -> bool:
-    """Say whether a network is watched in this thread: its calls are not the user's."""
+    """Whether a network is traced in this thread, so that its calls are not the user's."""
     return getattr(_thread, "watching", False)
 
 
@@ -49,7 +49,7 @@ def operator_name(function: Any) -> str:
 
 
 def tensors_by_name(given: Any) -> dict[str, torch.Tensor]:
-    """Give the tensors of a module's result by name; the name of one tensor alone is empty."""
+    """Return the tensors of a module's result by name; the name of a single tensor is empty."""
     if isinstance(given, torch.Tensor):
         return {"": given}
     if hasattr(given, "items"):
@@ -67,7 +67,7 @@ def tensors_by_name(given: Any) -> dict[str, torch.Tensor]:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Numbers the values of one run, and notes the operators between them."""
+    """Numbers the values of one run, and records the operators between them."""
 
     def __init__(self, given: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
         self._atomic: str | None = None
         self._known: dict[_Key, int] = {}
-        self._kept: list[Any] = []  # lest memory be given to another tensor
+        self._kept: list[Any] = []  # so that no other tensor gets the memory
         for tensor in tree_flatten(given)[0]:
             if isinstance(tensor, torch.Tensor):
                 self._new(tensor)
@@ -95,11 +95,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def find(self, tensor: Any) -> int | None:
-        """Give the number of a tensor's value; None where it does not depend on the input."""
+        """Return the number of a tensor's value; None if it does not depend on the input."""
         return self._known.get(_key(tensor)) if isinstance(tensor, torch.Tensor) else None
 
     def read(self, given: Any) -> list[int]:
-        """Give the values among arguments."""
+        """Return the numbers of the values among arguments."""
         found = map(self.find, tree_flatten(given)[0])
         return [value for value in found if value is not None]
 
@@ -137,7 +137,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         does = read_operation(name, args, result, lambda one: self.find(one) is not None)
         read = self.find(does.first)
         if does.kind in ("norm", "pool"):
-            # Saved moments and the like, which no network reads.
+            # The others are saved moments and similar, which no network reads.
             results = results[:1]
         for number, tensor in enumerate(results):
             if not writes and self.find(tensor) is not None:
@@ -183,9 +183,9 @@ def trace_network(
     *,
     alone: bool = False,
 ) -> tuple[Trace, list[torch.Tensor]]:
-    """Run a network on a few of its samples; give what it does, and what of its arguments has them.
+    """Run a network on a few samples; return its trace, and the arguments that have samples.
 
-    Its buffers and the random numbers stay as they are.
+    Buffers and random states are preserved.
     """
     given = args, dict(kwargs)
     failure: Exception | None = None
@@ -214,9 +214,9 @@ def trace_network(
 
 
 def _guesses(given: Any, rows: int) -> list[tuple[torch.Tensor, ...]]:
-    """Give sets of arguments that may have the samples' axis: all, then fewer.
+    """List sets of arguments that may have the sample axis: all of them, then fewer.
 
-    The mask of a sequence that is as long as the batch has none.
+    The mask of a sequence as long as the batch has none.
     """
     tensors = {
         id(one): one
@@ -268,7 +268,7 @@ def _run(network: torch.nn.Module, args: Any, kwargs: Any) -> Trace:
 
 
 def _take_samples(given: Any, chosen: set[int], rows: int, count: int) -> Any:
-    """Give ``count`` samples of the chosen tensors, some of them repeated."""
+    """Return ``count`` samples of the chosen tensors, repeated if there are fewer."""
 
     def part(one: Any) -> Any:
         if id(one) not in chosen:

@@ -1,4 +1,4 @@
-"""Weights of a PyTorch network's layers, as the writing API takes them."""
+"""Weights of a PyTorch network's layers, for `cnatool.create_store`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d
 
 
 def layer_arrays(
-    network: torch.nn.Module, choice: Selection, initial_state: Mapping[str, torch.Tensor] | None
+    network: torch.nn.Module, selection: Selection, initial_state: Mapping[str, torch.Tensor] | None
 ) -> dict[str, Any]:
-    """Give ``weights``, ``initial_weights`` and ``parameters`` of `cnatool.create_store`.
+    """Return the arguments ``weights``, ``initial_weights``, ``parameters`` of `create_store`.
 
     A BatchNorm in ``eval`` mode that follows a layer is folded into its weights.
     """
@@ -33,14 +33,14 @@ def layer_arrays(
     found: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters())
     }
-    # A spectral norm goes a step further whenever its weight is asked for.
+    # A spectral norm advances by a step whenever its weight is read.
     with preserve_buffers(network):
         found["weights"] = _arrays(
-            modules, choice, lambda module, name: getattr(modules[module], name)
+            modules, selection, lambda module, name: getattr(modules[module], name)
         )
     if initial_state is not None:
         found["initial_weights"] = _arrays(
-            modules, choice, lambda module, name: _initial(modules, initial_state, module, name)
+            modules, selection, lambda module, name: _initial(modules, initial_state, module, name)
         )
     return found
 
@@ -51,38 +51,40 @@ def _initial(
     module: str,
     name: str,
 ) -> torch.Tensor:
-    """Give what a module had in another state of the network."""
+    """Return a tensor of a module in another state of the network."""
     key = _joined(module, name)
     if key in state:
         return state[key]
     if not is_parametrized(modules[module], name):
         raise UsageError(f"initial_state: {key!r} is missing.")
-    # A weight that is computed of others.
+    # A weight that is computed from others.
     copy = deepcopy(modules[module]).eval()
     prefix = _joined(module, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:
         copy.load_state_dict(own)
     except RuntimeError as error:
-        raise UsageError(f"initial_state: what {key!r} is made of is missing.") from error
+        raise UsageError(
+            f"initial_state: the tensors from which {key!r} is computed are missing."
+        ) from error
     found: torch.Tensor = getattr(copy, name)
     return found
 
 
 def _arrays(
     modules: Mapping[str, torch.nn.Module],
-    choice: Selection,
+    selection: Selection,
     state: Callable[[str, str], torch.Tensor],
 ) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
-    # Layers that call one module share its weights, which the same array says.
+    # Layers of one module share its weights, marked by the same array.
     made: dict[tuple[str, str | None], NDArray[Any]] = {}
-    for layer in choice.layers:
+    for layer in selection.layers:
         tensor = layer.linear or layer.preactivation
-        name = choice.modules.get(tensor)
+        name = selection.modules.get(tensor)
         if name is None or not isinstance(getattr(modules[name], "weight", None), torch.Tensor):
             continue
-        normaliser = choice.normalisers.get(tensor)
+        normaliser = selection.normalisers.get(tensor)
         if normaliser is not None and not _folds(modules[normaliser]):
             normaliser = None
         key = (name, normaliser)
@@ -101,7 +103,7 @@ def _joined(module: str, name: str) -> str:
 
 
 def _outputs_first(module: torch.nn.Module, weight: torch.Tensor) -> torch.Tensor:
-    """Give weights as (out, in, …) in float32 or wider, on the CPU."""
+    """Return weights as (out, in, …) in float32 or wider, on the CPU."""
     weight = weight.detach().cpu()
     weight = weight if weight.dtype == torch.float64 else weight.float()
     if not isinstance(module, _TRANSPOSED):
@@ -118,7 +120,7 @@ def _folds(module: torch.nn.Module) -> bool:
 def _scale(
     module: torch.nn.Module, name: str, state: Callable[[str, str], torch.Tensor]
 ) -> torch.Tensor:
-    """Give what a BatchNorm multiplies each channel with."""
+    """Compute the factor of each channel of a BatchNorm."""
     variance = state(name, "running_var").detach().cpu()
     scale = torch.rsqrt(variance + getattr(module, "eps", 0.0))
     if getattr(module, "affine", False):

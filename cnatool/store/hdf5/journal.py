@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import google_crc32c
 
-from cnatool._util import raw_files as disk
+from cnatool._util import files
 from cnatool._util.local_paths import real_path
 from cnatool._util.text import one_line
 from cnatool.errors import StoreDamagedError
@@ -28,53 +28,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAGIC = b"cnatool journal 2\n"
-# Written in place and without the state of the file; read, and no longer written.
+# Written in place and without the state of the file; still read, no longer written.
 _OLD_MAGIC = b"cnatool journal 1\n"
-# Bytes of the journal; bytes of the file before the commit and after it; extents; samples.
+# Bytes of the journal, bytes of the file before and after the commit, extents, samples.
 _HEADER = struct.Struct("<QQQQQ")
 _OLD_HEADER = struct.Struct("<QQ")
-# Where an extent goes, and how long it is.
+# Offset and length of an extent.
 _EXTENT = struct.Struct("<QQ")
-# Where a sample of the file lies, how long it is, and its CRC-32C.
+# Offset, length and CRC-32C of a sample of the file.
 _SAMPLE = struct.Struct("<QQI")
 _CHECKSUM = struct.Struct("<I")
 
-# What a disk writes whole: after a power loss, each sector is the old one or the new one.
+# A disk writes sectors whole: after a power loss, each is the old one or the new one.
 _SECTOR = 512
-# Of the bytes that the commit appends, so many pages are sampled: to read them all takes too long.
+# Pages that are sampled of the bytes that the commit appends: reading all takes too long.
 _SAMPLES = 16
 _PAGE = 4096
 
 
 def journal_path(path: Path) -> Path:
-    """Give the path of a file's journal, which exists only during a commit."""
+    """Return the path of a file's journal, which exists only during a commit."""
     return path.with_name(f"{path.name}.journal")
 
 
 def partial_path(path: Path) -> Path:
-    """Give the path of a file's journal while it is being written."""
+    """Return the path of a file's journal while it is being written."""
     return path.with_name(f"{path.name}.journal.partial")
 
 
 def follow_link(path: Path) -> Path:
-    """Resolve a link to a file, since the journal is beside the file and not beside the link."""
+    """Resolve a link to a file: the journal is beside the file, not beside the link."""
     return real_path(path) if path.is_symlink() else path
 
 
 def recover(path: Path) -> None:
     """Finish a commit that a crash interrupted: apply a whole journal, delete a damaged one.
 
-    Raises
-    ------
-    StoreDamagedError
-        If the journal belongs to another state of the file, or cannot be read.
-    OSError
-        If the operating system refuses.
+    Raises StoreDamagedError if the journal belongs to another state of the file or is unreadable.
     """
     with contextlib.suppress(JournalDamage):
-        journal = Journal.of(path)
+        journal = Journal.read(path)
         if journal is not None:
-            with disk.opened(path, "r+b") as file:
+            with files.open_file(path, "r+b") as file:
                 if not journal.fits(file):
                     raise StoreDamagedError(describe_misfit(path))
                 journal.apply(file)
@@ -82,32 +77,32 @@ def recover(path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Delete a file's journal, whole or not; a file of another program with its name stays."""
-    for left in (partial_path(path), journal_path(path)):
-        if os.path.lexists(left) and _is_journal(left):
-            disk.remove(left)
+    """Delete a file's journal, whole or not; keep another program's file of that name."""
+    for name in (partial_path(path), journal_path(path)):
+        if os.path.lexists(name) and _is_journal(name):
+            files.remove(name)
 
 
 def find_foreign(path: Path) -> Path | None:
-    """Give a file that has the journal's name and is no journal; None if there is none."""
+    """Return a file that has the journal's name but is not a journal; None if there is none."""
     names = (partial_path(path), journal_path(path))
     return next((n for n in names if os.path.lexists(n) and not _is_journal(n)), None)
 
 
 def _is_journal(path: Path) -> bool:
-    """Say whether a path is a journal, whole or not."""
+    """Whether a path is a journal, whole or not."""
     if not stat.S_ISREG(path.lstat().st_mode):
         return False
     with path.open("rb") as file:
         head = file.read(len(_MAGIC)).rstrip(b"\0")
-    # After a power loss its bytes may be missing, or zero.
+    # After a power loss its bytes may be missing or zero.
     return _MAGIC.startswith(head) or _OLD_MAGIC.startswith(head)
 
 
 def find_journal_fault(path: Path) -> str | None:
-    """Say why the journal of a file is ignored on reading; None if it is whole or missing."""
+    """Describe why a file's journal is ignored on reading; None if it is whole or missing."""
     try:
-        Journal.of(path)
+        Journal.read(path)
     except JournalDamage as error:
         return str(error)
     except StoreDamagedError:
@@ -116,35 +111,26 @@ def find_journal_fault(path: Path) -> str | None:
 
 
 def describe_misfit(path: Path) -> str:
-    """Say that a whole journal belongs to another state of the file beside it."""
+    """Describe a whole journal that belongs to another state of the file beside it."""
     return (
-        f"{journal_path(path)} is in the way: it holds a commit to another state of {path.name}. "
-        f"If you restored or copied {path.name} here, delete the journal to read the copy. "
-        f"Otherwise {path.name} was changed or damaged after the commit began: restore it from a "
-        "copy, and delete the journal."
+        f"{journal_path(path)} is in the way: it contains a commit to another state of "
+        f"{path.name}. If you restored or copied {path.name} here, delete the journal to read the "
+        f"copy. Otherwise {path.name} was changed or damaged after the commit began: restore it "
+        "from a copy, and delete the journal."
     )
 
 
 class JournalDamage(Exception):  # noqa: N818  the reader continues without the journal
-    """What has the journal's name is damaged, or no journal at all."""
+    """The file with the journal's name is damaged or is not a journal."""
 
 
 class FileState(NamedTuple):
-    """The state of a file before a commit.
+    """The state of a file before a commit."""
 
-    Attributes
-    ----------
-    size : int
-        Its bytes.
-    sectors : list of tuple of int
-        For each extent, the CRC-32C of each sector of the bytes that it replaces; what lies beyond
-        the end of the file counts as zeros.
-    samples : list of (int, int, int)
-        Offset, length and CRC-32C of some of the bytes that the commit appends.
-    """
-
-    size: int
+    size: int  # bytes
+    # CRC-32C of each sector of the bytes that each extent replaces; zeros beyond the file's end.
     sectors: list[tuple[int, ...]]
+    # Offset, length and CRC-32C of some of the bytes that the commit appends.
     samples: list[tuple[int, int, int]]
 
 
@@ -156,11 +142,13 @@ class Journal(NamedTuple):
     before: FileState | None = None
 
     @classmethod
-    def made(cls, file: FileIO, boundary: int, size: int, extents: list[tuple[int, bytes]]) -> Self:
-        """Make the journal of a commit to a file that ended at ``boundary`` before it."""
+    def prepare(
+        cls, file: FileIO, boundary: int, size: int, extents: list[tuple[int, bytes]]
+    ) -> Self:
+        """Build the journal of a commit to a file that ended at ``boundary`` before it."""
         before = os.fstat(file.fileno()).st_size
         sectors = [
-            tuple(map(google_crc32c.value, _sectors(_read(file, offset, len(data)))))
+            tuple(map(google_crc32c.value, _sectors(_read_bytes(file, offset, len(data)))))
             for offset, data in extents
         ]
         last = max(0, min(before, size) - boundary)
@@ -170,25 +158,20 @@ class Journal(NamedTuple):
         samples = []
         for step in sorted(steps):
             at, length = step * _PAGE, min(_PAGE, last - step * _PAGE)
-            content = _read(file, boundary + at, length)
+            content = _read_bytes(file, boundary + at, length)
             samples.append((boundary + at, length, google_crc32c.value(content)))
         return cls(size, extents, FileState(before, sectors, samples))
 
     @classmethod
-    def of(cls, path: Path) -> Self | None:
-        """Read the journal of a file; None where there is none.
+    def read(cls, path: Path) -> Self | None:
+        """Read the journal of a file; None if there is none.
 
-        Raises
-        ------
-        StoreDamagedError
-            If the operating system does not let it be read.
-        JournalDamage
-            If it is damaged, or something else has its name.
+        Raises JournalDamage if it is damaged, StoreDamagedError if it cannot be read.
         """
         name = journal_path(path)
         try:
             if not stat.S_ISREG(name.lstat().st_mode):
-                raise JournalDamage(f"{name} is a folder or a link, and no journal")
+                raise JournalDamage(f"{name} is a folder or a link instead of a journal")
             with name.open("rb") as file:
                 head = file.read(len(_MAGIC) + _HEADER.size)
                 size = os.fstat(file.fileno()).st_size
@@ -202,7 +185,7 @@ class Journal(NamedTuple):
             return None
         except OSError as error:
             raise StoreDamagedError(
-                f"{name} may hold the last commit of {path.name}, and cannot be read "
+                f"{name} may contain the last commit of {path.name}, and cannot be read "
                 f"({error.strerror or one_line(error)}). Make it readable, or move it elsewhere to "
                 "read the store without it."
             ) from error
@@ -210,20 +193,20 @@ class Journal(NamedTuple):
         if sealed != _CHECKSUM.pack(google_crc32c.value(body)):
             if new:
                 raise JournalDamage(f"{name} is damaged")
-            raise JournalDamage(f"{name} is not whole: it was cut off, or damaged since")
+            raise JournalDamage(f"{name} is not whole: it was cut off or damaged")
         try:
-            journal = cls._parsed(body) if new else cls._parsed_old(body)
+            journal = cls._parse(body) if new else cls._parse_old(body)
         except struct.error:
             journal = None
         if journal is None:
             raise StoreDamagedError(
-                f"{name} is no journal that cnatool wrote. Move it elsewhere to read {path.name} "
-                "without it."
+                f"{name} is not a journal that cnatool wrote. Move it elsewhere to read "
+                f"{path.name} without it."
             )
         return journal
 
     @classmethod
-    def _parsed(cls, body: bytes) -> Self | None:
+    def _parse(cls, body: bytes) -> Self | None:
         at = len(_MAGIC)
         _, before, size, extents, samples = _HEADER.unpack_from(body, at)
         at += _HEADER.size
@@ -240,7 +223,7 @@ class Journal(NamedTuple):
         return None if read is None else cls(size, read, FileState(before, sectors, sampled))
 
     @classmethod
-    def _parsed_old(cls, body: bytes) -> Self | None:
+    def _parse_old(cls, body: bytes) -> Self | None:
         at = len(_OLD_MAGIC)
         size, extents = _OLD_HEADER.unpack_from(body, at)
         at += _OLD_HEADER.size
@@ -259,25 +242,19 @@ class Journal(NamedTuple):
         length = len(_MAGIC) + _HEADER.size + sum(map(len, parts)) + _CHECKSUM.size
         header = _HEADER.pack(length, self.before.size, self.size, len(self.extents), len(samples))
         body = b"".join([_MAGIC, header, *parts])
-        partial = partial_path(path)
-        disk.remove(partial)
-        # Made anew, so that nothing is written through a link.
-        with disk.opened(partial, "xb") as file:
-            disk.write(file, 0, body + _CHECKSUM.pack(google_crc32c.value(body)))
-            disk.sync(file)
-        disk.replace(partial, journal_path(path))
-        disk.sync_folder(path.parent)
+        content = body + _CHECKSUM.pack(google_crc32c.value(body))
+        files.replace_file(journal_path(path), content, partial_path(path))
 
     def fits(self, file: FileIO) -> bool:
-        """Say whether a file is in the state before the commit, or was left by a crash during it.
+        """Whether a file is in the state before the commit, or in one of a crash during it.
 
         Each sector that the journal replaces is the old one or the new one, and the samples of the
         appended bytes match.
         """
         size = file.seek(0, os.SEEK_END)
         if self.before is None:
-            # All that can be checked of an old journal: the file is in no later state, and lacks
-            # nothing but what the journal holds.
+            # All that can be checked with an old journal: the file is in no later state, and lacks
+            # only bytes that the journal contains.
             end = committed_end(file)
             if end is not None and end > self.size:
                 return False
@@ -291,23 +268,23 @@ class Journal(NamedTuple):
         if size < min(self.before.size, self.size):
             return False
         for (offset, data), sectors in zip(self.extents, self.before.sectors, strict=True):
-            there = _read(file, offset, len(data))
+            there = _read_bytes(file, offset, len(data))
             if there == data:
                 continue
             for old, found, new in zip(sectors, _sectors(there), _sectors(data), strict=True):
                 if found != new and google_crc32c.value(found) != old:
                     return False
         return all(
-            google_crc32c.value(_read(file, offset, length)) == checksum
+            google_crc32c.value(_read_bytes(file, offset, length)) == checksum
             for offset, length, checksum in self.before.samples
         )
 
     def apply(self, file: FileIO) -> None:
-        """Make the journal's changes to a file; repeating it does no harm."""
+        """Apply the journal's changes to a file; doing it again changes nothing."""
         for offset, data in self.extents:
-            disk.write(file, offset, data)
-        disk.truncate(file, self.size)
-        disk.sync(file)
+            files.write_at(file, offset, data)
+        files.truncate(file, self.size)
+        files.sync_file(file)
 
 
 def _length(head: bytes) -> int:
@@ -319,13 +296,13 @@ def _describe_damage(name: Path, head: bytes) -> str:
         return f"{name} is empty"
     if not any(head):
         return f"{name} begins with zeros"
-    return f"{name} is damaged, or is no journal that cnatool wrote"
+    return f"{name} is damaged or is not a journal that cnatool wrote"
 
 
 def _read_extents(
     body: bytes, at: int, table: list[tuple[int, int]]
 ) -> list[tuple[int, bytes]] | None:
-    """Read the contents of extents, which are the rest of a journal; None where they are not."""
+    """Read the contents of extents; None if they are not the rest of the journal."""
     extents = []
     for offset, length in table:
         extents.append((offset, body[at : at + length]))
@@ -333,7 +310,7 @@ def _read_extents(
     return extents if at == len(body) else None
 
 
-def _read(file: FileIO, offset: int, length: int) -> bytes:
+def _read_bytes(file: FileIO, offset: int, length: int) -> bytes:
     """Read bytes of a file; zeros beyond its end."""
     data = bytearray(length)
     view, done = memoryview(data), 0

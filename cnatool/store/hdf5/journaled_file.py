@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from cnatool._util import raw_files as disk
+from cnatool._util import files
 from cnatool.errors import StoreDamagedError
 from cnatool.store.hdf5.journal import (
     Journal,
@@ -33,32 +33,20 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-    from cnatool._util.raw_files import Buffer
+    from cnatool._util.files import Buffer
 
 _PAGE = 4096
 # Before the first commit nothing of the file is durable, and all of it waits in memory.
 _EVERYTHING = 1 << 62
-# A reader whose file and journal do not match looks again, after so many seconds more each time.
+# Seconds before each further attempt of a reader whose file and journal do not match.
 _PAUSES = (0.005, 0.02, 0.1, 0.5)
 
 
 class JournaledFile:
-    """A file as h5py's driver ``fileobj`` wants it, and the commits beneath it.
+    """A file for h5py's driver ``fileobj``, with commits; used by one thread at a time.
 
-    One thread at a time uses it; HDF5 itself lets no more in.
-
-    Parameters
-    ----------
-    path : Path
-        Where the file is.
-    file : FileIO
-        The file, open.
-    size : int
-        Bytes that it counts as having.
-    boundary : int
-        Bytes before this offset change by a commit only.
-    pages : dict of int to bytearray
-        What differs from the file, by the number of the page.
+    The file counts as having ``size`` bytes. Bytes before ``boundary`` change by a commit only;
+    ``pages`` holds the pages, by number, that differ from the file.
     """
 
     def __init__(
@@ -76,83 +64,69 @@ class JournaledFile:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Make an empty file at a path that must not exist yet.
-
-        Raises
-        ------
-        OSError
-            If something is there, be it where the journal goes, or the operating system refuses.
-        """
-        # A journal that lost its file belongs to no store any more.
+        """Create an empty file at a path that must not exist."""
+        # A journal without its file belongs to no store.
         forget(path)
         _check_free(path)
-        return cls(path, disk.opened(path, "x+b"), 0, _EVERYTHING, {})
+        return cls(path, files.open_file(path, "x+b"), 0, _EVERYTHING, {})
 
     @classmethod
-    def reopened(cls, path: Path) -> Self:
-        """Open a file to go on with it: as its last commit left it, and nothing beyond.
+    def reopen(cls, path: Path) -> Self:
+        """Open a file to continue it: as its last commit left it, and nothing beyond.
 
-        Raises
-        ------
-        StoreDamagedError
-            If the journal belongs to another state of the file, or cannot be read.
-        OSError
-            If the operating system refuses, or another's file is where the journal goes.
+        Raises StoreDamagedError if the journal belongs to another state of the file or is
+        unreadable, OSError also if another program's file has the journal's name.
         """
         recover(path)
         _check_free(path)
-        file = disk.opened(path, "r+b")
+        file = files.open_file(path, "r+b")
         size = os.fstat(file.fileno()).st_size
         end = committed_end(file)
         if end is not None and end < size:
             # Chunks of rows that were never committed.
-            disk.truncate(file, end)
+            files.truncate(file, end)
             size = end
         return cls(path, file, size, size, {})
 
     @classmethod
-    def reader(cls, path: Path) -> Self:
+    def open(cls, path: Path) -> Self:
         """Open a file for reading, as its last commit left it.
 
-        Raises
-        ------
-        StoreDamagedError
-            If the journal belongs to another state of the file, or cannot be read.
-        OSError
-            If it cannot be opened.
+        Raises StoreDamagedError if the journal belongs to another state of the file or is
+        unreadable.
         """
         path = follow_link(path)
         for pause in (*_PAUSES, None):
-            file = disk.opened(path, "rb")
-            made = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
+            file = files.open_file(path, "rb")
+            opened = cls(path, file, os.fstat(file.fileno()).st_size, 0, {})
             try:
-                journal = Journal.of(path)
+                journal = Journal.read(path)
             except JournalDamage:
                 # `cnatool.store.reader` warns of it.
                 journal = None
             if journal is None or journal.fits(file):
                 break
             file.close()
-            # A writer may be at work in it, or have come to its next commit.
+            # A writer may be applying it, or have reached its next commit.
             if pause is None:
                 raise StoreDamagedError(describe_misfit(path))
             time.sleep(pause)
         if journal is not None:
-            made._size, made._boundary = journal.size, _EVERYTHING
+            opened._size, opened._boundary = journal.size, _EVERYTHING
             for offset, data in journal.extents:
-                made._overlay(offset, memoryview(data))
-        return made
+                opened._overlay(offset, memoryview(data))
+        return opened
 
     def __del__(self) -> None:
         self.close()
 
     def changed(self) -> bool:
-        """Say whether a writer has been at work in this very file since it was opened."""
+        """Whether a writer has changed this very file since it was opened."""
         now = _file_signs(self.path)
         return now != self._seen and now[0] == self._seen[0]
 
-    # What the driver calls. HDF5 loses its bearings where a driver fails, or is interrupted: it is
-    # told nothing of it, and `check` raises what happened.
+    # The driver calls these. HDF5 gets into an undefined state if a driver fails or is interrupted;
+    # so errors are kept from it, and `check` raises them.
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position; from the start, from the position, or from the end."""
@@ -161,7 +135,7 @@ class JournaledFile:
         return self._position
 
     def tell(self) -> int:
-        """Give the position."""
+        """Return the position."""
         return self._position
 
     def read(self, size: int) -> bytes:
@@ -170,9 +144,9 @@ class JournaledFile:
         return bytes(data[: self.readinto(memoryview(data))])
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer of bytes from the position; give how many there were."""
+        """Fill a buffer from the position; return the number of bytes."""
         start = self._position
-        # Some h5py give a view of Cython's, which can do less.
+        # Some versions of h5py pass a view of Cython, which can do less.
         view = memoryview(buffer)
         count = max(0, min(len(view), self._size - start))
         view = view[:count]
@@ -183,7 +157,7 @@ class JournaledFile:
                 done += got
         except BaseException as error:
             self._refusal = error
-        # Committed bytes that only memory holds, and gaps that nothing was written to.
+        # Committed bytes that only memory has, and gaps that nothing was written to.
         view[done:] = bytes(count - done)
         if self._pages:
             for number, low, high in _spans(start, min(start + count, self._boundary)):
@@ -201,7 +175,7 @@ class JournaledFile:
         inside = max(0, min(len(view), self._boundary - start))
         try:
             self._overlay(start, view[:inside])
-            disk.write(self._file, start + inside, view[inside:])
+            files.write_at(self._file, start + inside, view[inside:])
         except BaseException as error:
             self._refusal = error
             self.abandon()
@@ -219,49 +193,45 @@ class JournaledFile:
     def flush(self) -> None:
         """Do nothing: only a commit makes anything durable."""
 
-    # What the store calls.
+    # The store calls these.
 
     def check(self) -> None:
-        """Raise what came in the way of reading or writing since the last check, if anything."""
+        """Raise the error of reading or writing since the last check, if there was one."""
         refusal, self._refusal = self._refusal, None
         if refusal is not None:
             raise refusal
 
     def commit(self) -> None:
-        """Make everything written so far what a reader finds, however this ends.
+        """Make everything written so far durable and visible to readers, in one step.
 
-        Raises
-        ------
-        OSError
-            If the operating system refuses. Whoever opens the file then finds the last commit or
-            this one, and no other can follow.
+        After an OSError, the file is in the last commit or in this one, and no other can follow.
         """
         self.check()
         if self._ended:
             raise OSError("an earlier commit failed, or the file is closed")
         here = os.fstat(self._file.fileno())
         if not self.path.exists() or not os.path.samestat(here, self.path.stat()):
-            raise OSError("another file has taken its place while it was written")
-        disk.sync(self._file)
+            raise OSError("another file replaced it while it was written")
+        files.sync_file(self._file)
         extents = list(self._extents())
-        journal = Journal.made(self._file, min(self._boundary, self._size), self._size, extents)
+        journal = Journal.prepare(self._file, min(self._boundary, self._size), self._size, extents)
         try:
             journal.write(self.path)
         except BaseException:
-            # Of what was not made durable, nothing may be left to count.
-            disk.remove(partial_path(self.path))
-            disk.remove(journal_path(self.path))
+            # Nothing of what is not durable may take effect later.
+            files.remove(partial_path(self.path))
+            files.remove(journal_path(self.path))
             raise
-        # Until it is applied nothing else may reach the file, to which the journal must fit.
+        # Until it is applied, nothing else may reach the file, which the journal must fit.
         self.abandon()
         journal.apply(self._file)
-        disk.remove(journal_path(self.path))
+        files.remove(journal_path(self.path))
         self._pages.clear()
         self._boundary = self._size
         self._ended = False
 
     def abandon(self) -> None:
-        """Lose what was not committed: nothing more reaches the file, and nothing is committed."""
+        """Drop what was not committed: nothing more reaches the file, and no commit follows."""
         self._ended = True
         self._boundary = _EVERYTHING
 
@@ -281,7 +251,7 @@ class JournaledFile:
             page[low - at : high - at] = view[low - start : high - start]
 
     def _extents(self) -> Iterator[tuple[int, bytes]]:
-        """Give the pages that differ, neighbours together, up to the boundary."""
+        """Yield the pages that differ, adjacent ones joined, up to the boundary."""
         end = min(self._boundary, self._size)
         run: list[bytearray] = []
         first = last = -1
@@ -300,29 +270,29 @@ class JournaledFile:
 
 
 def _check_free(path: Path) -> None:
-    """Make sure that nothing is where the journal goes."""
+    """Make sure that nothing has the journal's name."""
     for taken in (journal_path(path), partial_path(path)):
         if os.path.lexists(taken):
             raise FileExistsError(
                 errno.EEXIST,
-                f"{taken} is in the way, and no journal that cnatool can read. Move it elsewhere",
+                f"{taken} is in the way and is not a readable journal. Move it elsewhere",
             )
 
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Give ``(page, first byte, end)`` of the pages that a range of bytes touches."""
+    """Yield ``(page, first byte, end)`` of the pages that a range of bytes touches."""
     for number in range(start // _PAGE, -(-stop // _PAGE) if start < stop else 0):
         yield number, max(start, number * _PAGE), min(stop, (number + 1) * _PAGE)
 
 
 def _file_signs(path: Path) -> tuple[object, ...]:
-    """Give what a writer's work shows in: the file's identity first, then sizes and times."""
+    """Return the signs of a writer's work: identity, size and time of the file and its journal."""
     signs: list[object] = []
     for part in (path, journal_path(path)):
         try:
-            found = part.stat()
+            status = part.stat()
         except OSError:
             signs += [None, None]
         else:
-            signs += [(found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns)]
+            signs += [(status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)]
     return tuple(signs)

@@ -1,7 +1,7 @@
-"""An array that cnatool wrote: whole chunks go into shards, row ranges come out of them.
+"""Arrays that cnatool writes: whole chunks go into shards, row ranges come out of them.
 
-Chunks are encoded and decoded here, byte for byte as zarr would do it, but without its copies and
-its event loop, and several at a time.
+Chunks are encoded and decoded byte for byte as zarr does it, but without its copies and its event
+loop, and several at a time.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from cnatool.store.zarr.metadata import ArrayLayout
 
 _TEXT = np.dtype(object)
-# Chunks that are encoded before they are written: memory for speed.
+# Chunks that are encoded together before they are written: memory for speed.
 _ENCODED = 8
-# Less than this is sooner decoded than handed to another thread.
+# Fewer bytes are decoded sooner than handed to another thread.
 _WORTH_A_THREAD = 1 << 18
 
 
 class _Chunks:
-    """What reading and writing an array have in common."""
+    """Base of reading and writing an array."""
 
     __slots__ = ("_compressor", "_layout", "_shards", "key")
 
@@ -72,21 +72,8 @@ class _Chunks:
 class ZarrArrayWriter(_Chunks):
     """An array being written, its rows in order.
 
-    Parameters
-    ----------
-    key : str
-        Path of the array inside the store.
-    layout : ArrayLayout
-        Its metadata.
-    folder : Path
-        The array's folder on disk.
-    committed : int
-        Rows that are there and stay, from the first on: whole chunks, or all.
-
-    Raises
-    ------
-    ChunkError
-        If they are not there.
+    The first ``committed`` rows stay: whole chunks, or all. ChunkError is raised if they are
+    missing.
     """
 
     __slots__ = ("_shard", "_unpublished")
@@ -102,7 +89,7 @@ class ZarrArrayWriter(_Chunks):
     def write(self, start: int, rows: NDArray[Any]) -> None:
         """Append rows from ``start`` on, whole chunks but for the array's last."""
         if 0 in self.shape[1:]:
-            return  # Zarr has no chunks of nothing
+            return  # Zarr has no empty chunks
         if rows.dtype != _TEXT:
             rows = np.ascontiguousarray(rows, self.dtype.newbyteorder("<"))
         size = self.chunk_rows
@@ -111,16 +98,16 @@ class ZarrArrayWriter(_Chunks):
             part = rows[first : first + step]
             chunks = [part[i : i + size] for i in range(0, len(part), size)]
             for number, chunk in enumerate(
-                map_concurrently(self._encoded, chunks), (start + first) // size
+                map_concurrently(self._encode, chunks), (start + first) // size
             ):
                 self._append(number, chunk)
 
     def take_unpublished(self) -> list[ShardWriter]:
-        """Give the shards that got chunks since this was last asked."""
+        """Return the shards that received chunks since the last call, and forget them."""
         shards, self._unpublished = self._unpublished, []
         return shards
 
-    def _encoded(self, rows: NDArray[Any]) -> bytes:
+    def _encode(self, rows: NDArray[Any]) -> bytes:
         missing = self.chunk_rows - len(rows)
         if missing:
             fill = "" if rows.dtype == _TEXT else 0
@@ -141,17 +128,7 @@ class ZarrArrayWriter(_Chunks):
 
 
 class ZarrArray(_Chunks):
-    """An array being read.
-
-    Parameters
-    ----------
-    key : str
-        Path of the array inside the store.
-    layout : ArrayLayout
-        Its metadata.
-    folder : Path
-        The array's folder on disk.
-    """
+    """An array being read."""
 
     __slots__ = ("_reader",)
 
@@ -160,13 +137,7 @@ class ZarrArray(_Chunks):
         self._reader = ShardReader(self._shards)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` up to ``stop``.
-
-        Raises
-        ------
-        StoreDamagedError
-            If a chunk is missing, cut short, or does not match its checksum.
-        """
+        """Read rows; raise StoreDamagedError if a chunk is missing, cut short or damaged."""
         dtype = self.dtype if self.dtype == _TEXT else self.dtype.newbyteorder("<")
         out = np.empty((stop - start, *self.shape[1:]), dtype)
         if out.size == 0:
@@ -197,7 +168,7 @@ class ZarrArray(_Chunks):
             elif len(out) == rows:
                 self._compressor.decode_into(data, out)
             else:
-                # What the metadata claim is not allocated before the data prove it.
+                # Memory that the metadata claim is not allocated before the data prove it.
                 whole = np.frombuffer(self._compressor.decode(data), out.dtype)
                 out[:] = whole.reshape(rows, *out.shape[1:])[skip : skip + len(out)]
         except ChunkMissingError as error:
@@ -214,5 +185,5 @@ class ZarrArray(_Chunks):
     def _text(self, content: bytes) -> NDArray[np.object_]:
         values: NDArray[np.object_] = VLenUTF8().decode(content)
         if len(values) != self.chunk_rows:
-            raise ValueError(f"it holds {len(values)} texts instead of {self.chunk_rows}")
+            raise ValueError(f"it contains {len(values)} texts instead of {self.chunk_rows}")
         return values

@@ -1,4 +1,4 @@
-"""Checking Blosc frames before they are decoded."""
+"""Blosc frames, checked before they are decoded."""
 
 from __future__ import annotations
 
@@ -17,20 +17,14 @@ _LENGTH = struct.Struct("<12xI")
 class CheckedBlosc(Blosc):  # type: ignore[misc]  # of a library without types
     """The Blosc codec, refusing truncated frames.
 
-    Blosc is not given the length of its input: past the end of a truncated frame it reads whatever
+    Blosc does not know the length of its input: past the end of a truncated frame it reads whatever
     is in memory there, and returns it as values, or crashes.
     """
 
     codec_id = "blosc"
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """Decode a frame.
-
-        Raises
-        ------
-        ValueError
-            If the frame is shorter than its header says.
-        """
+        """Decode a frame; raise ValueError if it is shorter than its header says."""
         frame = memoryview(ensure_contiguous_ndarray(buf)).cast("B")
         if len(frame) < _LENGTH.size or len(frame) < _LENGTH.unpack_from(frame)[0]:
             raise ValueError("a Blosc frame is truncated")
@@ -38,6 +32,6 @@ class CheckedBlosc(Blosc):  # type: ignore[misc]  # of a library without types
 
 
 def install_checked_blosc() -> None:
-    """Make zarr decode Blosc with `CheckedBlosc`, in Zarr version 2 and 3."""
+    """Make zarr decode Blosc by `CheckedBlosc`, for Zarr versions 2 and 3."""
     numcodecs.register_codec(CheckedBlosc)
     zarr.codecs.blosc.Blosc = CheckedBlosc  # type: ignore[attr-defined]

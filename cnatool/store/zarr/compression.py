@@ -1,4 +1,4 @@
-"""How the bytes of a chunk are compressed, under the names of `cnatool.store.format.Codec`."""
+"""Compression of a chunk's bytes, by the names of `cnatool.records.choices.Codec`."""
 
 from __future__ import annotations
 
@@ -15,33 +15,27 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import Codec
 
-# With a gzip header, which is what every reader of Zarr's codec `gzip` expects.
+# With a gzip header, which every reader of Zarr's codec `gzip` expects.
 _GZIP = 31
-# What Blosc puts before its data: versions, flags, element size; then size of the result, of a
-# block, and of the whole buffer.
+# Header of Blosc: versions, flags, element size; then the sizes of the result, of a block, and of
+# the whole buffer.
 _BLOSC_HEADER = struct.Struct("<4x3I")
 
 
 class Compressor(Protocol):
-    """Compresses the bytes of one chunk; called from several threads at a time."""
+    """Compresses the bytes of one chunk; thread-safe."""
 
     def metadata(self, item_bytes: int) -> list[dict[str, Any]]:
-        """Give the codecs as Zarr v3 metadata name them."""
+        """Describe the codec in Zarr v3 metadata."""
 
     def encode(self, content: bytes | NDArray[Any]) -> bytes:
         """Compress bytes or a C-contiguous array."""
 
     def decode(self, data: bytes) -> bytes:
-        """Undo `encode`.
-
-        Raises
-        ------
-        ValueError, RuntimeError
-            If the data are not what `encode` gives.
-        """
+        """Decompress; raise ValueError or RuntimeError if `encode` did not write the data."""
 
     def decode_into(self, data: bytes, out: NDArray[Any]) -> None:
-        """Undo `encode`, straight into a C-contiguous array that holds exactly the result."""
+        """Decompress into a C-contiguous array of exactly the size of the result."""
 
 
 class _Raw:
@@ -84,8 +78,8 @@ class _Gzip:
 class _Blosc:
     """Blosc without a shuffle.
 
-    Half of what a ReLU gives is zero, in runs; a shuffle of bytes or bits tears these apart, which
-    costs compression and time with LZ4 and with Zstandard alike (benchmarks/README.md).
+    Half of a ReLU's values are zero, in runs; shuffling bytes or bits breaks the runs, which costs
+    compression and time with LZ4 and Zstandard alike (benchmarks/README.md).
     """
 
     name: str
@@ -115,12 +109,12 @@ class _Blosc:
         Blosc().decode(data, out)
 
     def _size(self, data: bytes) -> int:
-        """Give the size of the result. Blosc believes its header, be it longer than the data."""
+        """Return the size of the result; Blosc trusts its header even beyond the data."""
         if len(data) >= _BLOSC_HEADER.size:
             size, _, whole = _BLOSC_HEADER.unpack_from(data)
             if whole == len(data):
                 return int(size)
-        raise ValueError("it is no whole Blosc buffer")
+        raise ValueError("it is not a whole Blosc buffer")
 
 
 COMPRESSORS: dict[Codec, Compressor] = {

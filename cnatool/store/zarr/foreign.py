@@ -1,7 +1,6 @@
-"""Arrays that zarr reads: what something else than cnatool wrote, and what lies in a ZIP file.
+"""Arrays that zarr reads: those of other programs, and those in a ZIP file.
 
-What zarr does not say is whether a chunk is there: for one that is not it gives zeros. That is
-looked up here, in files of any kind.
+zarr returns zeros for a chunk that is missing, so the files are looked up before it reads.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 import zarr
 
-from cnatool._util.regular_files import open_regular
+from cnatool._util.files import open_regular
 from cnatool._util.text import one_line
 from cnatool.errors import StoreDamagedError
 from cnatool.store.zarr.blosc import install_checked_blosc
@@ -27,41 +26,31 @@ if TYPE_CHECKING:
 install_checked_blosc()
 
 _CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-# What a packed file may unpack to: a tenth more than the values it holds.
+# A packed file may unpack to a tenth more than its values; so much more, and so much for a text.
 _LONGEST_TEXT = 64 << 10
 _SLACK = 64 << 10
 
 
 class ChunkFiles(Protocol):
-    """The files of one array, by the names that Zarr gives them."""
+    """The files of one array, by their names in Zarr."""
 
     @property
     def where(self) -> Path:
-        """Where they are, for messages."""
+        """Their location, for messages."""
 
     @property
     def packed(self) -> bool:
-        """Whether they are unpacked as they are read, each from its beginning."""
+        """Whether they are decompressed as they are read, each from its beginning."""
 
     def size(self, name: str) -> int | None:
-        """Give how many bytes are read of a file, or None where it is not there."""
+        """Return the uncompressed size of a file in bytes; None if it does not exist."""
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading, at any place."""
+        """Open a seekable file for reading."""
 
 
 class ForeignArray:
-    """An array that is read by way of zarr.
-
-    Parameters
-    ----------
-    key : str
-        Path of the array inside the store.
-    array : zarr.Array
-        The array itself.
-    files : ChunkFiles
-        Its files.
-    """
+    """An array that zarr reads."""
 
     __slots__ = ("_array", "_files", "key")
 
@@ -83,12 +72,12 @@ class ForeignArray:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of one chunk; of one shard where each file is read from its beginning."""
+        """Rows of one chunk; of one shard if each file is read from its beginning."""
         return int((self._file_shape if self._files.packed else self._array.chunks)[0])
 
     @property
     def codec(self) -> None:
-        """None: another program chose how chunks are compressed, or nobody goes on with it."""
+        """None: another program chose the compression, or the store is read-only."""
         return
 
     @property
@@ -96,13 +85,10 @@ class ForeignArray:
         return self._array.shards or self._array.chunks
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read rows ``start`` up to ``stop``.
+        """Read rows.
 
-        Raises
-        ------
-        StoreDamagedError
-            If a chunk is missing (Zarr would give zeros for it), cut short, unpacks to more than
-            it can hold, or does not match a checksum that it has.
+        Raises StoreDamagedError if a chunk is missing (zarr would return zeros for it), is cut
+        short, unpacks to more than it can hold, or does not match its checksum.
         """
         if start >= stop or 0 in self.shape:
             return np.empty((stop - start, *self.shape[1:]), self.dtype)
@@ -111,7 +97,7 @@ class ForeignArray:
             return np.asarray(self._array[start:stop]).astype(self.dtype, copy=False)
         except StoreDamagedError:
             raise
-        except Exception as error:  # every codec raises its own kind
+        except Exception as error:  # every codec raises its own type
             raise StoreDamagedError(
                 f"{self._files.where}: rows {start} to {stop - 1} of array {self.key} cannot be "
                 f"read ({one_line(error)}). Dump again, or restore the store from a copy."
@@ -131,8 +117,8 @@ class ForeignArray:
                 last = min(stop, (cell[0] + 1) * outer[0], self.shape[0]) - 1
                 raise StoreDamagedError(
                     f"{self._files.where}: a chunk of array {self.key} (rows {first} to {last}, in "
-                    f"{name}) is missing. Restore the store from a copy; where another program "
-                    "wrote it, let it write every chunk, one of zeros too."
+                    f"{name}) is missing. Restore the store from a copy; if another program wrote "
+                    "it, let it write every chunk, also those of zeros."
                 )
 
     def _check_size(self, name: str, size: int) -> None:
@@ -145,19 +131,19 @@ class ForeignArray:
             )
 
     def _has_chunks(self, name: str, cell: tuple[int, ...], start: int, stop: int) -> bool:
-        """Say whether a shard's index lists all its chunks of the given rows."""
+        """Whether a shard's index lists all its chunks of the given rows."""
         codecs: Any = self._array.metadata.to_dict()["codecs"]
         sharding = next((c for c in codecs if c["name"] == "sharding_indexed"), None)
         if sharding is None:
             return True
         shards = self._array.shards
         if shards is None or list(sharding["configuration"]["index_codecs"]) != _CODECS:
-            raise ChunkError("whether all chunks of its shards are there cannot be told")
+            raise ChunkError("the codecs of its shard index are unknown, so chunks may be missing")
         inner = self._array.chunks
         counts = [outer // chunk for outer, chunk in zip(shards, inner, strict=True)]
         with self._files.open(name) as file:
             written = written_chunks(file, counts)
-        # Of a shard at the edge of the array, only what lies within it.
+        # Of a shard at the edge of the array, only the chunks within the array.
         inside = [
             slice(0, -(-(size - place * shard) // chunk))
             for size, place, shard, chunk in zip(self.shape, cell, shards, inner, strict=True)

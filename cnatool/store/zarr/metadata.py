@@ -1,8 +1,8 @@
-"""The ``zarr.json`` files of a store, written and recognised without going through zarr.
+"""The ``zarr.json`` files of a store, written and parsed without zarr.
 
-zarr takes milliseconds to make or to open an array; a network has thousands. What is written here
-is what zarr itself would write, and what is recognised is what is written here: the metadata of an
-array are made anew from its shape, type, chunks and compressor, and compared.
+zarr takes milliseconds to create or open an array, and a network has thousands. The files are what
+zarr would write. To recognise an array of cnatool, its metadata are derived again from its shape,
+type, chunks and compressor, and compared.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from cnatool._util.files import read_regular
 from cnatool._util.local_paths import real_path
-from cnatool._util.regular_files import read_regular
 from cnatool._util.text import one_line
 from cnatool.store.zarr.compression import COMPRESSORS
 from cnatool.store.zarr.shard import shard_chunks
@@ -28,56 +28,40 @@ if TYPE_CHECKING:
 
     from cnatool.records.choices import Codec
 
-# Of the root, under which is what cnatool says of the store.
+# Attribute of the root that describes the store.
 ATTRIBUTE = "cnatool"
-# Of an array that grows, until it is known how many there are.
+# Rows of an array that grows, until their number is known.
 MANY_ROWS = 1 << 40
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
-# What reading and decoding JSON of any content raises.
+# Exceptions of reading and decoding JSON of any content.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayLayout:
-    """What tells one of our arrays from another.
+    """Everything that distinguishes the arrays that cnatool writes."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Rows first.
-    dtype : numpy.dtype or type of str
-        Element type; ``str`` for text.
-    chunk_rows : int
-        Rows of a chunk.
-    codec : Codec
-        How chunks are compressed.
-    axes : tuple of str
-        A name for each axis.
-    grows : bool
-        How many rows it would have was not known when it was made: its shards have room for any
-        number.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any] | type[str]
+    shape: tuple[int, ...]  # rows first
+    dtype: np.dtype[Any] | type[str]  # str for text
     chunk_rows: int
     codec: Codec
-    axes: tuple[str, ...]
+    axes: tuple[str, ...]  # names
+    # The number of rows was unknown when it was created: its shards have room for any number.
     grows: bool = False
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Shape of a chunk; Zarr knows no axis of length 0."""
+        """Shape of a chunk; Zarr allows no axis of length 0."""
         return (self.chunk_rows, *(max(1, size) for size in self.shape[1:]))
 
     @property
     def chunks(self) -> int:
-        """Chunks of the array, or more than a shard holds, if it grows."""
+        """Number of chunks; more than a shard can hold if the array grows."""
         return MANY_ROWS if self.grows else -(-self.shape[0] // self.chunk_rows)
 
     def metadata(self) -> dict[str, Any]:
-        """Give the content of the array's ``zarr.json``."""
+        """Build the content of the array's ``zarr.json``."""
         chunk = list(self.chunk_shape)
         if isinstance(self.dtype, np.dtype):
             name, item = self.dtype.name, self.dtype.itemsize
@@ -109,12 +93,12 @@ class ArrayLayout:
         }
 
     def json(self) -> bytes:
-        """Give the content of the array's ``zarr.json`` as text."""
+        """Encode the content of the array's ``zarr.json``."""
         return msgspec.json.encode(self.metadata())
 
 
 def parse_array(content: bytes) -> ArrayLayout | None:
-    """Read an array's ``zarr.json``; None where the array is not laid out as ours are."""
+    """Parse an array's ``zarr.json``; return None if cnatool does not write such arrays."""
     try:
         metadata = msgspec.json.decode(content)
         name = metadata["data_type"]
@@ -130,17 +114,17 @@ def parse_array(content: bytes) -> ArrayLayout | None:
                 axes=("",) * len(shape) if axes is None else tuple(axes),
                 grows=grows,
             )
-            # Neither changes what the array holds.
-            given = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}
-            if layout.metadata() == given:
+            # Neither changes the values of the array.
+            plain = {**metadata, "attributes": {}, "dimension_names": list(layout.axes)}
+            if layout.metadata() == plain:
                 return layout
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-        pass  # whatever it is, zarr says what is wrong with it
+        pass  # zarr describes the problem
     return None
 
 
 class GroupMetadata(msgspec.Struct, frozen=True):
-    """What a group's ``zarr.json`` says."""
+    """Content of a group's ``zarr.json``."""
 
     zarr_format: Literal[3]
     node_type: Literal["group"]
@@ -156,12 +140,9 @@ _GROUP = msgspec.json.Decoder(GroupMetadata)
 
 
 def parse_group(content: bytes) -> GroupMetadata:
-    """Read a group's ``zarr.json``.
+    """Parse a group's ``zarr.json``.
 
-    Raises
-    ------
-    ValueError
-        If it is no such thing, or has a field that must be understood and is not.
+    Raises ValueError if it is invalid or has an unknown field that must be understood.
     """
     fields = _FIELDS.decode(content)
     for name in fields.keys() - _GROUP_FIELDS:
@@ -174,15 +155,10 @@ def parse_group(content: bytes) -> GroupMetadata:
 def encode_group(
     attributes: Mapping[str, bytes], arrays: Mapping[str, bytes] | None = None
 ) -> bytes:
-    """Give the content of a group's ``zarr.json``.
+    """Build a group's ``zarr.json`` from its attributes, as JSON.
 
-    Parameters
-    ----------
-    attributes : mapping of str to bytes
-        Attributes, as JSON.
-    arrays : mapping of str to bytes, optional
-        Content of the ``zarr.json`` of every array below, by path: the group then holds the
-        metadata of all arrays and groups below it, so that other libraries open it in one read.
+    With ``arrays``, the ``zarr.json`` of every array below it by path, it includes the consolidated
+    metadata of all arrays and groups below, so that other libraries open them in one read.
     """
     text = msgspec.json.encode(
         {
@@ -194,7 +170,7 @@ def encode_group(
     text = msgspec.json.format(text, indent=2)
     if arrays is None:
         return text
-    # Nobody reads these by eye, and with thousands of arrays indentation would be half of it.
+    # With thousands of arrays, indentation would be half of the text.
     consolidated = msgspec.json.encode(_consolidated(_nodes(arrays)))
     return text[: text.rindex(b"\n")] + b',\n  "consolidated_metadata": ' + consolidated + b"\n}"
 
@@ -220,10 +196,10 @@ def _consolidated(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
-    """Give what is wrong with metadata by which other libraries read a store, and cnatool does not.
+    """Find faults in metadata that other libraries read and cnatool does not.
 
-    Splits that the attribute does not list are left out: their arrays are being created, or a
-    writer that was killed left them, and no commit speaks of them.
+    Splits that the attribute does not list are ignored: their arrays are being created, or a killed
+    writer left them before a commit.
     """
     try:
         root = _read_object(store / "zarr.json")
@@ -233,11 +209,11 @@ def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
     consolidated = root.get("consolidated_metadata")
     listed = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if consolidated is not None and not isinstance(listed, dict):
-        yield "zarr.json", "the consolidated metadata hold no table"
+        yield "zarr.json", "the consolidated metadata contain no table"
     splits = _attribute_splits(root)
-    found: dict[str, object] = {}
+    metadata_by_key: dict[str, object] = {}
     folders = set(_node_folders(store))
-    for folder in sorted({up for one in folders for up in (one, *one.parents)}):
+    for folder in sorted({up for leaf in folders for up in (leaf, *leaf.parents)}):
         if not folder.is_relative_to(store) or folder == store:
             continue
         key = folder.relative_to(store).as_posix()
@@ -245,7 +221,7 @@ def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
         if splits is not None and first == "splits" and rest and rest.split("/")[0] not in splits:
             continue
         try:
-            found[key] = metadata = _read_object(folder / "zarr.json")
+            metadata_by_key[key] = metadata = _read_object(folder / "zarr.json")
             if metadata["node_type"] != "array":
                 parse_group(read_regular(folder / "zarr.json"))
         except FileNotFoundError:
@@ -253,16 +229,16 @@ def find_metadata_faults(store: Path) -> Iterator[tuple[str, str]]:
         except _UNREADABLE as error:
             yield key, f"zarr.json cannot be read ({one_line(error)})"
     if isinstance(listed, dict):
-        for key in sorted(found.keys() | listed.keys()):
-            given = listed.get(key)
-            if isinstance(given, dict):
-                given = {k: v for k, v in given.items() if k != "consolidated_metadata"}
-            if given != found.get(key):
-                yield key, "the consolidated metadata in the root's zarr.json say something else"
+        for key in sorted(metadata_by_key.keys() | listed.keys()):
+            entry = listed.get(key)
+            if isinstance(entry, dict):
+                entry = {k: v for k, v in entry.items() if k != "consolidated_metadata"}
+            if entry != metadata_by_key.get(key):
+                yield key, "the consolidated metadata in the root's zarr.json differ from it"
 
 
 def _node_folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """List the folders that hold metadata or chunks, through links but never in a circle."""
+    """List the folders that contain metadata or chunks; follow links, but no cycle of them."""
     real = real_path(folder)
     if real in above:
         return
@@ -276,7 +252,7 @@ def _node_folders(folder: Path, above: frozenset[Path] = frozenset()) -> Iterato
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Say whether an entry is a folder, or a link to one; a link to itself is none."""
+    """Whether an entry is a folder or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -284,15 +260,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Read metadata; ValueError where they are no object."""
+    """Read a JSON object; raise ValueError if it is none."""
     metadata = msgspec.json.decode(read_regular(path))
     if not isinstance(metadata, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     return metadata
 
 
 def _attribute_splits(root: dict[str, Any]) -> set[str] | None:
-    """Give the names of splits in the attribute; None where it has no such table."""
+    """Return the names of the splits in the attribute; None if it lists none."""
     attributes = root.get("attributes")
     about = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
     splits = about.get("splits") if isinstance(about, dict) else None

@@ -31,99 +31,77 @@ from typing import IO, TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
+from cnatool._util import files
+from cnatool._util.files import open_regular
 from cnatool._util.links import open_nofollow
-from cnatool._util.regular_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from io import RawIOBase
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-# As many chunks as an index of one page can tell of; at 4 MiB a chunk a shard is 1 GiB.
+# Chunks that an index of one page can list; at 4 MiB per chunk, a shard is 1 GiB.
 _MOST_CHUNKS = 255
 _PAGE = 4096
 _NOTHING = 2**64 - 1
-# Bytes of a chunk that the disk takes in one go at little cost.
+# Bytes of a chunk that is worth writing to the disk at once.
 _LARGE = 1 << 20
-# A reader may meet a writer at the head, then at the end; not again and again.
+# Attempts of a reader whom a writer may disturb at the head, then at the end.
 _ATTEMPTS = 3
 
 
 class ChunkError(Exception):
-    """A chunk that is not what was written; says what is wrong with it."""
+    """A chunk that is damaged; the text says how."""
 
 
 class ChunkMissingError(ChunkError):
-    """A chunk that was never written, or whose file is gone."""
+    """A chunk that was never written, or whose file is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """How the chunks of an array are spread over files.
+    """Distribution of the chunks of an array over files."""
 
-    Attributes
-    ----------
-    folder : Path
-        The array's folder.
-    chunks : int
-        Chunks of the array.
-    axes : int
-        Its axes, which the names of its files count.
-    """
-
-    folder: Path
+    folder: Path  # of the array
     chunks: int
-    axes: int
+    axes: int  # of the array; its files' names have one number for each
 
     @property
     def size(self) -> int:
-        """Chunks of a shard."""
+        """Chunks per shard."""
         return shard_chunks(self.chunks)
 
     @property
     def index_bytes(self) -> int:
-        """Bytes of an index with its checksum."""
+        """Bytes of an index including its checksum."""
         return 16 * self.size + 4
 
     @property
     def data_start(self) -> int:
-        """Where the first chunk begins. An index that is written once shares its page."""
+        """Offset of the first chunk. An index that is written once shares its page."""
         return self.index_bytes if self.size == 1 else _PAGE
 
     def path(self, shard: int) -> Path:
-        """Give the file of a shard."""
+        """Return the path of a shard."""
         return self.folder / ".".join(["c", str(shard), *["0"] * (self.axes - 1)])
 
 
 def shard_chunks(chunks: int) -> int:
-    """Chunks of a shard, for an array of so many chunks."""
+    """Return the chunks per shard of an array with a number of chunks."""
     return max(1, min(_MOST_CHUNKS, chunks))
 
 
 def _with_checksum(content: bytes) -> bytes:
-    """Append a CRC-32C to bytes, as Zarr's codec ``crc32c`` does."""
+    """Append the CRC-32C of bytes, as Zarr's codec ``crc32c`` does."""
     return content + struct.pack("<I", google_crc32c.value(content))
 
 
 class ShardWriter:
     """One shard being written, by one thread at a time.
 
-    Parameters
-    ----------
-    shards : Shards
-        Where the array's chunks are.
-    number : int
-        Which shard this is.
-    committed : int
-        Chunks that stay, from the shard's first on. Without any its file is made, in place of one
-        that another writer left behind.
-
-    Raises
-    ------
-    ChunkError
-        If the committed chunks are not there.
+    The first ``committed`` chunks stay; ChunkError is raised if they are missing. Without any, the
+    file is created, in place of one that another writer left behind.
     """
 
     __slots__ = ("_end", "_index", "_published", "_shards", "path")
@@ -139,7 +117,7 @@ class ShardWriter:
             return
         with open_nofollow(self.path, "wb") as file:
             # Until the first commit other libraries find it empty, not broken.
-            _write_all(file, _with_checksum(self._index.tobytes()))
+            files.write_all(file, _with_checksum(self._index.tobytes()))
 
     def _reopen(self, committed: int) -> None:
         with open_nofollow(self.path, "r+b") as file:
@@ -153,9 +131,9 @@ class ShardWriter:
             if _read(file, len(whole)) != whole:
                 # It came from the copy, which goes now.
                 file.seek(0)
-                _write_all(file, whole)
+                files.write_all(file, whole)
                 os.fsync(file.fileno())
-            _truncate(file, end)
+            files.truncate(file, end)
         self._index[:committed] = index[:committed]
         self._end = end
         self._published = True
@@ -164,19 +142,11 @@ class ShardWriter:
             self.publish()
 
     def append(self, place: int, chunk: bytes) -> None:
-        """Write a chunk, with its checksum, behind all others; it counts after `publish`.
-
-        Parameters
-        ----------
-        place : int
-            Place of the chunk within the shard.
-        chunk : bytes
-            The encoded chunk without its checksum.
-        """
+        """Write an encoded chunk and its checksum after all others; it counts after `publish`."""
         with open_nofollow(self.path, "r+b") as file:
             file.seek(self._end)
-            _write_all(file, chunk)
-            _write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
+            files.write_all(file, chunk)
+            files.write_all(file, struct.pack("<I", google_crc32c.value(chunk)))
             if len(chunk) >= _LARGE and hasattr(os, "posix_fadvise"):
                 # Linux begins to write it to the disk, so that a commit has little to wait for.
                 os.posix_fadvise(file.fileno(), self._end, len(chunk), os.POSIX_FADV_DONTNEED)
@@ -184,27 +154,21 @@ class ShardWriter:
         self._end += len(chunk) + 4
 
     def publish(self) -> None:
-        """Make the chunks that were appended part of the shard, for good."""
+        """Make the appended chunks part of the shard, durably."""
         index = _with_checksum(self._index.tobytes())
         with open_nofollow(self.path, "r+b") as file:
             file.seek(self._end)
-            _write_all(file, index)
+            files.write_all(file, index)
             if self._published:
                 os.fsync(file.fileno())
             file.seek(0)
-            _write_all(file, index)
+            files.write_all(file, index)
             os.fsync(file.fileno())
         self._published = True
 
 
 class ShardReader:
-    """The chunks of an array, by number; several threads may read at a time.
-
-    Parameters
-    ----------
-    shards : Shards
-        Where the array's chunks are.
-    """
+    """Reads the chunks of an array by number; thread-safe."""
 
     __slots__ = ("_indexes", "_shards")
 
@@ -215,12 +179,8 @@ class ShardReader:
     def chunk(self, number: int) -> bytes:
         """Read a chunk, without its checksum.
 
-        Raises
-        ------
-        ChunkMissingError
-            If the chunk or its shard is not there.
-        ChunkError
-            If the shard is cut short, or the chunk or the index does not match its checksum.
+        Raises ChunkMissingError if the chunk or its shard is missing, and ChunkError if either is
+        cut short or does not match a checksum.
         """
         shard, place = divmod(number, self._shards.size)
         path = self._shards.path(shard)
@@ -248,12 +208,12 @@ class ShardReader:
         if size == _NOTHING:
             raise ChunkMissingError("it was never written")
         if size < 4:
-            raise ChunkError("the index speaks of a chunk without a checksum")
+            raise ChunkError("the index lists a chunk without a checksum")
         return offset, size
 
 
 def written_chunks(file: IO[bytes], counts: Sequence[int]) -> NDArray[np.bool_]:
-    """Say which chunks a shard holds that anybody may have written."""
+    """Read which chunks are present in a shard, which any program may have written."""
     sizes = _read_index(file, math.prod(counts))[:, 1]
     present: NDArray[np.bool_] = (sizes != _NOTHING).reshape(counts)
     return present
@@ -271,19 +231,8 @@ def _read_index(file: IO[bytes], chunks: int) -> NDArray[Any]:
     raise ChunkError("the index does not match its checksum")
 
 
-def _write_all(file: RawIOBase, data: bytes) -> None:
-    """Write every byte: a raw file may take fewer than it is given."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
-
-
-def _truncate(file: RawIOBase, size: int) -> None:
-    file.truncate(size)
-
-
 def _read(file: IO[bytes], size: int) -> bytes:
-    """Read so many bytes, fewer only at the file's end: a raw file may give fewer at a time."""
+    """Read a number of bytes, fewer only at the end of the file: raw reads may be short."""
     content = file.read(size) or b""
     while len(content) < size and (more := file.read(size - len(content))):
         content += more

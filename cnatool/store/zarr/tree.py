@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from cnatool._util.files import replace_file, sync
+from cnatool._util.files import read_regular, replace_file, sync
 from cnatool._util.links import check_no_links
-from cnatool._util.regular_files import read_regular
 from cnatool._util.text import one_line
 from cnatool._util.threads import map_concurrently
 from cnatool.errors import NotAStoreError, StoreDamagedError
@@ -56,20 +55,12 @@ if TYPE_CHECKING:
 
 CHECKSUM = "cnatool_crc32c"
 _METADATA = "zarr.json"
-# The root's next metadata, until they are whole.
+# The next metadata of the root while they are written.
 _PARTIAL = "zarr.json.partial"
 
 
 class ZarrTree:
-    """A Zarr v3 group on disk that holds one store.
-
-    Parameters
-    ----------
-    path : Path
-        The ``.zarr`` folder.
-    root : GroupMetadata
-        Content of its ``zarr.json``.
-    """
+    """A Zarr v3 group on disk that holds one store."""
 
     codecs: ClassVar[tuple[Codec, ...]] = ("lz4", "zstd", "gzip", "none")
 
@@ -78,17 +69,17 @@ class ZarrTree:
     def __init__(self, path: Path, root: GroupMetadata) -> None:
         self.path = path
         self._root = root
-        # Of the arrays that were made here: their writers, their metadata by path.
+        # Writers of the arrays that were created or reopened, and the metadata of each by path.
         self._arrays: list[ZarrArrayWriter] = []
         self._metadata: dict[str, bytes] = {}
         self._growing: dict[str, ArrayLayout] = {}
         self._groups: set[Path] = set()
-        # In the order in which they were made.
+        # In the order in which they were created.
         self._unsynced: dict[Path, None] = {}
 
     @classmethod
     def create(cls, path: Path) -> ZarrTree:
-        """Make an empty tree at a path that must not exist yet; others see it once committed."""
+        """Create an empty tree at a path that must not exist; readers see it after a commit."""
         path.mkdir()
         tree = cls(path, parse_group(encode_group({})))
         tree._unsynced[path.parent] = None
@@ -96,26 +87,18 @@ class ZarrTree:
 
     @classmethod
     def open(cls, path: Path) -> ZarrTree:
-        """Open a tree for reading.
-
-        Raises
-        ------
-        NotAStoreError
-            If the path is no Zarr v3 group.
-        StoreDamagedError
-            If its metadata cannot be read.
-        """
+        """Open a tree for reading."""
         try:
             return cls(path, parse_group(read_regular(path / _METADATA)))
         except (FileNotFoundError, NotADirectoryError):
             if path.is_dir() and any(path.glob("*.zarr")):
                 raise NotAStoreError(
-                    f"{path} is no cnatool store, but a folder with .zarr in it. Name one of "
-                    f"these; `cnatool study {path}` scores all stores in it."
+                    f"{path} is not a cnatool store but a folder that contains stores. Name one "
+                    f"of them; `cnatool study {path}` scores all of them."
                 ) from None
             raise NotAStoreError(
-                f"{path} is no cnatool store: it holds no zarr.json. "
-                "`cnatool dump MODEL DATA -o STORE.zarr` makes one."
+                f"{path} is not a cnatool store: it contains no zarr.json. "
+                "`cnatool dump MODEL DATA -o STORE.zarr` creates a store."
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise StoreDamagedError(
@@ -125,20 +108,20 @@ class ZarrTree:
 
     @classmethod
     def reopen(cls, path: Path, splits: Collection[str]) -> ZarrTree:
-        """Open a store to go on with it, as its last commit left it."""
+        """Open a store to continue it, as its last commit left it."""
         tree = cls.open(path)
         cls.check_writable(path)
         (path / _PARTIAL).unlink(missing_ok=True)
         folder = path / "splits"
-        for left in folder.iterdir() if splits else [folder]:
-            # Its arrays were being made when the writer was cut off.
-            if left.is_dir() and left.name not in splits:
-                shutil.rmtree(left)
+        for leftover in folder.iterdir() if splits else [folder]:
+            # Its arrays were being created when the writer was killed.
+            if leftover.is_dir() and leftover.name not in splits:
+                shutil.rmtree(leftover)
         return tree
 
     @classmethod
     def is_replaceable(cls, path: Path) -> bool:
-        """Say whether a folder holds a store, be it empty or broken, and nothing else."""
+        """Whether a folder contains a store, possibly empty or broken, and nothing else."""
         if not path.is_dir():
             return False
         names = {entry.name for entry in path.iterdir()} - {_PARTIAL}
@@ -153,7 +136,7 @@ class ZarrTree:
 
     @classmethod
     def is_part(cls, path: Path) -> bool:
-        """Say whether a folder holds nothing but a store, or part of one."""
+        """Whether a folder contains only a store or part of one."""
         if not path.is_dir():
             return False
         return {entry.name for entry in path.iterdir()} <= {_PARTIAL, _METADATA, "splits"}
@@ -170,7 +153,7 @@ class ZarrTree:
 
     @classmethod
     def remove(cls, path: Path) -> None:
-        """Delete a store, or part of one; links are deleted, not what they lead to."""
+        """Delete a store or part of one; links are deleted, not their targets."""
         shutil.rmtree(path, ignore_errors=True)
 
     @classmethod
@@ -179,24 +162,24 @@ class ZarrTree:
 
     @classmethod
     def foreign(cls, path: Path) -> Path | None:
-        """Give None: no files belong beside a Zarr store."""
+        """Return None: no files belong beside a Zarr store."""
         return None
 
     def attribute(self) -> bytes | None:
-        """Give the attribute ``cnatool`` as JSON, or None where there is none."""
+        """Return the attribute ``cnatool`` as JSON; None if there is none."""
         value = self._root.attributes.get(ATTRIBUTE)
         return None if value is None else bytes(value)
 
     def checksum(self) -> str | None:
-        """Give the attribute's checksum as it was committed, or None where there is none."""
+        """Return the attribute's committed checksum; None if there is none."""
         value = self._root.attributes.get(CHECKSUM)
         return None if value is None else str(msgspec.json.decode(value))
 
     def commit(self, attribute: bytes, checksum: str, *, final: bool = False) -> None:
-        """Replace the attribute, after all that was written before is safe."""
+        """Replace the attribute once everything written before is safe."""
         shards = [shard for array in self._arrays for shard in array.take_unpublished()]
         for shard in shards:
-            # It may be new.
+            # The folder may be new.
             self._unsynced[shard.path.parent] = None
         map_concurrently(ShardWriter.publish, shards, waiting=True)
         map_concurrently(sync, self._unsynced, waiting=True)
@@ -207,7 +190,7 @@ class ZarrTree:
         self._root = parse_group(text)
 
     def close(self) -> None:
-        """Let go of all files: none is ever held."""
+        """Do nothing: no file stays open."""
 
     def create_array(
         self,
@@ -221,10 +204,9 @@ class ZarrTree:
         text_bytes: int,  # text may be of any length here
         grows: bool = False,
     ) -> ZarrArrayWriter:
-        """Make an array chunked over rows only, every chunk with a checksum.
+        """Create an array chunked over rows only, every chunk with a checksum.
 
-        Chunks of zeros are written like any other, so that "all zero" and "missing" never look
-        alike.
+        Chunks of zeros are written like any other, so that they differ from missing ones.
         """
         *groups, _ = key.split("/")
         folder = self.path
@@ -232,12 +214,12 @@ class ZarrTree:
             folder /= name
             if folder not in self._groups:
                 self._groups.add(folder)
-                self._make(folder, encode_group({}))
+                self._create_node(folder, encode_group({}))
         if grows:
             shape = (MANY_ROWS, *shape[1:])
         layout = ArrayLayout(shape, dtype, chunk_rows, codec, axes, grows)
         metadata = layout.json()
-        self._make(self.path / key, metadata)
+        self._create_node(self.path / key, metadata)
         self._metadata[key] = metadata
         if grows:
             self._growing[key] = layout
@@ -246,9 +228,9 @@ class ZarrTree:
         return array
 
     def reopen_array(self, key: str, committed: int, *, grows: bool = False) -> ZarrArrayWriter:
-        """Open an array to write the rows that follow the committed ones.
+        """Open an array to write the rows after the committed ones.
 
-        One that grows has room for any number again, whatever was said of it last.
+        One that grows has room for any number of rows again, whatever was set last.
         """
         folder = self.path / key
         self._groups.update(folder.parents)
@@ -264,7 +246,7 @@ class ZarrTree:
         except (ChunkError, OSError, ValueError) as error:
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be continued ({one_line(error)}). "
-                "Dump again with --overwrite, or restore the store from a copy."
+                "Dump again with `overwrite=True`, or restore the store from a copy."
             ) from error
         self._metadata[key] = layout.json()
         if grows:
@@ -273,10 +255,10 @@ class ZarrTree:
         return array
 
     def set_rows(self, key: str, rows: int) -> None:
-        """Say how many rows an array has that grew; counts with the next `commit`.
+        """Set the final number of rows of an array that grew; counts with the next `commit`.
 
-        Its metadata are on disk before the commit is: a reader takes an array of an unfinished
-        split for what it must at least have.
+        The metadata are on disk before the commit, so a reader expects at least the committed rows
+        of an array of an unfinished split.
         """
         layout = self._growing[key]
         metadata = dataclasses.replace(layout, shape=(rows, *layout.shape[1:])).json()
@@ -286,32 +268,26 @@ class ZarrTree:
         replace_file(path, text, path.with_name(_PARTIAL))
 
     def array(self, key: str) -> ReadableArray:
-        """Open an array.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not there or its metadata cannot be read.
-        """
+        """Open an array."""
         folder = self.path / key
         try:
             layout = parse_array(read_regular(folder / _METADATA))
             if layout is not None:
                 return ZarrArray(key, layout, folder)
-            # It takes a while to import, and is seldom needed.
+            # Slow to import and seldom needed.
             from cnatool.store.zarr.foreign import open_foreign_array
 
             return open_foreign_array(key, folder)
-        except Exception as error:  # zarr raises whatever its parsing met
+        except Exception as error:  # zarr raises whatever its parsing encounters
             raise StoreDamagedError(
                 f"{self.path}: array {key} cannot be opened ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
             ) from error
 
-    def _make(self, folder: Path, metadata: bytes) -> None:
+    def _create_node(self, folder: Path, metadata: bytes) -> None:
         folder.mkdir()
         path = folder / _METADATA
-        # Readers may open it at any time, so it is never there in part.
+        # Readers may open it at any time, so it never exists in part.
         partial = folder / _PARTIAL
         partial.write_bytes(msgspec.json.format(metadata, indent=2))
         partial.rename(path)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _METADATA = "zarr.json"
-# What the description of any store unpacks to.
+# Most bytes that the description of a store unpacks to.
 _LARGEST_METADATA = 256 << 20
 
 
@@ -44,17 +44,7 @@ class _Members:
 
 
 class ZippedTree:
-    """A ZIP file that holds one Zarr store, at its top or in its only folder.
-
-    Parameters
-    ----------
-    path : Path
-        The archive.
-    group : zarr.Group
-        The store's root group.
-    archive : zipfile.ZipFile
-        The archive, open.
-    """
+    """A ZIP file that contains one Zarr store, at its top or in a folder."""
 
     __slots__ = ("_archive", "_group", "path")
 
@@ -65,20 +55,12 @@ class ZippedTree:
 
     @classmethod
     def open(cls, path: Path) -> ZippedTree:
-        """Open a tree for reading.
-
-        Raises
-        ------
-        NotAStoreError
-            If the path is no ZIP file, or holds no Zarr v3 group.
-        StoreDamagedError
-            If its metadata cannot be read.
-        """
+        """Open a tree for reading."""
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise NotAStoreError(
-                f"{path} is no cnatool store: it cannot be read as a ZIP file ({one_line(error)})."
+                f"{path} is not a cnatool store: it is not a readable ZIP file ({one_line(error)})."
             ) from None
         members = {member.filename: member.file_size for member in archive.infolist()}
         folders = {name.split("/", 1)[0] for name in members if "/" in name}
@@ -87,8 +69,8 @@ class ZippedTree:
             prefixes = [""]
         if len(prefixes) != 1:
             raise NotAStoreError(
-                f"{path} is no cnatool store: it holds no {_METADATA} at its top or in one folder. "
-                "Zip a store as it is, `zip -r STORE.zarr.zip STORE.zarr`."
+                f"{path} is not a cnatool store: it contains no {_METADATA} at its top or in one "
+                "folder. Zip a store as it is: `zip -r STORE.zarr.zip STORE.zarr`."
             )
         (prefix,) = prefixes
         large = next(
@@ -102,7 +84,7 @@ class ZippedTree:
         try:
             store = ZipStore(path, mode="r")
             group = zarr.open_group(store, path=prefix.rstrip("/"), mode="r", zarr_format=3)
-        except Exception as error:  # zarr raises whatever its JSON parsing met
+        except Exception as error:  # zarr raises whatever its parsing encounters
             raise StoreDamagedError(
                 f"{path}: {prefix}{_METADATA} cannot be read ({one_line(error)}). "
                 "Dump again, or restore the store from a copy."
@@ -110,23 +92,17 @@ class ZippedTree:
         return cls(path, group, archive)
 
     def attribute(self) -> bytes | None:
-        """Give the attribute ``cnatool`` as JSON, or None where there is none."""
+        """Return the attribute ``cnatool`` as JSON; None if there is none."""
         value = self._group.attrs.get(ATTRIBUTE)
         return None if value is None else json.dumps(value).encode()
 
     def checksum(self) -> str | None:
-        """Give the attribute's checksum as it was committed, or None where there is none."""
+        """Return the attribute's committed checksum; None if there is none."""
         value = self._group.attrs.get(CHECKSUM)
         return None if value is None else str(value)
 
     def array(self, key: str) -> ForeignArray:
-        """Open an array.
-
-        Raises
-        ------
-        StoreDamagedError
-            If it is not there or its metadata cannot be read.
-        """
+        """Open an array."""
         try:
             array = self._group[key]
         except Exception as error:
@@ -135,6 +111,6 @@ class ZippedTree:
                 "Dump again, or restore the store from a copy."
             ) from error
         if not isinstance(array, zarr.Array):
-            raise StoreDamagedError(f"{self.path}: {key} should be an array and is a group.")
+            raise StoreDamagedError(f"{self.path}: {key} is a group instead of an array.")
         prefix = f"{self._group.path}/".lstrip("/")
         return ForeignArray(key, array, _Members(self._archive, self.path, f"{prefix}{key}"))

@@ -108,7 +108,7 @@ def test_the_model_is_fed_what_training_fed_it(way: str, here: Path) -> None:
         (here / way).write_text(json.dumps(OWN if way == "own.json" else TRANSFORMERS))
         words = ("--preprocess", way)
     result = run("dump", "net.onnx", "data", *words, cwd=here)
-    assert "shorter side of 18 (bicubic), cut to the middle 16×16" in result.stderr
+    assert "shorter side of 18 (bicubic), cropped to the centre 16×16" in result.stderr
     splits = cnatool.open(here / "net.zarr").splits
     for name in ("train", "test"):
         paths = [here / "data" / name / one for one in splits[name].ids[:]]
@@ -294,7 +294,7 @@ def test_other_pictures_with_the_same_levels_are_not_gone_on_with(
         (("--resize", "20x20", "--colour", "rgb"), "--resize 16x16 squeezes each image"),
         (("--resize", "16x16", "--colour", "grey"), "--colour rgb makes the channels fit"),
         (("--resize", "big"), "--resize 'big' is no size"),
-        (("--interpolation", "bicubik", "--resize", "16"), "there are nearest, box"),
+        (("--interpolation", "bicubik", "--resize", "16"), "choose from nearest, box"),
         (("--interpolation", "bicubic"), "--interpolation has no effect without --resize"),
         (("--preprocess", "none.json"), "none.json"),
         ((*WORDS, "--keep-inputs", "values"), "Or use --keep-inputs levels"),
@@ -311,7 +311,7 @@ def test_two_ways_to_make_a_picture_fit_are_both_shown(here: Path) -> None:
     np.savez(here / "x.npz", x=np.zeros((9, 32, 32, 3), np.uint8))
     result = run("dump", "net.onnx", "x.npz", cwd=here, code=2)
     assert "--resize 16x16 squeezes each image into that size" in result.stderr
-    assert "--resize 18 --crop 16x16 keeps its proportions" in result.stderr
+    assert "--resize 18 with --crop 16x16 keeps its proportions" in result.stderr
 
 
 def test_preprocess_show_draws_what_is_fed(here: Path) -> None:

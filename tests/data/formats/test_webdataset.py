@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.files import write_tar
 
 from cnatool.data.formats.webdataset import open_webdataset
 from cnatool.data.selection import SINGLE_INPUT, ArraySelection, ImageOptions
@@ -32,15 +33,6 @@ def npy(array: Any) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
-
-
-def packed(path: Path, members: list[tuple[str, bytes]], mode: Any = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
 
 
 def samples(rows: range = range(11)) -> list[tuple[str, bytes]]:
@@ -64,7 +56,7 @@ def joined(source: Source, rows: int = 4) -> tuple[list[str], Any, list[int]]:
 
 @pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tgz", "w:gz")])
 def test_images_and_labels(tmp_path: Path, ending: str, mode: str) -> None:
-    path = packed(tmp_path / f"a.{ending}", samples(), mode)
+    path = write_tar(tmp_path / f"a.{ending}", samples(), mode)
     source = open_webdataset([path], SINGLE_INPUT)
     assert (source.rows, source.inputs[0].layout, source.id_bytes) == (11, "hwc", 5)
     ids, images, labels = joined(source)
@@ -79,9 +71,9 @@ def test_images_and_labels(tmp_path: Path, ending: str, mode: str) -> None:
 
 
 def test_numbered_archives_are_splits(tmp_path: Path) -> None:
-    packed(tmp_path / "train-000000.tar", samples(range(4)))
-    packed(tmp_path / "train-000001.tar", samples(range(4, 9)))
-    packed(tmp_path / "test-000000.tar.gz", samples(range(9, 11)), "w:gz")
+    write_tar(tmp_path / "train-000000.tar", samples(range(4)))
+    write_tar(tmp_path / "train-000001.tar", samples(range(4, 9)))
+    write_tar(tmp_path / "test-000000.tar.gz", samples(range(9, 11)), "w:gz")
     splits = open_splits(tmp_path, {}, SINGLE_INPUT, ReaderOptions(), print)
     assert {name: source.rows for name, source in splits.items()} == {"train": 9, "test": 2}
     ids, images, _ = joined(splits["train"], 3)
@@ -97,7 +89,7 @@ def test_arrays_and_several_inputs(tmp_path: Path) -> None:
             (f"{i}.left.npy", npy(np.arange(i, i + 3, dtype=">i4"))),
             (f"{i}.b.png", png(RGB[i])),
         ]
-    path = packed(tmp_path / "a.tar", members)
+    path = write_tar(tmp_path / "a.tar", members)
     source = open_webdataset([path], ArraySelection(("left", "right"), {"right": "b"}))
     [block] = source.blocks(9)
     assert block.labels is None
@@ -125,7 +117,7 @@ def test_the_sample_is_named(tmp_path: Path, change: dict[int, Any], text: str) 
     members = samples()
     for place, member in change.items():
         members[place] = member
-    path = packed(tmp_path / "a.tar", members)
+    path = write_tar(tmp_path / "a.tar", members)
     with pytest.raises(DataError, match=text) as caught:
         list(open_webdataset([path], SINGLE_INPUT).blocks(4))
     assert "\x1b" not in str(caught.value)
@@ -134,16 +126,18 @@ def test_the_sample_is_named(tmp_path: Path, change: dict[int, Any], text: str) 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     array = np.array([{}], object)
     for name, content in (("0.npy", npy(array)), ("0.npy", b"\x80\x04.")):
-        path = packed(tmp_path / "a.tar", [(name, content)])
+        path = write_tar(tmp_path / "a.tar", [(name, content)])
         with pytest.raises(DataError, match="or one of objects, which are never unpickled"):
             open_webdataset([path], SINGLE_INPUT)
-    path = packed(tmp_path / "a.tar", [("0.pkl", b"\x80\x04."), ("0.cls", b"1")])
+    path = write_tar(tmp_path / "a.tar", [("0.pkl", b"\x80\x04."), ("0.cls", b"1")])
     with pytest.raises(DataError, match=r"needs one image or \.npy"):
         open_webdataset([path], SINGLE_INPUT)
 
 
 def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
-    path = packed(tmp_path / "a.tar", [("../../etc/0.png", png(RGB[0])), ("/1.png", png(RGB[1]))])
+    path = write_tar(
+        tmp_path / "a.tar", [("../../etc/0.png", png(RGB[0])), ("/1.png", png(RGB[1]))]
+    )
     ids, images, _ = joined(open_webdataset([path], SINGLE_INPUT))
     assert ids == ["../../etc/0", "/1"]  # names and no paths: nothing is ever unpacked
     np.testing.assert_array_equal(images, RGB[:2])
@@ -159,7 +153,7 @@ def test_paths_and_links_lead_nowhere(tmp_path: Path) -> None:
 def test_one_sample_is_held_until_one_can_be_read(tmp_path: Path) -> None:
     values = np.zeros((1 << 20,), np.uint8)
     members = [(f"{i:03}.npy", npy(values)[: -1 if i < 20 else None]) for i in range(40)]
-    path = packed(tmp_path / "a.tar", members)
+    path = write_tar(tmp_path / "a.tar", members)
     tracemalloc.start()
     try:
         source = open_webdataset(
@@ -174,7 +168,7 @@ def test_one_sample_is_held_until_one_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_cut_or_broken_archive_is_never_a_shorter_one(tmp_path: Path) -> None:
-    path = packed(tmp_path / "a.tar", samples(range(4)))
+    path = write_tar(tmp_path / "a.tar", samples(range(4)))
     whole = path.read_bytes()
     end = len(whole.rstrip(b"\0"))
     for cut in (*range(0, end, 256), end - end % 512, end + 511 - (end - 1) % 512):
@@ -188,7 +182,7 @@ def test_a_cut_or_broken_archive_is_never_a_shorter_one(tmp_path: Path) -> None:
 
 
 def test_a_gzip_checksum_is_compared(tmp_path: Path) -> None:
-    path = packed(tmp_path / "a.tar.gz", samples(range(4)), "w:gz")
+    path = write_tar(tmp_path / "a.tar.gz", samples(range(4)), "w:gz")
     content = bytearray(path.read_bytes())
     content[-6] ^= 1
     path.write_bytes(content)
@@ -211,7 +205,7 @@ def test_sizes_are_limited(tmp_path: Path) -> None:
 
 def test_archives_without_samples(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no samples"):
-        open_webdataset([packed(tmp_path / "a.tar", [])], SINGLE_INPUT)
+        open_webdataset([write_tar(tmp_path / "a.tar", [])], SINGLE_INPUT)
     (tmp_path / "b.tar").write_bytes(b"")
     with pytest.raises(DataError, match="cut short or damaged"):
         open_webdataset([tmp_path / "b.tar"], SINGLE_INPUT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import tarfile
 import threading
 import time
 import zlib
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from support.files import write_tar
 
 from cnatool.data.images import decode as decoding
 from cnatool.data.images.arrays import transform_source
@@ -60,13 +60,10 @@ def written(form: str, folder: Path, contents: list[bytes]) -> Path:
         pl.DataFrame({"image": rows, "label": labels}).write_parquet(folder / "a.parquet")
         return folder / "a.parquet"
     if form == "webdataset":
-        with tarfile.open(folder / "a.tar", "w") as archive:
-            for i, content in enumerate(contents):
-                for name, part in ((f"{i:03}.png", content), (f"{i:03}.cls", b"%d" % (i % 3))):
-                    info = tarfile.TarInfo(name)
-                    info.size = len(part)
-                    archive.addfile(info, io.BytesIO(part))
-        return folder / "a.tar"
+        members = []
+        for i, content in enumerate(contents):
+            members += [(f"{i:03}.png", content), (f"{i:03}.cls", b"%d" % (i % 3))]
+        return write_tar(folder / "a.tar", members)
     for i, (name, content) in enumerate(zip(names, contents, strict=True)):
         inside = folder / f"c{i % 3}" / name if form == "folder" else folder / name
         inside.parent.mkdir(exist_ok=True)

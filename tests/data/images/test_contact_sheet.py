@@ -25,7 +25,7 @@ from cnatool.data.preprocess.apply import (
 from cnatool.data.source import InputSpec
 from cnatool.errors import DataError, UsageError
 from cnatool.records.image_transform import Geometry
-from cnatool.records.store import Preprocessing
+from cnatool.records.run import Preprocessing
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(0)

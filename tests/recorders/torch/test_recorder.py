@@ -392,7 +392,7 @@ def test_rows_that_merge_samples_are_refused(tmp_path: Path) -> None:
     net = Merged()
     for modules in ("preactivation", "fc"):
         with (
-            pytest.raises(DataError, match="has no axis that is the samples' alone"),
+            pytest.raises(DataError, match="has no axis for samples only"),
             Recorder(net, tmp_path / "s.zarr", modules=modules) as recorder,
             recorder.batch("all"),
         ):
@@ -403,7 +403,7 @@ def test_rows_that_merge_samples_are_refused(tmp_path: Path) -> None:
 def test_other_errors(tmp_path: Path) -> None:
     net, x = Mlp(8, 6, 3), torch.rand(5, 8)
     path = tmp_path / "s.zarr"
-    with pytest.raises(UsageError, match="keep='all': statistics or activations"):
+    with pytest.raises(UsageError, match="keep='all': use 'statistics' or 'activations'"):
         Recorder(net, path, keep="all")
     with pytest.raises(UsageError, match="a compiled network hides its steps"):
         Recorder(torch.compile(net), path)

@@ -109,7 +109,7 @@ def test_a_loss_beside_the_scores(tmp_path: Path) -> None:
     net, labels = Net(), torch.tensor([0, 1, 2, 0, 1])
     with Recorder(net, tmp_path / "net.zarr") as recorder, recorder.batch("test", labels=labels):
         result = net(fed(5, 4), labels=labels)
-    assert recorder.left_out == {"output loss": "its result has no axis for the samples alone"}
+    assert recorder.left_out == {"output loss": "its result has no axis for samples only"}
     store = cnatool.open(tmp_path / "net.zarr")
     np.testing.assert_array_equal(
         store.splits["test"].outputs(0)[:], result["logits"].detach().numpy()
@@ -345,9 +345,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             Recorder(network, tmp_path / "a.zarr")
     net = Net()
-    with pytest.raises(UsageError, match=r"modules=5: one of preactivation, linear, all"):
+    with pytest.raises(UsageError, match=r"modules=5: use one of preactivation, linear, all"):
         record(net, tmp_path / "a.zarr", {"test": [(fed(5, 4), None)]}, modules=5)
-    with pytest.raises(DataError, match="a batch of no samples"):
+    with pytest.raises(DataError, match="a batch without samples"):
         record(net, tmp_path / "a.zarr", {"test": [(fed(0, 4), None)]})
     with (
         pytest.raises(DataError, match="there are 7 samples, and no tensor that the network is"),
@@ -359,12 +359,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with recorder.batch("test"):
             net(fed(5, 4))
         with (
-            pytest.raises(UsageError, match="a batch within a batch"),
+            pytest.raises(UsageError, match="batches cannot be nested"),
             recorder.batch("test"),
             recorder.batch("test"),
         ):
             pass
-    with pytest.raises(UsageError, match="context is over"), recorder.batch("test"):
+    with pytest.raises(UsageError, match="recorder is closed"), recorder.batch("test"):
         pass
     assert hooks(net) == 0
 

@@ -79,7 +79,7 @@ def test_a_whole_journal_is_read_and_then_applied(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789 and what was never committed")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 3) + b"abc"
     journal_path(path).write_bytes(sealed(body))
-    assert whole(JournaledFile.reader(path)) == b"01abc56789 a"
+    assert whole(JournaledFile.open(path)) == b"01abc56789 a"
     assert path.read_bytes().startswith(b"0123456789")
     recover(path)
     assert path.read_bytes() == b"01abc56789 a"
@@ -92,7 +92,7 @@ def test_part_of_a_journal_never_happened(cut: int, tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 3) + b"abc"
     journal_path(path).write_bytes(sealed(body)[:cut])
-    assert whole(JournaledFile.reader(path)) == b"0123456789"
+    assert whole(JournaledFile.open(path)) == b"0123456789"
     recover(path)
     assert path.read_bytes() == b"0123456789"
     assert not journal_path(path).exists()
@@ -103,8 +103,8 @@ def test_a_journal_that_nobody_wrote(tmp_path: Path) -> None:
     path.write_bytes(b"0123456789")
     body = b"cnatool journal 1\n" + struct.pack("<QQQQ", 12, 1, 2, 30) + b"abc"
     journal_path(path).write_bytes(sealed(body))
-    with pytest.raises(StoreDamagedError, match="s.h5.journal is no journal that cnatool wrote"):
-        JournaledFile.reader(path)
+    with pytest.raises(StoreDamagedError, match="s.h5.journal is not a journal that cnatool wrote"):
+        JournaledFile.open(path)
 
 
 def test_a_file_that_only_has_the_name_of_a_journal_stays(tmp_path: Path) -> None:

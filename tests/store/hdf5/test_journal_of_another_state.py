@@ -15,7 +15,7 @@ from support.stores import append, arrays, check_rows, record
 
 import cnatool
 from cnatool import StoreWarning
-from cnatool._util import raw_files as disk
+from cnatool._util import files
 from cnatool.errors import StoreDamagedError
 from cnatool.store import writer
 from cnatool.store.hdf5 import journaled_file
@@ -44,8 +44,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "commit_rows", lambda sizes, most=None: STEP)
     monkeypatch.setattr(writer, "chunk_rows", lambda sizes, rows, most=None: [8] * len(sizes))
     monkeypatch.setattr(journaled_file, "_PAUSES", ())
-    monkeypatch.setattr(disk, "sync", lambda file: None)
-    monkeypatch.setattr(disk, "sync_folder", lambda folder: None)
+    monkeypatch.setattr(files, "sync_file", lambda file: None)
+    monkeypatch.setattr(files, "sync", lambda folder: None)
 
 
 def dumped(path: Path, data: dict[str, np.ndarray]) -> None:
@@ -98,7 +98,7 @@ def states(dump: tuple[Path, list[bytes]]) -> list[bytes]:
 
 def as_old(path: Path) -> None:
     """Write the journal again in the first form, which lacks the state of the file."""
-    journal = Journal.of(path)
+    journal = Journal.read(path)
     body = b"cnatool journal 1\n" + struct.pack("<QQ", journal.size, len(journal.extents))
     body += b"".join(struct.pack("<QQ", offset, len(data)) for offset, data in journal.extents)
     body += b"".join(data for _, data in journal.extents)
@@ -111,7 +111,7 @@ FORMS = {"new": lambda path: None, "old": as_old}
 def half_applied(path: Path) -> None:
     """Overwrite every other sector of what the journal changes."""
     with path.open("r+b") as file:
-        for offset, data in Journal.of(path).extents:
+        for offset, data in Journal.read(path).extents:
             for at in range(0, len(data), 1024):
                 file.seek(offset + at)
                 file.write(data[at : at + 512])
@@ -335,5 +335,5 @@ def test_what_is_left_of_a_journal_being_written_counts_for_nothing(
     journal_path(cut).unlink()
     partial_path(cut).write_bytes(content[:-7])
     assert len(open_store(cut).splits["train"]) == COMMITTED - STEP
-    JournaledFile.reopened(cut).close()
+    JournaledFile.reopen(cut).close()
     assert [file.name for file in cut.parent.iterdir()] == ["s.h5"]

@@ -186,7 +186,7 @@ def test_missing_array_and_wrong_shape(path: Path) -> None:
         split.labels  # noqa: B018
     with pytest.raises(StoreDamagedError, match="statistics/sum cannot be opened .there is no sum"):
         split.statistics()
-    with pytest.raises(StoreDamagedError, match="should be an array and is a group"):
+    with pytest.raises(StoreDamagedError, match="is a group instead of an array"):
         split.outputs()
 
 
@@ -270,10 +270,12 @@ def test_byte_order_and_text_of_other_hands(path: Path) -> None:
 
 def test_what_is_no_store(path: Path, tmp_path: Path) -> None:
     path.touch()
-    with pytest.raises(NotAStoreError, match=r"s\.h5 is no cnatool store: it is no HDF5 file"):
+    with pytest.raises(
+        NotAStoreError, match=r"s\.h5 is not a cnatool store: it is not an HDF5 file"
+    ):
         open_store(path)
     path.write_text("hello")
-    with pytest.raises(NotAStoreError, match="it is no HDF5 file"):
+    with pytest.raises(NotAStoreError, match="it is not an HDF5 file"):
         open_store(path)
     with h5py.File(path, "w") as root:
         root["x"] = 1

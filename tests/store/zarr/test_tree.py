@@ -18,7 +18,7 @@ import zarr
 from support.stores import record, write_store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
-from cnatool._util import files as durable
+from cnatool._util import files
 from cnatool.errors import NotAStoreError, StoreDamagedError
 from cnatool.records.choices import Codec
 from cnatool.store.verify import verify
@@ -362,8 +362,8 @@ class Disk:
     ) -> None:
         self.events: list[tuple[str, Path, int, bytes | None]] = []
         self._before = before or {}
-        write, sync, replace = shards._write_all, os.fsync, durable.replace_file
-        truncate = shards._truncate
+        write, sync, replace = files.write_all, os.fsync, files.replace_file
+        truncate = files.truncate
 
         def writing(file: Any, data: bytes) -> None:
             self.events.append(("write", Path(file.name), file.tell(), bytes(data)))
@@ -382,8 +382,8 @@ class Disk:
             self.events.append(("write", Path(file.name), size, None))
             truncate(file, size)
 
-        monkeypatch.setattr(shards, "_write_all", writing)
-        monkeypatch.setattr(shards, "_truncate", truncating)
+        monkeypatch.setattr(files, "write_all", writing)
+        monkeypatch.setattr(files, "truncate", truncating)
         monkeypatch.setattr(os, "fsync", syncing)
         monkeypatch.setattr("cnatool.store.zarr.tree.replace_file", replacing)
 
@@ -440,22 +440,22 @@ def test_whatever_a_power_cut_leaves_committed_rows_are_whole(
         tree.commit(b"{}", "00000000")
     monkeypatch.undo()
     seen = set()
-    for commits, files in states(disk):
+    for commits, contents in states(disk):
         for path in (tmp_path / "t.zarr/a").glob("c.*"):
             path.unlink()
-        for path, content in files.items():
+        for path, content in contents.items():
             path.write_bytes(content)
         rows = steps[commits]
         np.testing.assert_array_equal(tree.array("a").read(0, rows), values[:rows])
-        head = files.get(tmp_path / "t.zarr/a/c.0.0", b"")[:4084]
+        head = contents.get(tmp_path / "t.zarr/a/c.0.0", b"")[:4084]
         seen.add(len(head) == 4084 and shards._with_checksum(head[:-4]) != head)
     assert seen == {False, True}  # heads were torn, too
 
 
-def put(folder: Path, files: dict[Path, bytes]) -> None:
+def put(folder: Path, contents: dict[Path, bytes]) -> None:
     for path in folder.glob("c.*"):
         path.unlink()
-    for path, content in files.items():
+    for path, content in contents.items():
         path.write_bytes(content)
 
 
@@ -475,11 +475,11 @@ def test_whatever_a_power_cut_leaves_can_be_continued_whatever_cuts_that(
         tree.commit(b"{}", "00000000")
     monkeypatch.undo()
     torn = 0
-    for commits, files in islice(states(disk), 0, None, CONTINUED):
+    for commits, contents in islice(states(disk), 0, None, CONTINUED):
         rows = steps[commits]
         middle = (rows + 281) // 2
-        put(root / "a", files)
-        again = Disk(monkeypatch, files)
+        put(root / "a", contents)
+        again = Disk(monkeypatch, contents)
         tree = ZarrTree.reopen(root, [])
         writer = tree.reopen_array("a", rows)
         for start, stop in ((rows, middle), (middle, 280)):

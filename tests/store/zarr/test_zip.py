@@ -70,7 +70,7 @@ def test_what_is_no_zipped_store(tmp_path: Path) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             for name in names:
                 archive.writestr(name, "{}")
-        with pytest.raises(NotAStoreError, match="it holds no zarr.json at its top"):
+        with pytest.raises(NotAStoreError, match="it contains no zarr.json at its top"):
             open_store(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("zarr.json", "{")

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cnatool.store.hdf5.array import fletcher32
+from cnatool.store.hdf5.fletcher32 import fletcher32
 
 
 @pytest.mark.parametrize("kind", ["random", "zeros", "ones"])

@@ -1,0 +1,138 @@
+"""Typed records of the model that ran, and of how it ran."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cnatool.records.image_transform import Geometry
+
+
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the model.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file, without its folder.
+    bytes : int
+        Size of the file.
+    sha256 : str
+        SHA-256 of the content, in hexadecimal.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ModelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that ran: its files and its interface.
+
+    Attributes
+    ----------
+    name : str
+        Name of the model's file.
+    files : tuple of FileRecord
+        The model's file, then the files of external weights.
+    producer : str
+        Program that exported the model.
+    opsets : dict of str to int
+        Versions of the operator sets, by domain.
+    inputs, outputs : tuple of str
+        Names of the inputs and outputs of the graph.
+    """
+
+    name: str
+    files: tuple[FileRecord, ...]
+    producer: str
+    opsets: dict[str, int]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class ConstantRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model input that was the same in every run.
+
+    Attributes
+    ----------
+    input : str
+        The model's input.
+    dtype : str
+        Element type of the value.
+    shape : tuple of int
+        Shape of the value; length 1 along an axis that was repeated for each sample.
+    value : float or None
+        The single value of all elements; null if they differ.
+    sha256 : str
+        SHA-256 of its bytes, C-contiguous, little-endian, in hexadecimal.
+    """
+
+    input: str
+    dtype: str
+    shape: tuple[int, ...]
+    value: float | None
+    sha256: str
+
+
+class RuntimeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The runtime of the model, and its settings.
+
+    Attributes
+    ----------
+    name, version : str
+        The runtime.
+    provider : str
+        The execution provider in use.
+    optimization : str
+        The graph optimisation level.
+    batch_size : int
+        Samples per run.
+    threads : int
+        Threads per operator; 0 if the runtime chooses.
+    """
+
+    name: str
+    version: str
+    provider: str
+    optimization: str
+    batch_size: int
+    threads: int
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Preprocessing of a raw sample to the model's input.
+
+    Resize and crop, then rearrange, then compute ``(x * scale - mean) / std``.
+
+    Attributes
+    ----------
+    input : str
+        The model's input.
+    source_dtype, source_shape : str, tuple of int
+        Type and shape of one raw sample, after ``geometry`` if that is not null.
+    layout : str
+        How its elements are rearranged: ``as is``, ``reshape``, or ``SOURCE->TARGET`` with
+        ``chw``, ``hwc``, ``flat-chw``, ``flat-hwc``.
+    shape, dtype : tuple of int, str
+        Shape and type of one sample of the model's input.
+    scale : float
+        Factor applied first; by default 1/255 for 8-bit images.
+    mean, std : tuple of float
+        Empty, one value, or one value per channel; applied after the scale.
+    geometry : Geometry or None
+        How images are resized and cropped, and their colours changed; null if they are not.
+    resized_by : str or None
+        Library that resizes, with its version: results differ slightly between versions.
+    """
+
+    input: str
+    source_dtype: str
+    source_shape: tuple[int, ...]
+    layout: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    geometry: Geometry | None = None
+    resized_by: str | None = None

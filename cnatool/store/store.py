@@ -1,0 +1,270 @@
+"""An open store and its splits: typed, committed rows only, in bounded memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnatool.errors import MetricError, StoreDamagedError
+from cnatool.records.layout import (
+    IDS,
+    LABELS,
+    activation_key,
+    input_key,
+    is_input,
+    output_key,
+    split_arrays,
+    statistic_key,
+)
+from cnatool.store.stored_array import BLOCK_BYTES, StoredArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from cnatool.records.store import LayerRecord, SplitRecord, StoreRecord, TensorRecord
+    from cnatool.store.format import ReadableTree
+    from cnatool.store.identity import Identity
+
+
+class Split:
+    """One split of a store: ids, labels, raw inputs, outputs, activations, statistics.
+
+    Rows are the committed ones, in order.
+    """
+
+    __slots__ = ("_store", "name")
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    def __len__(self) -> int:
+        return sum(stop - start for start, stop in self.record.committed)
+
+    def __repr__(self) -> str:
+        state = "" if self.record.complete else f" of {self.record.rows}, incomplete"
+        return f"<split {self.name!r}: {len(self)} rows{state}>"
+
+    @property
+    def record(self) -> SplitRecord:
+        """The split's record in the store's attribute."""
+        return self._store.record.splits[self.name]
+
+    @property
+    def store(self) -> Store:
+        """The store that the split is in."""
+        return self._store
+
+    @property
+    def path(self) -> Path:
+        """Path of that store."""
+        return self._store.path
+
+    @property
+    def ids(self) -> StoredArray:
+        """Origin of each sample; (n,) str."""
+        return self.array(IDS)
+
+    @property
+    def labels(self) -> StoredArray | None:
+        """Labels, (n,) int64; None if the split has none."""
+        return self.array(LABELS) if self.record.labels else None
+
+    def inputs(self, number: int = 0) -> StoredArray:
+        """Return raw input ``number`` before preprocessing, (n, …).
+
+        If `holds_levels` is true, these are counts instead, (n, 257) uint32: how often each of the
+        levels 0 … 255 occurs in a sample. If another store contains the inputs, they are read
+        there.
+
+        Raises
+        ------
+        MetricError
+            If another store should contain the inputs, but does not.
+        """
+        return self.array(input_key(number))
+
+    def holds_levels(self, number: int = 0) -> bool:
+        """Whether `inputs` counts the levels of a raw input instead of storing it."""
+        return self.store.record.inputs[number].levels is not None
+
+    def outputs(self, number: int = 0) -> StoredArray:
+        """Return model output ``number``, (n, …)."""
+        return self.array(output_key(number))
+
+    def output_operator(self, number: int = 0) -> str | None:
+        """Return the operator that computes model output ``number``; None if unknown."""
+        return next((t.operator for t in self._store.tensors if t.output == number), None)
+
+    def activations(self, name: str) -> StoredArray:
+        """Return tensor ``name`` whole, (n, …).
+
+        Raises
+        ------
+        MetricError
+            If there is no such tensor, or only its statistics are stored.
+        """
+        tensor = self._store.tensor(name)
+        if tensor.stored is not None:
+            return self.array(activation_key(tensor.number))
+        if tensor.output is not None:
+            return self.outputs(tensor.output)
+        raise MetricError(
+            f"{self._store.path}: only statistics of tensor {name!r} are stored. "
+            "Dump with `keep='full'` to store it whole."
+        )
+
+    def has_statistic(self, name: str) -> bool:
+        """Whether a per-sample statistic is stored."""
+        return name in self._store.record.statistics
+
+    def statistics(self, name: str = "sum") -> StoredArray:
+        """Return the per-sample statistic ``name`` of all tensors, (n, T) float64."""
+        return self.array(statistic_key(name))
+
+    def array(self, key: str) -> StoredArray:
+        """Return the array with a key of the layout, such as ``ids`` or ``activations/3``.
+
+        Raises
+        ------
+        MetricError
+            If the store's attribute lists no such array.
+        StoreDamagedError
+            If the array is missing, or its shape or type differs from the attribute.
+        """
+        if self.record.inputs_from is not None and is_input(key):
+            return self.inputs_split()._array(key, self.record.committed)
+        return self._array(key, self.record.committed)
+
+    def inputs_split(self) -> Split:
+        """Return the split that contains the raw inputs: this one, or one of another store.
+
+        Raises
+        ------
+        MetricError
+            If another store should contain them, but does not.
+        """
+        if self.record.inputs_from is None:
+            return self
+        referred = self._store._referred
+        if self.name not in referred:
+            referred[self.name] = self._store._find_inputs(self)
+        return referred[self.name]
+
+    def _array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
+        """Return an array with the rows that this store, or one that uses it, committed."""
+        try:
+            return self._open_array(key, committed)
+        except StoreDamagedError:
+            self._store.identity.check()
+            raise
+
+    def _open_array(self, key: str, committed: tuple[tuple[int, int], ...]) -> StoredArray:
+        specs = self._store._specs
+        if key not in specs:
+            raise MetricError(
+                f"{self._store.path} contains no array {key}, only {', '.join(specs)}."
+            )
+        spec = specs[key]
+        array = self._store._tree.array(f"splits/{self.name}/{key}")
+        dtype = "object" if spec.dtype is str else np.dtype(spec.dtype).name
+        # Until a split is complete, arrays that grow may have room for more rows, and those without
+        # skipped samples for fewer.
+        rows = self.record.rows
+        if not self.record.complete:
+            least = len(self) if self.record.skips else rows
+            rows = max(least, array.shape[0] if array.shape else 0)
+        for what, actual, expected in (
+            ("shape", array.shape, (rows, *spec.shape)),
+            ("type", array.dtype.name, dtype),
+        ):
+            if actual != expected:
+                raise StoreDamagedError(
+                    f"{self._store.path}: array {array.key} has {what} {actual} instead of "
+                    f"{expected}, as in the store's attribute. Dump again, or restore the store "
+                    "from a copy."
+                )
+        checksums = (self.record.checksums or {}).get(key)
+        if (
+            checksums is not None
+            and checksums.rows != min(array.chunk_rows, len(self))
+            and checksums.rows * spec.row_bytes > BLOCK_BYTES
+        ):
+            raise StoreDamagedError(
+                f"{self._store.path}: array {array.key} has chunks of {array.chunk_rows} rows, but "
+                f"the attribute has checksums of {checksums.rows} rows each. Dump again, or "
+                "restore the store from a copy. If you changed its chunks on purpose, remove "
+                "`checksums` of the split and `cnatool_crc32c`."
+            )
+        end = self.record.committed[-1][1] if self.record.committed else 0
+        identity = self._store.identity
+        return StoredArray(array, committed, self._store.path, checksums, end, identity)
+
+
+class Store:
+    """An open store.
+
+    Attributes
+    ----------
+    path : Path
+        Its path.
+    record : StoreRecord
+        Its attribute, as typed records.
+    splits : mapping of str to Split
+        Its splits, in the order of dumping.
+    identity : Identity
+        Identity of the file or folder when it was opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        record: StoreRecord,
+        tree: ReadableTree,
+        identity: Identity,
+        find_inputs: Callable[[Split], Split],
+    ) -> None:
+        self.identity = identity
+        self.path = path
+        self.record = record
+        self._tree = tree
+        self._find_inputs = find_inputs
+        self._referred: dict[str, Split] = {}
+        self.splits: Mapping[str, Split] = {name: Split(self, name) for name in record.splits}
+        self._tensors = {tensor.name: tensor for tensor in record.tensors}
+        self._specs = {spec.key: spec for spec in split_arrays(record, labels=True)}
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} ({len(split)} rows)" for name, split in self.splits.items())
+        return f"<cnatool store {str(self.path)!r}: {len(self._tensors)} tensors; {splits}>"
+
+    @property
+    def tensors(self) -> tuple[TensorRecord, ...]:
+        """The stored tensors, by number."""
+        return self.record.tensors
+
+    @property
+    def layers(self) -> tuple[LayerRecord, ...]:
+        """The network's linear operators in execution order."""
+        return self.record.layers
+
+    def has_tensor(self, name: str) -> bool:
+        """Whether a tensor, or statistics of it, are stored."""
+        return name in self._tensors
+
+    def tensor(self, name: str) -> TensorRecord:
+        """Return the record of a tensor.
+
+        Raises
+        ------
+        MetricError
+            If the store contains no tensor of that name.
+        """
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise MetricError(
+                f"{self.path}: no tensor {name!r}. `cnatool inspect {self.path}` lists the tensors."
+            ) from None
