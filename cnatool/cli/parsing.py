@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from cnatool._util.spelling import spell_parameters
 from cnatool.cli.console import note_lines
-from cnatool.cli.parameter_names import run_in
+from cnatool.cli.parameter_names import run_in, with_options
 from cnatool.errors import CnatoolError
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Command(_Help, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         run_in(ctx)
-        return super().invoke(ctx)
+        with spell_parameters(with_options):
+            return super().invoke(ctx)
 
 
 class Group(_Help, TyperGroup):
