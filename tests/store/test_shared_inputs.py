@@ -398,10 +398,10 @@ def test_study_computes_alpha_once(here: Path, monkeypatch: pytest.MonkeyPatch) 
         later(here, f"stores/{number}.zarr")
         later(here, f"own/{number}.zarr", None)
     read = []
-    measure = scored_inputs._alpha
+    measure = scored_inputs._measure_alpha
     monkeypatch.setattr(scored_inputs, "_LATEST", {})
     monkeypatch.setattr(
-        scored_inputs, "_alpha", lambda split, *rest: read.append(split) or measure(split, *rest)
+        scored_inputs, "_measure_alpha", lambda split, *rest: read.append(split) or measure(split, *rest)
     )
     columns = ["path", "id"]
     found = cnatool.study(here / "stores", resamples=0).networks.drop(columns)
