@@ -86,7 +86,7 @@ def test_a_store_of_statistics_gives_the_same(
     expected = cnatool.score(stores[network], convention=convention)
     # Planes of pictures are summed in float32 there, which the reference area magnifies; flat
     # layers are exact.
-    rel = {"mlp": 1e-9, "residual": 1e-3}[network]
+    rel = {"mlp": 1e-9, "residual": 2e-3}[network]
     _assert_same(cnatool.score(thin, convention=convention), expected, rel=rel)
 
 
