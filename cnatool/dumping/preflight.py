@@ -101,7 +101,7 @@ class Preflight:
 
     def document(self, notes: Sequence[str] = ()) -> PreflightResult:
         """Convert to the JSON document of a dry run."""
-        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return PreflightResult(
             **{**values, "store": str(self.store)},
             schema="cnatool.preflight/1",
