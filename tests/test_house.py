@@ -23,13 +23,8 @@ SPEAKING = {
 # Folders of tests that belong to no single package.
 APART = {"campaigns", "fixtures", "integration", "support"}
 # Rooms in which options are still named, and in which docstrings still open with "Give" or "Say".
-OPTIONS_NAMED = {
-    *("_util", "backend", "records", "schemas", "store"),
-}
-GIVING = {
-    *("_util", "backend", "cli", "errors", "layers", "recorders", "recording", "records"),
-    "store",
-}
+OPTIONS_NAMED = {"_util", "backend", "schemas"}
+GIVING = {"cli", "errors"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 

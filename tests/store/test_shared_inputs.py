@@ -119,7 +119,9 @@ def test_every_form_of_input(tmp_path: Path) -> None:
             *words, tmp_path / "t.zarr", inputs_from=own.path, keep_inputs="values", **options
         )
     (tmp_path / "data/test/a/011.png").write_bytes(b"no picture either")
-    with pytest.raises(DataError, match=r"split 'test' has 10 samples, but .*own\.zarr.*, has 11\."):
+    with pytest.raises(
+        DataError, match=r"split 'test' has 10 samples, but .*own\.zarr.*, has 11\."
+    ):
         cnatool.dump(*words, tmp_path / "t.zarr", inputs_from=own.path, **options)
 
 
@@ -401,7 +403,9 @@ def test_study_computes_alpha_once(here: Path, monkeypatch: pytest.MonkeyPatch) 
     measure = scored_inputs._measure_alpha
     monkeypatch.setattr(scored_inputs, "_LATEST", {})
     monkeypatch.setattr(
-        scored_inputs, "_measure_alpha", lambda split, *rest: read.append(split) or measure(split, *rest)
+        scored_inputs,
+        "_measure_alpha",
+        lambda split, *rest: read.append(split) or measure(split, *rest),
     )
     columns = ["path", "id"]
     found = cnatool.study(here / "stores", resamples=0).networks.drop(columns)
