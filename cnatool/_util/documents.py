@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from cnatool._util.spelling import spell
 from cnatool._util.text import escape_json
+
+# Keys of texts that may name parameters end in one of these.
+_EXPLANATIONS = ("notes", "reason", "ways", "differences")
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -15,5 +21,16 @@ class Document(msgspec.Struct, frozen=True):
 
         Hidden characters are written as JSON escapes.
         """
-        document = msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
-        return escape_json(document) + "\n"
+        encoded = msgspec.json.encode(self)
+        if b"`" in encoded:
+            encoded = msgspec.json.encode(_spell_all(msgspec.json.decode(encoded)))
+        return escape_json(msgspec.json.format(encoded, indent=2).decode()) + "\n"
+
+
+def _spell_all(value: Any, key: str = "") -> Any:
+    """Spell the parameters in those texts of a JSON document that explain something."""
+    if isinstance(value, dict):
+        return {name: _spell_all(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_spell_all(item, key) for item in value]
+    return spell(value) if isinstance(value, str) and key.endswith(_EXPLANATIONS) else value

@@ -185,40 +185,22 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class ProbedNetwork:
-    """A network as runs over a few samples describe it.
+    """A network as runs over a few samples describe it."""
 
-    Attributes
-    ----------
-    tensors : list of TensorRecord
-        Those with a sample axis, numbered in execution order, kept as statistics.
-    skipped : list of SkippedTensor
-        The others, each with its reason.
-    mixed : tuple of str
-        Tensors whose values for a sample depend on the others in its batch.
-    samples : Samples
-        The input of the first run.
-    reference : dict of str to dict
-        Statistics, (samples,) each, of the first run's values, by name of the float32 tensors that
-        can be summed in parts.
-    random : dict of str to str
-        Tensors whose values differ from run to run, with the operator that makes them differ.
-    run : RunOptions
-        How ONNX Runtime ran it, and is to run it.
-    counted : frozenset of str
-        Those of ``skipped`` whose rows count something in the data, such as detections.
-    one_runs : bool
-        A run of one sample succeeded.
-    """
-
+    # Those with a sample axis, numbered in execution order, kept as statistics
     tensors: list[TensorRecord]
-    skipped: list[SkippedTensor]
-    mixed: tuple[str, ...]
-    samples: Samples
+    skipped: list[SkippedTensor]  # the others, each with its reason
+    mixed: tuple[str, ...]  # tensors whose values for a sample depend on the others in its batch
+    samples: Samples  # the input of the first run
+    # Statistics, (samples,) each, of the first run's values, by name of the float32 tensors that
+    # can be summed in parts
     reference: dict[str, dict[Statistic, NDArray[np.float64]]]
+    # Tensors whose values differ from run to run, with the operator that makes them differ
     random: dict[str, str]
-    run: RunOptions
+    run: RunOptions  # how ONNX Runtime ran it, and is to run it
+    # Those of ``skipped`` whose rows count something in the data, such as detections
     counted: frozenset[str]
-    one_runs: bool
+    one_runs: bool  # A run of one sample succeeded
 
 
 def open_network(path: Path) -> Network:

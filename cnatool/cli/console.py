@@ -8,13 +8,12 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import typer
 
 from cnatool._util.text import (
     escape,
-    escape_json,
     format_message,
     printable,
     quote_for_shell,
@@ -166,15 +165,7 @@ def exit_incomplete(left_out: Sequence[object]) -> None:
 
 
 def print_json(text: str) -> None:
-    """Print a JSON document, with parameters in its notes and reasons as options.
-
-    What standard output cannot encode is escaped.
-    """
-    if "`" in text:
-        import msgspec
-
-        document = msgspec.json.encode(_explained(msgspec.json.decode(text)))
-        text = escape_json(msgspec.json.format(document, indent=2).decode()) + "\n"
+    """Print a JSON document; what standard output cannot encode is escaped."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
         text.encode(encoding)
@@ -184,17 +175,6 @@ def print_json(text: str) -> None:
         # The same value in any encoding.
         text = re.sub("[^\0-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
     typer.echo(text, nl=False)
-
-
-def _explained(value: Any, key: str = "") -> Any:
-    """Write parameters as options in the texts of a JSON document that explain something."""
-    if isinstance(value, dict):
-        return {name: _explained(item, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_explained(item, key) for item in value]
-    if isinstance(value, str) and key.endswith(("notes", "reason", "ways", "differences")):
-        return with_options(value)
-    return value
 
 
 def print_path(path: Path) -> None:

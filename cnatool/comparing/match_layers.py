@@ -28,21 +28,12 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class AlignedLayers:
-    """Layers of two stores, side by side.
+    """Layers of two stores, side by side."""
 
-    Attributes
-    ----------
-    by : {"name", "order"}
-        Whether names alone told them.
-    places : list of (int, int)
-        The layers' places in both lists, in the order of the first.
-    ambiguous : list of str
-        Pre-activations of the first list that could stand for several of the second, and that are
-        left out.
-    """
-
-    by: Literal["name", "order"]
-    places: list[Place]
+    by: Literal["name", "order"]  # whether names alone told them
+    places: list[Place]  # the layers' places in both lists, in the order of the first
+    # Pre-activations of the first list that could stand for several of the second, and that are
+    # left out
     ambiguous: list[str]
 
 

@@ -19,57 +19,31 @@ _SAME_VALUES = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tensor of each store.
+    """A tensor of each store."""
 
-    Attributes
-    ----------
-    first, second : TensorRecord
-        The tensors.
-    layer, layer2 : int or None
-        Layers that they stand for.
-    stands_for : {"preactivation", "linear", "tensor"}
-        Under which rule.
-    """
-
-    first: TensorRecord
+    first: TensorRecord  # the tensors
     second: TensorRecord
-    layer: int | None
+    layer: int | None  # layers that they stand for
     layer2: int | None
-    stands_for: Literal["preactivation", "linear", "tensor"]
+    stands_for: Literal["preactivation", "linear", "tensor"]  # under which rule
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The tensors of two stores, side by side.
+    """The tensors of two stores, side by side."""
 
-    Attributes
-    ----------
-    by : {"name", "order"}
-        How they were matched.
-    pairs : list of Pair
-        In execution order.
-    left, left2 : list of str
-        Layers' pre-activations that were matched with none.
-    reordered : list of str
-        Those that do not run in the same order in both stores.
-    folded, folded2 : list of str
-        Layers' pre-activations of the first store, of which one store alone holds the linear
-        operator's own result: the first alone, and the second alone.
-    ambiguous : list of str
-        Layers' pre-activations of the first store that could stand for several of the second.
-    codes : list of str
-        Those that one store holds as quantised codes, and the other as values.
-    """
-
-    by: Literal["name", "order"]
-    pairs: list[Pair]
-    left: list[str]
+    by: Literal["name", "order"]  # how they were matched
+    pairs: list[Pair]  # in execution order
+    left: list[str]  # layers' pre-activations that were matched with none
     left2: list[str]
+    # Layers' pre-activations of the first store, of which one store alone holds the linear
+    # operator's own result: the first alone, and the second alone
     folded: list[str]
     folded2: list[str]
-    reordered: list[str]
+    reordered: list[str]  # those that do not run in the same order in both stores
+    # Layers' pre-activations of the first store that could stand for several of the second
     ambiguous: list[str]
-    codes: list[str]
+    codes: list[str]  # those that one store holds as quantised codes, and the other as values
 
 
 def match_tensors(store: Store, store2: Store, agree: Callable[[str, str], bool]) -> Match:

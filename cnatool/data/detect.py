@@ -27,37 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of samples.
+    """A format of samples."""
 
-    Attributes
-    ----------
-    name : str
-        As users choose it.
-    description : str
-        What it is, for messages.
-    matches : callable
-        Whether a location looks like the format, by names and a few bytes at most.
-    reader : str
-        Module and function of `cnatool.data.formats` that open it. The module is imported on use:
-        arrays should not wait for Pillow.
-    argument : callable
-        What the function takes first, from the location; an `ArraySelection` comes second.
-    labels : bool
-        Whether the array of labels can be chosen.
-    labels_from : str
-        Where labels are read from otherwise, for messages.
-    arrays : bool
-        Whether ``::`` can choose an array.
-    """
-
-    name: str
-    description: str
+    name: str  # as users choose it
+    description: str  # what it is, for messages
+    # Whether a location looks like the format, by names and a few bytes at most
     matches: Callable[[Location], bool]
+    # Module and function of `cnatool.data.formats` that open it. The module is imported on use:
+    # arrays should not wait for Pillow.
     reader: str
+    # What the function takes first, from the location; an `ArraySelection` comes second
     argument: Callable[[Location], Any]
-    labels: bool = False
-    labels_from: str = ""
-    arrays: bool = False
+    labels: bool = False  # whether the array of labels can be chosen
+    labels_from: str = ""  # where labels are read from otherwise, for messages
+    arrays: bool = False  # whether ``::`` can choose an array
 
     def open(self, at: Location, selection: ArraySelection) -> Source:
         """Open samples."""

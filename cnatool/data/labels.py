@@ -27,17 +27,10 @@ _MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none", "?", "-"})
 
 @dataclass(frozen=True, slots=True)
 class LabelEncoding:
-    """The class number of each value in a column of labels.
+    """The class number of each value in a column of labels."""
 
-    Attributes
-    ----------
-    numbers : dict of str to int
-        By the value as it is written; other values are no labels.
-    classes : tuple of str or None
-        Names of the classes 0, 1, …; None if the values are class numbers.
-    """
-
-    numbers: dict[str, int]
+    numbers: dict[str, int]  # by the value as it is written; other values are no labels
+    # Names of the classes 0, 1, …; None if the values are class numbers
     classes: tuple[str, ...] | None = None
 
 

@@ -11,21 +11,11 @@ from cnatool.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The location of samples.
+    """The location of samples."""
 
-    Attributes
-    ----------
-    path : Path
-        A file, or a folder.
-    array : str or None
-        The name that follows ``::``, of an array inside the file or folder.
-    files : tuple of Path
-        The files of the folder that are meant; empty if all are.
-    """
-
-    path: Path
-    array: str | None = None
-    files: tuple[Path, ...] = ()
+    path: Path  # A file, or a folder
+    array: str | None = None  # the name that follows ``::``, of an array inside the file or folder
+    files: tuple[Path, ...] = ()  # the files of the folder that are meant; empty if all are
 
     def files_ending_in(self, *endings: str) -> tuple[Path, ...]:
         """List the visible files that have one of some endings, sorted by name."""

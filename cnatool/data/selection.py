@@ -20,28 +20,17 @@ _LABEL_NAMES = ("y", "label", "labels")
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """How a source transforms the images that it reads, and what it does with unreadable ones.
+    """How a source transforms the images that it reads, and what it does with unreadable ones."""
 
-    Attributes
-    ----------
-    geometry : Geometry or None
-        How images are resized, cropped, and converted to colour or grey.
-    keep_inputs : {"values", "levels"} or None
-        What is stored of an image; None stores the values, or the levels of image files that are
-        resized or cropped and so may have any size.
-    skip_unreadable : bool
-        Whether samples that cannot be read are skipped.
-    axes : {"hwc", "chw"} or None
-        The order of the axes of images in arrays, where their shape does not tell.
-    follow_links : bool
-        Whether symbolic links may lead out of a folder of images.
-    """
-
+    # How images are resized, cropped, and converted to colour or grey
     geometry: Geometry | None = None
+    # What is stored of an image; None stores the values, or the levels of image files that are
+    # resized or cropped and so may have any size
     keep_inputs: KeptInputs | None = None
-    skip_unreadable: bool = False
+    skip_unreadable: bool = False  # whether samples that cannot be read are skipped
+    # The order of the axes of images in arrays, where it does not follow from their shape
     axes: Literal["hwc", "chw"] | None = None
-    follow_links: bool = False
+    follow_links: bool = False  # whether symbolic links may lead out of a folder of images
 
 
 PLAIN_IMAGES = ImageOptions()

@@ -110,29 +110,17 @@ class SkippedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive samples; all fields have the same number of rows.
+    """Consecutive samples; all fields have the same number of rows."""
 
-    Attributes
-    ----------
-    ids : list of str
-        The origin of each sample: a relative path or a row number.
-    inputs : tuple of ndarray
-        An array (rows, *shape) for each input of the source, C-contiguous, in native byte order.
-    labels : ndarray of int64 or None
-        Shape (rows,).
-    transformed : tuple of ndarray
-        What the model receives in place of each of ``inputs``; empty if it receives these.
-    faults : dict of int to str
-        Why samples cannot be read, by row; their values are undefined.
-    skipped : tuple of SkippedRow
-        Samples that are skipped just before these, or among them.
-    """
-
-    ids: list[str]
+    ids: list[str]  # the origin of each sample: a relative path or a row number
+    # An array (rows, *shape) for each input of the source, C-contiguous, in native byte order
     inputs: tuple[NDArray[Any], ...]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.int64] | None  # shape (rows,)
+    # What the model receives in place of each of ``inputs``; empty if it receives these
     transformed: tuple[NDArray[Any], ...] = ()
+    # Why samples cannot be read, by row; their values are undefined
     faults: Mapping[int, str] = field(default_factory=dict)
+    # Samples that are skipped just before these, or among them
     skipped: tuple[SkippedRow, ...] = ()
 
     @property

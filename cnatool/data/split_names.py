@@ -40,18 +40,10 @@ _MAX_SHARDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class SplitName:
-    """The splits that a name contains.
+    """The splits that a name contains."""
 
-    Attributes
-    ----------
-    splits : frozenset of str
-        None, one, or several that contradict each other.
-    rest : str
-        The other words of the name, in lower case, without numbers and digests.
-    """
-
-    splits: frozenset[str]
-    rest: str
+    splits: frozenset[str]  # none, one, or several that contradict each other
+    rest: str  # the other words of the name, in lower case, without numbers and digests
 
     @property
     def split(self) -> str | None:

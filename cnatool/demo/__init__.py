@@ -38,23 +38,12 @@ _HYPERPARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class DemoRow:
-    """One network: a run at one of its epochs, its store, and its score.
+    """One network: a run at one of its epochs, its store, and its score."""
 
-    Attributes
-    ----------
-    run : str
-        Name of the run.
-    epoch : int
-        Epochs of training.
-    store : Path
-        Store of its activation sums.
-    score : ScoreResult
-        Splits ``train`` and ``test``, by the convention `CONVENTION`, without intervals.
-    """
-
-    run: str
-    epoch: int
-    store: Path
+    run: str  # name of the run
+    epoch: int  # epochs of training
+    store: Path  # store of its activation sums
+    # Splits ``train`` and ``test``, by the convention `CONVENTION`, without intervals
     score: ScoreResult
 
     @property
@@ -73,23 +62,12 @@ class DemoCorrelation:
     """Correlation of a measure with test accuracy over some of the networks.
 
     It has no interval, since epochs of one run are not independent.
-
-    Attributes
-    ----------
-    measure : str
-        A key of `MEASURES`.
-    run : str or None
-        The run, or None for all networks.
-    networks : int
-        Networks that have both numbers.
-    pearson, spearman : Estimate
-        The coefficients.
     """
 
-    measure: str
-    run: str | None
-    networks: int
-    pearson: Estimate
+    measure: str  # A key of `MEASURES`
+    run: str | None  # the run, or None for all networks
+    networks: int  # networks that have both numbers
+    pearson: Estimate  # the coefficients
     spearman: Estimate
 
 

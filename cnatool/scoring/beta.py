@@ -27,20 +27,12 @@ _ELEMENTS = 1 << 17  # of z that are summed at a time
 
 @dataclass(frozen=True, slots=True)
 class SplitBeta:
-    """β of n samples.
+    """β of n samples."""
 
-    Attributes
-    ----------
-    values : (n,) float64 array
-        One value for all samples that differ by rounding alone; NaN where the layers have no slope.
-    rounding : float or None
-        For such samples, the deviation that rounding can cause.
-    reason : str or None
-        Why there is no β: it is 0 for every sample but for rounding, or the layers have no slope.
-    """
-
+    # One value for all samples that differ by rounding alone; NaN where the layers have no slope
     values: NDArray[np.float64]
-    rounding: float | None = None
+    rounding: float | None = None  # for such samples, the deviation that rounding can cause
+    # Why there is no β: it is 0 for every sample but for rounding, or the layers have no slope
     reason: str | None = None
 
     def no_cna(self, alpha: NDArray[np.float64]) -> str | None:

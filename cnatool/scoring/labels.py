@@ -40,28 +40,19 @@ _BLOCK = 1 << 17  # labels that are mapped at a time
 
 @dataclass(frozen=True, slots=True)
 class ClassMapping:
-    """How scores and the model's own labels stand for the labels of the data.
+    """How scores and the model's own labels stand for the labels of the data."""
 
-    Attributes
-    ----------
-    labels_from : int or None
-        Number of the output that holds the model's own predictions; None where the greatest score
-        predicts.
-    values : dict of int to int, or None
-        Label in the data for each value of that output; None where they are the same.
-    columns : tuple of (int or None), or None
-        Label in the data for each column of scores, None for one that is not known; None where
-        column k stands for label k.
-    scores_reason : str or None
-        Why the scores have no loss and no margin, although there are predictions.
-    notes : tuple of str
-        Lines for the report, such as a disagreement between scores and labels.
-    """
-
+    # Number of the output that holds the model's own predictions; None where the greatest score
+    # predicts
     labels_from: int | None = None
+    # Label in the data for each value of that output; None where they are the same
     values: Mapping[int, int] | None = None
+    # Label in the data for each column of scores, None for one that is not known; None where column
+    # k stands for label k
     columns: tuple[int | None, ...] | None = None
+    # Why the scores have no loss and no margin, although there are predictions
     scores_reason: str | None = None
+    # Lines for the report, such as a disagreement between scores and labels
     notes: tuple[str, ...] = ()
 
     def predictions(self, split: Split) -> Iterator[NDArray[np.int64]]:

@@ -27,25 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoredOutput:
-    """The output that accuracy, loss and margin are taken from.
+    """The output that accuracy, loss and margin are taken from."""
 
-    Attributes
-    ----------
-    number, name : int, str, or None
-        Its place among the model's outputs, and its name; None where the store has no output.
-    others : tuple of str
-        Other outputs that could be meant as well.
-    kind : {"logits", "probabilities"} or None
-        What it holds, the same for all splits.
-    reason : str or None
-        Why it holds no class scores, where it does not.
-    """
-
+    # Its place among the model's outputs, and its name; None where the store has no output
     number: int | None
     name: str | None
-    others: tuple[str, ...]
-    kind: OutputKind | None
-    reason: str | None
+    others: tuple[str, ...]  # other outputs that could be meant as well
+    kind: OutputKind | None  # what it holds, the same for all splits
+    reason: str | None  # why it holds no class scores, where it does not
 
     def scores(self, block: NDArray[Any]) -> NDArray[Any]:
         """Return one score per class, (n, H), from rows of the output."""

@@ -35,23 +35,13 @@ UNNAMED = "all"  # the split of a store that was dumped without names
 
 @dataclass(frozen=True, slots=True)
 class TrainTestScores:
-    """The measures of a result that need both splits, or the training split alone.
+    """The measures of a result that need both splits, or the training split alone."""
 
-    Attributes
-    ----------
-    gaps : mapping of str to Estimate
-        Both forms of the generalisation gap.
-    area, margin, product : ResampledEstimate, Estimate, ResampledEstimate
-        CNA-A, γ and CNA-M.
-    chance : ChanceArea
-        CNA-A of splits that do not differ.
-    """
-
-    gaps: Mapping[Gap, Estimate]
-    area: ResampledEstimate
+    gaps: Mapping[Gap, Estimate]  # both forms of the generalisation gap
+    area: ResampledEstimate  # CNA-A, γ and CNA-M
     margin: Estimate
     product: ResampledEstimate
-    chance: ChanceArea
+    chance: ChanceArea  # CNA-A of splits that do not differ
 
 
 def score_train_test(

@@ -34,18 +34,10 @@ _FEWEST = 64
 
 @dataclass(frozen=True, slots=True)
 class BlockMatrix:
-    """A block-diagonal matrix with scaled rows: a grouped convolution has a block per group.
+    """A block-diagonal matrix with scaled rows: a grouped convolution has a block per group."""
 
-    Attributes
-    ----------
-    blocks : ndarray, shape (g, out, in)
-        Blocks on the diagonal, of any real type.
-    scale : ndarray, shape (g, out) or (1, out)
-        Factor of each row.
-    """
-
-    blocks: NDArray[Any]
-    scale: NDArray[np.float64]
+    blocks: NDArray[Any]  # blocks on the diagonal, of any real type
+    scale: NDArray[np.float64]  # factor of each row
 
     @property
     def shape(self) -> tuple[int, int]:

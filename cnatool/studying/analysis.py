@@ -69,23 +69,13 @@ class Resamples(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The n networks of a study as arrays.
+    """The n networks of a study as arrays."""
 
-    Attributes
-    ----------
-    values : mapping of str to (n,) float64 array
-        Each column of numbers; NaN where a network has none.
-    kinds : mapping of str to str
-        The kind of each column that is a measure.
-    clusters : (n,) array of int
-        The cluster of each network.
-    levels : (n, H + held) array of int
-        Level of each of the H hyperparameters, then of each tag that is held fixed.
-    """
-
+    # Each column of numbers; NaN where a network has none
     values: Mapping[str, NDArray[np.float64]]
-    kinds: Mapping[str, MeasureKind]
-    clusters: NDArray[np.intp]
+    kinds: Mapping[str, MeasureKind]  # the kind of each column that is a measure
+    clusters: NDArray[np.intp]  # the cluster of each network
+    # Level of each of the H hyperparameters, then of each tag that is held fixed
     levels: NDArray[np.intp]
     settings: StudySettings
     _coefficients: dict[tuple[bytes, str, str], Resamples] = field(default_factory=dict)

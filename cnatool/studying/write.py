@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cnatool._util.spelling import spell
 from cnatool._util.spreadsheets import write_csv
 from cnatool._util.text import one_line
 from cnatool.errors import CnatoolError, StoreWriteError, UsageError
@@ -53,6 +54,7 @@ def write_results(
     """
     writers: dict[str, Callable[[Path], object]] = {}
     for key, table in tables.items():
+        table = _spell_reasons(table)
         writers[f"{key}.parquet"] = table.write_parquet
         writers[f"{key}.csv"] = partial(write_csv, table)
     writers[f"{kind}.json"] = lambda path: path.write_text(document, "utf-8", newline="")
@@ -69,6 +71,16 @@ def write_results(
     except Exception as error:  # polars has its own exceptions
         why = error.strerror if isinstance(error, OSError) else None
         raise _write_error(folder / name, why or one_line(error)) from error
+
+
+def _spell_reasons(table: polars.DataFrame) -> polars.DataFrame:
+    """Spell the parameters in a table's columns of reasons."""
+    import polars as pl
+
+    columns = [name for name in table.columns if name.endswith("reason")]
+    return table.with_columns(
+        table[name].cast(pl.String).map_elements(spell, return_dtype=pl.String) for name in columns
+    )
 
 
 def _write_error(path: Path, why: str) -> StoreWriteError:

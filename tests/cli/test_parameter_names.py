@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import typer
 
-from cnatool.cli import console, parameter_names
+from cnatool._util.documents import Document
+from cnatool._util.spelling import spell_parameters
+from cnatool.cli import parameter_names
 from cnatool.cli.app import app
 from cnatool.cli.parameter_names import run_in, with_options
 
@@ -101,12 +103,19 @@ def test_the_library_itself_names_parameters() -> None:
     assert with_options("give `inputs_from=STORE`.") == "give `inputs_from=STORE`."
 
 
-def test_json_names_options_in_texts_alone(capsys: pytest.CaptureFixture[str]) -> None:
+class _Result(Document, frozen=True):
+    notes: list[str]
+    cna: dict[str, str]
+    tags: dict[str, str]
+
+
+def test_json_of_a_command_names_options_in_texts_alone() -> None:
     run("score")
-    document = {"notes": ["`depth='path'`"], "cna": {"reason": "`layers`"}, "tags": {"a": "`gap`"}}
-    console.print_json(json.dumps(document))
-    assert json.loads(capsys.readouterr().out) == {
-        "notes": ["--set depth=path"],
-        "cna": {"reason": "--set layers"},
-        "tags": {"a": "`gap`"},
-    }
+    result = _Result(["`depth='path'`"], {"reason": "`layers`"}, {"a": "`gap`"})
+    assert json.loads(result.to_json())["notes"] == ["`depth='path'`"]
+    with spell_parameters(with_options):
+        assert json.loads(result.to_json()) == {
+            "notes": ["--set depth=path"],
+            "cna": {"reason": "--set layers"},
+            "tags": {"a": "`gap`"},
+        }

@@ -17,7 +17,7 @@ import pytest
 import zarr
 from PIL import Image
 from support.command import run
-from support.files import as_idx
+from support.files import as_idx, write_tar
 from support.networks import Builder, saved
 
 import cnatool

@@ -514,7 +514,7 @@ def test_norms_of_weights_are_kept_and_their_last_digits_not_compared(
 def test_a_journal_of_the_last_commit_goes(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dump that was killed behind its last commit, and in front of removing the journal."""
     with monkeypatch.context() as patch:
-        patch.setattr(journal.disk, "remove", lambda path: None)
+        patch.setattr(journal.files, "remove", lambda path: None)
         here.dump("s.h5")
     assert (here.folder / "s.h5.journal").exists()
     notes = Notes()

@@ -86,7 +86,7 @@ def test_a_store_of_statistics_gives_the_same(
     expected = cnatool.score(stores[network], convention=convention)
     # Planes of pictures are summed in float32 there, which the reference area magnifies; flat
     # layers are exact.
-    rel = {"mlp": 1e-9, "residual": 1e-3}[network]
+    rel = {"mlp": 1e-9, "residual": 2e-3}[network]
     _assert_same(cnatool.score(thin, convention=convention), expected, rel=rel)
 
 
@@ -108,7 +108,7 @@ def test_two_stores_give_what_one_gives(
     assert result.test_store == str(tmp_path / "test.zarr")
     assert list(result.splits) == ["train", "test"]
     _assert_same(result, expected, rel=1e-12)
-    with pytest.raises(UsageError, match="should have one called 'train'"):
+    with pytest.raises(UsageError, match="needs one called 'train'"):
         cnatool.score(parts["test"], test=parts["train"], convention=convention)
     # Of a store that has both splits, the one in question counts.
     copy = shutil.copytree(stores["mlp"], tmp_path / "copy.zarr")
@@ -191,7 +191,7 @@ def test_layers_from_a_file(stores: dict[str, Path], tmp_path: Path) -> None:
     result = cnatool.score(stores["residual"], overrides={"layers": f"@{file}"})
     assert str(result.convention) == f"paper+layers=@{file}"
     file.write_text("a_sum\nnone_such\n")
-    with pytest.raises(UsageError, match="layers=none_such"):
+    with pytest.raises(UsageError, match="layers='none_such'"):
         cnatool.score(stores["residual"], overrides={"layers": f"@{file}"})
 
 

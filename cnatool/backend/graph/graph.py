@@ -73,42 +73,23 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The main graph of a model.
+    """The main graph of a model."""
 
-    Attributes
-    ----------
-    path : Path
-        The model's file.
-    files : tuple of ModelFile
-        That file and the files of external weights.
-    model : onnx.ModelProto
-        The model, external weights not loaded.
-    constants : dict of str to TensorProto
-        Initializers and the values of Constant nodes, unread, by name.
-    producer : dict of str to NodeProto
-        The node that computes each tensor.
-    consumers : dict of str to list of NodeProto
-        The nodes that read each tensor, one entry per use; a node with a subgraph also reads what
-        the subgraph takes from outside.
-    inputs : tuple of ValueInfoProto
-        What a caller must feed: graph inputs without an initializer.
-    dynamic : frozenset of str
-        Tensors whose values depend on the values of an input.
-    shape_arithmetic : frozenset of str
-        Tensors that depend on an input's shape alone.
-    data_shaped : frozenset of str
-        Tensors whose shape may depend on the values of an input.
-    """
-
-    path: Path
-    files: tuple[ModelFile, ...]
-    model: onnx.ModelProto
+    path: Path  # the model's file
+    files: tuple[ModelFile, ...]  # that file and the files of external weights
+    model: onnx.ModelProto  # the model, external weights not loaded
+    # What a caller must feed: graph inputs without an initializer
     inputs: tuple[onnx.ValueInfoProto, ...]
+    # Initializers and the values of Constant nodes, unread, by name
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    # The node that computes each tensor
     producer: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    # The nodes that read each tensor, one entry per use; a node with a subgraph also reads what the
+    # subgraph takes from outside
     consumers: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
-    dynamic: frozenset[str] = frozenset()
-    shape_arithmetic: frozenset[str] = frozenset()
+    dynamic: frozenset[str] = frozenset()  # tensors whose values depend on the values of an input
+    shape_arithmetic: frozenset[str] = frozenset()  # tensors that depend on an input's shape alone
+    # Tensors whose shape may depend on the values of an input
     data_shaped: frozenset[str] = frozenset()
 
     @property
@@ -163,7 +144,7 @@ def load_graph(path: Path) -> Graph:
                 f"{path}: operator {node.op_type!r} has no output: the model is damaged. Export it "
                 "anew."
             )
-    if not _sorted(model.graph):
+    if not _sort_nodes(model.graph):
         raise ModelError(f"{path}: the graph has a cycle, so nothing can run it. Export it anew.")
     files = [ModelFile(path, len(content), hashlib.sha256(content).hexdigest())]
     del content
@@ -224,7 +205,7 @@ def _has_bytes_for_text(message: Message) -> bool:
     return False
 
 
-def _sorted(graph: onnx.GraphProto) -> bool:
+def _sort_nodes(graph: onnx.GraphProto) -> bool:
     """Sort nodes into execution order, which ONNX demands and the runtime does not.
 
     Return False for a graph with a cycle.

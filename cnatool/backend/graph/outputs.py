@@ -104,21 +104,11 @@ def _running_statistics(graph: onnx.GraphProto) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ReadableModel:
-    """A model whose chosen tensors can all be read as NumPy arrays.
+    """A model whose chosen tensors can all be read as NumPy arrays."""
 
-    Attributes
-    ----------
-    model : onnx.ModelProto
-        The model with more outputs.
-    outputs : tuple of str
-        The output to fetch for each chosen tensor, in their order.
-    casts : dict of str to str
-        The output that stands for each tensor that is cast.
-    """
-
-    model: onnx.ModelProto
-    outputs: tuple[str, ...]
-    casts: dict[str, str]
+    model: onnx.ModelProto  # the model with more outputs
+    outputs: tuple[str, ...]  # the output to fetch for each chosen tensor, in their order
+    casts: dict[str, str]  # the output that stands for each tensor that is cast
 
 
 def make_readable(

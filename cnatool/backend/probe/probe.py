@@ -52,71 +52,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProbedTensor:
-    """A tensor as a probe describes it.
+    """A tensor as a probe describes it."""
 
-    Attributes
-    ----------
-    name, operator : str
-        Name in the graph, and the operator that makes it.
-    onnx_type : str
-        Element type in the graph, as ONNX names it.
-    dtype : numpy.dtype
-        Element type of the arrays that are read.
-    shape : tuple of int
-        Shape for one sample, the sample axis left out.
-    batch_axis : int or None
-        Where the sample axis is; None for a tensor that is one sample, and has none.
-    merged : {"NT", "TN"} or None
-        Whether the graph merges the sample axis with another, and which of the two is outer.
-    varies : bool
-        The rest of the shape depends on the data.
-    independent : bool
-        A sample's values are the same whatever samples are beside it, apart from random ones.
-    random : str or None
-        The operator whose random numbers make its values differ from run to run.
-    """
-
-    name: str
+    name: str  # name in the graph, and the operator that makes it
     operator: str
-    onnx_type: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
+    onnx_type: str  # element type in the graph, as ONNX names it
+    dtype: np.dtype[Any]  # element type of the arrays that are read
+    shape: tuple[int, ...]  # shape for one sample, the sample axis left out
+    # Where the sample axis is; None for a tensor that is one sample, and has none
     batch_axis: int | None
+    # Whether the graph merges the sample axis with another, and which of the two is outer
     merged: Merged | None = None
-    varies: bool = False
+    varies: bool = False  # the rest of the shape depends on the data
+    # A sample's values are the same whatever samples are beside it, apart from random ones
     independent: bool = True
+    # The operator whose random numbers make its values differ from run to run
     random: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A model as a probe describes it, and the values of the first run.
+    """A model as a probe describes it, and the values of the first run."""
 
-    Attributes
-    ----------
-    tensors : list of ProbedTensor
-        In execution order.
-    skipped : list of SkippedTensor
-        Tensors that cannot be stored a row a sample, with the reason.
-    samples : Samples
-        The input of the first run.
-    values : dict of str to ndarray
-        Each tensor in that run.
-    run : RunOptions
-        How ONNX Runtime ran it: as asked, or unoptimised where only that is repeatable.
-    counted : frozenset of str
-        Those of ``skipped`` whose rows count something in the data, such as detections.
-    one_runs : bool
-        The model was seen to run with one sample.
-    """
-
-    tensors: list[ProbedTensor]
+    tensors: list[ProbedTensor]  # in execution order
+    # Tensors that cannot be stored with one row per sample, with reasons
     skipped: list[SkippedTensor]
-    samples: Samples
-    values: dict[str, NDArray[Any]]
+    samples: Samples  # the input of the first run
+    values: dict[str, NDArray[Any]]  # each tensor in that run
+    # How ONNX Runtime ran it: as asked, or unoptimised where only that is repeatable
     run: RunOptions
+    # Those of ``skipped`` whose rows count something in the data, such as detections
     counted: frozenset[str] = frozenset()
-    one_runs: bool = False
+    one_runs: bool = False  # the model was seen to run with one sample
 
 
 def probe(
@@ -165,7 +132,7 @@ def probe(
     ]
     skipped += findings.skipped
     skipped += [
-        _counted(graph, name, runs.large[name])
+        _skip_counted(graph, name, runs.large[name])
         for name in findings.axes
         if name in findings.no_samples
     ]
@@ -206,12 +173,12 @@ class _Runs:
 
     @cached_property
     def rolled(self) -> dict[str, Any]:
-        """What the samples give in another order."""
+        """Results of the samples in another order."""
         return self.run(np.roll(self.rows, 1))
 
     @cached_property
     def exchanged(self) -> dict[int, dict[str, Any]]:
-        """What a bound model gives with another sample at one place, by that place."""
+        """Results of a bound model with another sample at one place, by that place."""
         last = self.count - 1
         with suppress(BackendError):
             return {
@@ -234,7 +201,7 @@ class _Runs:
 
 @dataclass(slots=True)
 class _Findings:
-    """What the runs of a probe told, by name of a tensor."""
+    """What the runs of a probe showed, by name of a tensor."""
 
     axes: dict[str, SampleAxis] = field(default_factory=dict)
     # Tensors whose samples depend on each other.
@@ -247,7 +214,7 @@ class _Findings:
 
 
 def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
-    """Search the sample axis of each tensor."""
+    """Find the sample axis of each tensor."""
     findings = _Findings()
     for name in names:
         first, counting = runs.large[name], runs.counted.get(name, frozenset())
@@ -265,7 +232,7 @@ def _search_axes(runs: _Runs, names: Iterable[str]) -> _Findings:
             is_counted = bool(counting) and name not in runs.random
         if is_counted:
             findings.no_samples.add(name)
-            findings.skipped.append(_counted(runs.graph, name, first))
+            findings.skipped.append(_skip_counted(runs.graph, name, first))
         elif isinstance(axis, str):
             if name in runs.random:
                 axis = unknown_axis_reason(runs.random[name], first.shape)
@@ -353,7 +320,7 @@ def _describe_tensor(
     )
 
 
-def _counted(graph: Graph, name: str, value: NDArray[Any]) -> SkippedTensor:
+def _skip_counted(graph: Graph, name: str, value: NDArray[Any]) -> SkippedTensor:
     return SkippedTensor(name, graph.operator(name), counted_reason(value.shape))
 
 

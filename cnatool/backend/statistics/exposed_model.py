@@ -33,21 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of one run, sample axis first everywhere.
+    """The results of one run, sample axis first everywhere."""
 
-    Attributes
-    ----------
-    outputs : tuple of ndarray
-        The model's outputs, (n, …) each.
-    activations : dict of int to ndarray
-        Tensors kept whole, by number, (n, …) each.
-    statistics : dict of str to ndarray, shape (n, T)
-        Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
-        shape of a tensor varies ``count``, the number of these elements.
-    """
-
-    outputs: tuple[NDArray[Any], ...]
-    activations: dict[int, NDArray[Any]]
+    outputs: tuple[NDArray[Any], ...]  # the model's outputs, (n, …) each
+    activations: dict[int, NDArray[Any]]  # tensors kept whole, by number, (n, …) each
+    # Of all T tensors, float64: the chosen statistics over each sample's elements; and where the
+    # shape of a tensor varies ``count``, the number of these elements
     statistics: dict[str, NDArray[np.float64]]
 
 

@@ -24,7 +24,10 @@ _ROUNDED = 1 + 1e-9
 
 
 def print_score(result: ScoreResult, *, everything: bool = False, layers: bool = False) -> None:
-    """Print a result as tables; with `everything` in full, with `layers` a line for each layer."""
+    """Print a result as tables; with `everything` also what a first look does not need.
+
+    With `layers` each layer has a line of its own.
+    """
     print_line(f"convention {result.convention}\n")
     _print_splits(result)
     _print_pair(result)
@@ -106,11 +109,11 @@ def _print_pair(result: ScoreResult) -> None:
             [
                 name,
                 form,
-                number(estimate.value),
-                _interval(estimate.interval) if isinstance(estimate, ResampledEstimate) else "",
+                number(found.value),
+                _interval(found.interval) if isinstance(found, ResampledEstimate) else "",
                 *(_by_chance(result.cna_area_by_chance) if name == "CNA-A" else ("", "")),
             ]
-            for name, form, estimate in _pair_rows(result)
+            for name, form, found in _pair_rows(result)
         ],
         keys=2,
         attached={3, 5},
@@ -206,38 +209,38 @@ def _reasons(result: ScoreResult) -> Iterator[str]:
 
 
 def _further_reasons(result: ScoreResult) -> Iterator[str]:
-    """Yield the reasons for what is printed with everything only."""
+    """Yield the reasons for what is printed only with everything, beyond those of `_reasons`."""
     fields = result.convention.fields
     for form, gap in (("accuracy", result.gap_accuracy), ("loss", result.gap_loss)):
         if form != fields.gap and gap.reason is not None:
             yield f"gap ({form}): {gap.reason}"
     for name, split in result.splits.items():
-        of = split.coefficients
+        coefficients = split.coefficients
         for measure, reason in (
-            ("Pearson", of.pearson.reason),
-            ("Spearman", of.spearman.reason),
-            ("Kendall τ-b", of.kendall.reason),
-            ("smoothed", of.smoothed.reason),
-            (f"batches of {fields.cna_batch}", of.minibatches.reason),
+            ("Pearson", coefficients.pearson.reason),
+            ("Spearman", coefficients.spearman.reason),
+            ("Kendall τ-b", coefficients.kendall.reason),
+            ("smoothed", coefficients.smoothed.reason),
+            (f"batches of {fields.cna_batch}", coefficients.minibatches.reason),
         ):
-            # The reason of CNA holds for all coefficients.
+            # What holds for all coefficients is said of CNA.
             if reason is not None and reason != split.cna.reason:
                 yield f"{measure} of {name}: {reason}"
         if split.performance_reason is not None:
             yield f"error, loss of the groups of {name}: {split.performance_reason}"
-        empty = [str(i) for i, one in enumerate(split.alpha_groups, start=1) if not one.samples]
+        empty = [str(i) for i, group in enumerate(split.alpha_groups, start=1) if not group.samples]
         if empty:
             why = ", as equal α are never divided" if split.samples else ""
             yield f"groups {', '.join(empty)} of {name}: no samples{why}"
-        broken = any(one.samples and one.alpha_mean is None for one in split.alpha_groups)
+        broken = any(group.samples and group.alpha_mean is None for group in split.alpha_groups)
         if broken:
             yield f"α of the groups of {name}: {split.cna.reason}"
 
 
-def _minibatches(cna: MinibatchCna) -> str:
-    if cna.std is None:
-        return number(cna.mean)
-    return f"{number(cna.mean)} ± {number(cna.std)}"
+def _minibatches(minibatches: MinibatchCna) -> str:
+    if minibatches.std is None:
+        return number(minibatches.mean)
+    return f"{number(minibatches.mean)} ± {number(minibatches.std)}"
 
 
 def _by_chance(chance: ChanceArea) -> tuple[str, str]:
@@ -245,7 +248,7 @@ def _by_chance(chance: ChanceArea) -> tuple[str, str]:
 
 
 def _p(value: float | None, least: float | None) -> str:
-    """Write a p-value; the least possible one as a bound."""
+    """Write a p-value; at the least that there can be, as a bound."""
     if value is None or least is None:
         return "–"
     # Short, so that the table fits a terminal: 1.7e-5 and not 1.7e-05.
@@ -256,7 +259,7 @@ def _p(value: float | None, least: float | None) -> str:
 def _p_header(result: ScoreResult) -> str:
     tested = {split.cna.p_statistic for split in result.splits.values()} - {None}
     named = result.convention.fields.cna
-    return "".join(["p", *(f" ({one})" for one in tested if one != named)])
+    return "".join(["p", *(f" ({statistic})" for statistic in tested if statistic != named)])
 
 
 def _interval_header(result: ScoreResult) -> str:
@@ -269,6 +272,8 @@ def _interval(edges: tuple[float, float] | None) -> str:
 
 def print_baselines(result: ScoreResult) -> None:
     """Print the measures from the norms of the weights as a table."""
+    from cnatool.cli.tables.table import number, print_table
+
     baselines = result.baselines
     rows: list[tuple[str, str, Baseline]] = [
         ("L2", "∏ ‖W‖ / margin", baselines.l2),
@@ -296,16 +301,21 @@ def print_baselines(result: ScoreResult) -> None:
     print_table(
         [("baseline", "left"), ("form", "left"), ("ln", "right"), ("value", "right")],
         [
-            [name, form, number(one.log), "–" if one.value is None else f"{one.value:.6g}"]
-            for name, form, one in rows
+            [
+                name,
+                form,
+                number(baseline.log),
+                "–" if baseline.value is None else f"{baseline.value:.6g}",
+            ]
+            for name, form, baseline in rows
         ],
         keys=2,
     )
     reasons: dict[str, list[str]] = {}
-    for name, form, one in rows:
-        if one.reason is not None:
+    for name, form, baseline in rows:
+        if baseline.reason is not None:
             text = f"{name} {form}" if name == "2018 bound" else name
-            reasons.setdefault(one.reason, []).append(text)
+            reasons.setdefault(baseline.reason, []).append(text)
     print_reasons(
         "undefined (–)", (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     )

@@ -26,7 +26,7 @@ _TITLES = {"measure": "", "norm": "norm: ", "trivial": "trivial: "}
 
 
 def print_study(result: StudyResult, *, everything: bool = False) -> None:
-    """Print how each measure correlates with each target, and which stores are left out.
+    """Print how each measure correlates with each target, and what was left out.
 
     With `everything` also variants of a measure, such as CNA by other coefficients, and what
     measures say beyond the hyperparameters.
@@ -42,13 +42,23 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
     print_line(f"{networks}, {clusters}")
     for line in _tag_lines(result.settings):
         print_line(line)
-    shown = [row for row in result.correlations if everything or not is_variant(row.measure)]
-    whole = [row for row in shown if row.group is None]
+    shown = [
+        correlation
+        for correlation in result.correlations
+        if everything or not is_variant(correlation.measure)
+    ]
+    whole = [correlation for correlation in shown if correlation.group is None]
     for target in result.settings.targets:
-        _print_target(target, [row for row in whole if row.target == target], result)
+        _print_target(
+            target, [correlation for correlation in whole if correlation.target == target], result
+        )
     if result.settings.by is not None:
         for target in result.settings.targets:
-            _print_groups(target, [row for row in shown if row.target == target], result)
+            _print_groups(
+                target,
+                [correlation for correlation in shown if correlation.target == target],
+                result,
+            )
     for target in result.settings.targets:
         _print_against_baseline(target, whole, result)
     if everything:
@@ -59,7 +69,7 @@ def print_study(result: StudyResult, *, everything: bool = False) -> None:
 
 
 def _tag_lines(settings: StudySettings) -> Iterator[str]:
-    """Yield lines on the tags that are hyperparameters, and on why the others are not."""
+    """List the tags that count as hyperparameters, and why the others do not."""
     if settings.hyperparameters:
         fixed = f"; {', '.join(settings.held)} held fixed" if settings.held else ""
         yield f"hyperparameters: {', '.join(settings.hyperparameters)}{fixed}"
@@ -79,16 +89,21 @@ def print_not_scored(not_scored: Sequence[NotScored]) -> None:
         [("store", "left"), ("reason", "left")],
         [
             # The reason may begin with the path, as errors do.
-            [row.path, with_options(row.reason.removeprefix(f"{path}: ").removeprefix(f"{path} "))]
-            for row in not_scored
-            for path in [escape(row.path)]
+            [
+                store.path,
+                with_options(store.reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")),
+            ]
+            for store in not_scored
+            for path in [escape(store.path)]
         ],
     )
 
 
-def _print_target(target: str, rows: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+def _print_target(
+    target: str, correlations: Sequence[MeasureCorrelation], result: StudyResult
+) -> None:
     level = _level(result)
-    intervals = any(row.pearson.interval is not None for row in rows)
+    intervals = any(correlation.pearson.interval is not None for correlation in correlations)
     columns: list[Column] = [("measure", "left"), ("n", "right")]
     for name in ("Pearson", "Spearman", "Kendall τ-b"):
         columns.append((name, "right"))
@@ -98,10 +113,14 @@ def _print_target(target: str, rows: Sequence[MeasureCorrelation], result: Study
     print_table(
         columns,
         [
-            [f"{_TITLES[row.kind]}{row.measure}", str(row.networks), *cells]
-            for row in rows
-            if row.pearson.value is not None
-            for cells in [_cells((row.pearson, row.spearman, row.kendall_b), intervals)]
+            [f"{_TITLES[correlation.kind]}{correlation.measure}", str(correlation.networks), *cells]
+            for correlation in correlations
+            if correlation.pearson.value is not None
+            for cells in [
+                _cells(
+                    (correlation.pearson, correlation.spearman, correlation.kendall_b), intervals
+                )
+            ]
         ],
         attached={3, 5, 7} if intervals else (),
     )
@@ -115,24 +134,28 @@ def _print_against_baseline(
     target: str, whole: Sequence[MeasureCorrelation], result: StudyResult
 ) -> None:
     """Print whether measures go with a target more than the best trivial baseline does."""
-    of = {row.measure: row.pearson.value for row in whole if row.target == target}
+    pearson = {
+        correlation.measure: correlation.pearson.value
+        for correlation in whole
+        if correlation.target == target
+    }
     pairs = [
-        row
-        for row in result.differences
-        if row.target == target
-        and row.coefficient == "pearson"
-        and row.magnitude.value is not None
-        and measure_kind(row.second) == "trivial"
+        difference
+        for difference in result.differences
+        if difference.target == target
+        and difference.coefficient == "pearson"
+        and difference.magnitude.value is not None
+        and measure_kind(difference.second) == "trivial"
     ]
-    trivial = {row.second: abs(of.get(row.second) or 0) for row in pairs}
+    trivial = {difference.second: abs(pearson.get(difference.second) or 0) for difference in pairs}
     if not trivial:
         return
     best = max(trivial, key=lambda name: trivial[name])
     rows = []
-    for row in pairs:
-        if row.second != best:
+    for difference in pairs:
+        if difference.second != best:
             continue
-        edges = row.magnitude.interval
+        edges = difference.magnitude.interval
         verdict = "undecided" if edges is not None else "–"
         if edges is not None and edges[0] > 0:
             verdict = "yes"
@@ -140,9 +163,9 @@ def _print_against_baseline(
             verdict = "no"
         rows.append(
             [
-                row.first,
-                str(row.networks),
-                number(row.magnitude.value, 2),
+                difference.first,
+                str(difference.networks),
+                number(difference.magnitude.value, 2),
                 _interval(edges),
                 verdict,
             ]
@@ -164,7 +187,7 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
     """Print Ψ, K and the sign error, and which tags they take for hyperparameters."""
     settings = result.settings
     for target in settings.targets:
-        defined = [
+        measures = [
             row
             for row in result.hyperparameters
             if row.target == target
@@ -183,7 +206,7 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
                 number(row.sign_error.max, 2),
                 str(row.sign_error.environments),
             ]
-            for row in defined
+            for row in measures
         ]
         if not rows:
             continue
@@ -204,7 +227,7 @@ def _print_beyond_hyperparameters(result: StudyResult) -> None:
         )
         reasons = {
             text: name
-            for row in defined
+            for row in measures
             for name, text in (
                 ("Ψ", row.psi.reason),
                 ("Ψ's interval", row.psi.interval_reason),
@@ -230,11 +253,18 @@ def _cells(estimates: Sequence[StudyEstimate], intervals: bool) -> list[str]:
     return cells
 
 
-def _print_groups(target: str, rows: Sequence[MeasureCorrelation], result: StudyResult) -> None:
+def _print_groups(
+    target: str, correlations: Sequence[MeasureCorrelation], result: StudyResult
+) -> None:
     by = result.settings.by
-    groups = list(dict.fromkeys(row.group for row in rows))
-    sizes = {g: max(row.networks for row in rows if row.group == g) for g in groups}
-    of = {(row.measure, row.group): row for row in rows}
+    groups = list(dict.fromkeys(correlation.group for correlation in correlations))
+    sizes = {
+        g: max(correlation.networks for correlation in correlations if correlation.group == g)
+        for g in groups
+    }
+    by_group = {
+        (correlation.measure, correlation.group): correlation for correlation in correlations
+    }
     print_line(f"\ncorrelation with {target} by {by}: Pearson, Spearman\n")
     print_table(
         [
@@ -243,30 +273,32 @@ def _print_groups(target: str, rows: Sequence[MeasureCorrelation], result: Study
         ],
         [
             [
-                f"{_TITLES[row.kind]}{row.measure}",
+                f"{_TITLES[correlation.kind]}{correlation.measure}",
                 *(
-                    f"{number(of[row.measure, g].pearson.value, 2)}, "
-                    f"{number(of[row.measure, g].spearman.value, 2)}"
+                    f"{number(by_group[correlation.measure, g].pearson.value, 2)}, "
+                    f"{number(by_group[correlation.measure, g].spearman.value, 2)}"
                     for g in groups
                 ),
             ]
-            for row in rows
-            if row.group is None and row.pearson.value is not None
+            for correlation in correlations
+            if correlation.group is None and correlation.pearson.value is not None
         ],
     )
 
 
 def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> None:
-    explained = {row.measure for row in result.undefined}
+    undefined = {correlation.measure for correlation in result.undefined}
     reasons: dict[str, list[str]] = {}
     without: dict[str, list[str]] = {}
-    for row in whole:
-        if row.pearson.reason is None:
-            if row.pearson.interval_reason is not None:
-                without.setdefault(row.pearson.interval_reason, []).append(row.measure)
-        elif row.networks or row.measure not in explained:
-            reason = row.pearson.reason.removeprefix(f"{row.measure} is ")
-            reasons.setdefault(reason, []).append(row.measure)
+    for correlation in whole:
+        if correlation.pearson.reason is None:
+            if correlation.pearson.interval_reason is not None:
+                without.setdefault(correlation.pearson.interval_reason, []).append(
+                    correlation.measure
+                )
+        elif correlation.networks or correlation.measure not in undefined:
+            reason = correlation.pearson.reason.removeprefix(f"{correlation.measure} is ")
+            reasons.setdefault(reason, []).append(correlation.measure)
     for missing in result.undefined:
         if not is_variant(missing.measure) and measure_kind(missing.measure) is not None:
             text = f"undefined for {missing.networks} networks: {missing.reason}"
@@ -275,7 +307,7 @@ def _print_reasons(whole: Sequence[MeasureCorrelation], result: StudyResult) -> 
         "no correlation, or not of all networks",
         (f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()),
     )
-    defined = sum(row.pearson.value is not None for row in whole)
+    defined = sum(correlation.pearson.value is not None for correlation in whole)
     print_reasons(
         "no interval",
         (

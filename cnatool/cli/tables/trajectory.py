@@ -31,11 +31,12 @@ def print_trajectory(result: TrajectoryResult) -> None:
         name = "" if run.name is None else f"{printable(result.by)} {printable(run.name)}: "
         print_line(f"\n{name}{len(run.steps)} steps\n")
         names = list(dict.fromkeys(name for step in run.steps for name in step.splits))
-        tables = list(_side_by_side(names))
-        for place, splits in enumerate(first_parts(tables, "tables of splits")):
-            if place:
+        for number_, shown in enumerate(
+            first_parts(list(_side_by_side(names)), "tables of splits")
+        ):
+            if number_:
                 print_line("")
-            _print_steps(title, run.steps, splits, pair=not place)
+            _print_steps(title, run.steps, shown, pair=not number_)
         _print_errors(title, run, _TEST if _TEST in names else names[0])
     print_reasons("undefined (–)", dict.fromkeys(_reasons(result, title)))
     print_not_scored(result.not_scored)
@@ -111,7 +112,7 @@ def _print_errors(title: str, run: RunResult, name: str) -> None:
 
 
 def _reasons(result: TrajectoryResult, title: str) -> Iterator[str]:
-    """Yield why numbers are undefined, steps with the same reason together."""
+    """Yield why numbers are undefined; steps with the same reason share a line."""
     places: dict[tuple[str, str], list[str]] = {}
     for run in result.runs:
         for step in run.steps:

@@ -31,25 +31,14 @@ _AHEAD_BYTES = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class SlicedRows:
-    """An array of samples (n, …).
+    """An array of samples (n, …)."""
 
-    Attributes
-    ----------
-    where : str
-        File, and array in it, for messages.
-    dtype, rows, shape : numpy.dtype, int, tuple of int
-        Of the array; ``shape`` is that of one sample.
-    chunk : int
-        Number of rows that are stored together.
-    fetch : callable
-        Reads the rows from a start to a stop; raises DataError.
-    """
-
-    where: str
-    dtype: np.dtype[Any]
+    where: str  # file, and array in it, for messages
+    dtype: np.dtype[Any]  # of the array; ``shape`` is that of one sample
     rows: int
     shape: tuple[int, ...]
-    chunk: int
+    chunk: int  # number of rows that are stored together
+    # Reads the rows from a start to a stop; raises DataError
     fetch: Callable[[int, int], NDArray[Any]]
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[NDArray[Any]]:

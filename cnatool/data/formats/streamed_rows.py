@@ -41,28 +41,14 @@ _GZIP_SIGNATURE = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class StreamedRows:
-    """Rows that follow each other in a file.
+    """Rows that follow each other in a file."""
 
-    Attributes
-    ----------
-    where : str
-        File, and array in it, for messages.
-    dtype : numpy.dtype
-        As stored, in any byte order.
-    rows, shape : int, tuple of int
-        Number of rows, and shape of one.
-    offset : int
-        Bytes before the first row.
-    open : callable
-        Opens the binary file, as a context manager.
-    """
-
-    where: str
-    dtype: np.dtype[Any]
-    rows: int
+    where: str  # file, and array in it, for messages
+    dtype: np.dtype[Any]  # as stored, in any byte order
+    rows: int  # number of rows, and shape of one
     shape: tuple[int, ...]
-    offset: int
-    open: Opener
+    offset: int  # bytes before the first row
+    open: Opener  # opens the binary file, as a context manager
 
     @property
     def row_bytes(self) -> int:

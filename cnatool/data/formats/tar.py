@@ -28,22 +28,12 @@ _NAME = re.compile(r"(?P<key>(?:.*/)?[^./][^./]*)\.(?P<field>[^/]+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive.
+    """A file in an archive."""
 
-    Attributes
-    ----------
-    where : str
-        Archive and name, for messages.
-    key, field : str
-        The name before and after the first dot; the latter in lower case.
-    read : callable
-        Reads the content, until the next member is asked for.
-    """
-
-    where: str
-    key: str
+    where: str  # archive and name, for messages
+    key: str  # the name before and after the first dot; the latter in lower case
     field: str
-    read: Callable[[], bytes]
+    read: Callable[[], bytes]  # reads the content, until the next member is asked for
 
 
 def read_members(path: Path) -> Iterator[Member]:
@@ -116,7 +106,7 @@ class _Bounded:
 
 
 def _check_end(file: _Bounded, offset: int) -> None:
-    """Tell the end of an archive from a broken header, at which tarfile stops without an error."""
+    """Refuse a broken header, at which tarfile stops as at the end of an archive."""
     file.seek(offset)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK or block.strip(b"\0"):

@@ -34,24 +34,12 @@ _LABEL_BYTES = 1 << 10
 
 @dataclass(slots=True)
 class Sample:
-    """The members of one sample.
+    """The members of one sample."""
 
-    Attributes
-    ----------
-    key : str
-        The name that the members share.
-    where : str
-        Archive and key, for messages.
-    contents : dict of str to bytes
-        By extension, of the members that are read.
-    fields : set of str
-        Extensions of all members.
-    """
-
-    key: str
-    where: str
-    contents: dict[str, bytes]
-    fields: set[str]
+    key: str  # the name that the members share
+    where: str  # archive and key, for messages
+    contents: dict[str, bytes]  # by extension, of the members that are read
+    fields: set[str]  # extensions of all members
 
     def content(self, field: str) -> tuple[str, bytes]:
         """Return the name of a member for messages, and its content."""

@@ -45,19 +45,11 @@ FIRST_READABLE = 256
 
 @dataclass(frozen=True, slots=True)
 class DecodedBatch:
-    """Arrays of the samples of a block.
+    """Arrays of the samples of a block."""
 
-    Attributes
-    ----------
-    stored, for_model : ndarray
-        Shape (rows, …); the same array if the model receives what is stored.
-    faults : dict of int to str
-        Why samples could not be decoded, by row.
-    """
-
-    stored: NDArray[Any]
+    stored: NDArray[Any]  # shape (rows, …); the same array if the model receives what is stored
     for_model: NDArray[Any]
-    faults: dict[int, str]
+    faults: dict[int, str]  # why samples could not be decoded, by row
 
 
 def collect_model_arrays(inputs: Sequence[DecodedBatch]) -> tuple[NDArray[Any], ...]:

@@ -32,33 +32,17 @@ _MAX_PIXELS = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class ImageEncoding:
-    """How the values that a model receives encode an image.
+    """How the values that a model receives encode an image."""
 
-    Attributes
-    ----------
-    height, width, channels : int
-        Of one image; 1 or 3 channels.
-    order : {"chw", "hwc"}
-        Order of the elements, whatever the shape.
-    colour : {"as-is", "rgb", "bgr", "grey"}
-        Meaning of the channels.
-    scale : float
-        Factor that was applied first.
-    mean, std : tuple of float
-        Applied after it: empty, one value, or one per channel.
-    white : float
-        The raw value, before ``scale``, that is white; 0 is black.
-    """
-
-    height: int
+    height: int  # of one image; 1 or 3 channels
     width: int
     channels: int
-    order: Order = "chw"
-    colour: Colour = "as-is"
-    scale: float = 1.0
-    mean: tuple[float, ...] = ()
+    order: Order = "chw"  # order of the elements, whatever the shape
+    colour: Colour = "as-is"  # meaning of the channels
+    scale: float = 1.0  # factor that was applied first
+    mean: tuple[float, ...] = ()  # applied after it: empty, one value, or one per channel
     std: tuple[float, ...] = ()
-    white: float = 1.0
+    white: float = 1.0  # the raw value, before ``scale``, that is white; 0 is black
 
 
 def describe_encoding(

@@ -39,26 +39,15 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """One way to convert a raw sample to the shape that the model takes.
+    """One way to convert a raw sample to the shape that the model takes."""
 
-    Attributes
-    ----------
-    source, target : str
-        ``chw``, ``hwc``, ``flat-chw`` or ``flat-hwc``; empty without an axis of channels, and then
-        the elements keep their order.
-    shape : tuple of int
-        Shape of the result.
-    channels : int or None
-        Number of channels, if there is an axis of them.
-    moves : bool
-        Whether any element changes its place in C order.
-    """
-
+    # ``chw``, ``hwc``, ``flat-chw`` or ``flat-hwc``; empty without an axis of channels, and then
+    # the elements keep their order
     source: str
     target: str
-    shape: tuple[int, ...]
-    channels: int | None = None
-    moves: bool = False
+    shape: tuple[int, ...]  # shape of the result
+    channels: int | None = None  # number of channels, if there is an axis of them
+    moves: bool = False  # whether any element changes its place in C order
 
     @property
     def name(self) -> str:

@@ -153,15 +153,10 @@ def axis_format(study: Study, column: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Checkpoints of runs.
+    """Checkpoints of runs."""
 
-    Attributes
-    ----------
-    frame : polars.DataFrame
-        One row per checkpoint: ``run``, null where there is a single run, ``step``, and the
-        columns of a study's networks; run by run, by rising step.
-    """
-
+    # One row per checkpoint: ``run``, null where there is a single run, ``step``, and the columns
+    # of a study's networks; run by run, by rising step
     frame: pl.DataFrame
     axis: str  # title
     by: str | None  # the tag that separates runs
