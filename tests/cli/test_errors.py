@@ -211,11 +211,11 @@ def test_score_options(here: Path, words: list[str], text: str) -> None:
         (["--mean", "a,b"], "--mean a,b: numbers with commas"),
         (["--tag", "epoch"], "write it as KEY=VALUE"),
         (["--provider", "warp"], "--provider warp: the installed ONNX Runtime"),
-        (["--tensors", "conv*"], "--tensors conv*"),
+        (["--tensors", "conv*"], "--tensors 'conv*'"),
         (["-o", "store.dat"], "the name of a store must end in .zarr, .h5 or .hdf5"),
         (["-o", "."], "the name of a store must end in"),
         (["-o", ""], "the name of a store must end in"),
-        (["-o", "s.zarr.zip"], "a zipped store is read only"),
+        (["-o", "s.zarr.zip"], "a zipped store is read-only"),
         (["-o", "s.h5", "--codec", "lz4"], "a .h5 store cannot be compressed with lz4"),
         (["-o", "no/such/store.zarr"], "no such folder"),
         (["--threads", "100000"], "--threads 100000: up to"),
@@ -275,7 +275,7 @@ def test_interrupted(here: Path) -> None:
 INTERRUPTED = {
     "what fails behind it is part of it": (
         """
-def run():
+def run(**_):
     try:
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
@@ -293,7 +293,7 @@ class Dropped:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
 
-def run():
+def run(**_):
     Dropped()
     print("after")
     time.sleep(30)
@@ -358,7 +358,7 @@ def test_a_journal_beside_another_state_of_a_store(here: Path) -> None:
     )  # fmt: skip
     (here / "other.h5").write_bytes(bytes(range(250)) * 40)
     with (here / "other.h5").open("r+b", buffering=0) as file:
-        Journal.made(file, 9_000, 10_000, [(0, b"other")]).write(here / "s.h5")
+        Journal.prepare(file, 9_000, 10_000, [(0, b"other")]).write(here / "s.h5")
     for words in (["score"], ["inspect"], ["layers"], ["compare", "s.h5"], ["convert", "t.zarr"]):
         said = refused(words[0], "s.h5", *words[1:], cwd=here, code=3)
         assert said.startswith("cnatool: s.h5.journal is in the way")

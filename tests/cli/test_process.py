@@ -143,7 +143,7 @@ import time
 from cnatool import cli
 from cnatool.cli import app
 
-def run():
+def run(**_):
     print(flush=True)
     try:
         time.sleep(60)
